@@ -1,0 +1,163 @@
+"""Machines that are process groups of this computer: the embedded default, the demo and the test bed.
+
+A machine's disk is a folder, its clean checkpoint the empty folders it began with. It ends when its owner does: the
+owner holds the writing end of the machine's standard input, and a machine leaves when that closes.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperv_ops.machines import MachineError, MachineInfo, PowerState
+
+LOG_BYTES_MAX = 1024 * 1024
+_KILL_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSpec:
+    """What a local machine is made of."""
+
+    argv: Sequence[str]
+    disk: Path
+    folders: Sequence[str] = ()  #: what its disk holds at the clean checkpoint: empty folders
+    log: Path  #: where its standard output and error go; the file before is kept as `.1`
+    cwd: Path
+
+
+class LocalMachines:
+    """`Machines` as processes of this computer."""
+
+    def __init__(self, specs: Mapping[str, LocalSpec]) -> None:
+        self._specs = dict(specs)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started_at: dict[str, float] = {}
+
+    def names(self) -> list[str]:
+        return list(self._specs)
+
+    def info(self, name: str) -> MachineInfo:
+        self._spec(name)
+        process = self._processes.get(name)
+        if process is None:
+            return MachineInfo(name=name, state=PowerState.OFF, note="not started")
+        if process.poll() is not None:
+            return MachineInfo(name=name, state=PowerState.OFF, note=self._last_words(name, process))
+        uptime_s = time.monotonic() - self._started_at[name]
+        return MachineInfo(name=name, state=PowerState.RUNNING, uptime_s=uptime_s, pid=process.pid)
+
+    def start(self, name: str) -> None:
+        spec = self._spec(name)
+        if self.info(name).state is PowerState.RUNNING:
+            return
+        for folder in spec.folders:
+            (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        if spec.log.exists() and spec.log.stat().st_size > LOG_BYTES_MAX:
+            os.replace(spec.log, spec.log.with_name(spec.log.name + ".1"))
+        try:
+            with spec.log.open("ab") as out:
+                self._processes[name] = subprocess.Popen(
+                    list(spec.argv),
+                    cwd=spec.cwd,
+                    stdin=subprocess.PIPE,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    **_own_group(),
+                )
+        except OSError as error:
+            raise MachineError(name, f"cannot be started: {error}", transient=False) from error
+        self._started_at[name] = time.monotonic()
+
+    def shutdown(self, name: str, timeout_s: float) -> bool:
+        process = self._running(name)
+        if process is None:
+            return True
+        _hang_up(process)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def power_off(self, name: str) -> None:
+        process = self._running(name)
+        if process is None:
+            return
+        _hang_up(process)
+        _kill_group(process)
+        try:
+            process.wait(_KILL_WAIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(name, f"process {process.pid} does not die") from error
+
+    def restore(self, name: str) -> None:
+        spec = self._spec(name)
+        self.power_off(name)
+        try:
+            if spec.disk.exists():
+                shutil.rmtree(spec.disk)
+            for folder in spec.folders:
+                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(name, f"its disk cannot be restored: {error}") from error
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Ends all machines: first in order, all at once, then those that did not obey."""
+        running = [(name, process) for name in self._specs if (process := self._running(name)) is not None]
+        for _name, process in running:
+            _hang_up(process)
+        deadline = time.monotonic() + timeout_s
+        for name, _process in running:
+            if not self.shutdown(name, max(0.0, deadline - time.monotonic())):
+                self.power_off(name)
+
+    def _spec(self, name: str) -> LocalSpec:
+        if name not in self._specs:
+            raise MachineError(name, "not a machine of this farm", transient=False)
+        return self._specs[name]
+
+    def _running(self, name: str) -> "subprocess.Popen[bytes] | None":
+        self._spec(name)
+        process = self._processes.get(name)
+        return process if process is not None and process.poll() is None else None
+
+    def _last_words(self, name: str, process: "subprocess.Popen[bytes]") -> str:
+        code = process.returncode
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        try:
+            with self._specs[name].log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 2000))
+                lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return f"{how}; {lines[-1][:200]}" if lines else how
+
+
+def _own_group() -> dict[str, int | bool]:
+    """A group of its own: Ctrl-C at the owner's terminal is the owner's to handle."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
+def _hang_up(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    if sys.platform == "win32":
+        process.kill()  # its children are in a job that ends with it
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,279 @@
+"""The agent's loop: look at the share, ask `next_step`, do it, beat. One thread, one evaluation at a time.
+
+It decides the order in which things become visible in `outbox/`; what is to be done is `next_step`'s to say, and how
+a game is played the evaluator's. The heartbeat is written by this loop and by nothing else: an agent that is wedged
+must fall silent.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from inbox_agent import share_layout as layout
+from inbox_agent.evaluator import Evaluator, Finished, Job
+from inbox_agent.identity import Identity
+from inbox_agent.look import AgentLimits, Lookout
+from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, next_step
+from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_layout import (
+    HEARTBEAT,
+    INBOX,
+    OUTBOX,
+    STATUS,
+    AgentRecord,
+    AgentState,
+    HostRecord,
+    Kind,
+    LayoutError,
+    Outcome,
+    PayloadRef,
+    ResultRecord,
+    StartedRecord,
+    StartRecord,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Waiter(Protocol):
+    """What an idle agent waits on; the shipped one is `doorbell.Bell`."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until something may have arrived or the time is over."""
+
+
+class SecondAgent(Exception):
+    """Another agent is alive on this share; this one must end."""
+
+
+class Agent:
+    """Plays what one share asks for. `step` does one round; `rest` waits for the next."""
+
+    def __init__(
+        self,
+        files: ShareFiles,
+        evaluator: Evaluator,
+        identity: Identity,
+        bell: Waiter,
+        *,
+        clock: Callable[[], float],
+        own_disk: bool = True,
+        limits: AgentLimits = AgentLimits(),
+    ) -> None:
+        self._files, self._evaluator, self._identity, self._bell = files, evaluator, identity, bell
+        self._clock, self._own_disk, self._limits = clock, own_disk, limits
+        self._running: StartRecord | None = None
+        self._finished: Finished | None = None
+        self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
+        self._counter = 0
+        self._beat_due = 0.0
+        self._beat_owner: HostRecord | None = None
+        self._neighbour: tuple[str, int] | None = None
+        self._watching_until = None if own_disk else clock() + limits.newcomer_beats * limits.beat_idle_s
+
+    @property
+    def playing(self) -> bool:
+        """Whether an evaluation is running."""
+        return self._running is not None and self._finished is None
+
+    def rest(self, seconds: float) -> None:
+        """Waits for the evaluator while a game is played, for the doorbell otherwise."""
+        if self.playing:
+            self._finished = self._evaluator.wait(seconds)
+        else:
+            self._bell.wait(seconds)
+
+    def step(self) -> float:
+        """One round; returns for how many seconds the agent may rest at most.
+
+        Raises:
+            SecondAgent: another agent beats on this share.
+        """
+        if self._watching_until is not None:
+            return self._watch_for_neighbour()
+        well = [self._try(part) for part in (self._report_finished, self._look_and_act)]
+        until_beat_s = self._beat_due - self._clock()
+        return min(self._limits.poll_s, max(0.0, until_beat_s)) if all(well) else self._limits.poll_s
+
+    # ------------------------------------------------------------------------------------------------- one round
+
+    def _try(self, part: Callable[[], None]) -> bool:
+        try:
+            part()
+        except Unavailable as error:
+            log.warning("the share cannot be asked: %s", error)
+            return False
+        return True
+
+    def _look_and_act(self) -> None:
+        step: Step | None = None
+        while not isinstance(step, Wait | Run):
+            step = next_step(self._lookout.look(self._running_id))
+            self._act(step)
+        self._beat(self._lookout.owner)
+
+    @property
+    def _running_id(self) -> str | None:
+        return self._running.attempt if self._running else None
+
+    # ---------------------------------------------------------------------------------------------------- acting
+
+    def _act(self, step: Step) -> None:
+        match step:
+            case Stop(attempt):
+                log.info("%s is no longer wanted", attempt)
+                self._evaluator.stop()
+                self._running = self._finished = None
+            case Clean(attempt):
+                self._clean(attempt)
+            case Report(attempt, outcome, reason):
+                self._publish_result(attempt, self._lookout.start_of(attempt), _unplayed(outcome, reason))
+            case Run(start):
+                self._run(start)
+
+    def _clean(self, attempt: str) -> None:
+        # The record first: while it is there, what it speaks for must be there too.
+        kinds = (Kind.RESULT, Kind.STARTED, Kind.LOG, Kind.FILES)
+        self._files.remove(f"{OUTBOX}/{kind.of(attempt)}" for kind in kinds)
+
+    def _run(self, start: StartRecord) -> None:
+        attempt = start.attempt
+        genome = self._evaluator.prepare(start.genome_suffix)
+        try:
+            digest = self._files.fetch(
+                f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX
+            )
+        except (Absent, Unfit) as error:
+            self._lookout.not_there_yet(attempt, str(error))
+            return
+        if digest != start.genome_sha256:
+            self._lookout.not_there_yet(attempt, f"the genome's digest is {digest}, announced was {start.genome_sha256}")
+            return
+        claim = StartedRecord(
+            farm=start.farm,
+            worker=start.worker,
+            epoch=start.epoch,
+            attempt=attempt,
+            boot_id=self._identity.boot_id,
+            run_id=self._identity.run_id,
+        )
+        try:
+            # Durable before the game begins: a genome that takes the whole machine down is found by its claim.
+            self._files.publish(f"{OUTBOX}/{Kind.STARTED.of(attempt)}", layout.encode(claim), durable=True)
+        except AlreadyThere as error:
+            raise SecondAgent(f"{attempt} was claimed by somebody else on this share") from error
+        self._running = start
+        self._beat_due = min(self._beat_due, self._clock() + self._limits.beat_playing_s)
+        self._evaluator.start(
+            Job(
+                attempt=attempt,
+                genome=genome,
+                trial=start.trial,
+                seed=start.seed,
+                time_limit_s=start.time_limit_s,
+                settings=start.settings,
+            )
+        )
+
+    def _report_finished(self) -> None:
+        if self._running is not None and self._finished is not None:
+            self._publish_result(self._running.attempt, self._running, self._finished)
+            self._running = self._finished = None
+
+    def _publish_result(self, attempt: str, start: StartRecord | None, finished: Finished) -> None:
+        owner = start or self._lookout.owner
+        assert owner is not None, "nothing is reported on a share that is nobody's"
+        record = ResultRecord(
+            farm=owner.farm,
+            worker=owner.worker,
+            epoch=owner.epoch,
+            attempt=attempt,
+            trial=start.trial if start else None,
+            seed=start.seed if start else None,
+            genome_sha256=start.genome_sha256 if start else None,
+            outcome=finished.outcome,
+            fitness=finished.fitness,
+            metrics=finished.metrics,
+            reason=layout.clean(finished.reason, layout.REASON_CHARS_MAX),
+            seconds=finished.seconds,
+            boot_id=self._identity.boot_id,
+            run_id=self._identity.run_id,
+            log=self._write_log(attempt, finished.log),
+            artifacts=[
+                self._write_artifact(attempt, number, path)
+                for number, path in enumerate(finished.artifacts[: layout.ARTIFACTS_MAX])
+            ],
+        )
+        try:
+            # Payloads first, the record last: whoever sees the record finds what it speaks for.
+            self._files.publish(f"{OUTBOX}/{Kind.RESULT.of(attempt)}", layout.encode(record))
+        except AlreadyThere:
+            log.warning("%s already has a result; this one is dropped", attempt)
+
+    def _write_log(self, attempt: str, data: bytes) -> PayloadRef | None:
+        if not data:
+            return None
+        name = Kind.LOG.of(attempt)
+        self._files.write(f"{OUTBOX}/{name}", data)
+        return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    def _write_artifact(self, attempt: str, number: int, path: Path) -> PayloadRef:
+        name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
+        self._files.write(f"{OUTBOX}/{Kind.FILES.of(attempt)}/{name}", path)
+        with path.open("rb") as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        return PayloadRef(name=name, size_bytes=path.stat().st_size, sha256=digest)
+
+    # ------------------------------------------------------------------------------------------------- heartbeat
+
+    def _beat(self, owner: HostRecord | None) -> None:
+        now = self._clock()
+        if now < self._beat_due and owner == self._beat_owner:
+            return
+        self._counter += 1
+        record = AgentRecord(
+            farm=owner.farm if owner else None,
+            worker=owner.worker if owner else None,
+            epoch=owner.epoch if owner else None,
+            boot_id=self._identity.boot_id,
+            run_id=self._identity.run_id,
+            counter=self._counter,
+            state=self._state(owner),
+            attempt=self._running_id,
+            progress=self._evaluator.progress if self.playing else "",
+            versions=self._identity.versions,
+            session=self._identity.session,
+            desktop=self._identity.desktop,
+            evaluator=self._evaluator.fingerprint,
+        )
+        self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))
+        self._beat_owner = owner
+        self._beat_due = now + (self._limits.beat_playing_s if self.playing else self._limits.beat_idle_s)
+
+    def _state(self, owner: HostRecord | None) -> AgentState:
+        if self._running is not None:
+            return AgentState.PLAYING if self._finished is None else AgentState.REPORTING
+        return AgentState.IDLE if owner else AgentState.UNOWNED
+
+    def _watch_for_neighbour(self) -> float:
+        """Law 7: on a foreign disk a newcomer writes nothing before it has watched three beats go by."""
+        assert self._watching_until is not None
+        try:
+            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
+            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+        except (ShareError, LayoutError):
+            beat = None
+        if beat is not None:
+            if self._neighbour is not None and self._neighbour != (beat.run_id, beat.counter):
+                raise SecondAgent(f"another agent (run {beat.run_id}) beats on this share")
+            self._neighbour = (beat.run_id, beat.counter)
+        if self._clock() >= self._watching_until:
+            self._watching_until = None
+            return 0.0
+        return min(self._limits.poll_s, self._limits.beat_playing_s)
+
+
+def _unplayed(outcome: Outcome, reason: str) -> Finished:
+    return Finished(outcome=outcome, reason=reason, seconds=0.0, metrics={}, artifacts=[])

@@ -1,0 +1,264 @@
+"""The evaluator that calls a Python function in a warm child process, kept from one game to the next.
+
+It decides when the child is started, believed and killed; what counts as an answer is `evaluator`'s to say, what the
+child does with a request `warm_child`'s.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from inbox_agent import warm_child
+from inbox_agent.evaluator import (
+    LAST_OUTPUT_S,
+    Finished,
+    Job,
+    believe,
+    environment,
+    fingerprint_of,
+    how_it_ended,
+    parse,
+    time_limit_reason,
+)
+from inbox_agent.leash import Leash, wait_for_exit
+from inbox_agent.output import Output, Reply, new_marker
+from inbox_agent.scratch import Scratch, Unanswered
+from inbox_agent.share_layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
+
+IMPORT_LIMIT_S = 300.0  # the play clock starts when the evaluator is imported; this one ends the import
+_LOOK_S = 0.25  # how soon a dead child is noticed whose output somebody else keeps open
+
+
+@dataclass(slots=True)
+class _Child:
+    process: "subprocess.Popen[bytes]"
+    output: Output
+    started: float
+    ready: bool = False
+    broken: str = ""
+
+
+@dataclass(slots=True)
+class _Game:
+    job: Job
+    number: int
+    started: float | None = None  #: when the child was asked to play; None while it still imports
+    log: bytes = b""  #: what was written while it imported
+
+
+class CallableEvaluator:
+    """Calls `module:function` of `folder` as `function(genome_path, trial)` for every game."""
+
+    def __init__(self, target: str, folder: Path, scratch: Path, leash: Leash) -> None:
+        self.fingerprint = fingerprint_of("python", target)
+        self._target, self._folder, self._leash = target, Path(os.path.abspath(folder)), leash
+        self._scratch = Scratch(scratch)
+        self._environment = environment(self._folder)
+        self._child: _Child | None = None
+        self._game: _Game | None = None
+        self._stillborn = ""
+        self._count = 0
+
+    @property
+    def progress(self) -> str:
+        return self._child.output.progress if self._game and self._child else ""
+
+    def prepare(self, suffix: str) -> Path:
+        path = self._scratch.prepare(suffix)
+        if self._child is None or self._child.broken:
+            with contextlib.suppress(OSError):  # `start` tries again, and tells
+                self._ensure_child()  # it imports while the genome is fetched
+        return path
+
+    def start(self, job: Job) -> None:
+        assert self._game is None, "one evaluation at a time"
+        self._count += 1
+        self._game = _Game(job, self._count)
+        try:
+            child = self._ensure_child()
+        except OSError as error:
+            self._stillborn = f"cannot start {sys.executable!r}: {error.strerror or error}"
+            return
+        child.output.forget_progress()
+        if child.ready:
+            self._ask(child, self._game)
+
+    def wait(self, timeout_s: float) -> Finished | None:
+        assert self._game is not None, "nothing was started"
+        if self._stillborn:
+            return self._failed(self._stillborn, b"")
+        game, child = self._game, self._child
+        assert child is not None
+        until = time.monotonic() + timeout_s
+        while True:
+            # A reply that is here counts, however late the agent comes to look.
+            now = time.monotonic()
+            reply = child.output.wait(max(0.0, min(until - now, self._deadline - now, _LOOK_S)))
+            if reply is not None:
+                finished = self._take(child, game, reply)
+            elif child.output.ended or wait_for_exit(child.process, 0):
+                finished = self._died(child)
+            elif time.monotonic() >= self._deadline:
+                finished = self._timed_out(child, game)
+            elif time.monotonic() >= until:
+                return None
+            else:
+                continue
+            if finished is not None:
+                return finished
+
+    def stop(self) -> None:
+        if self._game is not None:
+            self._game, self._stillborn = None, ""
+            self._kill_child()
+
+    def close(self) -> None:
+        self._game, self._stillborn = None, ""
+        self._kill_child()
+
+    # ------------------------------------------------------------------------------------------------- the child
+
+    def _ensure_child(self) -> _Child:
+        if self._child is not None and not self._child.broken and not wait_for_exit(self._child.process, 0):
+            return self._child
+        self._kill_child()
+        process = self._leash.spawn(
+            # -P: the scratch folder is the current one, and is not a place to import from.
+            [sys.executable, "-P", warm_child.__file__, self._target],
+            cwd=self._scratch.folder,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        marker = new_marker()
+        self._child = _Child(process, Output(process.stdout, marker), time.monotonic())
+        self._write(
+            self._child,
+            {
+                "agent": os.getpid(),
+                "marker": marker.decode(),
+                "target": self._target,
+                "folder": str(self._folder),
+                "scratch": str(self._scratch.folder),
+            },
+        )
+        return self._child
+
+    def _kill_child(self) -> bytes:
+        child, self._child = self._child, None
+        if child is None:
+            return b""
+        self._leash.kill(child.process)
+        if child.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                child.process.stdin.close()
+        while child.output.wait(LAST_OUTPUT_S) is not None:
+            pass  # replies that nobody waits for
+        return child.output.take_log()
+
+    def _write(self, child: _Child, message: Mapping[str, Any]) -> None:
+        assert child.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has died: `wait` finds out, and how
+            child.process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+            child.process.stdin.flush()
+
+    # -------------------------------------------------------------------------------------------------- the game
+
+    @property
+    def _deadline(self) -> float:
+        assert self._game is not None and self._child is not None
+        if self._game.started is None:
+            return self._child.started + IMPORT_LIMIT_S
+        return self._game.started + self._game.job.time_limit_s
+
+    def _ask(self, child: _Child, game: _Game) -> None:
+        # Only a child that is ready is asked: it reads at once, so a full pipe never blocks the agent.
+        game.started = time.monotonic()
+        job = game.job
+        self._write(
+            child,
+            {
+                "number": game.number,
+                "genome": str(job.genome),
+                "trial": job.trial,
+                "seed": job.seed,
+                "time_limit_s": job.time_limit_s,
+                "settings": dict(job.settings),
+            },
+        )
+
+    def _take(self, child: _Child, game: _Game, reply: Reply) -> Finished | None:
+        """What a reply says of the running game; None if it is not about its end."""
+        try:
+            said = parse(reply.body, "the evaluator process's reply")
+        except Unanswered as error:
+            return self._failed(str(error), reply.log, reply.at)
+        match said:
+            case {"number": game.number, "answer": answer}:
+                return self._judge(answer, reply)
+            case {"number": game.number, "error": str(reason)}:
+                return self._failed(reason, reply.log, reply.at)
+            case {"ready": True}:
+                child.ready, game.log = True, reply.log
+                self._ask(child, game)
+                return None
+            case {"broken": str(reason)}:
+                child.broken = reason  # the next game gets a new child: the user may have repaired it
+                return self._failed(reason, reply.log)
+            case {"number": int()}:
+                return None  # a game that was given up
+        return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
+
+    def _judge(self, answer: object, reply: Reply) -> Finished:
+        try:
+            fitness, metrics = believe(answer, "the returned value")
+        except Unanswered as error:
+            return self._failed(str(error), reply.log, reply.at)
+        return self._finish(Outcome.COMPLETED, "", reply.log, reply.at, fitness, metrics)
+
+    def _died(self, child: _Child) -> Finished:
+        log = self._kill_child()
+        returncode = child.process.returncode
+        how = how_it_ended(returncode) if returncode is not None else "unknown cause"
+        return self._failed(f"evaluator process died: {how}", log)
+
+    def _timed_out(self, child: _Child, game: _Game) -> Finished:
+        log = self._kill_child()
+        if game.started is None:
+            return self._failed(f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s", log)
+        return self._finish(Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s), log)
+
+    def _failed(self, reason: str, log: bytes, at: float | None = None) -> Finished:
+        return self._finish(Outcome.FAILED, clean(reason, REASON_CHARS_MAX), log, at)
+
+    def _finish(
+        self,
+        outcome: Outcome,
+        reason: str,
+        log: bytes,
+        at: float | None = None,
+        fitness: float | None = None,
+        metrics: dict[str, float] | None = None,
+    ) -> Finished:
+        game, self._game, self._stillborn = self._game, None, ""
+        assert game is not None
+        self._leash.reap()  # what the game orphaned and has ended; the child may live for days
+        return Finished(
+            outcome=outcome,
+            fitness=fitness,
+            metrics=metrics or {},
+            reason=reason,
+            seconds=0.0 if game.started is None else (at or time.monotonic()) - game.started,
+            log=(game.log + log)[-LOG_BYTES_MAX:],
+            artifacts=self._scratch.artifacts(),
+        )

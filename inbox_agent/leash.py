@@ -1,0 +1,237 @@
+"""No process outlives its agent: it decides how processes are started so that they can be found, and who is killed.
+
+On Windows the kernel does it (Job Objects). Elsewhere every process carries a token in its environment; the token is
+on disk before the first process starts, so that the next agent finds what a killed one left behind. It knows nothing
+of games, results or shares.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import psutil
+
+if sys.platform == "win32":
+    from inbox_agent.job_object import JobObject, spawn_in_job
+else:
+    from inbox_agent import orphans
+
+KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
+_Stream = int | IO[bytes] | None
+
+#: What is on a leash of this process, with its mark. Orphans come to a process, not to one of its leashes.
+_spawned: dict["subprocess.Popen[bytes]", str] = {}
+_family = threading.Lock()  # between a fork and its entry in `_spawned` nobody may take the child for an orphan
+
+
+class LeashTaken(RuntimeError):
+    """The agent that holds this leash is still alive."""
+
+
+class _Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on disk: the agent whose processes carry `token`."""
+
+    token: str
+    pid: int
+    started: float
+
+
+def sweep(token_file: Path) -> int:
+    """Kills what a dead agent left behind; returns how many processes. What a live agent started is left alone."""
+    if sys.platform == "win32":
+        return 0  # the agent's job took them along
+    else:
+        holder = _read(token_file)
+        if holder is None or _is_alive_elsewhere(holder):
+            return 0
+        return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
+
+
+def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    """Waits until a process has ended, without reaping it where the system allows that; says whether it has."""
+    if process.returncode is not None:
+        return True
+    timeout_s = max(0.0, timeout_s)
+    if sys.platform == "linux":
+        if timeout_s == 0:
+            with contextlib.suppress(ChildProcessError):
+                flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                return os.waitid(os.P_PID, process.pid, flags) is not None
+        with contextlib.suppress(OSError):  # an old kernel, or no descriptor to spare
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                poll = select.poll()  # unlike select, it does not mind descriptors above 1023
+                poll.register(descriptor, select.POLLIN)
+                return bool(poll.poll(timeout_s * 1000))
+            finally:
+                os.close(descriptor)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+class Leash:
+    """Starts processes that die with this process, and kills them with all that they started.
+
+    Spawn from a thread that lives as long as the agent: Linux ends a child with the *thread* that started it.
+
+    Raises:
+        LeashTaken: the agent that `token_file` speaks of is alive.
+        OSError: the token cannot be written, or Windows refuses the job.
+    """
+
+    def __init__(self, token_file: Path) -> None:
+        self._token, self._count = secrets.token_hex(16), 0
+        if sys.platform == "win32":
+            # The handle is never closed: the kernel does that when this process ends, and kills who is left.
+            self._own_job = JobObject()
+            self._own_job.assign_this_process()
+            self._jobs: dict[subprocess.Popen[bytes], JobObject] = {}
+        else:
+            holder = _read(token_file)
+            if holder is not None and _is_alive_elsewhere(holder):
+                raise LeashTaken(f"process {holder.pid} holds {token_file}")
+            # The sweep comes before the new token: a crash in between must not forget the old one.
+            sweep(token_file)
+            me = _Holder(token=self._token, pid=os.getpid(), started=psutil.Process().create_time())
+            _write(token_file, me)
+            self._adopts = orphans.adopt()
+            self._prefix = orphans.death_signal_prefix()
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: _Stream,
+        stdout: _Stream,
+        stderr: _Stream,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
+        command = [_find(argv[0], env), *argv[1:]]
+        self._count += 1
+        mark = f"{self._token}:{self._count}"
+        if sys.platform == "win32":
+            process, job = spawn_in_job(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+            _spawned[process], self._jobs[process] = mark, job
+            return process
+        else:
+            with _family:
+                process = subprocess.Popen(
+                    [*self._prefix, *command],
+                    cwd=cwd,
+                    env={**env, orphans.MARK_VARIABLE: mark},
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+                _spawned[process] = mark
+            return process
+
+    def kill(self, process: "subprocess.Popen[bytes]") -> None:
+        """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
+
+        Not reached on POSIX: who has cleared its environment, left the session *and* lost its parent.
+        """
+        mark = _spawned.get(process)
+        if mark is None:
+            return
+        if sys.platform == "win32":
+            if (job := self._jobs.pop(process, None)) is not None:
+                job.end(KILL_WAIT_S)
+            wait_for_exit(process, KILL_WAIT_S)
+        else:
+            self._kill_tree(process, mark)
+        _spawned.pop(process, None)
+
+    def reap(self) -> bool:
+        """Takes adopted orphans that have ended off the process table; False if no child at all is left. Cheap."""
+        if sys.platform == "win32":
+            return True
+        else:
+            if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
+                return True
+            try:
+                return orphans.reap({process.pid for process in _spawned})
+            finally:
+                _family.release()
+
+    def close(self) -> None:
+        """Kills everything on this leash. May be called from any thread, and more than once."""
+        for process, mark in list(_spawned.items()):
+            if mark.startswith(self._token):
+                self.kill(process)
+
+    if sys.platform != "win32":
+
+        def _kill_tree(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+            # Asked before it dies: afterwards nobody can tell whose children they were.
+            kin = set() if wait_for_exit(process, 0) else set(orphans.descendants(process.pid))
+            if process.returncode is None:  # not reaped, so its process group cannot be somebody else's by now
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                wait_for_exit(process, KILL_WAIT_S)
+                process.poll()
+            if not self.reap():
+                return  # the normal case: this process has no child left, so there is no orphan either
+            candidates = orphans.descendants if self._adopts else orphans.everybody
+            orphans.kill_all(candidates, lambda other: other in kin or orphans.carries(other, mark))
+            self.reap()
+
+
+def _find(program: str, env: Mapping[str, str]) -> str:
+    # Asked here, because behind setpriv a missing program would only be an exit code.
+    found = shutil.which(program, path=env.get("PATH"))
+    if found is None:
+        if os.path.isfile(program):
+            raise PermissionError(errno.EACCES, "not an executable file", program)
+        raise FileNotFoundError(errno.ENOENT, "no such program", program)
+    return found
+
+
+def _is_alive_elsewhere(holder: _Holder) -> bool:
+    """Whether the holder is alive and not this process; a reused pid has another start time."""
+    if holder.pid == os.getpid():
+        return False
+    try:
+        process = psutil.Process(holder.pid)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 1)
+    except psutil.Error:
+        return False
+
+
+def _read(token_file: Path) -> _Holder | None:
+    try:
+        return msgspec.json.decode(token_file.read_bytes(), type=_Holder)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _write(token_file: Path, holder: _Holder) -> None:
+    token_file.parent.mkdir(parents=True, exist_ok=True)
+    staged = token_file.with_name(token_file.name + ".new")
+    with staged.open("wb") as file:
+        file.write(msgspec.json.encode(holder))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, token_file)
+    folder = os.open(token_file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,153 @@
+"""One look at the share, through the agent's eyes: what is there, what is surely gone, what is not there yet.
+
+It decides when an absence is believed and when a damaged delivery is given up (laws 3 and 4); what to do about either
+is `next_step`'s to say. It reads; the only thing it removes is what a predecessor staged and never published.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inbox_agent import share_layout as layout
+from inbox_agent.next_step import Seen
+from inbox_agent.share_files import Absent, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_layout import (
+    INBOX,
+    OUTBOX,
+    STAGING,
+    HostRecord,
+    Kind,
+    LayoutError,
+    Outcome,
+    StartRecord,
+    UnknownLayout,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLimits:
+    """How often the agent looks and beats, and how long it hopes. Seconds by its own monotonic clock."""
+
+    poll_s: float = 1.0
+    beat_playing_s: float = 5.0
+    beat_idle_s: float = 15.0
+    delivery_tries_max: int = 5  #: reads of a start signal or genome that is not whole yet (law 3)
+    delivery_pause_s: float = 1.0
+    gone_after_s: float = 12.0  #: on a share that is not this machine's disk: Windows serves old listings (law 4)
+    newcomer_beats: int = 3  #: what a new agent waits for on such a share before it writes anything (law 7)
+
+
+class Lookout:
+    """Looks, and remembers between looks only what it needs to be patient."""
+
+    def __init__(
+        self, files: ShareFiles, *, clock: Callable[[], float], own_disk: bool, limits: AgentLimits
+    ) -> None:
+        self._files, self._clock, self._own_disk, self._limits = files, clock, own_disk, limits
+        self.owner: HostRecord | None = None
+        self._starts: dict[str, StartRecord] = {}
+        self._tries: dict[str, int] = {}
+        self._again_at: dict[str, float] = {}
+        self._hopeless: dict[str, tuple[Outcome, str]] = {}
+        self._missing_since: dict[str, float] = {}
+        self._tidied = False
+
+    def look(self, running: str | None) -> Seen:
+        """What the share shows now. Raises Unavailable when it cannot be asked."""
+        names = self._files.names(INBOX)
+        self.owner = self._read_owner(names)
+        outbox: dict[str, set[Kind]] = {}
+        for name in self._files.names(OUTBOX):
+            if (known := layout.attempt_of(name)) is not None:
+                outbox.setdefault(known[0], set()).add(known[1])
+        if self.owner is None:
+            return Seen(owner=None, present=(), outbox=outbox, running=running)
+        self._tidy_once()
+        listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
+        held = outbox.keys() | ({running} if running else set())
+        present = listed | self._not_surely_gone(held - listed)
+        for attempt in sorted(listed - {a for a, kinds in outbox.items() if Kind.RESULT in kinds}):
+            self._read_start(attempt)
+        self._forget_all_but(present)
+        now = self._clock()
+        return Seen(
+            owner=self.owner,
+            present=present,
+            starts={a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now},
+            hopeless=self._hopeless,
+            outbox=outbox,
+            running=running,
+        )
+
+    def start_of(self, attempt: str) -> StartRecord | None:
+        """The start signal of an attempt as last read; None if it could not be read."""
+        return self._starts.get(attempt)
+
+    def not_there_yet(self, attempt: str, reason: str) -> None:
+        """Law 3: record or payload is not whole. It is asked for again, bounded, and then given up."""
+        self._tries[attempt] = tries = self._tries.get(attempt, 0) + 1
+        self._again_at[attempt] = self._clock() + self._limits.delivery_pause_s
+        if tries >= self._limits.delivery_tries_max:
+            self._hopeless[attempt] = (Outcome.UNDELIVERED, layout.clean(reason, layout.REASON_CHARS_MAX))
+
+    def _read_owner(self, names: list[str]) -> HostRecord | None:
+        epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
+        if not epochs:
+            return None
+        name = layout.host_name(max(epochs))
+        try:
+            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
+            record = layout.decode(HostRecord, data, name)
+        except (Absent, Unfit, LayoutError) as error:
+            raise Unavailable(f"{name} cannot be read: {error}") from error
+        if record.epoch != max(epochs):
+            raise Unavailable(f"{name} speaks of epoch {record.epoch}")
+        return record
+
+    def _not_surely_gone(self, missing: set[str]) -> set[str]:
+        for attempt in self._missing_since.keys() - missing:
+            del self._missing_since[attempt]
+        return {attempt for attempt in missing if not self._is_gone(attempt)}
+
+    def _is_gone(self, attempt: str) -> bool:
+        """Law 4: gone is what neither a successful listing nor an open by name shows, twice on a foreign disk."""
+        try:
+            self._files.read(f"{INBOX}/{Kind.START.of(attempt)}", layout.RECORD_BYTES_MAX)
+        except Absent:
+            since = self._missing_since.setdefault(attempt, self._clock())
+            return self._own_disk or self._clock() - since >= self._limits.gone_after_s
+        except Unfit:
+            pass
+        self._missing_since.pop(attempt, None)
+        return False
+
+    def _read_start(self, attempt: str) -> None:
+        if attempt in self._starts or attempt in self._hopeless:
+            return
+        if self._again_at.get(attempt, 0.0) > self._clock():
+            return
+        name = Kind.START.of(attempt)
+        try:
+            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
+            start = layout.decode(StartRecord, data, name)
+            if start.attempt != attempt:
+                raise LayoutError(name, f"speaks of attempt {start.attempt}")
+        except UnknownLayout as error:
+            self._hopeless[attempt] = (Outcome.REJECTED, str(error))
+        except (Absent, Unfit, LayoutError) as error:
+            self.not_there_yet(attempt, str(error))
+        else:
+            self._starts[attempt] = start
+            self._tries.pop(attempt, None)
+
+    def _forget_all_but(self, present: set[str]) -> None:
+        memories: tuple[dict[str, StartRecord] | dict[str, int] | dict[str, float] | dict[str, tuple[Outcome, str]], ...]
+        memories = (self._starts, self._tries, self._again_at, self._hopeless)
+        for memory in memories:
+            for attempt in memory.keys() - present:
+                del memory[attempt]
+
+    def _tidy_once(self) -> None:
+        if not self._tidied:
+            staging = f"{OUTBOX}/{STAGING}"
+            self._files.remove([f"{staging}/{name}" for name in self._files.names(staging)])
+            self._tidied = True

@@ -1,0 +1,125 @@
+"""What a POSIX agent can know of the processes below it: finds them by a mark in their environment, kills, reaps.
+
+It decides who carries a mark and when somebody is gone; which marks exist, and who is to die, is `leash`'s to say.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Container, Iterable
+
+import psutil
+
+assert sys.platform != "win32", "there the kernel keeps job objects"
+
+MARK_VARIABLE = "INBOX_AGENT_LEASH"
+KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
+_PAUSE_S = 0.005  # between two looks at processes that were told to die
+_PR_SET_CHILD_SUBREAPER = 36
+
+_never = threading.Event()
+
+
+def carries(process: psutil.Process, mark: str) -> bool:
+    """Whether the environment of a process carries `mark`, or `mark:` and more."""
+    try:
+        carried = process.environ().get(MARK_VARIABLE, "")
+    except (psutil.Error, OSError):  # gone, or another user's
+        return False
+    return bool(carried == mark or carried.startswith(mark + ":"))
+
+
+def everybody() -> Iterable[psutil.Process]:
+    """All processes of this machine."""
+    found: Iterable[psutil.Process] = psutil.process_iter()
+    return found
+
+
+def descendants(pid: int | None = None) -> list[psutil.Process]:
+    """Children and their children of a process, of this one if none is named; none if it is gone."""
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return found
+
+
+def kill_all(
+    candidates: Callable[[], Iterable[psutil.Process]], is_doomed: Callable[[psutil.Process], bool]
+) -> int:
+    """Kills doomed candidates until a look finds no new one and those killed are gone; returns how many."""
+    killed: set[psutil.Process] = set()
+    refused: set[psutil.Process] = set()
+    deadline = time.monotonic() + KILL_WAIT_S
+    while True:
+        found = {p for p in candidates() if p.pid != os.getpid() and is_doomed(p)} - killed - refused
+        for process in found:
+            try:
+                process.kill()  # psutil compares start times first: a reused pid is not signalled
+                killed.add(process)
+            except (psutil.Error, OSError):
+                refused.add(process)
+        # A look that found somebody is followed by another: one of them may have forked meanwhile.
+        done = not found and all(_is_gone(process) for process in killed)
+        if done or time.monotonic() > deadline:
+            return len(killed)
+        _never.wait(_PAUSE_S)
+
+
+def reap(own: Container[int]) -> bool:
+    """Takes adopted orphans that have ended off the process table; False if this process has no child at all.
+
+    `own` are the children that somebody waits for. One system call when there is nothing to do.
+    """
+    if sys.platform != "linux":
+        return True  # nowhere else are orphans adopted
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # only looks
+        except ChildProcessError:
+            return False
+        if ended is None or ended.si_pid in own or not _in_foreign_session(ended.si_pid):
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def adopt() -> bool:
+    """Linux: from now on orphaned grandchildren become this process's children. Says whether that is so."""
+    if sys.platform != "linux":
+        return False
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl.argtypes, prctl.restype = [ctypes.c_int, *4 * [ctypes.c_ulong]], ctypes.c_int
+    return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def death_signal_prefix() -> list[str]:
+    """The words before a command line that make the kernel kill it when its parent dies; none where unsupported."""
+    setpriv = shutil.which("setpriv")
+    if sys.platform != "linux" or setpriv is None:
+        return []
+    prefix = [setpriv, "--pdeathsig", "KILL", "--"]
+    probe = subprocess.run([*prefix, setpriv, "--version"], capture_output=True, stdin=subprocess.DEVNULL)
+    return prefix if probe.returncode == 0 else []
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)  # an adopted one is ours to reap
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _in_foreign_session(pid: int) -> bool:
+    # Everything on a leash starts with a session of its own, so an orphan of it is never in the agent's session;
+    # children that somebody else started in this process normally are.
+    with contextlib.suppress(OSError):
+        return os.getsid(pid) != os.getsid(0)
+    return False

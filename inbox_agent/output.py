@@ -1,0 +1,136 @@
+"""What a child writes: its last bytes, its latest progress line and, from a warm child, its framed replies.
+
+It decides what in a stream of bytes is log, progress or reply, in memory that does not depend on how much is written.
+It does not know who writes, nor what a reply means.
+"""
+
+import os
+import queue
+import secrets
+import threading
+import time
+from typing import IO, NamedTuple
+
+from inbox_agent.share_layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX, clean
+
+PROGRESS = b"progress: "
+_FRAME = b"\x1e"  # "record separator": no text contains it, and the token behind it cannot be guessed
+_CHUNK_BYTES = 64 * 1024  # what a pipe holds
+_LINE_BYTES_MAX = len(PROGRESS) + 4 * 4 * PROGRESS_CHARS_MAX  # all that `clean` looks at, in UTF-8
+_REPLIES_MAX = 2  # a warm child says that it is ready, then answers one request at a time
+
+
+def new_marker() -> bytes:
+    """What a warm child writes before each of its replies."""
+    return _FRAME + secrets.token_hex(16).encode() + b" "
+
+
+class Reply(NamedTuple):
+    """One framed line, what was written before it, and when it was read."""
+
+    body: bytes
+    log: bytes
+    at: float  #: time.monotonic()
+
+
+class Output:
+    """Reads `stream` to its end in a daemon thread and closes it. With a `marker` it also looks for replies.
+
+    A reply is `<marker><one line>`; since both come through one stream, everything before a reply belongs to it.
+    """
+
+    def __init__(self, stream: IO[bytes], marker: bytes = b"") -> None:
+        self.ended = False  #: `wait` has met the end of the stream
+        self._stream, self._marker = stream, marker
+        self._lock = threading.Lock()
+        self._tail = bytearray()  # guarded by the lock, as the owner takes it away
+        self._held = b""  # the beginning of what may become a reply
+        self._line = b""  # the beginning of a line whose end has not come yet
+        self._progress = b""
+        self._news: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._pump, name="output", daemon=True)
+        self._thread.start()
+
+    @property
+    def progress(self) -> str:
+        """The latest progress text; the empty string when there was none since `forget_progress`."""
+        return clean(self._progress.decode("utf-8", "replace"), PROGRESS_CHARS_MAX)
+
+    def forget_progress(self) -> None:
+        """The next evaluation begins."""
+        self._progress = b""
+
+    def wait(self, timeout_s: float) -> Reply | None:
+        """The next reply; None if the time is over, or the stream and then `ended` is true."""
+        try:
+            reply = self._news.get(timeout=timeout_s) if timeout_s > 0 else self._news.get_nowait()
+        except queue.Empty:
+            return None
+        if reply is None:
+            self.ended = True
+            self._news.put(None)  # for whoever waits again
+        return reply
+
+    def take_log(self) -> bytes:
+        """The last `LOG_BYTES_MAX` bytes since the last reply or the last take, and forgets them."""
+        with self._lock:
+            log = bytes(self._tail)
+            self._tail.clear()
+        return log
+
+    # ------------------------------------------------------------------------------------- in the reader's thread
+
+    def _pump(self) -> None:
+        descriptor = self._stream.fileno()
+        with self._stream:
+            while chunk := os.read(descriptor, _CHUNK_BYTES):
+                if self._marker:
+                    self._split(self._held + chunk)
+                else:
+                    self._text(chunk)
+            self._text(self._held)
+        self._news.put(None)
+
+    def _split(self, data: bytes) -> None:
+        """Parts text and replies; keeps back what may be the beginning of a reply."""
+        marker, self._held = self._marker, b""
+        while (start := data.find(marker)) >= 0:
+            self._text(data[:start])
+            end = data.find(b"\n", start)
+            size = (len(data) if end < 0 else end) - start - len(marker)
+            if size > RECORD_BYTES_MAX:  # no reply is that long
+                self._text(marker)
+                data = data[start + len(marker) :]
+            elif end < 0:
+                self._held = data[start:]
+                return
+            else:
+                self._reply(data[start + len(marker) : end])
+                data = data[end + 1 :]
+        cut = data.rfind(_FRAME, max(0, len(data) - len(marker) + 1))
+        if cut >= 0 and marker.startswith(data[cut:]):
+            data, self._held = data[:cut], data[cut:]
+        self._text(data)
+
+    def _reply(self, body: bytes) -> None:
+        self._line = b""
+        log = self.take_log()
+        if self._news.qsize() < _REPLIES_MAX:  # more than were asked for: nobody waits for them
+            self._news.put(Reply(body, log, time.monotonic()))
+
+    def _text(self, data: bytes) -> None:
+        if not data:
+            return
+        with self._lock:
+            self._tail += data[-LOG_BYTES_MAX:]
+            del self._tail[:-LOG_BYTES_MAX]
+        lines, newline, rest = data.rpartition(b"\n")
+        if not newline:
+            self._line += rest[: _LINE_BYTES_MAX - len(self._line)]
+            return
+        lines = self._line + lines
+        at = lines.rfind(b"\n" + PROGRESS) + 1  # the last one counts; 0 when only the first line can be one
+        if lines.startswith(PROGRESS, at):
+            line = lines[at : at + _LINE_BYTES_MAX].partition(b"\n")[0]
+            self._progress = line[len(PROGRESS) :]
+        self._line = rest[:_LINE_BYTES_MAX]

@@ -1,0 +1,124 @@
+"""The folder one evaluation plays in: cleaned before, looked through after.
+
+It decides what of it is reused, what counts as an answer file and what as an artifact. It does not know what was
+played there. Creating files costs more than anything else here, so the folder and the genome's file stay.
+"""
+
+import os
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+from inbox_agent.share_layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
+
+RESULT, ARTIFACTS = "result.json", "artifacts"
+_BUSY_WAIT_S = 2.0  # Windows: a virus scanner or a dying process may hold a leftover for a moment
+_PAUSE_S = 0.02
+_REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
+
+
+class Unanswered(ValueError):
+    """The evaluator left no answer that can be read; the message says what is wrong."""
+
+
+class Scratch:
+    """One folder, used by one evaluation after the other. `rewritten` are the files its owner writes every time."""
+
+    def __init__(self, folder: Path, *rewritten: str) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self.result = self.folder / RESULT
+        self._rewritten = rewritten
+        self._artifacts = os.path.join(self.folder, ARTIFACTS)
+        os.makedirs(self._artifacts, exist_ok=True)
+
+    def prepare(self, suffix: str) -> Path:
+        """Removes what the last evaluation left; returns where the genome goes. Raises OSError if it cannot."""
+        genome = "genome" + suffix
+        kept = (genome, *self._rewritten)
+        artifacts_there = False
+        for name in os.listdir(self.folder):
+            path = os.path.join(self.folder, name)
+            info = os.lstat(path)
+            if name == ARTIFACTS and stat.S_ISDIR(info.st_mode) and not _is_link(info):
+                artifacts_there = True
+            elif name not in kept or not _can_be_overwritten(info):
+                _remove(path)
+        if artifacts_there:
+            for name in os.listdir(self._artifacts):
+                _remove(os.path.join(self._artifacts, name))
+        else:
+            os.mkdir(self._artifacts)
+        return self.folder / genome
+
+    def answer(self) -> bytes:
+        """The bytes of `result.json`. Raises Unanswered."""
+        try:
+            found = os.lstat(self.result)
+            if not stat.S_ISREG(found.st_mode):  # a FIFO would block the agent, a link may lead anywhere
+                raise Unanswered(f"{RESULT} is not a regular file")
+            if found.st_size > RECORD_BYTES_MAX:
+                raise Unanswered(f"{RESULT} has {found.st_size} bytes, allowed are {RECORD_BYTES_MAX}")
+            return self.result.read_bytes()
+        except FileNotFoundError:
+            raise Unanswered(f"the evaluator ended well but wrote no {RESULT}") from None
+        except OSError as error:
+            raise Unanswered(f"{RESULT} cannot be read: {error.strerror}") from None
+
+    def artifacts(self) -> list[Path]:
+        """The files in `artifacts/` that are regular and not too large, by name, not too many."""
+        try:
+            names = os.listdir(self._artifacts)
+            if not names or _is_link(os.lstat(self._artifacts)):
+                return []
+        except OSError:  # the evaluator removed it, or made something else of it
+            return []
+        paths = [Path(self._artifacts, name) for name in sorted(names)]
+        return [path for path in paths if _is_fit(path)][:ARTIFACTS_MAX]
+
+
+def _is_link(info: os.stat_result) -> bool:
+    return stat.S_ISLNK(info.st_mode) or bool(getattr(info, "st_file_attributes", 0) & _REPARSE_POINT)
+
+
+def _is_fit(path: Path) -> bool:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(info.st_mode) and not _is_link(info) and info.st_size <= ARTIFACT_BYTES_MAX
+
+
+def _can_be_overwritten(info: os.stat_result) -> bool:
+    # A second name of the file would be overwritten as well.
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and bool(info.st_mode & stat.S_IWRITE)
+
+
+def _remove(path: str) -> None:
+    deadline = time.monotonic() + _BUSY_WAIT_S
+    while True:
+        try:
+            return _remove_at_once(path)
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+            threading.Event().wait(_PAUSE_S)
+
+
+def _remove_at_once(path: str) -> None:
+    try:
+        info = os.lstat(path)
+        if not stat.S_ISDIR(info.st_mode):
+            if sys.platform == "win32":
+                os.chmod(path, stat.S_IWRITE)  # a read-only file cannot be deleted there
+            os.unlink(path)
+        elif _is_link(info):
+            os.rmdir(path)  # a junction: what it leads to is not ours
+        else:
+            os.chmod(path, stat.S_IRWXU)
+            for name in os.listdir(path):
+                _remove_at_once(os.path.join(path, name))
+            os.rmdir(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,83 @@
+"""Settings from TOML, strictly: what is not known is an error that names the nearest thing that is.
+
+It decides how a settings file is read and how a mistake in it is told; which settings exist is said by the record
+types it is given. The `[evaluator]` table is here because host and agent both have one.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+T = TypeVar("T", bound=Struct)
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used: one line that says what, where and what to do."""
+
+
+class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """`[evaluator]`: what is played. At most one of `command` and `python`; an agent needs one of them."""
+
+    command: Annotated[list[str], Meta(min_length=1)] | None = None
+    python: Annotated[str, Meta(pattern=r"\A[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")] | None = None
+    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0
+
+    def __post_init__(self) -> None:
+        if self.command is not None and self.python is not None:
+            raise ValueError("give one of `command` and `python`, not both")
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether it says what to play; a host without local workers only needs the time limit."""
+        return self.command is not None or self.python is not None
+
+    def __str__(self) -> str:
+        return self.python or " ".join(self.command or ("(whatever the workers' agents are set up to play)",))
+
+
+def read_settings(path: Path, kind: type[T]) -> T:
+    """The settings in a TOML file as a `kind`.
+
+    Raises:
+        SettingsError: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    return convert(table, kind, str(path))
+
+
+def convert(table: dict[str, Any], kind: type[T], source: str) -> T:
+    """A plain mapping as a `kind`; `source` is named in errors. Raises SettingsError."""
+    _refuse_unknown_keys(table, kind, source, "")
+    try:
+        return msgspec.convert(table, kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"{source}: {str(error).replace('`$.', '`')}") from error
+
+
+def _refuse_unknown_keys(table: dict[str, Any], kind: type[Struct], source: str, where: str) -> None:
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            place = f" in [{where}]" if where else ""
+            raise SettingsError(f"{source}: unknown key `{key}`{place}; the nearest valid key is `{near[0]}`")
+        for inner in _structs_in(fields[key]):
+            path = f"{where}.{key}" if where else key
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    _refuse_unknown_keys(item, inner, source, path)
+
+
+def _structs_in(annotation: Any) -> list[type[Struct]]:
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _structs_in(inner)]

@@ -1,0 +1,272 @@
+"""Files of a share on a disk this machine can reach by path: the only file I/O on shares, for agent and host alike.
+
+It decides how a file appears whole or not at all, and for how long a busy Windows file is asked again. It does not
+know what the files mean, nor which of them are wanted.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+
+T = TypeVar("T")
+
+#: Windows says these while a virus scanner, an indexer or a reader holds the file: access denied, sharing, lock.
+BUSY_WINERRORS = frozenset({5, 32, 33})
+BUSY_TRIES_MAX = 12
+BUSY_WAIT_S_MAX = 2.5
+_CHUNK_BYTES = 1024 * 1024
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)  # a link planted in a share is never followed
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a share never blocks the reader
+)
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class ShareError(Exception):
+    """Something about a share did not work."""
+
+
+class Unavailable(ShareError):
+    """The share could not be asked: this says nothing about whether a file is there."""
+
+
+class Absent(ShareError):
+    """The file is not there, said by a successful open."""
+
+
+class AlreadyThere(ShareError):
+    """A record of that name exists; records are written once."""
+
+
+class Unfit(ShareError):
+    """There is something of that name, but it is not a regular file of the allowed size."""
+
+
+class ShareFiles(Protocol):
+    """The verbs of a share. Paths are relative, with forward slashes: `inbox/x.start.json`.
+
+    Every verb raises `Unavailable` when the share cannot be asked, and only `Absent` means that a file is not there.
+    """
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, in no order."""
+
+    def size(self, path: str) -> int:
+        """Size of a file in bytes. Raises Absent, Unfit."""
+
+    def read(self, path: str, bytes_max: int) -> bytes:
+        """A whole small file. Raises Absent, Unfit (not a regular file, or larger than `bytes_max`)."""
+
+    def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
+        """Copies a payload to a local file in pieces; returns the SHA-256 of what was copied. Raises Absent, Unfit."""
+
+    def write(self, path: str, source: bytes | Path) -> None:
+        """Writes a payload in place; nothing refers to it yet."""
+
+    def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Makes a record appear whole, without replacing; `durable`: it outlives a power cut. Raises AlreadyThere."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Replaces a file as a whole; for the heartbeat only."""
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes files and flat folders, in the given order; what is not there is fine."""
+
+    def make_folders(self) -> None:
+        """Creates the folders of the layout."""
+
+
+def _is_busy(error: OSError) -> bool:
+    return getattr(error, "winerror", None) in BUSY_WINERRORS
+
+
+class LocalFiles:
+    """`ShareFiles` on a mounted path. `is_busy` tells a passing error from a lasting one; tests bring their own."""
+
+    def __init__(self, root: Path, *, is_busy: Callable[[OSError], bool] = _is_busy) -> None:
+        self.root = root
+        self._base = os.fspath(root) + os.sep
+        self._is_busy = is_busy
+
+    def names(self, folder: str) -> list[str]:
+        return self._ask(lambda: os.listdir(self._base + folder), absent=Unavailable)
+
+    def size(self, path: str) -> int:
+        info = self._ask(lambda: os.lstat(self._base + path))
+        if not _is_plain(info):
+            raise Unfit(f"{path}: not a regular file")
+        return info.st_size
+
+    def read(self, path: str, bytes_max: int) -> bytes:
+        descriptor = self._open(path)
+        try:
+            if not _is_plain(os.fstat(descriptor)):
+                raise Unfit(f"{path}: not a regular file")
+            data = os.read(descriptor, bytes_max + 1)
+            while len(data) <= bytes_max and (more := os.read(descriptor, bytes_max + 1 - len(data))):
+                data += more
+        except OSError as error:
+            raise Unavailable(str(error)) from error
+        finally:
+            os.close(descriptor)
+        if len(data) > bytes_max:
+            raise Unfit(f"{path}: larger than {bytes_max} bytes")
+        return data
+
+    def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
+        digest, left = hashlib.sha256(), bytes_max
+        descriptor = self._open(path)
+        try:
+            if not _is_plain(os.fstat(descriptor)):
+                raise Unfit(f"{path}: not a regular file")
+            with open(destination, "wb", buffering=0) as out:
+                while piece := os.read(descriptor, _CHUNK_BYTES):
+                    left -= len(piece)
+                    if left < 0:
+                        raise Unfit(f"{path}: larger than {bytes_max} bytes")
+                    digest.update(piece)
+                    out.write(piece)
+        except OSError as error:
+            raise Unavailable(str(error)) from error
+        finally:
+            os.close(descriptor)
+        return digest.hexdigest()
+
+    def write(self, path: str, source: bytes | Path) -> None:
+        def put() -> None:
+            parent = os.path.dirname(self._base + path)
+            if path.count("/") > 1:  # an artifact's folder; the layout's own folders are made once
+                os.makedirs(parent, exist_ok=True)
+            self._fill(self._base + path, source)
+
+        self._ask(put, absent=Unavailable)
+
+    def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        folder, name = path.rsplit("/", 1)
+        staged, final = f"{self._base}{folder}/{STAGING}/{name}", self._base + path
+        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
+        # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees all of
+        # the record or nothing. Close, then move: Windows does not like the reverse order.
+        self._ask(lambda: _move_up(staged, final), absent=Unavailable)
+        if durable:
+            # Flushed under its final name: the flush of the file carries the entry of its name to the disk with it.
+            self._ask(lambda: _flush(final), absent=Unavailable)
+
+    def replace(self, path: str, data: bytes) -> None:
+        staged, final = f"{self._base}{path}.new", self._base + path
+        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
+        self._ask(lambda: os.replace(staged, final), absent=Unavailable)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._ask(lambda full=self._base + path: _remove(full))  # type: ignore[misc]
+
+    def make_folders(self) -> None:
+        def make() -> None:
+            for folder in (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS):
+                os.makedirs(self._base + folder, exist_ok=True)
+
+        self._ask(make, absent=Unavailable)
+
+    def _open(self, path: str) -> int:
+        full = self._base + path
+        if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
+            info = self._ask(lambda: os.lstat(full))
+            if not _is_plain(info):
+                raise Unfit(f"{path}: not a regular file")
+        try:
+            return self._ask(lambda: os.open(full, _READ_FLAGS))
+        except Unavailable as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ELOOP, errno.ENXIO):
+                raise Unfit(f"{path}: not a regular file") from error
+            raise
+
+    def _fill(self, full: str, source: bytes | Path) -> None:
+        descriptor = os.open(full, _WRITE_FLAGS, 0o666)
+        try:
+            if isinstance(source, bytes):
+                _write_all(descriptor, source)
+            else:
+                with open(source, "rb", buffering=0) as pieces:
+                    while piece := pieces.read(_CHUNK_BYTES):
+                        _write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+
+    def _ask(self, call: Callable[[], T], absent: type[ShareError] = Absent) -> T:
+        """Runs one file operation; asks a busy file again, bounded in count and time, and names what failed."""
+        deadline = time.monotonic() + BUSY_WAIT_S_MAX
+        for attempt in range(1, BUSY_TRIES_MAX + 1):
+            try:
+                return call()
+            except FileExistsError as error:
+                raise AlreadyThere(str(error)) from error
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    raise absent(str(error)) from error
+                pause_s = 0.01 * 2 ** min(attempt, 5)
+                if not self._is_busy(error) or attempt == BUSY_TRIES_MAX or time.monotonic() + pause_s > deadline:
+                    raise Unavailable(str(error)) from error
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+
+def _is_plain(info: os.stat_result) -> bool:
+    reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)
+    return stat.S_ISREG(info.st_mode) and not reparse
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
+
+
+def _move_up(staged: str, final: str) -> None:
+    if sys.platform == "win32":
+        os.rename(staged, final)  # refuses to replace, as the law wants it
+        return
+    try:
+        os.link(staged, final)  # rename would replace; link refuses
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links. One writer per folder, so nobody can come between look and rename.
+        if os.path.lexists(final):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final) from error
+        os.rename(staged, final)
+        return
+    os.unlink(staged)
+
+
+def _flush(final: str) -> None:
+    descriptor = os.open(final, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(full: str) -> None:
+    try:
+        os.unlink(full)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        if not os.path.isdir(full) or os.path.islink(full):
+            raise
+        for name in os.listdir(full):  # an attempt's artifacts: one flat folder, never a tree
+            os.unlink(os.path.join(full, name))
+        os.rmdir(full)

@@ -1,0 +1,394 @@
+"""The wire protocol: what lies in a share, what it is called and what it must say. Pure; twin of `share_layout.md`.
+
+Host and agent import this one file, so neither can have an opinion of its own. It decides names, records, limits and
+what counts as well-formed; it does not know how bytes get into a folder, nor who is right when two records disagree.
+"""
+
+import enum
+import math
+import re
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+LAYOUT = 1  # the version every record carries; a reader that meets another one says `rejected`
+
+INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
+HEARTBEAT = "agent.json"
+
+RECORD_BYTES_MAX = 64 * 1024
+LOG_BYTES_MAX = 64 * 1024
+GENOME_BYTES_MAX = 256 * 1024 * 1024
+ARTIFACT_BYTES_MAX = 64 * 1024 * 1024
+ARTIFACTS_MAX = 16
+METRICS_MAX = 64
+SETTINGS_MAX = 64
+REASON_CHARS_MAX = 500
+PROGRESS_CHARS_MAX = 200
+
+assert LOG_BYTES_MAX <= ARTIFACT_BYTES_MAX <= GENOME_BYTES_MAX
+assert RECORD_BYTES_MAX >= 2 * METRICS_MAX * 128 + 4 * REASON_CHARS_MAX  # a full result always fits in a record
+
+
+class LayoutError(ValueError):
+    """The peer broke the protocol."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
+
+
+class UnknownLayout(LayoutError):
+    """A complete record of a layout version that this side does not speak."""
+
+
+# ---------------------------------------------------------------------------------------------------------- names
+
+
+class Kind(enum.Enum):
+    """What a file of an attempt is, told by its suffix."""
+
+    START = ".start.json"
+    GENOME = ".genome"
+    STARTED = ".started.json"
+    RESULT = ".result.json"
+    LOG = ".log"
+    FILES = ".files"
+
+    def of(self, attempt: str) -> str:
+        """The file name of this kind for an attempt id."""
+        return attempt + self.value
+
+
+_KIND_BY_SUFFIX = {kind.value: kind for kind in Kind}
+_ATTEMPT = re.compile(r"g\d{4,9}-\d{4,9}-t\d{1,6}-a\d{1,6}-[0-9a-z]{12}", re.ASCII)
+_HOST = re.compile(r"([1-9]\d{0,8})\.host\.json", re.ASCII)
+_ARTIFACT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII | re.IGNORECASE)
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,16}", re.ASCII)
+
+
+def attempt_id(generation: int, genome: int, trial: int, number: int, nonce: str) -> str:
+    """The readable id of one try at a trial: `g0007-0042-t1-a2-<nonce>`, the fencing token of everything it leaves.
+
+    `genome`, `trial` and `number` count from 1; `nonce` is 12 characters of [0-9a-z], drawn anew for every attempt, so
+    that no two farms and no two ledgers ever issue the same id.
+    """
+    name = f"g{generation:04d}-{genome:04d}-t{trial}-a{number}-{nonce}"
+    assert is_attempt(name), name
+    return name
+
+
+def is_attempt(text: str) -> bool:
+    """Whether `text` has the form of an attempt id; nothing else from a share is ever made part of a path."""
+    return _ATTEMPT.fullmatch(text) is not None
+
+
+def attempt_of(name: str) -> tuple[str, Kind] | None:
+    """Attempt id and kind of a file name in `inbox/` or `outbox/`; None for a name that is not the protocol's."""
+    attempt, dot, suffix = name.partition(".")
+    kind = _KIND_BY_SUFFIX.get(dot + suffix)
+    return (attempt, kind) if kind is not None and is_attempt(attempt) else None
+
+
+def host_name(epoch: int) -> str:
+    """The file that says whose share this is, for one epoch of the share."""
+    return f"{epoch}.host.json"
+
+
+def epoch_of(name: str) -> int | None:
+    """The epoch in a `<epoch>.host.json` name; None for any other name."""
+    match = _HOST.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def is_artifact(name: str) -> bool:
+    """Whether an artifact may keep its name on every file system; the others are stored by number."""
+    return (
+        _ARTIFACT.fullmatch(name) is not None
+        and _RESERVED.fullmatch(name) is None
+        and not name.endswith(".")
+    )
+
+
+def safe_suffix(name: str) -> str:
+    """The suffix of a genome's name, lower-cased, if it is harmless everywhere; otherwise the empty string."""
+    dot = name.rfind(".")
+    suffix = name[dot:].lower() if dot > 0 else ""
+    return suffix if _SUFFIX.fullmatch(suffix) else ""
+
+
+# --------------------------------------------------------------------------------------------------------- records
+
+
+class Outcome(enum.StrEnum):
+    """What became of an attempt."""
+
+    COMPLETED = "completed"  #: the game was played and has a fitness
+    FAILED = "failed"  #: the evaluator said no, or said nothing sensible
+    TIMED_OUT = "timed_out"  #: the time limit passed and the agent killed the evaluator
+    INTERRUPTED = "interrupted"  #: claimed, then the agent or its machine restarted
+    UNDELIVERED = "undelivered"  #: record or payload could not be read, or was never there in full
+    REJECTED = "rejected"  #: a complete start signal of a layout version the agent does not speak
+    LOST = "lost"  #: nothing came back in time
+    CORRUPT = "corrupt"  #: a result came back that cannot be believed
+    WITHDRAWN = "withdrawn"  #: taken back by the host; it spends nothing
+
+
+#: The outcomes that an agent may write into a result; the others are the host's to say.
+SAID_BY_AGENT = frozenset(
+    {
+        Outcome.COMPLETED,
+        Outcome.FAILED,
+        Outcome.TIMED_OUT,
+        Outcome.INTERRUPTED,
+        Outcome.UNDELIVERED,
+        Outcome.REJECTED,
+    }
+)
+
+
+class AgentState(enum.StrEnum):
+    """What the agent was doing when it wrote its heartbeat."""
+
+    IDLE = "idle"
+    PLAYING = "playing"
+    REPORTING = "reporting"  #: a result is in hand and could not be published yet
+    UNOWNED = "unowned"  #: no `host.json`: it claims nothing until it knows whose share this is
+
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Positive = Annotated[int, Meta(ge=1, le=10**9)]
+Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Token = Annotated[str, Meta(pattern=r"\A[0-9a-zA-Z_.:-]{1,64}\Z")]
+AttemptId = Annotated[str, Meta(pattern=r"\Ag[0-9]{4,9}-[0-9]{4,9}-t[0-9]{1,6}-a[0-9]{1,6}-[0-9a-z]{12}\Z")]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Line = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+Setting = str | int | float | bool
+Settings = dict[Name, Setting]
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """What every record begins with. Unknown fields are ignored, an unknown `layout` is not."""
+
+    layout: int = LAYOUT
+
+
+class HostRecord(Record, frozen=True, kw_only=True):
+    """`inbox/<epoch>.host.json`: whose share this is; the highest epoch counts."""
+
+    farm: Token
+    worker: Name
+    epoch: Positive
+
+
+class StartRecord(Record, frozen=True, kw_only=True):
+    """`inbox/<attempt>.start.json`: the start signal and the lease; while it exists the attempt is wanted."""
+
+    farm: Token
+    worker: Name
+    epoch: Positive
+    publication: Positive  #: counts the start signals of this worker; the agent takes the lowest
+    attempt: AttemptId
+    trial: Positive
+    seed: Seed
+    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)]
+    genome_name: Annotated[str, Meta(max_length=255)]  #: for people; never used as a path
+    genome_suffix: Annotated[str, Meta(pattern=r"\A(\.[a-z0-9]{1,16})?\Z")]
+    genome_bytes: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)]
+    genome_sha256: Digest
+    settings: Annotated[Settings, Meta(max_length=SETTINGS_MAX)] = {}
+
+    def __post_init__(self) -> None:
+        _require_finite(self.settings)
+
+
+class StartedRecord(Record, frozen=True, kw_only=True):
+    """`outbox/<attempt>.started.json`: the claim, flushed to disk before the evaluation begins."""
+
+    farm: Token
+    worker: Name
+    epoch: Positive
+    attempt: AttemptId
+    boot_id: Token
+    run_id: Token
+
+
+class PayloadRef(Struct, frozen=True, kw_only=True):
+    """A file that a result speaks for: its name in the share, its size and its digest."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    size_bytes: Annotated[int, Meta(ge=0, le=ARTIFACT_BYTES_MAX)]
+    sha256: Digest
+
+
+class ResultRecord(Record, frozen=True, kw_only=True):
+    """`outbox/<attempt>.result.json`: what came out, published last. The echoes tie it to one start signal."""
+
+    farm: Token
+    worker: Name
+    epoch: Positive
+    attempt: AttemptId
+    trial: Positive | None  #: None where the start signal could not be read, so there was nothing to echo
+    seed: Seed | None
+    genome_sha256: Digest | None
+    outcome: Outcome
+    fitness: float | None = None
+    metrics: Annotated[dict[Name, float], Meta(max_length=METRICS_MAX)] = {}
+    reason: Line = ""
+    seconds: Annotated[float, Meta(ge=0, le=8 * 86400)] = 0.0
+    boot_id: Token
+    run_id: Token
+    log: PayloadRef | None = None
+    artifacts: Annotated[list[PayloadRef], Meta(max_length=ARTIFACTS_MAX)] = []
+
+    def __post_init__(self) -> None:
+        if self.outcome not in SAID_BY_AGENT:
+            raise ValueError(f"outcome {self.outcome!s} is not an agent's to say")
+        completed = self.outcome is Outcome.COMPLETED
+        if completed != (self.fitness is not None):
+            raise ValueError("a fitness belongs to `completed` and to nothing else")
+        if completed and None in (self.trial, self.seed, self.genome_sha256):
+            raise ValueError("`completed` must echo trial, seed and genome_sha256")
+        _require_finite({**self.metrics, "fitness": self.fitness or 0.0})
+
+
+class AgentRecord(Record, frozen=True, kw_only=True):
+    """`status/agent.json`: the heartbeat, the only file that is ever replaced."""
+
+    farm: Token | None = None  #: None while there is no `host.json`
+    worker: Name | None = None
+    epoch: Positive | None = None
+    boot_id: Token
+    run_id: Token
+    counter: Count
+    state: AgentState
+    attempt: AttemptId | None = None
+    progress: Annotated[str, Meta(max_length=PROGRESS_CHARS_MAX)] = ""
+    versions: Annotated[dict[Name, Annotated[str, Meta(max_length=64)]], Meta(max_length=16)] = {}
+    session: Annotated[str, Meta(max_length=64)] = ""  #: the login session the evaluator's windows appear in
+    desktop: Annotated[str, Meta(max_length=64)] = ""
+    evaluator: Annotated[str, Meta(max_length=64)] = ""  #: fingerprint of what is played
+
+
+class Echo(NamedTuple):
+    """What a result must repeat of its start signal before it is believed."""
+
+    attempt: str
+    trial: int
+    seed: int
+    genome_sha256: str
+
+
+def echo_problem(result: ResultRecord, expected: Echo) -> str:
+    """Why the result does not answer that start signal; the empty string when it does.
+
+    Echoes that an agent could not know (None) are only allowed where nothing is claimed to be completed.
+    """
+    for field, value in expected._asdict().items():
+        said = getattr(result, field)
+        if said != value and not (said is None and result.outcome is not Outcome.COMPLETED):
+            return f"{field} is {said!r}, expected {value!r}"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ encode and decode
+
+R = TypeVar("R", bound=Record)
+
+
+class _Envelope(Struct):
+    layout: int
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord)
+}
+
+
+def encode(record: Record) -> bytes:
+    """A record as indented JSON: people look into shares.
+
+    Raises:
+        LayoutError: it would be larger than `RECORD_BYTES_MAX`.
+    """
+    data = orjson.dumps(
+        record, default=msgspec.structs.asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
+    if len(data) > RECORD_BYTES_MAX:
+        raise LayoutError(type(record).__name__, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
+    return data
+
+
+def decode(kind: type[R], data: bytes, name: str) -> R:
+    """The record in `data`, strictly checked; `name` is only used to say what is wrong with which file.
+
+    Raises:
+        UnknownLayout: well-formed, but of another layout version.
+        LayoutError: anything else that is not exactly such a record.
+    """
+    if len(data) > RECORD_BYTES_MAX:
+        raise LayoutError(name, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
+    try:
+        record: R = _decoders[kind].decode(data)
+    except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        version = _version_of(data)
+        if version not in (None, LAYOUT):
+            raise UnknownLayout(name, f"layout {version}, spoken is {LAYOUT}") from None
+        raise LayoutError(name, clean(str(error), 200)) from None
+    if record.layout != LAYOUT:
+        raise UnknownLayout(name, f"layout {record.layout}, spoken is {LAYOUT}")
+    return record
+
+
+def clean(text: str, chars_max: int) -> str:
+    """`text` from the other side as one printable line of bounded length, safe for terminals and logs."""
+    line = "".join(c if c.isprintable() else " " for c in text[: 4 * chars_max])
+    line = " ".join(line.split())
+    return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
+
+
+def finite_metrics(metrics: object) -> dict[str, float]:
+    """An evaluator's metrics as the record wants them.
+
+    Raises:
+        ValueError: not a mapping of at most `METRICS_MAX` short names to finite numbers.
+    """
+    if not isinstance(metrics, dict) or len(metrics) > METRICS_MAX:
+        raise ValueError(f"metrics must be an object of at most {METRICS_MAX} numbers")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not 1 <= len(name) <= 64 or not name.isprintable():
+            raise ValueError(f"metric name {name!r:.80} is not 1 to 64 printable characters")
+        finite(value, f"metric {name}")
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def finite(value: object, what: str) -> float:
+    """`value` as a finite float. Raises ValueError for anything else, booleans included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{what} must be a number, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{what} must be finite, not {number}")
+    return number
+
+
+def _require_finite(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is not finite")
+
+
+def _version_of(data: bytes) -> int | None:
+    try:
+        return _decode_envelope(data).layout
+    except (ValueError, RecursionError):
+        return None

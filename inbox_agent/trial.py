@@ -1,0 +1,22 @@
+"""What a Python evaluator is told about the game it plays. It knows nothing of attempts, shares or processes."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """The second argument of an evaluator function."""
+
+    number: int  #: which of the genome's trials this is, counted from 1
+    seed: int  #: the same for every genome of a generation
+    settings: Mapping[str, str | int | float | bool]
+    time_limit_s: float  #: after this many seconds the process is killed
+    scratch: Path  #: an empty folder, also the current one; what lands in its `artifacts` folder is kept
+
+    def progress(self, text: str) -> None:
+        """Says in one line how far the game is; people see the latest one."""
+        sys.stdout.write(f"progress: {' '.join(text.split())}\n")
+        sys.stdout.flush()

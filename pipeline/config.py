@@ -1,0 +1,132 @@
+"""`pipeline.toml`: everything a user may set, checked before anything is done. Pure but for reading the one file.
+
+It decides what may be configured and what the defaults are; the limits themselves stand in `core.limits`.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from inbox_agent.settings_file import EvaluatorTable, SettingsError, read_settings
+from inbox_agent.share_layout import GENOME_BYTES_MAX, Setting
+from pipeline.core.facts import RunSettings
+from pipeline.core.limits import Limits
+
+FILE_NAME = "pipeline.toml"
+_WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+
+
+class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A table whose unknown keys are errors."""
+
+
+class GenerationTable(_Table, frozen=True, kw_only=True):
+    """`[generation]`: what a generation is."""
+
+    trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3
+    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    direction: Literal["maximize", "minimize"] = "maximize"
+    timed_out_fitness: float | None = None
+    genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
+
+
+class LocalTable(_Table, frozen=True, kw_only=True):
+    """`[local]`: workers that are processes of this computer."""
+
+    workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: None: one per core, if no other worker is named
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
+
+
+class WorkerTable(_Table, frozen=True, kw_only=True):
+    """`[[worker]]`: a worker that somebody else started, behind a share."""
+
+    name: str
+    share: str
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole file."""
+
+    generation: GenerationTable = GenerationTable()
+    settings: dict[str, Setting] = {}
+    evaluator: EvaluatorTable = EvaluatorTable()
+    local: LocalTable = LocalTable()
+    worker: list[WorkerTable] = field(default_factory=list)
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        for worker in self.worker:
+            if not _WORKER_NAME.fullmatch(worker.name):
+                raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
+        names = self.worker_names()
+        for name in names:
+            if [other.lower() for other in names].count(name.lower()) > 1:
+                raise ValueError(f"two workers are named {name!r}; names differ by more than case")
+        shares: dict[str, str] = {}
+        for worker in self.worker:
+            same = shares.setdefault(_share_key(worker.share), worker.name)
+            if same != worker.name:
+                raise ValueError(f"workers {same!r} and {worker.name!r} have the same share {worker.share}")
+
+    def local_names(self) -> list[str]:
+        """The names of the local workers."""
+        count = self.local.workers
+        if count is None:
+            count = 0 if self.worker else os.cpu_count() or 1
+        return [f"local-{number}" for number in range(count)]
+
+    def worker_names(self) -> list[str]:
+        """The names of all workers."""
+        return self.local_names() + [worker.name for worker in self.worker]
+
+    def queue_depths(self) -> dict[str, int]:
+        """How many attempts each worker may hold."""
+        depths = dict.fromkeys(self.local_names(), self.local.queue_depth)
+        return depths | {worker.name: worker.queue_depth for worker in self.worker}
+
+    def run_settings(self) -> RunSettings:
+        """What a fitness depends on."""
+        return RunSettings(
+            trials_per_genome=self.generation.trials_per_genome,
+            seed=self.generation.seed,
+            settings=dict(sorted(self.settings.items())),
+            evaluator=str(self.evaluator),
+            time_limit_s=self.evaluator.time_limit_s,
+            timed_out_fitness=self.generation.timed_out_fitness,
+        )
+
+    def rules(self) -> Limits:
+        """The limits of the core, with those that users find under `[generation]`."""
+        values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
+        return Limits(**{**values, "attempts_max": self.generation.attempts_max})
+
+
+def load_config(root: Path) -> Config:
+    """The configuration of a project folder; without a file, the defaults. Raises SettingsError."""
+    path = root / FILE_NAME
+    return checked(read_settings(path, Config) if path.exists() else Config(), str(path))
+
+
+def checked(config: Config, source: str) -> Config:
+    """The configuration, if a farm can be run with it. Raises SettingsError."""
+    if config.local_names() and not config.evaluator.is_playable:
+        raise SettingsError(
+            f"{source}: [evaluator] does not say what the local workers play; "
+            "give `command` or `python` there, or run `pipeline init` for an example"
+        )
+    if not config.worker_names():
+        raise SettingsError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
+    return config
+
+
+def _share_key(share: str) -> str:
+    """Two spellings of one share compare equal."""
+    unified = share.replace("\\", "/")
+    if unified.startswith("//"):
+        return unified.rstrip("/").lower()
+    return os.path.normcase(os.path.realpath(share))

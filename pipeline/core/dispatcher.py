@@ -1,0 +1,244 @@
+"""The policy: from what was seen to facts (`decide`), from facts to acts (`plan`). Pure.
+
+`decide` runs the rules in the one order that is safe: whose share, what came back, what is overdue, who is not well,
+who gets what. `plan` derives every act from the farm and the watch, desired minus seen; it may be asked for ever.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inbox_agent.share_layout import HostRecord, StartRecord, attempt_id
+from pipeline.core.facts import AttemptIssued, Rung, RunFinished
+from pipeline.core.farm import Attempt, Farm, Trial, Worker, WorkerState
+from pipeline.core.limits import Limits
+from pipeline.core.minutes import Minutes
+from pipeline.core.ownership import settle_ownership
+from pipeline.core.recovery import tend
+from pipeline.core.verdicts import enforce_deadlines, judge
+from pipeline.core.view import MachineState, View
+from pipeline.core.watch import Watch
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_RETRIES_SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queues:
+    """How many attempts each worker may hold, playing and waiting."""
+
+    depth: dict[str, int]
+    local: frozenset[str]  #: workers whose agents end with this host
+
+
+def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues) -> Minutes:
+    """Everything that follows from one view. The farm is advanced; the facts are in the minutes, to be recorded."""
+    minutes = Minutes(farm, watch, view, limits)
+    first_looks = [look for look in view.looks if look.full and not watch.workers[look.worker].looked]
+    watch.see(farm, view)
+    for look in view.looks:
+        settle_ownership(minutes, look)
+        judge(minutes, look)
+    for look in first_looks:
+        if look.worker in queues.local:
+            _end_what_a_dead_host_left(minutes, farm.workers[look.worker])
+    if view.sweep:
+        for worker in farm.workers.values():
+            enforce_deadlines(minutes, worker)
+            tend(minutes, worker)
+        _take_back(minutes)
+    if farm.generation and farm.has_pending:
+        _assign(minutes, queues)
+    if farm.generation and not farm.open_trials and not farm.finished:
+        minutes.state(RunFinished())
+    return minutes
+
+
+def _end_what_a_dead_host_left(minutes: Minutes, worker: Worker) -> None:
+    """Local agents end with their host, so what a killed one had given them is not being played (design, §4)."""
+    watched = minutes.watch.workers[worker.name]
+    if watched.readable and not watched.machine_started:
+        for attempt in list(worker.wanted.values()):
+            minutes.withdraw(attempt, "host ended")
+
+
+# -------------------------------------------------------------------------------------------------------- assigning
+
+
+def _assign(minutes: Minutes, queues: Queues) -> None:
+    """Fills the queues, the emptiest first, so that every worker plays before any worker waits."""
+    farm, watch = minutes.farm, minutes.watch
+    able = [w for w in farm.workers.values() if _may_take(w) and watch.may_get_work(w)]
+    for level in range(max((queues.depth[w.name] for w in able), default=0)):
+        for worker in able:
+            room = 1 if worker.state is WorkerState.PROBATION else queues.depth[worker.name]
+            if len(worker.wanted) > level or level >= room or _plays_alone(worker):
+                continue
+            trial = _pick(minutes, worker, able, queues)
+            if trial is not None:
+                _issue(minutes, worker, trial)
+
+
+def _may_take(worker: Worker) -> bool:
+    return worker.state in (WorkerState.READY, WorkerState.PROBATION) and not worker.kept
+
+
+def _plays_alone(worker: Worker) -> bool:
+    return any(attempt.alone for attempt in worker.wanted.values())
+
+
+def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
+    """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
+    for searched, trial in enumerate(minutes.farm.pending()):
+        if searched >= _RETRIES_SEARCHED_MAX:
+            break
+        if trial.alone and worker.wanted:
+            continue
+        tried = {attempt.worker for attempt in trial.attempts if attempt.issued_at and not attempt.ordered}
+        if worker.name not in tried:
+            return trial
+        better = (w for w in able if w.name not in tried and len(w.wanted) < queues.depth[w.name])
+        if not worker.wanted and next(better, None) is None:
+            return trial  # nobody with room has not tried it, and this worker has nothing else to do
+    return None
+
+
+def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
+    number = len(trial.attempts) + 1
+    nonce = minutes.view.nonce + _base36(len(minutes.facts), 4)  # unlike any other of this tick
+    minutes.state(
+        AttemptIssued(
+            attempt=attempt_id(minutes.farm.generation, trial.genome.number, trial.number, number, nonce),
+            genome=trial.genome.number,
+            trial=trial.number,
+            number=number,
+            worker=worker.name,
+            epoch=worker.epoch,
+            publication=worker.publications + 1,
+        )
+    )
+
+
+def _base36(number: int, width: int) -> str:
+    digits = ""
+    for _ in range(width):
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+def _take_back(minutes: Minutes) -> None:
+    """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
+    farm, watch = minutes.farm, minutes.watch
+    if farm.has_pending:
+        return
+    idle = [w for w in farm.workers.values() if _may_take(w) and not w.wanted and watch.may_get_work(w)]
+    for worker in farm.workers.values():
+        claims = watch.workers[worker.name].claims
+        playing = [claims[a] for a in worker.wanted if a in claims]
+        waiting = [a for a in worker.wanted.values() if a.id not in claims]
+        if not idle or not waiting or not playing:
+            continue
+        if watch.time - min(playing) > minutes.limits.take_back_after_s:
+            idle.pop()
+            last = max(waiting, key=lambda attempt: attempt.publication)
+            minutes.withdraw(last, "an idle worker can play it sooner")
+
+
+# ------------------------------------------------------------------------------------------------------------- acts
+
+
+@dataclass(frozen=True, slots=True)
+class ShareAct:
+    """What is to be done on one share, in this order: say whose it is, remove, publish."""
+
+    worker: str
+    host: HostRecord | None = None
+    remove: tuple[str, ...] = ()  #: attempts: start signal first, then genome
+    publish: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MachineAct:
+    """What is to be done to one machine: a rung, or None for its first start."""
+
+    worker: str
+    rung: Rung | None
+
+
+Act = ShareAct | MachineAct
+
+
+def plan(farm: Farm, watch: Watch, workers: Iterable[str]) -> list[Act]:
+    """The acts that bring the world of these workers to what the farm says; empty when it is there already."""
+    acts: list[Act] = []
+    for name in sorted(workers):
+        worker = farm.workers.get(name)
+        if worker is None or worker.state is WorkerState.OUT:
+            continue
+        # The share first: an agent that is about to start must not meet what nobody wants any more.
+        share = _share_act(farm, worker, watch)
+        acts += [share] if share is not None else []
+        acts += _machine_acts(worker, watch)
+    return acts
+
+
+def _machine_acts(worker: Worker, watch: Watch) -> list[Act]:
+    watched = watch.workers[worker.name]
+    if watched.machine is None:
+        return []
+    if worker.rung is not None and not watched.rung_ordered:
+        return [MachineAct(worker.name, worker.rung)]
+    # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
+    first = not watched.machine_started and watched.machine.state is MachineState.OFF and watched.looked
+    return [MachineAct(worker.name, None)] if first else []
+
+
+def _share_act(farm: Farm, worker: Worker, watch: Watch) -> ShareAct | None:
+    watched = watch.workers[worker.name]
+    if worker.epoch == 0 or not watched.readable:
+        return None
+    if not worker.epoch_open:
+        return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
+    wanted = worker.wanted.keys() | worker.kept.keys()
+    remove = tuple(sorted((watched.starts | watched.payloads) - wanted))
+    publish = tuple(
+        attempt
+        for attempt in worker.wanted.values()
+        if attempt.id not in watched.delivered and attempt.id not in watched.uncertain
+    )
+    return ShareAct(worker.name, remove=remove, publish=publish) if remove or publish else None
+
+
+def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
+    """The start signal of an attempt; a function of the ledger alone, so it can be written again to the same bytes."""
+    assert farm.settings is not None
+    trial, genome = attempt.trial, attempt.trial.genome
+    return StartRecord(
+        farm=farm.farm_id,
+        worker=attempt.worker,
+        epoch=attempt.epoch,
+        publication=attempt.publication,
+        attempt=attempt.id,
+        trial=trial.number,
+        seed=trial.seed,
+        time_limit_s=farm.settings.time_limit_s,
+        genome_name=genome.name,
+        genome_suffix=genome.suffix,
+        genome_bytes=genome.size_bytes,
+        genome_sha256=genome.sha256,
+        settings=farm.settings.settings,
+    )
+
+
+def standstill(farm: Farm, workers: int) -> str:
+    """Why the farm cannot go on; the empty string while it can."""
+    if farm.finished or not farm.open_trials:
+        return ""
+    if not farm.usable():
+        reasons = "; ".join(f"{w.name}: {w.reason}" for w in farm.workers.values())
+        return f"every worker is out ({reasons})"
+    first = max(5, 2 * workers)
+    if farm.settled_since_start >= first and farm.failed_since_start == farm.settled_since_start:
+        return f"the first {farm.settled_since_start} trials since this start all failed"
+    return ""
+

@@ -1,0 +1,243 @@
+"""What can have happened: the facts the ledger is made of, in the past tense. Pure data.
+
+A fact is never changed and never taken back. It decides nothing: `farm.evolve` says what a fact means, the dispatcher
+says when it is stated.
+"""
+
+import enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from inbox_agent.share_layout import Outcome, Setting
+
+
+class Settlement(enum.StrEnum):
+    """How a trial ended for good."""
+
+    COMPLETED = "completed"  #: counted, with a fitness
+    FAILED = "failed"  #: no fitness: the genome's fault, or given up
+    TIMED_OUT = "timed_out"  #: the last try ran into the time limit; a fitness only if one is set for time-outs
+    SKIPPED = "skipped"  #: not played on, since another trial of the genome had failed
+
+
+class Rung(enum.StrEnum):
+    """The steps of the recovery ladder, gentlest first."""
+
+    RESTART_AGENT = "restart_agent"
+    REBOOT = "reboot"  #: guest shutdown, then start
+    POWER_CYCLE = "power_cycle"
+    RESTORE = "restore"  #: back to the clean checkpoint; the share goes back in time with it
+
+
+class RunSettings(Struct, frozen=True, kw_only=True):
+    """What a fitness depends on; fixed at the first run of a generation."""
+
+    trials_per_genome: Annotated[int, Meta(ge=1, le=1000)]
+    seed: int
+    settings: dict[str, Setting]
+    evaluator: str  #: what is played, in words: the command or the callable
+    time_limit_s: float
+    timed_out_fitness: float | None = None
+
+
+class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", tag=True, omit_defaults=True):
+    """Something that was decided or observed."""
+
+
+# ------------------------------------------------------------------------------------------------ host, generation
+
+
+class HostStarted(Fact, frozen=True, kw_only=True):
+    """A host process took up the ledger. Every wait begins anew with it."""
+
+    pid: int
+    workers: int
+
+
+class HostStopped(Fact, frozen=True, kw_only=True):
+    """The host ended in order; a killed one leaves no such fact."""
+
+    reason: str
+
+
+class RunOpened(Fact, frozen=True, kw_only=True):
+    """A generation is played: its first run, or one begun afresh."""
+
+    generation: int
+    run: int
+    settings: RunSettings
+
+
+class GenomeAdded(Fact, frozen=True, kw_only=True):
+    """A genome joined the roster; its bytes are in the snapshot under their digest."""
+
+    genome: int  #: its number, from 1
+    name: str
+    suffix: str
+    size_bytes: int
+    sha256: str
+
+
+class RunFinished(Fact, frozen=True, kw_only=True):
+    """Every trial of the run is settled."""
+
+
+# ------------------------------------------------------------------------------------------------ attempts, trials
+
+
+class AttemptIssued(Fact, frozen=True, kw_only=True):
+    """An attempt got its id and its place in a worker's queue; it may be published from now on."""
+
+    attempt: str
+    genome: int
+    trial: int
+    number: int
+    worker: str
+    epoch: int
+    publication: int
+
+
+class AttemptClaimed(Fact, frozen=True, kw_only=True):
+    """The worker's claim was seen before its result."""
+
+    attempt: str
+
+
+class AttemptEnded(Fact, frozen=True, kw_only=True):
+    """An attempt is over, as its worker or the host said."""
+
+    attempt: str
+    outcome: Outcome
+    reason: str = ""
+    answered: bool = False  #: a result said so; False: the host did
+    ordered: bool = False  #: the host caused it, so nobody is blamed
+    kept: bool = False  #: lost only because the share could not be read: its start signal stays
+    isolate: bool = False  #: the share could not tell who was at fault: the trial is next played alone
+    fitness: float | None = None
+    metrics: dict[str, float] = {}
+    seconds: float = 0.0
+    archived: bool = False  #: its result lies in `attempts/<attempt>/`
+
+
+class ResultLate(Fact, frozen=True, kw_only=True):
+    """A result came from an attempt that nobody waited for any more; noted once, never counted."""
+
+    attempt: str
+    worker: str
+    outcome: Outcome
+    reason: str = ""
+
+
+class ResultUnexpected(Fact, frozen=True, kw_only=True):
+    """A result came under an id that this ledger never issued; set aside, never counted."""
+
+    attempt: str
+    worker: str
+
+
+class GenomeCharged(Fact, frozen=True, kw_only=True):
+    """A loss was charged to the genome whose claim was found without a result."""
+
+    attempt: str
+    genome: int
+    worker: str
+
+
+class TrialSettled(Fact, frozen=True, kw_only=True):
+    """A trial is over for good. This is the count: one such fact for each trial."""
+
+    genome: int
+    trial: int
+    settlement: Settlement
+    attempt: str = ""  #: the one that decided it; empty where none did
+    fitness: float | None = None
+    reason: str = ""
+
+
+class TrialReopened(Fact, frozen=True, kw_only=True):
+    """A failed or skipped trial is to be tried again, because the user said so."""
+
+    genome: int
+    trial: int
+
+
+# --------------------------------------------------------------------------------------------------- shares, workers
+
+
+class EpochRaised(Fact, frozen=True, kw_only=True):
+    """The share may have gone back in time, or was never ours: a new epoch begins, all older attempts are over."""
+
+    worker: str
+    epoch: int
+    reason: str
+
+
+class EpochOpened(Fact, frozen=True, kw_only=True):
+    """The share was seen to carry this epoch's `host.json`."""
+
+    worker: str
+    epoch: int
+
+
+class WorkerOut(Fact, frozen=True, kw_only=True):
+    """The worker takes no further part in this run; the reason says what cures it."""
+
+    worker: str
+    reason: str
+
+
+class RungClimbed(Fact, frozen=True, kw_only=True):
+    """A step of the recovery ladder was ordered."""
+
+    worker: str
+    rung: Rung
+    reason: str
+
+
+class WorkerRecovered(Fact, frozen=True, kw_only=True):
+    """The worker is alive again and gets work as before."""
+
+    worker: str
+
+
+class WorkerQuarantined(Fact, frozen=True, kw_only=True):
+    """The worker gets no work for a while."""
+
+    worker: str
+    back_off_s: float
+    reason: str
+
+
+class ProbationBegan(Fact, frozen=True, kw_only=True):
+    """A quarantined worker gets one attempt to show that it is well."""
+
+    worker: str
+
+
+AnyFact = (
+    HostStarted
+    | HostStopped
+    | RunOpened
+    | GenomeAdded
+    | RunFinished
+    | AttemptIssued
+    | AttemptClaimed
+    | AttemptEnded
+    | ResultLate
+    | ResultUnexpected
+    | GenomeCharged
+    | TrialSettled
+    | TrialReopened
+    | EpochRaised
+    | EpochOpened
+    | WorkerOut
+    | RungClimbed
+    | WorkerRecovered
+    | WorkerQuarantined
+    | ProbationBegan
+)
+
+encode_fact = msgspec.json.Encoder().encode
+decode_fact = msgspec.json.Decoder(AnyFact).decode

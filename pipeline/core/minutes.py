@@ -1,0 +1,166 @@
+"""The minutes of one tick: facts as they are stated, each folded into the farm at once. Pure.
+
+Rules further down a tick thus see what rules further up have decided. The facts become true when the ledger has them;
+if that fails the process ends, and the next one replays the ledger without them.
+"""
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import (
+    AttemptEnded,
+    EpochRaised,
+    Fact,
+    GenomeCharged,
+    Settlement,
+    TrialSettled,
+)
+from pipeline.core.farm import Attempt, Farm, Genome, Trial, TrialState
+from pipeline.core.limits import Limits
+from pipeline.core.view import View
+from pipeline.core.watch import Watch
+
+
+class Minutes:
+    """Farm, watch, view and limits of one tick, and the facts stated in it."""
+
+    def __init__(self, farm: Farm, watch: Watch, view: View, limits: Limits) -> None:
+        self.farm, self.watch, self.view, self.limits = farm, watch, view, limits
+        self.facts: list[Fact] = []
+        self.touched: set[str] = {look.worker for look in view.looks}
+
+    def state(self, fact: Fact) -> None:
+        """States a fact: it is folded in now and recorded at the end of the tick."""
+        self.farm.evolve(fact, self.view.wall)
+        self.facts.append(fact)
+        worker = getattr(fact, "worker", None)
+        if worker is not None:
+            self.touched.add(worker)
+
+    def raise_epoch(self, worker: str, on_share: int, reason: str) -> None:
+        """Begins a new history of a share: all attempts of the old one are lost, and nobody can say by whose fault."""
+        known = self.farm.workers[worker]
+        for attempt in list(known.wanted.values()):
+            self.end(attempt, Outcome.LOST, f"epoch {known.epoch} is over: {reason}", isolate=True)
+        self.state(EpochRaised(worker=worker, epoch=1 + max(known.epoch, on_share), reason=reason))
+        self.watch.begin_epoch(worker)
+
+    def withdraw(self, attempt: Attempt, reason: str) -> None:
+        """Takes an attempt back; it spends nothing."""
+        self.end(attempt, Outcome.WITHDRAWN, reason, ordered=True)
+
+    def end(
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        reason: str,
+        *,
+        isolate: bool = False,
+        kept: bool = False,
+        ordered: bool = False,
+    ) -> None:
+        """The host ends an attempt, and what follows from it follows."""
+        self.conclude(
+            attempt,
+            AttemptEnded(
+                attempt=attempt.id, outcome=outcome, reason=reason, isolate=isolate, kept=kept, ordered=ordered
+            ),
+        )
+
+    def conclude(self, attempt: Attempt, ended: AttemptEnded) -> None:
+        """States an attempt's end and draws the conclusions for its trial and genome (design, §4, table)."""
+        trial = attempt.trial
+        self.state(ended)
+        self.touched.add(attempt.worker)
+        if trial.state is TrialState.SETTLED:
+            return
+        if ended.outcome is Outcome.COMPLETED:
+            self._settle_completed(attempt, ended)
+        elif ended.outcome is Outcome.INTERRUPTED or (ended.outcome is Outcome.LOST and attempt.alone):
+            self.charge(attempt)
+        if trial.state is not TrialState.SETTLED:
+            self._settle_if_used_up(attempt)
+
+    def charge(self, attempt: Attempt) -> None:
+        """Charges a loss to the genome that was being played; too many, on two workers if there are two, and it is
+        poison: its trials settle, and the workers are forgiven what it did to them.
+        """
+        genome = attempt.trial.genome
+        if attempt.charged or attempt.ordered:
+            return
+        self.state(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
+        if self._is_poison(genome):
+            reason = f"poison: {len(genome.charges)} attempts took their worker down"
+            for trial in genome.trials:
+                if trial.state is not TrialState.SETTLED:
+                    self._settle_failed(trial, Settlement.FAILED, reason, attempt.id, skip_others=False)
+            for charged in genome.charges:
+                worker = self.farm.worker(charged.worker)
+                worker.losses = max(0, worker.losses - 1)
+
+    def _is_poison(self, genome: Genome) -> bool:
+        on_workers = {attempt.worker for attempt in genome.charges}
+        enough = min(2, len(self.farm.usable()) or 1)
+        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough
+
+    def _settle_completed(self, attempt: Attempt, ended: AttemptEnded) -> None:
+        trial = attempt.trial
+        sibling = trial.open_attempt
+        if sibling is not None:
+            self.withdraw(sibling, f"{attempt.id} came back completed")
+        self.state(
+            TrialSettled(
+                genome=trial.genome.number,
+                trial=trial.number,
+                settlement=Settlement.COMPLETED,
+                attempt=attempt.id,
+                fitness=ended.fitness,
+            )
+        )
+
+    def _settle_if_used_up(self, attempt: Attempt) -> None:
+        trial, settings = attempt.trial, self.farm.settings
+        assert settings is not None
+        if trial.blamed >= self.limits.attempts_max:
+            settlement = (
+                Settlement.TIMED_OUT if attempt.outcome is Outcome.TIMED_OUT else Settlement.FAILED
+            )
+            self._settle_failed(trial, settlement, attempt.reason, attempt.id)
+        elif trial.losses >= self.limits.losses_per_trial_max:
+            reason = f"gave up after {trial.losses} lost attempts; the last: {attempt.reason}"
+            self._settle_failed(trial, Settlement.FAILED, reason, attempt.id)
+
+    def _settle_failed(
+        self, trial: Trial, settlement: Settlement, reason: str, attempt: str, *, skip_others: bool = True
+    ) -> None:
+        assert self.farm.settings is not None
+        if (wanted := trial.open_attempt) is not None:
+            self.withdraw(wanted, "its trial is settled")
+        fitness = self.farm.settings.timed_out_fitness if settlement is Settlement.TIMED_OUT else None
+        self.state(
+            TrialSettled(
+                genome=trial.genome.number,
+                trial=trial.number,
+                settlement=settlement,
+                attempt=attempt,
+                fitness=fitness,
+                reason=reason,
+            )
+        )
+        if skip_others and fitness is None:
+            self._skip_the_rest(trial)
+
+    def _skip_the_rest(self, failed: Trial) -> None:
+        """One failed trial leaves the genome without a fitness, so its other trials are not worth playing."""
+        for trial in failed.genome.trials:
+            if trial.state is TrialState.SETTLED:
+                continue
+            reason = f"trial {failed.number} of this genome failed"
+            if (wanted := trial.open_attempt) is not None:
+                self.withdraw(wanted, reason)
+            self.state(
+                TrialSettled(
+                    genome=trial.genome.number,
+                    trial=trial.number,
+                    settlement=Settlement.SKIPPED,
+                    reason=reason,
+                )
+            )

@@ -1,0 +1,119 @@
+"""Whose share is it, and which of its histories? Laws 4 and 7. Pure.
+
+It decides when an epoch begins, when a share is somebody else's, and when a listing may be believed at all.
+"""
+
+from inbox_agent.share_layout import AgentRecord, Outcome
+from pipeline.core.facts import EpochOpened, WorkerOut
+from pipeline.core.farm import Worker, WorkerState
+from pipeline.core.minutes import Minutes
+from pipeline.core.recovery import quarantine
+from pipeline.core.view import Look
+from pipeline.core.watch import WorkerWatch
+
+
+def settle_ownership(minutes: Minutes, look: Look) -> None:
+    """Draws the conclusions of a full look about whose share it is, which epoch it shows and who beats on it."""
+    worker, watched = minutes.farm.workers[look.worker], minutes.watch.workers[look.worker]
+    if look.unknown or not look.full or worker.state is WorkerState.OUT:
+        return
+    if look.owner is None:
+        _nobodys(minutes, worker, watched, look)
+    elif (look.owner.farm, look.owner.worker) != (minutes.farm.farm_id, worker.name):
+        _put_out(
+            minutes,
+            worker,
+            f"its share belongs to worker {look.owner.worker!r} of farm {look.owner.farm}; hands off. "
+            f"If that farm is gone for good: pipeline take-over {worker.name}",
+        )
+    elif look.owner.epoch > worker.epoch or look.strangers:
+        found = f"epoch {look.owner.epoch}, the ledger knows {worker.epoch}"
+        if look.owner.epoch <= worker.epoch:
+            found = f"start signal {min(look.strangers)}, which the ledger never issued"
+        _put_out(
+            minutes,
+            worker,
+            f"its share shows {found}: a second host, or an old ledger; hands off. "
+            f"If no other host is running: pipeline take-over {worker.name}",
+        )
+    elif look.owner.epoch < worker.epoch:
+        if worker.epoch_open:
+            _went_back(minutes, worker, look, f"host.json of epoch {worker.epoch} is missing")
+    else:
+        if not worker.epoch_open:
+            minutes.state(EpochOpened(worker=worker.name, epoch=worker.epoch))
+        _check_history(minutes, worker, watched, look)
+
+
+def _nobodys(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+    if worker.epoch == 0:
+        minutes.raise_epoch(worker.name, 0, "first contact")
+    elif watched.machine is not None and watched.machine.reverted:
+        minutes.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
+    elif worker.epoch_open:
+        # An unmounted or re-created folder is empty too, so this listing says nothing (law 4).
+        watched.readable = False
+        watched.unknown = "no host.json in inbox/: not mounted, or emptied by hand"
+    elif look.bare and worker.epoch > 1:
+        watched.readable, watched.unknown = False, "the folders are gone"
+
+
+def _check_history(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+    gone = sorted((watched.delivered & worker.wanted.keys()) - look.starts)
+    if gone:
+        _went_back(minutes, worker, look, f"start signal {gone[0]} is missing")
+        return
+    for attempt_id in sorted(watched.uncertain):
+        watched.uncertain.discard(attempt_id)
+        if attempt_id in look.whole:
+            watched.delivered.add(attempt_id)
+        elif attempt_id in worker.wanted:
+            # The id is burnt: whatever of it is there will be deleted, and the trial gets a new one (law 3).
+            reason = "its publication did not arrive in full"
+            minutes.end(worker.wanted[attempt_id], Outcome.UNDELIVERED, reason)
+    beat = look.beat
+    if beat is not None and (beat.farm, beat.worker, beat.epoch) == (
+        minutes.farm.farm_id,
+        worker.name,
+        worker.epoch,
+    ):
+        _hear_beat(minutes, worker, watched, look, beat)
+
+
+def _hear_beat(
+    minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord
+) -> None:
+    last = watched.beat
+    if last is not None and (last.run_id, last.counter) == (beat.run_id, beat.counter):
+        return
+    if last is not None and last.run_id == beat.run_id and beat.counter < last.counter:
+        _went_back(minutes, worker, look, f"the heartbeat counter fell from {last.counter} to {beat.counter}")
+        return
+    if last is not None and last.run_id != beat.run_id:
+        watched.replaced_runs.add(last.run_id)
+        if beat.run_id in watched.replaced_runs:
+            watched.returned_runs += 1
+            _returned(minutes, worker, watched, look, beat)
+            return
+    watched.beat = beat
+    minutes.watch.note_life(watched)
+
+
+def _returned(
+    minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord
+) -> None:
+    if watched.returned_runs < 2 or worker.state not in (WorkerState.READY, WorkerState.RECOVERING):
+        _went_back(minutes, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
+        return
+    quarantine(minutes, worker, "two agents take turns on this share; stop one of them")
+
+
+def _went_back(minutes: Minutes, worker: Worker, look: Look, reason: str) -> None:
+    on_share = look.owner.epoch if look.owner else 0
+    minutes.raise_epoch(worker.name, on_share, reason)
+
+
+def _put_out(minutes: Minutes, worker: Worker, reason: str) -> None:
+    for attempt in list(worker.wanted.values()):
+        minutes.withdraw(attempt, "the share is somebody else's")
+    minutes.state(WorkerOut(worker=worker.name, reason=reason))

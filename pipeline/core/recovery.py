@@ -1,0 +1,121 @@
+"""The recovery ladder and quarantine: what is done about a worker that is not well. Pure.
+
+It decides when a rung is climbed and when a worker rests, tries itself or is out. Each rung has a deadline, each worker
+a budget, and nothing is done to a worker that gives signs of life.
+"""
+
+from pipeline.core.facts import (
+    ProbationBegan,
+    Rung,
+    RungClimbed,
+    WorkerOut,
+    WorkerQuarantined,
+    WorkerRecovered,
+)
+from pipeline.core.farm import Worker, WorkerState
+from pipeline.core.minutes import Minutes
+from pipeline.core.verdicts import all_overdue, lose_all
+from pipeline.core.view import MachineState
+from pipeline.core.watch import WorkerWatch
+
+
+def tend(minutes: Minutes, worker: Worker) -> None:
+    """Takes care of one worker; called at every sweep."""
+    match worker.state:
+        case WorkerState.READY:
+            _tend_ready(minutes, worker)
+        case WorkerState.RECOVERING:
+            _tend_recovering(minutes, worker)
+        case WorkerState.QUARANTINED:
+            _tend_quarantined(minutes, worker)
+        case WorkerState.PROBATION:
+            _tend_probation(minutes, worker)
+        case WorkerState.OUT:
+            pass
+
+
+def _tend_ready(minutes: Minutes, worker: Worker) -> None:
+    watched = minutes.watch.workers[worker.name]
+    machine = watched.machine
+    if worker.losses >= minutes.limits.losses_max:
+        quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
+    elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
+        # Nothing is declared lost: the agent says itself what was interrupted when it is back.
+        _climb(minutes, worker, None, f"its agent ended: {machine.note}")
+    elif minutes.watch.is_silent(worker.name):
+        lose_all(minutes, worker)
+        silence_s = minutes.watch.silence_s(worker.name)
+        if watched.readable:
+            _climb(minutes, worker, None, f"its agent was silent for {silence_s:.0f} s")
+        elif _blames_machine(minutes, worker, watched):
+            _climb(minutes, worker, None, f"its share could not be read for {silence_s:.0f} s")
+
+
+def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> bool:
+    """Law 5: an unreadable share blames the share, unless the machine layer knows better or all time is up."""
+    if watched.machine is None:
+        return True  # nothing to restart: straight to quarantine
+    return watched.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(minutes, worker)
+
+
+def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
+    watched = minutes.watch.workers[worker.name]
+    if _alive_since(watched, watched.rung_at):
+        minutes.state(WorkerRecovered(worker=worker.name))
+    elif minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
+        _climb(minutes, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
+
+
+def _tend_quarantined(minutes: Minutes, worker: Worker) -> None:
+    watched = minutes.watch.workers[worker.name]
+    if minutes.watch.time - watched.quarantined_at > worker.back_off_s:
+        minutes.state(ProbationBegan(worker=worker.name))
+        watched.rung_at = minutes.watch.time
+        if not _alive_since(watched, watched.quarantined_at):
+            _climb(minutes, worker, None, "it was still silent when its quarantine ended")
+
+
+def _tend_probation(minutes: Minutes, worker: Worker) -> None:
+    watched = minutes.watch.workers[worker.name]
+    if worker.losses:
+        quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
+    elif minutes.watch.is_silent(worker.name) and not _alive_since(
+        watched, minutes.watch.time - minutes.limits.rung_limit_s
+    ):
+        if minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
+            lose_all(minutes, worker)
+            quarantine(minutes, worker, f"no sign of life on probation ({watched.unknown or 'agent silent'})")
+
+
+def _alive_since(watched: WorkerWatch, when: float) -> bool:
+    return watched.alive and watched.life_at > when
+
+
+def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> None:
+    """Orders the next rung that the machine has; without one the worker is quarantined."""
+    watched = minutes.watch.workers[worker.name]
+    rungs = watched.machine.rungs if watched.machine is not None else ()
+    following = [rung for rung in rungs if last is None or list(Rung).index(rung) > list(Rung).index(last)]
+    if worker.state is WorkerState.PROBATION:
+        following = following[:1]
+    if not following or (worker.restarts >= minutes.limits.restarts_max):
+        if worker.state is not WorkerState.PROBATION:
+            quarantine(minutes, worker, reason)
+        return
+    minutes.state(RungClimbed(worker=worker.name, rung=following[0], reason=reason))
+    watched.rung_at, watched.rung_ordered, watched.alive = minutes.watch.time, False, False
+
+
+def quarantine(minutes: Minutes, worker: Worker, reason: str) -> None:
+    for attempt in list(worker.wanted.values()):
+        minutes.withdraw(attempt, f"{worker.name} is quarantined")
+    failed = worker.probations + (worker.state is WorkerState.PROBATION)
+    if failed >= minutes.limits.probations_max:
+        minutes.state(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
+        return
+    minutes.state(
+        WorkerQuarantined(
+            worker=worker.name, back_off_s=minutes.limits.back_off_s * 2**failed, reason=reason
+        )
+    )
+    minutes.watch.workers[worker.name].quarantined_at = minutes.watch.time

@@ -1,0 +1,179 @@
+"""What becomes of attempts: results are matched and judged, claims noted, deadlines enforced. Laws 5 and 6. Pure.
+
+It decides which result counts. A result is matched by its attempt id alone, through what the ledger issued; what it
+says about itself must fit, and nothing it says chooses a trial.
+"""
+
+from inbox_agent.share_layout import Outcome, ResultRecord, clean, echo_problem
+from pipeline.core.facts import (
+    AttemptClaimed,
+    AttemptEnded,
+    ResultLate,
+    ResultUnexpected,
+    WorkerOut,
+    WorkerRecovered,
+)
+from pipeline.core.farm import Attempt, TrialState, Worker, WorkerState
+from pipeline.core.minutes import Minutes
+from pipeline.core.view import Look, ResultSeen
+from pipeline.core.watch import WorkerWatch
+
+
+def judge(minutes: Minutes, look: Look) -> None:
+    """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
+    if look.unknown:
+        return
+    watched = minutes.watch.workers[look.worker]
+    for result in look.results:
+        if result.attempt not in watched.handled:
+            _judge_result(minutes, look.worker, result)
+            watched.handled.add(result.attempt)
+    for attempt_id in sorted(look.claims - look.answers):
+        _note_claim(minutes, attempt_id)
+
+
+def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
+    farm = minutes.farm
+    attempt = farm.attempts.get(seen.attempt)
+    if attempt is None:
+        if seen.attempt not in farm.noted:
+            minutes.state(
+                _late(seen, worker, "of an earlier run")
+                if seen.known_elsewhere
+                else ResultUnexpected(attempt=seen.attempt, worker=worker)
+            )
+        return
+    if attempt.answered or seen.attempt in farm.noted:
+        return  # collected before; its file has not been cleaned up yet
+    problem = _problem(minutes, attempt, worker, seen)
+    trial_open = attempt.trial.state is not TrialState.SETTLED
+    completed = not problem and seen.record is not None and seen.record.outcome is Outcome.COMPLETED
+    if attempt.outcome is None or (completed and trial_open):
+        minutes.conclude(attempt, _ended(attempt, seen, problem))
+        _draw_consequences(minutes, attempt)
+    else:
+        minutes.state(_late(seen, worker, problem))
+        if attempt.outcome is Outcome.LOST and seen.record and seen.record.outcome is Outcome.INTERRUPTED:
+            # Its share can be read again and shows who was playing when the worker went down.
+            minutes.charge(attempt)
+
+
+def _problem(minutes: Minutes, attempt: Attempt, worker: str, seen: ResultSeen) -> str:
+    if seen.record is None:
+        return seen.problem
+    if (seen.record.farm, seen.record.worker) != (minutes.farm.farm_id, attempt.worker):
+        return f"worker {seen.record.worker!r} of farm {seen.record.farm!r} answers for {attempt.worker!r}"
+    if worker != attempt.worker:
+        return f"it lies in the share of {worker!r}"
+    return echo_problem(seen.record, minutes.farm.echo(attempt))
+
+
+def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
+    record: ResultRecord | None = seen.record
+    if problem or record is None:
+        return AttemptEnded(
+            attempt=attempt.id, outcome=Outcome.CORRUPT, answered=True, reason=clean(problem, 300)
+        )
+    notes = [record.reason] if record.reason else []
+    notes += [f"missing: {name}" for name in seen.missing]
+    return AttemptEnded(
+        attempt=attempt.id,
+        outcome=record.outcome,
+        answered=True,
+        reason=clean("; ".join(notes), 500),
+        fitness=record.fitness,
+        metrics=record.metrics,
+        seconds=record.seconds,
+        archived=True,
+    )
+
+
+def _draw_consequences(minutes: Minutes, attempt: Attempt) -> None:
+    worker = minutes.farm.worker(attempt.worker)
+    if attempt.outcome is Outcome.REJECTED and worker.state is not WorkerState.OUT:
+        for waiting in list(worker.wanted.values()):
+            minutes.withdraw(waiting, "the worker's agent is of another version")
+        cure = f"its agent does not speak this host's layout: {attempt.reason}; install the same version on both"
+        minutes.state(WorkerOut(worker=worker.name, reason=cure))
+    played = attempt.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
+    if worker.state is WorkerState.PROBATION and played:
+        minutes.state(WorkerRecovered(worker=worker.name))
+
+
+def _late(seen: ResultSeen, worker: str, why: str) -> ResultLate:
+    outcome = seen.record.outcome if seen.record is not None else Outcome.CORRUPT
+    return ResultLate(attempt=seen.attempt, worker=worker, outcome=outcome, reason=clean(why, 300))
+
+
+def _note_claim(minutes: Minutes, attempt_id: str) -> None:
+    attempt = minutes.farm.attempts.get(attempt_id)
+    if attempt is None:
+        return
+    if attempt.outcome is None:
+        if attempt.claimed_at is None:
+            minutes.state(AttemptClaimed(attempt=attempt_id))
+    elif attempt.outcome is Outcome.LOST and not (attempt.kept or attempt.charged or attempt.answered):
+        # Law 5: the genome that pays is the one whose claim stands there without a result.
+        minutes.charge(attempt)
+
+
+# ------------------------------------------------------------------------------------------------------- deadlines
+
+
+def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
+    """Ends what took too long on one worker; runs after all results of the tick were judged."""
+    watched = minutes.watch.workers[worker.name]
+    if not watched.readable or not worker.epoch_open:
+        return
+    claimed = [attempt for attempt in worker.wanted.values() if attempt.id in watched.claims]
+    for attempt in claimed:
+        played_s = minutes.watch.time - watched.claims[attempt.id]
+        limit_s = _time_limit_s(minutes)
+        if played_s > limit_s + minutes.limits.grace_s:
+            minutes.end(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
+            minutes.charge(attempt)
+    _enforce_claim_limit(minutes, worker, watched, bool(claimed))
+
+
+def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
+    waiting = sorted(
+        (a for a in worker.wanted.values() if a.id in watched.delivered and a.id not in watched.claims),
+        key=lambda attempt: attempt.publication,
+    )
+    if playing or not waiting:
+        watched.unclaimed_since = None
+    elif watched.unclaimed_since is None:
+        watched.unclaimed_since = minutes.watch.time
+    elif minutes.watch.time - watched.unclaimed_since > minutes.limits.claim_limit_s:
+        watched.unclaimed_since = None
+        minutes.end(
+            waiting[0], Outcome.LOST, f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
+        )
+
+
+def lose_all(minutes: Minutes, worker: Worker) -> None:
+    """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
+    merely taken back; on an unreadable one everything, with the start signals kept.
+    """
+    watched = minutes.watch.workers[worker.name]
+    silence_s = minutes.watch.silence_s(worker.name)
+    for attempt in sorted(worker.wanted.values(), key=lambda a: a.publication):
+        if not watched.readable:
+            reason = f"the share could not be read for {silence_s:.0f} s ({watched.unknown})"
+            minutes.end(attempt, Outcome.LOST, reason, kept=True, isolate=True)
+        elif attempt.id in watched.claims:
+            minutes.end(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
+            minutes.charge(attempt)
+        else:
+            minutes.withdraw(attempt, f"{worker.name} is stuck")
+
+
+def all_overdue(minutes: Minutes, worker: Worker) -> bool:
+    """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
+    held = max(1, len(worker.wanted) + len(worker.kept))
+    allowance_s = held * (_time_limit_s(minutes) + minutes.limits.grace_s)
+    return minutes.watch.silence_s(worker.name) > allowance_s
+
+
+def _time_limit_s(minutes: Minutes) -> float:
+    return minutes.farm.settings.time_limit_s if minutes.farm.settings else 0.0

@@ -1,0 +1,75 @@
+"""What one tick saw: looks at shares, machines and the dice. Pure data, made by the edges, read by the rules.
+
+A share that could not be read is *unknown*, not empty; a share that was not looked at in this tick is simply not here.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from inbox_agent.share_layout import AgentRecord, HostRecord, ResultRecord
+from pipeline.core.facts import Rung
+
+
+class MachineState(enum.StrEnum):
+    """What the machine layer says; only OFF and UNHEALTHY are opinions."""
+
+    RUNNING = "running"
+    OFF = "off"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSeen:
+    """A worker's machine."""
+
+    state: MachineState
+    rungs: tuple[Rung, ...] = ()  #: what it can do to recover, gentlest first; empty: nothing
+    note: str = ""
+    reverted: bool = False  #: it confirms that it went back to its checkpoint since the last question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSeen:
+    """A result that was read in full, or given up on."""
+
+    attempt: str
+    record: ResultRecord | None  #: None: present, but unreadable or wrong after several reads
+    problem: str = ""
+    data: bytes = b""  #: the bytes as they were read; what is archived is what was parsed
+    log: bytes = b""
+    artifacts: tuple[str, ...] = ()  #: names of those that were fetched
+    missing: tuple[str, ...] = ()  #: log or artifacts it speaks for that could not be had
+    known_elsewhere: bool = False  #: issued by this ledger in another run or generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at one share. A quick look sees `outbox/` only; a full one everything."""
+
+    worker: str
+    full: bool = False
+    unknown: str = ""  #: why the share could not be read; the rest is then empty and says nothing
+    bare: bool = False  #: there are no folders yet
+    owner: HostRecord | None = None  #: the `host.json` of the highest epoch
+    starts: frozenset[str] = frozenset()  #: attempts whose start signal is in `inbox/`
+    payloads: frozenset[str] = frozenset()  #: attempts whose genome is in `inbox/`
+    whole: frozenset[str] = frozenset()  #: of those asked about: record and payload are there in full size
+    strangers: frozenset[str] = frozenset()  #: start signals this ledger never issued
+    beat: AgentRecord | None = None
+    claims: frozenset[str] = frozenset()  #: attempts that are claimed
+    answers: frozenset[str] = frozenset()  #: attempts that have a result in `outbox/`
+    results: tuple[ResultSeen, ...] = ()  #: those of them that were read in this look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything one tick saw."""
+
+    now: float  #: the host's monotonic clock, seconds
+    wall: float  #: the host's wall clock, for people
+    nonce: str  #: 8 characters of [0-9a-z], drawn for this tick
+    sweep: bool = False  #: whether the metronome asked: deadlines and machines are checked
+    looks: Sequence[Look] = ()
+    machines: Mapping[str, MachineSeen] = field(default_factory=dict)

@@ -1,0 +1,129 @@
+"""What this host process has seen so far: signs of life, what is surely delivered, and for how long. Pure.
+
+Never stored: a restarted host begins with an empty watch and looks again. All durations are measured on one fair clock
+that advances with each tick by the time that passed, but never by more than a quarter of the silence limit, so that a
+suspended or stalled host does not call everybody dead (law 5).
+"""
+
+from dataclasses import dataclass, field
+
+from inbox_agent.share_layout import AgentRecord
+from pipeline.core.farm import Farm, Worker
+from pipeline.core.limits import Limits
+from pipeline.core.view import Look, MachineSeen, MachineState, View
+
+
+@dataclass(slots=True)
+class WorkerWatch:
+    """One worker, as this process has seen it. Times are on the fair clock."""
+
+    life_at: float  #: last sign of life, or when the watch began
+    alive: bool = False  #: a beat of this epoch, or a record, was seen since the watch or the epoch began
+    looked: bool = False  #: at least one full look succeeded in this process
+    readable: bool = False
+    unknown: str = ""  #: why the last look failed
+    beat: AgentRecord | None = None
+    replaced_runs: set[str] = field(default_factory=set)  #: agent lives that another one followed
+    returned_runs: int = 0  #: how often such a life came back
+    starts: set[str] = field(default_factory=set)  #: start signals believed to be in `inbox/`
+    payloads: set[str] = field(default_factory=set)
+    delivered: set[str] = field(default_factory=set)  #: attempts that are surely published in full
+    uncertain: set[str] = field(default_factory=set)  #: attempts whose publication nobody has confirmed
+    handled: set[str] = field(default_factory=set)  #: results in `outbox/` that need no second reading
+    claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
+    unclaimed_since: float | None = None  #: since when something waits and nothing is played
+    rung_at: float = 0.0
+    rung_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
+    quarantined_at: float = 0.0
+    machine: MachineSeen | None = None
+    machine_started: bool = False
+
+
+class Watch:
+    """The watch over all workers of a farm."""
+
+    def __init__(self, farm: Farm, limits: Limits, now: float) -> None:
+        self.time = 0.0  #: the fair clock, seconds since the watch began
+        self._limits = limits
+        self._now = now
+        self.workers = {name: WorkerWatch(life_at=0.0) for name in farm.workers}
+        for name, worker in farm.workers.items():
+            # A host restart makes every publication uncertain; the next successful listing decides (law 3).
+            self.workers[name].uncertain = set(worker.wanted)
+
+    def see(self, farm: Farm, view: View) -> None:
+        """Takes in what a tick saw."""
+        self.time += min(max(view.now - self._now, 0.0), self._limits.silence_limit_s / 4)
+        self._now = view.now
+        for name, machine in view.machines.items():
+            watched = self.workers[name]
+            watched.machine = machine
+            watched.machine_started = watched.machine_started or machine.state is MachineState.RUNNING
+        for look in view.looks:
+            self._take_look(farm.workers[look.worker], self.workers[look.worker], look)
+
+    def _take_look(self, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+        watched.readable, watched.unknown = not look.unknown, look.unknown
+        if look.unknown:
+            return
+        watched.handled &= look.answers
+        new_records = (look.claims - watched.claims.keys()) | {
+            result.attempt for result in look.results if result.attempt not in watched.handled
+        }
+        for attempt in look.claims:
+            watched.claims.setdefault(attempt, self.time)
+        for attempt in watched.claims.keys() - look.claims:
+            del watched.claims[attempt]
+        if any(attempt in worker.wanted for attempt in new_records):
+            self.note_life(watched)  # any new record of a worker is life as well
+        if look.full:
+            watched.looked = True
+            watched.starts, watched.payloads = set(look.starts), set(look.payloads)
+
+    def note_life(self, watched: WorkerWatch) -> None:
+        """A sign of life, now."""
+        watched.life_at, watched.alive = self.time, True
+
+    def silence_s(self, name: str) -> float:
+        """For how long a worker has given no sign of life."""
+        return self.time - self.workers[name].life_at
+
+    def is_silent(self, name: str) -> bool:
+        """Whether that is too long."""
+        return self.silence_s(name) > self._limits.silence_limit_s
+
+    def may_get_work(self, worker: Worker) -> bool:
+        """Whether an attempt would be played: the share is ours and read, and its agent is alive."""
+        watched = self.workers[worker.name]
+        return (
+            worker.epoch_open
+            and watched.readable
+            and watched.alive
+            and not watched.uncertain
+            and not self.is_silent(worker.name)
+        )
+
+    # --------------------------------------------------------------------------------- what the host's own acts told
+
+    def begin_epoch(self, name: str) -> None:
+        """The share's history starts anew; nothing seen before says anything about it."""
+        watched = self.workers[name]
+        watched.alive = False
+        watched.life_at = self.time
+        for memory in (watched.delivered, watched.uncertain, watched.handled):
+            memory.clear()
+        watched.claims.clear()
+        watched.beat = None
+
+    def note_sent(self, name: str, attempt: str, *, surely: bool) -> None:
+        """A publication was answered; without certainty the next listing decides."""
+        watched = self.workers[name]
+        watched.starts.add(attempt)
+        watched.payloads.add(attempt)
+        (watched.delivered if surely else watched.uncertain).add(attempt)
+
+    def note_removed(self, name: str, attempts: frozenset[str]) -> None:
+        """Start signals and genomes were removed."""
+        watched = self.workers[name]
+        for memory in (watched.starts, watched.payloads, watched.delivered, watched.uncertain):
+            memory -= attempts

@@ -1,0 +1,58 @@
+"""The archive: every accepted result beside its log and artifacts, under its attempt id; the others set aside.
+
+It decides where a result lies for good. It is written before the ledger says that the result counts: archived and not
+recorded is collected again to the same name; recorded and not archived cannot happen.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from pipeline.core.view import ResultSeen
+
+
+class Archive:
+    """Results of one generation in its results folder."""
+
+    def __init__(self, results: Path, incoming: Path) -> None:
+        self._attempts = results / "attempts"
+        self._aside = results / "set-aside"
+        self._incoming = incoming
+
+    def keep(self, seen: ResultSeen) -> None:
+        """Archives an accepted result as `attempts/<attempt>/result.json`. Raises OSError (a full disk)."""
+        folder = f"{self._attempts}{os.sep}{seen.attempt}"
+        try:
+            os.mkdir(folder)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+        except FileExistsError:
+            pass  # collected before, and the host was killed before it could record it
+        _write(f"{folder}{os.sep}result.json", seen.data)
+        if seen.log:
+            _write(f"{folder}{os.sep}log.txt", seen.log)
+        if seen.artifacts:
+            self._keep_artifacts(Path(folder) / "files", seen)
+
+    def set_aside(self, seen: ResultSeen, why: str) -> None:
+        """Keeps a result that is not counted as evidence: late, corrupt or unexpected."""
+        if seen.data:
+            self._aside.mkdir(parents=True, exist_ok=True)
+            _write(str(self._aside / f"{seen.attempt}.{why}.json"), seen.data)
+        shutil.rmtree(self._incoming / seen.attempt, ignore_errors=True)
+
+    def _keep_artifacts(self, folder: Path, seen: ResultSeen) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in seen.artifacts:
+            source = self._incoming / seen.attempt / name
+            if source.exists():
+                shutil.move(source, folder / name)
+        shutil.rmtree(self._incoming / seen.attempt, ignore_errors=True)
+
+
+def _write(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

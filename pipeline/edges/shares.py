@@ -1,0 +1,296 @@
+"""The host's side of one share: carries out an order and reports what it found. Knows `ShareFiles`, not the medium.
+
+It decides the order of reads and writes that the laws ask for (record first when deleting, payload first when
+publishing, heartbeat before `outbox/`) and how often a damaged result is read again. It judges nothing: trouble becomes
+*unknown*, damage becomes a `ResultSeen` without a record.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_files import Absent, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_layout import (
+    HEARTBEAT,
+    INBOX,
+    OUTBOX,
+    STAGING,
+    STATUS,
+    AgentRecord,
+    HostRecord,
+    Kind,
+    LayoutError,
+    PayloadRef,
+    ResultRecord,
+    StartRecord,
+)
+from pipeline.core.view import Look, ResultSeen
+
+log = logging.getLogger(__name__)
+
+READS_MAX = 3  #: of a result or payload that is not what it should be, one per look
+ENTRIES_MAX = 10_000  #: a folder with more names than this is a flood, not a share
+RESULTS_PER_LOOK_MAX = 256
+_IN_MEMORY_BYTES = 1024 * 1024
+
+
+class _SnapshotDamaged(Exception):
+    """A genome's snapshot in the state folder is not what the ledger says; nothing can be published from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A start signal and the genome it speaks for."""
+
+    start: StartRecord
+    snapshot: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be done on one share, in this sequence."""
+
+    worker: str
+    host: HostRecord | None = None
+    remove: tuple[str, ...] = ()
+    publish: tuple[Publication, ...] = ()
+    look: bool = False
+    full: bool = False
+    handled: frozenset[str] = frozenset()  #: results that need not be read again
+    measure: Mapping[str, tuple[int, int]] = field(default_factory=dict)  #: attempt -> bytes of record and genome
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of an order."""
+
+    worker: str
+    removed: frozenset[str] = frozenset()
+    sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it surely arrived
+    look: Look | None = None
+    trouble: str = ""  #: why something was not done; it will be planned again
+    damage: str = ""  #: why this host cannot go on: a snapshot is not what the ledger says
+
+
+class Share:
+    """One worker's share, from the host's side."""
+
+    def __init__(self, worker: str, files: ShareFiles, incoming: Path) -> None:
+        self.worker = worker
+        self._files = files
+        self._incoming = incoming
+        self._reads: dict[str, int] = {}
+        self._tidied = False
+
+    def carry_out(self, order: Order) -> Report:
+        """Does what is ordered and looks if asked. Never raises for the world's sake."""
+        report = Report(worker=order.worker)
+        try:
+            if order.host is not None:
+                self._say_whose(order.host)
+            self._remove(order.remove)
+            report.removed = frozenset(order.remove)
+            for publication in order.publish:
+                self._publish(publication, report)
+        except ShareError as error:
+            report.trouble = layout.clean(str(error), 300)
+        except _SnapshotDamaged as error:
+            report.damage = str(error)
+        if order.look:
+            report.look = self._look(order)
+        return report
+
+    # ---------------------------------------------------------------------------------------------------- writing
+
+    def _say_whose(self, host: HostRecord) -> None:
+        self._files.make_folders()
+        name = f"{INBOX}/{layout.host_name(host.epoch)}"
+        try:
+            self._files.publish(name, layout.encode(host))
+        except ShareError as error:
+            # Whether it is there, and whose it is, is the next look's to say.
+            log.debug("%s: %s", name, error)
+
+    def _remove(self, attempts: tuple[str, ...]) -> None:
+        for attempt in attempts:
+            # The record first: while it is there, what it speaks for must be there too.
+            self._files.remove(
+                (f"{INBOX}/{Kind.START.of(attempt)}", f"{INBOX}/{Kind.GENOME.of(attempt)}")
+            )
+
+    def _publish(self, publication: Publication, report: Report) -> None:
+        start = publication.start
+        report.sent[start.attempt] = False
+        self._files.write(f"{INBOX}/{Kind.GENOME.of(start.attempt)}", _genome_bytes(publication))
+        self._files.publish(f"{INBOX}/{Kind.START.of(start.attempt)}", layout.encode(start))
+        report.sent[start.attempt] = True
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    def _look(self, order: Order) -> Look:
+        try:
+            if not order.full:
+                return self._look_at_outbox(order, Look(worker=self.worker))
+            return self._look_at_all(order)
+        except (ShareError, LayoutError) as error:
+            return Look(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
+
+    def _look_at_all(self, order: Order) -> Look:
+        if INBOX not in self._names(""):
+            return Look(worker=self.worker, full=True, bare=True)
+        names = self._names(INBOX)
+        owner = self._owner(names)
+        if owner is not None and not self._tidied:
+            staged = self._names(f"{INBOX}/{STAGING}")
+            self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
+            self._tidied = True
+        found = [known for name in names if (known := layout.attempt_of(name)) is not None]
+        starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
+        # The heartbeat before the outbox: whoever is silent by now had its last word there already.
+        beat = self._beat()
+        look = Look(
+            worker=self.worker,
+            full=True,
+            owner=owner,
+            starts=starts,
+            payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
+            whole=frozenset(a for a, sizes in order.measure.items() if a in starts and self._is_whole(a, sizes)),
+            beat=beat,
+        )
+        return self._look_at_outbox(order, look)
+
+    def _look_at_outbox(self, order: Order, look: Look) -> Look:
+        claims, answers = set(), set()
+        for name in self._names(OUTBOX):
+            known = layout.attempt_of(name)
+            if known is not None and known[1] is Kind.STARTED:
+                claims.add(known[0])
+            elif known is not None and known[1] is Kind.RESULT:
+                answers.add(known[0])
+        unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
+        for attempt in self._reads.keys() - answers:
+            del self._reads[attempt]
+        results = tuple(seen for attempt in unread if (seen := self._collect(attempt)) is not None)
+        return Look(
+            worker=look.worker,
+            full=look.full,
+            owner=look.owner,
+            starts=look.starts,
+            payloads=look.payloads,
+            whole=look.whole,
+            beat=look.beat,
+            claims=frozenset(claims),
+            answers=frozenset(answers),
+            results=results,
+        )
+
+    def _names(self, folder: str) -> list[str]:
+        names = self._files.names(folder)
+        if len(names) > ENTRIES_MAX:
+            raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
+        return names
+
+    def _owner(self, names: list[str]) -> HostRecord | None:
+        epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
+        if not epochs:
+            return None
+        name = layout.host_name(max(epochs))
+        record = layout.decode(HostRecord, self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
+        if record.epoch != max(epochs):
+            raise LayoutError(name, f"speaks of epoch {record.epoch}")
+        return record
+
+    def _beat(self) -> AgentRecord | None:
+        try:
+            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
+            return layout.decode(AgentRecord, data, HEARTBEAT)
+        except (ShareError, LayoutError):
+            return None  # no beat is not a beat of death: silence is measured by the clock
+
+    def _is_whole(self, attempt: str, sizes: tuple[int, int]) -> bool:
+        try:
+            return sizes == (
+                self._files.size(f"{INBOX}/{Kind.START.of(attempt)}"),
+                self._files.size(f"{INBOX}/{Kind.GENOME.of(attempt)}"),
+            )
+        except (Absent, Unfit):
+            return False
+
+    # ------------------------------------------------------------------------------------------------- collecting
+
+    def _collect(self, attempt: str) -> ResultSeen | None:
+        """A result with what it speaks for; None while it is worth another reading at the next look."""
+        name = Kind.RESULT.of(attempt)
+        try:
+            data = self._files.read(f"{OUTBOX}/{name}", layout.RECORD_BYTES_MAX)
+            record = layout.decode(ResultRecord, data, name)
+        except (Absent, Unfit, LayoutError) as error:
+            if self._reads_left(attempt):
+                return None
+            return ResultSeen(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
+        log_bytes, artifacts, missing = b"", [], []
+        if record.log is not None:
+            log_bytes = self._fetch_log(attempt, record.log, missing)
+        for ref in record.artifacts:
+            if self._fetch_artifact(attempt, ref, missing):
+                artifacts.append(ref.name)
+        if missing and self._reads_left(attempt):
+            return None
+        self._reads.pop(attempt, None)
+        return ResultSeen(
+            attempt=attempt,
+            record=record,
+            data=data,
+            log=log_bytes,
+            artifacts=tuple(artifacts),
+            missing=tuple(missing),
+        )
+
+    def _reads_left(self, attempt: str) -> bool:
+        self._reads[attempt] = self._reads.get(attempt, 0) + 1
+        return self._reads[attempt] < READS_MAX
+
+    def _fetch_log(self, attempt: str, ref: PayloadRef, missing: list[str]) -> bytes:
+        if ref.name == Kind.LOG.of(attempt):  # a name from the share is compared, never followed
+            try:
+                data = self._files.read(f"{OUTBOX}/{ref.name}", layout.LOG_BYTES_MAX)
+                if (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
+                    return data
+            except (Absent, Unfit):
+                pass
+        missing.append("log")
+        return b""
+
+    def _fetch_artifact(self, attempt: str, ref: PayloadRef, missing: list[str]) -> bool:
+        if layout.is_artifact(ref.name):
+            folder = self._incoming / attempt
+            folder.mkdir(parents=True, exist_ok=True)
+            source = f"{OUTBOX}/{Kind.FILES.of(attempt)}/{ref.name}"
+            try:
+                if self._files.fetch(source, folder / ref.name, ref.size_bytes) == ref.sha256:
+                    return True
+            except (Absent, Unfit):
+                pass
+            (folder / ref.name).unlink(missing_ok=True)
+        missing.append(layout.clean(ref.name, 64))
+        return False
+
+
+def _genome_bytes(publication: Publication) -> bytes | Path:
+    """The snapshot, checked against the ledger's digest; a large one is checked by the agent, after the journey."""
+    start = publication.start
+    if start.genome_bytes > _IN_MEMORY_BYTES:
+        return publication.snapshot
+    try:
+        data = publication.snapshot.read_bytes()
+    except OSError as error:
+        raise _SnapshotDamaged(f"{publication.snapshot}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != start.genome_sha256:
+        raise _SnapshotDamaged(f"{publication.snapshot}: its bytes are not those that were taken in")
+    return data
+
+
+CarryOut = Callable[[Order], Report]

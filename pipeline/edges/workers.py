@@ -1,0 +1,99 @@
+"""Workers' machines: the adapter from the farm's rungs to the verbs of `hyperv_ops`, and the local workers.
+
+It decides which verbs a rung is; when a rung is climbed is the core's to say. A machine that cannot be asked is UNKNOWN.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
+from inbox_agent.leash import sweep
+from inbox_agent.settings_file import EvaluatorTable
+from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from pipeline.core.facts import Rung
+from pipeline.core.view import MachineSeen, MachineState
+
+log = logging.getLogger(__name__)
+
+LOCAL_RUNGS = (Rung.RESTART_AGENT, Rung.RESTORE)
+_STATES = {
+    PowerState.RUNNING: MachineState.RUNNING,
+    PowerState.OFF: MachineState.OFF,
+    PowerState.UNKNOWN: MachineState.UNKNOWN,
+}
+
+
+class LocalWorkers:
+    """Agents as processes of this computer, each with a share in the state folder."""
+
+    def __init__(self, names: list[str], state: Path, evaluator: EvaluatorTable, folder: Path) -> None:
+        self._state = state
+        self.shares: Mapping[str, Path] = {name: state / "shares" / name for name in names}
+        self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names})
+        self._reverted: set[str] = set()
+
+    def names(self) -> list[str]:
+        """The local workers' names."""
+        return self._machines.names()
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a worker's agent; None while it does not run."""
+        return self._machines.info(name).pid
+
+    def log_path(self, name: str) -> Path:
+        """Where the agent's own log is."""
+        return self._state / "local" / name / "agent.log"
+
+    def see(self) -> dict[str, MachineSeen]:
+        """How all local machines are."""
+        seen = {}
+        for name in self._machines.names():
+            info = self._machines.info(name)
+            seen[name] = MachineSeen(
+                _STATES[info.state], LOCAL_RUNGS, info.note, reverted=name in self._reverted
+            )
+            self._reverted.discard(name)
+        return seen
+
+    def obey(self, name: str, rung: Rung | None) -> None:
+        """Climbs a rung, or starts a machine for the first time. What goes wrong shows in the next `see`."""
+        try:
+            if rung is Rung.RESTORE:
+                self._machines.restore(name)
+                self._reverted.add(name)
+            elif rung is not None:
+                self._machines.power_off(name)
+            self._machines.start(name)
+        except MachineError as error:
+            log.warning("%s", error)
+
+    def prepare(self) -> None:
+        """Makes the shares' top folders, so that they can be looked at before any agent runs."""
+        for share in self.shares.values():
+            share.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Ends all agents, and what a killed one may have left running."""
+        self._machines.close()
+        for name in self._machines.names():
+            sweep(self._state / "local" / name / "leash")
+
+    def _spec(self, name: str, evaluator: EvaluatorTable, folder: Path) -> LocalSpec:
+        own = self._state / "local" / name
+        share = self.shares[name]
+        # -P: a file of the user named like a module of the standard library must not shadow it in the agent.
+        argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
+        argv += ["--folder", str(folder), "--leave-with-parent"]
+        if evaluator.python is not None:
+            argv += ["--python", evaluator.python]
+        else:
+            argv += ["--", *(evaluator.command or ())]
+        return LocalSpec(
+            argv=argv,
+            disk=share,
+            folders=(f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS),
+            log=self.log_path(name),
+            cwd=folder,
+        )

@@ -1,0 +1,122 @@
+"""What running a generation means, the first time and again: which facts open, extend or reopen it. No I/O of its own.
+
+The roster and what a fitness depends on are fixed at the first run. New files join, missing ones stay, changed ones
+and changed settings are refused; a finished generation stays finished.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import (
+    AttemptEnded,
+    AttemptIssued,
+    EpochOpened,
+    EpochRaised,
+    Fact,
+    GenomeAdded,
+    RunOpened,
+    RunSettings,
+    TrialReopened,
+)
+from pipeline.core.farm import Farm, TrialState
+from pipeline.edges.intake import GenomeFile
+from pipeline.edges.ledger import Entry
+
+_FORMS = re.compile(r"(?:.*[/\\])?(?:gen-)?(\d{1,9})[/\\]?", re.ASCII)
+
+
+def parse_generation(text: str) -> int:
+    """The number in `7`, `gen-7`, `gen-0007` or `genomes/gen-0007`. Raises SettingsError."""
+    match = _FORMS.fullmatch(text.strip())
+    if match is None or int(match[1]) < 1:
+        raise SettingsError(f"--gen {text}: expected a number from 1, e.g. 7, gen-7 or genomes/gen-0007")
+    return int(match[1])
+
+
+def folder_name(generation: int) -> str:
+    """The name of a generation's folder, below `genomes/` and below `results/`."""
+    return f"gen-{generation:04d}"
+
+
+def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
+    """Folds the ledger into a fresh farm: everything of one generation, and of the others what shares depend on."""
+    for entry in entries:
+        fact = entry.fact
+        if entry.generation == generation or isinstance(fact, EpochRaised | EpochOpened):
+            farm.evolve(fact, entry.at)
+        elif isinstance(fact, AttemptIssued):
+            worker = farm.worker(fact.worker)
+            worker.publications = max(worker.publications, fact.publication)
+
+
+def opening_facts(
+    farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
+) -> list[Fact]:
+    """The facts that open a generation, or take it up again with what is new in its folder.
+
+    Raises:
+        SettingsError: a genome's bytes or a setting is not what it was at the first run.
+    """
+    known = farm.generation == generation and not fresh
+    if known:
+        assert farm.settings is not None
+        _refuse_changes(farm, genomes, farm.settings, settings)
+        names = {genome.name for genome in farm.genomes}
+        return _added([file for file in genomes if file.name not in names], after=len(farm.genomes))
+    run = farm.run + 1 if farm.generation == generation else 1
+    opened = RunOpened(generation=generation, run=run, settings=settings)
+    return [opened, *_added(genomes, after=0)]
+
+
+def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -> list[Fact]:
+    """Takes back everything that is wanted, of some workers or of all, also of those no longer configured."""
+    every = {**farm.retired, **farm.workers}
+    chosen = every.values() if workers is None else [every[name] for name in workers]
+    return [
+        AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, ordered=True)
+        for worker in chosen
+        for attempt in worker.wanted.values()
+    ]
+
+
+def reopening_facts(farm: Farm) -> list[Fact]:
+    """`--retry-failed`: every trial that is settled without a fitness is tried again."""
+    return [
+        TrialReopened(genome=genome.number, trial=trial.number)
+        for genome in farm.genomes
+        for trial in genome.trials
+        if trial.state is TrialState.SETTLED and trial.fitness is None
+    ]
+
+
+def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
+    return [
+        GenomeAdded(
+            genome=number, name=file.name, suffix=file.suffix, size_bytes=file.size_bytes, sha256=file.sha256
+        )
+        for number, file in enumerate(files, after + 1)
+    ]
+
+
+def _refuse_changes(
+    farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings
+) -> None:
+    where = f"generation {farm.generation} was begun with other"
+    cure = "put them back, or begin it anew with --fresh"
+    changed = [
+        f"{name} was {getattr(fixed, name)!r}, is now {getattr(settings, name)!r}"
+        for name in RunSettings.__struct_fields__
+        if getattr(fixed, name) != getattr(settings, name)
+    ]
+    if changed:
+        raise SettingsError(f"{where} settings: {'; '.join(changed)}; {cure}")
+    digests = {genome.name: genome.sha256 for genome in farm.genomes}
+    bytes_changed = [
+        f"{file.name} was {digests[file.name][:12]}…, is now {file.sha256[:12]}…"
+        for file in genomes
+        if digests.get(file.name, file.sha256) != file.sha256
+    ]
+    if bytes_changed:
+        raise SettingsError(f"{where} bytes: {'; '.join(bytes_changed)}; {cure}")

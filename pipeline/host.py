@@ -1,0 +1,263 @@
+"""One host process: it holds the state folder, keeps the workers and plays generations one after the other.
+
+It decides what is set up and taken down in which order; the rules of a generation are `generation`'s, those of the farm
+the core's. At most one per state folder, by a lock that ends with the process.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from inbox_agent.doorbell import Doorbell
+from inbox_agent.lock import Held, Lock
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import OUTBOX
+from pipeline import generation as rules
+from pipeline.config import Config
+from pipeline.core.dispatcher import Queues, standstill
+from pipeline.core.facts import Fact, HostStarted, HostStopped
+from pipeline.core.farm import Farm, WorkerState
+from pipeline.edges.archive import Archive
+from pipeline.edges.couriers import Couriers
+from pipeline.edges.intake import IntakeError, Snapshots
+from pipeline.edges.ledger import Ledger
+from pipeline.edges.shares import Share
+from pipeline.edges.workers import LocalWorkers
+from pipeline.loop import Loop
+from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
+from pipeline.screens.results import Outputs
+
+OUTPUTS_INTERVAL_S = 2.0
+OUTPUTS_SHARE = 0.05  # of the host's time, at most, goes into writing outputs again
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why playing a generation ended."""
+
+    finished: bool
+    stopped: bool = False  #: somebody asked for it
+    diagnosis: str = ""  #: why the farm cannot go on
+
+
+class Host:
+    """A project folder under the hands of this process.
+
+    Raises:
+        SettingsError: the state folder is in use, or a share cannot be reached by this system at all.
+        LedgerError: the ledger is damaged.
+    """
+
+    def __init__(self, root: Path, config: Config, evaluator_folder: Path) -> None:
+        self.root, self.config = root, config
+        self.state = root / "state"
+        try:
+            self._lock = Lock(self.state / "host.lock")
+        except Held as error:
+            raise SettingsError(f"another `pipeline run` is at work here: {error}; wait for it or stop it") from error
+        self.ledger = Ledger(self.state)
+        self.snapshots = Snapshots(self.state / "genomes")
+        self.locals = LocalWorkers(config.local_names(), self.state, config.evaluator, evaluator_folder)
+        self._paths = {**self.locals.shares, **{w.name: _reachable(w.share) for w in config.worker}}
+        farm = Farm(self.ledger.farm_id, config.worker_names())
+        rules.replay(self.ledger.entries(), farm, generation=0)
+        self.loop = self._make_loop(farm)
+        self.outputs: Outputs | None = None
+        self._outputs_due = 0.0
+        self._doorbell = Doorbell({name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring)
+        self._metronome: Metronome | None = None
+        self._stop = threading.Event()
+
+    @property
+    def farm(self) -> Farm:
+        """The farm as it is now."""
+        return self.loop.farm
+
+    # --------------------------------------------------------------------------------------------------- generations
+
+    def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
+        """Opens a generation, or takes it up again.
+
+        Raises:
+            SettingsError, IntakeError: it cannot be run as asked; nothing has changed.
+            HostTrouble: the ledger could not be written.
+        """
+        self._turn_to(generation)
+        folder = self.root / "genomes" / rules.folder_name(generation)
+        results = self.root / "results" / rules.folder_name(generation)
+        known = self.farm.generation == generation
+        try:
+            genomes = self.snapshots.take_in(folder, bytes_max=self.config.generation.genome_bytes_max)
+        except IntakeError:
+            if not known or fresh or _holds_files(folder):
+                raise
+            genomes = []  # the roster is fixed; files that went missing stay in it
+        facts: list[Fact] = [HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))]
+        # What this farm still wants of workers that are no longer configured, nobody will ever play.
+        facts += rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
+        opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
+        begins = not known or fresh
+        if begins:
+            facts = [*facts[:1], *rules.withdrawals(self.farm, "begun afresh")]
+            _move_aside(results)
+        self.loop.record([*facts, *opening])
+        if retry_failed:
+            self.loop.record(rules.reopening_facts(self.farm))
+        self.outputs = Outputs(results)
+        self.loop.archive = Archive(results, self.state / "incoming")
+
+    def play(self, on_tick: Callable[[list[Fact]], None] = lambda _facts: None) -> Ending:
+        """Plays the open generation until it is finished, cannot go on, or `stop` is called.
+
+        Raises:
+            HostTrouble: this host's disk or ledger failed; what is recorded is kept, the same call resumes.
+        """
+        assert self.outputs is not None, "begin comes first"
+        if self.farm.finished:
+            self.outputs.write(self.farm)
+            return Ending(finished=True)
+        self.locals.prepare()
+        self._metronome = self._metronome or Metronome(
+            self.loop.ask_sweep, self.loop.ask_poll, self.loop.wake
+        )
+        try:
+            return self._play(self._metronome, on_tick)
+        finally:
+            self.outputs.write(self.farm)
+
+    def stop(self) -> None:
+        """Makes `play` return soon; any thread and any signal handler may call."""
+        self._stop.set()
+        self.loop.wake()
+
+    def close(self) -> None:
+        """Ends the local workers and lets go of the state folder. What they held is taken back, on the record."""
+        try:
+            if self._metronome is not None:
+                self._metronome.close()
+            self._doorbell.close()
+            if self.farm.generation and not self.farm.finished:
+                held = rules.withdrawals(self.farm, "host ended", self.locals.names())
+                self.loop.record([*held, HostStopped(reason="stopped" if self._stop.is_set() else "ended")])
+                self.loop.tidy()
+        finally:
+            self._couriers.close()
+            self.locals.close()
+            self.ledger.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _make_loop(self, farm: Farm) -> Loop:
+        shares = {
+            name: Share(name, LocalFiles(path), self.state / "incoming").carry_out
+            for name, path in self._paths.items()
+        }
+        distant = {worker.name for worker in self.config.worker}
+        self._couriers = Couriers(shares, distant, lambda: self.loop.wake())
+        return Loop(
+            farm=farm,
+            ledger=self.ledger,
+            couriers=self._couriers,
+            machines=self.locals,
+            snapshots=self.snapshots,
+            limits=self.config.rules(),
+            queues=Queues(
+                depth=self.config.queue_depths(), local=frozenset(self.config.local_names())
+            ),
+        )
+
+    def _turn_to(self, generation: int) -> None:
+        """Makes the farm show that generation as the ledger has it."""
+        if self.farm.generation == generation:
+            return
+        if self.farm.generation:
+            self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
+            self.loop.tidy()
+        farm = Farm(self.ledger.farm_id, self.config.worker_names())
+        rules.replay(self.ledger.entries(), farm, generation)
+        if farm.generation:
+            self.loop.adopt(farm)
+
+    def _play(self, metronome: Metronome, on_tick: Callable[[list[Fact]], None]) -> Ending:
+        while True:
+            facts = self.loop.tick()
+            on_tick(facts)
+            if self.farm.finished:
+                return Ending(finished=True)
+            if self._stop.is_set():
+                return Ending(finished=False, stopped=True)
+            if diagnosis := standstill(self.farm, len(self.farm.workers)):
+                return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
+            metronome.hurry(bool(self.loop.awaited()))
+            self._doorbell.supervise(self._readable())
+            self._write_outputs()
+            self.loop.wait(SWEEP_INTERVAL_S)
+
+    def _readable(self) -> set[str]:
+        return {name for name, watched in self.loop.watch.workers.items() if watched.readable and watched.looked}
+
+    def _write_outputs(self) -> None:
+        now = time.monotonic()
+        if now >= self._outputs_due and self.outputs is not None:
+            self.outputs.write(self.farm)
+            took_s = time.monotonic() - now
+            self._outputs_due = now + max(OUTPUTS_INTERVAL_S, took_s / OUTPUTS_SHARE)
+
+    def _last_log(self) -> str:
+        """The end of the newest log there is, for a diagnosis."""
+        assert self.outputs is not None
+        for attempt in reversed(self.farm.attempts.values()):
+            path = self.outputs.folder / "attempts" / attempt.id / "log.txt"
+            if path.exists():
+                return f"\nlast log ({path}):\n{_tail(path)}"
+        logs = [path for name in self.locals.names() if (path := self.locals.log_path(name)).exists()]
+        if logs and any(worker.state is WorkerState.OUT for worker in self.farm.workers.values()):
+            newest = max(logs, key=lambda path: path.stat().st_mtime)
+            return f"\nlast log ({newest}):\n{_tail(newest)}"
+        return ""
+
+
+def _reachable(share: str) -> Path:
+    if share.replace("\\", "/").startswith("//") and sys.platform != "win32":
+        raise SettingsError(f"[[worker]] share {share}: a UNC path; mount it, and give the path it is mounted at")
+    return Path(share)
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _move_aside(results: Path) -> None:
+    """Keeps what an earlier run, or an earlier farm, left in a results folder."""
+    if not results.exists():
+        return
+    number = 1
+    while (aside := results.with_name(f"{results.name}.before-{number}")).exists():
+        number += 1
+    try:
+        os.rename(results, aside)
+    except OSError as error:
+        raise SettingsError(f"{results}: cannot be moved aside: {error}; close what has it open") from error
+
+
+def _tail(path: Path) -> str:
+    text = path.read_bytes()[-2000:].decode("utf-8", "replace")
+    lines = ["".join(c if c.isprintable() else " " for c in line) for line in text.splitlines()[-15:]]
+    return "\n".join(f"  {line}" for line in lines)
+

@@ -1,0 +1,271 @@
+"""The tick: observe → decide → record → act. The only place where order matters.
+
+It decides that nothing is done before the ledger has it, and that an accepted result is archived before the ledger
+says so. The metronome asks for sweeps and polls, doorbells for a look at one share; what is to be done is the core's to
+say.
+"""
+
+import logging
+import secrets
+import string
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_layout import Outcome
+from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan, start_record
+from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected, Rung
+from pipeline.core.farm import Farm, WorkerState
+from pipeline.core.limits import Limits
+from pipeline.core.minutes import Minutes
+from pipeline.core.view import Look, MachineSeen, ResultSeen, View
+from pipeline.core.watch import Watch
+from pipeline.edges.archive import Archive
+from pipeline.edges.couriers import Couriers
+from pipeline.edges.intake import Snapshots
+from pipeline.edges.ledger import Ledger, LedgerError
+from pipeline.edges.shares import Order, Publication, Report
+
+log = logging.getLogger(__name__)
+
+HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
+_ALPHABET = string.digits + string.ascii_lowercase
+
+
+class MachinePool(Protocol):
+    """The machines of some workers."""
+
+    def see(self) -> Mapping[str, MachineSeen]:
+        """How they are."""
+
+    def obey(self, name: str, rung: Rung | None) -> None:
+        """Climbs a rung, or gives a machine its first start."""
+
+
+class HostTrouble(Exception):
+    """This host cannot go on: its own disk or state folder is not well. Nothing is lost."""
+
+
+class Loop:
+    """One farm's ticks. Single-threaded: whoever calls `tick` is the loop."""
+
+    def __init__(
+        self,
+        *,
+        farm: Farm,
+        ledger: Ledger,
+        couriers: Couriers,
+        machines: MachinePool,
+        snapshots: Snapshots,
+        limits: Limits,
+        queues: Queues,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        draw: Callable[[], str] = lambda: "".join(secrets.choice(_ALPHABET) for _ in range(8)),
+    ) -> None:
+        self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
+        self.watch = Watch(farm, limits, clock())
+        self.archive: Archive | None = None
+        self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
+        self._clock, self._wall, self._draw = clock, wall, draw
+        self._looks: list[Look] = []  #: taken, and not yet part of a view
+        self._owed: set[str] = set()  #: workers whose share has acts to come
+        self._lock = threading.Lock()
+        self._bells: set[str] = set()  #: workers whose outbox is to be looked at
+        self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
+        self._sweep = True
+        self._wake = threading.Event()
+
+    # ------------------------------------------------------------------------------------------------------ waking
+
+    def ring(self, worker: str) -> None:
+        """Something arrived in a worker's `outbox/`; any thread may ring."""
+        with self._lock:
+            self._bells.add(worker)
+        self._wake.set()
+
+    def ask_poll(self) -> None:
+        """Every share is to be looked at in full with the next tick: the truth behind the doorbells."""
+        with self._lock:
+            self._polls.update(self.farm.workers)
+        self._wake.set()
+
+    def ask_sweep(self) -> None:
+        """Deadlines and machines are to be checked with the next tick."""
+        self._sweep = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Makes the next tick come now; any thread may call."""
+        self._wake.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for a bell, a report or the metronome."""
+        self._wake.wait(timeout_s)
+        self._wake.clear()
+
+    def awaited(self) -> set[str]:
+        """Workers whose next full look should not wait for the poll: they are about to show themselves."""
+        found = set()
+        for name, worker in self.farm.workers.items():
+            watched = self.watch.workers[name]
+            newly = not (worker.epoch_open and watched.alive) and self.watch.silence_s(name) < HURRY_LIMIT_S
+            if worker.state is not WorkerState.OUT and (newly or watched.uncertain):
+                found.add(name)
+        return found
+
+    # ------------------------------------------------------------------------------------------------------ the tick
+
+    def tick(self) -> list[Fact]:
+        """One round; returns the facts it recorded.
+
+        Raises:
+            HostTrouble: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
+        """
+        view = self._observe()
+        minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
+        self._record(minutes)
+        touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+        self._owed = set()
+        for act in plan(self.farm, self.watch, touched):
+            self._act(act)
+        return minutes.facts
+
+    def record(self, facts: list[Fact]) -> None:
+        """States facts from outside the tick: the user's wishes, the host's own beginning and end."""
+        at = self._wall()
+        for fact in facts:
+            self.farm.evolve(fact, at)
+        self._append(facts, at)
+
+    def tidy(self) -> None:
+        """Acts on what was recorded outside a tick."""
+        for act in plan(self.farm, self.watch, self.farm.workers):
+            if isinstance(act, ShareAct):
+                self._act(act)
+
+    def adopt(self, farm: Farm) -> None:
+        """Goes on with another generation of the same farm; everything is looked at anew."""
+        self.farm = farm
+        self.watch = Watch(farm, self.limits, self._clock())
+        self.ask_poll()
+
+    def _observe(self) -> View:
+        with self._lock:
+            bells, self._bells = self._bells, set()
+            polls, self._polls = self._polls | self.awaited(), set()
+        sweep, self._sweep = self._sweep, False
+        for worker in sorted(bells | polls):
+            if not self._couriers.is_away(worker):
+                self._couriers.send(self._look_order(worker, full=worker in polls))
+            else:  # it is asked again as soon as its courier is back
+                (self._polls if worker in polls else self._bells).add(worker)
+        self._receive()
+        looks, self._looks = self._looks, []
+        return View(
+            now=self._clock(),
+            wall=self._wall(),
+            nonce=self._draw(),
+            sweep=sweep,
+            looks=looks + (self._couriers.overdue() if sweep else []),
+            machines=self._machines.see() if sweep else {},
+        )
+
+    def _record(self, minutes: Minutes) -> None:
+        if not minutes.facts:
+            return
+        results = {seen.attempt: seen for look in minutes.view.looks for seen in look.results}
+        try:
+            for fact in minutes.facts:
+                self._archive(fact, results)
+        except OSError as error:
+            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+        self._append(minutes.facts, minutes.view.wall)
+
+    def _archive(self, fact: Fact, results: dict[str, ResultSeen]) -> None:
+        if self.archive is None or not isinstance(fact, AttemptEnded | ResultLate | ResultUnexpected):
+            return
+        seen = results.get(fact.attempt)
+        if seen is None:
+            return
+        if isinstance(fact, AttemptEnded) and fact.archived:
+            self.archive.keep(seen)
+        elif isinstance(fact, AttemptEnded) and fact.answered:
+            self.archive.set_aside(seen, Outcome.CORRUPT)
+        elif isinstance(fact, ResultLate):
+            self.archive.set_aside(seen, "late")
+        elif isinstance(fact, ResultUnexpected):
+            self.archive.set_aside(seen, "unexpected")
+
+    def _append(self, facts: list[Fact], at: float) -> None:
+        try:
+            self.ledger.append(facts, at, self.farm.generation, self.farm.run)
+        except LedgerError as error:
+            raise HostTrouble(str(error)) from error
+
+    # ------------------------------------------------------------------------------------------------------- acting
+
+    def _act(self, act: Act) -> None:
+        if isinstance(act, MachineAct):
+            watched = self.watch.workers[act.worker]
+            watched.rung_ordered = watched.machine_started = True
+            self._machines.obey(act.worker, act.rung)
+        elif self._couriers.is_away(act.worker):
+            self._owed.add(act.worker)
+        else:
+            self._couriers.send(self._share_order(act))
+            self._receive()
+
+    def _look_order(self, worker: str, *, full: bool) -> Order:
+        watched = self.watch.workers[worker]
+        asked = [self.farm.attempts[a] for a in watched.uncertain if a in self.farm.attempts] if full else []
+        return Order(
+            worker=worker,
+            look=True,
+            full=full,
+            handled=frozenset(watched.handled),
+            measure={
+                a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked
+            },
+        )
+
+    def _share_order(self, act: ShareAct) -> Order:
+        return Order(
+            worker=act.worker,
+            host=act.host,
+            remove=act.remove,
+            publish=tuple(
+                Publication(start_record(self.farm, a), self._snapshots.path(a.trial.genome.sha256))
+                for a in act.publish
+            ),
+        )
+
+    def _receive(self) -> None:
+        """Takes in what became of orders; the looks among it belong to the next view."""
+        for report in self._couriers.arrivals():
+            if report.damage:
+                raise HostTrouble(f"{report.damage}; put the genome back and run with --fresh")
+            if report.trouble:
+                log.warning("%s: %s", report.worker, report.trouble)
+                self._polls.add(report.worker)
+            self.watch.note_removed(report.worker, report.removed)
+            for attempt, surely in report.sent.items():
+                self.watch.note_sent(report.worker, attempt, surely=surely)
+            if report.look is not None:
+                self._looks.append(self._with_knowledge(report.look))
+
+    def _with_knowledge(self, look: Look) -> Look:
+        """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""
+        strange = look.starts - self.farm.attempts.keys()
+        if not strange and all(seen.attempt in self.farm.attempts for seen in look.results):
+            return look
+        return replace(
+            look,
+            strangers=frozenset(attempt for attempt in strange if not self.ledger.issued(attempt)),
+            results=tuple(
+                replace(seen, known_elsewhere=self.ledger.issued(seen.attempt)) for seen in look.results
+            ),
+        )

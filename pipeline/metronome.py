@@ -1,0 +1,39 @@
+"""The metronome: APScheduler asks the loop for sweeps and polls. It never works itself and remembers nothing."""
+
+import logging
+from collections.abc import Callable
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+SWEEP_INTERVAL_S = 1.0  # deadlines and machines
+POLL_INTERVAL_S = 2.0  # a lost notification costs at most this much
+HURRY_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does not cost a whole poll
+
+# A late beat is played, however late; beats that were missed are played once; a beat never overtakes itself.
+_PATIENT = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+
+
+class Metronome:
+    """Calls `sweep`, `poll` and, while hurried, `wake` at their intervals, from a thread of its own."""
+
+    def __init__(self, sweep: Callable[[], None], poll: Callable[[], None], wake: Callable[[], None]) -> None:
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        self._scheduler = BackgroundScheduler(job_defaults=_PATIENT)
+        self._scheduler.add_job(sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
+        self._scheduler.add_job(poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
+        self._hurry = self._scheduler.add_job(wake, "interval", seconds=HURRY_INTERVAL_S, id="hurry")
+        self._hurried = True
+        self._scheduler.start()
+
+    def hurry(self, wanted: bool) -> None:
+        """Beats quickly, or stops doing so."""
+        if wanted != self._hurried:
+            self._hurried = wanted
+            if wanted:
+                self._hurry.resume()
+            else:
+                self._hurry.pause()
+
+    def close(self) -> None:
+        """Stops beating."""
+        self._scheduler.shutdown(wait=False)

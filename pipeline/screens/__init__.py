@@ -1,0 +1,1 @@
+"""What people look at, made from facts alone: tables, summaries, the live terminal."""

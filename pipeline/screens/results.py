@@ -1,0 +1,196 @@
+"""The outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`. A pure function of the farm, and its files.
+
+Written again and again while the generation runs; the same facts give the same bytes. A file that somebody holds open
+costs one line of warning and is written the next time.
+"""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import Settlement
+from pipeline.core.farm import Attempt, Farm, Genome, TrialState
+
+log = logging.getLogger(__name__)
+
+RESULT_COLUMNS = (
+    "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "reason"
+)  # fmt: skip
+ATTEMPT_COLUMNS = (
+    "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
+    "issued", "claimed", "ended", "seconds",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def status(genome: Genome) -> str:
+    """`completed` if every trial has a fitness, `failed` if one is settled without, else `open`."""
+    settled = [trial for trial in genome.trials if trial.state is TrialState.SETTLED]
+    if any(trial.fitness is None for trial in settled):
+        return "failed"
+    return "completed" if len(settled) == len(genome.trials) else "open"
+
+
+def why(genome: Genome) -> str:
+    """Why a genome has no fitness: the story of the first trial that failed."""
+    reasons = [
+        f"trial {trial.number}: {trial.settlement}: {trial.reason}"
+        for trial in genome.trials
+        if trial.settlement in (Settlement.FAILED, Settlement.TIMED_OUT) and trial.fitness is None
+    ]
+    return reasons[0] if reasons else ""
+
+
+def result_rows(farm: Farm) -> list[dict[str, Any]]:
+    """One row per genome, in the order of the roster; metrics are means over its completed trials."""
+    return [_result_row(farm, genome) for genome in farm.genomes]
+
+
+def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
+    counted = [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
+    row: dict[str, Any] = {
+        "genome": genome.name,
+        "sha256": genome.sha256,
+        "fitness": genome.fitness,
+        "status": status(genome),
+        "trials": len(genome.trials),
+        "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
+        "attempts": sum(len(trial.attempts) for trial in genome.trials),
+        "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "reason": why(genome),
+    }
+    for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
+        values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
+        column = name if name not in row else f"metric_{name}"
+        row[column] = sum(values) / len(values)
+    return row
+
+
+def attempt_rows(farm: Farm) -> list[dict[str, Any]]:
+    """One row per attempt, in the order they were issued."""
+    return [_attempt_row(attempt) for attempt in farm.attempts.values()]
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": attempt.id,
+        "genome": attempt.trial.genome.name,
+        "trial": attempt.trial.number,
+        "number": attempt.number,
+        "seed": attempt.trial.seed,
+        "fitness": attempt.fitness,
+        "worker": attempt.worker,
+        "outcome": str(attempt.outcome or ""),
+        "reason": attempt.reason,
+        "issued": _instant(attempt.issued_at),
+        "claimed": _instant(attempt.claimed_at),
+        "ended": _instant(attempt.ended_at),
+        "seconds": round(attempt.seconds, 6) if attempt.answered else None,
+    }
+
+
+def summary(farm: Farm) -> dict[str, Any]:
+    """The counts of a generation. They add up: submitted = completed + failed + lost + open, and lost is 0."""
+    statuses = [status(genome) for genome in farm.genomes]
+    finished = farm.finished
+    wall_s = sum(last - first for first, last in farm.spans)
+    busy_s = sum(attempt.seconds for attempt in farm.attempts.values())
+    workers = {attempt.worker for attempt in farm.attempts.values()}
+    return {
+        "generation": farm.generation,
+        "run": farm.run,
+        "finished": finished,
+        "submitted": len(farm.genomes),
+        "completed": statuses.count("completed"),
+        "failed": statuses.count("failed"),
+        "open": 0 if finished else statuses.count("open"),
+        "lost": statuses.count("open") if finished else 0,
+        "duplicated": _duplicated(farm),
+        "trials": {
+            "submitted": sum(len(genome.trials) for genome in farm.genomes),
+            "open": farm.open_trials,
+            **{str(settlement): farm.settled[settlement] for settlement in Settlement},
+        },
+        "attempts": {
+            "issued": len(farm.attempts),
+            "open": sum(attempt.outcome is None for attempt in farm.attempts.values()),
+            **{str(outcome): farm.outcomes[outcome] for outcome in Outcome},
+        },
+        "results_late": farm.late,
+        "results_unexpected": farm.unexpected,
+        "wall_s": round(wall_s, 3),
+        "busy_s": round(busy_s, 3),
+        "utilisation": round(busy_s / (wall_s * len(workers)), 4) if wall_s and workers else 0.0,
+        "workers": sorted(workers),
+    }
+
+
+def _duplicated(farm: Farm) -> int:
+    """Trials for which more than one result was accepted, counted from the attempts, not from the settlements."""
+    accepted = [
+        sum(attempt.outcome is Outcome.COMPLETED for attempt in trial.attempts)
+        for genome in farm.genomes
+        for trial in genome.trials
+    ]
+    return sum(count > 1 for count in accepted)
+
+
+class Outputs:
+    """The files of one generation's results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._warned: set[str] = set()
+
+    def write(self, farm: Farm) -> None:
+        """Writes all three files, each as a whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = result_rows(farm)
+        metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
+        self._put("results.csv", _csv((*RESULT_COLUMNS, *metrics), rows))
+        self._put("attempts.csv", _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
+        text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        self._put("summary.json", text)
+
+    def _put(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        aside = path.with_name(f".{name}.new")
+        try:
+            aside.write_bytes(data)
+            os.replace(aside, path)
+        except OSError as error:
+            if name not in self._warned:
+                log.warning(
+                    "%s cannot be written (%s); is it open in another program? It is tried again", path, error
+                )
+            self._warned.add(name)
+        else:
+            self._warned.discard(name)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_cell(column) for column in columns)
+    for row in rows:
+        writer.writerow(_cell(row.get(column)) for column in columns)
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: texts come from file names and from the other side."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return "'" + value
+    return value
+
+
+def _instant(at: float | None) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") if at is not None else ""

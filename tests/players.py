@@ -1,0 +1,62 @@
+"""What the tests of evaluators share: an evaluator on a leash, and a way to have it play a few lines of Python."""
+
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from inbox_agent.evaluator import Evaluator, Finished, Job
+from inbox_agent.leash import Leash
+
+GAMES = Path(__file__).parent / "games"
+COMMAND = ["python", "game.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
+FUNCTION = "game:play"
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Player:
+    """Gives an evaluator something to play and waits for the end as the agent does, in slices."""
+
+    evaluator: Evaluator
+    leash: Leash
+    scratch: Path
+
+    def start(self, game: str, **told: Any) -> None:
+        """Begins a game; its lines are the genome."""
+        genome = self.evaluator.prepare(".py")
+        genome.write_text(textwrap.dedent(game), "utf-8")
+        job: dict[str, Any] = {"trial": 1, "seed": 7, "time_limit_s": PATIENCE_S, "settings": {}, **told}
+        self.evaluator.start(Job(attempt="g0001-0001-t1-a1-abcdefghijkl", genome=genome, **job))
+
+    def finish(self) -> Finished:
+        """Waits for the end of the game that was begun."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if (finished := self.evaluator.wait(0.5)) is not None:
+                return finished
+        raise AssertionError("the evaluation never ended")
+
+    def play(self, game: str, **told: Any) -> Finished:
+        """One game from beginning to end."""
+        self.start(game, **told)
+        return self.finish()
+
+    def pid_in(self, note: str) -> int | None:
+        """The process id that a game left in a file of its scratch folder; None while it is not there."""
+        try:
+            return int((self.scratch / note).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def is_gone(pid: int | None) -> bool:
+    """Whether there is no such process, not even a zombie."""
+    return pid is not None and not psutil.pid_exists(pid)
+
+
+posix_only = {"condition": sys.platform == "win32", "reason": "POSIX processes"}

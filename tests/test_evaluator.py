@@ -1,0 +1,298 @@
+"""What every evaluator promises, whatever it plays with: one suite, each kind of evaluator."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.callable import CallableEvaluator
+from inbox_agent.evaluator import CommandEvaluator, Evaluator
+from inbox_agent.leash import Leash
+from inbox_agent.share_layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
+from tests.players import COMMAND, FUNCTION, GAMES, Player, is_gone
+from tests.waiting import eventually
+
+
+@pytest.fixture(params=["command", "python"])
+def player(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Player]:
+    leash, scratch = Leash(tmp_path / "leash"), tmp_path / "scratch"
+    evaluator: Evaluator
+    if request.param == "command":
+        evaluator = CommandEvaluator(COMMAND, GAMES, scratch, leash)
+    else:
+        evaluator = CallableEvaluator(FUNCTION, GAMES, scratch, leash)
+    yield Player(evaluator, leash, scratch)
+    evaluator.close()
+    leash.close()
+
+
+def test_a_game_that_ends_well_has_a_fitness(player: Player) -> None:
+    """The fitness is what the game said, and what it printed is the log."""
+    finished = player.play("print('hello'); return 2.5")
+
+    assert (finished.outcome, finished.fitness, finished.reason) == (Outcome.COMPLETED, 2.5, "")
+    assert finished.log.split() == [b"hello"]
+    assert finished.metrics == {}
+    assert finished.artifacts == []
+    assert 0 < finished.seconds < 20
+
+
+def test_metrics_come_along(player: Player) -> None:
+    """A game may answer with an object of fitness and metrics."""
+    finished = player.play("return {'fitness': 1, 'metrics': {'lives': 3, 'score': 0.5}}")
+
+    assert finished.fitness == 1.0
+    assert finished.metrics == {"lives": 3.0, "score": 0.5}
+
+
+def test_a_game_is_told_what_it_plays(player: Player) -> None:
+    """Seed, trial, settings, scratch folder and the genome's bytes and suffix arrive unchanged."""
+    settings = {"map": "Grüße ✓ {seed}", "fast": True, "level": 3, "speed": 1.5}
+
+    finished = player.play(
+        """
+        assert genome.endswith(".py") if isinstance(genome, str) else genome.suffix == ".py"
+        assert os.path.samefile(os.getcwd(), trial.scratch)
+        print(json.dumps([trial.number, trial.seed, trial.settings]))
+        return 1
+        """,
+        trial=4,
+        seed=2**31 - 1,
+        settings=settings,
+    )
+
+    assert json.loads(finished.log) == [4, 2**31 - 1, settings]
+
+
+def test_a_game_that_raises_has_failed(player: Player) -> None:
+    """The reason is the error in one line; the traceback is in the log."""
+    finished = player.play("return 1 / 0")
+
+    assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None)
+    assert "ZeroDivisionError: division by zero" in finished.reason
+    assert "\n" not in finished.reason
+    assert b"Traceback (most recent call last)" in finished.log
+
+
+def test_a_game_that_never_returns_is_killed(player: Player) -> None:
+    """The time limit ends it; what it printed until then is kept."""
+    finished = player.play("print('still here', flush=True); hang()", time_limit_s=0.7)
+
+    assert finished.outcome is Outcome.TIMED_OUT
+    assert finished.reason == "the time limit of 0.7 s passed"
+    assert 0.7 <= finished.seconds < 5
+    assert b"still here" in finished.log
+
+
+def test_nothing_that_a_killed_game_started_lives_on(player: Player) -> None:
+    """Child, child in a session of its own, and orphaned grandchild die with the game; none is left a zombie."""
+    player.start(
+        """
+        spawn(SLEEPER, "child")
+        spawn(SLEEPER, "own-session", start_new_session=True)
+        spawn(DOUBLE_FORK + "\\nprint(0)", "parent").wait()
+        print("all there", flush=True)
+        trial.progress("all there")
+        hang()
+        """
+    )
+    assert eventually(lambda: player.evaluator.wait(0) or player.evaluator.progress, within_s=15)
+    before = {process.pid for process in _marked(player)}
+    assert len(before) == 4  # the game, two children, and the grandchild; its parent has ended
+
+    player.evaluator.stop()
+
+    assert all(is_gone(pid) for pid in before)
+    assert player.play("return 1").fitness == 1
+
+
+def test_a_stopped_game_is_forgotten(player: Player) -> None:
+    """After `stop` the game is gone, a second `stop` does nothing, and the next game is played."""
+    player.start("Path('pid').write_text(str(os.getpid())); hang()")
+    assert eventually(lambda: player.pid_in("pid"), within_s=10)
+    pid = player.pid_in("pid")
+
+    player.evaluator.stop()
+    player.evaluator.stop()
+
+    assert is_gone(pid)
+    assert player.evaluator.progress == ""
+    assert player.play("return 3").fitness == 3
+
+
+def test_a_game_that_was_killed_does_not_spoil_the_next(player: Player) -> None:
+    """After a time-out the next game is complete, with a log of its own."""
+    player.play("print('the first'); hang()", time_limit_s=0.3)
+
+    finished = player.play("print('the second'); return 4")
+
+    assert (finished.outcome, finished.fitness) == (Outcome.COMPLETED, 4)
+    assert finished.log.split() == [b"the", b"second"]
+
+
+def test_a_long_log_keeps_its_end(player: Player) -> None:
+    """10 MB of output become the last bytes of it, within the bound."""
+    finished = player.play(
+        """
+        for number in range(160):
+            print("x" * 65000)
+        print("the end")
+        return 1
+        """
+    )
+
+    assert finished.fitness == 1
+    assert len(finished.log) == LOG_BYTES_MAX
+    assert finished.log.rstrip().endswith(b"the end")
+
+
+def test_a_flood_without_an_end_does_not_hold_up_the_agent(player: Player) -> None:
+    """A game that writes as fast as it can and never a newline: `wait` stays punctual, the time limit holds."""
+    player.start("while True: os.write(1, b'x' * 65536)", time_limit_s=1.5)
+    longest, finished = 0.0, None
+    while finished is None:
+        asked = time.monotonic()
+        finished = player.evaluator.wait(0.1)
+        longest = max(longest, time.monotonic() - asked) if finished is None else longest
+
+    assert finished.outcome is Outcome.TIMED_OUT
+    assert len(finished.log) == LOG_BYTES_MAX
+    assert longest < 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ("math.nan", "fitness must be finite, not nan"),
+        ("-math.inf", "fitness must be finite, not -inf"),
+        ("10 ** 400", "fitness must be finite, not inf"),
+        ("'12'", "fitness must be a number, not str"),
+        ("True", "fitness must be a number, not bool"),
+        ("None", "fitness must be a number, not NoneType"),
+        ("{'metrics': {}}", "has no `fitness`"),
+        ("{'fitness': 1, 'metrics': [1]}", "metrics must be an object of at most 64 numbers"),
+        ("{'fitness': 1, 'metrics': {'a': math.nan}}", "metric a must be finite, not nan"),
+    ],
+)
+def test_an_answer_that_is_no_fitness_is_a_failure(player: Player, answer: str, complaint: str) -> None:
+    """What cannot be counted is refused, with the name of what is wrong."""
+    finished = player.play(f"import math; return {answer}")
+
+    assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None)
+    assert complaint in finished.reason
+
+
+def test_progress_shows_while_the_game_runs(player: Player) -> None:
+    """The latest progress line is the progress, as one printable line, until the game is over."""
+    player.start(
+        """
+        trial.progress("lap 1")
+        trial.progress("lap \\x1b[31m 2\\n of 3")
+        while not os.path.exists("go"): time.sleep(0.01)
+        return 1
+        """
+    )
+    assert eventually(lambda: player.evaluator.wait(0) or player.evaluator.progress == "lap [31m 2 of 3", 10)
+
+    (player.scratch / "go").touch()
+
+    assert player.finish().fitness == 1
+    assert player.evaluator.progress == ""
+    player.start("hang()")
+    assert player.evaluator.progress == ""
+
+
+def test_any_character_may_be_printed(player: Player) -> None:
+    """Output is UTF-8 on every system, whatever the console's code page."""
+    finished = player.play("print('Grüße ✓ 日本'); return 1")
+
+    assert finished.log.decode().strip() == "Grüße ✓ 日本"
+
+
+def test_artifacts_are_handed_over(player: Player) -> None:
+    """Regular files in `artifacts/` come along, sorted and not too many; nothing else, and only for one game."""
+    finished = player.play(
+        f"""
+        for number in range({ARTIFACTS_MAX + 3}):
+            Path("artifacts", f"{{number:02}}.bin").write_bytes(b"x" * number)
+        Path("artifacts", "000-folder").mkdir()
+        if hasattr(os, "mkfifo"):
+            os.symlink("/etc/passwd", "artifacts/000-link")
+            os.mkfifo("artifacts/000-fifo")
+        return 1
+        """
+    )
+
+    assert [path.name for path in finished.artifacts] == [f"{n:02}.bin" for n in range(ARTIFACTS_MAX)]
+    assert finished.artifacts[3].read_bytes() == b"xxx"
+    assert player.play("return 1").artifacts == []
+
+
+def test_a_failed_game_leaves_its_artifacts_too(player: Player) -> None:
+    """The replay of the game that went wrong is the one that people want."""
+    finished = player.play("Path('artifacts', 'replay').touch(); raise SystemExit(3)")
+
+    assert finished.outcome is Outcome.FAILED
+    assert [path.name for path in finished.artifacts] == ["replay"]
+
+
+def test_the_scratch_folder_is_clean_for_every_game(player: Player) -> None:
+    """Files, folders that forbid deletion, links and a changed genome of the last game are gone."""
+    player.play(
+        """
+        os.makedirs("a/b"); Path("a/b/c").touch(); os.chmod("a/b", 0o500); Path("result.json").touch()
+        Path("artifacts/old").touch(); os.unlink(genome)
+        if hasattr(os, "mkfifo"): os.symlink("/etc/passwd", genome); os.mkfifo("pipe")
+        return 1
+        """
+    )
+
+    finished = player.play("print(sorted(os.listdir()), os.listdir('artifacts')); return 1")
+
+    settings = ["settings.json"] if isinstance(player.evaluator, CommandEvaluator) else []
+    assert finished.log.decode().strip() == f"{sorted(['artifacts', 'genome.py', *settings])} []"
+
+
+def test_the_genomes_file_is_reused(player: Player) -> None:
+    """Creating files is dear: the next genome of the same kind is written into the same file."""
+    first = player.evaluator.prepare(".py")
+    first.write_bytes(b"return 1")
+    node = first.stat().st_ino
+
+    assert player.evaluator.prepare(".py").stat().st_ino == node
+    assert player.evaluator.prepare(".onnx") == first.with_suffix(".onnx")
+    assert not first.exists()
+
+
+def test_nobody_reads_the_agents_input(player: Player) -> None:
+    """A game that asks for input gets none, and does not hang."""
+    finished = player.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
+
+    assert finished.fitness == 0
+
+
+def test_a_time_limit_may_be_days(player: Player) -> None:
+    """The longest time limit that a start signal can carry works."""
+    assert player.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
+
+
+def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path) -> None:
+    """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
+    leash = Leash(tmp_path / "leash")
+    evaluators = [
+        CommandEvaluator(["python", "game.py"], GAMES, tmp_path / "a", leash),
+        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", leash),
+        CommandEvaluator(["python", "other.py"], GAMES, tmp_path / "c", leash),
+        CallableEvaluator("game:play", GAMES, tmp_path / "d", leash),
+        CallableEvaluator("game:other", GAMES, tmp_path / "e", leash),
+    ]
+    prints = [evaluator.fingerprint for evaluator in evaluators]
+
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+    assert all(len(found) == 16 and int(found, 16) >= 0 for found in prints)
