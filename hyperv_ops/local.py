@@ -4,13 +4,15 @@ A machine's disk is a folder, its clean checkpoint the empty folders it began wi
 owner holds the writing end of the machine's standard input, and a machine leaves when that closes.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,10 @@ from hyperv_ops.machines import MachineError, MachineInfo, PowerState
 
 LOG_BYTES_MAX = 1024 * 1024
 _KILL_WAIT_S = 5.0
+if sys.platform == "win32":
+    _CREATION_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+else:
+    _CREATION_FLAGS = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +40,9 @@ class LocalSpec:
 class LocalMachines:
     """`Machines` as processes of this computer."""
 
-    def __init__(self, specs: Mapping[str, LocalSpec]) -> None:
+    def __init__(self, specs: Mapping[str, LocalSpec], on_exit: Callable[[], None] = lambda: None) -> None:
         self._specs = dict(specs)
+        self._on_exit = on_exit  #: called from a thread when a machine has ended, wanted or not
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started_at: dict[str, float] = {}
 
@@ -69,11 +76,14 @@ class LocalMachines:
                     stdin=subprocess.PIPE,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    **_own_group(),
+                    # A group of its own: Ctrl-C at the owner's terminal is the owner's to handle.
+                    start_new_session=sys.platform != "win32",
+                    creationflags=_CREATION_FLAGS,
                 )
         except OSError as error:
             raise MachineError(name, f"cannot be started: {error}", transient=False) from error
         self._started_at[name] = time.monotonic()
+        threading.Thread(target=self._mourn, args=(self._processes[name],), name=f"machine-{name}", daemon=True).start()
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         process = self._running(name)
@@ -123,6 +133,10 @@ class LocalMachines:
             raise MachineError(name, "not a machine of this farm", transient=False)
         return self._specs[name]
 
+    def _mourn(self, process: "subprocess.Popen[bytes]") -> None:
+        process.wait()
+        self._on_exit()
+
     def _running(self, name: str) -> "subprocess.Popen[bytes] | None":
         self._spec(name)
         process = self._processes.get(name)
@@ -141,13 +155,6 @@ class LocalMachines:
         return f"{how}; {lines[-1][:200]}" if lines else how
 
 
-def _own_group() -> dict[str, int | bool]:
-    """A group of its own: Ctrl-C at the owner's terminal is the owner's to handle."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True}
-
-
 def _hang_up(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin is not None:
         process.stdin.close()
@@ -157,7 +164,5 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     if sys.platform == "win32":
         process.kill()  # its children are in a job that ends with it
         return
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

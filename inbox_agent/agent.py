@@ -14,7 +14,7 @@ from typing import Protocol
 from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.look import AgentLimits, Lookout
+from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, next_step
 from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
@@ -60,7 +60,7 @@ class Agent:
         *,
         clock: Callable[[], float],
         own_disk: bool = True,
-        limits: AgentLimits = AgentLimits(),
+        limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files, self._evaluator, self._identity, self._bell = files, evaluator, identity, bell
         self._clock, self._own_disk, self._limits = clock, own_disk, limits
@@ -142,14 +142,12 @@ class Agent:
         attempt = start.attempt
         genome = self._evaluator.prepare(start.genome_suffix)
         try:
-            digest = self._files.fetch(
-                f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX
-            )
+            digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
         except (Absent, Unfit) as error:
             self._lookout.not_there_yet(attempt, str(error))
             return
         if digest != start.genome_sha256:
-            self._lookout.not_there_yet(attempt, f"the genome's digest is {digest}, announced was {start.genome_sha256}")
+            self._lookout.not_there_yet(attempt, f"the genome's digest is {digest}, announced {start.genome_sha256}")
             return
         claim = StartedRecord(
             farm=start.farm,

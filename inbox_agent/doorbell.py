@@ -80,9 +80,7 @@ class Doorbell:
         if not folder.is_dir():
             return
         try:
-            observer.schedule(
-                _Ringer(lambda: self._ring(key)), str(folder), recursive=False, event_filter=_RINGING
-            )
+            observer.schedule(_Ringer(lambda: self._ring(key)), str(folder), recursive=False, event_filter=_RINGING)
         except (OSError, RuntimeError) as error:
             log.warning("%s is not watched, polling instead: %s", folder, error)
             return

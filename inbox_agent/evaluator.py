@@ -241,7 +241,7 @@ class CommandEvaluator:
             "settings": str(settings),
             "scratch": str(self._scratch.folder),
         }
-        if self._argv[0] == "python" or self._argv[0] == "python3" and shutil.which("python3") is None:
+        if self._argv[0] == "python" or (self._argv[0] == "python3" and shutil.which("python3") is None):
             first = sys.executable
         else:
             first = self._locate(self._argv[0])
@@ -266,9 +266,7 @@ class CommandEvaluator:
             what = self._scratch.result.name
             fitness, metrics = believe(parse(self._scratch.answer(), what), what)
         except Unanswered as error:
-            return Finished(
-                outcome=Outcome.FAILED, reason=str(error), seconds=seconds, log=log, artifacts=artifacts
-            )
+            return Finished(outcome=Outcome.FAILED, reason=str(error), seconds=seconds, log=log, artifacts=artifacts)
         return Finished(
             outcome=Outcome.COMPLETED,
             fitness=fitness,

@@ -51,11 +51,10 @@ def sweep(token_file: Path) -> int:
     """Kills what a dead agent left behind; returns how many processes. What a live agent started is left alone."""
     if sys.platform == "win32":
         return 0  # the agent's job took them along
-    else:
-        holder = _read(token_file)
-        if holder is None or _is_alive_elsewhere(holder):
-            return 0
-        return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
+    holder = _read(token_file)
+    if holder is None or _is_alive_elsewhere(holder):
+        return 0
+    return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
 
 
 def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
@@ -129,19 +128,18 @@ class Leash:
             process, job = spawn_in_job(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
             _spawned[process], self._jobs[process] = mark, job
             return process
-        else:
-            with _family:
-                process = subprocess.Popen(
-                    [*self._prefix, *command],
-                    cwd=cwd,
-                    env={**env, orphans.MARK_VARIABLE: mark},
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,
-                )
-                _spawned[process] = mark
-            return process
+        with _family:
+            process = subprocess.Popen(
+                [*self._prefix, *command],
+                cwd=cwd,
+                env={**env, orphans.MARK_VARIABLE: mark},
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            _spawned[process] = mark
+        return process
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
@@ -163,13 +161,12 @@ class Leash:
         """Takes adopted orphans that have ended off the process table; False if no child at all is left. Cheap."""
         if sys.platform == "win32":
             return True
-        else:
-            if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
-                return True
-            try:
-                return orphans.reap({process.pid for process in _spawned})
-            finally:
-                _family.release()
+        if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
+            return True
+        try:
+            return orphans.reap({process.pid for process in _spawned})
+        finally:
+            _family.release()
 
     def close(self) -> None:
         """Kills everything on this leash. May be called from any thread, and more than once."""
@@ -210,7 +207,7 @@ def _is_alive_elsewhere(holder: _Holder) -> bool:
         return False
     try:
         process = psutil.Process(holder.pid)
-        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 1)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 0.01)
     except psutil.Error:
         return False
 

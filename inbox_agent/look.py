@@ -6,6 +6,7 @@ is `next_step`'s to say. It reads; the only thing it removes is what a predecess
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from inbox_agent import share_layout as layout
 from inbox_agent.next_step import Seen
@@ -36,12 +37,13 @@ class AgentLimits:
     newcomer_beats: int = 3  #: what a new agent waits for on such a share before it writes anything (law 7)
 
 
+DEFAULT_LIMITS = AgentLimits()
+
+
 class Lookout:
     """Looks, and remembers between looks only what it needs to be patient."""
 
-    def __init__(
-        self, files: ShareFiles, *, clock: Callable[[], float], own_disk: bool, limits: AgentLimits
-    ) -> None:
+    def __init__(self, files: ShareFiles, *, clock: Callable[[], float], own_disk: bool, limits: AgentLimits) -> None:
         self._files, self._clock, self._own_disk, self._limits = files, clock, own_disk, limits
         self.owner: HostRecord | None = None
         self._starts: dict[str, StartRecord] = {}
@@ -140,8 +142,7 @@ class Lookout:
             self._tries.pop(attempt, None)
 
     def _forget_all_but(self, present: set[str]) -> None:
-        memories: tuple[dict[str, StartRecord] | dict[str, int] | dict[str, float] | dict[str, tuple[Outcome, str]], ...]
-        memories = (self._starts, self._tries, self._again_at, self._hopeless)
+        memories: list[dict[str, Any]] = [self._starts, self._tries, self._again_at, self._hopeless]
         for memory in memories:
             for attempt in memory.keys() - present:
                 del memory[attempt]

@@ -49,9 +49,7 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
     return found
 
 
-def kill_all(
-    candidates: Callable[[], Iterable[psutil.Process]], is_doomed: Callable[[psutil.Process], bool]
-) -> int:
+def kill_all(candidates: Callable[[], Iterable[psutil.Process]], is_doomed: Callable[[psutil.Process], bool]) -> int:
     """Kills doomed candidates until a look finds no new one and those killed are gone; returns how many."""
     killed: set[psutil.Process] = set()
     refused: set[psutil.Process] = set()

@@ -93,24 +93,28 @@ class Output:
 
     def _split(self, data: bytes) -> None:
         """Parts text and replies; keeps back what may be the beginning of a reply."""
-        marker, self._held = self._marker, b""
-        while (start := data.find(marker)) >= 0:
-            self._text(data[:start])
-            end = data.find(b"\n", start)
-            size = (len(data) if end < 0 else end) - start - len(marker)
-            if size > RECORD_BYTES_MAX:  # no reply is that long
-                self._text(marker)
-                data = data[start + len(marker) :]
-            elif end < 0:
+        marker, done, self._held = self._marker, 0, b""
+        while (start := data.find(marker, done)) >= 0:
+            body, end = start + len(marker), data.find(b"\n", start)
+            stop = len(data) if end < 0 else end
+            if stop - body > RECORD_BYTES_MAX:
+                # No reply is that long, so none begins before the last place from which one could reach `stop`.
+                body = stop - RECORD_BYTES_MAX - len(marker)
+                self._text(data[done:body])
+                done = body
+                continue
+            self._text(data[done:start])
+            if end < 0:
                 self._held = data[start:]
                 return
-            else:
-                self._reply(data[start + len(marker) : end])
-                data = data[end + 1 :]
-        cut = data.rfind(_FRAME, max(0, len(data) - len(marker) + 1))
+            self._reply(data[body:end])
+            done = end + 1
+        cut = data.rfind(_FRAME, max(done, len(data) - len(marker) + 1))
         if cut >= 0 and marker.startswith(data[cut:]):
-            data, self._held = data[:cut], data[cut:]
-        self._text(data)
+            self._held = data[cut:]
+        else:
+            cut = len(data)
+        self._text(data[done:cut])
 
     def _reply(self, body: bytes) -> None:
         self._line = b""

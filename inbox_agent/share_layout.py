@@ -106,11 +106,7 @@ def epoch_of(name: str) -> int | None:
 
 def is_artifact(name: str) -> bool:
     """Whether an artifact may keep its name on every file system; the others are stored by number."""
-    return (
-        _ARTIFACT.fullmatch(name) is not None
-        and _RESERVED.fullmatch(name) is None
-        and not name.endswith(".")
-    )
+    return _ARTIFACT.fullmatch(name) is not None and _RESERVED.fullmatch(name) is None and not name.endswith(".")
 
 
 def safe_suffix(name: str) -> str:
@@ -306,8 +302,7 @@ class _Envelope(Struct):
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord)
+    kind: msgspec.json.Decoder(kind) for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord)
 }
 
 
@@ -317,9 +312,7 @@ def encode(record: Record) -> bytes:
     Raises:
         LayoutError: it would be larger than `RECORD_BYTES_MAX`.
     """
-    data = orjson.dumps(
-        record, default=msgspec.structs.asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    )
+    data = orjson.dumps(record, default=msgspec.structs.asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if len(data) > RECORD_BYTES_MAX:
         raise LayoutError(type(record).__name__, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
     return data

@@ -106,10 +106,11 @@ class Config(_Table, frozen=True, kw_only=True):
         return Limits(**{**values, "attempts_max": self.generation.attempts_max})
 
 
-def load_config(root: Path) -> Config:
+def load_config(root: Path, *, check: bool = True) -> Config:
     """The configuration of a project folder; without a file, the defaults. Raises SettingsError."""
     path = root / FILE_NAME
-    return checked(read_settings(path, Config) if path.exists() else Config(), str(path))
+    config = read_settings(path, Config) if path.exists() else Config()
+    return checked(config, str(path)) if check else config
 
 
 def checked(config: Config, source: str) -> Config:

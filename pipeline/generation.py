@@ -93,16 +93,12 @@ def reopening_facts(farm: Farm) -> list[Fact]:
 
 def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
     return [
-        GenomeAdded(
-            genome=number, name=file.name, suffix=file.suffix, size_bytes=file.size_bytes, sha256=file.sha256
-        )
+        GenomeAdded(genome=number, name=file.name, suffix=file.suffix, size_bytes=file.size_bytes, sha256=file.sha256)
         for number, file in enumerate(files, after + 1)
     ]
 
 
-def _refuse_changes(
-    farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings
-) -> None:
+def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings) -> None:
     where = f"generation {farm.generation} was begun with other"
     cure = "put them back, or begin it anew with --fresh"
     changed = [

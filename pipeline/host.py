@@ -64,7 +64,14 @@ class Host:
             raise SettingsError(f"another `pipeline run` is at work here: {error}; wait for it or stop it") from error
         self.ledger = Ledger(self.state)
         self.snapshots = Snapshots(self.state / "genomes")
-        self.locals = LocalWorkers(config.local_names(), self.state, config.evaluator, evaluator_folder)
+        self.locals = LocalWorkers(
+            config.local_names(),
+            self.state,
+            config.evaluator,
+            evaluator_folder,
+            silence_limit_s=config.limits.silence_limit_s,
+            on_exit=self._miss_somebody,
+        )
         self._paths = {**self.locals.shares, **{w.name: _reachable(w.share) for w in config.worker}}
         farm = Farm(self.ledger.farm_id, config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation=0)
@@ -79,6 +86,10 @@ class Host:
     def farm(self) -> Farm:
         """The farm as it is now."""
         return self.loop.farm
+
+    def share_path(self, worker: str) -> Path:
+        """Where a worker's share is mounted on this host."""
+        return self._paths[worker]
 
     # --------------------------------------------------------------------------------------------------- generations
 
@@ -99,17 +110,17 @@ class Host:
             if not known or fresh or _holds_files(folder):
                 raise
             genomes = []  # the roster is fixed; files that went missing stay in it
-        facts: list[Fact] = [HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))]
-        # What this farm still wants of workers that are no longer configured, nobody will ever play.
-        facts += rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
         opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
-        begins = not known or fresh
-        if begins:
-            facts = [*facts[:1], *rules.withdrawals(self.farm, "begun afresh")]
+        if not known or fresh:
+            self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
             _move_aside(results)
-        self.loop.record([*facts, *opening])
-        if retry_failed:
-            self.loop.record(rules.reopening_facts(self.farm))
+        reopening = rules.reopening_facts(self.farm) if retry_failed and known and not fresh else []
+        # A finished generation that gets nothing new is not taken up: the same facts, the same outputs.
+        if opening or reopening or self.farm.open_trials:
+            started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
+            # What this farm still wants of workers that are no longer configured, nobody will ever play.
+            retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
+            self.loop.record([started, *retired, *opening, *reopening])
         self.outputs = Outputs(results)
         self.loop.archive = Archive(results, self.state / "incoming")
 
@@ -124,9 +135,7 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.locals.prepare()
-        self._metronome = self._metronome or Metronome(
-            self.loop.ask_sweep, self.loop.ask_poll, self.loop.wake
-        )
+        self._metronome = self._metronome or Metronome(self.loop.ask_sweep, self.loop.ask_poll, self.loop.wake)
         try:
             return self._play(self._metronome, on_tick)
         finally:
@@ -165,11 +174,10 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> Loop:
         shares = {
-            name: Share(name, LocalFiles(path), self.state / "incoming").carry_out
-            for name, path in self._paths.items()
+            name: Share(name, LocalFiles(path), self.state / "incoming").carry_out for name, path in self._paths.items()
         }
         distant = {worker.name for worker in self.config.worker}
-        self._couriers = Couriers(shares, distant, lambda: self.loop.wake())
+        self._couriers = Couriers(shares, distant, self._wake)
         return Loop(
             farm=farm,
             ledger=self.ledger,
@@ -177,10 +185,14 @@ class Host:
             machines=self.locals,
             snapshots=self.snapshots,
             limits=self.config.rules(),
-            queues=Queues(
-                depth=self.config.queue_depths(), local=frozenset(self.config.local_names())
-            ),
+            queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
         )
+
+    def _wake(self) -> None:
+        self.loop.wake()
+
+    def _miss_somebody(self) -> None:
+        self.loop.ask_sweep()
 
     def _turn_to(self, generation: int) -> None:
         """Makes the farm show that generation as the ledger has it."""
@@ -260,4 +272,3 @@ def _tail(path: Path) -> str:
     text = path.read_bytes()[-2000:].decode("utf-8", "replace")
     lines = ["".join(c if c.isprintable() else " " for c in line) for line in text.splitlines()[-15:]]
     return "\n".join(f"  {line}" for line in lines)
-

@@ -7,7 +7,6 @@ say.
 
 import logging
 import secrets
-import string
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Protocol
 
 from inbox_agent import share_layout as layout
 from inbox_agent.share_layout import Outcome
-from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan, start_record
+from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, decide, plan, start_record
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected, Rung
 from pipeline.core.farm import Farm, WorkerState
 from pipeline.core.limits import Limits
@@ -27,12 +26,11 @@ from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import Snapshots
 from pipeline.edges.ledger import Ledger, LedgerError
-from pipeline.edges.shares import Order, Publication, Report
+from pipeline.edges.shares import Order, Publication
 
 log = logging.getLogger(__name__)
 
 HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
-_ALPHABET = string.digits + string.ascii_lowercase
 
 
 class MachinePool(Protocol):
@@ -64,7 +62,7 @@ class Loop:
         queues: Queues,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        draw: Callable[[], str] = lambda: "".join(secrets.choice(_ALPHABET) for _ in range(8)),
+        draw: Callable[[], str] = lambda: base36(secrets.randbits(41), 8),
     ) -> None:
         self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
         self.watch = Watch(farm, limits, clock())
@@ -227,9 +225,7 @@ class Loop:
             look=True,
             full=full,
             handled=frozenset(watched.handled),
-            measure={
-                a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked
-            },
+            measure={a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked},
         )
 
     def _share_order(self, act: ShareAct) -> Order:
@@ -259,13 +255,11 @@ class Loop:
 
     def _with_knowledge(self, look: Look) -> Look:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""
-        strange = look.starts - self.farm.attempts.keys()
+        strange = [attempt for attempt in look.starts if attempt not in self.farm.attempts]
         if not strange and all(seen.attempt in self.farm.attempts for seen in look.results):
             return look
         return replace(
             look,
             strangers=frozenset(attempt for attempt in strange if not self.ledger.issued(attempt)),
-            results=tuple(
-                replace(seen, known_elsewhere=self.ledger.issued(seen.attempt)) for seen in look.results
-            ),
+            results=tuple(replace(seen, known_elsewhere=self.ledger.issued(seen.attempt)) for seen in look.results),
         )

@@ -1,8 +1,8 @@
 """What the tests of evaluators share: an evaluator on a leash, and a way to have it play a few lines of Python."""
 
-import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from inbox_agent.evaluator import Evaluator, Finished, Job
-from inbox_agent.leash import Leash
+from tests.waiting import eventually
 
 GAMES = Path(__file__).parent / "games"
 COMMAND = ["python", "game.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
@@ -23,7 +23,6 @@ class Player:
     """Gives an evaluator something to play and waits for the end as the agent does, in slices."""
 
     evaluator: Evaluator
-    leash: Leash
     scratch: Path
 
     def start(self, game: str, **told: Any) -> None:
@@ -46,6 +45,10 @@ class Player:
         self.start(game, **told)
         return self.finish()
 
+    def until(self, condition: Callable[[], object]) -> bool:
+        """Waits, as the agent does, until something is true of the running game."""
+        return eventually(lambda: condition() or self.evaluator.wait(0), PATIENCE_S) and bool(condition())
+
     def pid_in(self, note: str) -> int | None:
         """The process id that a game left in a file of its scratch folder; None while it is not there."""
         try:
@@ -57,6 +60,3 @@ class Player:
 def is_gone(pid: int | None) -> bool:
     """Whether there is no such process, not even a zombie."""
     return pid is not None and not psutil.pid_exists(pid)
-
-
-posix_only = {"condition": sys.platform == "win32", "reason": "POSIX processes"}

@@ -1,9 +1,6 @@
 """What every evaluator promises, whatever it plays with: one suite, each kind of evaluator."""
 
 import json
-import math
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,20 +12,25 @@ from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.leash import Leash
 from inbox_agent.share_layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from tests.players import COMMAND, FUNCTION, GAMES, Player, is_gone
-from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
+    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
+    yield leash
+    leash.close()
 
 
 @pytest.fixture(params=["command", "python"])
-def player(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Player]:
-    leash, scratch = Leash(tmp_path / "leash"), tmp_path / "scratch"
+def player(request: pytest.FixtureRequest, tmp_path: Path, leash: Leash) -> Iterator[Player]:
     evaluator: Evaluator
+    scratch = tmp_path / "scratch"
     if request.param == "command":
         evaluator = CommandEvaluator(COMMAND, GAMES, scratch, leash)
     else:
         evaluator = CallableEvaluator(FUNCTION, GAMES, scratch, leash)
-    yield Player(evaluator, leash, scratch)
+    yield Player(evaluator, scratch)
     evaluator.close()
-    leash.close()
 
 
 def test_a_game_that_ends_well_has_a_fitness(player: Player) -> None:
@@ -95,26 +97,24 @@ def test_nothing_that_a_killed_game_started_lives_on(player: Player) -> None:
         """
         spawn(SLEEPER, "child")
         spawn(SLEEPER, "own-session", start_new_session=True)
-        spawn(DOUBLE_FORK + "\\nprint(0)", "parent").wait()
-        print("all there", flush=True)
-        trial.progress("all there")
+        spawn(ORPHAN, "parent").wait()
+        Path("game").write_text(str(os.getpid()))
         hang()
         """
     )
-    assert eventually(lambda: player.evaluator.wait(0) or player.evaluator.progress, within_s=15)
-    before = {process.pid for process in _marked(player)}
-    assert len(before) == 4  # the game, two children, and the grandchild; its parent has ended
+    assert player.until(lambda: player.pid_in("game"))
+    pids = [player.pid_in(note) for note in ("game", "child", "own-session", "orphan")]
 
     player.evaluator.stop()
 
-    assert all(is_gone(pid) for pid in before)
+    assert [pid for pid in pids if not is_gone(pid)] == []
     assert player.play("return 1").fitness == 1
 
 
 def test_a_stopped_game_is_forgotten(player: Player) -> None:
     """After `stop` the game is gone, a second `stop` does nothing, and the next game is played."""
     player.start("Path('pid').write_text(str(os.getpid())); hang()")
-    assert eventually(lambda: player.pid_in("pid"), within_s=10)
+    assert player.until(lambda: player.pid_in("pid"))
     pid = player.pid_in("pid")
 
     player.evaluator.stop()
@@ -165,26 +165,24 @@ def test_a_flood_without_an_end_does_not_hold_up_the_agent(player: Player) -> No
     assert longest < 0.5
 
 
-@pytest.mark.parametrize(
-    ("answer", "complaint"),
-    [
-        ("math.nan", "fitness must be finite, not nan"),
-        ("-math.inf", "fitness must be finite, not -inf"),
-        ("10 ** 400", "fitness must be finite, not inf"),
-        ("'12'", "fitness must be a number, not str"),
-        ("True", "fitness must be a number, not bool"),
-        ("None", "fitness must be a number, not NoneType"),
-        ("{'metrics': {}}", "has no `fitness`"),
-        ("{'fitness': 1, 'metrics': [1]}", "metrics must be an object of at most 64 numbers"),
-        ("{'fitness': 1, 'metrics': {'a': math.nan}}", "metric a must be finite, not nan"),
-    ],
-)
-def test_an_answer_that_is_no_fitness_is_a_failure(player: Player, answer: str, complaint: str) -> None:
+def test_an_answer_that_is_no_fitness_is_a_failure(player: Player) -> None:
     """What cannot be counted is refused, with the name of what is wrong."""
-    finished = player.play(f"import math; return {answer}")
+    complaints = {
+        "math.nan": "fitness must be finite, not nan",
+        "-math.inf": "fitness must be finite, not -inf",
+        "10 ** 400": "fitness must be finite, not inf",
+        "'12'": "fitness must be a number, not str",
+        "True": "fitness must be a number, not bool",
+        "None": "fitness must be a number, not NoneType",
+        "{'metrics': {}}": "has no `fitness`",
+        "{'fitness': 1, 'metrics': [1]}": "metrics must be an object of at most 64 numbers",
+        "{'fitness': 1, 'metrics': {'a': math.nan}}": "metric a must be finite, not nan",
+    }
+    for answer, complaint in complaints.items():
+        finished = player.play(f"return {answer}")
 
-    assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None)
-    assert complaint in finished.reason
+        assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None), answer
+        assert complaint in finished.reason
 
 
 def test_progress_shows_while_the_game_runs(player: Player) -> None:
@@ -197,7 +195,7 @@ def test_progress_shows_while_the_game_runs(player: Player) -> None:
         return 1
         """
     )
-    assert eventually(lambda: player.evaluator.wait(0) or player.evaluator.progress == "lap [31m 2 of 3", 10)
+    assert player.until(lambda: player.evaluator.progress == "lap [31m 2 of 3")
 
     (player.scratch / "go").touch()
 
@@ -269,6 +267,16 @@ def test_the_genomes_file_is_reused(player: Player) -> None:
     assert not first.exists()
 
 
+def test_a_second_name_of_the_genome_is_not_overwritten(player: Player) -> None:
+    """What a game keeps under another name stays what it was."""
+    player.play("os.link(genome, '../kept'); return 1")
+    kept = (player.scratch / "../kept").read_bytes()
+
+    player.play("return 2")
+
+    assert (player.scratch / "../kept").read_bytes() == kept
+
+
 def test_nobody_reads_the_agents_input(player: Player) -> None:
     """A game that asks for input gets none, and does not hang."""
     finished = player.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
@@ -281,9 +289,8 @@ def test_a_time_limit_may_be_days(player: Player) -> None:
     assert player.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
 
 
-def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path) -> None:
+def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, leash: Leash) -> None:
     """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
-    leash = Leash(tmp_path / "leash")
     evaluators = [
         CommandEvaluator(["python", "game.py"], GAMES, tmp_path / "a", leash),
         CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", leash),

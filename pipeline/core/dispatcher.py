@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inbox_agent.share_layout import HostRecord, StartRecord, attempt_id
-from pipeline.core.facts import AttemptIssued, Rung, RunFinished
+from pipeline.core.facts import AttemptIssued, RunFinished, Rung
 from pipeline.core.farm import Attempt, Farm, Trial, Worker, WorkerState
 from pipeline.core.limits import Limits
 from pipeline.core.minutes import Minutes
@@ -104,7 +104,7 @@ def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) 
 
 def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
     number = len(trial.attempts) + 1
-    nonce = minutes.view.nonce + _base36(len(minutes.facts), 4)  # unlike any other of this tick
+    nonce = minutes.view.nonce + base36(len(minutes.facts), 4)  # unlike any other of this tick
     minutes.state(
         AttemptIssued(
             attempt=attempt_id(minutes.farm.generation, trial.genome.number, trial.number, number, nonce),
@@ -118,7 +118,8 @@ def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
     )
 
 
-def _base36(number: int, width: int) -> str:
+def base36(number: int, width: int) -> str:
+    """A number below 36^width as exactly `width` characters of [0-9a-z]."""
     digits = ""
     for _ in range(width):
         number, digit = divmod(number, 36)
@@ -241,4 +242,3 @@ def standstill(farm: Farm, workers: int) -> str:
     if farm.settled_since_start >= first and farm.failed_since_start == farm.settled_since_start:
         return f"the first {farm.settled_since_start} trials since this start all failed"
     return ""
-

@@ -7,9 +7,9 @@ of a worker; anything else is refused with the story that led there. It decides 
 import enum
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
+from typing import Any
 
 from inbox_agent.share_layout import Echo, Outcome
 from pipeline.core import facts as f
@@ -185,6 +185,8 @@ class Farm:
         self.finished = False
         self.settled: Counter[Settlement] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
+        self.seconds_played = 0.0  #: in completed games, as the agents measured them
+        self.retries_issued = 0
         self.late = 0
         self.unexpected = 0
         self.spans: list[list[float]] = []  #: [first, last] wall time of each host process that played this run
@@ -227,14 +229,9 @@ class Farm:
         """
         if self.spans:
             self.spans[-1][1] = at
-        self._fold(fact, at)
+        _FOLDS[type(fact)](self, fact, at)
 
-    @singledispatchmethod
-    def _fold(self, fact: Fact, at: float) -> None:
-        raise IllegalFact(f"unknown fact {fact!r}")
-
-    @_fold.register
-    def _(self, fact: f.HostStarted, at: float) -> None:
+    def _host_started(self, fact: f.HostStarted, at: float) -> None:
         self.settled_since_start = self.failed_since_start = 0
         for worker in self.workers.values():
             # The user may have mended what was wrong: every worker gets its chances anew.
@@ -243,12 +240,10 @@ class Farm:
         if self.generation:
             self.spans.append([at, at])
 
-    @_fold.register
-    def _(self, fact: f.HostStopped, at: float) -> None:
+    def _host_stopped(self, fact: f.HostStopped, at: float) -> None:
         pass
 
-    @_fold.register
-    def _(self, fact: f.RunOpened, at: float) -> None:
+    def _run_opened(self, fact: f.RunOpened, at: float) -> None:
         for worker in self.workers.values():
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
@@ -258,8 +253,7 @@ class Farm:
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.spans.append([at, at])
 
-    @_fold.register
-    def _(self, fact: f.GenomeAdded, at: float) -> None:
+    def _genome_added(self, fact: f.GenomeAdded, at: float) -> None:
         if self.settings is None or fact.genome != len(self.genomes) + 1:
             raise IllegalFact(f"genome {fact.genome} cannot join a roster of {len(self.genomes)}")
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
@@ -271,33 +265,28 @@ class Farm:
             self.open_trials += 1
         self.finished = False
 
-    @_fold.register
-    def _(self, fact: f.RunFinished, at: float) -> None:
+    def _run_finished(self, fact: f.RunFinished, at: float) -> None:
         if self.open_trials:
             raise IllegalFact(f"finished with {self.open_trials} open trials")
         self.finished = True
 
-    @_fold.register
-    def _(self, fact: f.AttemptIssued, at: float) -> None:
+    def _attempt_issued(self, fact: f.AttemptIssued, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
         if fact.attempt in self.attempts:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
-        attempt = Attempt(
-            fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.alone
-        )
+        attempt = Attempt(fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.alone)
         trial.attempts.append(attempt)
         self.attempts[fact.attempt] = attempt
+        self.retries_issued += fact.number > 1
         worker = self.worker(fact.worker)
         worker.wanted[fact.attempt] = attempt
         worker.publications = max(worker.publications, fact.publication)
 
-    @_fold.register
-    def _(self, fact: f.AttemptClaimed, at: float) -> None:
+    def _attempt_claimed(self, fact: f.AttemptClaimed, at: float) -> None:
         self._attempt(fact.attempt).claimed_at = at
 
-    @_fold.register
-    def _(self, fact: f.AttemptEnded, at: float) -> None:
+    def _attempt_ended(self, fact: f.AttemptEnded, at: float) -> None:
         attempt = self._attempt(fact.attempt)
         if attempt.outcome is not None:
             # Law 6: work that came back after all, from an attempt that was already given up.
@@ -311,6 +300,8 @@ class Farm:
         attempt.fitness, attempt.metrics, attempt.seconds = fact.fitness, fact.metrics or None, fact.seconds
         attempt.archived = fact.archived
         self.outcomes[fact.outcome] += 1
+        if fact.outcome is Outcome.COMPLETED:
+            self.seconds_played += fact.seconds
         self._count_blame(attempt, fact)
 
     def _count_blame(self, attempt: Attempt, fact: f.AttemptEnded) -> None:
@@ -328,26 +319,22 @@ class Farm:
             worker.losses = worker.restarts = 0
         trial.alone = fact.isolate or (trial.alone and fact.outcome is Outcome.WITHDRAWN)
 
-    @_fold.register
-    def _(self, fact: f.ResultLate, at: float) -> None:
+    def _result_late(self, fact: f.ResultLate, at: float) -> None:
         self.noted.add(fact.attempt)
         self.late += 1
 
-    @_fold.register
-    def _(self, fact: f.ResultUnexpected, at: float) -> None:
+    def _result_unexpected(self, fact: f.ResultUnexpected, at: float) -> None:
         self.noted.add(fact.attempt)
         self.unexpected += 1
 
-    @_fold.register
-    def _(self, fact: f.GenomeCharged, at: float) -> None:
+    def _genome_charged(self, fact: f.GenomeCharged, at: float) -> None:
         attempt = self._attempt(fact.attempt)
         if attempt.charged:
             raise IllegalFact(f"{attempt.id} was charged before\n{self.story(attempt.trial)}")
         attempt.charged = True
         attempt.trial.genome.charges.append(attempt)
 
-    @_fold.register
-    def _(self, fact: f.TrialSettled, at: float) -> None:
+    def _trial_settled(self, fact: f.TrialSettled, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
         if trial.open_attempt is not None:
             raise IllegalFact(f"settled while an attempt is wanted\n{self.story(trial)}")
@@ -360,8 +347,7 @@ class Farm:
             self.settled_since_start += 1
             self.failed_since_start += fact.fitness is None
 
-    @_fold.register
-    def _(self, fact: f.TrialReopened, at: float) -> None:
+    def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
         assert trial.settlement is not None
         self.settled[trial.settlement] -= 1
@@ -372,46 +358,39 @@ class Farm:
         self.open_trials += 1
         self.finished = False
 
-    @_fold.register
-    def _(self, fact: f.EpochRaised, at: float) -> None:
+    def _epoch_raised(self, fact: f.EpochRaised, at: float) -> None:
         worker = self.worker(fact.worker)
         if fact.epoch <= worker.epoch:
             raise IllegalFact(f"{worker.name}: epoch {fact.epoch} after {worker.epoch}")
         worker.epoch, worker.epoch_open = fact.epoch, False
         worker.kept.clear()
 
-    @_fold.register
-    def _(self, fact: f.EpochOpened, at: float) -> None:
+    def _epoch_opened(self, fact: f.EpochOpened, at: float) -> None:
         self.worker(fact.worker).epoch_open = True
 
-    @_fold.register
-    def _(self, fact: f.WorkerOut, at: float) -> None:
+    def _worker_out(self, fact: f.WorkerOut, at: float) -> None:
         self._move_worker(fact, fact.worker).reason = fact.reason
 
-    @_fold.register
-    def _(self, fact: f.RungClimbed, at: float) -> None:
+    def _rung_climbed(self, fact: f.RungClimbed, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
         worker.rung, worker.reason = fact.rung, fact.reason
         worker.restarts += 1
         worker.kept.clear()  # the machine is touched: nothing that was played there can come back (law 5)
 
-    @_fold.register
-    def _(self, fact: f.WorkerRecovered, at: float) -> None:
+    def _worker_recovered(self, fact: f.WorkerRecovered, at: float) -> None:
         passed = self.worker(fact.worker).state is WorkerState.PROBATION
         worker = self._move_worker(fact, fact.worker)
         if passed:
             worker.losses = worker.probations = worker.restarts = 0
         worker.rung, worker.reason = None, ""
 
-    @_fold.register
-    def _(self, fact: f.WorkerQuarantined, at: float) -> None:
+    def _worker_quarantined(self, fact: f.WorkerQuarantined, at: float) -> None:
         worker = self.worker(fact.worker)
         worker.probations += worker.state is WorkerState.PROBATION
         self._move_worker(fact, fact.worker)
         worker.back_off_s, worker.reason, worker.rung = fact.back_off_s, fact.reason, None
 
-    @_fold.register
-    def _(self, fact: f.ProbationBegan, at: float) -> None:
+    def _probation_began(self, fact: f.ProbationBegan, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
         worker.losses = worker.restarts = 0
 
@@ -449,6 +428,30 @@ class Farm:
             raise IllegalFact(f"{type(fact).__name__} for {name} in state {worker.state} ({worker.reason})")
         worker.state = after
         return worker
+
+
+_FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
+    f.HostStarted: Farm._host_started,
+    f.HostStopped: Farm._host_stopped,
+    f.RunOpened: Farm._run_opened,
+    f.GenomeAdded: Farm._genome_added,
+    f.RunFinished: Farm._run_finished,
+    f.AttemptIssued: Farm._attempt_issued,
+    f.AttemptClaimed: Farm._attempt_claimed,
+    f.AttemptEnded: Farm._attempt_ended,
+    f.ResultLate: Farm._result_late,
+    f.ResultUnexpected: Farm._result_unexpected,
+    f.GenomeCharged: Farm._genome_charged,
+    f.TrialSettled: Farm._trial_settled,
+    f.TrialReopened: Farm._trial_reopened,
+    f.EpochRaised: Farm._epoch_raised,
+    f.EpochOpened: Farm._epoch_opened,
+    f.WorkerOut: Farm._worker_out,
+    f.RungClimbed: Farm._rung_climbed,
+    f.WorkerRecovered: Farm._worker_recovered,
+    f.WorkerQuarantined: Farm._worker_quarantined,
+    f.ProbationBegan: Farm._probation_began,
+}
 
 
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:

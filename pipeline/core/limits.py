@@ -1,4 +1,4 @@
-"""Every limit of the host's rules in one place, with its reason. Pure data; the `[limits]` table of the configuration."""
+"""Every limit of the host's rules in one place, with its reason. Pure data; the `[limits]` table of `pipeline.toml`."""
 
 from typing import Annotated
 

@@ -76,8 +76,7 @@ class Minutes:
             self._settle_completed(attempt, ended)
         elif ended.outcome is Outcome.INTERRUPTED or (ended.outcome is Outcome.LOST and attempt.alone):
             self.charge(attempt)
-        if trial.state is not TrialState.SETTLED:
-            self._settle_if_used_up(attempt)
+        self._settle_if_used_up(attempt)
 
     def charge(self, attempt: Attempt) -> None:
         """Charges a loss to the genome that was being played; too many, on two workers if there are two, and it is
@@ -117,12 +116,11 @@ class Minutes:
         )
 
     def _settle_if_used_up(self, attempt: Attempt) -> None:
-        trial, settings = attempt.trial, self.farm.settings
-        assert settings is not None
+        trial = attempt.trial
+        if trial.state is TrialState.SETTLED:
+            return
         if trial.blamed >= self.limits.attempts_max:
-            settlement = (
-                Settlement.TIMED_OUT if attempt.outcome is Outcome.TIMED_OUT else Settlement.FAILED
-            )
+            settlement = Settlement.TIMED_OUT if attempt.outcome is Outcome.TIMED_OUT else Settlement.FAILED
             self._settle_failed(trial, settlement, attempt.reason, attempt.id)
         elif trial.losses >= self.limits.losses_per_trial_max:
             reason = f"gave up after {trial.losses} lost attempts; the last: {attempt.reason}"

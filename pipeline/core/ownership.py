@@ -80,9 +80,7 @@ def _check_history(minutes: Minutes, worker: Worker, watched: WorkerWatch, look:
         _hear_beat(minutes, worker, watched, look, beat)
 
 
-def _hear_beat(
-    minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord
-) -> None:
+def _hear_beat(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     last = watched.beat
     if last is not None and (last.run_id, last.counter) == (beat.run_id, beat.counter):
         return
@@ -99,9 +97,7 @@ def _hear_beat(
     minutes.watch.note_life(watched)
 
 
-def _returned(
-    minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord
-) -> None:
+def _returned(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     if watched.returned_runs < 2 or worker.state not in (WorkerState.READY, WorkerState.RECOVERING):
         _went_back(minutes, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
         return

@@ -62,6 +62,9 @@ def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     if _alive_since(watched, watched.rung_at):
         minutes.state(WorkerRecovered(worker=worker.name))
+    elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
+        # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
+        _climb(minutes, worker, None, f"its agent ended again: {watched.machine.note}")
     elif minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
         _climb(minutes, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
 
@@ -79,12 +82,9 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     if worker.losses:
         quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
-    elif minutes.watch.is_silent(worker.name) and not _alive_since(
-        watched, minutes.watch.time - minutes.limits.rung_limit_s
-    ):
-        if minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
-            lose_all(minutes, worker)
-            quarantine(minutes, worker, f"no sign of life on probation ({watched.unknown or 'agent silent'})")
+    elif minutes.watch.is_silent(worker.name) and minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
+        lose_all(minutes, worker)
+        quarantine(minutes, worker, f"no sign of life on probation ({watched.unknown or 'agent silent'})")
 
 
 def _alive_since(watched: WorkerWatch, when: float) -> bool:
@@ -107,6 +107,7 @@ def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> 
 
 
 def quarantine(minutes: Minutes, worker: Worker, reason: str) -> None:
+    """Lets a worker rest, longer each time; after too many failed probations it is out."""
     for attempt in list(worker.wanted.values()):
         minutes.withdraw(attempt, f"{worker.name} is quarantined")
     failed = worker.probations + (worker.state is WorkerState.PROBATION)
@@ -114,8 +115,6 @@ def quarantine(minutes: Minutes, worker: Worker, reason: str) -> None:
         minutes.state(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
         return
     minutes.state(
-        WorkerQuarantined(
-            worker=worker.name, back_off_s=minutes.limits.back_off_s * 2**failed, reason=reason
-        )
+        WorkerQuarantined(worker=worker.name, back_off_s=minutes.limits.back_off_s * 2**failed, reason=reason)
     )
     minutes.watch.workers[worker.name].quarantined_at = minutes.watch.time

@@ -71,9 +71,7 @@ def _problem(minutes: Minutes, attempt: Attempt, worker: str, seen: ResultSeen) 
 def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
     record: ResultRecord | None = seen.record
     if problem or record is None:
-        return AttemptEnded(
-            attempt=attempt.id, outcome=Outcome.CORRUPT, answered=True, reason=clean(problem, 300)
-        )
+        return AttemptEnded(attempt=attempt.id, outcome=Outcome.CORRUPT, answered=True, reason=clean(problem, 300))
     notes = [record.reason] if record.reason else []
     notes += [f"missing: {name}" for name in seen.missing]
     return AttemptEnded(

@@ -126,4 +126,4 @@ class Watch:
         """Start signals and genomes were removed."""
         watched = self.workers[name]
         for memory in (watched.starts, watched.payloads, watched.delivered, watched.uncertain):
-            memory -= attempts
+            memory.difference_update(attempts)

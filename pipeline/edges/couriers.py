@@ -33,10 +33,9 @@ class Couriers:
         self._since: dict[str, float] = {}
         self._inboxes: dict[str, queue.SimpleQueue[Order | None]] = {}
         for worker in distant:
-            self._inboxes[worker] = inbox = queue.SimpleQueue()
-            threading.Thread(
-                target=self._travel, args=(worker, inbox), name=f"courier-{worker}", daemon=True
-            ).start()
+            inbox: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+            self._inboxes[worker] = inbox
+            threading.Thread(target=self._travel, args=(worker, inbox), name=f"courier-{worker}", daemon=True).start()
 
     def is_away(self, worker: str) -> bool:
         """Whether an order for this share is still under way; another one must wait for its report."""

@@ -39,10 +39,11 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._base = os.fspath(folder) + os.sep
 
-    def path(self, sha256: str) -> Path:
+    def path(self, sha256: str) -> str:
         """Where a genome's bytes lie."""
-        return self._folder / sha256[:2] / sha256
+        return f"{self._base}{sha256[:2]}{os.sep}{sha256}"
 
     def take_in(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
         """Every genome of a folder, copied and digested, in the order of their names.
@@ -103,7 +104,7 @@ class Snapshots:
         return digest.hexdigest(), data if small else staged
 
     def _keep(self, staged: Path | bytes, digest: str) -> None:
-        final = self.path(digest)
+        final = Path(self.path(digest))
         if final.exists():
             return
         final.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ class Publication:
     """A start signal and the genome it speaks for."""
 
     start: StartRecord
-    snapshot: Path
+    snapshot: str  #: path of the genome's bytes on this host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +117,7 @@ class Share:
     def _remove(self, attempts: tuple[str, ...]) -> None:
         for attempt in attempts:
             # The record first: while it is there, what it speaks for must be there too.
-            self._files.remove(
-                (f"{INBOX}/{Kind.START.of(attempt)}", f"{INBOX}/{Kind.GENOME.of(attempt)}")
-            )
+            self._files.remove((f"{INBOX}/{Kind.START.of(attempt)}", f"{INBOX}/{Kind.GENOME.of(attempt)}"))
 
     def _publish(self, publication: Publication, report: Report) -> None:
         start = publication.start
@@ -231,12 +229,11 @@ class Share:
             if self._reads_left(attempt):
                 return None
             return ResultSeen(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
-        log_bytes, artifacts, missing = b"", [], []
+        log_bytes = b""
+        missing: list[str] = []
         if record.log is not None:
             log_bytes = self._fetch_log(attempt, record.log, missing)
-        for ref in record.artifacts:
-            if self._fetch_artifact(attempt, ref, missing):
-                artifacts.append(ref.name)
+        artifacts = [ref.name for ref in record.artifacts if self._fetch_artifact(attempt, ref, missing)]
         if missing and self._reads_left(attempt):
             return None
         self._reads.pop(attempt, None)
@@ -283,9 +280,10 @@ def _genome_bytes(publication: Publication) -> bytes | Path:
     """The snapshot, checked against the ledger's digest; a large one is checked by the agent, after the journey."""
     start = publication.start
     if start.genome_bytes > _IN_MEMORY_BYTES:
-        return publication.snapshot
+        return Path(publication.snapshot)
     try:
-        data = publication.snapshot.read_bytes()
+        with open(publication.snapshot, "rb", buffering=0) as snapshot:
+            data = snapshot.read(_IN_MEMORY_BYTES + 1)
     except OSError as error:
         raise _SnapshotDamaged(f"{publication.snapshot}: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != start.genome_sha256:

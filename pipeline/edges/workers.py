@@ -1,11 +1,11 @@
 """Workers' machines: the adapter from the farm's rungs to the verbs of `hyperv_ops`, and the local workers.
 
-It decides which verbs a rung is; when a rung is climbed is the core's to say. A machine that cannot be asked is UNKNOWN.
+It decides which verbs a rung is; when a rung is climbed is the core's to say. One that cannot be asked is UNKNOWN.
 """
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
@@ -28,10 +28,20 @@ _STATES = {
 class LocalWorkers:
     """Agents as processes of this computer, each with a share in the state folder."""
 
-    def __init__(self, names: list[str], state: Path, evaluator: EvaluatorTable, folder: Path) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        state: Path,
+        evaluator: EvaluatorTable,
+        folder: Path,
+        *,
+        silence_limit_s: float,
+        on_exit: Callable[[], None],
+    ) -> None:
         self._state = state
+        self._beat_s = silence_limit_s / 6  # the idle beat, three times as long, still fits twice
         self.shares: Mapping[str, Path] = {name: state / "shares" / name for name in names}
-        self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names})
+        self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names}, on_exit)
         self._reverted: set[str] = set()
 
     def names(self) -> list[str]:
@@ -51,9 +61,7 @@ class LocalWorkers:
         seen = {}
         for name in self._machines.names():
             info = self._machines.info(name)
-            seen[name] = MachineSeen(
-                _STATES[info.state], LOCAL_RUNGS, info.note, reverted=name in self._reverted
-            )
+            seen[name] = MachineSeen(_STATES[info.state], LOCAL_RUNGS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
         return seen
 
@@ -85,7 +93,7 @@ class LocalWorkers:
         share = self.shares[name]
         # -P: a file of the user named like a module of the standard library must not shadow it in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
-        argv += ["--folder", str(folder), "--leave-with-parent"]
+        argv += ["--folder", str(folder), "--leave-with-parent", "--beat", f"{self._beat_s:g}"]
         if evaluator.python is not None:
             argv += ["--python", evaluator.python]
         else:

@@ -1,4 +1,4 @@
-"""The outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`. A pure function of the farm, and its files.
+"""The outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`. A pure function of the farm.
 
 Written again and again while the generation runs; the same facts give the same bytes. A file that somebody holds open
 costs one line of warning and is written the next time.
@@ -168,9 +168,7 @@ class Outputs:
             os.replace(aside, path)
         except OSError as error:
             if name not in self._warned:
-                log.warning(
-                    "%s cannot be written (%s); is it open in another program? It is tried again", path, error
-                )
+                log.warning("%s cannot be written (%s); is it open in another program? It is tried again", path, error)
             self._warned.add(name)
         else:
             self._warned.discard(name)

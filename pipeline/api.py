@@ -1,0 +1,203 @@
+"""The farm for programs: `with open_farm(root) as farm: farm.evaluate(genomes)`. The CLI does nothing else.
+
+It decides what a caller sees of a run: fitness by name, progress, and files in `results/`. One failed genome never
+raises for the others.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from inbox_agent.settings_file import EvaluatorTable, SettingsError
+from inbox_agent.share_layout import Setting
+from pipeline.config import Config, LocalTable, checked, load_config
+from pipeline.core.facts import Fact
+from pipeline.generation import folder_name
+from pipeline.host import Ending, Host
+from pipeline.screens.progress import Progress, progress
+from pipeline.screens.results import status, why
+
+PROGRESS_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    """What local workers play: a command, or a callable `module:function` of a module in `folder`."""
+
+    command: Sequence[str] | None = None
+    python: str | None = None
+    folder: Path | None = None  #: where the evaluator's files are; None: the farm's root
+    time_limit_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """What became of one genome."""
+
+    value: float | None  #: mean over its trials; None unless every one of them has a fitness
+    status: str  #: `completed`, `failed`, or `open` if the run was stopped before
+    reason: str  #: why it has no fitness
+    trials: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHandle:
+    """A worker of the farm."""
+
+    name: str
+    pid: int | None  #: of a local worker's agent while it runs
+
+
+class StoppedEarly(Exception):
+    """The farm cannot go on: the message is the diagnosis. What was done is recorded; evaluate again to resume."""
+
+
+class OpenFarm:
+    """A farm that is open; made by `open_farm`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation evaluated last; 0 before the first."""
+        return self._host.farm.generation
+
+    @property
+    def results(self) -> Path:
+        """The results folder of the generation evaluated last."""
+        return self._host.root / "results" / folder_name(self.generation)
+
+    @property
+    def workers(self) -> list[WorkerHandle]:
+        """The workers, with the process ids of the local ones."""
+        local = set(self._host.locals.names())
+        return [
+            WorkerHandle(name, self._host.locals.pid(name) if name in local else None)
+            for name in self._host.farm.workers
+        ]
+
+    def evaluate(
+        self,
+        genomes: Mapping[str, bytes | Path],
+        *,
+        generation: int | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> dict[str, Fitness]:
+        """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
+
+        Raises:
+            SettingsError, IntakeError: the genomes or settings cannot be used; nothing was begun.
+            StoppedEarly: no worker can go on, or everything fails from the start.
+            HostTrouble: this host's disk or ledger failed.
+        """
+        number = generation if generation is not None else self._next_generation()
+        folder = self._host.root / "genomes" / folder_name(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, source in genomes.items():
+            _drop(folder, name, source)
+        self._host.begin(number)
+        ending = self.play(on_progress)
+        if ending.diagnosis:
+            raise StoppedEarly(ending.diagnosis)
+        return self.scores()
+
+    def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
+        """Plays the generation that was begun; for callers that begin it themselves."""
+        due = 0.0
+
+        def tell(_facts: list[Fact]) -> None:
+            nonlocal due
+            now = time.monotonic()
+            if on_progress is not None and (now >= due or self._host.farm.finished):
+                due = now + PROGRESS_INTERVAL_S
+                on_progress(self.progress())
+
+        return self._host.play(tell)
+
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return progress(self._host.farm, self._host.loop.watch, time.time())
+
+    def scores(self) -> dict[str, Fitness]:
+        """Every genome of the generation, by name."""
+        return {
+            genome.name: Fitness(
+                genome.fitness, status(genome), why(genome), [trial.fitness for trial in genome.trials]
+            )
+            for genome in self._host.farm.genomes
+        }
+
+    def _next_generation(self) -> int:
+        folders = self._host.root / "genomes"
+        numbers = [0, self.generation]
+        if folders.is_dir():
+            numbers += [int(p.name[4:]) for p in folders.glob("gen-*") if p.name[4:].isdecimal()]
+        return max(numbers) + 1
+
+
+@contextmanager
+def open_farm(
+    root: str | Path,
+    *,
+    evaluator: Evaluator | None = None,
+    workers: int | None = None,
+    trials_per_genome: int | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Setting] | None = None,
+) -> Iterator[OpenFarm]:
+    """Opens the farm of a project folder; workers stay warm until the block ends. Arguments go before `pipeline.toml`.
+
+    Raises:
+        SettingsError: the configuration cannot be used, or another process runs this farm.
+        LedgerError: the ledger is damaged.
+    """
+    root = Path(root).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    config = load_config(root, check=False)
+    config = checked(_overridden(config, evaluator, workers, trials_per_genome, seed, settings), str(root))
+    folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
+    with Host(root, config, Path(folder).resolve()) as host:
+        yield OpenFarm(host)
+
+
+def _overridden(
+    config: Config,
+    evaluator: Evaluator | None,
+    workers: int | None,
+    trials_per_genome: int | None,
+    seed: int | None,
+    settings: Mapping[str, Setting] | None,
+) -> Config:
+    generation: dict[str, Any] = {}
+    if trials_per_genome is not None:
+        generation["trials_per_genome"] = trials_per_genome
+    if seed is not None:
+        generation["seed"] = seed
+    changes: dict[str, Any] = {"generation": replace(config.generation, **generation)}
+    if evaluator is not None:
+        changes["evaluator"] = EvaluatorTable(
+            command=list(evaluator.command) if evaluator.command is not None else None,
+            python=evaluator.python,
+            time_limit_s=evaluator.time_limit_s,
+        )
+    if workers is not None:
+        changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
+    if settings is not None:
+        changes["settings"] = dict(settings)
+    return replace(config, **changes)
+
+
+def _drop(folder: Path, name: str, source: bytes | Path) -> None:
+    """Puts one genome into its folder, whole: an interrupted call leaves no half genome behind."""
+    if os.path.basename(name) != name or name in ("", ".", ".."):
+        raise SettingsError(f"genome name {name!r}: a plain file name is needed")
+    aside = folder / f".{name[:200]}.new"
+    aside.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
+    os.replace(aside, folder / name)

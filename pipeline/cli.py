@@ -1,0 +1,208 @@
+"""The command line: `init`, `run`, `status`, `take-over`. A face, nothing more: what a command does is a call.
+
+It decides the words people read and the exit code they get; every error of theirs is one line.
+"""
+
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from inbox_agent.settings_file import SettingsError
+from pipeline import project
+from pipeline.__main__ import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
+from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
+from pipeline.config import load_config
+from pipeline.core.facts import Fact
+from pipeline.edges.intake import IntakeError
+from pipeline.edges.ledger import LedgerError
+from pipeline.generation import parse_generation
+from pipeline.host import Ending, Host
+from pipeline.loop import HostTrouble
+from pipeline.screens.lines import duration
+from pipeline.screens.monitor import Monitor
+from pipeline.screens.results import status, summary, why
+from pipeline.screens.standing import standing
+from pipeline.take_over import take_over
+
+_FAILED_NAMED_MAX = 20
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The project folder, with pipeline.toml, genomes/ and results/ (default: here).",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="genome-pipeline")
+def commands() -> None:
+    """Farms game evaluations out to a pool of workers.
+
+    Every genome is counted exactly once per generation, or you are told why not.
+
+    \b
+    pipeline init            makes a project that runs at once
+    pipeline run --gen 1     plays the genomes in genomes/gen-0001/
+    pipeline status          says where things stand
+
+    Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
+    configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
+    """
+
+
+@commands.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+def init(folder: Path) -> int:
+    """Make a project in FOLDER: pipeline.toml, an example evaluator and a first generation."""
+    for path in project.init(folder):
+        click.echo(f"made {path}")
+    click.echo("now: pipeline run --gen 1" + (f" --root {folder}" if folder != Path() else ""))
+    return ALL_COMPLETED
+
+
+@commands.command()
+@click.option("--gen", "gen", required=True, help="The generation: 7, gen-7 or genomes/gen-0007.")
+@click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
+@click.option("--fresh", is_flag=True, help="Begin the generation anew; what was is moved aside.")
+@root_option
+def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
+    """Play every genome of a generation, or take it up where it was stopped.
+
+    Ctrl-C stops in order; the same command resumes. A finished generation is not played again.
+    """
+    generation = parse_generation(gen)
+    root = root.resolve()
+    config = load_config(root)
+    console = Console(stderr=True)
+    _log_to(console)
+    with Host(root, config, root) as host:
+        host.begin(generation, fresh=fresh, retry_failed=retry_failed)
+        with _stopping_on_signals(host.stop), Monitor(console) as monitor:
+            ending = _play(host, monitor)
+    return _conclude(host, ending)
+
+
+@commands.command("status")
+@click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")
+@root_option
+def show_status(gen: str | None, root: Path) -> int:
+    """Say where a generation stands: counts, workers, and what is still open and why."""
+    click.echo(standing(root.resolve(), parse_generation(gen) if gen is not None else None))
+    return ALL_COMPLETED
+
+
+@commands.command("take-over")
+@click.argument("worker")
+@root_option
+def take_over_share(worker: str, root: Path) -> int:
+    """Take WORKER's share over in this farm's name, whoever it belonged to.
+
+    Only when the other host is gone for good: what it had published there is removed.
+    """
+    root = root.resolve()
+    click.echo(take_over(root, load_config(root), worker))
+    return ALL_COMPLETED
+
+
+def run_commands(args: list[str] | None = None) -> int:
+    """Runs one command; every error a person can mend is one line and an exit code."""
+    try:
+        code = commands.main(args, prog_name="pipeline", standalone_mode=False)
+        return code if isinstance(code, int) else ALL_COMPLETED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (SettingsError, IntakeError) as error:
+        return _say(str(error), BAD_INPUT)
+    except LedgerError as error:
+        return _say(str(error), STANDSTILL)
+    except HostTrouble as error:
+        return _say(f"{error}\nstopped early; nothing is lost, the same command resumes", STOPPED)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("stopped at once; the same command resumes", STOPPED)
+    except OSError as error:
+        return _say(f"{error.filename or 'this computer'}: {error.strerror or error}", STOPPED)
+    except Exception:
+        traceback.print_exc()
+        return _say("a defect of this program; nothing is lost, the ledger has all that was decided", DEFECT)
+
+
+def _say(words: str, code: int) -> int:
+    for number, words_line in enumerate(words.splitlines()):
+        click.echo(f"pipeline: {words_line}" if not number else words_line, err=True)
+    return code
+
+
+def _play(host: Host, monitor: Monitor) -> Ending:
+    farm = OpenFarm(host)
+    due = 0.0
+
+    def tell(facts: list[Fact]) -> None:
+        nonlocal due
+        monitor.tell(facts, host.farm)
+        if time.monotonic() >= due or host.farm.finished:
+            due = time.monotonic() + PROGRESS_INTERVAL_S
+            monitor.show(farm.progress())
+
+    return host.play(tell)
+
+
+def _conclude(host: Host, ending: Ending) -> int:
+    assert host.outputs is not None
+    counts = summary(host.farm)
+    failed = [genome for genome in host.farm.genomes if status(genome) == "failed"]
+    click.echo(
+        f"generation {counts['generation']}: {counts['submitted']} genomes, {counts['completed']} completed, "
+        f"{counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
+        f"{counts['duplicated']} duplicated; {counts['attempts']['issued']} attempts in {duration(counts['wall_s'])}"
+    )
+    for genome in failed[:_FAILED_NAMED_MAX]:
+        click.echo(f"  failed: {genome.name}: {why(genome)}")
+    if len(failed) > _FAILED_NAMED_MAX:
+        click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
+    click.echo(f"results: {host.outputs.folder}")
+    if ending.diagnosis:
+        return _say(f"the farm cannot go on: {ending.diagnosis}\nmend it, then run the same command", STANDSTILL)
+    if ending.stopped:
+        return _say("stopped; the same command resumes", STOPPED)
+    return SOME_FAILED if failed else ALL_COMPLETED
+
+
+class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
+    """The first Ctrl-C stops in order, the second at once."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+        self._before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+        for number in self._before:
+            signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        self._stop()
+
+
+def _log_to(console: Console) -> None:
+    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_commands())

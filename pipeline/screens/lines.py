@@ -1,0 +1,56 @@
+"""Facts as lines for people: what a log without a terminal shows, and what scrolls by above the live picture. Pure."""
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Fact, Settlement
+from pipeline.core.farm import Farm
+
+
+def line(fact: Fact, farm: Farm) -> str:
+    """What a fact says to a person; the empty string for one that is only worth a number."""
+    match fact:
+        case f.AttemptEnded(outcome=Outcome.COMPLETED) | f.AttemptEnded(outcome=Outcome.WITHDRAWN):
+            return ""
+        case f.AttemptEnded():
+            attempt = farm.attempts[fact.attempt]
+            where = f"{attempt.trial.genome.name} trial {attempt.trial.number} on {attempt.worker}"
+            return f"{where}: {fact.outcome}{_because(fact.reason)}"
+        case f.TrialSettled(settlement=Settlement.FAILED | Settlement.TIMED_OUT):
+            name = farm.genomes[fact.genome - 1].name
+            return f"{name} trial {fact.trial}: settled as {fact.settlement}{_because(fact.reason)}"
+        case f.GenomeCharged():
+            return f"{farm.genomes[fact.genome - 1].name}: charged with the loss on {fact.worker}"
+        case f.ResultLate():
+            return f"{fact.worker}: late result of {fact.attempt} ({fact.outcome}), set aside"
+        case f.ResultUnexpected():
+            return f"{fact.worker}: result of {fact.attempt}, which was never issued, set aside"
+        case f.EpochRaised(epoch=epoch) if epoch > 1:
+            return f"{fact.worker}: epoch {epoch} begins{_because(fact.reason)}"
+        case f.RungClimbed():
+            return f"{fact.worker}: {fact.rung}{_because(fact.reason)}"
+        case f.WorkerQuarantined():
+            return f"{fact.worker}: quarantined for {fact.back_off_s:g} s{_because(fact.reason)}"
+        case f.WorkerOut():
+            return f"{fact.worker}: out{_because(fact.reason)}"
+        case f.WorkerRecovered():
+            return f"{fact.worker}: well again"
+        case f.ProbationBegan():
+            return f"{fact.worker}: on probation"
+    return ""
+
+
+def _because(reason: str) -> str:
+    return f", {reason}" if reason else ""
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in at most six characters: `850 ms`, `12.3 s`, `4:05`, `2:00:00`; `?` for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,136 @@
+"""The live terminal of a run: a bar, the counts, a line per worker. Without a terminal: plain lines.
+
+It decides how a `Progress` looks; what is in it is `progress`'s to say.
+"""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.facts import Fact
+from pipeline.core.farm import Farm
+from pipeline.screens.lines import duration, line
+from pipeline.screens.progress import Progress, WorkerRow
+
+PLAIN_INTERVAL_S = 10.0
+REFRESH_PER_SECOND = 4
+WORKERS_SHOWN_MAX = 24
+_STYLES = {
+    "playing": "green",
+    "idle": "dim",
+    "awaited": "dim",
+    "recovering": "yellow",
+    "quarantined": "yellow",
+    "probation": "yellow",
+    "out": "red",
+}
+
+
+def picture(now: Progress) -> RenderableType:
+    """The whole display at one moment."""
+    return Group(_headline(now), _bar(now), _counts(now), Text(), _workers(now))
+
+
+def _headline(now: Progress) -> Text:
+    text = Text.assemble((f"generation {now.generation}", "bold"), f" · {now.genomes} genomes · {now.trials} trials · ")
+    return text.append(f"{duration(now.elapsed_s)} so far, ").append(f"{duration(now.eta_s)} to go")
+
+
+def _bar(now: Progress) -> Table:
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(ratio=1)
+    table.add_column(justify="right")
+    share = now.settled / now.trials if now.trials else 0.0
+    table.add_row(ProgressBar(total=max(1, now.trials), completed=now.settled), f"{share:4.0%}")
+    return table
+
+
+def _counts(now: Progress) -> Text:
+    parts: list[tuple[str, str]] = [(f"{now.completed} completed", "green")]
+    if now.failed or now.skipped:
+        parts.append((f"{now.failed} failed, {now.skipped} skipped", "red"))
+    parts.append((f"{now.retried} retried", "yellow" if now.retried else "dim"))
+    parts.append((f"{now.lost} lost on the way", "yellow" if now.lost else "dim"))
+    parts.append((f"{duration(now.average_s)} a game", ""))
+    text = Text()
+    for number, (words, style) in enumerate(parts):
+        text.append(" · " if number else "").append(words, style)
+    return text
+
+
+def _workers(now: Progress) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("worker", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=32)
+    table.add_column("trial", justify="right")
+    table.add_column("for", justify="right", no_wrap=True)
+    table.add_column("waiting", justify="right")
+    table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
+    for row in now.workers[:WORKERS_SHOWN_MAX]:
+        table.add_row(*_cells(row))
+    if len(now.workers) > WORKERS_SHOWN_MAX:
+        table.add_row(f"… and {len(now.workers) - WORKERS_SHOWN_MAX} more")
+    return table
+
+
+def _cells(row: WorkerRow) -> list[Text]:
+    playing = bool(row.genome)
+    return [
+        Text(row.name),
+        Text(row.state, _STYLES.get(row.state, "")),
+        Text(row.genome),
+        Text(str(row.trial) if playing else ""),
+        Text(duration(row.playing_s) if playing else ""),
+        Text(str(row.waiting or "")),
+        Text(row.note, "dim"),
+    ]
+
+
+class Monitor:
+    """Shows a run while it goes on."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=REFRESH_PER_SECOND) if console.is_terminal else None
+        self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tell(self, facts: list[Fact], farm: Farm) -> None:
+        """Prints what happened, where a person would want a line of it."""
+        for fact in facts:
+            if words := line(fact, farm):
+                self._console.print(Text(words), soft_wrap=True)
+
+    def show(self, now: Progress) -> None:
+        """Shows where the run stands."""
+        if self._live is not None:
+            self._live.update(picture(now))
+        elif time.monotonic() >= self._plain_due:
+            self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
+            self._console.print(plain(now), soft_wrap=True, highlight=False)
+
+
+def plain(now: Progress) -> str:
+    """Where a run stands, as one line of a log."""
+    return (
+        f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
+        f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
+        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go"
+    )

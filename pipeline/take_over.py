@@ -1,0 +1,45 @@
+"""Taking a share over: the one explicit way to another farm's share (law 7). Everything published there is removed."""
+
+from pathlib import Path
+
+from inbox_agent import share_layout as layout
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import LocalFiles, ShareError
+from inbox_agent.share_layout import INBOX, HostRecord, Kind
+from pipeline.config import Config
+from pipeline.core.facts import EpochRaised
+from pipeline.host import Host
+
+
+def take_over(root: Path, config: Config, worker: str) -> str:
+    """Makes a configured worker's share this farm's; returns what was done in one line.
+
+    Raises:
+        SettingsError: no such worker, the share cannot be reached, or this farm is running.
+    """
+    table = next((table for table in config.worker if table.name == worker), None)
+    if table is None:
+        known = ", ".join(table.name for table in config.worker) or "none"
+        raise SettingsError(f"{worker}: no [[worker]] of that name; configured are: {known}")
+    with Host(root, config, root) as host:
+        files = LocalFiles(host.share_path(worker))
+        try:
+            return _take_over(host, files, worker)
+        except ShareError as error:
+            raise SettingsError(f"{worker}: its share cannot be taken over: {error}") from error
+
+
+def _take_over(host: Host, files: LocalFiles, worker: str) -> str:
+    files.make_folders()
+    names = files.names(INBOX)
+    on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)
+    epoch = 1 + max(on_share, host.farm.worker(worker).epoch)
+    # Recorded before it is published: if this is the last thing the host does, the next one publishes it.
+    host.loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
+    record = HostRecord(farm=host.farm.farm_id, worker=worker, epoch=epoch)
+    files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record))
+    found = [known for name in names if (known := layout.attempt_of(name)) is not None]
+    for kind in (Kind.START, Kind.GENOME):  # records first, then what they speak for
+        files.remove(f"{INBOX}/{kind.of(attempt)}" for attempt, kind_found in found if kind_found is kind)
+    starts = sum(kind is Kind.START for _attempt, kind in found)
+    return f"{worker}: the share is this farm's now, epoch {epoch}; {starts} start signals were removed"

@@ -1,0 +1,30 @@
+"""Fixtures that several test files share."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.farm_bed import FarmBed
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[FarmBed]:
+    """A project folder with real processes; nothing of it is left running."""
+    farm = FarmBed(tmp_path / "farm")
+    yield farm
+    farm.close()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB that a test may fill."""
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)

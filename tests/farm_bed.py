@@ -1,0 +1,203 @@
+"""A farm in a folder for end-to-end tests: real hosts, real agents, and an eye on what they leave.
+
+The fitness of every genome is computed here a second time, from the file and the seed rule, so that a wrong count or
+any mix-up shows.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.core.farm import trial_seed
+from tests.games.game import fitness_of
+from tests.waiting import eventually
+
+GAMES = Path(__file__).parent / "games"
+Orders = Mapping[str, Any]
+
+
+class FarmBed:
+    """A project folder with games in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._hosts: list[subprocess.Popen[bytes]] = []
+
+    # ------------------------------------------------------------------------------------------------------ set-up
+
+    def configure(
+        self, *, workers: int = 2, trials: int = 1, time_limit_s: float = 30.0, extra: str = "", **limits: Any
+    ) -> None:
+        """Writes pipeline.toml; keyword arguments beyond the first four are `[limits]`."""
+        patience = {"silence_limit_s": 6.0, "back_off_s": 1.0, "rung_limit_s": 6.0, **limits}
+        lines = "\n".join(f"{name} = {value}" for name, value in patience.items())
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "pipeline.toml").write_text(
+            f"""
+[generation]
+trials_per_genome = {trials}
+seed = 11
+[evaluator]
+python = "game:play"
+time_limit_s = {time_limit_s}
+[local]
+workers = {workers}
+[limits]
+{lines}
+{extra}
+"""
+        )
+        for game in GAMES.glob("*.py"):
+            (self.root / game.name).write_bytes(game.read_bytes())
+
+    def drop(self, genomes: Mapping[str, Orders], generation: int = 1) -> None:
+        """Puts genomes into a generation's folder."""
+        folder = self.root / "genomes" / f"gen-{generation:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, orders in genomes.items():
+            (folder / name).write_text(json.dumps(orders))
+
+    # ----------------------------------------------------------------------------------------------------- the host
+
+    def start(self, *args: str) -> "subprocess.Popen[bytes]":
+        """Starts a `pipeline` command that goes on by itself."""
+        host = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._hosts.append(host)
+        return host
+
+    def run(self, *args: str, within_s: float = 60.0) -> tuple[int, str]:
+        """Runs a `pipeline` command to its end: exit code and everything it printed."""
+        host = self.start(*args)
+        try:
+            out, _ = host.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(host.pid, signal.SIGKILL)
+            out, _ = host.communicate()
+            raise AssertionError(f"no end within {within_s} s:\n{out.decode()}") from None
+        return host.returncode, out.decode()
+
+    def start_agent(self, share: Path) -> "subprocess.Popen[bytes]":
+        """Starts an agent that is nobody's local worker, as in a VM."""
+        agent = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "inbox_agent", "--share", str(share)),
+                *("--state", str(share.parent / "agent"), "--beat", "1"),
+                *("--python", "game:play", "--folder", str(self.root)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._hosts.append(agent)
+        return agent
+
+    def close(self) -> None:
+        """Ends whatever a failed test left running."""
+        for host in self._hosts:
+            if host.poll() is None:
+                host.kill()
+            if host.stdout is not None:
+                host.stdout.close()
+            host.wait()
+        for process in self.processes():
+            process.kill()
+
+    # --------------------------------------------------------------------------------------------------- processes
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this farm that is alive: hosts, agents, evaluators and what those started."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = str(self.root) in " ".join(process.cmdline()) or process.cwd().startswith(str(self.root))
+                if mine and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def agent_of(self, worker: str) -> psutil.Process | None:
+        """The agent that plays a worker's share."""
+        share = str(self.root / "state" / "shares" / worker)
+        for process in self.processes():
+            try:
+                if "inbox_agent" in process.cmdline() and share in process.cmdline():
+                    return process
+            except psutil.Error:
+                continue
+        return None
+
+    def playing(self, worker: str) -> str:
+        """The attempt a worker has in hand: claimed, and no result yet; empty if there is none."""
+        outbox = self.root / "state" / "shares" / worker / "outbox"
+        names = os.listdir(outbox) if outbox.is_dir() else []
+        claimed = {name.removesuffix(".started.json") for name in names if name.endswith(".started.json")}
+        done = {name.removesuffix(".result.json") for name in names if name.endswith(".result.json")}
+        return min(claimed - done, default="")
+
+    def when(self, condition: Callable[[], object], within_s: float = 30.0) -> None:
+        """Waits until a condition holds."""
+        assert eventually(condition, within_s), f"did not come true within {within_s} s"
+
+    # ----------------------------------------------------------------------------------------------------- outcomes
+
+    def results(self, generation: int = 1) -> dict[str, dict[str, str]]:
+        """results.csv, by genome."""
+        return {row["genome"]: row for row in self._table("results.csv", generation)}
+
+    def attempts(self, generation: int = 1) -> list[dict[str, str]]:
+        """attempts.csv."""
+        return self._table("attempts.csv", generation)
+
+    def summary(self, generation: int = 1) -> dict[str, Any]:
+        """summary.json."""
+        text = (self.root / "results" / f"gen-{generation:04d}" / "summary.json").read_text()
+        return dict(json.loads(text))
+
+    def _table(self, name: str, generation: int) -> list[dict[str, str]]:
+        with open(self.root / "results" / f"gen-{generation:04d}" / name, newline="", encoding="utf-8") as table:
+            return list(csv.DictReader(table))
+
+    def assert_counted_once(self, *, failed: frozenset[str] = frozenset(), generation: int = 1) -> None:
+        """Every genome of the folder is counted exactly once, with the fitness its bytes and seeds give it, or is
+        named as failed with a reason; the summary adds up; the archive holds each accepted result; nobody is left.
+        """
+        folder = self.root / "genomes" / f"gen-{generation:04d}"
+        rows, summary = self.results(generation), self.summary(generation)
+        assert set(rows) == {path.name for path in folder.iterdir()}
+        assert {name for name, row in rows.items() if row["status"] == "failed"} == failed
+        assert (summary["lost"], summary["duplicated"], summary["open"]) == (0, 0, 0)
+        assert summary["submitted"] == summary["completed"] + summary["failed"] == len(rows)
+        outcomes = {key: n for key, n in summary["attempts"].items() if key not in ("issued", "open")}
+        assert summary["attempts"]["issued"] == sum(outcomes.values())
+        for name, row in rows.items():
+            if name in failed:
+                assert row["fitness"] == "" and row["reason"]
+            else:
+                data = (folder / name).read_bytes()
+                seeds = [trial_seed(11, generation, n) for n in range(1, int(row["trials"]) + 1)]
+                assert float(row["fitness"]) == sum(fitness_of(data, seed) for seed in seeds) / len(seeds), name
+        self._assert_archive(generation)
+        assert eventually(lambda: not self.processes(), 10), self.processes()
+
+    def _assert_archive(self, generation: int) -> None:
+        results = self.root / "results" / f"gen-{generation:04d}"
+        for row in self.attempts(generation):
+            path = results / "attempts" / row["attempt"] / "result.json"
+            if row["outcome"] == "completed":
+                archived = json.loads(path.read_text())
+                assert (archived["attempt"], archived["fitness"]) == (row["attempt"], float(row["fitness"]))

@@ -1,0 +1,216 @@
+"""What is particular to the evaluator that calls a Python function in a warm child."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from inbox_agent import warm_child
+from inbox_agent.callable import CallableEvaluator
+from inbox_agent.leash import Leash
+from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
+from tests.players import FUNCTION, GAMES, Player, is_gone
+from tests.waiting import eventually
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
+
+
+@pytest.fixture(scope="module")
+def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
+    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
+    yield leash
+    leash.close()
+
+
+@pytest.fixture
+def player(tmp_path: Path, leash: Leash) -> Iterator[Player]:
+    player = playing(FUNCTION, tmp_path, leash)
+    yield player
+    player.evaluator.close()
+
+
+def playing(target: str, tmp_path: Path, leash: Leash, folder: Path = GAMES) -> Player:
+    scratch = tmp_path / "scratch"
+    return Player(CallableEvaluator(target, folder, scratch, leash), scratch)
+
+
+def test_one_process_plays_many_games(player: Player) -> None:
+    """The child is kept, and what each game printed belongs to that game."""
+    pids = set()
+    for number in range(20):
+        finished = player.play(f"print('game', {number}, end=''); return os.getpid()")
+        pids.add(finished.fitness)
+        assert finished.log == b"game %d" % number
+
+    assert len(pids) == 1
+
+
+def test_a_game_cannot_take_the_process_down_by_leaving(player: Player) -> None:
+    """`sys.exit` and any other way to raise is a failure of that game; the child lives on."""
+    first = player.play("return os.getpid()").fitness
+
+    assert player.play("sys.exit(3)").reason.startswith("SystemExit: 3 (game.py, line ")
+    assert player.play("raise KeyboardInterrupt").reason.startswith("KeyboardInterrupt (game.py")
+    assert player.play("return os.getpid()").fitness == first
+
+
+def test_an_error_says_where(tmp_path: Path, leash: Leash) -> None:
+    """The reason names the innermost line of the evaluator's own files, not one deep in a library."""
+    (tmp_path / "mine.py").write_text("import json\n\ndef play(genome, trial):\n    json.loads('nonsense')\n")
+
+    finished = playing("mine:play", tmp_path, leash, folder=tmp_path).play("")
+
+    assert finished.reason == "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (mine.py, line 4)"
+    assert b"json.loads('nonsense')" in finished.log
+    assert b"warm_child.py" not in finished.log
+
+
+def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_path: Path, leash: Leash) -> None:
+    """Each game fails with a line that helps; nothing has to be restarted after the repair."""
+    player = playing("mine:play", tmp_path, leash, folder=tmp_path)
+    complaints = []
+    for text in (None, "def play(:", "import nonsense", "x = 1", "raise ValueError('early')", "play = 1"):
+        if text is not None:
+            (tmp_path / "mine.py").write_text(text)
+        complaints.append(player.play("").reason)
+    (tmp_path / "mine.py").write_text("def play(genome, trial): return 5")
+
+    assert complaints == [
+        "cannot import mine:play: ModuleNotFoundError: No module named 'mine'",
+        "cannot import mine:play: SyntaxError: invalid syntax (mine.py, line 1)",
+        "cannot import mine:play: ModuleNotFoundError: No module named 'nonsense' (mine.py, line 1)",
+        "cannot import mine:play: AttributeError: module 'mine' has no attribute 'play'",
+        "cannot import mine:play: ValueError: early (mine.py, line 1)",
+        "cannot import mine:play: TypeError: mine:play is not callable",
+    ]
+    assert player.play("").fitness == 5
+
+
+def test_what_is_printed_at_import_is_in_the_first_log(tmp_path: Path, leash: Leash) -> None:
+    """Warnings of libraries appear once, where people look first."""
+    (tmp_path / "mine.py").write_text("print('loading')\ndef play(genome, trial): print('playing'); return 1")
+    player = playing("mine:play", tmp_path, leash, folder=tmp_path)
+
+    assert player.play("").log.split() == [b"loading", b"playing"]
+    assert player.play("").log.split() == [b"playing"]
+
+
+def test_importing_does_not_eat_the_time_limit(tmp_path: Path, leash: Leash) -> None:
+    """The play clock starts when the evaluator is ready, or a slow import would fail every genome."""
+    (tmp_path / "mine.py").write_text("import time; time.sleep(0.6)\ndef play(genome, trial): return 1")
+
+    finished = playing("mine:play", tmp_path, leash, folder=tmp_path).play("", time_limit_s=0.4)
+
+    assert finished.fitness == 1
+    assert finished.seconds < 0.4
+
+
+def test_a_process_that_dies_says_how(player: Player) -> None:
+    """An exit in the middle of a game fails that game only."""
+    assert player.play("os._exit(3)").reason == "evaluator process died: exit code 3"
+    assert player.play("return 1").fitness == 1
+
+
+@posix
+def test_a_crash_leaves_a_trace(player: Player) -> None:
+    """A segmentation fault is named, and the log tells the Python lines that led there."""
+    finished = player.play("import ctypes; ctypes.string_at(0)")
+
+    assert finished.reason == "evaluator process died: signal SEGV"
+    assert b"Fatal Python error: Segmentation fault" in finished.log
+    assert b"in game" in finished.log
+
+
+def test_a_process_that_died_between_two_games_is_replaced(player: Player) -> None:
+    """The next genome does not pay for it."""
+    pid = int(player.play("return os.getpid()").fitness or 0)
+    child = psutil.Process(pid)
+    child.kill()
+    assert eventually(lambda: child.status() == psutil.STATUS_ZOMBIE if psutil.pid_exists(pid) else True)
+
+    assert player.play("return 1").fitness == 1
+
+
+def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Player) -> None:
+    """A server that the evaluator keeps for its games stays; `close` ends it."""
+    player.play("spawn(SLEEPER, '../server'); return 1")
+    server = player.pid_in("../server")
+    assert player.play("return 1").fitness == 1
+    assert not is_gone(server)
+
+    player.evaluator.close()
+
+    assert is_gone(server)
+
+
+@posix
+def test_orphans_that_end_do_not_pile_up(player: Player) -> None:
+    """A child that lives for days must not fill the process table with zombies of its games."""
+    zombies = lambda: [p.pid for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]  # noqa: E731
+    code = "import subprocess; subprocess.Popen(['true'], start_new_session=True)"
+    for _ in range(3):
+        player.play(f"spawn({code!r}, 'parent').wait(); return 1")
+
+    assert eventually(lambda: player.play("return 1") and not zombies())
+
+
+@posix
+def test_a_game_that_forks_is_answered_once(player: Player) -> None:
+    """The forked process returns from the function too, and is not taken for the one that was asked."""
+    finished = player.play("child = os.fork(); child and os.waitpid(child, 0); return 1 if child else 2")
+
+    assert finished.fitness == 1
+    assert player.play("return 3").fitness == 3
+
+
+def test_an_answer_that_is_too_long_is_refused(player: Player) -> None:
+    """The child's limit is the record's, and an answer beyond it fails without harm."""
+    assert warm_child._BYTES_MAX == RECORD_BYTES_MAX
+
+    finished = player.play("return {'fitness': 1, 'notes': 'x' * 100_000}")
+
+    assert finished.outcome is Outcome.FAILED
+    assert "allowed are 65536" in finished.reason
+    assert player.play("return 1").fitness == 1
+
+
+def test_numbers_of_numpy_are_numbers(player: Player) -> None:
+    """What can say its plain value with `.item()` counts; other objects are refused by name."""
+    assert player.play("class Scalar: item = lambda self: 2.5\nreturn Scalar()").fitness == 2.5
+    assert "object is not a number" in player.play("return object()").reason
+
+
+def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: Player) -> None:
+    """Closed or replaced `sys.stdout`, redirected or closed descriptors: the answer arrives all the same."""
+    assert player.play("sys.stdout = None; return 1").fitness == 1
+    assert player.play("sys.stderr.close(); return 2").fitness == 2
+    assert player.play("os.close(1); os.close(2); return 3").fitness == 3
+    assert player.play("return 4").fitness == 4
+
+
+def test_what_c_code_prints_is_in_the_log(
+    tmp_path: Path, leash: Leash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines written by a C library do not wait in its buffer for a later game."""
+    if sys.platform == "win32":
+        pytest.skip("no common C library to call")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it Python itself would see to that
+    player = playing(FUNCTION, tmp_path, leash)
+
+    finished = player.play("import ctypes; ctypes.CDLL(None).puts(b'from C'); return 1")
+    player.evaluator.close()
+
+    assert b"from C" in finished.log
+
+
+def test_the_child_ends_with_its_requests(player: Player) -> None:
+    """Even where nobody kills it, the end of its input is its end."""
+    pid = int(player.play("return os.getpid()").fitness or 0)
+    stdin = player.evaluator._child.process.stdin  # type: ignore[attr-defined]
+
+    stdin.close()
+
+    assert eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE or not psutil.pid_exists(pid))

@@ -1,0 +1,142 @@
+"""What is particular to the evaluator that runs a command for every game."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.evaluator import CommandEvaluator
+from inbox_agent.leash import Leash
+from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
+from tests.players import COMMAND, GAMES, Player, is_gone
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
+
+
+@pytest.fixture(scope="module")
+def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
+    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
+    yield leash
+    leash.close()
+
+
+@pytest.fixture
+def player(tmp_path: Path, leash: Leash) -> Iterator[Player]:
+    player = playing(COMMAND, tmp_path, leash)
+    yield player
+    player.evaluator.close()
+
+
+def playing(argv: list[str], tmp_path: Path, leash: Leash, folder: Path = GAMES) -> Player:
+    scratch = tmp_path / "scratch"
+    return Player(CommandEvaluator(argv, folder, scratch, leash), scratch)
+
+
+def test_an_exit_code_is_a_failure(player: Player) -> None:
+    """The reason is the exit code and the last line of the output, which mostly says why."""
+    finished = player.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
+
+    assert finished.outcome is Outcome.FAILED
+    assert finished.reason == "exit code 3: no licence"
+
+
+@posix
+def test_a_crash_names_its_signal(player: Player) -> None:
+    """A game that dies of a signal says so."""
+    assert player.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
+
+
+def test_a_program_that_is_not_there(tmp_path: Path, leash: Leash) -> None:
+    """The reason names it; a later evaluation finds out for itself."""
+    player = playing(["no-such-game", "{genome}"], tmp_path, leash)
+
+    for _ in range(2):
+        finished = player.play("")
+        assert finished.outcome is Outcome.FAILED
+        assert finished.reason == "cannot start 'no-such-game': no such program"
+
+
+@posix
+def test_a_program_that_may_not_be_run(tmp_path: Path, leash: Leash) -> None:
+    """A file without the right to execute it is told apart from one that is missing."""
+    (tmp_path / "game").write_text("#!/bin/sh\n")
+    player = playing(["game"], tmp_path, leash, folder=tmp_path)
+
+    assert player.play("").reason == "cannot start 'game': not an executable file"
+
+
+def test_arguments_are_filled_in(tmp_path: Path, leash: Leash) -> None:
+    """Placeholders become values, other braces stay, files of the folder become absolute paths."""
+    argv = ["python", "echo.py", "{seed}/{trial}", "{genome}{genome}", "{}{x}{{seed}}", "data.txt", "other.txt"]
+    (tmp_path / "data.txt").touch()
+    (tmp_path / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv))")
+
+    finished = playing(argv, tmp_path, leash, folder=tmp_path).play("", seed=5, trial=2)
+
+    genome = str(tmp_path / "scratch" / "genome.py")
+    data, script = str(tmp_path / "data.txt"), str(tmp_path / "echo.py")
+    assert json.loads(finished.log) == [script, "5/2", genome + genome, "{}{x}{5}", data, "other.txt"]
+
+
+def test_python_means_the_agents_own(tmp_path: Path, leash: Leash) -> None:
+    """`python` runs with the agent's packages, and modules in the evaluator's folder can be imported."""
+    code = "import sys, game; print(sys.executable, game.__file__)"
+
+    finished = playing(["python", "-c", code], tmp_path, leash).play("")
+
+    assert finished.log.decode().split() == [sys.executable, str(GAMES / "game.py")]
+
+
+@pytest.mark.parametrize(
+    ("last_words", "complaint"),
+    [
+        ("pass", "the evaluator ended well but wrote no result.json"),
+        ("result.write_text('')", "result.json is not valid JSON: Expecting value"),
+        ("result.write_text('{\"fitness\": 1.')", "result.json is not valid JSON: Expecting ',' delimiter"),
+        ("result.write_bytes(b'\\xff\\xfe')", "result.json is not valid JSON: 'utf-8' codec can't decode"),
+        ("result.write_text('[' * 60000)", "result.json is nested too deep"),
+        ("result.write_text('9' * 5000)", "result.json is not valid JSON: Exceeds the limit"),
+        ("result.write_text('[1]')", "result.json must be an object, not list"),
+        ("result.write_text(' ' * 70000)", f"result.json has 70000 bytes, allowed are {RECORD_BYTES_MAX}"),
+        ("result.mkdir()", "result.json is not a regular file"),
+        pytest.param("os.symlink('/dev/zero', result)", "result.json is not a regular file", marks=posix),
+        pytest.param("os.mkfifo(result)", "result.json is not a regular file", marks=posix),
+    ],
+)
+def test_a_result_file_that_cannot_be_used(player: Player, last_words: str, complaint: str) -> None:
+    """Absent, torn, not text, too deep, too large, no file at all: one clear reason each."""
+    finished = player.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
+
+    assert finished.outcome is Outcome.FAILED
+    assert finished.reason.startswith(complaint)
+
+
+def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: Player) -> None:
+    """The game is over when its main process is: who still holds its output is killed, the result counts."""
+    finished = player.play(
+        """
+        spawn(SLEEPER, "child")
+        spawn(SLEEPER, "own-session", start_new_session=True)
+        spawn(ORPHAN, "parent").wait()
+        return 1
+        """
+    )
+
+    assert (finished.outcome, finished.fitness) == (Outcome.COMPLETED, 1)
+    assert finished.seconds < 10
+    pids = [player.pid_in(note) for note in ("child", "own-session", "parent", "orphan")]
+    assert [pid for pid in pids if not is_gone(pid)] == []
+
+
+def test_a_program_that_is_no_python(tmp_path: Path, leash: Leash) -> None:
+    """Whatever can be started can be an evaluator."""
+    if sys.platform == "win32":
+        (tmp_path / "game.bat").write_text('@echo {"fitness": 6}> %1\n')
+    else:
+        (tmp_path / "game.bat").write_text("#!/bin/sh\necho '{\"fitness\": 6}' > \"$1\"\n")
+        os.chmod(tmp_path / "game.bat", 0o755)
+
+    assert playing(["game.bat", "{result}"], tmp_path, leash, folder=tmp_path).play("").fitness == 6

@@ -1,0 +1,271 @@
+"""No process outlives its agent: agents are really killed here, and their games are looked for."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from inbox_agent.leash import Leash, LeashTaken, sweep, wait_for_exit
+from tests.players import GAMES, is_gone
+from tests.waiting import eventually
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
+
+AGENT = """
+import os, sys
+from subprocess import DEVNULL
+from pathlib import Path
+from inbox_agent.leash import Leash
+leash = Leash(Path("leash"))
+leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+sys.stdin.read()
+"""
+#: A game with a child in a session of its own and an orphan; says that it is complete by leaving its id.
+GAME = """
+from game import *
+spawn(SLEEPER, "own-session", start_new_session=True)
+spawn(ORPHAN, "parent").wait()
+Path("game").write_text(str(os.getpid()))
+hang()
+"""
+PYTHONPATH = os.pathsep.join(filter(None, (str(GAMES), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PYTHONPATH}
+SILENT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@dataclass
+class Agent:
+    """An agent process with a leash in `folder`, and the game that it started."""
+
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+
+    def pid(self, note: str) -> int:
+        return int((self.folder / note).read_text())
+
+    @property
+    def leftovers(self) -> list[int]:
+        """What still runs of its game."""
+        return [pid for pid in map(self.pid, ("game", "own-session", "orphan")) if not has_ended(pid)]
+
+    def is_killed(self) -> None:
+        """SIGKILL, or its Windows twin: no chance to clean up."""
+        self.process.kill()
+        self.process.wait()
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that its new parent has not noticed yet."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def is_there(path: Path) -> Callable[[], bool]:
+    return lambda: path.exists() and path.read_text() != ""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", AGENT, GAME], cwd=tmp_path, env=ENVIRONMENT, **{**SILENT, "stdin": subprocess.PIPE}
+    )
+    assert process.stdin is not None
+    agent = Agent(process, tmp_path)
+    assert eventually(is_there(tmp_path / "game"), 15)
+    yield agent
+    agent.is_killed()
+    process.stdin.close()
+    for pid in agent.leftovers:
+        psutil.Process(pid).kill()
+
+
+@pytest.fixture
+def innocent() -> Iterator["subprocess.Popen[bytes]"]:
+    process = sleeper()
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def leash(tmp_path: Path) -> Iterator[Leash]:
+    leash = Leash(tmp_path / "mine")
+    yield leash
+    leash.close()
+
+
+def sleeper(**options: object) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], **options)  # type: ignore
+
+
+def begin(leash: Leash, code: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """Spawns a game on the leash and waits until it says that it is complete."""
+    (folder / "game").unlink(missing_ok=True)
+    process = leash.spawn(
+        [sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT
+    )
+    assert eventually(is_there(folder / "game"), 15)
+    return process
+
+
+@pytest.mark.skipif(sys.platform != "win32" and not shutil.which("setpriv"), reason="no setpriv")
+def test_a_game_dies_at_once_with_its_agent(agent: Agent) -> None:
+    """kill -9 of the agent ends the process that it started, without anybody's help."""
+    agent.is_killed()
+
+    assert eventually(lambda: has_ended(agent.pid("game")), within_s=2)
+
+
+def test_the_next_agent_sweeps_what_a_killed_one_left(
+    agent: Agent, innocent: "subprocess.Popen[bytes]", leash: Leash
+) -> None:
+    """Orphans and escaped children are gone before the next agent does anything; others live on."""
+    agent.is_killed()
+    mine = leash.spawn(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        cwd=agent.folder,
+        env=os.environ,
+        **SILENT,
+    )
+
+    Leash(agent.folder / "leash")
+
+    assert agent.leftovers == []
+    assert innocent.poll() is None
+    assert mine.poll() is None
+
+
+@posix
+def test_the_host_sweeps_without_becoming_an_agent(agent: Agent) -> None:
+    """`sweep` says how many processes it killed; the second time there are none."""
+    agent.is_killed()
+    assert eventually(lambda: len(agent.leftovers) == 2)  # the game itself dies by the kernel's hand
+
+    assert sweep(agent.folder / "leash") == 2
+    assert agent.leftovers == []
+    assert sweep(agent.folder / "leash") == 0
+    assert sweep(agent.folder / "no such file") == 0
+
+
+@posix
+def test_what_a_live_agent_started_is_left_alone(agent: Agent) -> None:
+    """A sweep during an agent's life does nothing, and nobody else gets its leash."""
+    assert sweep(agent.folder / "leash") == 0
+    with pytest.raises(LeashTaken, match=f"process {agent.process.pid} holds"):
+        Leash(agent.folder / "leash")
+
+    assert len(agent.leftovers) == 3
+
+
+@posix
+def test_a_reused_process_id_is_nobody(agent: Agent, innocent: "subprocess.Popen[bytes]") -> None:
+    """The dead agent's id now belongs to another process: that one is neither spared for nor killed."""
+    agent.is_killed()
+    token_file = agent.folder / "leash"
+    holder = msgspec.json.decode(token_file.read_bytes())
+    token_file.write_bytes(msgspec.json.encode({**holder, "pid": innocent.pid}))
+
+    Leash(token_file)
+
+    assert agent.leftovers == []
+    assert innocent.poll() is None
+
+
+@posix
+def test_a_token_file_that_makes_no_sense_is_replaced(tmp_path: Path) -> None:
+    """An agent starts on whatever it finds, and what it writes names it."""
+    (tmp_path / "leash").write_bytes(b'{"token": 1')
+
+    Leash(tmp_path / "leash").close()
+
+    assert msgspec.json.decode((tmp_path / "leash").read_bytes())["pid"] == os.getpid()
+
+
+def test_kill_takes_the_whole_tree(leash: Leash, tmp_path: Path) -> None:
+    """Children in sessions of their own and orphans as well; nothing stays in the process table."""
+    process = begin(leash, GAME, tmp_path)
+
+    leash.kill(process)
+    leash.kill(process)
+
+    assert process.returncode is not None
+    pids = [int((tmp_path / note).read_text()) for note in ("game", "own-session", "parent", "orphan")]
+    assert [pid for pid in pids if not is_gone(pid)] == []
+
+
+def test_kill_spares_the_neighbours(leash: Leash, tmp_path: Path, innocent: "subprocess.Popen[bytes]") -> None:
+    """Another spawned process, its orphan, and what is not on the leash live on."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    doomed, neighbour = begin(leash, GAME, tmp_path / "a"), begin(leash, GAME, tmp_path / "b")
+
+    leash.kill(doomed)
+
+    assert [note for note in ("game", "orphan") if has_ended(int((tmp_path / "b" / note).read_text()))] == []
+    assert neighbour.poll() is None
+    assert innocent.poll() is None
+
+
+def test_a_child_that_hides_its_environment_is_found(leash: Leash, tmp_path: Path) -> None:
+    """No token and a session of its own do not help as long as its parent lives."""
+    hidden = "spawn(SLEEPER, 'hidden', env={}, start_new_session=True)"
+    process = begin(leash, GAME.replace("spawn(ORPHAN", f"{hidden}; spawn(ORPHAN"), tmp_path)
+
+    leash.kill(process)
+
+    assert is_gone(int((tmp_path / "hidden").read_text()))
+
+
+@posix
+def test_exit_codes_of_others_are_left_to_them(leash: Leash) -> None:
+    """Reaping orphans steals no exit status from whoever waits for a child."""
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    assert wait_for_exit(child, 10)
+
+    leash.reap()
+
+    assert child.wait() == 7
+
+
+def test_waiting_for_an_exit_ends_with_the_exit(leash: Leash, tmp_path: Path) -> None:
+    """It returns false in time while the process lives, and true as soon as it has ended."""
+    process = begin(leash, GAME, tmp_path)
+    asked = time.monotonic()
+    assert not wait_for_exit(process, 0)
+    assert not wait_for_exit(process, 0.05)
+    assert 0.05 <= time.monotonic() - asked < 1
+
+    process.kill()
+
+    assert wait_for_exit(process, 10)
+    leash.kill(process)
+    assert wait_for_exit(process, 10)
+
+
+def test_close_lets_nobody_live(leash: Leash, tmp_path: Path) -> None:
+    """Everything on the leash ends; closing twice is fine."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        begin(leash, GAME, tmp_path / name)
+
+    leash.close()
+    leash.close()
+
+    pids = [int((tmp_path / name / note).read_text()) for name in "ab" for note in ("game", "orphan")]
+    assert [pid for pid in pids if not is_gone(pid)] == []
+
+
+def test_a_program_that_is_missing_is_an_error_at_once(leash: Leash, tmp_path: Path) -> None:
+    """And not an exit code of somebody in between."""
+    with pytest.raises(FileNotFoundError, match="no such program"):
+        leash.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)

@@ -1,0 +1,170 @@
+"""Reading what a child writes: log, progress and replies, in bounded memory."""
+
+import os
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from inbox_agent.output import Output, new_marker
+from inbox_agent.share_layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX
+from tests.waiting import eventually
+
+MARKER = new_marker()
+
+
+class Child:
+    """The writing end of a pipe, and the output that is read from the other end."""
+
+    def __init__(self, marker: bytes = b"") -> None:
+        read_end, self._write_end = os.pipe()
+        self.output = Output(open(read_end, "rb"), marker)
+
+    def writes(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._write_end, view) :]
+
+    def ends(self) -> bytes:
+        """Closes the stream and returns the log once everything has been read."""
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+        while self.output.wait(5):
+            pass
+        assert self.output.ended
+        return self.output.take_log()
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.ends()
+
+
+@pytest.fixture
+def warm() -> Iterator[Child]:
+    child = Child(MARKER)
+    yield child
+    child.ends()
+
+
+def test_what_is_written_is_the_log(child: Child) -> None:
+    """All of it, in order, once."""
+    child.writes(b"one\n", b"two")
+
+    assert child.ends() == b"one\ntwo"
+    assert child.output.take_log() == b""
+
+
+@pytest.mark.parametrize("piece", [b"x", b"0123456789abcdef\n", b"y" * 70_000])
+def test_only_the_end_is_kept(child: Child, piece: bytes) -> None:
+    """However it is cut into pieces, the last bytes are the log."""
+    written = piece * (3 * LOG_BYTES_MAX // len(piece) + 1)
+
+    child.writes(written, b"the end")
+
+    assert child.ends() == (written + b"the end")[-LOG_BYTES_MAX:]
+
+
+@pytest.mark.parametrize("filler", [b"x", b"\x1e", b"\n", MARKER, MARKER + b"\n", b"progress: "])
+def test_a_flood_costs_no_memory(warm: Child, filler: bytes) -> None:
+    """4 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
+    flood = filler * (1024 * 1024 // len(filler))
+    tracemalloc.start()
+    for _ in range(4):
+        warm.writes(flood)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2 * 1024 * 1024
+    assert len(warm.ends()) <= LOG_BYTES_MAX
+
+
+def test_the_latest_progress_line_counts(child: Child) -> None:
+    """Only whole lines that begin with the word; the latest wins."""
+    child.writes(b"progress: 1\nnot progress: 2\nprogress: 3\r\nmore\nprogress: unfinish")
+    assert eventually(lambda: child.output.progress == "3")
+
+    child.writes(b"ed\n")
+    assert eventually(lambda: child.output.progress == "unfinished")
+
+    child.output.forget_progress()
+    assert child.output.progress == ""
+
+
+def test_progress_may_come_byte_by_byte(child: Child) -> None:
+    """Where the pieces end does not matter."""
+    child.writes(b"x" * 100_000, b"progress: no\n")
+    child.writes(*(bytes([byte]) for byte in "progress: Über ✓\n".encode()))
+
+    assert eventually(lambda: child.output.progress == "Über ✓")
+
+
+def test_progress_is_one_short_printable_line(child: Child) -> None:
+    """Control characters, broken UTF-8 and length are dealt with."""
+    child.writes(b"progress: \x1b[2J\xff" + b"x" * 100_000 + b"\n")
+
+    assert eventually(lambda: child.output.progress)
+    assert child.output.progress.startswith("[2J\ufffdxxx")
+    assert len(child.output.progress) == PROGRESS_CHARS_MAX
+
+
+def test_a_reply_takes_what_was_written_before_it(warm: Child) -> None:
+    """Log, reply, log, reply: each log belongs to the reply behind it, also without a newline in between."""
+    warm.writes(b"first" + MARKER + b"{1}\nsecond\n" + MARKER + b"{2}\nthird")
+
+    replies = [warm.output.wait(5), warm.output.wait(5)]
+
+    assert [(reply.log, reply.body) for reply in replies if reply] == [(b"first", b"{1}"), (b"second\n", b"{2}")]
+    assert warm.ends() == b"third"
+
+
+def test_a_reply_may_come_byte_by_byte(warm: Child) -> None:
+    """A marker or a reply that is cut anywhere is found; what only looks like the beginning of one is log."""
+    almost = MARKER[:-2]
+    warm.writes(*(bytes([byte]) for byte in b"a\x1eb" + almost + b"\n" + MARKER + b"{}\n"))
+
+    reply = warm.output.wait(5)
+
+    assert reply is not None
+    assert (reply.log, reply.body) == (b"a\x1eb" + almost + b"\n", b"{}")
+
+
+def test_the_largest_reply_fits(warm: Child) -> None:
+    """A reply of the size of a record comes whole; one byte more is not a reply."""
+    warm.writes(MARKER + b"x" * RECORD_BYTES_MAX + b"\n")
+    reply = warm.output.wait(5)
+    assert reply is not None
+    assert len(reply.body) == RECORD_BYTES_MAX
+
+    warm.writes(MARKER + b"x" * (RECORD_BYTES_MAX + 1) + b"\n", MARKER + b"{}\n")
+    reply = warm.output.wait(5)
+    assert reply is not None
+    assert reply.body == b"{}"
+
+
+def test_nobody_waits_longer_than_asked(warm: Child) -> None:
+    """Without a reply `wait` returns None, and the stream has not ended; after its end it returns at once."""
+    assert warm.output.wait(0) is None
+    assert warm.output.wait(0.01) is None
+    assert not warm.output.ended
+
+    warm.ends()
+
+    assert warm.output.wait(60) is None
+    assert warm.output.ended
+
+
+def test_a_reply_before_the_end_is_not_lost(warm: Child) -> None:
+    """A child that answers and dies has answered."""
+    warm.writes(b"bye" + MARKER + b"{}\n")
+    os.close(warm._write_end)
+    warm._write_end = -1
+
+    assert warm.output.wait(5) is not None
+    assert not warm.output.ended
+    assert warm.output.wait(5) is None
+    assert warm.output.ended
