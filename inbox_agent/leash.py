@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 import psutil
@@ -28,11 +28,12 @@ else:
     from inbox_agent import orphans
 
 KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
-_Stream = int | IO[bytes] | None
+Stream = int | IO[bytes] | None
 
 #: What is on a leash of this process, with its mark. Orphans come to a process, not to one of its leashes.
 _spawned: dict["subprocess.Popen[bytes]", str] = {}
-_family = threading.Lock()  # between a fork and its entry in `_spawned` nobody may take the child for an orphan
+#: Held from a fork to its entry in `_spawned`: nobody may take the child for an orphan.
+_family = threading.Lock()
 
 
 class LeashTaken(RuntimeError):
@@ -47,14 +48,20 @@ class _Holder(msgspec.Struct, frozen=True, kw_only=True):
     started: float
 
 
-def sweep(token_file: Path) -> int:
-    """Kills what a dead agent left behind; returns how many processes. What a live agent started is left alone."""
-    if sys.platform == "win32":
-        return 0  # the agent's job took them along
-    holder = _read(token_file)
-    if holder is None or _is_alive_elsewhere(holder):
+if sys.platform == "win32":
+
+    def sweep(token_file: Path) -> int:  # noqa: ARG001
+        """Nothing: a dead agent's job took everything along."""
         return 0
-    return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
+
+else:
+
+    def sweep(token_file: Path) -> int:
+        """Kills what a dead agent left behind; returns how many processes. A live agent's are left alone."""
+        holder = _read(token_file)
+        if holder is None or _is_alive_elsewhere(holder):
+            return 0
+        return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
 
 
 def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
@@ -94,12 +101,73 @@ class Leash:
 
     def __init__(self, token_file: Path) -> None:
         self._token, self._count = secrets.token_hex(16), 0
-        if sys.platform == "win32":
+        self._prepare(token_file)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: Stream,
+        stdout: Stream,
+        stderr: Stream,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
+        command = [_find(argv[0], env), *argv[1:]]
+        self._count += 1
+        mark = f"{self._token}:{self._count}"
+        return self._start(command, mark, {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr})
+
+    def kill(self, process: "subprocess.Popen[bytes]") -> None:
+        """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
+
+        Not reached on POSIX: who has cleared its environment, left the session *and* lost its parent.
+        """
+        if (mark := _spawned.get(process)) is not None:
+            self._kill_tree(process, mark)
+            _spawned.pop(process, None)
+
+    def close(self) -> None:
+        """Kills everything on this leash. May be called from any thread, and more than once."""
+        for process, mark in list(_spawned.items()):
+            if mark.startswith(self._token):
+                self.kill(process)
+
+    if sys.platform == "win32":
+
+        def reap(self) -> bool:
+            """Nothing: Windows has no zombies."""
+            return True
+
+        def _prepare(self, token_file: Path) -> None:
+            self._jobs: dict[subprocess.Popen[bytes], JobObject] = {}
             # The handle is never closed: the kernel does that when this process ends, and kills who is left.
             self._own_job = JobObject()
             self._own_job.assign_this_process()
-            self._jobs: dict[subprocess.Popen[bytes], JobObject] = {}
-        else:
+
+        def _start(self, command: list[str], mark: str, how: Any) -> "subprocess.Popen[bytes]":
+            process, job = spawn_in_job(command, **how)
+            _spawned[process], self._jobs[process] = mark, job
+            return process
+
+        def _kill_tree(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+            if (job := self._jobs.pop(process, None)) is not None:
+                job.end(KILL_WAIT_S)
+            wait_for_exit(process, KILL_WAIT_S)
+
+    else:
+
+        def reap(self) -> bool:
+            """Takes adopted orphans that have ended off the process table; false if no child at all is left. Cheap."""
+            if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
+                return True
+            try:
+                return orphans.reap({process.pid for process in _spawned})
+            finally:
+                _family.release()
+
+        def _prepare(self, token_file: Path) -> None:
             holder = _read(token_file)
             if holder is not None and _is_alive_elsewhere(holder):
                 raise LeashTaken(f"process {holder.pid} holds {token_file}")
@@ -110,76 +178,19 @@ class Leash:
             self._adopts = orphans.adopt()
             self._prefix = orphans.death_signal_prefix()
 
-    def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: Path,
-        env: Mapping[str, str],
-        stdin: _Stream,
-        stdout: _Stream,
-        stderr: _Stream,
-    ) -> "subprocess.Popen[bytes]":
-        """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
-        command = [_find(argv[0], env), *argv[1:]]
-        self._count += 1
-        mark = f"{self._token}:{self._count}"
-        if sys.platform == "win32":
-            process, job = spawn_in_job(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
-            _spawned[process], self._jobs[process] = mark, job
+        def _start(self, command: list[str], mark: str, how: Any) -> "subprocess.Popen[bytes]":
+            how["env"] = {**how["env"], orphans.MARK_VARIABLE: mark}
+            with _family:
+                process: subprocess.Popen[bytes]
+                process = subprocess.Popen([*self._prefix, *command], start_new_session=True, **how)
+                _spawned[process] = mark
             return process
-        with _family:
-            process = subprocess.Popen(
-                [*self._prefix, *command],
-                cwd=cwd,
-                env={**env, orphans.MARK_VARIABLE: mark},
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-            _spawned[process] = mark
-        return process
-
-    def kill(self, process: "subprocess.Popen[bytes]") -> None:
-        """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
-
-        Not reached on POSIX: who has cleared its environment, left the session *and* lost its parent.
-        """
-        mark = _spawned.get(process)
-        if mark is None:
-            return
-        if sys.platform == "win32":
-            if (job := self._jobs.pop(process, None)) is not None:
-                job.end(KILL_WAIT_S)
-            wait_for_exit(process, KILL_WAIT_S)
-        else:
-            self._kill_tree(process, mark)
-        _spawned.pop(process, None)
-
-    def reap(self) -> bool:
-        """Takes adopted orphans that have ended off the process table; False if no child at all is left. Cheap."""
-        if sys.platform == "win32":
-            return True
-        if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
-            return True
-        try:
-            return orphans.reap({process.pid for process in _spawned})
-        finally:
-            _family.release()
-
-    def close(self) -> None:
-        """Kills everything on this leash. May be called from any thread, and more than once."""
-        for process, mark in list(_spawned.items()):
-            if mark.startswith(self._token):
-                self.kill(process)
-
-    if sys.platform != "win32":
 
         def _kill_tree(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
             # Asked before it dies: afterwards nobody can tell whose children they were.
             kin = set() if wait_for_exit(process, 0) else set(orphans.descendants(process.pid))
-            if process.returncode is None:  # not reaped, so its process group cannot be somebody else's by now
+            if process.returncode is None:
+                # Not reaped yet, so its process group cannot be somebody else's by now.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 wait_for_exit(process, KILL_WAIT_S)

@@ -102,7 +102,7 @@ def death_signal_prefix() -> list[str]:
     if sys.platform != "linux" or setpriv is None:
         return []
     prefix = [setpriv, "--pdeathsig", "KILL", "--"]
-    probe = subprocess.run([*prefix, setpriv, "--version"], capture_output=True, stdin=subprocess.DEVNULL)
+    probe = subprocess.run([*prefix, setpriv, "--version"], check=False, capture_output=True)
     return prefix if probe.returncode == 0 else []
 
 

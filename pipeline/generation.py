@@ -20,7 +20,8 @@ from pipeline.core.facts import (
     RunSettings,
     TrialReopened,
 )
-from pipeline.core.farm import Farm, TrialState
+from pipeline.core.farm import Farm
+from pipeline.core.roster import TrialState
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
 

@@ -23,7 +23,8 @@ from pipeline import generation as rules
 from pipeline.config import Config
 from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import Fact, HostStarted, HostStopped
-from pipeline.core.farm import Farm, WorkerState
+from pipeline.core.farm import Farm
+from pipeline.core.roster import WorkerState
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots

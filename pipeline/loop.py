@@ -17,9 +17,10 @@ from inbox_agent import share_layout as layout
 from inbox_agent.share_layout import Outcome
 from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, decide, plan, start_record
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected, Rung
-from pipeline.core.farm import Farm, WorkerState
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.minutes import Minutes
+from pipeline.core.roster import WorkerState
 from pipeline.core.view import Look, MachineSeen, ResultSeen, View
 from pipeline.core.watch import Watch
 from pipeline.edges.archive import Archive

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.core.farm import trial_seed
+from pipeline.core.roster import trial_seed
 from tests.games.game import fitness_of
 from tests.waiting import eventually
 

@@ -12,9 +12,9 @@ import psutil
 from inbox_agent.evaluator import Evaluator, Finished, Job
 from tests.waiting import eventually
 
-GAMES = Path(__file__).parent / "games"
-COMMAND = ["python", "game.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
-FUNCTION = "game:play"
+SCRIPTED = Path(__file__).parent / "scripted"
+COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
+FUNCTION = "scripted:play"
 PATIENCE_S = 20.0
 
 

@@ -1,8 +1,8 @@
 """What is particular to the evaluator that calls a Python function in a warm child."""
 
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -12,9 +12,10 @@ from inbox_agent import warm_child
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.leash import Leash
 from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
-from tests.players import FUNCTION, GAMES, Player, is_gone
+from tests.players import FUNCTION, SCRIPTED, Player, is_gone
 from tests.waiting import eventually
 
+Playing = Callable[..., Player]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
 
 
@@ -26,15 +27,22 @@ def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
 
 
 @pytest.fixture
-def player(tmp_path: Path, leash: Leash) -> Iterator[Player]:
-    player = playing(FUNCTION, tmp_path, leash)
-    yield player
-    player.evaluator.close()
+def playing(tmp_path: Path, leash: Leash) -> Iterator[Playing]:
+    """Makes players that are closed in the end."""
+    with ExitStack() as stack:
+
+        def make(target: str, folder: Path = SCRIPTED) -> Player:
+            scratch = tmp_path / "scratch"
+            player = Player(CallableEvaluator(target, folder, scratch, leash), scratch)
+            stack.callback(player.evaluator.close)
+            return player
+
+        yield make
 
 
-def playing(target: str, tmp_path: Path, leash: Leash, folder: Path = GAMES) -> Player:
-    scratch = tmp_path / "scratch"
-    return Player(CallableEvaluator(target, folder, scratch, leash), scratch)
+@pytest.fixture
+def player(playing: Playing) -> Player:
+    return playing(FUNCTION)
 
 
 def test_one_process_plays_many_games(player: Player) -> None:
@@ -52,25 +60,25 @@ def test_a_game_cannot_take_the_process_down_by_leaving(player: Player) -> None:
     """`sys.exit` and any other way to raise is a failure of that game; the child lives on."""
     first = player.play("return os.getpid()").fitness
 
-    assert player.play("sys.exit(3)").reason.startswith("SystemExit: 3 (game.py, line ")
-    assert player.play("raise KeyboardInterrupt").reason.startswith("KeyboardInterrupt (game.py")
+    assert player.play("sys.exit(3)").reason.startswith("SystemExit: 3 (scripted.py, line ")
+    assert player.play("raise KeyboardInterrupt").reason.startswith("KeyboardInterrupt (scripted.py")
     assert player.play("return os.getpid()").fitness == first
 
 
-def test_an_error_says_where(tmp_path: Path, leash: Leash) -> None:
+def test_an_error_says_where(tmp_path: Path, playing: Playing) -> None:
     """The reason names the innermost line of the evaluator's own files, not one deep in a library."""
     (tmp_path / "mine.py").write_text("import json\n\ndef play(genome, trial):\n    json.loads('nonsense')\n")
 
-    finished = playing("mine:play", tmp_path, leash, folder=tmp_path).play("")
+    finished = playing("mine:play", tmp_path).play("")
 
     assert finished.reason == "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (mine.py, line 4)"
     assert b"json.loads('nonsense')" in finished.log
     assert b"warm_child.py" not in finished.log
 
 
-def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_path: Path, leash: Leash) -> None:
+def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_path: Path, playing: Playing) -> None:
     """Each game fails with a line that helps; nothing has to be restarted after the repair."""
-    player = playing("mine:play", tmp_path, leash, folder=tmp_path)
+    player = playing("mine:play", tmp_path)
     complaints = []
     for text in (None, "def play(:", "import nonsense", "x = 1", "raise ValueError('early')", "play = 1"):
         if text is not None:
@@ -89,20 +97,20 @@ def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_p
     assert player.play("").fitness == 5
 
 
-def test_what_is_printed_at_import_is_in_the_first_log(tmp_path: Path, leash: Leash) -> None:
+def test_what_is_printed_at_import_is_in_the_first_log(tmp_path: Path, playing: Playing) -> None:
     """Warnings of libraries appear once, where people look first."""
     (tmp_path / "mine.py").write_text("print('loading')\ndef play(genome, trial): print('playing'); return 1")
-    player = playing("mine:play", tmp_path, leash, folder=tmp_path)
+    player = playing("mine:play", tmp_path)
 
     assert player.play("").log.split() == [b"loading", b"playing"]
     assert player.play("").log.split() == [b"playing"]
 
 
-def test_importing_does_not_eat_the_time_limit(tmp_path: Path, leash: Leash) -> None:
+def test_importing_does_not_eat_the_time_limit(tmp_path: Path, playing: Playing) -> None:
     """The play clock starts when the evaluator is ready, or a slow import would fail every genome."""
     (tmp_path / "mine.py").write_text("import time; time.sleep(0.6)\ndef play(genome, trial): return 1")
 
-    finished = playing("mine:play", tmp_path, leash, folder=tmp_path).play("", time_limit_s=0.4)
+    finished = playing("mine:play", tmp_path).play("", time_limit_s=0.4)
 
     assert finished.fitness == 1
     assert finished.seconds < 0.4
@@ -149,7 +157,10 @@ def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Player) -
 @posix
 def test_orphans_that_end_do_not_pile_up(player: Player) -> None:
     """A child that lives for days must not fill the process table with zombies of its games."""
-    zombies = lambda: [p.pid for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]  # noqa: E731
+
+    def zombies() -> list[int]:
+        return [p.pid for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
+
     code = "import subprocess; subprocess.Popen(['true'], start_new_session=True)"
     for _ in range(3):
         player.play(f"spawn({code!r}, 'parent').wait(); return 1")
@@ -191,17 +202,14 @@ def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: Player) -
     assert player.play("return 4").fitness == 4
 
 
-def test_what_c_code_prints_is_in_the_log(
-    tmp_path: Path, leash: Leash, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_c_code_prints_is_in_the_log(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines written by a C library do not wait in its buffer for a later game."""
     if sys.platform == "win32":
         pytest.skip("no common C library to call")
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it Python itself would see to that
-    player = playing(FUNCTION, tmp_path, leash)
+    player = playing(FUNCTION)
 
     finished = player.play("import ctypes; ctypes.CDLL(None).puts(b'from C'); return 1")
-    player.evaluator.close()
 
     assert b"from C" in finished.log
 

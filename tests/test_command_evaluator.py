@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from inbox_agent.evaluator import CommandEvaluator
 from inbox_agent.leash import Leash
 from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
-from tests.players import COMMAND, GAMES, Player, is_gone
+from tests.players import COMMAND, SCRIPTED, Player, is_gone
 
+Playing = Callable[..., Player]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
 
 
@@ -24,15 +26,22 @@ def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
 
 
 @pytest.fixture
-def player(tmp_path: Path, leash: Leash) -> Iterator[Player]:
-    player = playing(COMMAND, tmp_path, leash)
-    yield player
-    player.evaluator.close()
+def playing(tmp_path: Path, leash: Leash) -> Iterator[Playing]:
+    """Makes players that are closed in the end."""
+    with ExitStack() as stack:
+
+        def make(argv: list[str], folder: Path = SCRIPTED) -> Player:
+            scratch = tmp_path / "scratch"
+            player = Player(CommandEvaluator(argv, folder, scratch, leash), scratch)
+            stack.callback(player.evaluator.close)
+            return player
+
+        yield make
 
 
-def playing(argv: list[str], tmp_path: Path, leash: Leash, folder: Path = GAMES) -> Player:
-    scratch = tmp_path / "scratch"
-    return Player(CommandEvaluator(argv, folder, scratch, leash), scratch)
+@pytest.fixture
+def player(playing: Playing) -> Player:
+    return playing(COMMAND)
 
 
 def test_an_exit_code_is_a_failure(player: Player) -> None:
@@ -49,9 +58,9 @@ def test_a_crash_names_its_signal(player: Player) -> None:
     assert player.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
 
 
-def test_a_program_that_is_not_there(tmp_path: Path, leash: Leash) -> None:
+def test_a_program_that_is_not_there(tmp_path: Path, playing: Playing) -> None:
     """The reason names it; a later evaluation finds out for itself."""
-    player = playing(["no-such-game", "{genome}"], tmp_path, leash)
+    player = playing(["no-such-game", "{genome}"])
 
     for _ in range(2):
         finished = player.play("")
@@ -60,34 +69,34 @@ def test_a_program_that_is_not_there(tmp_path: Path, leash: Leash) -> None:
 
 
 @posix
-def test_a_program_that_may_not_be_run(tmp_path: Path, leash: Leash) -> None:
+def test_a_program_that_may_not_be_run(tmp_path: Path, playing: Playing) -> None:
     """A file without the right to execute it is told apart from one that is missing."""
     (tmp_path / "game").write_text("#!/bin/sh\n")
-    player = playing(["game"], tmp_path, leash, folder=tmp_path)
+    player = playing(["game"], tmp_path)
 
     assert player.play("").reason == "cannot start 'game': not an executable file"
 
 
-def test_arguments_are_filled_in(tmp_path: Path, leash: Leash) -> None:
+def test_arguments_are_filled_in(tmp_path: Path, playing: Playing) -> None:
     """Placeholders become values, other braces stay, files of the folder become absolute paths."""
     argv = ["python", "echo.py", "{seed}/{trial}", "{genome}{genome}", "{}{x}{{seed}}", "data.txt", "other.txt"]
     (tmp_path / "data.txt").touch()
     (tmp_path / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv))")
 
-    finished = playing(argv, tmp_path, leash, folder=tmp_path).play("", seed=5, trial=2)
+    finished = playing(argv, tmp_path).play("", seed=5, trial=2)
 
     genome = str(tmp_path / "scratch" / "genome.py")
     data, script = str(tmp_path / "data.txt"), str(tmp_path / "echo.py")
     assert json.loads(finished.log) == [script, "5/2", genome + genome, "{}{x}{5}", data, "other.txt"]
 
 
-def test_python_means_the_agents_own(tmp_path: Path, leash: Leash) -> None:
+def test_python_means_the_agents_own(tmp_path: Path, playing: Playing) -> None:
     """`python` runs with the agent's packages, and modules in the evaluator's folder can be imported."""
-    code = "import sys, game; print(sys.executable, game.__file__)"
+    code = "import sys, scripted; print(sys.executable, scripted.__file__)"
 
-    finished = playing(["python", "-c", code], tmp_path, leash).play("")
+    finished = playing(["python", "-c", code]).play("")
 
-    assert finished.log.decode().split() == [sys.executable, str(GAMES / "game.py")]
+    assert finished.log.decode().split() == [sys.executable, str(SCRIPTED / "scripted.py")]
 
 
 @pytest.mark.parametrize(
@@ -131,12 +140,12 @@ def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: Player) -
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_a_program_that_is_no_python(tmp_path: Path, leash: Leash) -> None:
+def test_a_program_that_is_no_python(tmp_path: Path, playing: Playing) -> None:
     """Whatever can be started can be an evaluator."""
     if sys.platform == "win32":
         (tmp_path / "game.bat").write_text('@echo {"fitness": 6}> %1\n')
     else:
-        (tmp_path / "game.bat").write_text("#!/bin/sh\necho '{\"fitness\": 6}' > \"$1\"\n")
+        (tmp_path / "game.bat").write_text('#!/bin/sh\necho \'{"fitness": 6}\' > "$1"\n')
         os.chmod(tmp_path / "game.bat", 0o755)
 
-    assert playing(["game.bat", "{result}"], tmp_path, leash, folder=tmp_path).play("").fitness == 6
+    assert playing(["game.bat", "{result}"], tmp_path).play("").fitness == 6

@@ -11,7 +11,7 @@ from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.leash import Leash
 from inbox_agent.share_layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
-from tests.players import COMMAND, FUNCTION, GAMES, Player, is_gone
+from tests.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def player(request: pytest.FixtureRequest, tmp_path: Path, leash: Leash) -> Iter
     evaluator: Evaluator
     scratch = tmp_path / "scratch"
     if request.param == "command":
-        evaluator = CommandEvaluator(COMMAND, GAMES, scratch, leash)
+        evaluator = CommandEvaluator(COMMAND, SCRIPTED, scratch, leash)
     else:
-        evaluator = CallableEvaluator(FUNCTION, GAMES, scratch, leash)
+        evaluator = CallableEvaluator(FUNCTION, SCRIPTED, scratch, leash)
     yield Player(evaluator, scratch)
     evaluator.close()
 
@@ -291,12 +291,12 @@ def test_a_time_limit_may_be_days(player: Player) -> None:
 
 def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, leash: Leash) -> None:
     """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
-    evaluators = [
-        CommandEvaluator(["python", "game.py"], GAMES, tmp_path / "a", leash),
+    evaluators: list[Evaluator] = [
+        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", leash),
         CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", leash),
-        CommandEvaluator(["python", "other.py"], GAMES, tmp_path / "c", leash),
-        CallableEvaluator("game:play", GAMES, tmp_path / "d", leash),
-        CallableEvaluator("game:other", GAMES, tmp_path / "e", leash),
+        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", leash),
+        CallableEvaluator("game:play", SCRIPTED, tmp_path / "d", leash),
+        CallableEvaluator("game:other", SCRIPTED, tmp_path / "e", leash),
     ]
     prints = [evaluator.fingerprint for evaluator in evaluators]
 

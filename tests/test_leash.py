@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
 
 from inbox_agent.leash import Leash, LeashTaken, sweep, wait_for_exit
-from tests.players import GAMES, is_gone
+from tests.players import SCRIPTED, is_gone
 from tests.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
@@ -25,20 +26,21 @@ from subprocess import DEVNULL
 from pathlib import Path
 from inbox_agent.leash import Leash
 leash = Leash(Path("leash"))
-leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+silent = dict(stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
 sys.stdin.read()
 """
 #: A game with a child in a session of its own and an orphan; says that it is complete by leaving its id.
 GAME = """
-from game import *
+from scripted import *
 spawn(SLEEPER, "own-session", start_new_session=True)
 spawn(ORPHAN, "parent").wait()
 Path("game").write_text(str(os.getpid()))
 hang()
 """
-PYTHONPATH = os.pathsep.join(filter(None, (str(GAMES), os.environ.get("PYTHONPATH"))))
+PYTHONPATH = os.pathsep.join(filter(None, (str(SCRIPTED), os.environ.get("PYTHONPATH"))))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PYTHONPATH}
-SILENT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+SILENT: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 @dataclass
@@ -104,16 +106,14 @@ def leash(tmp_path: Path) -> Iterator[Leash]:
     leash.close()
 
 
-def sleeper(**options: object) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], **options)  # type: ignore
+def sleeper() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
 
 def begin(leash: Leash, code: str, folder: Path) -> "subprocess.Popen[bytes]":
     """Spawns a game on the leash and waits until it says that it is complete."""
     (folder / "game").unlink(missing_ok=True)
-    process = leash.spawn(
-        [sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT
-    )
+    process = leash.spawn([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT)
     assert eventually(is_there(folder / "game"), 15)
     return process
 

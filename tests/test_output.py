@@ -18,7 +18,7 @@ class Child:
 
     def __init__(self, marker: bytes = b"") -> None:
         read_end, self._write_end = os.pipe()
-        self.output = Output(open(read_end, "rb"), marker)
+        self.output = Output(os.fdopen(read_end, "rb"), marker)
 
     def writes(self, *pieces: bytes) -> None:
         for piece in pieces:

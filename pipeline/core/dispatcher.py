@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from inbox_agent.share_layout import HostRecord, StartRecord, attempt_id
 from pipeline.core.facts import AttemptIssued, RunFinished, Rung
-from pipeline.core.farm import Attempt, Farm, Trial, Worker, WorkerState
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.minutes import Minutes
 from pipeline.core.ownership import settle_ownership
 from pipeline.core.recovery import tend
+from pipeline.core.roster import Attempt, Trial, Worker, WorkerState
 from pipeline.core.verdicts import enforce_deadlines, judge
 from pipeline.core.view import MachineState, View
 from pipeline.core.watch import Watch

@@ -145,6 +145,13 @@ class GenomeCharged(Fact, frozen=True, kw_only=True):
     worker: str
 
 
+class GenomePoisoned(Fact, frozen=True, kw_only=True):
+    """A genome took down too many workers; they are forgiven the losses it caused."""
+
+    genome: int
+    charges: int
+
+
 class TrialSettled(Fact, frozen=True, kw_only=True):
     """A trial is over for good. This is the count: one such fact for each trial."""
 
@@ -228,6 +235,7 @@ AnyFact = (
     | ResultLate
     | ResultUnexpected
     | GenomeCharged
+    | GenomePoisoned
     | TrialSettled
     | TrialReopened
     | EpochRaised

@@ -10,11 +10,13 @@ from pipeline.core.facts import (
     EpochRaised,
     Fact,
     GenomeCharged,
+    GenomePoisoned,
     Settlement,
     TrialSettled,
 )
-from pipeline.core.farm import Attempt, Farm, Genome, Trial, TrialState
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
+from pipeline.core.roster import Attempt, Genome, Trial, TrialState
 from pipeline.core.view import View
 from pipeline.core.watch import Watch
 
@@ -87,13 +89,11 @@ class Minutes:
             return
         self.state(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):
+            self.state(GenomePoisoned(genome=genome.number, charges=len(genome.charges)))
             reason = f"poison: {len(genome.charges)} attempts took their worker down"
             for trial in genome.trials:
                 if trial.state is not TrialState.SETTLED:
                     self._settle_failed(trial, Settlement.FAILED, reason, attempt.id, skip_others=False)
-            for charged in genome.charges:
-                worker = self.farm.worker(charged.worker)
-                worker.losses = max(0, worker.losses - 1)
 
     def _is_poison(self, genome: Genome) -> bool:
         on_workers = {attempt.worker for attempt in genome.charges}

@@ -5,9 +5,9 @@ It decides when an epoch begins, when a share is somebody else's, and when a lis
 
 from inbox_agent.share_layout import AgentRecord, Outcome
 from pipeline.core.facts import EpochOpened, WorkerOut
-from pipeline.core.farm import Worker, WorkerState
 from pipeline.core.minutes import Minutes
 from pipeline.core.recovery import quarantine
+from pipeline.core.roster import Worker, WorkerState
 from pipeline.core.view import Look
 from pipeline.core.watch import WorkerWatch
 

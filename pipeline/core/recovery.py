@@ -12,8 +12,8 @@ from pipeline.core.facts import (
     WorkerQuarantined,
     WorkerRecovered,
 )
-from pipeline.core.farm import Worker, WorkerState
 from pipeline.core.minutes import Minutes
+from pipeline.core.roster import Worker, WorkerState
 from pipeline.core.verdicts import all_overdue, lose_all
 from pipeline.core.view import MachineState
 from pipeline.core.watch import WorkerWatch

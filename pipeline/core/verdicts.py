@@ -13,8 +13,8 @@ from pipeline.core.facts import (
     WorkerOut,
     WorkerRecovered,
 )
-from pipeline.core.farm import Attempt, TrialState, Worker, WorkerState
 from pipeline.core.minutes import Minutes
+from pipeline.core.roster import Attempt, TrialState, Worker, WorkerState
 from pipeline.core.view import Look, ResultSeen
 from pipeline.core.watch import WorkerWatch
 

@@ -8,8 +8,9 @@ suspended or stalled host does not call everybody dead (law 5).
 from dataclasses import dataclass, field
 
 from inbox_agent.share_layout import AgentRecord
-from pipeline.core.farm import Farm, Worker
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
+from pipeline.core.roster import Worker
 from pipeline.core.view import Look, MachineSeen, MachineState, View
 
 

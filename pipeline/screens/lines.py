@@ -20,6 +20,8 @@ def line(fact: Fact, farm: Farm) -> str:
             return f"{name} trial {fact.trial}: settled as {fact.settlement}{_because(fact.reason)}"
         case f.GenomeCharged():
             return f"{farm.genomes[fact.genome - 1].name}: charged with the loss on {fact.worker}"
+        case f.GenomePoisoned():
+            return f"{farm.genomes[fact.genome - 1].name}: poison, it took down {fact.charges} workers' agents"
         case f.ResultLate():
             return f"{fact.worker}: late result of {fact.attempt} ({fact.outcome}), set aside"
         case f.ResultUnexpected():

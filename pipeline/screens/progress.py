@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import Settlement
-from pipeline.core.farm import LOSSES, Farm, Worker, WorkerState
+from pipeline.core.farm import Farm
+from pipeline.core.roster import LOSSES, Worker, WorkerState
 from pipeline.core.watch import Watch
 
 

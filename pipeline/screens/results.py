@@ -17,7 +17,8 @@ import orjson
 
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import Settlement
-from pipeline.core.farm import Attempt, Farm, Genome, TrialState
+from pipeline.core.farm import Farm
+from pipeline.core.roster import Attempt, Genome, TrialState
 
 log = logging.getLogger(__name__)
 

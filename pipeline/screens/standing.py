@@ -4,7 +4,8 @@ from datetime import datetime
 from pathlib import Path
 
 from inbox_agent.settings_file import SettingsError
-from pipeline.core.farm import Farm, Trial, TrialState
+from pipeline.core.farm import Farm
+from pipeline.core.roster import Trial, TrialState
 from pipeline.edges.ledger import FILE_NAME, Ledger
 from pipeline.generation import replay
 from pipeline.screens.results import summary

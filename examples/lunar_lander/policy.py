@@ -1,0 +1,62 @@
+"""The policy: a genome's 13 parameters say which engine of the lander fires, given what it observes.
+
+It is linear, and symmetric like the game: the right engine sees the mirror image of what the left engine sees, and the
+main engine sees only what a mirror leaves as it is. Genomes are `.npz` files.
+"""
+
+import io
+import zipfile
+import zlib
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Params = NDArray[np.floating[Any]]
+
+PARAMS = 13
+#: An observation is x, y, their velocities, angle, angular velocity, left and right leg on the ground.
+MIRROR = np.diag([-1.0, 1, -1, 1, -1, -1, 1, 1])[:, [0, 1, 2, 3, 4, 5, 7, 6]]
+#: Height, vertical speed, share of legs on the ground.
+UNMIRRORED = (np.eye(8) + MIRROR)[[1, 3, 6]] / 2
+
+
+class Policy:
+    """Scores each action for an observation; doing nothing scores zero."""
+
+    def __init__(self, params: Params) -> None:
+        """Raises ValueError if these are not the parameters of a policy."""
+        side, side_bias, main, main_bias = np.split(validated(params), [8, 9, 12])
+        self._weights = np.stack([np.zeros(8), side, main @ UNMIRRORED, side @ MIRROR])
+        self._bias = np.concatenate([[0.0], side_bias, main_bias, side_bias])
+
+    def act(self, observation: NDArray[np.float32]) -> int:
+        """The action that scores highest: 0 nothing, 1 the left engine, 2 the main engine, 3 the right engine."""
+        return int(np.argmax(self._weights @ observation + self._bias))
+
+
+def validated(params: Params) -> Params:
+    """The same parameters. Raises ValueError, in one line, if they are not those of a policy."""
+    if params.dtype.kind != "f" or params.shape != (PARAMS,):
+        raise ValueError(f"a policy has {PARAMS} float parameters, not {params.dtype} of shape {params.shape}")
+    if not np.isfinite(params).all():
+        raise ValueError(f"parameter {int(np.argmin(np.isfinite(params)))} of the policy is not finite")
+    return params
+
+
+def encode(params: Params) -> bytes:
+    """The genome: equal parameters, equal bytes."""
+    file = io.BytesIO()
+    np.savez(file, params=validated(params))
+    return file.getvalue()
+
+
+def load(path: str | PathLike[str]) -> Params:
+    """The parameters in a genome. Raises ValueError, in one line, if they are not those of a policy."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            params = arrays["params"]
+    except (LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"not a genome, which is an .npz file with an array `params`: {error}") from error
+    return validated(params)

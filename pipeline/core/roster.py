@@ -1,0 +1,159 @@
+"""What a farm is made of: genomes, trials, attempts, workers, and the states they can be in. Pure data.
+
+Two small tables say which fact may follow which state of a trial and of a worker. Who follows them is `farm`.
+"""
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Fact, Rung, Settlement
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial is on its way."""
+
+    PENDING = "pending"  #: wants an attempt
+    ASSIGNED = "assigned"  #: an attempt at it is wanted on some worker
+    SETTLED = "settled"
+
+
+class WorkerState(enum.StrEnum):
+    """What the host thinks of a worker."""
+
+    READY = "ready"
+    RECOVERING = "recovering"  #: a rung of the ladder was ordered and has not helped yet
+    QUARANTINED = "quarantined"  #: no work until the back-off is over
+    PROBATION = "probation"  #: one attempt to show that it is well
+    OUT = "out"  #: takes no further part
+
+
+_P, _A, _S = TrialState
+#: (state of the trial, fact) -> state afterwards. An attempt's end may be followed by a settlement at once.
+TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
+    (_P, f.AttemptIssued): _A,
+    (_A, f.AttemptEnded): _P,
+    (_P, f.TrialSettled): _S,
+    (_A, f.TrialSettled): _S,
+    (_S, f.TrialReopened): _P,
+}
+
+_READY, _RECOVERING, _QUARANTINED, _PROBATION, _OUT = WorkerState
+#: (state of the worker, fact) -> state afterwards.
+WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
+    (_READY, f.RungClimbed): _RECOVERING,
+    (_RECOVERING, f.RungClimbed): _RECOVERING,
+    (_RECOVERING, f.WorkerRecovered): _READY,
+    (_READY, f.WorkerQuarantined): _QUARANTINED,
+    (_RECOVERING, f.WorkerQuarantined): _QUARANTINED,
+    (_QUARANTINED, f.ProbationBegan): _PROBATION,
+    (_PROBATION, f.RungClimbed): _PROBATION,
+    (_PROBATION, f.WorkerRecovered): _READY,
+    (_PROBATION, f.WorkerQuarantined): _QUARANTINED,
+    **{(state, f.WorkerOut): _OUT for state in WorkerState},
+}
+
+#: Outcomes that are the worker's or its share's fault, never the genome's alone.
+LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.UNDELIVERED})
+#: Outcomes that are the genome's fault and use up one of its `attempts_max` tries.
+BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a trial, on one worker."""
+
+    id: str
+    trial: "Trial"
+    number: int
+    worker: str
+    epoch: int
+    publication: int
+    issued_at: float
+    alone: bool
+    claimed_at: float | None = None
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    answered: bool = False
+    ordered: bool = False
+    kept: bool = False
+    charged: bool = False
+    archived: bool = False
+    fitness: float | None = None
+    metrics: dict[str, float] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Trial:
+    """One evaluation of one genome, however many attempts it takes."""
+
+    genome: "Genome"
+    number: int
+    seed: int
+    state: TrialState = TrialState.PENDING
+    attempts: list[Attempt] = field(default_factory=list)
+    blamed: int = 0  #: attempts that failed or timed out since it was (re)opened
+    losses: int = 0  #: attempts that were lost on the way since then
+    alone: bool = False  #: to be played with nothing behind it: nobody knows who lost the last one
+    settlement: Settlement | None = None
+    decided_by: str = ""
+    fitness: float | None = None
+    reason: str = ""
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt that is wanted now, if there is one."""
+        return next((a for a in reversed(self.attempts) if a.outcome is None), None)
+
+
+@dataclass(slots=True)
+class Genome:
+    """One file of the generation."""
+
+    number: int
+    name: str
+    suffix: str
+    size_bytes: int
+    sha256: str
+    trials: list[Trial] = field(default_factory=list)
+    charges: list[Attempt] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        return all(trial.state is TrialState.SETTLED for trial in self.trials)
+
+    @property
+    def fitness(self) -> float | None:
+        """Mean over its trials; None unless every one of them has a fitness."""
+        values = [trial.fitness for trial in self.trials]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+
+@dataclass(slots=True)
+class Worker:
+    """The agent's role behind one share, as the host sees it."""
+
+    name: str
+    state: WorkerState = WorkerState.READY
+    epoch: int = 0  #: 0: the share was never seen
+    epoch_open: bool = False  #: whether the share was seen to carry this epoch's `host.json`
+    publications: int = 0
+    wanted: dict[str, Attempt] = field(default_factory=dict)  #: published or about to be, not over
+    kept: dict[str, Attempt] = field(default_factory=dict)  #: over, but their start signals stay (law 5)
+    losses: int = 0  #: in a row
+    restarts: int = 0  #: rungs climbed since it last finished an attempt
+    probations: int = 0  #: failed ones since it was last well
+    rung: Rung | None = None
+    back_off_s: float = 0.0
+    reason: str = ""
+
+
+def trial_seed(run_seed: int, generation: int, trial: int) -> int:
+    """The seed of a trial, 0 … 2³¹−1: the same games for every genome of a generation (design, "Words", trial)."""
+    digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

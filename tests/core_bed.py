@@ -1,0 +1,262 @@
+"""The pure core under test: a farm, a watch, and a hand on the clock. What a test does not say is well.
+
+`Table` plays the part of the edges: it remembers what lies in each share, so that a tick sees what an earlier tick did.
+After every tick the farm is checked against a replay of its own facts and against the invariants.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from inbox_agent.share_layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
+from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan
+from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings
+from pipeline.core.farm import Farm
+from pipeline.core.limits import Limits
+from pipeline.core.roster import Attempt, TrialState
+from pipeline.core.view import Look, MachineSeen, MachineState, ResultSeen, View
+from pipeline.core.watch import Watch
+
+FARM = "f00d"
+SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test", time_limit_s=60.0)
+
+
+@dataclass
+class ShareOnTable:
+    """What lies in a worker's share, and how its agent beats."""
+
+    owner: HostRecord | None = None
+    bare: bool = True
+    starts: set[str] = field(default_factory=set)
+    payloads: set[str] = field(default_factory=set)
+    claims: set[str] = field(default_factory=set)
+    results: dict[str, ResultSeen] = field(default_factory=dict)
+    unknown: str = ""
+    beating: bool = True
+    run_id: str = "run-1"
+    counter: int = 0
+    strangers: set[str] = field(default_factory=set)
+
+
+class Table:
+    """A farm with its shares laid out before the test."""
+
+    def __init__(
+        self,
+        *workers: str,
+        genomes: int = 3,
+        trials: int = 1,
+        depth: int = 2,
+        machines: bool = False,
+        limits: Limits | None = None,
+        settings: RunSettings = SETTINGS,
+    ) -> None:
+        names = list(workers or ("w0", "w1"))
+        self.limits = limits or Limits()
+        self.settings = replace_struct(settings, trials_per_genome=trials)
+        self.farm = Farm(FARM, names)
+        self.now, self.nonce = 1000.0, 0
+        self.queues = Queues(depth=dict.fromkeys(names, depth), local=frozenset())
+        self.shares = {name: ShareOnTable() for name in names}
+        self.machines = {name: MachineSeen(MachineState.RUNNING, ()) for name in names} if machines else {}
+        self.facts: list[tuple[Fact, float]] = []
+        self.orders: list[MachineAct] = []
+        self.publish_fails = False
+        self.state(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
+        for number in range(1, genomes + 1):
+            self.state(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
+        self.watch = Watch(self.farm, self.limits, self.now)
+
+    def state(self, *facts: Fact) -> None:
+        """States facts from outside a tick."""
+        for fact in facts:
+            self.farm.evolve(fact, self.now)
+            self.facts.append((fact, self.now))
+
+    # -------------------------------------------------------------------------------------------------------- ticks
+
+    def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, look: bool = True) -> list[Fact]:
+        """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
+        self.now += seconds
+        self.nonce += 1
+        looks = [self._look(name, full=full) for name in self.shares] if look else []
+        view = View(
+            now=self.now,
+            wall=self.now,
+            nonce=f"{self.nonce:08d}",
+            sweep=sweep,
+            looks=looks,
+            machines=self.machines if sweep else {},
+        )
+        minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
+        self.facts += [(fact, self.now) for fact in minutes.facts]
+        for act in plan(self.farm, self.watch, self.farm.workers):
+            self._do(act)
+        self.check()
+        return minutes.facts
+
+    def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
+        """Ticks for so long; returns all facts."""
+        found: list[Fact] = []
+        for _ in range(round(seconds / step)):
+            found += self.tick(step)
+        return found
+
+    def settle_in(self) -> None:
+        """The first ticks of any farm: whose share it is, the first beats, the first publications."""
+        for _ in range(3):
+            self.tick()
+
+    def _look(self, name: str, *, full: bool) -> Look:
+        share = self.shares[name]
+        if share.unknown:
+            return Look(worker=name, full=full, unknown=share.unknown)
+        if share.beating and share.owner is not None:
+            share.counter += 1
+        beat = AgentRecord(
+            farm=share.owner.farm if share.owner else None,
+            worker=share.owner.worker if share.owner else None,
+            epoch=share.owner.epoch if share.owner else None,
+            boot_id="boot",
+            run_id=share.run_id,
+            counter=share.counter,
+            state=AgentState.IDLE,
+        )
+        outbox = Look(
+            worker=name,
+            claims=frozenset(share.claims),
+            answers=frozenset(share.results),
+            results=tuple(share.results.values()),
+        )
+        if not full:
+            return outbox
+        asked = self.watch.workers[name].uncertain
+        return replace(
+            outbox,
+            full=True,
+            bare=share.bare,
+            owner=share.owner,
+            starts=frozenset(share.starts | share.strangers),
+            strangers=frozenset(share.strangers),
+            payloads=frozenset(share.payloads),
+            whole=frozenset(asked & share.starts & share.payloads),
+            beat=beat if share.counter else None,
+        )
+
+    def _do(self, act: Act) -> None:
+        if isinstance(act, MachineAct):
+            watched = self.watch.workers[act.worker]
+            watched.rung_ordered = watched.machine_started = True
+            self.orders.append(act)
+            return
+        self._do_share(act)
+
+    def _do_share(self, act: ShareAct) -> None:
+        share = self.shares[act.worker]
+        if share.unknown:
+            return
+        if act.host is not None:
+            share.owner, share.bare = act.host, False
+        share.starts -= set(act.remove)
+        share.payloads -= set(act.remove)
+        self.watch.note_removed(act.worker, frozenset(act.remove))
+        for attempt in act.publish:
+            if not self.publish_fails:
+                share.starts.add(attempt.id)
+                share.payloads.add(attempt.id)
+            self.watch.note_sent(act.worker, attempt.id, surely=not self.publish_fails)
+        gone = share.claims | share.results.keys()
+        for attempt_id in gone - share.starts:
+            share.claims.discard(attempt_id)
+            share.results.pop(attempt_id, None)
+
+    # --------------------------------------------------------------------------------------------- the agents' part
+
+    def claim(self, worker: str) -> str:
+        """The agent claims what waits first; returns the attempt."""
+        share = self.shares[worker]
+        waiting = [a for a in self.farm.workers[worker].wanted.values() if a.id in share.starts - share.claims]
+        first = min(waiting, key=lambda attempt: attempt.publication)
+        share.claims.add(first.id)
+        return first.id
+
+    def answer(self, attempt_id: str, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> None:
+        """The agent publishes a result for an attempt, even if nobody wants it any more."""
+        attempt = self.farm.attempts[attempt_id]
+        share = self.shares[attempt.worker]
+        share.claims.add(attempt_id)
+        share.results[attempt_id] = ResultSeen(attempt=attempt_id, record=self.record(attempt, outcome, **fields))
+
+    def record(self, attempt: Attempt, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> ResultRecord:
+        """A result as an honest agent would write it, but for the given fields."""
+        echo = self.farm.echo(attempt)
+        honest: dict[str, Any] = {
+            "farm": FARM,
+            "worker": attempt.worker,
+            "epoch": attempt.epoch,
+            "attempt": attempt.id,
+            "trial": echo.trial,
+            "seed": echo.seed,
+            "genome_sha256": echo.genome_sha256,
+            "outcome": outcome,
+            "fitness": 1.0 if outcome is Outcome.COMPLETED else None,
+            "boot_id": "boot",
+            "run_id": self.shares[attempt.worker].run_id,
+        }
+        return ResultRecord(**{**honest, **fields})
+
+    def play_all(self, ticks: int = 50) -> None:
+        """Honest agents play until the run is finished."""
+        for _ in range(ticks):
+            if self.farm.finished:
+                return
+            for name, share in self.shares.items():
+                for attempt_id in sorted(share.starts - share.results.keys()):
+                    if attempt_id in self.farm.workers[name].wanted:
+                        self.answer(attempt_id)
+            self.tick()
+        raise AssertionError("the run does not come to an end")
+
+    # --------------------------------------------------------------------------------------------------- invariants
+
+    def check(self) -> None:
+        """What must hold after every tick: S1 to S4 of the reliability table, and the ledger tells the same story."""
+        wanted = [a for w in self.farm.workers.values() for a in w.wanted.values()]
+        assert len({id(a.trial) for a in wanted}) == len(wanted), "two wanted attempts at one trial"
+        for worker in self.farm.workers.values():
+            assert len(worker.wanted) <= self.queues.depth[worker.name]
+        for genome in self.farm.genomes:
+            for trial in genome.trials:
+                counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED]
+                assert len(counted) <= 1, self.farm.story(trial)
+                assert (trial.state is TrialState.ASSIGNED) == (trial.open_attempt is not None)
+        again = Farm(FARM, list(self.farm.workers))
+        for fact, at in self.facts:
+            again.evolve(fact, at)
+        assert snapshot(again) == snapshot(self.farm)
+
+
+def snapshot(farm: Farm) -> dict[str, Any]:
+    """Everything durable that a farm knows, comparable."""
+    return {
+        "trials": [
+            (t.state, t.settlement, t.fitness, t.blamed, t.losses, t.alone, [a.id for a in t.attempts])
+            for g in farm.genomes
+            for t in g.trials
+        ],
+        "attempts": [(a.id, a.outcome, a.answered, a.kept, a.charged) for a in farm.attempts.values()],
+        "workers": [
+            (w.name, w.state, w.epoch, w.epoch_open, w.publications, list(w.wanted), list(w.kept), w.losses)
+            for w in farm.workers.values()
+        ],
+        "noted": farm.noted,
+    }
+
+
+def replace_struct(struct: RunSettings, **changes: Any) -> RunSettings:
+    """A copy with other fields."""
+    return RunSettings(**{**{name: getattr(struct, name) for name in struct.__struct_fields__}, **changes})
+
+
+def named(facts: list[Fact], kind: type[Fact]) -> list[Any]:
+    """The facts of one kind."""
+    return [fact for fact in facts if isinstance(fact, kind)]

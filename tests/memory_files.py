@@ -1,0 +1,151 @@
+"""A share in memory: `ShareFiles` without a disk, for tests that decide themselves what happens when.
+
+It promises what `tests/test_share_files.py` asks of every implementation. The content is plain data, `files` and
+`folders`; a test may look at it and change it like any third party.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from inbox_agent.share_files import Absent, AlreadyThere, Unavailable, Unfit
+from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+
+
+class MemoryFiles:
+    """Paths to bytes. The share itself is the folder with the empty name: without it nothing can be asked."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.folders: set[str] = {""}
+
+    def names(self, folder: str) -> list[str]:
+        self._require(folder)
+        start = f"{folder}/" if folder else ""
+        everything = [*self.files, *(self.folders - {""})]
+        return [path[len(start) :] for path in everything if path.startswith(start) and "/" not in path[len(start) :]]
+
+    def size(self, path: str) -> int:
+        return len(self._content(path))
+
+    def read(self, path: str, bytes_max: int) -> bytes:
+        data = self._content(path)
+        if len(data) > bytes_max:
+            raise Unfit(f"{path}: larger than {bytes_max} bytes")
+        return data
+
+    def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
+        data = self.read(path, bytes_max)
+        destination.write_bytes(data)
+        return hashlib.sha256(data).hexdigest()
+
+    def write(self, path: str, source: bytes | Path) -> None:
+        self._require(_layout_folder(path))
+        if isinstance(source, Path):
+            try:
+                source = source.read_bytes()
+            except OSError as error:
+                raise Unavailable(str(error)) from error
+        folder = _folder(path)
+        while folder not in self.folders:  # an artifact's folder; the layout's own folders are made once
+            self.folders.add(folder)
+            folder = _folder(folder)
+        self._put(path, source)
+
+    def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        self._require(f"{_folder(path)}/{STAGING}")
+        if path in self.files or path in self.folders:
+            raise AlreadyThere(path)
+        self.files.pop(f"{_folder(path)}/{STAGING}/{path.rsplit('/', 1)[1]}", None)
+        self._put(path, data)
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._require(_folder(path))
+        self._put(path, data)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._require(_layout_folder(path))
+            if path in self.folders:
+                self._remove_folder(path)
+            else:
+                self.files.pop(path, None)
+
+    def make_folders(self) -> None:
+        self._require("")
+        self.folders |= {INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS}
+
+    def _require(self, folder: str) -> None:
+        if folder not in self.folders or "" not in self.folders:
+            raise Unavailable(f"{folder or 'the share'}: no such folder")
+
+    def _content(self, path: str) -> bytes:
+        self._require(_layout_folder(path))
+        if path in self.folders:
+            raise Unfit(f"{path}: not a regular file")
+        if path not in self.files:
+            raise Absent(path)
+        return self.files[path]
+
+    def _put(self, path: str, data: bytes) -> None:
+        if path in self.folders:
+            raise Unavailable(f"{path}: a folder")
+        self.files[path] = bytes(data)
+
+    def _remove_folder(self, path: str) -> None:
+        for name in self.names(path):  # one flat folder, never a tree
+            if f"{path}/{name}" in self.folders:
+                raise Unavailable(f"{path}/{name}: a folder")
+            del self.files[f"{path}/{name}"]
+        self.folders.remove(path)
+
+
+class ProbedFiles(MemoryFiles):
+    """A share that keeps a journal of what was changed on it, and fails where the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal: list[tuple[str, str]] = []  #: verb and path, in order
+        self.troubles: set[tuple[str, str]] = set()  #: verb and folder of what is Unavailable now
+
+    def names(self, folder: str) -> list[str]:
+        self._pass("names", folder)
+        return super().names(folder)
+
+    def read(self, path: str, bytes_max: int) -> bytes:
+        self._pass("read", _layout_folder(path))
+        return super().read(path, bytes_max)
+
+    def write(self, path: str, source: bytes | Path) -> None:
+        self._change("write", path)
+        super().write(path, source)
+
+    def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        self._change("publish", path)
+        super().publish(path, data, durable=durable)
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._change("replace", path)
+        super().replace(path, data)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._change("remove", path)
+            super().remove([path])
+
+    def _change(self, verb: str, path: str) -> None:
+        self._pass(verb, _layout_folder(path))
+        self.journal.append((verb, path))
+
+    def _pass(self, verb: str, folder: str) -> None:
+        if (verb, folder) in self.troubles:
+            raise Unavailable(f"{folder}: cannot {verb} there now")
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _layout_folder(path: str) -> str:
+    """The folder of the layout that a path is in: it must be there, or the share cannot be asked."""
+    return path.partition("/")[0]

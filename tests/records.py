@@ -1,0 +1,71 @@
+"""Records as a host and an agent would write them, with everything a test does not care about filled in."""
+
+import hashlib
+from typing import Any
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord, StartRecord
+
+FARM, WORKER = "farm-1", "vm-0"
+GENOME = b"a genome"
+
+
+def attempt(number: int) -> str:
+    """An attempt's id, different for every number."""
+    return f"g0007-0042-t1-a{number}-abcdefghijkl"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def host(epoch: int = 1, **other: Any) -> HostRecord:
+    return HostRecord(**{"farm": FARM, "worker": WORKER, "epoch": epoch, **other})
+
+
+def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
+    """The start signal of `attempt(number)`, also published as that number."""
+    told = {
+        "farm": FARM,
+        "worker": WORKER,
+        "epoch": 1,
+        "publication": number,
+        "attempt": attempt(number),
+        "trial": 1,
+        "seed": 7,
+        "time_limit_s": 60.0,
+        "genome_name": "genome.bin",
+        "genome_suffix": ".bin",
+        "genome_bytes": len(genome),
+        "genome_sha256": sha256(genome),
+    }
+    return StartRecord(**{**told, **other})
+
+
+def result(number: int = 1, **other: Any) -> ResultRecord:
+    """A completed result that answers `start(number)`."""
+    told = {
+        "farm": FARM,
+        "worker": WORKER,
+        "epoch": 1,
+        "attempt": attempt(number),
+        "trial": 1,
+        "seed": 7,
+        "genome_sha256": sha256(GENOME),
+        "outcome": Outcome.COMPLETED,
+        "fitness": 2.5,
+        "seconds": 1.0,
+        "boot_id": "boot",
+        "run_id": "run",
+    }
+    return ResultRecord(**{**told, **other})
+
+
+def beat(run_id: str = "run", counter: int = 1, **other: Any) -> AgentRecord:
+    told = {"boot_id": "boot", "run_id": run_id, "counter": counter, "state": AgentState.IDLE}
+    return AgentRecord(**{**told, **other})
+
+
+def of_another_version(record: layout.Record) -> bytes:
+    """A complete record of a layout that is not spoken here."""
+    return layout.encode(record).replace(b'"layout": 1', b'"layout": 2')

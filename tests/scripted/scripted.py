@@ -1,0 +1,68 @@
+"""An evaluator whose genomes are the games: Python lines that see `genome`, `trial` and the words below.
+
+`play` is called by the Python evaluator; as a command the file does the same and writes the result file.
+"""
+
+import json
+import math  # noqa: F401, for the games
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SLEEPER = "import time; time.sleep(600)"
+#: Starts a process in a session of its own and ends, so that the process is an orphan; leaves its id in a file.
+ORPHAN = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True)
+open('orphan', 'w').write(str(child.pid))
+child.returncode = 0  # says that nobody is to wait for it
+"""
+
+
+def play(genome: str | Path, trial: Any) -> Any:
+    """Runs the genome as the body of a function."""
+    body = textwrap.indent(textwrap.dedent(Path(genome).read_text("utf-8")), "    ")
+    scope = dict(globals())
+    exec(f"def game(genome, trial):\n{body}", scope)
+    return scope["game"](genome, trial)
+
+
+def spawn(
+    code: str, note: str, env: Mapping[str, str] = os.environ, start_new_session: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Starts another Python and leaves its process id in a file."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, env=env, start_new_session=start_new_session
+    )
+    Path(note).write_text(str(child.pid))
+    return child
+
+
+def hang() -> None:
+    """Never returns."""
+    while True:
+        time.sleep(60)
+
+
+def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str) -> None:
+    """The command: the arguments in the order of the placeholders."""
+    from inbox_agent.trial import Trial
+
+    told = Trial(
+        number=int(trial),
+        seed=int(seed),
+        settings=json.loads(Path(settings).read_text("utf-8")),
+        time_limit_s=0.0,
+        scratch=Path(scratch),
+    )
+    answer = play(genome, told)
+    Path(result).write_text(json.dumps(answer if isinstance(answer, dict) else {"fitness": answer}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

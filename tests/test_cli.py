@@ -1,0 +1,156 @@
+"""The command line, as a person meets it: every mistake is one line that says what, where and what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.__main__ import BAD_INPUT
+from pipeline.generation import parse_generation
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def pipeline(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Runs a command in this process: exit code, what it printed, what it complained."""
+    code = cli.run_commands([str(arg) for arg in args])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7", 7), ("gen-7", 7), ("gen-0007", 7), ("genomes/gen-0007", 7), ("genomes\\gen-0007\\", 7)]
+)
+def test_a_generation_has_many_spellings(text: str, number: int) -> None:
+    """A number, a folder name, or a path as the shell completes it."""
+    assert parse_generation(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "seven", "gen-", "0", "-1", "7/8/x", "gen-99999999999"])
+def test_what_is_not_a_generation_is_bad_input(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that shows the accepted spellings."""
+    code, _, err = pipeline(capsys, "run", f"--gen={text}", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert err.count("\n") == 1
+    assert "gen-0007" in err
+
+
+def test_init_makes_a_project_that_runs_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`init`, then `run`, then `status`: three commands from nothing to results."""
+    assert pipeline(capsys, "init", tmp_path)[0] == 0
+    code, out, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == 0, err
+    assert "4 genomes, 4 completed, 0 failed" in out
+    summary = json.loads((tmp_path / "results/gen-0001/summary.json").read_text())
+    assert summary["finished"]
+    code, out, _ = pipeline(capsys, "status", "--root", tmp_path)
+    assert code == 0
+    assert "generation 1, run 1: finished" in out
+
+
+def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second `init` in the same folder names what is there and changes nothing."""
+    pipeline(capsys, "init", tmp_path)
+    (tmp_path / "pipeline.toml").write_text("# mine\n")
+    code, _, err = pipeline(capsys, "init", tmp_path)
+    assert code == BAD_INPUT
+    assert "exists already" in err
+    assert (tmp_path / "pipeline.toml").read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[generation]\ntrails_per_genome = 3", "the nearest valid key is `trials_per_genome`"),
+        ("[evaluator]\ncommand = 'python play.py'", "Expected `array"),
+        ("[evaluator]\npython = 'play'", "evaluator.python"),
+        ("[local]\nworkers = 2", "[evaluator] does not say what the local workers play"),
+        ("[local]\nworkers = 0", "no worker at all"),
+        ("[[worker]]\nname = 'a b'\nshare = '/x'", "worker name 'a b'"),
+        ("[[worker]]\nname = 'a'\nshare = '/x'\n[[worker]]\nname = 'b'\nshare = '/x/../x'", "have the same share"),
+        ("not toml", "not valid TOML"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(
+    toml: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong, in which file; nothing is begun."""
+    (tmp_path / "pipeline.toml").write_text(toml)
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert words in err
+    assert "pipeline.toml" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_bad_genomes_are_named_all_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each file that cannot be a genome; the ledger stays empty, so nothing needs to be undone."""
+    pipeline(capsys, "init", tmp_path)
+    folder = tmp_path / "genomes/gen-0001"
+    (folder / "empty.txt").touch()
+    (folder / "inner").mkdir()
+    (folder / "link.txt").symlink_to(folder / "camel.txt")
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert [name for name in ("empty.txt", "inner", "link.txt") if name in err] == ["empty.txt", "inner", "link.txt"]
+    for name in ("empty.txt", "link.txt"):
+        (folder / name).unlink()
+    (folder / "inner").rmdir()
+    assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
+
+
+def test_odd_names_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Spaces, Unicode, reserved Windows names, names that differ only in case, 200 characters: genomes like any other."""
+    pipeline(capsys, "init", tmp_path)
+    folder = tmp_path / "genomes/gen-0002"
+    folder.mkdir()
+    names = [
+        "two words.txt",
+        "größe-漢字.bin",
+        "con.txt",
+        "AUX",
+        "Name.txt",
+        "name.txt",
+        "x" * 200,
+        "=1+1.csv",
+        "no.such.suffix!",
+    ]
+    for name in names:
+        (folder / name).write_text(name)
+    code, _, err = pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)
+    assert code == 0, err
+    table = (tmp_path / "results/gen-0002/results.csv").read_text(encoding="utf-8")
+    assert all(name in table for name in names)
+    assert "\n'=1+1.csv" in table, "no spreadsheet takes a name for a formula"
+
+
+def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says how to begin."""
+    code, _, err = pipeline(capsys, "status", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert "pipeline run --gen 1" in err
+
+
+def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is guessed: one line with the cure, and the exit code of a farm that cannot go on."""
+    pipeline(capsys, "init", tmp_path)
+    pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    ledger = tmp_path / "state/ledger.db"
+    data = bytearray(ledger.read_bytes())
+    at = data.find(b"TrialSettled")
+    assert at > 0
+    data[at] ^= 1
+    ledger.write_bytes(data)
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == 4
+    assert "move it away" in err
+
+
+def test_take_over_needs_a_configured_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The known names are listed."""
+    pipeline(capsys, "init", tmp_path)
+    code, _, err = pipeline(capsys, "take-over", "vm-9", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert "vm-9" in err

@@ -1,0 +1,64 @@
+"""The wheel, as a user gets it: the agent runs from it with the base dependencies only."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def agent_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the built wheel and nothing but its base dependencies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, capture_output=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", with_pip=True)
+    scripts = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
+    subprocess.run([scripts / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    return scripts
+
+
+def test_base_dependencies_are_the_agents(agent_only: Path) -> None:
+    """A VM gets four libraries and what they need, and nothing of the host."""
+    listed = subprocess.run(
+        [agent_only / "python", "-m", "pip", "list", "--format=json"], check=True, capture_output=True
+    ).stdout
+    names = {package["name"].lower() for package in json.loads(listed)} - {"pip", "setuptools"}
+    assert names == {"genome-pipeline", "msgspec", "orjson", "psutil", "watchdog"}
+
+
+def test_the_agent_runs_from_the_wheel(agent_only: Path, tmp_path: Path) -> None:
+    """It makes the folders, beats, and leaves when its standard input ends."""
+    (tmp_path / "share").mkdir()
+    (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
+    agent = subprocess.Popen(
+        [
+            *(agent_only / "inbox-agent", "--share", tmp_path / "share", "--state", tmp_path / "state"),
+            *("--python", "game:play", "--folder", tmp_path, "--leave-with-parent"),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert eventually((tmp_path / "share/status/agent.json").exists, 20)
+        _, said = agent.communicate(timeout=20)
+        assert agent.returncode == 0, said.decode()
+    finally:
+        agent.kill()
+
+
+def test_pipeline_without_its_extra_says_what_to_install(agent_only: Path) -> None:
+    """One line with the pip command, and the exit code for bad input."""
+    run = subprocess.run([agent_only / "pipeline", "run", "--gen", "1"], capture_output=True, check=False)
+    assert run.returncode == 2
+    assert b'pip install "genome-pipeline[host]"' in run.stderr

@@ -1,0 +1,742 @@
+"""What every implementation of `ShareFiles` promises, and what only a mounted path can get wrong.
+
+The first part is one suite for all of them: a new implementation joins by adding itself to the `medium` fixture.
+"""
+
+import errno
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from inbox_agent import share_files
+from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareFiles, Unavailable, Unfit
+from tests.memory_files import MemoryFiles
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+
+RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
+ARTIFACTS = "outbox/x.files"
+BEAT = "status/agent.json"
+OF_A_MISSING_FOLDER = "a missing folder is taken for a missing file; look for the layout's folder before saying Absent"
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What shares can be made of."""
+
+    bare: Callable[[], ShareFiles]  #: a share without any folder
+    nowhere: Callable[[], ShareFiles]  #: a share that is not there at all
+
+
+def share_in_memory(*, there: bool) -> MemoryFiles:
+    files = MemoryFiles()
+    if not there:
+        files.folders.clear()
+    return files
+
+
+def share_on_disk(root: Path) -> LocalFiles:
+    root.mkdir()
+    return LocalFiles(root)
+
+
+@pytest.fixture(params=["local", "memory"])
+def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
+    if request.param == "memory":
+        return Medium(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False))
+    return Medium(lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"))
+
+
+@pytest.fixture
+def files(medium: Medium) -> ShareFiles:
+    """A share with the folders of the layout."""
+    files = medium.bare()
+    files.make_folders()
+    return files
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A payload of several pieces on this computer's disk."""
+    path = tmp_path / "payload"
+    path.write_bytes(os.urandom(3 * 1024 * 1024 + 7))
+    return path
+
+
+def fails_on_a_disk(files: ShareFiles, request: pytest.FixtureRequest, reason: str) -> None:
+    """Marks a promise that LocalFiles does not keep yet."""
+    if isinstance(files, LocalFiles):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- everybody's promises
+
+
+def test_a_new_share_shows_its_folders(files: ShareFiles) -> None:
+    """The share itself can be listed, and shows the three folders of the layout."""
+    assert sorted(files.names("")) == ["inbox", "outbox", "status"]
+    assert files.names("inbox") == files.names("outbox") == ["tmp"]
+    assert files.names("status") == []
+
+
+def test_a_bare_share_is_empty(medium: Medium) -> None:
+    """A share without folders can be asked, and shows nothing."""
+    assert medium.bare().names("") == []
+
+
+def test_folders_are_made_once(files: ShareFiles) -> None:
+    """Making the folders again changes nothing that is in them."""
+    files.publish(RECORD, b"record")
+
+    files.make_folders()
+
+    assert files.read(RECORD, 100) == b"record"
+
+
+def test_a_record_appears_whole(files: ShareFiles) -> None:
+    """What was published is listed under its name, has its size and its bytes, and leaves nothing in tmp/."""
+    files.publish(RECORD, b"record")
+
+    assert sorted(files.names("inbox")) == ["tmp", "x.start.json"]
+    assert files.size(RECORD) == 6
+    assert files.read(RECORD, 100) == b"record"
+    assert files.names("inbox/tmp") == []
+
+
+@pytest.mark.parametrize("data", [b"", b"claim"])
+def test_a_durable_record_is_a_record(files: ShareFiles, data: bytes) -> None:
+    """Durability changes nothing that can be seen, not even for an empty record."""
+    files.publish("outbox/x.started.json", data, durable=True)
+
+    assert files.read("outbox/x.started.json", 100) == data
+    assert files.names("outbox/tmp") == []
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_record_is_published_once(files: ShareFiles, durable: bool) -> None:
+    """The second record of a name is refused, and the first one stays as it was."""
+    files.publish(RECORD, b"the first")
+
+    with pytest.raises(AlreadyThere):
+        files.publish(RECORD, b"second", durable=durable)
+
+    assert files.read(RECORD, 100) == b"the first"
+
+
+def test_a_refused_record_leaves_nothing_staged(files: ShareFiles, request: pytest.FixtureRequest) -> None:
+    """Also when a name is taken, nothing is left in tmp/."""
+    fails_on_a_disk(files, request, "publish leaves the staged record in tmp/ when the name is taken; unlink it")
+    files.publish(RECORD, b"the first")
+
+    with pytest.raises(AlreadyThere):
+        files.publish(RECORD, b"second")
+
+    assert files.names("inbox/tmp") == []
+
+
+def test_what_a_predecessor_staged_does_not_mix_in(files: ShareFiles) -> None:
+    """A half that a killed process left in tmp/ is written over and not appended to."""
+    files.write("inbox/tmp/x.start.json", b"a long half of an earlier record")
+
+    files.publish(RECORD, b"record")
+
+    assert files.read(RECORD, 100) == b"record"
+    assert files.names("inbox/tmp") == []
+
+
+def test_a_folder_takes_a_name_like_a_file(files: ShareFiles) -> None:
+    """A record is not published over a folder of its name."""
+    files.write(f"{ARTIFACTS}/replay", b"replay")
+
+    with pytest.raises(AlreadyThere):
+        files.publish(ARTIFACTS, b"record")
+
+    assert files.names(ARTIFACTS) == ["replay"]
+
+
+def test_a_heartbeat_is_replaced_as_a_whole(files: ShareFiles) -> None:
+    """The file comes into being, is replaced by a shorter one, and nothing else is left beside it."""
+    files.replace(BEAT, b"the first beat")
+    assert files.read(BEAT, 100) == b"the first beat"
+
+    files.replace(BEAT, b"beat")
+
+    assert files.read(BEAT, 100) == b"beat"
+    assert files.names("status") == ["agent.json"]
+
+
+def test_a_payload_is_written_in_place(files: ShareFiles) -> None:
+    """Written again, nothing of the longer one before is left."""
+    files.write(PAYLOAD, b"a long genome")
+    files.write(PAYLOAD, b"genome")
+
+    assert files.read(PAYLOAD, 100) == b"genome"
+
+
+def test_a_large_payload_travels_whole(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+    """A payload of several pieces goes from a local file to the share and back, and its digest is told."""
+    files.write(PAYLOAD, source)
+
+    digest = files.fetch(PAYLOAD, tmp_path / "fetched", source.stat().st_size)
+
+    assert (tmp_path / "fetched").read_bytes() == source.read_bytes()
+    assert digest == sha256(source.read_bytes())
+    assert files.size(PAYLOAD) == source.stat().st_size
+
+
+def test_an_empty_file_is_a_file(files: ShareFiles, tmp_path: Path) -> None:
+    """Nothing in it is something else than not being there."""
+    files.write(PAYLOAD, b"")
+
+    assert files.size(PAYLOAD) == 0
+    assert files.read(PAYLOAD, 0) == b""
+    assert files.fetch(PAYLOAD, tmp_path / "fetched", 0) == sha256(b"")
+    assert (tmp_path / "fetched").read_bytes() == b""
+
+
+def test_what_is_fetched_replaces_what_was_fetched(files: ShareFiles, tmp_path: Path) -> None:
+    """The local copy holds this payload and nothing of a longer one before."""
+    (tmp_path / "fetched").write_bytes(b"the genome of an earlier attempt")
+    files.write(PAYLOAD, b"genome")
+
+    files.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+    assert (tmp_path / "fetched").read_bytes() == b"genome"
+
+
+def test_the_limit_is_the_last_size_allowed(files: ShareFiles, tmp_path: Path) -> None:
+    """A file of exactly the limit is read and fetched; one byte more is unfit."""
+    files.write(PAYLOAD, b"12345678")
+
+    assert files.read(PAYLOAD, 8) == b"12345678"
+    assert files.fetch(PAYLOAD, tmp_path / "fetched", 8) == sha256(b"12345678")
+    with pytest.raises(Unfit):
+        files.read(PAYLOAD, 7)
+    with pytest.raises(Unfit):
+        files.fetch(PAYLOAD, tmp_path / "fetched", 7)
+
+
+def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+    """The limit holds across pieces, and no more than the limit lands on this computer's disk."""
+    files.write(PAYLOAD, source)
+    limit = source.stat().st_size - 1
+
+    with pytest.raises(Unfit):
+        files.fetch(PAYLOAD, tmp_path / "fetched", limit)
+
+    assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= limit
+
+
+def test_a_missing_file_is_absent(files: ShareFiles, tmp_path: Path) -> None:
+    """In a folder that is there, a successful look for a file that is not says Absent."""
+    with pytest.raises(Absent):
+        files.size(RECORD)
+    with pytest.raises(Absent):
+        files.read(RECORD, 100)
+    with pytest.raises(Absent):
+        files.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+
+def test_a_missing_artifact_is_absent(files: ShareFiles, tmp_path: Path) -> None:
+    """It is not there, whether its attempt's folder is or not: that folder is not the layout's."""
+    with pytest.raises(Absent):
+        files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
+
+    files.write(f"{ARTIFACTS}/screenshot", b"...")
+
+    with pytest.raises(Absent):
+        files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
+
+
+def test_an_artifact_makes_its_folder(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+    """Artifacts lie in a folder of their attempt, which comes with the first and goes as a whole."""
+    files.write(f"{ARTIFACTS}/replay", source)
+    files.write(f"{ARTIFACTS}/screenshot", b"...")
+    assert sorted(files.names("outbox")) == ["tmp", "x.files"]
+    assert sorted(files.names(ARTIFACTS)) == ["replay", "screenshot"]
+    assert files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 10**7) == sha256(source.read_bytes())
+
+    files.remove([ARTIFACTS])
+
+    assert files.names("outbox") == ["tmp"]
+    files.remove([ARTIFACTS])
+
+
+def test_a_folder_under_a_files_name_is_unfit(files: ShareFiles, tmp_path: Path) -> None:
+    """There is something of that name, so it is not Absent, but it is not a file."""
+    files.write(f"{ARTIFACTS}/replay", b"replay")
+
+    with pytest.raises(Unfit):
+        files.size(ARTIFACTS)
+    with pytest.raises(Unfit):
+        files.read(ARTIFACTS, 100)
+    with pytest.raises(Unfit):
+        files.fetch(ARTIFACTS, tmp_path / "fetched", 100)
+
+
+def test_a_folder_is_not_written_over(files: ShareFiles) -> None:
+    """Neither a payload nor a heartbeat takes the place of a folder."""
+    files.write(f"{ARTIFACTS}/replay", b"replay")
+
+    with pytest.raises(Unavailable):
+        files.write(ARTIFACTS, b"payload")
+    with pytest.raises(Unavailable):
+        files.replace(ARTIFACTS, b"beat")
+
+    assert files.names(ARTIFACTS) == ["replay"]
+
+
+def test_removing_may_be_repeated(files: ShareFiles) -> None:
+    """What is not there is fine, the first time and every other time."""
+    files.write(PAYLOAD, b"genome")
+
+    for _ in range(3):
+        files.remove([RECORD, PAYLOAD])
+
+    assert files.names("inbox") == ["tmp"]
+
+
+def test_removing_nothing_is_fine(files: ShareFiles) -> None:
+    """An empty list asks for nothing."""
+    files.remove([])
+    files.remove(iter(()))
+
+
+def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
+    """Where one cannot be removed, those before it are gone and those behind it stay: a record never lies alone."""
+    files.write(f"{ARTIFACTS}/a/tree", b"nothing the protocol knows")
+    files.publish(RECORD, b"record")
+    files.write(PAYLOAD, b"genome")
+
+    with pytest.raises(Unavailable):
+        files.remove([RECORD, ARTIFACTS, PAYLOAD])
+
+    assert sorted(files.names("inbox")) == ["tmp", "x.genome"]
+
+
+def test_without_folders_nothing_is_absent(medium: Medium, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """On a share without folders every question about a file is Unavailable, never Absent."""
+    for files in (medium.nowhere(), medium.bare()):
+        fails_on_a_disk(files, request, OF_A_MISSING_FOLDER)
+        with pytest.raises(Unavailable):
+            files.size(RECORD)
+        with pytest.raises(Unavailable):
+            files.read(RECORD, 100)
+        with pytest.raises(Unavailable):
+            files.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+
+def test_without_folders_nothing_is_removed(medium: Medium, request: pytest.FixtureRequest) -> None:
+    """A share that cannot be reached does not say that the files are gone."""
+    for files in (medium.nowhere(), medium.bare()):
+        fails_on_a_disk(files, request, OF_A_MISSING_FOLDER)
+        with pytest.raises(Unavailable):
+            files.remove([RECORD])
+
+
+def test_without_folders_nothing_is_written(medium: Medium) -> None:
+    """Neither listing nor any way of writing works where the folders are not, and none of them makes one."""
+    for files in (medium.nowhere(), medium.bare()):
+        with pytest.raises(Unavailable):
+            files.names("inbox")
+        with pytest.raises(Unavailable):
+            files.write(PAYLOAD, b"genome")
+        with pytest.raises(Unavailable):
+            files.publish(RECORD, b"record")
+        with pytest.raises(Unavailable):
+            files.publish("outbox/x.started.json", b"claim", durable=True)
+        with pytest.raises(Unavailable):
+            files.replace(BEAT, b"beat")
+
+
+def test_a_share_that_is_not_there_is_not_empty(medium: Medium) -> None:
+    """Where nothing is mounted the share itself cannot be listed."""
+    with pytest.raises(Unavailable):
+        medium.nowhere().names("")
+
+
+def test_folders_are_made_on_a_share_that_is_there(medium: Medium, request: pytest.FixtureRequest) -> None:
+    """Where nothing is mounted no folders are made: they would lie on the wrong disk and look like a fresh share."""
+    files = medium.nowhere()
+    fails_on_a_disk(files, request, "make_folders makes the share itself as well; make its folders one by one")
+
+    with pytest.raises(Unavailable):
+        files.make_folders()
+
+
+def test_artifacts_need_their_outbox(medium: Medium, request: pytest.FixtureRequest) -> None:
+    """An artifact makes its attempt's folder, and never `outbox/` or the share."""
+    for files in (medium.nowhere(), medium.bare()):
+        fails_on_a_disk(files, request, "write makes all folders above an artifact, up to the share itself")
+        with pytest.raises(Unavailable):
+            files.write(f"{ARTIFACTS}/replay", b"replay")
+
+
+# ------------------------------------------------------------------------------------------- what only a disk can do
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "share"
+
+
+@pytest.fixture
+def disk(root: Path) -> LocalFiles:
+    """A share with its folders on this computer's disk."""
+    files = share_on_disk(root)
+    files.make_folders()
+    return files
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file outside the share that nobody on the share may reach through it."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"secret")
+    return path
+
+
+def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
+    """Whether every way to look at a path says that it is no file, and nothing was copied."""
+    for look in (
+        lambda: files.size(path),
+        lambda: files.read(path, 100),
+        lambda: files.fetch(path, destination, 100),
+    ):
+        with pytest.raises(Unfit):
+            look()
+    return not destination.exists()
+
+
+@posix
+def test_a_link_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
+    """A link to a file, to a folder, to nothing or to itself is unfit."""
+    for target in (secret, tmp_path, tmp_path / "nothing", root / PAYLOAD):
+        (root / PAYLOAD).symlink_to(target)
+        assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
+        (root / PAYLOAD).unlink()
+
+
+@posix
+@pytest.mark.xfail(strict=True, reason="O_NOFOLLOW guards the last name only; look at the artifacts' folder as well")
+def test_a_link_in_the_place_of_a_folder_is_not_followed(
+    disk: LocalFiles, root: Path, secret: Path, tmp_path: Path
+) -> None:
+    """An artifacts' folder that leads out of the share holds nothing."""
+    (root / ARTIFACTS).symlink_to(secret.parent)
+
+    assert is_unfit(disk, f"{ARTIFACTS}/secret", tmp_path / "fetched")
+
+
+@posix
+@pytest.mark.xfail(
+    strict=True, reason="names and remove go through a link in the place of tmp/; lstat the folder first"
+)
+def test_tidying_does_not_leave_the_share(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """Who removes all that is staged removes nothing elsewhere, even if tmp/ was made a link."""
+    (root / "inbox" / "tmp").rmdir()
+    (root / "inbox" / "tmp").symlink_to(secret.parent)
+
+    with pytest.raises(Unavailable):
+        disk.remove([f"inbox/tmp/{name}" for name in disk.names("inbox/tmp") if name == "secret"])
+
+    assert secret.exists()
+
+
+@posix
+def test_nothing_is_written_through_a_link(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """What a link leads to is never changed, whoever waits for a payload, a record or a heartbeat to be written."""
+    for planted in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
+        (root / planted).symlink_to(secret)
+
+    with pytest.raises(Unavailable):
+        disk.write(PAYLOAD, b"genome")
+    with pytest.raises(Unavailable):
+        disk.publish(RECORD, b"record")
+    with pytest.raises(Unavailable):
+        disk.replace(BEAT, b"beat")
+    with pytest.raises(AlreadyThere):
+        disk.publish("outbox/x.result.json", b"result", durable=True)
+
+    assert secret.read_bytes() == b"secret"
+
+
+@posix
+def test_a_link_is_removed_and_not_what_it_leads_to(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """Links to files and to folders go like any file."""
+    (root / RECORD).symlink_to(secret)
+    (root / ARTIFACTS).symlink_to(secret.parent)
+
+    disk.remove([RECORD, ARTIFACTS])
+
+    assert disk.names("inbox") == disk.names("outbox") == ["tmp"]
+    assert secret.read_bytes() == b"secret"
+
+
+@posix
+@pytest.mark.timeout(20)
+def test_a_fifo_blocks_no_reader(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+    """A FIFO without a writer is unfit at once, and can be removed."""
+    os.mkfifo(root / PAYLOAD)
+
+    assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
+    disk.remove([PAYLOAD])
+    assert disk.names("inbox") == ["tmp"]
+
+
+@posix
+@pytest.mark.xfail(strict=True, reason="_WRITE_FLAGS has no O_NONBLOCK: opening a FIFO waits for a reader for ever")
+@pytest.mark.timeout(20)
+def test_a_fifo_blocks_no_writer(disk: LocalFiles, root: Path) -> None:
+    """Who writes where somebody planted a FIFO is told so and does not wait for its reader."""
+    os.mkfifo(root / "inbox" / "tmp" / "2.host.json")
+    told: list[Exception] = []
+
+    def publish() -> None:
+        try:
+            disk.publish("inbox/2.host.json", b"record")
+        except Unavailable as error:
+            told.append(error)
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    writer.join(0.5)
+    was_stuck = writer.is_alive()
+    reader = os.open(root / "inbox" / "tmp" / "2.host.json", os.O_RDONLY | os.O_NONBLOCK) if was_stuck else None
+    writer.join()  # a reader lets it go
+    if reader is not None:
+        os.close(reader)
+
+    assert not was_stuck
+    assert len(told) == 1
+
+
+@posix
+def test_the_outside_cannot_grow_a_read(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+    """A file of a terabyte is unfit after no more than the limit was read."""
+    with open(root / PAYLOAD, "wb") as sparse:
+        sparse.truncate(1 << 40)
+
+    assert disk.size(PAYLOAD) == 1 << 40
+    with pytest.raises(Unfit):
+        disk.read(PAYLOAD, 64 * 1024)
+    with pytest.raises(Unfit):
+        disk.fetch(PAYLOAD, tmp_path / "fetched", 64 * 1024)
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_an_empty_folder(disk: LocalFiles, root: Path) -> None:
+    """It cannot be listed, so nothing is known."""
+    (root / "status").rmdir()
+    (root / "status").write_bytes(b"")
+
+    with pytest.raises(Unavailable):
+        disk.names("status")
+    with pytest.raises(Unavailable):
+        disk.replace(BEAT, b"beat")
+
+
+def test_a_full_disk_publishes_nothing(tiny_disk: Path) -> None:
+    """What does not fit is Unavailable, no name appears for it, and it can be published when there is room again."""
+    files = LocalFiles(tiny_disk)
+    files.make_folders()
+    with pytest.raises(Unavailable):
+        files.write(PAYLOAD, b"x" * 2**24)
+
+    with pytest.raises(Unavailable):
+        files.publish(RECORD, b"y" * 2**16)
+    assert sorted(files.names("inbox")) == ["tmp", "x.genome"]
+
+    files.remove([PAYLOAD])
+    files.publish(RECORD, b"y" * 2**16)
+    assert files.read(RECORD, 2**16) == b"y" * 2**16
+
+
+# ---------------------------------------------------------------------------------------------------- busy files
+
+
+@dataclass
+class Obstacle:
+    """Something real in the way of the heartbeat; asked whether the error is a passing one, it goes in the end."""
+
+    path: Path
+    times: int  #: asked so often, it goes
+    passing: bool = True
+    asked: int = 0
+
+    def is_busy(self, _error: OSError) -> bool:
+        self.asked += 1
+        if self.asked == self.times:
+            self.path.rmdir()
+        return self.passing
+
+
+def test_a_busy_file_is_asked_again(disk: LocalFiles, root: Path) -> None:
+    """An error that passes while it is asked again is never seen by the caller."""
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=3)
+
+    LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert obstacle.asked == 3
+    assert disk.read(BEAT, 100) == b"beat"
+
+
+def test_other_errors_are_not_asked_again(disk: LocalFiles, root: Path) -> None:
+    """What does not pass by itself is said at once."""
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=99, passing=False)
+
+    with pytest.raises(Unavailable):
+        LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert obstacle.asked == 1
+
+
+@pytest.mark.parametrize(("tries_max", "wait_s_max"), [(3, 60.0), (1000, 0.1)])
+def test_a_busy_file_is_not_asked_for_ever(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
+) -> None:
+    """Asking again is bounded in count and in time; then the file is Unavailable."""
+    monkeypatch.setattr(share_files, "BUSY_TRIES_MAX", tries_max)
+    monkeypatch.setattr(share_files, "BUSY_WAIT_S_MAX", wait_s_max)
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=9999)
+    began = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert 1 < obstacle.asked <= 4
+    assert time.monotonic() - began < 5
+
+
+class Busy:
+    """A call of the system that says so many times, as Windows would, that the file is busy; then it does its work."""
+
+    def __init__(self, call: Callable[..., object], winerror: int | None, times: int) -> None:
+        self._call, self._winerror, self._times = call, winerror, times
+        self.calls = 0
+
+    def __call__(self, *args: object, **options: object) -> object:
+        self.calls += 1
+        if self.calls > self._times:
+            return self._call(*args, **options)
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        error.winerror = self._winerror  # type: ignore[attr-defined, unused-ignore]
+        raise error
+
+
+@pytest.mark.parametrize("winerror", [5, 32, 33])
+@pytest.mark.parametrize("verb", ["replace", "unlink", "listdir"])
+def test_windows_says_busy_in_three_ways(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, winerror: int
+) -> None:
+    """Access denied, a sharing violation and a lock are asked again, for writing, removing and listing alike."""
+    disk.write(PAYLOAD, b"genome")
+    busy = Busy(getattr(os, verb), winerror, times=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, verb, busy)
+        disk.replace(BEAT, b"beat")
+        disk.remove([PAYLOAD])
+        names = disk.names("inbox")
+
+    assert busy.calls == 3
+    assert names == ["tmp"]
+    assert disk.read(BEAT, 100) == b"beat"
+
+
+@pytest.mark.parametrize("winerror", [None, 2, 112, 1224])
+def test_other_errors_of_windows_do_not_pass(
+    disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None
+) -> None:
+    """A full disk or an error without a number is said at once."""
+    busy = Busy(os.replace, winerror, times=99)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", busy)
+        with pytest.raises(Unavailable):
+            disk.replace(BEAT, b"beat")
+
+    assert busy.calls == 1
+
+
+# --------------------------------------------------------------------------------- no hard links, flushed to the disk
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The disk becomes one that has no hard links."""
+
+    def link(*_args: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+def test_without_hard_links_a_record_is_published_once_as_well(
+    disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """On FAT, or on a share that refuses links, nothing is replaced either."""
+    refuse_links(monkeypatch, number)
+
+    disk.publish(RECORD, b"the first")
+    assert disk.names("inbox/tmp") == []
+    with pytest.raises(AlreadyThere):
+        disk.publish(RECORD, b"second")
+
+    assert disk.read(RECORD, 100) == b"the first"
+
+
+@posix
+def test_without_hard_links_a_dangling_link_takes_its_name(
+    disk: LocalFiles, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks absent but is not there to be replaced either stays."""
+    refuse_links(monkeypatch, errno.EPERM)
+    (root / RECORD).symlink_to(tmp_path / "nothing")
+
+    with pytest.raises(AlreadyThere):
+        disk.publish(RECORD, b"record")
+
+    assert (root / RECORD).is_symlink()
+
+
+@posix
+def test_an_error_of_the_disk_is_no_lack_of_links(disk: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another error of `link` is told and does not lead to a rename."""
+    refuse_links(monkeypatch, errno.EIO)
+
+    with pytest.raises(Unavailable):
+        disk.publish(RECORD, b"record")
+
+    assert disk.names("inbox") == ["tmp"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_record_is_flushed_under_its_final_name(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """The disk is told to keep the file once it has its name, or the name might not outlive a power cut."""
+    final, real_fsync = root / RECORD, os.fsync
+    flushed: list[bool] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(final.exists() and os.path.samestat(os.fstat(descriptor), final.stat()))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    disk.publish(RECORD, b"record", durable=durable)
+
+    assert flushed == ([True] if durable else [])
