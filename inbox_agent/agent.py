@@ -15,7 +15,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
-from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, next_step
+from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, after, next_step
 from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
@@ -108,10 +108,12 @@ class Agent:
         return True
 
     def _look_and_act(self) -> None:
+        seen = self._lookout.look(self._running_id)
         step: Step | None = None
         while not isinstance(step, Wait | Run):
-            step = next_step(self._lookout.look(self._running_id))
+            step = next_step(seen)
             self._act(step)
+            seen = after(seen, step)
         self._beat(self._lookout.owner)
 
     @property

@@ -61,7 +61,9 @@ class CallableEvaluator:
         self.fingerprint = fingerprint_of("python", target)
         self._target, self._folder, self._leash = target, Path(os.path.abspath(folder)), leash
         self._scratch = Scratch(scratch)
-        self._environment = environment(self._folder)
+        # The child finds the folder by itself, after its own imports; what it starts gets the path as well.
+        self._environment = environment()
+        self._python_path = environment(self._folder)["PYTHONPATH"]
         self._child: _Child | None = None
         self._game: _Game | None = None
         self._stillborn = ""
@@ -149,6 +151,7 @@ class CallableEvaluator:
                 "marker": marker.decode(),
                 "target": self._target,
                 "folder": str(self._folder),
+                "python_path": self._python_path,
                 "scratch": str(self._scratch.folder),
             },
         )

@@ -132,10 +132,12 @@ def fingerprint_of(kind: str, *parts: str) -> str:
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The agent's environment, in which Python finds the evaluator's modules and prints any character."""
-    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    return {"PYTHONIOENCODING": "utf-8:backslashreplace", **os.environ, "PYTHONPATH": path}
+def environment(folder: Path | None = None) -> dict[str, str]:
+    """The agent's environment, in which Python prints any character and finds the modules in `folder`."""
+    found = {"PYTHONIOENCODING": "utf-8:backslashreplace", **os.environ}
+    if folder is not None:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- one command a game

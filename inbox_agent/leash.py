@@ -163,7 +163,7 @@ class Leash:
             if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
                 return True
             try:
-                return orphans.reap({process.pid for process in _spawned})
+                return orphans.reap({process.pid for process in list(_spawned)})
             finally:
                 _family.release()
 
@@ -197,8 +197,11 @@ class Leash:
                 process.poll()
             if not self.reap():
                 return  # the normal case: this process has no child left, so there is no orphan either
-            candidates = orphans.descendants if self._adopts else orphans.everybody
-            orphans.kill_all(candidates, lambda other: other in kin or orphans.carries(other, mark))
+
+            def is_of_this_tree(other: psutil.Process) -> bool:
+                return other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, mark)
+
+            orphans.kill_all(orphans.descendants if self._adopts else orphans.everybody, is_of_this_tree)
             self.reap()
 
 

@@ -5,7 +5,7 @@ is done. Sources: `share_layout.md`, "The laws" 3, 4 and 7.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord
 
@@ -70,6 +70,18 @@ def next_step(seen: Seen) -> Step:
         if attempt not in seen.present and attempt != seen.running:
             return Clean(attempt)
     return _report(seen) or _run(seen) or Wait()
+
+
+def after(seen: Seen, step: Step) -> Seen:
+    """What the share shows when a step was done; only this side writes `outbox/`, so no second look is needed."""
+    match step:
+        case Stop():
+            return replace(seen, running=None)
+        case Clean(attempt):
+            return replace(seen, outbox={a: kinds for a, kinds in seen.outbox.items() if a != attempt})
+        case Report(attempt):
+            return replace(seen, outbox={**seen.outbox, attempt: {Kind.RESULT, *seen.outbox.get(attempt, ())}})
+    return seen
 
 
 def _report(seen: Seen) -> Report | None:

@@ -34,6 +34,14 @@ def carries(process: psutil.Process, mark: str) -> bool:
     return bool(carried == mark or carried.startswith(mark + ":"))
 
 
+def in_session(process: psutil.Process, leader: int) -> bool:
+    """Whether a process belongs to the session that `leader` began; unlike its environment, a dying one shows it."""
+    try:
+        return os.getsid(process.pid) == leader
+    except OSError:
+        return False
+
+
 def everybody() -> Iterable[psutil.Process]:
     """All processes of this machine."""
     found: Iterable[psutil.Process] = psutil.process_iter()
@@ -118,6 +126,7 @@ def _is_gone(process: psutil.Process) -> bool:
 def _in_foreign_session(pid: int) -> bool:
     # Everything on a leash starts with a session of its own, so an orphan of it is never in the agent's session;
     # children that somebody else started in this process normally are.
-    with contextlib.suppress(OSError):
+    try:
         return os.getsid(pid) != os.getsid(0)
-    return False
+    except OSError:
+        return False

@@ -31,7 +31,7 @@ class Scratch:
         self.result = self.folder / RESULT
         self._rewritten = rewritten
         self._artifacts = os.path.join(self.folder, ARTIFACTS)
-        os.makedirs(self._artifacts, exist_ok=True)
+        os.makedirs(self.folder, exist_ok=True)
 
     def prepare(self, suffix: str) -> Path:
         """Removes what the last evaluation left; returns where the genome goes. Raises OSError if it cannot."""

@@ -31,31 +31,34 @@ def main() -> None:
         os._exit(0)  # the agent was gone before it said anything
     _stay_with(hello["agent"])
     _prepare_output()
-    # The agent's code must be found wherever the agent was started, but never before the evaluator's own modules.
+    # The agent's code must be found wherever the agent was started, but never before the evaluator's own modules;
+    # those come last here: a file of the user named like a module of the standard library must not end up in this one.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from inbox_agent.trial import Trial
+
+    sys.path.insert(0, hello["folder"])
+    os.environ["PYTHONPATH"] = hello["python_path"]  # for what the evaluator starts
     sys.argv = [hello["target"]]
-    _Child(hello, requests, replies).serve()
+    _Child(hello, requests, replies, Trial).serve()
     os._exit(0)  # threads that the evaluator left behind must not keep the process alive
 
 
 class _Child:
-    def __init__(self, hello: dict[str, Any], requests: IO[bytes], replies: int) -> None:
+    def __init__(self, hello: dict[str, Any], requests: IO[bytes], replies: int, trial: Callable[..., Any]) -> None:
         self._marker, self._folder, self._target = hello["marker"].encode(), hello["folder"], hello["target"]
         self._scratch = Path(hello["scratch"])
-        self._requests, self._replies = requests, replies
+        self._requests, self._replies, self._trial = requests, replies, trial
         self._me = os.getpid()
 
     def serve(self) -> None:
         function = self._import()
         if function is None:
             return
-        from inbox_agent.trial import Trial  # late, as an evaluator that cannot be imported never needs it
-
         self._say({"ready": True})
         for line in self._requests:
             request = json.loads(line)
             os.chdir(self._scratch)  # the last game may have gone elsewhere
-            trial = Trial(
+            trial = self._trial(
                 number=request["trial"],
                 seed=request["seed"],
                 settings=request["settings"],
@@ -118,8 +121,7 @@ class _Child:
 
     def _place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
         """The innermost line in the evaluator's folder; the innermost of all if there is none."""
-        machinery = (__file__, importlib.__file__, "<frozen importlib._bootstrap>")
-        frames = [frame for frame in _frames(traceback) if not frame[0].startswith(machinery)]
+        frames = list(_frames(traceback))
         own = [frame for frame in frames if frame[0].startswith(self._folder + os.sep)]
         for file, line in reversed(own or frames):
             return os.path.basename(file), line
@@ -134,8 +136,11 @@ class _Child:
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int]]:
+    """File and line of each call, outermost first; neither this module nor the import machinery."""
     while traceback is not None:
-        yield traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        frame = traceback.tb_frame
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in (__name__, "importlib"):
+            yield frame.f_code.co_filename, traceback.tb_lineno
         traceback = traceback.tb_next
 
 

@@ -121,7 +121,8 @@ class ProbedFiles(MemoryFiles):
         super().write(path, source)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        self._change("publish", path)
+        self._pass("publish", _layout_folder(path))
+        self.journal.append(("publish durably" if durable else "publish", path))
         super().publish(path, data, durable=durable)
 
     def replace(self, path: str, data: bytes) -> None:

@@ -60,3 +60,11 @@ class Player:
 def is_gone(pid: int | None) -> bool:
     """Whether there is no such process, not even a zombie."""
     return pid is not None and not psutil.pid_exists(pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that its new parent has not noticed yet."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from inbox_agent.leash import Leash, LeashTaken, sweep, wait_for_exit
-from tests.players import SCRIPTED, is_gone
+from tests.players import SCRIPTED, has_ended, is_gone
 from tests.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
@@ -62,14 +62,6 @@ class Agent:
         """SIGKILL, or its Windows twin: no chance to clean up."""
         self.process.kill()
         self.process.wait()
-
-
-def has_ended(pid: int) -> bool:
-    """Gone, or a zombie that its new parent has not noticed yet."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def is_there(path: Path) -> Callable[[], bool]:

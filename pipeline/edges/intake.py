@@ -11,7 +11,9 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from inbox_agent.share_layout import GENOME_BYTES_MAX, safe_suffix
 
@@ -56,7 +58,7 @@ class Snapshots:
         problems: list[str] = []
         for name in names:
             try:
-                taken.append(self._take(folder / name, name, bytes_max))
+                taken.append(self._take(folder, name, bytes_max))
             except IntakeError as error:
                 problems.append(str(error))
         if problems:
@@ -65,54 +67,58 @@ class Snapshots:
             raise IntakeError(f"{folder}: no genome files; put one file per genome there")
         return taken
 
-    def _take(self, path: Path, name: str, bytes_max: int) -> GenomeFile:
-        shown = f"{path.parent}{os.sep}{name!r}" if not name.isprintable() else str(path)
+    def _take(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
+        path = f"{folder}{os.sep}{name}"
+        shown = path if name.isprintable() else f"{folder}{os.sep}{name!r}"
         _refuse_bad_name(name, shown)
         try:
-            before = os.lstat(path)
-            _refuse_odd_file(before, shown, bytes_max)
-            digest, staged = self._copy(path, shown, before, bytes_max)
+            _refuse_odd_file(os.lstat(path), shown, bytes_max)
+            with open(path, "rb", buffering=0) as source:
+                before = os.fstat(source.fileno())
+                digest, taken = self._copy(source, before.st_size)
+                after = os.fstat(source.fileno())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise IntakeError(f"{shown}: cannot be read: {error.strerror}; mend its rights or remove it") from error
-        self._keep(staged, digest)
-        return GenomeFile(name, safe_suffix(name), before.st_size, digest)
-
-    def _copy(self, path: Path, shown: str, before: os.stat_result, bytes_max: int) -> tuple[str, Path | bytes]:
-        """Digest and bytes of a file that does not change while it is read; large ones go through a staged copy."""
-        digest = hashlib.sha256()
-        small = before.st_size <= _CHUNK_BYTES
-        staged = self._folder / "staged"
-        with open(path, "rb", buffering=0) as source:
-            if small:
-                data = source.read(_CHUNK_BYTES + 1) or b""
-                digest.update(data)
-                read = len(data)
-            else:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                read = 0
-                with open(staged, "wb", buffering=0) as copy:
-                    while (piece := source.read(_CHUNK_BYTES)) and read <= bytes_max:
-                        digest.update(piece)
-                        copy.write(piece)
-                        read += len(piece)
-            after = os.fstat(source.fileno())
-        same = (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
-        if not same or read != before.st_size:
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or before.st_size != taken.size:
             raise IntakeError(f"{shown}: it changes while it is read; run again when it is written")
-        return digest.hexdigest(), data if small else staged
+        self._keep(taken, digest)
+        return GenomeFile(name, safe_suffix(name), taken.size, digest)
 
-    def _keep(self, staged: Path | bytes, digest: str) -> None:
-        final = Path(self.path(digest))
-        if final.exists():
+    def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Taken"]:
+        """Digest and bytes of a file; those of a large one go through a staged copy, a piece at a time."""
+        if size_bytes <= _CHUNK_BYTES:
+            data = source.read(_CHUNK_BYTES + 1) or b""
+            return hashlib.sha256(data).hexdigest(), _Taken(len(data), data)
+        digest, size = hashlib.sha256(), 0
+        staged = f"{self._base}staged"
+        os.makedirs(self._folder, exist_ok=True)
+        with open(staged, "wb", buffering=0) as copy:
+            while (piece := source.read(_CHUNK_BYTES)) and size <= size_bytes:
+                digest.update(piece)
+                copy.write(piece)
+                size += len(piece)
+        return digest.hexdigest(), _Taken(size, staged)
+
+    def _keep(self, taken: "_Taken", digest: str) -> None:
+        final = self.path(digest)
+        if os.path.exists(final):
             return
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(staged, bytes):
-            aside = final.with_suffix(".new")
-            aside.write_bytes(staged)
-            staged = aside
-        os.replace(staged, final)
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        aside = taken.content
+        if isinstance(aside, bytes):
+            aside = f"{final}.new"
+            with open(aside, "wb", buffering=0) as copy:
+                copy.write(taken.content)  # type: ignore[arg-type]
+        os.replace(aside, final)
+
+
+class _Taken(NamedTuple):
+    """What was read: small content itself, or the path of a staged copy."""
+
+    size: int
+    content: bytes | str
 
 
 def _genome_names(folder: Path) -> Iterator[str]:

@@ -47,7 +47,7 @@ def _bar(now: Progress) -> Table:
     table.add_column(ratio=1)
     table.add_column(justify="right")
     share = now.settled / now.trials if now.trials else 0.0
-    table.add_row(ProgressBar(total=max(1, now.trials), completed=now.settled), f"{share:4.0%}")
+    table.add_row(ProgressBar(total=max(1, now.trials), completed=now.settled, complete_style="green"), f"{share:4.0%}")
     return table
 
 
@@ -65,10 +65,10 @@ def _counts(now: Progress) -> Text:
 
 
 def _workers(now: Progress) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("worker", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=32)
+    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("trial", justify="right")
     table.add_column("for", justify="right", no_wrap=True)
     table.add_column("waiting", justify="right")
@@ -86,9 +86,9 @@ def _cells(row: WorkerRow) -> list[Text]:
         Text(row.name),
         Text(row.state, _STYLES.get(row.state, "")),
         Text(row.genome),
-        Text(str(row.trial) if playing else ""),
-        Text(duration(row.playing_s) if playing else ""),
-        Text(str(row.waiting or "")),
+        Text(str(row.trial) if playing else "", justify="right"),
+        Text(duration(row.playing_s) if playing else "", justify="right"),
+        Text(str(row.waiting or ""), justify="right"),
         Text(row.note, "dim"),
     ]
 

@@ -8,8 +8,8 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Attempt, Genome, TrialState
+from pipeline.core.roster import Genome, TrialState
 
 log = logging.getLogger(__name__)
 
@@ -75,27 +75,25 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
     return row
 
 
-def attempt_rows(farm: Farm) -> list[dict[str, Any]]:
-    """One row per attempt, in the order they were issued."""
-    return [_attempt_row(attempt) for attempt in farm.attempts.values()]
-
-
-def _attempt_row(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "attempt": attempt.id,
-        "genome": attempt.trial.genome.name,
-        "trial": attempt.trial.number,
-        "number": attempt.number,
-        "seed": attempt.trial.seed,
-        "fitness": attempt.fitness,
-        "worker": attempt.worker,
-        "outcome": str(attempt.outcome or ""),
-        "reason": attempt.reason,
-        "issued": _instant(attempt.issued_at),
-        "claimed": _instant(attempt.claimed_at),
-        "ended": _instant(attempt.ended_at),
-        "seconds": round(attempt.seconds, 6) if attempt.answered else None,
-    }
+def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
+    """One row per attempt, in the order they were issued; columns are `ATTEMPT_COLUMNS`."""
+    for attempt in farm.attempts.values():
+        trial = attempt.trial
+        yield (
+            attempt.id,
+            _text(trial.genome.name),
+            trial.number,
+            attempt.number,
+            trial.seed,
+            attempt.fitness,
+            attempt.worker,
+            attempt.outcome,
+            _text(attempt.reason),
+            _instant(attempt.issued_at),
+            _instant(attempt.claimed_at),
+            _instant(attempt.ended_at),
+            round(attempt.seconds, 6) if attempt.answered else None,
+        )
 
 
 def summary(farm: Farm) -> dict[str, Any]:
@@ -156,7 +154,8 @@ class Outputs:
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = result_rows(farm)
         metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
-        self._put("results.csv", _csv((*RESULT_COLUMNS, *metrics), rows))
+        columns = (*RESULT_COLUMNS, *metrics)
+        self._put("results.csv", _csv(columns, ([_text(row.get(name)) for name in columns] for row in rows)))
         self._put("attempts.csv", _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         self._put("summary.json", text)
@@ -175,16 +174,15 @@ class Outputs:
             self._warned.discard(name)
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> bytes:
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_cell(column) for column in columns)
-    for row in rows:
-        writer.writerow(_cell(row.get(column)) for column in columns)
+    writer.writerow(_text(column) for column in columns)
+    writer.writerows(rows)
     return out.getvalue().encode("utf-8", "replace")
 
 
-def _cell(value: Any) -> Any:
+def _text(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: texts come from file names and from the other side."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
@@ -192,4 +190,8 @@ def _cell(value: Any) -> Any:
 
 
 def _instant(at: float | None) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") if at is not None else ""
+    """Wall time in UTC, to the millisecond: `2026-11-20T23:59:59.999Z`."""
+    if at is None:
+        return ""
+    whole = int(at)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((at - whole) * 1000):03d}Z"

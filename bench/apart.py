@@ -1,0 +1,76 @@
+"""Runs one function in a process and a folder of its own: what one contender leaves never weighs on the next.
+
+Arguments and result travel as JSON. What the process prints is shown only if it fails.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TIME_LIMIT_S = 900.0
+
+
+class NotMeasured(Exception):
+    """There is no figure; the message says why in a few words."""
+
+
+def apart(function: Callable[..., Any], place: Path, *, quietly: bool = False, **arguments: Any) -> Any:
+    """The result of `function(folder, **arguments)`. Without a `folder` it gets an empty one, removed afterwards.
+
+    Raises:
+        NotMeasured: a package is not installed, or the process failed.
+    """
+    notes = Path(tempfile.mkdtemp(dir=place))
+    folder = notes / "w"
+    folder.mkdir()
+    target = f"{function.__module__}:{function.__name__}"
+    (notes / "arguments.json").write_text(json.dumps({"folder": str(folder), **arguments}))
+    try:
+        return _run(target, notes, quietly)
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+        if hasattr(os, "sync"):
+            os.sync()  # what is still to be written of this one is not to be waited for by the next
+
+
+def _run(target: str, notes: Path, quietly: bool) -> Any:
+    command = [sys.executable, "-m", "bench.apart", target, str(notes)]
+    with open(notes / "output.txt", "wb") as output:
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        try:
+            subprocess.run(command, cwd=ROOT, timeout=TIME_LIMIT_S, check=False, **streams)
+        except subprocess.TimeoutExpired:
+            raise NotMeasured(f"no end within {TIME_LIMIT_S:g} s") from None
+    try:
+        answer = json.loads((notes / "answer.json").read_text())
+    except FileNotFoundError:
+        if not quietly:
+            said = (notes / "output.txt").read_text(errors="replace").strip()
+            print(f"{target} failed:\n{said[-2000:]}", file=sys.stderr)
+        raise NotMeasured("failed") from None
+    if "missing" in answer:
+        raise NotMeasured(f"{answer['missing']} is not installed")
+    return answer["value"]
+
+
+def _serve(target: str, notes: Path) -> None:
+    module, _, name = target.partition(":")
+    arguments = json.loads((notes / "arguments.json").read_text())
+    function = getattr(importlib.import_module(module), name)
+    try:
+        answer = {"value": function(**arguments)}
+    except ModuleNotFoundError as error:
+        answer = {"missing": error.name}
+    (notes / "answer.json").write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,43 @@
+"""Speed-up: what N workers do over one, on evaluations that each take 50 ms of CPU time."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import farm
+from bench.apart import apart
+from bench.machine import cores
+from bench.rounds import ROUNDS, figure, in_turn, note
+from bench.table import Row
+
+LEAST_PER_WORKER = 0.9
+
+
+def rows(place: Path, workers: Sequence[int], *, quick: bool) -> list[Row]:
+    """One row for each number of workers; more workers than cores are for information."""
+    each = 20 if quick else 100
+    numbers = sorted({1, *workers})
+    measured = in_turn(
+        {
+            f"{n} workers": partial(apart, farm.measure, place, count=each * n, order="spin 0.05", workers=n)
+            for n in numbers
+        },
+        1 if quick else ROUNDS,
+    )
+    alone = measured["1 workers"]
+    found = []
+    for n in numbers:
+        ours = measured[f"{n} workers"]
+        if n > 1:
+            found.append(
+                Row(
+                    what=f"speed-up of {n} workers, 50 ms evaluations",
+                    figure=figure(ours, "rate"),
+                    unit="/s",
+                    reference=figure(alone, "rate"),
+                    against="one worker",
+                    least=LEAST_PER_WORKER * n if n <= cores() else None,
+                    note=note(ours, alone),
+                )
+            )
+    return found

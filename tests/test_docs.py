@@ -1,0 +1,108 @@
+"""The documents say what is so: commands work, blocks parse, files and words that they name exist."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import cli
+from pipeline.config import Config, load_config
+from pipeline.core.roster import WorkerState
+from pipeline.project import CONFIG
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "share_layout.md", "examples/lunar_lander/README.md")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of one language, without their common indentation."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    """Every relative link names a file of this repository."""
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    """Every `path.py` of ARCHITECTURE.md is a file, given from the root, from `pipeline/` or beside its neighbours."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    known = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    for name in set(re.findall(r"`([\w/]+\.py)`", text)):
+        assert any(path == name or path.endswith("/" + name) for path in known), name
+
+
+def test_make_targets_exist() -> None:
+    """Every `make x` of the documents is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / document).read_text(), re.MULTILINE))
+        assert named <= targets, document
+
+
+def test_the_readmes_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `pipeline` commands of the README, in their order, each with exit code 0."""
+    monkeypatch.chdir(tmp_path)
+    done = 0
+    for line in "\n".join(blocks("README.md", "sh")).splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["cd"]:
+            monkeypatch.chdir(words[1])
+        elif words[:1] == ["pipeline"]:
+            assert cli.run_commands(words[1:]) == 0, line
+            done += 1
+    assert done >= 3
+
+
+def test_the_readmes_tables_of_settings_are_valid(tmp_path: Path) -> None:
+    """Every TOML block is accepted as a `pipeline.toml`."""
+    for number, block in enumerate(blocks("README.md", "toml")):
+        root = tmp_path / str(number)
+        root.mkdir()
+        (root / "pipeline.toml").write_text(block)
+        assert load_config(root).evaluator.is_playable
+
+
+def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python block of the README, as it stands, with a game beside it."""
+    (tmp_path / "my-project").mkdir()
+    (tmp_path / "my-project/my_game.py").write_text("def play(genome, trial):\n    return float(trial.seed)\n")
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks("README.md", "python")
+    exec(compile(program, "README.md", "exec"), {})
+
+
+def test_every_command_is_in_the_readme_and_has_help() -> None:
+    """A command that nobody is told of does not exist; each explains itself."""
+    readme = (ROOT / "README.md").read_text()
+    for name, command in cli.commands.commands.items():
+        assert f"pipeline {name}" in readme
+        shown = CliRunner().invoke(command, ["--help"])
+        assert shown.exit_code == 0
+        assert len(shown.output.splitlines()) > 3
+
+
+def test_the_example_configuration_says_the_defaults() -> None:
+    """`pipeline init` writes every documented key, and those it calls defaults are the defaults."""
+    table = tomllib.loads(CONFIG)
+    config = Config()
+    assert {"generation", "settings", "evaluator", "local"} <= set(table)
+    for name, value in table["generation"].items():
+        assert getattr(config.generation, name) == value
+    assert table["local"]["queue_depth"] == config.local.queue_depth
+    assert table["evaluator"]["time_limit_s"] == config.evaluator.time_limit_s
+
+
+def test_the_glossary_has_the_words_of_the_code() -> None:
+    """Words that name types of the core are explained once, in ARCHITECTURE.md."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for word in ("genome", "trial", "attempt", "worker", "farm", "fact", "watch", "view"):
+        assert f"\n| {word} |" in text
+    assert all(str(state) for state in WorkerState)

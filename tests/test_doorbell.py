@@ -1,0 +1,272 @@
+"""The doorbell with the real watchdog on real folders: what rings, what does not, and how it gets over going deaf."""
+
+import os
+import queue
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+
+from inbox_agent.doorbell import Bell, Doorbell
+from inbox_agent.share_files import LocalFiles
+from tests.waiting import eventually
+
+PATIENCE_S = 10.0
+posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
+
+
+class Ear(FileSystemEventHandler):
+    """Listens on the same watch for one record by its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.heard = threading.Event()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if os.fsdecode(event.dest_path or event.src_path).endswith(self._name):
+            self.heard.set()
+
+
+class Door:
+    """One or more shares on the disk with a doorbell on their inboxes, and an ear for every ring."""
+
+    def __init__(self, folder: Path, keys: list[str]) -> None:
+        self.shares = {key: folder / key for key in keys}
+        self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.bell = Doorbell({key: share / "inbox" for key, share in self.shares.items()}, self._heard.put)
+
+    def mount(self, key: str = "vm-0") -> None:
+        """The share appears, with its folders."""
+        self.shares[key].mkdir(exist_ok=True)
+        LocalFiles(self.shares[key]).make_folders()
+
+    def publish(self, name: str, key: str = "vm-0") -> None:
+        LocalFiles(self.shares[key]).publish(f"inbox/{name}", b"{}")
+
+    def hear(self) -> str:
+        """The key of the next ring; fails if there is none."""
+        return self._heard.get(timeout=PATIENCE_S)
+
+    def rings_until(self, last: str, key: str = "vm-0") -> int:
+        """Publishes one more record and waits until it was told; how many rings there were since the last one heard."""
+        ear = Ear(last)
+        assert self.bell._observer is not None
+        for emitter in self.bell._observer.emitters:
+            self.bell._observer.add_handler_for_watch(ear, emitter.watch)
+        self.publish(last, key)
+        assert ear.heard.wait(PATIENCE_S)
+        self.bell._observer.event_queue.join()
+        return self.rings_waiting()
+
+    def rings_waiting(self) -> int:
+        return self._heard.qsize()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    """One share with its folders, watched; the ring of the beginning is heard already."""
+    door = Door(tmp_path, ["vm-0"])
+    door.mount()
+    door.bell.supervise()
+    assert door.hear() == "vm-0"
+    yield door
+    door.bell.close()
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Door]:
+    """Two shares that are not there yet."""
+    street = Door(tmp_path, ["vm-0", "vm-1"])
+    yield street
+    street.bell.close()
+
+
+def emitters(bell: Doorbell) -> list[threading.Thread]:
+    assert bell._observer is not None
+    return list(bell._observer.emitters)
+
+
+def test_a_record_that_is_moved_up_rings_once(door: Door) -> None:
+    """Staged in tmp/ and moved into the watched folder, every record makes one sound."""
+    for number in range(1, 4):
+        door.publish(f"{number}.host.json")
+
+    assert door.rings_until("4.host.json") == 4
+
+
+def test_what_is_not_in_the_inbox_makes_no_sound(door: Door) -> None:
+    """Heartbeats, results and what is staged are silent, and so are reading and removing."""
+    files = LocalFiles(door.shares["vm-0"])
+    files.replace("status/agent.json", b"beat")
+    files.publish("outbox/x.result.json", b"{}", durable=True)
+    files.write("inbox/tmp/staged", b"{}")
+    door.publish("1.host.json")
+    assert door.hear() == "vm-0"
+    files.read("inbox/1.host.json", 100)
+    files.remove(["inbox/1.host.json", "inbox/tmp/staged"])
+
+    assert door.rings_until("2.host.json") == 1
+
+
+def test_every_share_rings_with_its_own_key(street: Door) -> None:
+    """Two shares, one doorbell: a ring says whose it is."""
+    street.mount("vm-0")
+    street.mount("vm-1")
+    street.bell.supervise()
+    assert {street.hear(), street.hear()} == {"vm-0", "vm-1"}
+
+    street.publish("1.host.json", "vm-1")
+    assert street.hear() == "vm-1"
+    street.publish("1.host.json", "vm-0")
+    assert street.hear() == "vm-0"
+
+
+def test_a_missing_folder_is_deaf_until_it_appears(street: Door) -> None:
+    """deaf -> the share is mounted -> one ring at that moment, for what came before -> rings for what comes."""
+    street.mount("vm-0")
+    street.bell.supervise()
+    assert street.hear() == "vm-0"
+    assert street.bell.deaf == {"vm-1"}
+
+    street.mount("vm-1")
+    street.publish("1.host.json", "vm-1")
+    street.bell.supervise()
+    assert street.bell.deaf == frozenset()
+    assert street.hear() == "vm-1"
+
+    street.bell.supervise()
+    assert street.rings_waiting() == 0
+    street.publish("2.host.json", "vm-1")
+    assert street.hear() == "vm-1"
+
+
+def test_an_unreachable_folder_is_not_touched(street: Door) -> None:
+    """Only folders of reachable shares are looked for: asking after another one may hang."""
+    street.mount("vm-0")
+    street.mount("vm-1")
+
+    street.bell.supervise({"vm-1"})
+    assert street.bell.deaf == {"vm-0"}
+
+    street.bell.supervise({"vm-0", "vm-1"})
+    assert street.bell.deaf == frozenset()
+
+
+def test_supervising_a_doorbell_that_is_well_changes_nothing(door: Door) -> None:
+    """It may be asked as often as one likes: no ring, and the same threads."""
+    before = emitters(door.bell)
+
+    for _ in range(50):
+        door.bell.supervise()
+
+    assert emitters(door.bell) == before
+    assert door.rings_until("1.host.json") == 1
+
+
+def test_an_emitter_that_ended_is_noticed(door: Door) -> None:
+    """watchdog's reader stops for good after an error and tells nobody; the next look finds it and builds it anew."""
+    [emitter] = emitters(door.bell)
+    emitter.stop()  # type: ignore[attr-defined]
+    emitter.join(PATIENCE_S)
+    assert not emitter.is_alive()
+    door.publish("1.host.json")
+    assert door.rings_waiting() == 0
+
+    door.bell.supervise()
+
+    assert door.hear() == "vm-0"  # for what came while it was deaf
+    assert door.bell.deaf == frozenset()
+    assert door.rings_until("2.host.json") == 1
+
+
+def test_a_dead_observer_is_replaced(door: Door) -> None:
+    """The thread that hands out events may end as well."""
+    observer = door.bell._observer
+    assert observer is not None
+    observer.stop()
+    observer.join(PATIENCE_S)
+
+    door.bell.supervise()
+
+    assert door.hear() == "vm-0"
+    assert door.rings_until("1.host.json") == 1
+
+
+@posix
+def test_a_folder_that_goes_and_comes_back_is_watched_again(door: Door) -> None:
+    """mounted -> gone -> deaf -> mounted: one ring when it is back, and rings for what comes."""
+    inbox = door.shares["vm-0"] / "inbox"
+    (inbox / "tmp").rmdir()
+    inbox.rmdir()
+    assert eventually(lambda: door.bell.supervise() or door.bell.deaf == {"vm-0"}, PATIENCE_S)
+
+    door.mount()
+    door.bell.supervise()
+
+    assert door.bell.deaf == frozenset()
+    assert door.hear() == "vm-0"
+    assert door.rings_until("1.host.json") == 1
+
+
+@posix
+def test_one_bad_folder_does_not_silence_the_others(street: Door) -> None:
+    """After one share went away its neighbour rings as before."""
+    street.mount("vm-0")
+    street.mount("vm-1")
+    street.bell.supervise()
+    assert Counter([street.hear(), street.hear()]) == {"vm-0": 1, "vm-1": 1}
+    (street.shares["vm-1"] / "inbox").rename(street.shares["vm-1"] / "elsewhere")
+    for emitter in emitters(street.bell):
+        if "vm-1" in emitter.watch.path:  # type: ignore[attr-defined]
+            emitter.stop()  # type: ignore[attr-defined]
+            emitter.join(PATIENCE_S)
+
+    street.bell.supervise()
+
+    assert street.bell.deaf == {"vm-1"}
+    assert street.hear() == "vm-0"
+    street.publish("1.host.json", "vm-0")
+    assert street.hear() == "vm-0"
+
+
+def test_a_closed_doorbell_does_not_ring(door: Door) -> None:
+    """After `close` nothing arrives and no thread is left; closing again is fine."""
+    before = emitters(door.bell)
+    door.bell.close()
+
+    door.publish("1.host.json")
+
+    assert door.rings_waiting() == 0
+    assert not any(emitter.is_alive() for emitter in before)
+    assert door.bell.deaf == {"vm-0"}
+    door.bell.close()
+
+
+def test_a_button_remembers_that_it_was_pressed() -> None:
+    """Pressed before anybody waits, it wakes the next one to wait, once."""
+    bell = Bell()
+    bell.press("vm-0")
+    bell.press()
+
+    assert bell.wait(PATIENCE_S)
+    assert not bell.wait(0)
+
+
+def test_a_button_wakes_who_waits() -> None:
+    """Any thread may press; the waiter is back long before its time is over."""
+    bell, woken = Bell(), threading.Event()
+
+    def wait() -> None:
+        if bell.wait(60):
+            woken.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    bell.press()
+
+    assert woken.wait(PATIENCE_S)
+    waiter.join()

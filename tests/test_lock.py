@@ -1,0 +1,116 @@
+"""The lock that ends with its process: other processes are started and killed for real."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.lock import Held, Lock
+
+HOLDER = """
+import sys
+from pathlib import Path
+from inbox_agent.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A lock file in a folder that is not there yet."""
+    return tmp_path / "state" / "host.lock"
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        assert process.stdout.readline().strip() == b"held"
+        yield process
+        process.kill()
+        process.wait()
+
+
+def test_a_lock_is_held_once(path: Path) -> None:
+    """Not even the same process gets it a second time, until it lets go."""
+    lock = Lock(path)
+    with pytest.raises(Held) as refused:
+        Lock(path)
+    assert refused.value.holder == str(os.getpid())
+
+    lock.release()
+
+    Lock(path).release()
+
+
+def test_another_process_is_named(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+    """Who is refused learns which file and which process it is."""
+    with pytest.raises(Held, match=f"host.lock is in use by process {holder.pid}"):
+        Lock(path)
+
+
+def test_a_refused_process_does_not_take_the_holders_name(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+    """Asking in vain changes nothing: the next one is told the same."""
+    for _ in range(2):
+        with pytest.raises(Held) as refused:
+            Lock(path)
+        assert refused.value.holder == str(holder.pid)
+
+
+def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+    """kill -9 leaves nothing to clean up: the lock is free at once, and the file's next holder is the one named."""
+    holder.kill()
+    holder.wait()
+
+    lock = Lock(path)
+
+    with pytest.raises(Held, match=f"process {os.getpid()}"):
+        Lock(path)
+    lock.release()
+
+
+def test_a_lock_in_order_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+    """A process that ends without letting go lets go."""
+    holder.communicate(b"")
+    assert holder.returncode == 0
+
+    Lock(path).release()
+
+
+def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
+    """What the holder started may outlive it, and does not keep the lock."""
+    lock = Lock(path)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    lock.release()
+
+    Lock(path).release()
+
+    child.communicate(b"\n")
+
+
+def test_an_unknown_holder_is_unknown(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+    """If somebody removed the note beside the lock, the lock still holds."""
+    path.with_name("host.lock.pid").unlink()
+
+    with pytest.raises(Held, match="in use by process unknown"):
+        Lock(path)
+
+
+def test_the_lock_file_stays(path: Path) -> None:
+    """Removing it would let two processes lock two files of one name."""
+    Lock(path).release()
+
+    assert path.exists()

@@ -1,0 +1,426 @@
+"""What the agent does next, told as stories; then for everything that a share could ever show."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, next_step
+from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
+
+quick = settings(deadline=None, max_examples=150)
+
+OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)
+FIRST, SECOND, THIRD = (attempt_id(7, genome, 1, 1, f"{genome:012d}") for genome in (1, 2, 3))
+UNDELIVERED = (Outcome.UNDELIVERED, "the genome is absent")
+REJECTED = (Outcome.REJECTED, "layout 2, spoken is 1")
+INTERRUPTED = Report(FIRST, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
+
+
+def start(attempt: str, publication: int = 1, owner: HostRecord = OURS) -> StartRecord:
+    """A start signal of the share's owner, or of another one."""
+    return StartRecord(
+        farm=owner.farm,
+        worker=owner.worker,
+        epoch=owner.epoch,
+        publication=publication,
+        attempt=attempt,
+        trial=1,
+        seed=7,
+        time_limit_s=60.0,
+        genome_name="elite.json",
+        genome_suffix=".json",
+        genome_bytes=1,
+        genome_sha256="a" * 64,
+    )
+
+
+def seen(
+    *starts: StartRecord,
+    owner: HostRecord | None = OURS,
+    unread: Collection[str] = (),
+    hopeless: Mapping[str, tuple[Outcome, str]] | None = None,
+    outbox: Mapping[str, Collection[Kind]] | None = None,
+    running: str | None = None,
+) -> Seen:
+    """A look: `starts` are there and read, `unread` are there; what is hopeless is there as well."""
+    hopeless = hopeless or {}
+    return Seen(
+        owner=owner,
+        present={s.attempt for s in starts} | set(unread) | hopeless.keys(),
+        starts={s.attempt: s for s in starts},
+        hopeless=hopeless,
+        outbox=outbox or {},
+        running=running,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ whose share is it
+
+
+def test_an_empty_share_gives_nothing_to_do() -> None:
+    assert next_step(seen()) == Wait()
+
+
+def test_on_a_share_that_is_nobodys_nothing_is_played() -> None:
+    """Without a host.json the start signals may be anybody's."""
+    assert next_step(seen(start(FIRST), owner=None)) == Wait()
+
+
+def test_on_a_share_that_is_nobodys_nothing_is_removed() -> None:
+    """An unmounted folder is empty too: results whose start signal is not seen may still be wanted."""
+    assert next_step(seen(owner=None, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+
+
+def test_on_a_share_that_is_nobodys_a_running_game_goes_on() -> None:
+    assert next_step(seen(owner=None, outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
+
+
+OTHERS = {
+    "another farm": HostRecord(farm="farm-b", worker="vm-03", epoch=3),
+    "another worker": HostRecord(farm="farm-a", worker="vm-04", epoch=3),
+    "an older epoch": HostRecord(farm="farm-a", worker="vm-03", epoch=2),
+    "a newer epoch": HostRecord(farm="farm-a", worker="vm-03", epoch=4),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_start_signal_of_somebody_else_is_left_alone(other: HostRecord) -> None:
+    """It is neither played nor answered, and it does not hold up the next one."""
+    foreign, ours = start(FIRST, 1, other), start(SECOND, 2)
+
+    assert next_step(seen(foreign)) == Wait()
+    assert next_step(seen(foreign, outbox={FIRST: {Kind.STARTED}})) == Wait()
+    assert next_step(seen(foreign, ours)) == Run(ours)
+
+
+def test_a_start_signal_under_another_name_is_not_played() -> None:
+    """A record must speak of the attempt whose name it bears."""
+    look = seen(start(FIRST))
+
+    assert next_step(replace(look, present={SECOND}, starts={SECOND: start(FIRST)})) == Wait()
+
+
+# ------------------------------------------------------------------------------------------------------- to play
+
+
+def test_a_waiting_start_signal_is_played() -> None:
+    assert next_step(seen(start(FIRST))) == Run(start(FIRST))
+
+
+def test_the_lowest_publication_is_played_first() -> None:
+    """Not the lowest attempt id: the order in which the host published is the order of play."""
+    assert next_step(seen(start(FIRST, 12), start(SECOND, 9), start(THIRD, 10))) == Run(start(SECOND, 9))
+
+
+def test_one_game_at_a_time() -> None:
+    """While one runs the next one waits."""
+    look = seen(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+
+    assert next_step(look) == Wait()
+
+
+def test_a_start_signal_that_cannot_be_read_yet_is_waited_for() -> None:
+    """It is there, so nothing of it is cleaned; it is not whole, so it is not played."""
+    assert next_step(seen(unread=[FIRST])) == Wait()
+    assert next_step(seen(unread=[FIRST], outbox={FIRST: {Kind.LOG}})) == Wait()
+
+
+def test_a_start_signal_that_cannot_be_read_yet_holds_up_nobody() -> None:
+    assert next_step(seen(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
+
+
+def test_a_start_signal_that_was_read_and_is_gone_is_not_played() -> None:
+    """It was taken back between two looks."""
+    assert next_step(replace(seen(start(FIRST)), present=())) == Wait()
+
+
+@pytest.mark.parametrize("left", [Kind.LOG, Kind.FILES, Kind.RESULT])
+def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> None:
+    """Whatever lies in the outbox for it: an attempt is played once or not at all."""
+    assert next_step(seen(start(FIRST), outbox={FIRST: {left}})) == Wait()
+
+
+# ------------------------------------------------------------------------------------------------ what is given up
+
+
+@pytest.mark.parametrize("verdict", [UNDELIVERED, REJECTED])
+def test_a_delivery_that_is_given_up_is_reported(verdict: tuple[Outcome, str]) -> None:
+    """With the outcome and the reason that were found, although nothing of it could be read."""
+    assert next_step(seen(hopeless={FIRST: verdict})) == Report(FIRST, *verdict)
+
+
+def test_a_genome_that_is_given_up_is_reported_and_not_played() -> None:
+    """The start signal itself may be well."""
+    assert next_step(seen(start(FIRST), hopeless={FIRST: UNDELIVERED})) == Report(FIRST, *UNDELIVERED)
+
+
+def test_a_report_is_made_once() -> None:
+    assert next_step(seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})) == Wait()
+
+
+def test_reports_come_before_the_next_game() -> None:
+    """The host learns at once what it must publish elsewhere; a game may take half an hour."""
+    look = seen(start(SECOND), hopeless={FIRST: UNDELIVERED})
+
+    assert next_step(look) == Report(FIRST, *UNDELIVERED)
+
+
+def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
+    look = seen(start(SECOND), hopeless={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
+
+    assert next_step(look) == Report(FIRST, *REJECTED)
+
+
+# ------------------------------------------------------------------------------------------------ after a restart
+
+
+def test_a_claim_of_a_former_life_is_reported_as_interrupted() -> None:
+    """claimed -> the agent restarts -> interrupted."""
+    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED}})) == INTERRUPTED
+
+
+def test_half_an_answer_of_a_former_life_is_interrupted_too() -> None:
+    """Log and artifacts were written, the result was not."""
+    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.LOG, Kind.FILES}})) == INTERRUPTED
+
+
+def test_what_was_interrupted_is_said_before_anything_is_played() -> None:
+    """Even if what waits was published earlier."""
+    look = seen(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
+
+    assert next_step(look) == INTERRUPTED
+
+
+def test_a_result_of_a_former_life_stays_as_it_is() -> None:
+    """It waits for the host to collect it."""
+    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+
+
+def test_a_claim_is_not_interrupted_while_its_start_signal_cannot_be_read() -> None:
+    """Who reports must repeat what was asked; it is soon read, or given up."""
+    assert next_step(seen(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
+    given_up = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
+    assert next_step(given_up) == Report(FIRST, *UNDELIVERED)
+
+
+def test_the_running_game_is_not_taken_for_an_interrupted_one() -> None:
+    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
+
+
+def test_the_running_game_is_not_given_up() -> None:
+    """It was read and its genome was fetched, whatever a later look says."""
+    look = seen(start(FIRST), hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+
+    assert next_step(look) == Wait()
+
+
+# ------------------------------------------------------------------------------------------- what is no longer wanted
+
+
+def test_a_running_game_that_nobody_wants_any_more_is_stopped() -> None:
+    """Its start signal is gone."""
+    assert next_step(seen(outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Stop(FIRST)
+
+
+def test_stopping_comes_before_everything_else() -> None:
+    """The machine belongs to those who wait."""
+    look = seen(
+        start(THIRD),
+        hopeless={SECOND: UNDELIVERED},
+        outbox={FIRST: {Kind.STARTED}, SECOND: {Kind.LOG}},
+        running=FIRST,
+    )
+
+    assert next_step(look) == Stop(FIRST)
+
+
+def test_what_a_stopped_game_left_is_cleaned() -> None:
+    """stopped -> cleaned -> the next one is played."""
+    look = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    assert next_step(look) == Stop(FIRST)
+    look = replace(look, running=None)
+    assert next_step(look) == Clean(FIRST)
+    look = replace(look, outbox={})
+    assert next_step(look) == Run(start(SECOND))
+
+
+@pytest.mark.parametrize("left", [*Kind])
+def test_whatever_is_left_of_an_attempt_without_start_signal_is_cleaned(left: Kind) -> None:
+    """Also the remains of a cleaning that was cut short."""
+    assert next_step(seen(outbox={FIRST: {left}})) == Clean(FIRST)
+
+
+def test_cleaning_comes_before_reports_and_games() -> None:
+    """A full disk is helped first."""
+    look = seen(start(THIRD), hopeless={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
+
+    assert next_step(look) == Clean(FIRST)
+
+
+def test_others_are_cleaned_while_a_game_runs() -> None:
+    look = seen(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
+
+    assert next_step(look) == Clean(FIRST)
+
+
+def test_what_a_foreign_start_signal_protects_is_not_cleaned() -> None:
+    """Cleaning goes by presence alone: whoever put the start signal there will take it away."""
+    foreign = start(FIRST, 1, OTHERS["another farm"])
+
+    assert next_step(seen(foreign, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+
+
+# ---------------------------------------------------------------------------------- for all that a share could show
+
+ATTEMPTS = [attempt_id(1, genome, 1, 1, "0" * 12) for genome in (1, 2, 3, 4)]
+LEFT = [None, (), (Kind.STARTED,), (Kind.RESULT,), (Kind.STARTED, Kind.RESULT), (Kind.LOG,), (Kind.STARTED, Kind.FILES)]
+#: Whose start signal was read: nobody's, the owner's, another's, or one that bears the name of another attempt.
+READ = [None, OURS, OURS, *OTHERS.values(), "misnamed"]
+SITUATIONS = list(product([True, False], READ, [None, UNDELIVERED, REJECTED], LEFT))
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> Seen:
+    """Any look at up to four attempts, consistent or not; publications may tie."""
+    present, starts, hopeless, outbox = set(), {}, {}, {}
+    for attempt, other in zip(ATTEMPTS, reversed(ATTEMPTS), strict=True):
+        is_there, read, verdict, left = draw(st.sampled_from(SITUATIONS))
+        present |= {attempt} if is_there else set()
+        if read == "misnamed":
+            starts[attempt] = start(other)
+        elif read is not None:
+            starts[attempt] = start(attempt, draw(st.integers(1, 9)), read)
+        hopeless |= {attempt: verdict} if verdict else {}
+        outbox |= {attempt: left} if left is not None else {}
+    owner = draw(st.sampled_from([OURS, OURS, *OTHERS.values(), None]))
+    running = draw(st.sampled_from([None, *ATTEMPTS]))
+    return Seen(owner=owner, present=present, starts=starts, hopeless=hopeless, outbox=outbox, running=running)
+
+
+LOOKS = looks()
+
+
+@given(look=LOOKS)
+@quick
+def test_without_an_owner_nothing_is_ever_done(look: Seen) -> None:
+    """Law 7, whatever else the share shows."""
+    assert next_step(replace(look, owner=None)) == Wait()
+
+
+@given(look=LOOKS)
+@quick
+def test_every_step_keeps_the_laws(look: Seen) -> None:
+    """What may be stopped, cleaned, reported and played, each with all its conditions."""
+    step = next_step(look)
+    match step:
+        case Stop(attempt):
+            assert attempt == look.running
+            assert attempt not in look.present
+        case Clean(attempt):
+            assert attempt in look.outbox
+            assert attempt not in look.present
+            assert attempt != look.running
+        case Report(attempt, outcome, reason):
+            assert attempt in look.present
+            assert attempt != look.running
+            assert Kind.RESULT not in look.outbox.get(attempt, ())
+            assert look.hopeless.get(attempt) == (outcome, reason) or (
+                outcome is Outcome.INTERRUPTED and Kind.STARTED in look.outbox[attempt] and playable(look, attempt)
+            )
+        case Run(chosen):
+            assert look.running is None
+            assert chosen.attempt not in look.outbox
+            assert chosen.attempt not in look.hopeless
+            assert playable(look, chosen.attempt)
+            assert chosen.publication == min(s.publication for a, s in look.starts.items() if waits(look, a))
+        case Wait():
+            assert look.owner is None or look.running is not None or not any(waits(look, a) for a in look.starts)
+    if not isinstance(step, Wait):
+        assert look.owner is not None
+
+
+@given(look=LOOKS)
+@quick
+def test_what_is_due_is_done_in_its_order(look: Seen) -> None:
+    """stop, clean, report, play: nothing later while something earlier is due."""
+    if look.owner is None:
+        return
+    step = next_step(look)
+    unwanted = look.running is not None and look.running not in look.present
+    litter = {attempt for attempt in look.outbox if attempt not in look.present and attempt != look.running}
+
+    assert isinstance(step, Stop) is unwanted
+    assert isinstance(step, Clean) is (bool(litter) and not unwanted)
+    if isinstance(step, Run | Wait):
+        claims = {a for a, kinds in look.outbox.items() if Kind.STARTED in kinds and playable(look, a)}
+        unanswered = {a for a in look.present if Kind.RESULT not in look.outbox.get(a, ())} - {look.running}
+        assert not unanswered & (look.hopeless.keys() | claims)
+
+
+@given(look=LOOKS, order=st.permutations(ATTEMPTS))
+@quick
+def test_the_order_of_a_listing_does_not_matter(look: Seen, order: list[str]) -> None:
+    """A file system lists names in any order, and a host never publishes a number twice."""
+    look = replace(look, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in look.starts.items()})
+    shuffled = replace(
+        look,
+        present=[attempt for attempt in order if attempt in look.present],
+        starts={attempt: look.starts[attempt] for attempt in order if attempt in look.starts},
+        hopeless={attempt: look.hopeless[attempt] for attempt in order if attempt in look.hopeless},
+        outbox={attempt: look.outbox[attempt] for attempt in order if attempt in look.outbox},
+    )
+
+    assert next_step(shuffled) == next_step(look)
+
+
+@given(look=LOOKS)
+@quick
+def test_the_agent_comes_to_rest(look: Seen) -> None:
+    """Each step removes its own cause: after a few, and nothing done twice, the agent plays or waits."""
+    done: list[Step] = []
+    while not isinstance(step := next_step(look), Run | Wait):
+        assert step not in done
+        done.append(step)
+        look = after(look, step)
+
+    assert len(done) <= 1 + 2 * len(ATTEMPTS)
+
+
+def playable(look: Seen, attempt: str) -> bool:
+    """Law 7, told a second time: there, read, and in every respect the owner's."""
+    found = look.starts.get(attempt)
+    return (
+        found is not None
+        and look.owner is not None
+        and attempt in look.present
+        and found.attempt == attempt
+        and found.farm == look.owner.farm
+        and found.worker == look.owner.worker
+        and found.epoch == look.owner.epoch
+    )
+
+
+def waits(look: Seen, attempt: str) -> bool:
+    """Whether an attempt might be played if nothing else were to be done."""
+    return playable(look, attempt) and attempt not in look.outbox and attempt not in look.hopeless
+
+
+def after(look: Seen, step: Step) -> Seen:
+    """What the share shows when the agent has done it."""
+    outbox = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
+    match step:
+        case Stop():
+            return replace(look, running=None)
+        case Clean(attempt):
+            del outbox[attempt]
+        case Report(attempt):
+            outbox.setdefault(attempt, set()).add(Kind.RESULT)
+    return replace(look, outbox=outbox)
+
+
+def renumbered(record: StartRecord, publication: int) -> StartRecord:
+    return start(record.attempt, publication, HostRecord(farm=record.farm, worker=record.worker, epoch=record.epoch))
