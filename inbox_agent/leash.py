@@ -159,13 +159,18 @@ class Leash:
     else:
 
         def reap(self) -> bool:
-            """Takes adopted orphans that have ended off the process table; false if no child at all is left. Cheap."""
-            if not self._adopts or not _family.acquire(timeout=KILL_WAIT_S):
-                return True
-            try:
-                return orphans.reap({process.pid for process in list(_spawned)})
-            finally:
-                _family.release()
+            """Takes adopted orphans that have ended off the process table; false if no child at all is left.
+
+            One system call when none has ended.
+            """
+            ended = orphans.ended_child() if self._adopts else 0
+            if ended and _family.acquire(timeout=KILL_WAIT_S):
+                try:
+                    orphans.reap({process.pid for process in list(_spawned)})
+                finally:
+                    _family.release()
+                ended = orphans.ended_child()
+            return ended is not None
 
         def _prepare(self, token_file: Path) -> None:
             holder = _read(token_file)

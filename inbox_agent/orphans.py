@@ -77,22 +77,22 @@ def kill_all(candidates: Callable[[], Iterable[psutil.Process]], is_doomed: Call
         _never.wait(_PAUSE_S)
 
 
-def reap(own: Container[int]) -> bool:
-    """Takes adopted orphans that have ended off the process table; False if this process has no child at all.
-
-    `own` are the children that somebody waits for. One system call when there is nothing to do.
-    """
+def ended_child() -> int | None:
+    """A child of this process that has ended and is not reaped; 0 if none has ended, None if there is no child."""
     if sys.platform != "linux":
-        return True  # nowhere else are orphans adopted
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # only looks
-        except ChildProcessError:
-            return False
-        if ended is None or ended.si_pid in own or not _in_foreign_session(ended.si_pid):
-            return True
+        return 0  # nowhere else are orphans adopted
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # only looks
+    except ChildProcessError:
+        return None
+    return 0 if ended is None else ended.si_pid
+
+
+def reap(own: Container[int]) -> None:
+    """Takes adopted orphans that have ended off the process table; `own` are children that somebody waits for."""
+    while (pid := ended_child()) and pid not in own and _in_foreign_session(pid):
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(ended.si_pid, os.WNOHANG)
+            os.waitpid(pid, os.WNOHANG)
 
 
 def adopt() -> bool:

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 class _Child:
-    def __init__(self, hello: dict[str, Any], requests: IO[bytes], replies: int, trial: Callable[..., Any]) -> None:
+    def __init__(self, hello: dict[str, Any], requests: IO[str], replies: int, trial: Callable[..., Any]) -> None:
         self._marker, self._folder, self._target = hello["marker"].encode(), hello["folder"], hello["target"]
         self._scratch = Path(hello["scratch"])
         self._requests, self._replies, self._trial = requests, replies, trial
@@ -55,8 +55,11 @@ class _Child:
         if function is None:
             return
         self._say({"ready": True})
+        genome = Path()
         for line in self._requests:
             request = json.loads(line)
+            if request["genome"] != str(genome):  # mostly the same file: making a Path costs more than asking
+                genome = Path(request["genome"])
             os.chdir(self._scratch)  # the last game may have gone elsewhere
             trial = self._trial(
                 number=request["trial"],
@@ -65,7 +68,7 @@ class _Child:
                 time_limit_s=request["time_limit_s"],
                 scratch=self._scratch,
             )
-            answer = self._play(function, Path(request["genome"]), trial)
+            answer = self._play(function, genome, trial)
             if os.getpid() != self._me:
                 os._exit(0)  # the game forked, and this is not the process that was asked
             self._say({"number": request["number"], **answer})
@@ -154,13 +157,13 @@ def _plain(value: Any) -> Any:
 _encode = json.JSONEncoder(default=_plain).encode  # `dumps` would make a new encoder every time
 
 
-def _take_streams() -> tuple[IO[bytes], int]:
+def _take_streams() -> tuple[IO[str], int]:
     """Moves requests and replies to descriptors of their own: no game reads the former or loses the latter."""
     requests, replies = os.dup(0), os.dup(1)  # not inherited by what the game starts
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    return open(requests, "rb"), replies
+    return open(requests, encoding="utf-8"), replies
 
 
 def _prepare_output() -> None:

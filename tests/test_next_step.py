@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, next_step
 from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
-quick = settings(deadline=None, max_examples=150)
+quick = settings(deadline=None, max_examples=100)
 
 OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)
 FIRST, SECOND, THIRD = (attempt_id(7, genome, 1, 1, f"{genome:012d}") for genome in (1, 2, 3))

@@ -71,10 +71,10 @@ def test_only_the_end_is_kept(child: Child, piece: bytes) -> None:
 
 @pytest.mark.parametrize("filler", [b"x", b"\x1e", b"\n", MARKER, MARKER + b"\n", b"progress: "])
 def test_a_flood_costs_no_memory(warm: Child, filler: bytes) -> None:
-    """4 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
+    """2 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
     flood = filler * (1024 * 1024 // len(filler))
     tracemalloc.start()
-    for _ in range(4):
+    for _ in range(2):
         warm.writes(flood)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -485,7 +485,8 @@ def test_an_attempt_id_comes_back_from_the_names_of_its_files(
 
 
 def test_an_attempt_id_is_readable() -> None:
-    """Generation and genome are padded, so that a listing is in their order."""
+    """Generation and genome are padded, so that a listing is in their order; the document explains the same id."""
+    assert blocks(section("Names"), "")[0].splitlines()[0] == ATTEMPT
     assert attempt_id(7, 42, 1, 2, "4kq7zt0m0003") == ATTEMPT
     assert attempt_id(12345, 67890, 10, 11, "000000000000") == "g12345-67890-t10-a11-000000000000"
 
@@ -603,6 +604,7 @@ def test_an_epoch_comes_back_from_its_file_name(epoch: int) -> None:
         "1.HOST.JSON",
         "1_0.host.json",
         "٣.host.json",
+        "1٣.host.json",
         "².host.json",
         "1234567890.host.json",
         "host.json",
@@ -917,13 +919,13 @@ def test_noise_breaks_nothing(data: bytes) -> None:
 
 def test_what_is_wrong_is_told_in_one_printable_line() -> None:
     """The name of the file, and a reason of bounded length whatever was in it."""
-    hostile = json.dumps({"layout": 1, "farm": "\x1b[2J" * 9, "worker": "w", "epoch": 1}).encode()
+    hostile = json.dumps(example(ResultRecord, outcome="\x1b[2J\n" * 99)).encode()
 
     with pytest.raises(LayoutError) as caught:
-        decode(HostRecord, hostile, "3.host.json")
+        decode(ResultRecord, hostile, "its name")
 
-    assert caught.value.name == "3.host.json"
-    assert str(caught.value) == f"3.host.json: {caught.value.reason}"
+    assert caught.value.name == "its name"
+    assert str(caught.value) == f"its name: {caught.value.reason}"
     assert caught.value.reason.isprintable()
     assert len(caught.value.reason) <= 200
 

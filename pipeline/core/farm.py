@@ -10,7 +10,7 @@ from typing import Any
 
 from inbox_agent.share_layout import Echo, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, RunSettings, Settlement
+from pipeline.core.facts import Fact, RunSettings, Rung, Settlement
 from pipeline.core.roster import (
     BLAMES_GENOME,
     LOSSES,
@@ -236,7 +236,7 @@ class Farm:
         worker = self.worker(fact.worker)
         if fact.epoch <= worker.epoch:
             raise IllegalFact(f"{worker.name}: epoch {fact.epoch} after {worker.epoch}")
-        worker.epoch, worker.epoch_open = fact.epoch, False
+        worker.epoch, worker.epoch_open, worker.reverting = fact.epoch, False, False
         worker.kept.clear()
 
     def _epoch_opened(self, fact: f.EpochOpened, at: float) -> None:
@@ -249,6 +249,7 @@ class Farm:
         worker = self._move_worker(fact, fact.worker)
         worker.rung, worker.reason = fact.rung, fact.reason
         worker.restarts += 1
+        worker.reverting = worker.reverting or fact.rung is Rung.RESTORE
         worker.kept.clear()  # the machine is touched: nothing that was played there can come back (law 5)
 
     def _worker_recovered(self, fact: f.WorkerRecovered, at: float) -> None:

@@ -17,7 +17,9 @@ def settle_ownership(minutes: Minutes, look: Look) -> None:
     worker, watched = minutes.farm.workers[look.worker], minutes.watch.workers[look.worker]
     if look.unknown or not look.full or worker.state is WorkerState.OUT:
         return
-    if look.owner is None:
+    if look.damaged_epoch:
+        _damaged(minutes, worker, look)
+    elif look.owner is None:
         _nobodys(minutes, worker, watched, look)
     elif (look.owner.farm, look.owner.worker) != (minutes.farm.farm_id, worker.name):
         _put_out(
@@ -45,10 +47,20 @@ def settle_ownership(minutes: Minutes, look: Look) -> None:
         _check_history(minutes, worker, watched, look)
 
 
+def _damaged(minutes: Minutes, worker: Worker, look: Look) -> None:
+    """The newest `host.json` was torn by a power cut. If it can only be ours, a new one takes its place."""
+    if look.damaged_epoch <= worker.epoch:
+        reason = f"host.json of epoch {look.damaged_epoch} is damaged"
+        minutes.raise_epoch(worker.name, look.damaged_epoch, reason)
+    else:
+        reason = f"its share shows a damaged host.json of epoch {look.damaged_epoch}, which this farm never wrote"
+        _put_out(minutes, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
+
+
 def _nobodys(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
     if worker.epoch == 0:
         minutes.raise_epoch(worker.name, 0, "first contact")
-    elif watched.machine is not None and watched.machine.reverted:
+    elif worker.reverting or watched.reverted:
         minutes.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
     elif worker.epoch_open:
         # An unmounted or re-created folder is empty too, so this listing says nothing (law 4).

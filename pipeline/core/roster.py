@@ -149,6 +149,7 @@ class Worker:
     restarts: int = 0  #: rungs climbed since it last finished an attempt
     probations: int = 0  #: failed ones since it was last well
     rung: Rung | None = None
+    reverting: bool = False  #: a restore was ordered, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
 

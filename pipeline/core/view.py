@@ -53,6 +53,7 @@ class Look:
     unknown: str = ""  #: why the share could not be read; the rest is then empty and says nothing
     bare: bool = False  #: there are no folders yet
     owner: HostRecord | None = None  #: the `host.json` of the highest epoch
+    damaged_epoch: int = 0  #: of the highest `host.json` if that cannot be read; 0 if it can
     starts: frozenset[str] = frozenset()  #: attempts whose start signal is in `inbox/`
     payloads: frozenset[str] = frozenset()  #: attempts whose genome is in `inbox/`
     whole: frozenset[str] = frozenset()  #: of those asked about: record and payload are there in full size

@@ -37,6 +37,7 @@ class WorkerWatch:
     rung_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
     quarantined_at: float = 0.0
     machine: MachineSeen | None = None
+    reverted: bool = False  #: the machine layer confirmed a revert since this epoch began
     machine_started: bool = False
 
 
@@ -59,6 +60,7 @@ class Watch:
         for name, machine in view.machines.items():
             watched = self.workers[name]
             watched.machine = machine
+            watched.reverted = watched.reverted or machine.reverted
             watched.machine_started = watched.machine_started or machine.state is MachineState.RUNNING
         for look in view.looks:
             self._take_look(farm.workers[look.worker], self.workers[look.worker], look)
@@ -114,7 +116,7 @@ class Watch:
         for memory in (watched.delivered, watched.uncertain, watched.handled):
             memory.clear()
         watched.claims.clear()
-        watched.beat = None
+        watched.beat, watched.reverted = None, False
 
     def note_sent(self, name: str, attempt: str, *, surely: bool) -> None:
         """A publication was answered; without certainty the next listing decides."""

@@ -109,7 +109,7 @@ class Share:
         self._files.make_folders()
         name = f"{INBOX}/{layout.host_name(host.epoch)}"
         try:
-            self._files.publish(name, layout.encode(host))
+            self._files.publish(name, layout.encode(host), durable=True)
         except ShareError as error:
             # Whether it is there, and whose it is, is the next look's to say.
             log.debug("%s: %s", name, error)
@@ -140,7 +140,7 @@ class Share:
         if INBOX not in self._names(""):
             return Look(worker=self.worker, full=True, bare=True)
         names = self._names(INBOX)
-        owner = self._owner(names)
+        owner, damaged_epoch = self._owner(names)
         if owner is not None and not self._tidied:
             staged = self._names(f"{INBOX}/{STAGING}")
             self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
@@ -153,6 +153,7 @@ class Share:
             worker=self.worker,
             full=True,
             owner=owner,
+            damaged_epoch=damaged_epoch,
             starts=starts,
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
             whole=frozenset(a for a, sizes in order.measure.items() if a in starts and self._is_whole(a, sizes)),
@@ -176,6 +177,7 @@ class Share:
             worker=look.worker,
             full=look.full,
             owner=look.owner,
+            damaged_epoch=look.damaged_epoch,
             starts=look.starts,
             payloads=look.payloads,
             whole=look.whole,
@@ -191,15 +193,18 @@ class Share:
             raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
         return names
 
-    def _owner(self, names: list[str]) -> HostRecord | None:
+    def _owner(self, names: list[str]) -> tuple[HostRecord | None, int]:
+        """The `host.json` of the highest epoch, or that epoch if the file is there and cannot be read."""
         epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
         if not epochs:
-            return None
+            return None, 0
         name = layout.host_name(max(epochs))
-        record = layout.decode(HostRecord, self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
-        if record.epoch != max(epochs):
-            raise LayoutError(name, f"speaks of epoch {record.epoch}")
-        return record
+        try:
+            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
+            record = layout.decode(HostRecord, data, name)
+        except (Absent, Unfit, LayoutError):
+            return None, max(epochs)
+        return (record, 0) if record.epoch == max(epochs) else (None, max(epochs))
 
     def _beat(self) -> AgentRecord | None:
         try:

@@ -1,0 +1,267 @@
+"""The simulated host: the shipped loop, core and share edge, over a ledger in memory that outlives the process."""
+
+import json
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline.core.dispatcher import Queues, standstill
+from pipeline.core.facts import (
+    Fact,
+    GenomeAdded,
+    HostStarted,
+    RunOpened,
+    RunSettings,
+    Rung,
+    decode_fact,
+    encode_fact,
+)
+from pipeline.core.farm import Farm
+from pipeline.core.limits import Limits
+from pipeline.core.view import MachineSeen, ResultSeen
+from pipeline.edges.couriers import Couriers
+from pipeline.edges.ledger import Entry, LedgerError
+from pipeline.edges.shares import Share
+from pipeline.generation import replay
+from pipeline.loop import HostTrouble, Loop
+from tests.simulator.disk import Way
+from tests.simulator.machine import Machine
+from tests.simulator.world import Killed, World
+
+SWEEP_S, POLL_S, HURRY_S = 2.0, 3.0, 0.5
+LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, back_off_s=10, grace_s=10)
+TIME_LIMIT_S = 20.0
+
+
+class MemoryLedger:
+    """What is committed stays; an append may fail, or its process may die before or after the commit."""
+
+    farm_id = "5111"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.rows: list[tuple[float, int, int, bytes]] = []
+        self.archived: dict[str, bytes] = {}
+        self.unarchived = 0  #: accepted results that were recorded before they were archived
+
+    def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
+        how = self._world.step("host")
+        if how or self._world.strikes("failed commit", self._world.options.op_fault / 10):
+            raise LedgerError("disk full")
+        self.rows += [(at, generation, run, encode_fact(fact)) for fact in facts]
+        self.unarchived += sum(
+            getattr(fact, "archived", False) and getattr(fact, "attempt", "") not in self.archived for fact in facts
+        )
+        self._world.step("host")
+
+    def entries(self) -> list[Entry]:
+        return [
+            Entry(seq, at, generation, run, decode_fact(body))
+            for seq, (at, generation, run, body) in enumerate(self.rows, 1)
+        ]
+
+    def issued(self, attempt: str) -> bool:
+        needle = f'"attempt":"{attempt}"'.encode()
+        return any(b'"AttemptIssued"' in body and needle in body for *_, body in self.rows)
+
+
+class MemoryArchive:
+    """`Archive` in memory."""
+
+    def __init__(self, world: World, ledger: MemoryLedger) -> None:
+        self._world, self._ledger = world, ledger
+
+    def keep(self, seen: ResultSeen) -> None:
+        if self._world.step("host"):
+            raise OSError(28, "No space left on device")
+        self._ledger.archived[seen.attempt] = seen.data
+
+    def set_aside(self, seen: ResultSeen, why: str) -> None:
+        self._world.step("host")
+
+
+class MachinesOfAll:
+    """`MachinePool` over the simulated machines."""
+
+    def __init__(self, machines: Mapping[str, Machine]) -> None:
+        self._machines = machines
+
+    def see(self) -> dict[str, MachineSeen]:
+        return {name: machine.see() for name, machine in self._machines.items()}
+
+    def obey(self, name: str, rung: Rung | None) -> None:
+        self._machines[name].world.step("host")
+        self._machines[name].obey(rung)
+
+
+class Shelf:
+    """`Snapshots`: the genomes of one world, as real files that are written once per process."""
+
+    def path(self, sha256_hex: str) -> str:
+        return str(_shelf() / sha256_hex)
+
+    def put(self, data: bytes) -> str:
+        """Puts a genome on the shelf; returns its digest."""
+        digest = sha256(data).hexdigest()
+        path = _shelf() / digest
+        if not path.exists():
+            path.write_bytes(data)
+        return digest
+
+
+@cache
+def _shelf() -> Path:
+    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    shelf = folder / "simulated-genomes"
+    shelf.mkdir(exist_ok=True)
+    return shelf
+
+
+def genomes_of(world: World) -> dict[str, bytes]:
+    """The genomes of one world: what each of them does is written in it."""
+    dice = random.Random(f"genomes/{world.seed}")
+    kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
+    kinds += [dice.choice(["play"] * 12 + ["hang"]) for _ in range(world.options.genomes)]
+    kinds = kinds[: world.options.genomes]
+    dice.shuffle(kinds)
+    seconds = dice.choice([0.5, 2.0, 6.0])
+    return {
+        f"g{number}": json.dumps({"n": number, "do": kind, "seconds": 99.0 if kind == "hang" else seconds}).encode()
+        for number, kind in enumerate(kinds)
+    }
+
+
+class SimulatedHost:
+    """One host after the other on one ledger."""
+
+    def __init__(self, world: World, machines: Mapping[str, Machine]) -> None:
+        self.world, self.machines = world, machines
+        self.ledger = MemoryLedger(world)
+        self.loop: Loop | None = None
+        self.starts = 0
+        self.defect: BaseException | None = None
+        self._dice = random.Random(f"ids/{world.seed}")
+        self._tick_planned = False
+        self._shelf = Shelf()
+        self._life = 0
+
+    @property
+    def farm(self) -> Farm | None:
+        return self.loop.farm if self.loop is not None else None
+
+    @property
+    def finished(self) -> bool:
+        return self.farm is not None and self.farm.finished
+
+    @property
+    def stands_still(self) -> str:
+        return standstill(self.farm, len(self.farm.workers)) if self.farm is not None else ""
+
+    def start(self) -> None:
+        """A new host process: replay, then the first tick."""
+        self._life += 1
+        self.starts += 1
+        self._tick_planned = False
+        try:
+            self.loop = self._make_loop()
+            self._open()
+        except (Killed, HostTrouble):
+            self._die()
+            return
+        self._beat(self._life, SWEEP_S, Loop.ask_sweep)
+        self._beat(self._life, POLL_S, Loop.ask_poll)
+        self._plan_tick(0.0)
+
+    def _make_loop(self) -> Loop:
+        farm = Farm(self.ledger.farm_id, list(self.machines))
+        replay(self.ledger.entries(), farm, generation=1)
+        shares = {}
+        for name, machine in self.machines.items():
+            way = Way(self.world, machine.disk, "host")
+            way.on_arrival = lambda folder, machine=machine: machine.ring() if folder == "inbox" else None
+            machine.way.on_arrival = lambda folder, name=name: self._ring(name) if folder == "outbox" else None
+            shares[name] = Share(name, way, Path("/nowhere")).carry_out
+        loop = Loop(
+            farm=farm,
+            ledger=self.ledger,  # type: ignore[arg-type]
+            couriers=Couriers(shares, (), lambda: None),
+            machines=MachinesOfAll(self.machines),
+            snapshots=self._shelf,  # type: ignore[arg-type]
+            limits=LIMITS,
+            queues=Queues(
+                depth=dict.fromkeys(self.machines, self.world.options.depth),
+                local=frozenset(self.machines if self.world.options.local else ()),
+            ),
+            clock=lambda: self.world.now + self.world.host_skew_s,
+            wall=lambda: self.world.now,
+            draw=lambda: f"{self._dice.randrange(36**4):08d}"[:8],
+        )
+        loop.archive = MemoryArchive(self.world, self.ledger)  # type: ignore[assignment]
+        return loop
+
+    def _open(self) -> None:
+        assert self.loop is not None
+        facts: list[Fact] = [HostStarted(pid=self.starts, workers=len(self.machines))]
+        if not self.loop.farm.generation:
+            settings = RunSettings(
+                trials_per_genome=self.world.options.trials,
+                seed=self.world.seed,
+                settings={},
+                evaluator="pretended",
+                time_limit_s=TIME_LIMIT_S,
+            )
+            facts.append(RunOpened(generation=1, run=1, settings=settings))
+            for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
+                digest = self._shelf.put(data)
+                facts.append(
+                    GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest)
+                )
+        self.loop.record(facts)
+
+    def _ring(self, worker: str) -> None:
+        if self.loop is None or self.world.strikes("lost bell", self.world.options.bell_lost):
+            return
+        self.loop.ring(worker)
+        self._plan_tick(0.002)
+
+    def _beat(self, life: int, interval_s: float, ask) -> None:  # noqa: ANN001
+        def beat() -> None:
+            if life == self._life and self.loop is not None:
+                ask(self.loop)
+                self._plan_tick(0.0)
+                self._beat(life, interval_s, ask)
+
+        self.world.later(interval_s, beat)
+
+    def _plan_tick(self, delay_s: float) -> None:
+        if not self._tick_planned:
+            self._tick_planned = True
+            life = self._life
+            self.world.later(delay_s, lambda: self._tick(life))
+
+    def _tick(self, life: int) -> None:
+        if life != self._life or self.loop is None:
+            return
+        self._tick_planned = False
+        try:
+            self.loop.tick()
+        except (Killed, HostTrouble):
+            self._die()
+            return
+        if not self.finished and self.loop.awaited():
+            self._plan_tick(HURRY_S)
+
+    def kill(self) -> None:
+        """Kills the host at one of its next operations."""
+        self.world.kill_at["host"] = self.world.dice.randint(1, 60)
+
+    def _die(self) -> None:
+        self.loop = None
+        self._life += 1
+        if self.world.options.local:
+            for machine in self.machines.values():
+                machine.kill_agent()
+        self.world.later(self.world.dice.uniform(0.2, 4.0), self.start)

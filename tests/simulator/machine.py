@@ -1,0 +1,246 @@
+"""Simulated machines: each runs the shipped agent on its share, until it hangs, crashes, reboots or goes back in time.
+
+The evaluator computes its fitness from the genome's bytes and the seed, so that any mix-up shows.
+"""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+from inbox_agent.agent import Agent, SecondAgent
+from inbox_agent.evaluator import Finished, Job
+from inbox_agent.identity import Identity
+from inbox_agent.look import AgentLimits
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import Rung
+from pipeline.core.view import MachineSeen, MachineState
+from tests.simulator.disk import Disk, Way
+from tests.simulator.world import Killed, World
+
+BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
+
+
+def fitness_of(genome: bytes, seed: int) -> float:
+    """The one true fitness of a game."""
+    digest = hashlib.sha256(genome + b"/" + str(seed).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**40
+
+
+class PretendEvaluator:
+    """Plays what the genome says, in no time but the virtual one. Follows the `Evaluator` protocol."""
+
+    fingerprint = "0" * 16
+    progress = ""
+
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._job: Job | None = None
+        self._done_at = 0.0
+
+    def prepare(self, suffix: str) -> Path:
+        return Path(f"/scratch/{self._machine.name}/genome{suffix}")
+
+    def start(self, job: Job) -> None:
+        world = self._machine.world
+        self._job = job
+        orders = json.loads(self._machine.way.landed[job.genome])
+        self._done_at = world.now + min(orders["seconds"] * world.dice.uniform(0.5, 1.5), job.time_limit_s)
+        self._machine.note_playing(job.attempt)
+        if orders["do"] == "poison":
+            world.later(0.2, self._machine.crash)
+
+    def wait(self, timeout_s: float) -> Finished | None:
+        if self._job is None or self._machine.world.now < self._done_at:
+            return None
+        job, self._job = self._job, None
+        self._machine.note_played(job.attempt)
+        data = self._machine.way.landed[job.genome]
+        orders = json.loads(data)
+        if orders["do"] == "fail":
+            return Finished(outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no")
+        if orders["do"] == "hang":
+            return Finished(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
+        fitness = fitness_of(data, job.seed)
+        return Finished(outcome=Outcome.COMPLETED, fitness=fitness, seconds=1.0, metrics={"n": 1.0}, artifacts=[])
+
+    def next_at(self) -> float | None:
+        """When the running game ends."""
+        return self._done_at if self._job is not None else None
+
+    def stop(self) -> None:
+        if self._job is not None:
+            self._machine.note_played(self._job.attempt)
+            self._job = None
+
+    def close(self) -> None:
+        self.stop()
+
+
+class Silent:
+    """A bell that never keeps anybody waiting: the world's clock does."""
+
+    def wait(self, timeout_s: float) -> bool:
+        return False
+
+
+class Machine:
+    """One worker's machine, its disk and its agent."""
+
+    def __init__(self, world: World, name: str, *, own_disk: bool) -> None:
+        self.world, self.name = world, name
+        self.disk = Disk()
+        self.own_disk = own_disk
+        self.way = Way(world, self.disk, f"agent:{name}", stale=not own_disk)
+        self.agent: Agent | None = None
+        self.hung = False
+        self.reverted = False
+        self.playing: set[str] = set()
+        self.overlaps = 0  #: how often two claimed attempts were played at once (S4)
+        self.boots = self.lives = self.restarts = 0
+        self._turn = 0  #: which chain of agent steps is the current one
+        self._memory: tuple[object, ...] | None = None
+        self._evaluator = PretendEvaluator(self)
+
+    # ------------------------------------------------------------------------------------------------- the agent
+
+    def start_agent(self) -> None:
+        """A new life of the agent; the old one ends first."""
+        self.kill_agent()
+        self.lives += 1
+        self.hung = False
+        self._evaluator = PretendEvaluator(self)
+        identity = Identity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
+        limits = AgentLimits(poll_s=3.0, beat_playing_s=5.0, beat_idle_s=10.0)
+        try:
+            self.disk.make_folders()
+            self.agent = Agent(
+                self.way,
+                self._evaluator,
+                identity,
+                Silent(),
+                clock=lambda: self.world.now,
+                own_disk=self.own_disk,
+                limits=limits,
+            )
+        except Killed:
+            return
+        self._go_on(0.0)
+
+    def kill_agent(self) -> None:
+        """The agent and its game end between two operations."""
+        self.agent = None
+        self._turn += 1
+        self.playing.clear()
+
+    def ring(self) -> None:
+        """Something arrived in the inbox."""
+        if not self.world.strikes("lost bell", self.world.options.bell_lost) and self.agent is not None:
+            self._go_on(0.002)
+
+    def _go_on(self, delay_s: float) -> None:
+        self._turn += 1
+        turn = self._turn
+        self.world.later(delay_s, lambda: self._step(turn))
+
+    def _step(self, turn: int) -> None:
+        if turn != self._turn or self.agent is None:
+            return
+        if self.hung:
+            return
+        try:
+            self.agent.rest(0.0)
+            pause_s = self.agent.step()
+        except (Killed, SecondAgent):
+            self.crash_agent()
+            return
+        game_ends = self._evaluator.next_at()
+        if game_ends is not None:
+            pause_s = min(pause_s, max(0.0, game_ends - self.world.now))
+        self._go_on(max(pause_s, 0.001))
+
+    def note_playing(self, attempt: str) -> None:
+        """A game begins."""
+        self.overlaps += bool(self.playing)
+        self.playing.add(attempt)
+
+    def note_played(self, attempt: str) -> None:
+        """A game ends."""
+        self.playing.discard(attempt)
+
+    # ----------------------------------------------------------------------------------------------------- faults
+
+    def crash_agent(self) -> None:
+        """`kill -9` of the agent; a logon task or the host starts it again, sometimes only the host."""
+        self.kill_agent()
+        if self.world.dice.random() < 0.7 or not self.world.faulty:
+            self.world.later(self.world.dice.uniform(0.5, 3), self._start_if_none)
+
+    def crash(self) -> None:
+        """The machine loses power and comes back, sometimes by itself."""
+        self.kill_agent()
+        self.disk.lose_power(self.world)
+        self.boots += 1
+        self.world.later(BOOT_S, self._start_if_none)
+
+    def hang(self) -> None:
+        """The machine freezes with its agent in it."""
+        self.hung = True
+
+    def remember(self) -> None:
+        """A checkpoint is taken: of the disk, and of the agent's memory."""
+        self.disk.remember()
+
+    def go_back(self) -> None:
+        """The share shows an older state; half of the time the machine knows it went back and boots from there."""
+        if not self.disk.go_back():
+            return
+        if self.world.dice.random() < 0.5:
+            self.kill_agent()
+            self.boots += 1
+            self.world.later(BOOT_S, self._start_if_none)
+
+    def heal(self) -> None:
+        """Faults stop: what hangs or is gone comes back to life."""
+        self.disk.reachable, self.disk.full = True, False
+        if self.agent is None or self.hung:
+            self.start_agent()
+
+    def _start_if_none(self) -> None:
+        if self.agent is None:
+            self.start_agent()
+
+    # ---------------------------------------------------------------------------------------------- what is asked
+
+    def see(self) -> MachineSeen:
+        """What the machine layer says of it."""
+        state = MachineState.RUNNING
+        if self.agent is None and self.world.options.local:
+            state = MachineState.OFF
+        reverted, self.reverted = self.reverted, False
+        return MachineSeen(state, tuple(Rung), reverted=reverted)
+
+    def obey(self, rung: Rung | None) -> None:
+        """Climbs a rung; sometimes the order is lost, and nobody knows."""
+        self.restarts += rung is not None
+        if self.world.strikes("lost order", 0.2):
+            return
+        match rung:
+            case None:
+                self._start_if_none()
+            case Rung.RESTART_AGENT:
+                if not self.hung or self.world.dice.random() < 0.3:
+                    self.kill_agent()
+                    self.world.later(AGENT_START_S, self.start_agent)
+            case Rung.REBOOT | Rung.POWER_CYCLE:
+                self.kill_agent()
+                self.disk.lose_power(self.world)
+                self.boots += 1
+                self.world.later(BOOT_S, self.start_agent)
+            case Rung.RESTORE:
+                self.kill_agent()
+                self.disk.files.clear()
+                self.disk.make_folders()
+                self.reverted = True
+                self.boots += 1
+                self.world.later(RESTORE_S, self.start_agent)

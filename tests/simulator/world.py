@@ -1,0 +1,151 @@
+"""Time and chance of a simulated world: an event queue with a virtual clock, and the dice of one seed.
+
+Everything that is not decided by the code under test is decided here, from the seed alone.
+"""
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+class Killed(BaseException):
+    """The process that was running ends here, between two of its operations. Not an Exception: nothing catches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a seed's world is like, drawn once (swarm testing): most seeds have only some kinds of trouble."""
+
+    workers: int
+    genomes: int
+    trials: int
+    depth: int
+    local: bool  #: the agents end with the host
+    foreign_disk: bool  #: the agents reach their shares over a network that serves old listings
+    fault_phase_s: float
+    op_fault: float  #: probability that a file operation fails
+    op_unknown: float  #: … that it happens and is reported as failed
+    torn: float  #: … that a write leaves something incomplete under its final name, and fails
+    bell_lost: float
+    host_kill: float  #: mean kills per minute of virtual time
+    agent_kill: float
+    hang: float
+    outage: float  #: a share that cannot be reached for a while
+    full: float  #: a share whose disk is full for a while
+    revert: float  #: a share or a whole machine goes back in time
+    suspend: float  #: the host's clock jumps
+    stranger: float  #: a second agent on a share
+    liar: float  #: hostile bytes in an outbox
+    poison: int
+    failing: int
+
+
+def draw_options(dice: random.Random) -> Options:
+    """Draws a world."""
+
+    def sometimes(share: float, value: float) -> float:
+        return value * dice.uniform(0.3, 1.5) if dice.random() < share else 0.0
+
+    local = dice.random() < 0.3
+    return Options(
+        workers=dice.randint(2, 6),
+        genomes=dice.randint(5, 12),
+        trials=dice.randint(1, 4),
+        depth=dice.randint(1, 3),
+        local=local,
+        foreign_disk=not local and dice.random() < 0.3,
+        fault_phase_s=dice.uniform(20, 90),
+        op_fault=sometimes(0.6, 0.02),
+        op_unknown=sometimes(0.5, 0.01),
+        torn=sometimes(0.5, 0.02),
+        bell_lost=dice.choice([0.0, 0.1, 0.5, 1.0]),
+        host_kill=sometimes(0.5, 2.0),
+        agent_kill=sometimes(0.5, 3.0),
+        hang=sometimes(0.4, 1.0),
+        outage=sometimes(0.4, 1.5),
+        full=sometimes(0.3, 1.5),
+        revert=sometimes(0.3, 1.0),
+        suspend=sometimes(0.2, 1.0),
+        stranger=sometimes(0.15, 0.5),
+        liar=sometimes(0.3, 3.0),
+        poison=dice.choice([0, 0, 0, 1]),
+        failing=dice.choice([0, 0, 1, 2]),
+    )
+
+
+@dataclass(order=True, slots=True)
+class _Event:
+    at: float
+    number: int
+    run: Callable[[], None] = field(compare=False)
+
+
+class World:
+    """The clock, the queue of what happens next, and the dice."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.options = draw_options(random.Random(f"options/{seed}"))
+        self.dice = random.Random(f"world/{seed}")
+        self.now = 0.0
+        self.host_skew_s = 0.0  #: what suspends have added to the host's monotonic clock
+        self.faulty = True
+        self.fired: Counter[str] = Counter()
+        self.operations = 0
+        self.kill_at: dict[str, int] = {}  #: who -> operations from now until it is killed
+        self.fail_at: dict[str, tuple[int, str]] = {}  #: who -> operations from now, and how one fails
+        self._queue: list[_Event] = []
+        self._number = 0
+
+    def later(self, delay_s: float, run: Callable[[], None]) -> None:
+        """Schedules something."""
+        self._number += 1
+        heapq.heappush(self._queue, _Event(self.now + delay_s, self._number, run))
+
+    def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
+        """Lets events happen until `done`; False if virtual time ran out first."""
+        while not done():
+            if not self._queue or self._queue[0].at > limit_s:
+                return False
+            event = heapq.heappop(self._queue)
+            self.now = max(self.now, event.at)
+            event.run()
+        return True
+
+    def strikes(self, kind: str, probability: float) -> bool:
+        """Whether a fault of this kind happens here and now."""
+        if not self.faulty or not probability or self.dice.random() >= probability:
+            return False
+        self.fired[kind] += 1
+        return True
+
+    def every(self, kind: str, per_minute: float, run: Callable[[], None]) -> None:
+        """Lets a fault happen again and again, at random times, while the world is faulty."""
+        if not per_minute:
+            return
+
+        def happen() -> None:
+            if self.faulty:
+                self.fired[kind] += 1
+                run()
+                self.later(self.dice.expovariate(per_minute / 60), happen)
+
+        self.later(self.dice.expovariate(per_minute / 60), happen)
+
+    def step(self, who: str) -> str:
+        """Counts one operation of a process; it may be the one it is killed at, or the one that is to fail."""
+        self.operations += 1
+        if who in self.kill_at:
+            self.kill_at[who] -= 1
+            if self.kill_at[who] <= 0:
+                del self.kill_at[who]
+                raise Killed(who)
+        if who in self.fail_at:
+            left, how = self.fail_at[who]
+            self.fail_at[who] = (left - 1, how)
+            if left <= 1:
+                del self.fail_at[who]
+                return how
+        return ""

@@ -1,0 +1,416 @@
+"""Intake: which files of a folder are genomes, how the others are told, and that a snapshot is what was there."""
+
+import hashlib
+import os
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.share_layout import safe_suffix
+from pipeline.edges.intake import IntakeError, Snapshots
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a generation, with one good genome."""
+    folder = tmp_path / "gen-0007"
+    folder.mkdir()
+    (folder / "good.json").write_bytes(b"good")
+    return folder
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Snapshots:
+    return Snapshots(tmp_path / "state" / "genomes")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[[], list[Path]]:
+    """Every file in the snapshots' folder, staged ones as well."""
+    return lambda: [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+
+
+def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
+    """What is said of the folder, without where it is."""
+    with pytest.raises(IntakeError) as error:
+        snapshots.take_in(folder, **limits)
+    return str(error.value).replace(f"{folder}{os.sep}", "").replace(f"{folder}: ", "")
+
+
+# ------------------------------------------------------------------------------------------------------ what is taken
+
+
+def test_genomes_are_taken_in_by_name(folder: Path, snapshots: Snapshots) -> None:
+    """In the order of their names, each with its suffix, size and digest, and its bytes in the snapshot."""
+    (folder / "a.NEAT").write_bytes(b"\x00\xff" * 5)
+    (folder / "b").write_bytes(b"b")
+
+    taken = snapshots.take_in(folder)
+
+    assert [(genome.name, genome.suffix, genome.size_bytes) for genome in taken] == [
+        ("a.NEAT", ".neat", 10),
+        ("b", "", 1),
+        ("good.json", ".json", 4),
+    ]
+    for genome in taken:
+        data = (folder / genome.name).read_bytes()
+        assert genome.sha256 == hashlib.sha256(data).hexdigest()
+        assert Path(snapshots.path(genome.sha256)).read_bytes() == data
+
+
+NAMES = [
+    "with space.bin",
+    " leading and trailing ",
+    "Grüße ✓ 基因 🎲.json",
+    "con",
+    "con.txt",
+    "NUL",
+    "trailing dot.",
+    "semi;colon&'quote'%20#.bin",
+    "-rf",
+    "{genome}",
+    "x" * 200,
+    "x" * 196 + ".bin",
+    "Good.JSON",
+]
+
+
+@posix
+@pytest.mark.parametrize("name", NAMES)
+def test_people_name_files_as_they_like(folder: Path, snapshots: Snapshots, name: str) -> None:
+    """Spaces, other scripts, names that Windows reserves, long ones, ones that differ in case only: all fine."""
+    (folder / name).write_bytes(b"genome")
+
+    taken = {genome.name: genome for genome in snapshots.take_in(folder)}
+
+    assert set(taken) == {name, "good.json"}
+    assert taken[name].suffix == safe_suffix(name)
+
+
+@posix
+@pytest.mark.parametrize("name", ["Spielstand\u00a07.bin", "基因\u30007.bin", "2026-11-20 at 1.00\u202fPM.bin"])
+@pytest.mark.xfail(strict=True, reason="isprintable() is false for every space but ' '; refuse categories C and Zl/Zp")
+def test_a_space_of_another_kind_is_a_space(folder: Path, snapshots: Snapshots, name: str) -> None:
+    """No-break, ideographic and narrow spaces come from keyboards and from macOS; they are no control characters."""
+    (folder / name).write_bytes(b"genome")
+
+    assert len(snapshots.take_in(folder)) == 2
+
+
+def test_what_file_managers_leave_is_no_genome(folder: Path, snapshots: Snapshots) -> None:
+    """Hidden files and thumbnails are not even looked at."""
+    for name in (".DS_Store", ".gitkeep", "Thumbs.db", "thumbs.DB", "desktop.ini"):
+        (folder / name).write_bytes(b"")
+    (folder / ".git").mkdir()
+
+    assert [genome.name for genome in snapshots.take_in(folder)] == ["good.json"]
+
+
+def test_equal_bytes_are_two_genomes_and_one_snapshot(
+    folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]
+) -> None:
+    """A copy under another name takes part, and lies on the disk once."""
+    (folder / "same.json").write_bytes(b"good")
+
+    taken = snapshots.take_in(folder)
+
+    assert [genome.name for genome in taken] == ["good.json", "same.json"]
+    assert taken[0].sha256 == taken[1].sha256
+    assert [path.name for path in kept()] == [taken[0].sha256]
+
+
+def test_taking_in_again_changes_nothing(folder: Path, snapshots: Snapshots) -> None:
+    """A host that starts again finds the same genomes, and the snapshot is not written again."""
+    first = snapshots.take_in(folder)
+    before = os.stat(snapshots.path(first[0].sha256))
+
+    assert snapshots.take_in(folder) == first
+    after = os.stat(snapshots.path(first[0].sha256))
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snapshots) -> None:
+    """What was taken in is played, whatever becomes of the folder."""
+    [genome] = snapshots.take_in(folder)
+    (folder / "good.json").write_bytes(b"evil")
+
+    assert Path(snapshots.path(genome.sha256)).read_bytes() == b"good"
+
+
+@pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
+@pytest.mark.xfail(strict=True, reason="a snapshot that exists is believed unread; compare it and write it anew")
+def test_a_damaged_snapshot_is_mended(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
+    """A power cut may leave an empty file under the right name; taking the genome in again is the cure."""
+    [genome] = snapshots.take_in(folder)
+    Path(snapshots.path(genome.sha256)).write_bytes(damage)
+
+    snapshots.take_in(folder)
+
+    assert Path(snapshots.path(genome.sha256)).read_bytes() == b"good"
+
+
+def test_a_large_genome_needs_little_memory(folder: Path, snapshots: Snapshots) -> None:
+    """64 MiB go through in pieces: at no time are more than a few of them in memory."""
+    with open(folder / "large.bin", "wb") as large:
+        large.truncate(64 * MIB)
+    tracemalloc.start()
+    taken = snapshots.take_in(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 4 * MIB
+    assert [genome.size_bytes for genome in taken] == [4, 64 * MIB]
+    assert os.path.getsize(snapshots.path(taken[1].sha256)) == 64 * MIB
+
+
+@pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 2 * MIB])
+def test_sizes_around_a_piece(folder: Path, snapshots: Snapshots, size: int) -> None:
+    """Where the pieces end does not matter."""
+    data = os.urandom(size)
+    (folder / "large.bin").write_bytes(data)
+
+    genome = snapshots.take_in(folder)[1]
+
+    assert genome.sha256 == hashlib.sha256(data).hexdigest()
+    assert Path(snapshots.path(genome.sha256)).read_bytes() == data
+
+
+@pytest.mark.xfail(strict=True, reason="the staged copy of a snapshot that exists is left behind; unlink it")
+def test_nothing_is_left_staged(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
+    """A large genome that is known already leaves no second copy on the disk."""
+    (folder / "large.bin").write_bytes(b"x" * 2 * MIB)
+    for _ in range(2):
+        digests = {genome.sha256 for genome in snapshots.take_in(folder)}
+
+    assert {path.name for path in kept()} == digests
+
+
+# ----------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_a_missing_folder(snapshots: Snapshots, tmp_path: Path) -> None:
+    """The line says what belongs there."""
+    assert complaint(snapshots, tmp_path / "gen-0008") == "no such folder; put one file per genome there"
+
+
+def test_a_file_in_the_place_of_the_folder(snapshots: Snapshots, folder: Path) -> None:
+    """Whatever keeps the folder from being listed is said."""
+    assert "cannot be listed: " in complaint(snapshots, folder / "good.json")
+
+
+def test_an_empty_folder(snapshots: Snapshots, folder: Path) -> None:
+    """No genomes are a mistake, also where there is only litter."""
+    (folder / "good.json").unlink()
+    (folder / ".DS_Store").touch()
+
+    assert complaint(snapshots, folder) == "no genome files; put one file per genome there"
+
+
+def test_a_folder_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
+    """A generation is flat."""
+    (folder / "old").mkdir()
+
+    assert complaint(snapshots, folder) == "old: a folder; a generation is a flat folder of files, move it away"
+
+
+@posix
+@pytest.mark.parametrize("target", ["good.json", "nothing", "."])
+def test_a_link_among_the_genomes(snapshots: Snapshots, folder: Path, target: str) -> None:
+    """What a link leads to may change or vanish; it is not followed."""
+    (folder / "link").symlink_to(folder / target)
+
+    assert complaint(snapshots, folder) == "link: a link; put the file itself there"
+
+
+@posix
+@pytest.mark.timeout(20)
+def test_a_fifo_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
+    """Nobody waits for a writer."""
+    os.mkfifo(folder / "pipe")
+
+    assert complaint(snapshots, folder) == "pipe: not a regular file; move it away"
+
+
+@posix
+def test_a_file_that_may_not_be_read(snapshots: Snapshots, folder: Path) -> None:
+    """The line says what to do about it."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (folder / "good.json").chmod(0)
+
+    assert complaint(snapshots, folder).startswith("good.json: cannot be read: Permission denied; mend its rights")
+
+
+def test_an_empty_file(snapshots: Snapshots, folder: Path) -> None:
+    """It is probably still being written."""
+    (folder / "empty.bin").touch()
+
+    assert complaint(snapshots, folder) == "empty.bin: empty; write it or remove it"
+
+
+def test_a_huge_file(snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]) -> None:
+    """It is refused by its size, unread; one byte less is fine."""
+    with open(folder / "huge.bin", "wb") as huge:
+        huge.truncate(1 << 40)
+    assert complaint(snapshots, folder, bytes_max=2 * MIB) == (
+        "huge.bin: 1099511627776 bytes, allowed are 2097152; raise [generation] genome_bytes_max or remove it"
+    )
+    assert sum(path.stat().st_size for path in kept()) == 4
+
+    os.truncate(folder / "huge.bin", 2 * MIB)
+    assert len(snapshots.take_in(folder, bytes_max=2 * MIB)) == 2
+
+
+@posix
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[2J.bin", "\x7f", "gen\udce4.bin", "a\u202egpj.exe", "a\u2028b"])
+def test_a_name_that_would_upset_a_terminal(snapshots: Snapshots, folder: Path, name: str) -> None:
+    """Control characters, broken Unicode and reversed writing are refused, and told without being printed."""
+    (folder / name).write_bytes(b"genome")
+
+    said = complaint(snapshots, folder)
+
+    assert said.endswith("control characters or broken Unicode in its name; rename it")
+    assert said.isprintable()
+
+
+@posix
+def test_everything_that_is_wrong_is_told_at_once(snapshots: Snapshots, folder: Path) -> None:
+    """One line each, so that nobody has to try again for every mistake."""
+    (folder / "a").mkdir()
+    (folder / "b").touch()
+    (folder / "c").symlink_to("a")
+
+    assert [line.partition(":")[0] for line in complaint(snapshots, folder).splitlines()] == ["a", "b", "c"]
+
+
+# --------------------------------------------------------------------------------------------- changed while it is read
+
+
+class Writer:
+    """A program that writes a genome at the worst moment: right after it was looked at, or while it is read."""
+
+    def __init__(self, path: Path, write: Callable[[Path], object]) -> None:
+        self._path, self._write = path, write
+        os.utime(path, (1e9, 1e9))  # an old file, so that the writing shows in its time
+
+    def after(self, look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        """The real `look`, and then the writing."""
+
+        def wrapped(path: Path, **options: object) -> os.stat_result:
+            seen = look(path, **options)
+            if path == self._path:
+                self._write(path)
+            return seen
+
+        return wrapped
+
+    def before(self, look: Callable[[int], os.stat_result]) -> Callable[[int], os.stat_result]:
+        """The writing, and then the real `look`."""
+
+        def wrapped(descriptor: int) -> os.stat_result:
+            self._write(self._path)
+            return look(descriptor)
+
+        return wrapped
+
+
+def grow(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def shrink(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def rewrite(path: Path) -> None:
+    """Other bytes of the same size."""
+    with open(path, "r+b") as file:
+        file.write(b"evil")
+
+
+def exchange(path: Path) -> None:
+    """Another file of the same size and time takes the name."""
+    new = path.with_name("new")
+    new.write_bytes(path.read_bytes()[::-1])
+    os.utime(new, (1e9, 1e9))
+    os.replace(new, path)
+
+
+@pytest.mark.parametrize("size", [4, 3 * MIB], ids=["small", "large"])
+@pytest.mark.parametrize("write", [grow, shrink, rewrite, exchange])
+def test_a_genome_that_changes_between_look_and_read(
+    snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is still being written is refused, whatever its writer does to it."""
+    (folder / "good.json").write_bytes(b"good" * (size // 4))
+    monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", write).after(os.lstat))
+
+    assert complaint(snapshots, folder) == "good.json: it changes while it is read; run again when it is written"
+
+
+@pytest.mark.parametrize("size", [4, 3 * MIB], ids=["small", "large"])
+@pytest.mark.parametrize("write", [grow, shrink, rewrite])
+def test_a_genome_that_changes_while_it_is_read(
+    snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the very end of the reading."""
+    (folder / "good.json").write_bytes(b"good" * (size // 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", Writer(folder / "good.json", write).before(os.fstat))
+        said = complaint(snapshots, folder)
+
+    assert said == "good.json: it changes while it is read; run again when it is written"
+
+
+def test_a_genome_that_vanishes(snapshots: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removed right after it was looked at, it is told like any unreadable file."""
+    monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", os.unlink).after(os.lstat))
+
+    assert complaint(snapshots, folder).startswith("good.json: cannot be read: No such file or directory")
+
+
+# ---------------------------------------------------------------------------------------------------------- a full disk
+
+
+def fill(disk: Path, leave_bytes: int) -> None:
+    """Leaves only so much room on a disk."""
+    with open(disk / "filler", "wb") as filler:
+        filler.write(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave_bytes))
+
+
+def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> None:
+    """No room for the snapshot is the host's trouble, told as what it is."""
+    (folder / "large.bin").write_bytes(b"x" * 4 * MIB)
+    fill(tiny_disk, MIB)
+
+    with pytest.raises(OSError, match="No space left"):
+        Snapshots(tiny_disk / "genomes").take_in(folder)
+
+
+@pytest.mark.parametrize("size", [MIB // 2, MIB + MIB // 2])
+@pytest.mark.xfail(strict=True, reason="an unbuffered write may be short, and what it leaves out is not written again")
+def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_disk: Path, size: int) -> None:
+    """A snapshot is whole or there is an error: half a genome under the digest of a whole one is worse than none."""
+    (folder / "good.json").write_bytes(os.urandom(size))
+    fill(tiny_disk, size - 64 * 1024)
+
+    with pytest.raises(OSError, match="No space left"):
+        Snapshots(tiny_disk / "genomes").take_in(folder)
+
+
+@pytest.mark.xfail(strict=True, reason="the staged copy of what did not fit is left behind and fills the disk for good")
+def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> None:
+    """The room that an intake took in vain is given back, or the ledger beside it could not be written either."""
+    (folder / "good.json").write_bytes(b"x" * 16 * MIB)
+
+    with pytest.raises(OSError, match="No space left"):
+        Snapshots(tiny_disk / "genomes").take_in(folder)
+
+    assert os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize > 7 * MIB
