@@ -36,6 +36,8 @@ from inbox_agent.share_layout import (
 
 log = logging.getLogger(__name__)
 
+_CLEANING = (Kind.RESULT, Kind.STARTED, Kind.LOG, Kind.FILES)
+
 
 class Waiter(Protocol):
     """What an idle agent waits on; the shipped one is `doorbell.Bell`."""
@@ -128,17 +130,13 @@ class Agent:
                 log.info("%s is no longer wanted", attempt)
                 self._evaluator.stop()
                 self._running = self._finished = None
-            case Clean(attempt):
-                self._clean(attempt)
+            case Clean(attempt, kinds):
+                # The record first: while it is there, what it speaks for must be there too.
+                self._files.remove([f"{OUTBOX}/{kind.of(attempt)}" for kind in _CLEANING if kind in kinds])
             case Report(attempt, outcome, reason):
                 self._publish_result(attempt, self._lookout.start_of(attempt), _unplayed(outcome, reason))
             case Run(start):
                 self._run(start)
-
-    def _clean(self, attempt: str) -> None:
-        # The record first: while it is there, what it speaks for must be there too.
-        kinds = (Kind.RESULT, Kind.STARTED, Kind.LOG, Kind.FILES)
-        self._files.remove(f"{OUTBOX}/{kind.of(attempt)}" for kind in kinds)
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt

@@ -22,6 +22,7 @@ class Clean:
     """Remove what the agent wrote for an attempt whose start signal is gone."""
 
     attempt: str
+    kinds: Collection[Kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def next_step(seen: Seen) -> Step:
         return Stop(seen.running)
     for attempt in sorted(seen.outbox):
         if attempt not in seen.present and attempt != seen.running:
-            return Clean(attempt)
+            return Clean(attempt, seen.outbox[attempt])
     return _report(seen) or _run(seen) or Wait()
 
 
@@ -77,7 +78,7 @@ def after(seen: Seen, step: Step) -> Seen:
     match step:
         case Stop():
             return replace(seen, running=None)
-        case Clean(attempt):
+        case Clean(attempt, _):
             return replace(seen, outbox={a: kinds for a, kinds in seen.outbox.items() if a != attempt})
         case Report(attempt):
             return replace(seen, outbox={**seen.outbox, attempt: {Kind.RESULT, *seen.outbox.get(attempt, ())}})

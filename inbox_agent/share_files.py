@@ -31,7 +31,8 @@ _READ_FLAGS = (
     | getattr(os, "O_NOFOLLOW", 0)  # a link planted in a share is never followed
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a share never blocks the reader
 )
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILL_FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_WRITE_FLAGS = _FILL_FLAGS | os.O_TRUNC
 
 
 class ShareError(Exception):
@@ -73,7 +74,7 @@ class ShareFiles(Protocol):
         """Copies a payload to a local file in pieces; returns the SHA-256 of what was copied. Raises Absent, Unfit."""
 
     def write(self, path: str, source: bytes | Path) -> None:
-        """Writes a payload in place; nothing refers to it yet."""
+        """Puts a payload in place; nothing refers to it yet. A local file is copied, or linked if it never changes."""
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Makes a record appear whole, without replacing; `durable`: it outlives a power cut. Raises AlreadyThere."""
@@ -131,13 +132,15 @@ class LocalFiles:
         try:
             if not _is_plain(os.fstat(descriptor)):
                 raise Unfit(f"{path}: not a regular file")
-            with open(destination, "wb", buffering=0) as out:
+            # Opened without truncating: to fill a file again costs a fraction of making one.
+            with open(os.open(destination, _FILL_FLAGS, 0o666), "wb", buffering=0) as out:
                 while piece := os.read(descriptor, _CHUNK_BYTES):
                     left -= len(piece)
                     if left < 0:
                         raise Unfit(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
                     out.write(piece)
+                out.truncate()
         except OSError as error:
             raise Unavailable(str(error)) from error
         finally:
@@ -149,7 +152,8 @@ class LocalFiles:
             parent = os.path.dirname(self._base + path)
             if path.count("/") > 1:  # an artifact's folder; the layout's own folders are made once
                 os.makedirs(parent, exist_ok=True)
-            self._fill(self._base + path, source)
+            if isinstance(source, bytes) or not _link(source, self._base + path):
+                self._fill(self._base + path, source)
 
         self._ask(put, absent=Unavailable)
 
@@ -249,6 +253,17 @@ def _move_up(staged: str, final: str) -> None:
         os.rename(staged, final)
         return
     os.unlink(staged)
+
+
+def _link(source: Path, final: str) -> bool:
+    """Gives a file that is write-protected, so that it stays what it is, a second name; False if that cannot be."""
+    if os.stat(source).st_mode & stat.S_IWUSR:
+        return False
+    try:
+        os.link(source, final)
+    except OSError:  # another disk, no links there, or a leftover of that name
+        return False
+    return True
 
 
 def _flush(final: str) -> None:

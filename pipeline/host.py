@@ -36,7 +36,7 @@ from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.screens.results import Outputs
 
 OUTPUTS_INTERVAL_S = 2.0
-OUTPUTS_SHARE = 0.05  # of the host's time, at most, goes into writing outputs again
+OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again
 
 
 @dataclass(frozen=True, slots=True)

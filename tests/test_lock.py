@@ -57,17 +57,15 @@ def test_a_lock_is_held_once(path: Path) -> None:
 
 
 def test_another_process_is_named(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """Who is refused learns which file and which process it is."""
-    with pytest.raises(Held, match=f"host.lock is in use by process {holder.pid}"):
-        Lock(path)
-
-
-def test_a_refused_process_does_not_take_the_holders_name(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """Asking in vain changes nothing: the next one is told the same."""
+    """Who is refused learns which file and which process it is, as often as it asks; an unknown one is unknown."""
     for _ in range(2):
-        with pytest.raises(Held) as refused:
+        with pytest.raises(Held, match=f"host.lock is in use by process {holder.pid}"):
             Lock(path)
-        assert refused.value.holder == str(holder.pid)
+
+    path.with_name("host.lock.pid").unlink()
+
+    with pytest.raises(Held, match="in use by process unknown"):
+        Lock(path)
 
 
 def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
@@ -82,31 +80,15 @@ def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[byte
     lock.release()
 
 
-def test_a_lock_in_order_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """A process that ends without letting go lets go."""
-    holder.communicate(b"")
-    assert holder.returncode == 0
-
-    Lock(path).release()
-
-
 def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     """What the holder started may outlive it, and does not keep the lock."""
     lock = Lock(path)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
     lock.release()
 
     Lock(path).release()
 
     child.communicate(b"\n")
-
-
-def test_an_unknown_holder_is_unknown(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """If somebody removed the note beside the lock, the lock still holds."""
-    path.with_name("host.lock.pid").unlink()
-
-    with pytest.raises(Held, match="in use by process unknown"):
-        Lock(path)
 
 
 def test_the_lock_file_stays(path: Path) -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, next_step
+from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
-quick = settings(deadline=None, max_examples=100)
+quick = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)
 FIRST, SECOND, THIRD = (attempt_id(7, genome, 1, 1, f"{genome:012d}") for genome in (1, 2, 3))
@@ -56,6 +56,16 @@ def seen(
         outbox=outbox or {},
         running=running,
     )
+
+
+def steps(look: Seen) -> list[Step]:
+    """What the agent does from one look on, until it plays or waits."""
+    done = [next_step(look)]
+    while not isinstance(done[-1], Run | Wait):
+        assert len(done) <= 20, "it does not come to rest"
+        look = after(look, done[-1])
+        done.append(next_step(look))
+    return done
 
 
 # ------------------------------------------------------------------------------------------------ whose share is it
@@ -241,11 +251,34 @@ def test_stopping_comes_before_everything_else() -> None:
 def test_what_a_stopped_game_left_is_cleaned() -> None:
     """stopped -> cleaned -> the next one is played."""
     look = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
-    assert next_step(look) == Stop(FIRST)
-    look = replace(look, running=None)
-    assert next_step(look) == Clean(FIRST)
-    look = replace(look, outbox={})
-    assert next_step(look) == Run(start(SECOND))
+
+    assert steps(look) == [Stop(FIRST), Clean(FIRST), Run(start(SECOND))]
+
+
+def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() -> None:
+    """cleaned -> interrupted, undelivered -> the next one is played; each of them once, from a single look."""
+    fourth = attempt_id(7, 4, 1, 1, "0" * 12)
+    look = seen(
+        start(SECOND, 1),
+        start(fourth, 2),
+        hopeless={THIRD: UNDELIVERED},
+        outbox={FIRST: {Kind.RESULT, Kind.LOG}, SECOND: {Kind.STARTED}},
+    )
+
+    assert steps(look) == [
+        Clean(FIRST),
+        replace(INTERRUPTED, attempt=SECOND),
+        Report(THIRD, *UNDELIVERED),
+        Run(start(fourth, 2)),
+    ]
+
+
+@pytest.mark.parametrize("step", [Run(start(FIRST)), Wait()])
+def test_a_game_that_begins_is_seen_with_the_next_look(step: Step) -> None:
+    """Whether it was really claimed, only the share can say."""
+    look = seen(start(FIRST))
+
+    assert after(look, step) == look
 
 
 @pytest.mark.parametrize("left", [*Kind])
@@ -380,14 +413,34 @@ def test_the_order_of_a_listing_does_not_matter(look: Seen, order: list[str]) ->
 @given(look=LOOKS)
 @quick
 def test_the_agent_comes_to_rest(look: Seen) -> None:
-    """Each step removes its own cause: after a few, and nothing done twice, the agent plays or waits."""
-    done: list[Step] = []
-    while not isinstance(step := next_step(look), Run | Wait):
-        assert step not in done
-        done.append(step)
-        look = after(look, step)
+    """Each step removes its own cause: nothing is done twice, and in the end the agent plays or waits."""
+    done = steps(look)
 
-    assert len(done) <= 1 + 2 * len(ATTEMPTS)
+    assert all(step not in done[:number] for number, step in enumerate(done))
+    assert isinstance(done[-1], Run | Wait)
+
+
+@given(look=LOOKS)
+@quick
+def test_a_step_changes_nothing_but_what_it_is_about(look: Seen) -> None:
+    """What the agent believes after a step is what a new look would show."""
+    step = next_step(look)
+    later = after(look, step)
+
+    assert (later.owner, later.present, later.starts, later.hopeless) == (
+        look.owner,
+        look.present,
+        look.starts,
+        look.hopeless,
+    )
+    assert later.running == (None if isinstance(step, Stop) else look.running)
+    expected = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
+    match step:
+        case Clean(attempt):
+            del expected[attempt]
+        case Report(attempt):
+            expected.setdefault(attempt, set()).add(Kind.RESULT)
+    assert {attempt: set(kinds) for attempt, kinds in later.outbox.items()} == expected
 
 
 def playable(look: Seen, attempt: str) -> bool:
@@ -407,19 +460,6 @@ def playable(look: Seen, attempt: str) -> bool:
 def waits(look: Seen, attempt: str) -> bool:
     """Whether an attempt might be played if nothing else were to be done."""
     return playable(look, attempt) and attempt not in look.outbox and attempt not in look.hopeless
-
-
-def after(look: Seen, step: Step) -> Seen:
-    """What the share shows when the agent has done it."""
-    outbox = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
-    match step:
-        case Stop():
-            return replace(look, running=None)
-        case Clean(attempt):
-            del outbox[attempt]
-        case Report(attempt):
-            outbox.setdefault(attempt, set()).add(Kind.RESULT)
-    return replace(look, outbox=outbox)
 
 
 def renumbered(record: StartRecord, publication: int) -> StartRecord:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
@@ -59,7 +59,7 @@ from pipeline import metronome
 from pipeline.core.limits import Limits
 from pipeline.edges import couriers, shares
 
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 # ---------------------------------------------------------------------------------------------- reading the document
 
@@ -746,13 +746,13 @@ def test_a_record_without_a_version_is_of_the_first(kind: type[Record]) -> None:
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 
 
-@given(value=JSON_VALUES.filter(lambda value: "NaN" not in json.dumps(value) and "Infinity" not in json.dumps(value)))
+@given(value=JSON_VALUES)
 @quick
 def test_a_field_of_a_later_version_is_ignored(value: Any) -> None:
     """Whatever it holds."""

@@ -111,6 +111,7 @@ class Snapshots:
             aside = f"{final}.new"
             with open(aside, "wb", buffering=0) as copy:
                 copy.write(taken.content)  # type: ignore[arg-type]
+        os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
         os.replace(aside, final)
 
 

@@ -7,6 +7,7 @@ publishing, heartbeat before `outbox/`) and how often a damaged result is read a
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 READS_MAX = 3  #: of a result or payload that is not what it should be, one per look
 ENTRIES_MAX = 10_000  #: a folder with more names than this is a flood, not a share
 RESULTS_PER_LOOK_MAX = 256
-_IN_MEMORY_BYTES = 1024 * 1024
 
 
 class _SnapshotDamaged(Exception):
@@ -122,7 +122,15 @@ class Share:
     def _publish(self, publication: Publication, report: Report) -> None:
         start = publication.start
         report.sent[start.attempt] = False
-        self._files.write(f"{INBOX}/{Kind.GENOME.of(start.attempt)}", _genome_bytes(publication))
+        snapshot = Path(publication.snapshot)
+        try:
+            found_bytes = os.stat(snapshot).st_size
+        except OSError as error:
+            raise _SnapshotDamaged(f"{snapshot}: {error.strerror}") from error
+        if found_bytes != start.genome_bytes:
+            raise _SnapshotDamaged(f"{snapshot}: it has {found_bytes} bytes, taken in were {start.genome_bytes}")
+        # Its digest is checked where it counts: by the agent, at the end of the journey.
+        self._files.write(f"{INBOX}/{Kind.GENOME.of(start.attempt)}", snapshot)
         self._files.publish(f"{INBOX}/{Kind.START.of(start.attempt)}", layout.encode(start))
         report.sent[start.attempt] = True
 
@@ -279,21 +287,6 @@ class Share:
             (folder / ref.name).unlink(missing_ok=True)
         missing.append(layout.clean(ref.name, 64))
         return False
-
-
-def _genome_bytes(publication: Publication) -> bytes | Path:
-    """The snapshot, checked against the ledger's digest; a large one is checked by the agent, after the journey."""
-    start = publication.start
-    if start.genome_bytes > _IN_MEMORY_BYTES:
-        return Path(publication.snapshot)
-    try:
-        with open(publication.snapshot, "rb", buffering=0) as snapshot:
-            data = snapshot.read(_IN_MEMORY_BYTES + 1)
-    except OSError as error:
-        raise _SnapshotDamaged(f"{publication.snapshot}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != start.genome_sha256:
-        raise _SnapshotDamaged(f"{publication.snapshot}: its bytes are not those that were taken in")
-    return data
 
 
 CarryOut = Callable[[Order], Report]

@@ -1,0 +1,192 @@
+"""Couriers with real threads: a share that hangs holds up its own courier and nobody else."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from pipeline.edges.couriers import Couriers
+from pipeline.edges.shares import Order, Report
+from tests.waiting import eventually
+
+PATIENCE_S = 10.0
+
+
+class Road:
+    """The way to one share: the test may block it. What arrives there is reported back."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+        self.reached = threading.Event()
+        self.orders: list[Order] = []
+        self.threads: set[str] = set()
+
+    def carry_out(self, order: Order) -> Report:
+        self.orders.append(order)
+        self.threads.add(threading.current_thread().name)
+        self.reached.set()
+        assert self.free.wait(PATIENCE_S)
+        return Report(worker=order.worker)
+
+
+class Post:
+    """Couriers to a local share and to two distant ones."""
+
+    def __init__(self, answer_limit_s: float = 60.0) -> None:
+        self.roads = {name: Road() for name in ("local-0", "vm-0", "vm-1")}
+        self.woken = threading.Event()
+        self.couriers = Couriers(
+            {name: road.carry_out for name, road in self.roads.items()},
+            distant=["vm-0", "vm-1"],
+            wake=self.woken.set,
+            answer_limit_s=answer_limit_s,
+        )
+
+    def send(self, worker: str) -> Order:
+        order = Order(worker=worker, look=True)
+        self.couriers.send(order)
+        return order
+
+    def arrives(self) -> list[str]:
+        """Whose reports come next, waiting for the bell as the loop does."""
+        found: list[Report] = []
+        assert eventually(lambda: found.extend(self.couriers.arrivals()) or found, PATIENCE_S)
+        return [report.worker for report in found]
+
+    def close(self) -> None:
+        for road in self.roads.values():
+            road.free.set()
+        self.couriers.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith("courier-"):
+                thread.join(PATIENCE_S)
+                assert not thread.is_alive()
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    with ExitStack() as stack:
+        post = Post()
+        stack.callback(post.close)
+        yield post
+
+
+def test_a_local_share_answers_at_once(post: Post) -> None:
+    """No thread is involved: the report is there when `send` returns."""
+    post.send("local-0")
+
+    assert [report.worker for report in post.couriers.arrivals()] == ["local-0"]
+    assert post.roads["local-0"].threads == {threading.current_thread().name}
+    assert not post.couriers.is_away("local-0")
+    assert post.couriers.arrivals() == []
+
+
+def test_a_distant_share_answers_through_its_courier(post: Post) -> None:
+    """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
+    order = post.send("vm-0")
+    assert post.couriers.is_away("vm-0")
+
+    assert post.woken.wait(PATIENCE_S)
+    assert post.arrives() == ["vm-0"]
+    assert post.roads["vm-0"].orders == [order]
+    assert post.roads["vm-0"].threads == {"courier-vm-0"}
+    assert not post.couriers.is_away("vm-0")
+
+
+def test_a_hanging_share_holds_up_nobody(post: Post) -> None:
+    """While one road is blocked, orders to all others are carried out and reported, again and again."""
+    post.roads["vm-0"].free.clear()
+    post.send("vm-0")
+    assert post.roads["vm-0"].reached.wait(PATIENCE_S)
+
+    for _ in range(3):
+        post.send("vm-1")
+        assert post.arrives() == ["vm-1"]
+        post.send("local-0")
+        assert post.arrives() == ["local-0"]
+    assert post.couriers.is_away("vm-0")
+
+    post.roads["vm-0"].free.set()
+    assert post.arrives() == ["vm-0"]
+
+
+def test_one_order_at_a_time(post: Post) -> None:
+    """As long as a report has not come back and been taken in, no second order is accepted for that share."""
+    post.roads["vm-0"].free.clear()
+    post.send("vm-0")
+    with pytest.raises(AssertionError, match="vm-0"):
+        post.send("vm-0")
+
+    post.roads["vm-0"].free.set()
+    assert post.woken.wait(PATIENCE_S)
+    assert post.couriers.is_away("vm-0")  # it has come back, but nobody has asked it yet
+    assert post.arrives() == ["vm-0"]
+    post.send("vm-0")
+
+    assert post.arrives() == ["vm-0"]
+    assert len(post.roads["vm-0"].orders) == 2
+
+
+def test_a_share_that_takes_its_time_is_not_overdue(post: Post) -> None:
+    """Below the limit nothing is said about it."""
+    post.roads["vm-0"].free.clear()
+    post.send("vm-0")
+
+    assert post.couriers.overdue() == []
+
+
+def test_a_hanging_share_is_reported_as_unknown() -> None:
+    """Beyond the limit it is a look that saw nothing, until its report comes after all."""
+    post = Post(answer_limit_s=0.02)
+    post.roads["vm-0"].free.clear()
+    post.send("vm-0")
+    post.send("vm-1")
+    assert post.arrives() == ["vm-1"]
+
+    assert eventually(post.couriers.overdue)
+    [look] = post.couriers.overdue()
+    assert (look.worker, look.full) == ("vm-0", True)
+    assert look.unknown.startswith("no answer for ")
+    assert post.couriers.is_away("vm-0")
+
+    post.roads["vm-0"].free.set()
+    assert post.arrives() == ["vm-0"]
+    assert post.couriers.overdue() == []
+    post.close()
+
+
+def test_closing_does_not_wait_for_a_hanging_share() -> None:
+    """The couriers go home when they can; the program ends without them."""
+    post = Post()
+    post.roads["vm-0"].free.clear()
+    post.send("vm-0")
+    assert post.roads["vm-0"].reached.wait(PATIENCE_S)
+
+    post.couriers.close()
+
+    hanging = [thread for thread in threading.enumerate() if thread.name == "courier-vm-0"]
+    assert [thread.daemon for thread in hanging] == [True]
+    post.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.xfail(
+    strict=True, reason="an exception ends the courier for good and the share is overdue for ever; hand it on"
+)
+def test_a_defect_in_a_courier_is_not_silent() -> None:
+    """What goes wrong in a thread by our own fault ends the loop as it would without threads."""
+
+    def defective(order: Order) -> Report:
+        raise OSError(28, "no room for an artifact on this host")
+
+    woken = threading.Event()
+    couriers = Couriers({"vm-0": defective}, distant=["vm-0"], wake=woken.set)
+    couriers.send(Order(worker="vm-0"))
+    for thread in threading.enumerate():
+        if thread.name == "courier-vm-0":
+            thread.join(1.0)
+
+    with pytest.raises(OSError, match="no room"):
+        couriers.arrivals()
