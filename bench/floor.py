@@ -35,25 +35,28 @@ def _write_all(base: str, count: int, barrier: Any, spans: Any) -> None:
     for name in ("inbox/tmp", "outbox/tmp", "attempts", "scratch"):
         os.makedirs(f"{base}/{name}")
     payload = genome("noop 0", 0)
+    _put(f"{base}/snapshot", payload)
+    scratch = os.open(f"{base}/scratch/genome.bin", os.O_WRONLY | os.O_CREAT)
     ledger = os.open(f"{base}/ledger", os.O_WRONLY | os.O_CREAT)
     barrier.wait()
     begun = time.monotonic()
     for number in range(count):
-        _write_one(base, f"g0001-{number:04d}-t1-a1-0123456789ab", payload)
+        os.pwrite(scratch, payload, 0)
+        _write_one(base, f"g0001-{number:04d}-t1-a1-0123456789ab")
         if number % EVALUATIONS_PER_COMMIT == 0:
             os.write(ledger, PAGES)
             os.fsync(ledger)
     spans.put((begun, time.monotonic()))
     os.close(ledger)
+    os.close(scratch)
 
 
-def _write_one(base: str, attempt: str, payload: bytes) -> None:
+def _write_one(base: str, attempt: str) -> None:
     inbox, outbox, archived = f"{base}/inbox", f"{base}/outbox", f"{base}/attempts/{attempt}"
     # The host publishes.
-    _put(f"{inbox}/{attempt}.genome", payload)
+    os.link(f"{base}/snapshot", f"{inbox}/{attempt}.genome")
     _publish(inbox, f"{attempt}.start.json", START)
-    # The agent takes it, claims it on the record, and answers.
-    _put(f"{base}/scratch/genome.bin", payload)
+    # The agent claims it on the record, and answers.
     _publish(outbox, f"{attempt}.started.json", CLAIM)
     claim = os.open(f"{outbox}/{attempt}.started.json", os.O_RDWR)
     os.fsync(claim)

@@ -7,7 +7,7 @@ must fall silent.
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +36,9 @@ from inbox_agent.share_layout import (
 
 log = logging.getLogger(__name__)
 
-_CLEANING = (Kind.RESULT, Kind.STARTED, Kind.LOG, Kind.FILES)
+#: The claim goes first: without its result it would look like a game that was never finished. Then the result, and only
+#: then what it speaks for.
+_CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
 
 
 class Waiter(Protocol):
@@ -131,7 +133,6 @@ class Agent:
                 self._evaluator.stop()
                 self._running = self._finished = None
             case Clean(attempt, kinds):
-                # The record first: while it is there, what it speaks for must be there too.
                 self._files.remove([f"{OUTBOX}/{kind.of(attempt)}" for kind in _CLEANING if kind in kinds])
             case Report(attempt, outcome, reason):
                 self._publish_result(attempt, self._lookout.start_of(attempt), _unplayed(outcome, reason))
@@ -199,10 +200,7 @@ class Agent:
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
             log=self._write_log(attempt, finished.log),
-            artifacts=[
-                self._write_artifact(attempt, number, path)
-                for number, path in enumerate(finished.artifacts[: layout.ARTIFACTS_MAX])
-            ],
+            artifacts=self._write_artifacts(attempt, finished.artifacts),
         )
         try:
             # Payloads first, the record last: whoever sees the record finds what it speaks for.
@@ -217,12 +215,23 @@ class Agent:
         self._files.write(f"{OUTBOX}/{name}", data)
         return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
-    def _write_artifact(self, attempt: str, number: int, path: Path) -> PayloadRef:
-        name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
-        self._files.write(f"{OUTBOX}/{Kind.FILES.of(attempt)}/{name}", path)
-        with path.open("rb") as data:
-            digest = hashlib.file_digest(data, "sha256").hexdigest()
-        return PayloadRef(name=name, size_bytes=path.stat().st_size, sha256=digest)
+    def _write_artifacts(self, attempt: str, paths: Sequence[Path]) -> list[PayloadRef]:
+        """Copies artifacts into the share; one that cannot be read is left out and never voids a fitness."""
+        refs: dict[str, PayloadRef] = {}
+        for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
+            name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
+            while name in refs:
+                name = f"{name[:60]}-{number}"
+            try:
+                with path.open("rb") as data:
+                    digest = hashlib.file_digest(data, "sha256").hexdigest()
+                    size_bytes = data.tell()
+            except OSError as error:
+                log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
+                continue
+            self._files.write(f"{OUTBOX}/{Kind.FILES.of(attempt)}/{name}", path)
+            refs[name] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
+        return list(refs.values())
 
     # ------------------------------------------------------------------------------------------------- heartbeat
 

@@ -4,13 +4,14 @@ It decides when an absence is believed and when a damaged delivery is given up (
 is `next_step`'s to say. It reads; the only thing it removes is what a predecessor staged and never published.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from inbox_agent import share_layout as layout
 from inbox_agent.next_step import Seen
-from inbox_agent.share_files import Absent, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     INBOX,
     OUTBOX,
@@ -99,6 +100,8 @@ class Lookout:
         try:
             data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
             record = layout.decode(HostRecord, data, name)
+        except UnknownLayout:
+            return None  # a host that this agent does not understand: it beats, and touches nothing
         except (Absent, Unfit, LayoutError) as error:
             raise Unavailable(f"{name} cannot be read: {error}") from error
         if record.epoch != max(epochs):
@@ -148,7 +151,9 @@ class Lookout:
                 del memory[attempt]
 
     def _tidy_once(self) -> None:
+        """What a predecessor staged and never moved up refers to nothing; if it cannot go, it may stay."""
         if not self._tidied:
-            staging = f"{OUTBOX}/{STAGING}"
-            self._files.remove([f"{staging}/{name}" for name in self._files.names(staging)])
             self._tidied = True
+            staging = f"{OUTBOX}/{STAGING}"
+            with contextlib.suppress(ShareError):
+                self._files.remove([f"{staging}/{name}" for name in self._files.names(staging)])

@@ -68,7 +68,7 @@ def next_step(seen: Seen) -> Step:
     if seen.running is not None and seen.running not in seen.present:
         return Stop(seen.running)
     for attempt in sorted(seen.outbox):
-        if attempt not in seen.present and attempt != seen.running:
+        if attempt not in seen.present:
             return Clean(attempt, seen.outbox[attempt])
     return _report(seen) or _run(seen) or Wait()
 
@@ -103,7 +103,7 @@ def _run(seen: Seen) -> Run | None:
     waiting = [
         start
         for attempt, start in seen.starts.items()
-        if attempt in seen.present and attempt not in seen.outbox and attempt not in seen.hopeless
+        if attempt in seen.present and attempt not in seen.outbox
         if _is_ours(seen, attempt)
     ]
     return Run(min(waiting, key=lambda start: start.publication)) if waiting else None

@@ -160,7 +160,7 @@ class LocalFiles:
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         folder, name = path.rsplit("/", 1)
         staged, final = f"{self._base}{folder}/{STAGING}/{name}", self._base + path
-        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
+        self._ask(lambda: self._stage(staged, data), absent=Unavailable)
         # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees all of
         # the record or nothing. Close, then move: Windows does not like the reverse order.
         self._ask(lambda: _move_up(staged, final), absent=Unavailable)
@@ -196,6 +196,18 @@ class LocalFiles:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ELOOP, errno.ENXIO):
                 raise Unfit(f"{path}: not a regular file") from error
             raise
+
+    def _stage(self, staged: str, data: bytes) -> None:
+        """Fills a file that is surely new: a leftover of that name may be a second name of a published record."""
+        try:
+            descriptor = os.open(staged, _FILL_FLAGS | os.O_EXCL, 0o666)
+        except FileExistsError:
+            os.unlink(staged)
+            descriptor = os.open(staged, _FILL_FLAGS | os.O_EXCL, 0o666)
+        try:
+            _write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
 
     def _fill(self, full: str, source: bytes | Path) -> None:
         descriptor = os.open(full, _WRITE_FLAGS, 0o666)

@@ -25,10 +25,12 @@ ARTIFACT_BYTES_MAX = 64 * 1024 * 1024
 ARTIFACTS_MAX = 16
 METRICS_MAX = 64
 SETTINGS_MAX = 64
+SETTINGS_BYTES_MAX = 32 * 1024
 REASON_CHARS_MAX = 500
 PROGRESS_CHARS_MAX = 200
 
 assert LOG_BYTES_MAX <= ARTIFACT_BYTES_MAX <= GENOME_BYTES_MAX
+assert RECORD_BYTES_MAX >= 2 * SETTINGS_BYTES_MAX
 assert RECORD_BYTES_MAX >= 2 * METRICS_MAX * 128 + 4 * REASON_CHARS_MAX  # a full result always fits in a record
 
 
@@ -156,15 +158,16 @@ class AgentState(enum.StrEnum):
 
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Positive = Annotated[int, Meta(ge=1, le=10**9)]
+Positive = Annotated[int, Meta(ge=1, le=10**9 - 1)]
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Token = Annotated[str, Meta(pattern=r"\A[0-9a-zA-Z_.:-]{1,64}\Z")]
 AttemptId = Annotated[str, Meta(pattern=r"\Ag[0-9]{4,9}-[0-9]{4,9}-t[0-9]{1,6}-a[0-9]{1,6}-[0-9a-z]{12}\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
-Setting = str | int | float | bool
-Settings = dict[Name, Setting]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]  # what every JSON reader keeps exactly
+Setting = Annotated[str, Meta(max_length=1000)] | Whole | float | bool
+Settings = Annotated[dict[Name, Setting], Meta(max_length=SETTINGS_MAX)]
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -196,10 +199,11 @@ class StartRecord(Record, frozen=True, kw_only=True):
     genome_suffix: Annotated[str, Meta(pattern=r"\A(\.[a-z0-9]{1,16})?\Z")]
     genome_bytes: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)]
     genome_sha256: Digest
-    settings: Annotated[Settings, Meta(max_length=SETTINGS_MAX)] = {}
+    settings: Settings = {}
 
     def __post_init__(self) -> None:
         _require_finite(self.settings)
+        _require_finite({"time_limit_s": self.time_limit_s})
 
 
 class StartedRecord(Record, frozen=True, kw_only=True):
@@ -249,7 +253,8 @@ class ResultRecord(Record, frozen=True, kw_only=True):
             raise ValueError("a fitness belongs to `completed` and to nothing else")
         if completed and None in (self.trial, self.seed, self.genome_sha256):
             raise ValueError("`completed` must echo trial, seed and genome_sha256")
-        _require_finite({**self.metrics, "fitness": self.fitness or 0.0})
+        _require_finite(self.metrics)
+        _require_finite({"fitness": self.fitness, "seconds": self.seconds})
 
 
 class AgentRecord(Record, frozen=True, kw_only=True):
@@ -282,11 +287,11 @@ class Echo(NamedTuple):
 def echo_problem(result: ResultRecord, expected: Echo) -> str:
     """Why the result does not answer that start signal; the empty string when it does.
 
-    Echoes that an agent could not know (None) are only allowed where nothing is claimed to be completed.
+    Echoes that the agent could not know are None; the record's own rule allows that only where nothing is completed.
     """
     for field, value in expected._asdict().items():
         said = getattr(result, field)
-        if said != value and not (said is None and result.outcome is not Outcome.COMPLETED):
+        if said != value and said is not None:
             return f"{field} is {said!r}, expected {value!r}"
     return ""
 
@@ -294,6 +299,9 @@ def echo_problem(result: ResultRecord, expected: Echo) -> str:
 # ------------------------------------------------------------------------------------------------ encode and decode
 
 R = TypeVar("R", bound=Record)
+
+
+_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 class _Envelope(Struct):

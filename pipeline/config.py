@@ -3,6 +3,8 @@
 It decides what may be configured and what the defaults are; the limits themselves stand in `core.limits`.
 """
 
+import json
+import math
 import os
 import re
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, read_settings
-from inbox_agent.share_layout import GENOME_BYTES_MAX, Setting
+from inbox_agent.share_layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
 from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
 
@@ -53,13 +55,19 @@ class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
     generation: GenerationTable = GenerationTable()
-    settings: dict[str, Setting] = {}
+    settings: Settings = {}
     evaluator: EvaluatorTable = EvaluatorTable()
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
+        numbers = {**self.settings, "timed_out_fitness": self.generation.timed_out_fitness}
+        for name, value in numbers.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; a finite number is needed")
+        if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
+            raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
             if not _WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")

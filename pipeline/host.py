@@ -175,7 +175,8 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> Loop:
         shares = {
-            name: Share(name, LocalFiles(path), self.state / "incoming").carry_out for name, path in self._paths.items()
+            name: Share(name, self.ledger.farm_id, LocalFiles(path), self.state / "incoming").carry_out
+            for name, path in self._paths.items()
         }
         distant = {worker.name for worker in self.config.worker}
         self._couriers = Couriers(shares, distant, self._wake)

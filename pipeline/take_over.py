@@ -34,7 +34,7 @@ def _take_over(host: Host, files: LocalFiles, worker: str) -> str:
     names = files.names(INBOX)
     on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)
     epoch = 1 + max(on_share, host.farm.worker(worker).epoch)
-    # Recorded before it is published: if this is the last thing the host does, the next one publishes it.
+    # Recorded before it is published, like every epoch; if this ends in between, the command is given again.
     host.loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
     record = HostRecord(farm=host.farm.farm_id, worker=worker, epoch=epoch)
     files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record))

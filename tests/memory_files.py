@@ -36,7 +36,10 @@ class MemoryFiles:
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         data = self.read(path, bytes_max)
-        destination.write_bytes(data)
+        try:
+            destination.write_bytes(data)
+        except OSError as error:
+            raise Unavailable(str(error)) from error
         return hashlib.sha256(data).hexdigest()
 
     def write(self, path: str, source: bytes | Path) -> None:

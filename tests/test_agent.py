@@ -336,9 +336,6 @@ def test_a_failure_is_told_in_one_printable_line(guest: Guest) -> None:
     assert len(guest.result().reason) == layout.REASON_CHARS_MAX
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_write_artifact does not survive a file that is gone; leave it out and publish the result"
-)
 def test_an_artifact_that_vanished_does_not_hold_up_the_result(guest: Guest, tmp_path: Path) -> None:
     """A game's leftover may remove a file after it was listed; the fitness counts all the same."""
     (tmp_path / "replay").write_bytes(b"replay")
@@ -394,8 +391,8 @@ def test_a_result_of_a_withdrawn_game_is_not_published(guest: Guest) -> None:
     assert guest.outbox == set()
 
 
-def test_the_record_is_removed_before_what_it_speaks_for(guest: Guest, tmp_path: Path) -> None:
-    """result -> claim -> log -> artifacts: whoever sees a record finds the rest."""
+def test_records_are_removed_before_what_they_speak_for(guest: Guest, tmp_path: Path) -> None:
+    """claim -> result -> log -> artifacts: no claim without its result, no result without its payloads."""
     (tmp_path / "replay").write_bytes(b"replay")
     guest.send()
     guest.step()
@@ -405,7 +402,7 @@ def test_the_record_is_removed_before_what_it_speaks_for(guest: Guest, tmp_path:
     guest.step()
 
     removed = [path for verb, path in guest.files.journal if verb == "remove"]
-    assert removed == [f"outbox/{attempt(1)}{end}" for end in (".result.json", ".started.json", ".log", ".files")]
+    assert removed == [f"outbox/{attempt(1)}{end}" for end in (".started.json", ".result.json", ".log", ".files")]
     assert guest.outbox == set()
 
 

@@ -10,7 +10,7 @@ from pipeline.edges.couriers import Couriers
 from pipeline.edges.shares import Order, Report
 from tests.waiting import eventually
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Road:

@@ -15,7 +15,7 @@ from inbox_agent.doorbell import Bell, Doorbell
 from inbox_agent.share_files import LocalFiles
 from tests.waiting import eventually
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
 
 

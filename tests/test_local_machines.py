@@ -17,7 +17,7 @@ from tests.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 OBEDIENT = "import sys; print('up', flush=True); sys.stdin.read(); print('bye')"
 #: Does not end when its owner hangs up.
 STUBBORN = "import time; print('up', flush=True); [time.sleep(1) for _ in range(600)]"

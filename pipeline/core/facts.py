@@ -121,6 +121,12 @@ class AttemptEnded(Fact, frozen=True, kw_only=True):
     archived: bool = False  #: its result lies in `attempts/<attempt>/`
 
 
+class AttemptReleased(Fact, frozen=True, kw_only=True):
+    """A kept attempt is waited for no longer: its start signal need not stay."""
+
+    attempt: str
+
+
 class ResultLate(Fact, frozen=True, kw_only=True):
     """A result came from an attempt that nobody waited for any more; noted once, never counted."""
 
@@ -232,6 +238,7 @@ AnyFact = (
     | AttemptIssued
     | AttemptClaimed
     | AttemptEnded
+    | AttemptReleased
     | ResultLate
     | ResultUnexpected
     | GenomeCharged

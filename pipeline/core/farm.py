@@ -10,7 +10,7 @@ from typing import Any
 
 from inbox_agent.share_layout import Echo, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, RunSettings, Rung, Settlement
+from pipeline.core.facts import Fact, Rung, RunSettings, Settlement
 from pipeline.core.roster import (
     BLAMES_GENOME,
     LOSSES,
@@ -188,8 +188,12 @@ class Farm:
             worker.losses = worker.restarts = 0
         trial.alone = fact.isolate or (trial.alone and fact.outcome is Outcome.WITHDRAWN)
 
+    def _attempt_released(self, fact: f.AttemptReleased, at: float) -> None:
+        self.worker(self._attempt(fact.attempt).worker).kept.pop(fact.attempt, None)
+
     def _result_late(self, fact: f.ResultLate, at: float) -> None:
         self.noted.add(fact.attempt)
+        self.worker(fact.worker).kept.pop(fact.attempt, None)
         self.late += 1
 
     def _result_unexpected(self, fact: f.ResultUnexpected, at: float) -> None:
@@ -314,6 +318,7 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.AttemptIssued: Farm._attempt_issued,
     f.AttemptClaimed: Farm._attempt_claimed,
     f.AttemptEnded: Farm._attempt_ended,
+    f.AttemptReleased: Farm._attempt_released,
     f.ResultLate: Farm._result_late,
     f.ResultUnexpected: Farm._result_unexpected,
     f.GenomeCharged: Farm._genome_charged,

@@ -71,10 +71,11 @@ def _nobodys(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look)
 
 
 def _check_history(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
-    gone = sorted((watched.delivered & worker.wanted.keys()) - look.starts)
+    gone = sorted((watched.listed & worker.wanted.keys()) - look.starts)
     if gone:
         _went_back(minutes, worker, look, f"start signal {gone[0]} is missing")
         return
+    watched.listed |= look.starts & worker.wanted.keys()
     for attempt_id in sorted(watched.uncertain):
         watched.uncertain.discard(attempt_id)
         if attempt_id in look.whole:

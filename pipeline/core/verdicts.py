@@ -8,6 +8,7 @@ from inbox_agent.share_layout import Outcome, ResultRecord, clean, echo_problem
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,
+    AttemptReleased,
     ResultLate,
     ResultUnexpected,
     WorkerOut,
@@ -21,7 +22,7 @@ from pipeline.core.watch import WorkerWatch
 
 def judge(minutes: Minutes, look: Look) -> None:
     """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
-    if look.unknown:
+    if look.unknown or minutes.farm.workers[look.worker].state is WorkerState.OUT:
         return
     watched = minutes.watch.workers[look.worker]
     for result in look.results:
@@ -29,7 +30,7 @@ def judge(minutes: Minutes, look: Look) -> None:
             _judge_result(minutes, look.worker, result)
             watched.handled.add(result.attempt)
     for attempt_id in sorted(look.claims - look.answers):
-        _note_claim(minutes, attempt_id)
+        _note_claim(minutes, look.worker, attempt_id)
 
 
 def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
@@ -45,7 +46,9 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
         return
     if attempt.answered or seen.attempt in farm.noted:
         return  # collected before; its file has not been cleaned up yet
-    problem = _problem(minutes, attempt, worker, seen)
+    if worker != attempt.worker:
+        return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
+    problem = _problem(minutes, attempt, seen)
     trial_open = attempt.trial.state is not TrialState.SETTLED
     completed = not problem and seen.record is not None and seen.record.outcome is Outcome.COMPLETED
     if attempt.outcome is None or (completed and trial_open):
@@ -58,18 +61,18 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
             minutes.charge(attempt)
 
 
-def _problem(minutes: Minutes, attempt: Attempt, worker: str, seen: ResultSeen) -> str:
+def _problem(minutes: Minutes, attempt: Attempt, seen: ResultSeen) -> str:
     if seen.record is None:
         return seen.problem
     if (seen.record.farm, seen.record.worker) != (minutes.farm.farm_id, attempt.worker):
         return f"worker {seen.record.worker!r} of farm {seen.record.farm!r} answers for {attempt.worker!r}"
-    if worker != attempt.worker:
-        return f"it lies in the share of {worker!r}"
     return echo_problem(seen.record, minutes.farm.echo(attempt))
 
 
 def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
     record: ResultRecord | None = seen.record
+    if seen.unknown_layout:
+        return AttemptEnded(attempt=attempt.id, outcome=Outcome.REJECTED, answered=True, reason=clean(problem, 300))
     if problem or record is None:
         return AttemptEnded(attempt=attempt.id, outcome=Outcome.CORRUPT, answered=True, reason=clean(problem, 300))
     notes = [record.reason] if record.reason else []
@@ -103,14 +106,18 @@ def _late(seen: ResultSeen, worker: str, why: str) -> ResultLate:
     return ResultLate(attempt=seen.attempt, worker=worker, outcome=outcome, reason=clean(why, 300))
 
 
-def _note_claim(minutes: Minutes, attempt_id: str) -> None:
-    attempt = minutes.farm.attempts.get(attempt_id)
-    if attempt is None:
+def _note_claim(minutes: Minutes, worker: str, attempt_id: str) -> None:
+    farm = minutes.farm
+    attempt = farm.attempts.get(attempt_id)
+    if attempt is None or attempt.worker != worker:
         return
     if attempt.outcome is None:
         if attempt.claimed_at is None:
             minutes.state(AttemptClaimed(attempt=attempt_id))
-    elif attempt.outcome is Outcome.LOST and not (attempt.kept or attempt.charged or attempt.answered):
+        return
+    still_played = attempt_id in farm.workers[worker].kept
+    known = attempt.charged or attempt.answered or attempt_id in farm.noted
+    if attempt.outcome is Outcome.LOST and not still_played and not known:
         # Law 5: the genome that pays is the one whose claim stands there without a result.
         minutes.charge(attempt)
 
@@ -131,6 +138,17 @@ def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
             minutes.end(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
             minutes.charge(attempt)
     _enforce_claim_limit(minutes, worker, watched, bool(claimed))
+    _release_kept(minutes, worker, watched)
+
+
+def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> None:
+    """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
+    limit_s = _time_limit_s(minutes) + minutes.limits.grace_s
+    for attempt in list(worker.kept.values()):
+        since = watched.claims.get(attempt.id)
+        overdue = since is None or minutes.watch.time - since > limit_s
+        if attempt.trial.state is TrialState.SETTLED or (watched.looked and overdue):
+            minutes.state(AttemptReleased(attempt=attempt.id))
 
 
 def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:

@@ -37,6 +37,7 @@ class ResultSeen:
     attempt: str
     record: ResultRecord | None  #: None: present, but unreadable or wrong after several reads
     problem: str = ""
+    unknown_layout: bool = False  #: it is complete, and of a layout version this host does not speak
     data: bytes = b""  #: the bytes as they were read; what is archived is what was parsed
     log: bytes = b""
     artifacts: tuple[str, ...] = ()  #: names of those that were fetched

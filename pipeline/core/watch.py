@@ -29,6 +29,7 @@ class WorkerWatch:
     starts: set[str] = field(default_factory=set)  #: start signals believed to be in `inbox/`
     payloads: set[str] = field(default_factory=set)
     delivered: set[str] = field(default_factory=set)  #: attempts that are surely published in full
+    listed: set[str] = field(default_factory=set)  #: start signals that a listing has shown
     uncertain: set[str] = field(default_factory=set)  #: attempts whose publication nobody has confirmed
     handled: set[str] = field(default_factory=set)  #: results in `outbox/` that need no second reading
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
@@ -113,7 +114,7 @@ class Watch:
         watched = self.workers[name]
         watched.alive = False
         watched.life_at = self.time
-        for memory in (watched.delivered, watched.uncertain, watched.handled):
+        for memory in (watched.delivered, watched.listed, watched.uncertain, watched.handled):
             memory.clear()
         watched.claims.clear()
         watched.beat, watched.reverted = None, False
@@ -128,5 +129,5 @@ class Watch:
     def note_removed(self, name: str, attempts: frozenset[str]) -> None:
         """Start signals and genomes were removed."""
         watched = self.workers[name]
-        for memory in (watched.starts, watched.payloads, watched.delivered, watched.uncertain):
+        for memory in (watched.starts, watched.payloads, watched.delivered, watched.listed, watched.uncertain):
             memory.difference_update(attempts)

@@ -5,6 +5,7 @@ publishing, heartbeat before `outbox/`) and how often a damaged result is read a
 *unknown*, damage becomes a `ResultSeen` without a record.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -27,6 +28,7 @@ from inbox_agent.share_layout import (
     PayloadRef,
     ResultRecord,
     StartRecord,
+    UnknownLayout,
 )
 from pipeline.core.view import Look, ResultSeen
 
@@ -78,8 +80,9 @@ class Report:
 class Share:
     """One worker's share, from the host's side."""
 
-    def __init__(self, worker: str, files: ShareFiles, incoming: Path) -> None:
+    def __init__(self, worker: str, farm_id: str, files: ShareFiles, incoming: Path) -> None:
         self.worker = worker
+        self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
         self._reads: dict[str, int] = {}
@@ -149,10 +152,8 @@ class Share:
             return Look(worker=self.worker, full=True, bare=True)
         names = self._names(INBOX)
         owner, damaged_epoch = self._owner(names)
-        if owner is not None and not self._tidied:
-            staged = self._names(f"{INBOX}/{STAGING}")
-            self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
-            self._tidied = True
+        if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
+            self._tidy_once()
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
         # The heartbeat before the outbox: whoever is silent by now had its last word there already.
@@ -168,6 +169,14 @@ class Share:
             beat=beat,
         )
         return self._look_at_outbox(order, look)
+
+    def _tidy_once(self) -> None:
+        """What this farm staged and never moved up refers to nothing; if it cannot go, it may stay."""
+        if not self._tidied:
+            self._tidied = True
+            with contextlib.suppress(ShareError):
+                staged = self._names(f"{INBOX}/{STAGING}")
+                self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _look_at_outbox(self, order: Order, look: Look) -> Look:
         claims, answers = set(), set()
@@ -238,6 +247,8 @@ class Share:
         try:
             data = self._files.read(f"{OUTBOX}/{name}", layout.RECORD_BYTES_MAX)
             record = layout.decode(ResultRecord, data, name)
+        except UnknownLayout as error:
+            return ResultSeen(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
         except (Absent, Unfit, LayoutError) as error:
             if self._reads_left(attempt):
                 return None

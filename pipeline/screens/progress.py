@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.share_layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.roster import LOSSES, Worker, WorkerState
@@ -75,7 +75,7 @@ def _row(worker: Worker, watch: Watch) -> WorkerRow:
     watched = watch.workers[worker.name]
     playing = next((a for a in worker.wanted.values() if a.id in watched.claims), None)
     beat = watched.beat
-    said = beat.progress if beat is not None and playing is not None and beat.attempt == playing.id else ""
+    said = clean(beat.progress, 200) if beat is not None and playing is not None and beat.attempt == playing.id else ""
     state = str(worker.state)
     if worker.state is WorkerState.READY:
         state = "playing" if playing else ("idle" if watched.alive else "awaited")

@@ -183,7 +183,7 @@ class SimulatedHost:
             way = Way(self.world, machine.disk, "host")
             way.on_arrival = lambda folder, machine=machine: machine.ring() if folder == "inbox" else None
             machine.way.on_arrival = lambda folder, name=name: self._ring(name) if folder == "outbox" else None
-            shares[name] = Share(name, way, Path("/nowhere")).carry_out
+            shares[name] = Share(name, self.ledger.farm_id, way, Path("/nowhere")).carry_out
         loop = Loop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]

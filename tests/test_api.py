@@ -1,0 +1,85 @@
+"""The farm for programs: what `open_farm` promises, with real local workers."""
+
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.settings_file import SettingsError
+from pipeline import Evaluator, Progress, StoppedEarly, open_farm
+from tests.farm_bed import GAMES
+from tests.games.game import fitness_of
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+GAME = Evaluator(python="game:play", folder=GAMES)
+
+
+def test_generations_follow_each_other_on_warm_workers(tmp_path: Path) -> None:
+    """Two generations, one after the other, by the same agents; a fitness by name each time."""
+    first = {"a": b'{"n": 1}', "b": b'{"n": 2}'}
+    second = {"a": b'{"n": 3}'}
+    with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=2, seed=5) as farm:
+        scores = farm.evaluate(first)
+        pids = [worker.pid for worker in farm.workers]
+        again = farm.evaluate(second)
+        assert [worker.pid for worker in farm.workers] == pids
+        assert farm.generation == 2
+        assert (farm.results / "results.csv").exists()
+    assert set(scores) == {"a", "b"}
+    assert all(score.status == "completed" and len(score.trials) == 2 for score in scores.values())
+    assert again["a"].value is not None
+
+
+def test_one_failed_genome_never_raises_for_the_others(tmp_path: Path) -> None:
+    """The failed one has no value, a status and a reason."""
+    genomes = {"bad": b'{"do": "raise"}'} | {f"good-{n}": b'{"n": %d}' % n for n in range(6)}
+    with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as farm:
+        scores = farm.evaluate(genomes)
+    assert (scores["bad"].value, scores["bad"].status) == (None, "failed")
+    assert "cannot be played" in scores["bad"].reason
+    assert all(scores[f"good-{n}"].value is not None for n in range(6))
+
+
+def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
+    """The last word on a generation is that all of it is settled."""
+    told: list[Progress] = []
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(5)}, on_progress=told.append)
+    assert told[-1].settled == told[-1].trials == 5
+    assert [now.settled for now in told] == sorted(now.settled for now in told)
+
+
+def test_genomes_may_be_files(tmp_path: Path) -> None:
+    """A path is copied into the generation's folder; the file itself is left alone."""
+    source = tmp_path / "champion.json"
+    source.write_bytes(b'{"n": 7}')
+    with open_farm(tmp_path / "farm", evaluator=GAME, workers=1, trials_per_genome=1, seed=1) as farm:
+        scores = farm.evaluate({"champion.json": source})
+    (seed,) = [trial for trial in scores["champion.json"].trials if trial is not None]
+    assert seed == scores["champion.json"].value
+    assert fitness_of(source.read_bytes(), 0) != seed
+    assert (tmp_path / "farm/genomes/gen-0001/champion.json").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
+def test_a_genome_name_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
+    """Nothing that a caller passes as a name reaches a path outside the generation's folder."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match="plain file name"):
+        farm.evaluate({name: b"x"})
+
+
+def test_a_farm_that_cannot_go_on_raises_with_the_diagnosis(tmp_path: Path) -> None:
+    """Everything fails from the start: the caller is told why, not given an empty result."""
+    broken = Evaluator(python="no_such_module:play", folder=GAMES)
+    with (
+        open_farm(tmp_path, evaluator=broken, workers=1, trials_per_genome=1) as farm,
+        pytest.raises(StoppedEarly, match="no_such_module"),
+    ):
+        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(12)})
+
+
+def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
+    """A second one on the same folder is refused, and the folder is free again afterwards."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(SettingsError, match="at work here"):
+        open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm:
+        assert farm.generation == 0
