@@ -1,100 +1,98 @@
 """The doorbell: directory events that make the next look come sooner. A hint, never the truth.
 
-watchdog is touched here and nowhere else. An observer that went deaf is found by asking its threads and built anew;
+watchdog is touched here and nowhere else: one of its emitters per folder, without the dispatcher of an `Observer`:
+all that an event is good for is to ring. An emitter that went deaf is found by asking its thread and built anew;
 whatever fails, the poll goes on and nothing but speed is lost.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
-from watchdog.events import FileCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.events import FileCreatedEvent, FileMovedEvent
+from watchdog.observers.api import EventEmitter, ObservedWatch
+
+if sys.platform == "win32":
+    from watchdog.observers.read_directory_changes import WindowsApiEmitter as Emitter
+elif sys.platform == "linux":
+    from watchdog.observers.inotify import InotifyEmitter as Emitter
+else:
+    from watchdog.observers.polling import PollingEmitter as Emitter
 
 log = logging.getLogger(__name__)
 
 #: On Windows an emitter hands events over only after this much silence; on Linux it does not matter.
-OBSERVER_TIMEOUT_S = 0.05
+EMITTER_TIMEOUT_S = 0.05
 #: Records are moved into a watched folder. Linux tells that as "created", Windows as "created" or "moved".
 _RINGING = [FileCreatedEvent, FileMovedEvent]
 
 
-class _Ringer(FileSystemEventHandler):
+class _Chime:
+    """What an emitter takes for its event queue: whatever is put in, rings."""
+
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
+    def put(self, _event: object) -> None:
         self._ring()
 
 
 class Doorbell:
-    """Watches one folder per key and calls `ring(key)` from a thread of its own when something arrives there."""
+    """Watches one folder per key and calls `ring(key)` from threads of its own when something arrives there."""
 
     def __init__(self, folders: Mapping[str, Path], ring: Callable[[str], None]) -> None:
         self._folders = dict(folders)
         self._ring = ring
-        self._observer: BaseObserver | None = None
-        self._deaf: set[str] = set(folders)
+        self._emitters: dict[str, EventEmitter] = {}
 
     @property
     def deaf(self) -> frozenset[str]:
         """The keys whose folder is not watched at the moment; they must be polled quickly."""
-        return frozenset(self._deaf)
+        return frozenset(key for key in self._folders if not self._hears(key))
 
     def supervise(self, reachable: Collection[str] | None = None) -> None:
-        """Starts what does not run. Call it often: it costs nothing when all is well, and it never raises.
+        """Starts what does not run. Call it often: it costs next to nothing when all is well, and it never raises.
 
         Only folders of `reachable` keys are touched (all, if None): asking for an unreachable one may hang.
         """
-        if self._observer is not None and not self._is_well(self._observer):
-            log.warning("the directory watch went deaf and is built anew")
-            self.close()
-        if self._observer is None:
-            self._observer = self._start()
-        if self._observer is not None:
-            for key in sorted(self._deaf if reachable is None else self._deaf & set(reachable)):
-                self._watch(self._observer, key)
+        for key in self._folders:
+            if self._hears(key) or (reachable is not None and key not in reachable):
+                continue
+            if self._emitters.pop(key, None) is not None:
+                log.warning("the watch of %s went deaf and is built anew", self._folders[key])
+            self._watch(key)
 
     def close(self) -> None:
         """Stops watching; rings no more after it returns."""
-        observer, self._observer = self._observer, None
-        self._deaf = set(self._folders)
-        if observer is not None and observer.is_alive():
-            observer.stop()
-            observer.join(timeout=5)
+        emitters, self._emitters = self._emitters, {}
+        for emitter in emitters.values():
+            emitter.stop()
+        for emitter in emitters.values():
+            emitter.join(timeout=5)
 
-    def _start(self) -> BaseObserver | None:
-        observer = Observer(timeout=OBSERVER_TIMEOUT_S)
-        observer.daemon = True
-        try:
-            observer.start()
-        except (OSError, RuntimeError) as error:  # out of inotify instances, out of threads
-            log.warning("no directory watch, polling instead: %s", error)
-            return None
-        return observer
+    def _hears(self, key: str) -> bool:
+        emitter = self._emitters.get(key)
+        return emitter is not None and emitter.is_alive()
 
-    def _watch(self, observer: BaseObserver, key: str) -> None:
+    def _watch(self, key: str) -> None:
         folder = self._folders[key]
         if not folder.is_dir():
             return
+        chime: Any = _Chime(lambda: self._ring(key))
+        watch = ObservedWatch(str(folder), recursive=False, event_filter=_RINGING)
+        emitter = Emitter(chime, watch, timeout=EMITTER_TIMEOUT_S, event_filter=_RINGING)
+        emitter.daemon = True
         try:
-            observer.schedule(_Ringer(lambda: self._ring(key)), str(folder), recursive=False, event_filter=_RINGING)
-        except (OSError, RuntimeError) as error:
+            emitter.start()
+        except (OSError, RuntimeError) as error:  # out of inotify watches, out of threads
             log.warning("%s is not watched, polling instead: %s", folder, error)
             return
-        self._deaf.discard(key)
+        self._emitters[key] = emitter
         # What arrived between the last look and this watch made no sound.
         self._ring(key)
-
-    def _is_well(self, observer: BaseObserver) -> bool:
-        emitters = observer.emitters
-        return (
-            observer.is_alive()
-            and len(emitters) == len(self._folders) - len(self._deaf)
-            and all(emitter.is_alive() for emitter in emitters)
-        )
 
 
 class Bell:

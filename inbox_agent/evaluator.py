@@ -72,7 +72,10 @@ class Evaluator(Protocol):
         """Begins and returns at once; if that fails, `wait` says so."""
 
     def wait(self, timeout_s: float) -> Finished | None:
-        """Waits at most `timeout_s` for the end of the evaluation; its time limit ends it here."""
+        """Waits at most `timeout_s` for the end of the evaluation; its time limit ends it here.
+
+        Must be called soon and often: a warm evaluator that was still starting is only asked to play in here.
+        """
 
     def stop(self) -> None:
         """Kills the running evaluation with all that it started, and forgets it. Idempotent."""

@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -22,6 +23,8 @@ T = TypeVar("T")
 BUSY_WINERRORS = frozenset({5, 32, 33})
 BUSY_TRIES_MAX = 12
 BUSY_WAIT_S_MAX = 2.5
+SPARES_MAX = 256  # staged names that are kept; one worker's share needs a handful
+SPARES_TRIED_MAX = 4
 _CHUNK_BYTES = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -32,7 +35,7 @@ _READ_FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a share never blocks the reader
 )
 _FILL_FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_WRITE_FLAGS = _FILL_FLAGS | os.O_TRUNC
+_NEW_FLAGS = _FILL_FLAGS | os.O_EXCL
 
 
 class ShareError(Exception):
@@ -100,6 +103,7 @@ class LocalFiles:
         self.root = root
         self._base = os.fspath(root) + os.sep
         self._is_busy = is_busy
+        self._spares: deque[str] = deque()  #: staged names that are second names of published records, oldest first
 
     def names(self, folder: str) -> list[str]:
         return self._ask(lambda: os.listdir(self._base + folder), absent=Unavailable)
@@ -159,11 +163,11 @@ class LocalFiles:
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         folder, name = path.rsplit("/", 1)
-        staged, final = f"{self._base}{folder}/{STAGING}/{name}", self._base + path
-        self._ask(lambda: self._stage(staged, data), absent=Unavailable)
+        staged, final = self._stage(f"{self._base}{folder}/{STAGING}/", name, data), self._base + path
         # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees all of
         # the record or nothing. Close, then move: Windows does not like the reverse order.
-        self._ask(lambda: _move_up(staged, final), absent=Unavailable)
+        if self._ask(lambda: _move_up(staged, final), absent=Unavailable):
+            self._spares.append(staged)
         if durable:
             # Flushed under its final name: the flush of the file carries the entry of its name to the disk with it.
             self._ask(lambda: _flush(final), absent=Unavailable)
@@ -197,20 +201,30 @@ class LocalFiles:
                 raise Unfit(f"{path}: not a regular file") from error
             raise
 
-    def _stage(self, staged: str, data: bytes) -> None:
-        """Fills a file that is surely new: a leftover of that name may be a second name of a published record."""
-        try:
-            descriptor = os.open(staged, _FILL_FLAGS | os.O_EXCL, 0o666)
-        except FileExistsError:
-            os.unlink(staged)
-            descriptor = os.open(staged, _FILL_FLAGS | os.O_EXCL, 0o666)
-        try:
-            _write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
+    def _stage(self, folder: str, name: str, data: bytes) -> str:
+        """Writes a record into a staging folder; returns its staged name.
+
+        A file is used again if the record that it was published as is gone: to make one costs many times as much as
+        to fill one. A reader that still has it open finds a record that does not fit its name, and asks again.
+        """
+        for _ in range(min(len(self._spares), SPARES_TRIED_MAX)):
+            spare = self._spares.popleft()
+            if spare.startswith(folder) and _refill(spare, data):
+                return spare
+            self._spares.append(spare)
+        if len(self._spares) >= SPARES_MAX:
+            self._ask(lambda: _remove(self._spares.popleft()))
+        staged = folder + name
+        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
+        return staged
 
     def _fill(self, full: str, source: bytes | Path) -> None:
-        descriptor = os.open(full, _WRITE_FLAGS, 0o666)
+        """Fills a file that is surely new: a leftover of that name may be a second name of something that stays."""
+        try:
+            descriptor = os.open(full, _NEW_FLAGS, 0o666)
+        except FileExistsError:
+            os.unlink(full)
+            descriptor = os.open(full, _NEW_FLAGS, 0o666)
         try:
             if isinstance(source, bytes):
                 _write_all(descriptor, source)
@@ -250,10 +264,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
         written += os.write(descriptor, memoryview(data)[written:])
 
 
-def _move_up(staged: str, final: str) -> None:
+def _move_up(staged: str, final: str) -> bool:
+    """Gives a staged record its final name, without replacing; whether the staged name stays as a second one."""
     if sys.platform == "win32":
         os.rename(staged, final)  # refuses to replace, as the law wants it
-        return
+        return False
     try:
         os.link(staged, final)  # rename would replace; link refuses
     except OSError as error:
@@ -263,17 +278,40 @@ def _move_up(staged: str, final: str) -> None:
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final) from error
         os.rename(staged, final)
-        return
-    os.unlink(staged)
+        return False
+    return True
+
+
+def _refill(spare: str, data: bytes) -> bool:
+    """Fills a staged file again, unless it is still a second name of a published record or not ours any more."""
+    try:
+        descriptor = os.open(spare, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_nlink != 1:
+            return False
+        _write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _link(source: Path, final: str) -> bool:
-    """Gives a file that is write-protected, so that it stays what it is, a second name; False if that cannot be."""
-    if os.stat(source).st_mode & stat.S_IWUSR:
+    """Gives a file that is write-protected, so that it stays what it is, a second name; False if that cannot be.
+
+    Not on Windows, where a write-protected file cannot be deleted under any of its names.
+    """
+    if sys.platform == "win32" or os.stat(source).st_mode & stat.S_IWUSR:
         return False
     try:
         os.link(source, final)
-    except OSError:  # another disk, no links there, or a leftover of that name
+    except FileExistsError:
+        return os.path.samefile(source, final)
+    except OSError:  # another disk, or no links there
         return False
     return True
 

@@ -320,7 +320,7 @@ def encode(record: Record) -> bytes:
     Raises:
         LayoutError: it would be larger than `RECORD_BYTES_MAX`.
     """
-    data = orjson.dumps(record, default=msgspec.structs.asdict, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    data = orjson.dumps(record, default=msgspec.structs.asdict, option=_OPTIONS)
     if len(data) > RECORD_BYTES_MAX:
         raise LayoutError(type(record).__name__, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
     return data

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
-from inbox_agent.settings_file import EvaluatorTable, SettingsError
+from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert
 from inbox_agent.share_layout import Setting
 from pipeline.config import Config, LocalTable, checked, load_config
 from pipeline.core.facts import Fact
@@ -191,7 +192,8 @@ def _overridden(
         changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
     if settings is not None:
         changes["settings"] = dict(settings)
-    return replace(config, **changes)
+    # Through the same checks as the file: `replace` alone looks at nothing.
+    return convert(to_builtins(replace(config, **changes)), Config, "open_farm")
 
 
 def _drop(folder: Path, name: str, source: bytes | Path) -> None:

@@ -37,7 +37,7 @@ def _take_over(host: Host, files: LocalFiles, worker: str) -> str:
     # Recorded before it is published, like every epoch; if this ends in between, the command is given again.
     host.loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
     record = HostRecord(farm=host.farm.farm_id, worker=worker, epoch=epoch)
-    files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record))
+    files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record), durable=True)
     found = [known for name in names if (known := layout.attempt_of(name)) is not None]
     for kind in (Kind.START, Kind.GENOME):  # records first, then what they speak for
         files.remove(f"{INBOX}/{kind.of(attempt)}" for attempt, kind_found in found if kind_found is kind)

@@ -104,19 +104,22 @@ class MemoryFiles:
 
 
 class ProbedFiles(MemoryFiles):
-    """A share that keeps a journal of what was changed on it, and fails where the test says so."""
+    """A share that keeps a journal of what was changed and asked, and fails where the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
         self.journal: list[tuple[str, str]] = []  #: verb and path, in order
+        self.asked: list[str] = []  #: what was listed, read or fetched, in order
         self.troubles: set[tuple[str, str]] = set()  #: verb and folder of what is Unavailable now
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
+        self.asked.append(folder)
         return super().names(folder)
 
     def read(self, path: str, bytes_max: int) -> bytes:
         self._pass("read", _layout_folder(path))
+        self.asked.append(path)
         return super().read(path, bytes_max)
 
     def write(self, path: str, source: bytes | Path) -> None:

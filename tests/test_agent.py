@@ -542,6 +542,7 @@ def test_a_damaged_genome_is_asked_for_again_and_then_given_up(
 
     assert guest.result().outcome is Outcome.UNDELIVERED
     assert complaint in guest.result().reason
+    assert guest.files.asked.count(f"inbox/{attempt(1)}.genome") == LIMITS.delivery_tries_max
     assert guest.result().genome_sha256 == sha256(GENOME)  # the start signal could be read, so it is echoed
     assert guest.outbox == {answered()}
     assert guest.evaluator.jobs == []
@@ -561,6 +562,7 @@ def test_a_damaged_start_signal_is_asked_for_again_and_then_given_up(guest: Gues
 
     assert guest.result().outcome is Outcome.UNDELIVERED
     assert guest.result().reason != ""
+    assert guest.files.asked.count(f"inbox/{attempt(1)}.start.json") == LIMITS.delivery_tries_max
     assert (guest.result().trial, guest.result().seed, guest.result().genome_sha256) == (None, None, None)
     assert (guest.result().farm, guest.result().epoch) == (FARM, 1)
     assert guest.evaluator.jobs == []
@@ -799,6 +801,23 @@ def test_an_absence_must_last(stranger: Guest) -> None:
         record = stranger.files.files.pop(f"inbox/{attempt(1)}.start.json")
         stranger.lives(LIMITS.gone_after_s - 1)
         stranger.files.files[f"inbox/{attempt(1)}.start.json"] = record
+        stranger.lives(1)
+
+    assert stranger.evaluator.stops == 0
+    assert stranger.playing == attempt(1)
+
+
+def test_an_absence_is_interrupted_by_an_open(stranger: Guest) -> None:
+    """A start signal that can be opened by its name is there, whatever the listing says, and the 12 s begin anew."""
+    stranger.send()
+    stranger.lives(1)
+    path = f"inbox/{attempt(1)}.start.json"
+    listing = stranger.files.names
+    stranger.files.names = lambda folder: [name for name in listing(folder) if name not in path]  # type: ignore[method-assign]
+    for _ in range(5):
+        record = stranger.files.files.pop(path)
+        stranger.lives(LIMITS.gone_after_s - 1)
+        stranger.files.files[path] = record
         stranger.lives(1)
 
     assert stranger.evaluator.stops == 0

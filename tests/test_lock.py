@@ -83,7 +83,14 @@ def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[byte
 def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     """What the holder started may outlive it, and does not keep the lock."""
     lock = Lock(path)
-    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", "print('up', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"up"
     lock.release()
 
     Lock(path).release()

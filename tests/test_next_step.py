@@ -252,7 +252,7 @@ def test_what_a_stopped_game_left_is_cleaned() -> None:
     """stopped -> cleaned -> the next one is played."""
     look = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
-    assert steps(look) == [Stop(FIRST), Clean(FIRST), Run(start(SECOND))]
+    assert steps(look) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
 
 
 def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() -> None:
@@ -266,7 +266,7 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
     )
 
     assert steps(look) == [
-        Clean(FIRST),
+        Clean(FIRST, {Kind.RESULT, Kind.LOG}),
         replace(INTERRUPTED, attempt=SECOND),
         Report(THIRD, *UNDELIVERED),
         Run(start(fourth, 2)),
@@ -284,20 +284,20 @@ def test_a_game_that_begins_is_seen_with_the_next_look(step: Step) -> None:
 @pytest.mark.parametrize("left", [*Kind])
 def test_whatever_is_left_of_an_attempt_without_start_signal_is_cleaned(left: Kind) -> None:
     """Also the remains of a cleaning that was cut short."""
-    assert next_step(seen(outbox={FIRST: {left}})) == Clean(FIRST)
+    assert next_step(seen(outbox={FIRST: {left}})) == Clean(FIRST, {left})
 
 
 def test_cleaning_comes_before_reports_and_games() -> None:
     """A full disk is helped first."""
     look = seen(start(THIRD), hopeless={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
 
-    assert next_step(look) == Clean(FIRST)
+    assert next_step(look) == Clean(FIRST, {Kind.RESULT})
 
 
 def test_others_are_cleaned_while_a_game_runs() -> None:
     look = seen(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
 
-    assert next_step(look) == Clean(FIRST)
+    assert next_step(look) == Clean(FIRST, {Kind.RESULT})
 
 
 def test_what_a_foreign_start_signal_protects_is_not_cleaned() -> None:
@@ -353,8 +353,8 @@ def test_every_step_keeps_the_laws(look: Seen) -> None:
         case Stop(attempt):
             assert attempt == look.running
             assert attempt not in look.present
-        case Clean(attempt):
-            assert attempt in look.outbox
+        case Clean(attempt, kinds):
+            assert kinds == look.outbox[attempt]
             assert attempt not in look.present
             assert attempt != look.running
         case Report(attempt, outcome, reason):
@@ -436,7 +436,7 @@ def test_a_step_changes_nothing_but_what_it_is_about(look: Seen) -> None:
     assert later.running == (None if isinstance(step, Stop) else look.running)
     expected = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
     match step:
-        case Clean(attempt):
+        case Clean(attempt, _):
             del expected[attempt]
         case Report(attempt):
             expected.setdefault(attempt, set()).add(Kind.RESULT)

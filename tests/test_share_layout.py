@@ -228,12 +228,22 @@ def test_a_field_table_names_every_field_with_its_limits_and_no_other(heading: s
     assert all(row[4] for row in table), "every field has a meaning"
 
 
-WORDS = {
-    inspect.StrType: "a string",
-    inspect.IntType: "an integer",
-    inspect.FloatType: "a number",
-    inspect.BoolType: "a boolean",
-}
+def worded_type(kind: inspect.Type) -> str:
+    """A type in words, with its limits if it has any."""
+    match kind:
+        case inspect.StrType(max_length=None):
+            return "a string"
+        case inspect.StrType():
+            return f"a string of {shown(kind)[1]}"
+        case inspect.IntType(le=None):
+            return "an integer"
+        case inspect.IntType():
+            return f"an integer of {shown(kind)[1]}"
+        case inspect.FloatType(ge=None, gt=None, le=None, lt=None):
+            return "a number"
+        case inspect.BoolType():
+            return "a boolean"
+    raise AssertionError(kind)
 
 
 @pytest.mark.parametrize(
@@ -246,15 +256,13 @@ def test_what_an_object_may_hold_is_said_below_its_table(kind: type[Record], nam
     assert isinstance(members, inspect.DictType)
     assert isinstance(members.key_type, inspect.StrType)
     values = members.value_type.types if isinstance(members.value_type, inspect.UnionType) else (members.value_type,)
-    words = ", ".join(WORDS[type(value)] for value in values)
-    words = " or ".join(words.rsplit(", ", 1))
-    if isinstance(values[0], inspect.StrType) and values[0].max_length is not None:
-        words += f" of {shown(values[0])[1]}"
+    *words, last = map(worded_type, values)
+    value = f"{', '.join(words)} or {last}" if words else last
     (heading,) = (heading for heading, its_kind in RECORDS.items() if its_kind is kind)
 
-    sentence = f"The name of a {noun} has {shown(members.key_type)[1]}; its value is {words}."
+    sentence = f"The name of a {noun} has {shown(members.key_type)[1]}; its value is {value}."
 
-    assert sentence in section(heading)
+    assert sentence in " ".join(section(heading).split())
 
 
 def test_outcomes_and_states_are_all_there() -> None:
@@ -316,6 +324,19 @@ def test_a_limit_holds_where_the_document_says(edge: Edge) -> None:
         assert survives(edge.kind, example(edge.kind, **{edge.field: value})), value
     for value in edge.outside:
         assert not survives(edge.kind, example(edge.kind, **{edge.field: value})), value
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [("x" * 1000, "x" * 1001), (2**53, 2**53 + 1), (-(2**53), -(2**53) - 1), (2**53, 2**64), (1e308, 10**400)],
+    ids=["text", "largest", "smallest", "beyond 64 bits", "beyond a double"],
+)
+def test_a_setting_holds_what_every_reader_keeps_exactly(inside: Any, outside: Any) -> None:
+    """The last value within the limits arrives as it is; the first one beyond is refused."""
+    arrived = decoded(StartRecord, example(StartRecord, settings={"x": inside})).settings["x"]
+
+    assert (arrived, type(arrived)) == (inside, type(inside))
+    assert not survives(StartRecord, example(StartRecord, settings={"x": outside}))
 
 
 # ------------------------------------------------------------------------------------- the document's names and numbers
@@ -986,7 +1007,7 @@ def test_echoes_that_could_not_be_known_may_be_missing() -> None:
 
 
 def test_the_largest_result_and_heartbeat_still_fit() -> None:
-    """Every text at its limit, in characters that take the most room in JSON; a start signal may be too large."""
+    """Every text at its limit, in characters that take the most room in JSON; larger settings are never written."""
     worst = "\x01"
     names = [worst * 62 + f"{number:02d}" for number in range(METRICS_MAX)]
     payload = PayloadRef(name=worst * 64, size_bytes=share_layout.ARTIFACT_BYTES_MAX, sha256="f" * 64)
@@ -1010,10 +1031,25 @@ def test_the_largest_result_and_heartbeat_still_fit() -> None:
         encode(msgspec.structs.replace(start, settings={"long": "x" * RECORD_BYTES_MAX}))
 
 
+@pytest.mark.parametrize("character", ["x", "\x01", '"', "é", "\u2028", "🎮"])
+def test_the_largest_table_of_settings_still_fits(character: str) -> None:
+    """What is 32 KiB as JSON in ASCII, which is how the host's configuration counts, whatever it is made of."""
+    table = {f"setting {number:02d}": "" for number in range(share_layout.SETTINGS_MAX)}
+    for name in table:
+        room = share_layout.SETTINGS_BYTES_MAX - len(json.dumps(table))
+        table[name] = character * min(1000, room // (len(json.dumps(character)) - 2))
+    start = msgspec.structs.replace(
+        decoded(StartRecord, FIRST[StartRecord]), worker="\x01" * 64, genome_name="\x01" * 255, settings=table
+    )
+
+    assert share_layout.SETTINGS_BYTES_MAX - 12 < len(json.dumps(table)) <= share_layout.SETTINGS_BYTES_MAX
+    assert decoded(StartRecord, encode(start)) == start
+
+
 SETTINGS = st.dictionaries(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=64),
     st.text(st.characters(codec="utf-8"), max_size=50)
-    | st.integers(-(2**63), 2**64 - 1)
+    | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.booleans(),
     max_size=8,
@@ -1037,9 +1073,16 @@ def test_numbers_that_json_has_not_are_refused_before_they_are_written(value: fl
     with pytest.raises(ValueError, match="not finite"):
         msgspec.structs.replace(COMPLETED, fitness=value)
     with pytest.raises(ValueError, match="not finite"):
-        msgspec.structs.replace(COMPLETED, metrics={"score": value})
+        msgspec.structs.replace(COMPLETED, seconds=value)
+    for name in ("score", "fitness", "seconds"):
+        with pytest.raises(ValueError, match="not finite"):
+            msgspec.structs.replace(COMPLETED, metrics={name: value})
+    start = decoded(StartRecord, FIRST[StartRecord])
+    for name in ("speed", "time_limit_s"):
+        with pytest.raises(ValueError, match="not finite"):
+            msgspec.structs.replace(start, settings={name: value})
     with pytest.raises(ValueError, match="not finite"):
-        msgspec.structs.replace(decoded(StartRecord, FIRST[StartRecord]), settings={"speed": value})
+        msgspec.structs.replace(start, time_limit_s=value)
 
 
 # ------------------------------------------------------------------------------------------- words from the other side

@@ -19,28 +19,12 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 MIB = 1024 * 1024
 
 
-class ListenedFiles(ProbedFiles):
-    """A share that also remembers what was asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    def names(self, folder: str) -> list[str]:
-        self.asked.append(folder)
-        return super().names(folder)
-
-    def read(self, path: str, bytes_max: int) -> bytes:
-        self.asked.append(path)
-        return super().read(path, bytes_max)
-
-
 class Host:
     """A host with one share, its snapshots and its incoming folder; the test is the worker."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.files = ListenedFiles()
+        self.files = ProbedFiles()
         self.share = Share(WORKER, FARM, self.files, state / "incoming")
 
     def does(self, **order: object) -> Report:

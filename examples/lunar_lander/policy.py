@@ -1,7 +1,7 @@
-"""The policy: a genome's 13 parameters say which engine of the lander fires, given what it observes.
+"""The policy: a genome's 17 parameters say which engine of the lander fires, given what it observes.
 
-It is linear, and symmetric like the game: the right engine sees the mirror image of what the left engine sees, and the
-main engine sees only what a mirror leaves as it is. Genomes are `.npz` files.
+It is symmetric like the game: the right engine sees the mirror image of what the left engine sees, and the main engine
+sees only what a mirror leaves as it is. Each is a weighted sum. Genomes are `.npz` files.
 """
 
 import io
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 Params = NDArray[np.floating[Any]]
 
-PARAMS = 13
-#: An observation is x, y, their velocities, angle, angular velocity, left and right leg on the ground.
+PARAMS = 17  # 8 weights and a bias of the side engines, 7 weights and a bias of the main engine
+#: What is observed: x, y, their velocities, angle, angular velocity, left leg and right leg on the ground.
 MIRROR = np.diag([-1.0, 1, -1, 1, -1, -1, 1, 1])[:, [0, 1, 2, 3, 4, 5, 7, 6]]
-#: Height, vertical speed, share of legs on the ground.
-UNMIRRORED = (np.eye(8) + MIRROR)[[1, 3, 6]] / 2
+#: Picked from an observation and its absolute values: y, its velocity, legs on the ground; |x|, its speed, tilt, spin.
+UNMIRRORED = np.eye(16)[[1, 3, 6, 8, 10, 12, 13]]
+UNMIRRORED[2, 7] = 1.0
 
 
 class Policy:
@@ -27,13 +28,17 @@ class Policy:
 
     def __init__(self, params: Params) -> None:
         """Raises ValueError if these are not the parameters of a policy."""
-        side, side_bias, main, main_bias = np.split(validated(params), [8, 9, 12])
-        self._weights = np.stack([np.zeros(8), side, main @ UNMIRRORED, side @ MIRROR])
+        side, side_bias, main, main_bias = np.split(validated(params), [8, 9, 16])
+        self._weights = np.zeros((4, 16))
+        self._weights[1, :8] = side
+        self._weights[2] = main @ UNMIRRORED
+        self._weights[3, :8] = side @ MIRROR
         self._bias = np.concatenate([[0.0], side_bias, main_bias, side_bias])
 
     def act(self, observation: NDArray[np.float32]) -> int:
         """The action that scores highest: 0 nothing, 1 the left engine, 2 the main engine, 3 the right engine."""
-        return int(np.argmax(self._weights @ observation + self._bias))
+        scores = self._weights @ np.concatenate([observation, np.abs(observation)]) + self._bias
+        return int(np.argmax(scores))
 
 
 def validated(params: Params) -> Params:
