@@ -42,7 +42,7 @@ def main() -> None:
     console.save_svg(str(Path(__file__).parent / "run.svg"), title="pipeline run --gen 1")
 
 
-def _farm(root: Path):  # noqa: ANN202
+def _farm(root: Path):
     (root / "game.py").write_text(GAME)
     (root / "pipeline.toml").write_text("[limits]\nsilence_limit_s = 3.0\n")
     return open_farm(root, evaluator=Evaluator(python="game:play"), workers=4, trials_per_genome=1)

@@ -63,12 +63,12 @@ class LocalMachines:
         spec = self._spec(name)
         if self.info(name).state is PowerState.RUNNING:
             return
-        for folder in spec.folders:
-            (spec.disk / folder).mkdir(parents=True, exist_ok=True)
-        spec.log.parent.mkdir(parents=True, exist_ok=True)
-        if spec.log.exists() and spec.log.stat().st_size > LOG_BYTES_MAX:
-            os.replace(spec.log, spec.log.with_name(spec.log.name + ".1"))
         try:
+            for folder in spec.folders:
+                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+            spec.log.parent.mkdir(parents=True, exist_ok=True)
+            if spec.log.exists() and spec.log.stat().st_size > LOG_BYTES_MAX:
+                os.replace(spec.log, spec.log.with_name(spec.log.name + ".1"))
             with spec.log.open("ab") as out:
                 self._processes[name] = subprocess.Popen(
                     list(spec.argv),
@@ -135,6 +135,7 @@ class LocalMachines:
 
     def _mourn(self, process: "subprocess.Popen[bytes]") -> None:
         process.wait()
+        _hang_up(process)
         self._on_exit()
 
     def _running(self, name: str) -> "subprocess.Popen[bytes] | None":
@@ -144,7 +145,7 @@ class LocalMachines:
 
     def _last_words(self, name: str, process: "subprocess.Popen[bytes]") -> str:
         code = process.returncode
-        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
         try:
             with self._specs[name].log.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -153,6 +154,13 @@ class LocalMachines:
         except OSError:
             lines = []
         return f"{how}; {lines[-1][:200]}" if lines else how
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return str(number)
 
 
 def _hang_up(process: "subprocess.Popen[bytes]") -> None:

@@ -113,10 +113,10 @@ class Agent:
 
     def _look_and_act(self) -> None:
         seen = self._lookout.look(self._running_id)
-        step: Step | None = None
-        while not isinstance(step, Wait | Run):
-            step = next_step(seen)
+        while not isinstance(step := next_step(seen), Wait):
             self._act(step)
+            if self._running is not None and isinstance(step, Run):
+                break
             seen = after(seen, step)
         self._beat(self._lookout.owner)
 
@@ -141,7 +141,11 @@ class Agent:
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
-        genome = self._evaluator.prepare(start.genome_suffix)
+        try:
+            genome = self._evaluator.prepare(start.genome_suffix)
+        except OSError as error:  # Windows: a dying game still holds its files
+            self._lookout.not_there_yet(attempt, f"the scratch folder cannot be cleaned: {error}")
+            return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
         except (Absent, Unfit) as error:
@@ -270,6 +274,9 @@ class Agent:
         try:
             data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
             beat = layout.decode(AgentRecord, data, HEARTBEAT)
+        except Unavailable:  # who cannot see has not watched: the beats are counted from when it can
+            self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_idle_s
+            return self._limits.poll_s
         except (ShareError, LayoutError):
             beat = None
         if beat is not None:

@@ -82,6 +82,8 @@ def after(seen: Seen, step: Step) -> Seen:
             return replace(seen, outbox={a: kinds for a, kinds in seen.outbox.items() if a != attempt})
         case Report(attempt):
             return replace(seen, outbox={**seen.outbox, attempt: {Kind.RESULT, *seen.outbox.get(attempt, ())}})
+        case Run(start):  # it was not delivered yet: the next one need not wait for it
+            return replace(seen, starts={a: other for a, other in seen.starts.items() if a != start.attempt})
     return seen
 
 

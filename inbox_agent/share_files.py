@@ -4,6 +4,7 @@ It decides how a file appears whole or not at all, and for how long a busy Windo
 know what the files mean, nor which of them are wanted.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -106,10 +107,16 @@ class LocalFiles:
         self._spares: deque[str] = deque()  #: staged names that are second names of published records, oldest first
 
     def names(self, folder: str) -> list[str]:
+        self._require_folder(folder)
         return self._ask(lambda: os.listdir(self._base + folder), absent=Unavailable)
 
     def size(self, path: str) -> int:
-        info = self._ask(lambda: os.lstat(self._base + path))
+        self._refuse_detour(path)
+        try:
+            info = self._ask(lambda: os.lstat(self._base + path))
+        except Absent:
+            self._require_folder(path.partition("/")[0])
+            raise
         if not _is_plain(info):
             raise Unfit(f"{path}: not a regular file")
         return info.st_size
@@ -143,7 +150,7 @@ class LocalFiles:
                     if left < 0:
                         raise Unfit(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
-                    out.write(piece)
+                    _write_all(out.fileno(), piece)
                 out.truncate()
         except OSError as error:
             raise Unavailable(str(error)) from error
@@ -153,9 +160,9 @@ class LocalFiles:
 
     def write(self, path: str, source: bytes | Path) -> None:
         def put() -> None:
-            parent = os.path.dirname(self._base + path)
             if path.count("/") > 1:  # an artifact's folder; the layout's own folders are made once
-                os.makedirs(parent, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(os.path.dirname(self._base + path))
             if isinstance(source, bytes) or not _link(source, self._base + path):
                 self._fill(self._base + path, source)
 
@@ -179,27 +186,47 @@ class LocalFiles:
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
-            self._ask(lambda full=self._base + path: _remove(full))  # type: ignore[misc]
+            if not self._ask(lambda full=self._base + path: _remove(full)):  # type: ignore[misc]
+                self._require_folder(path.partition("/")[0])  # nothing was there: was the folder?
 
     def make_folders(self) -> None:
         def make() -> None:
-            for folder in (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS):
-                os.makedirs(self._base + folder, exist_ok=True)
+            for folder in (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._base + folder)  # never the share itself: what is not mounted is not made
 
         self._ask(make, absent=Unavailable)
 
+    def _require_folder(self, folder: str) -> None:
+        """A folder that is not there, or leads elsewhere, says nothing about what would be in it."""
+        info = self._ask(lambda: os.lstat(self._base + folder), absent=Unavailable)
+        if folder and (not stat.S_ISDIR(info.st_mode) or _is_link(info)):
+            raise Unavailable(f"{folder}: not a folder")
+
     def _open(self, path: str) -> int:
         full = self._base + path
+        self._refuse_detour(path)
         if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
             info = self._ask(lambda: os.lstat(full))
             if not _is_plain(info):
                 raise Unfit(f"{path}: not a regular file")
         try:
             return self._ask(lambda: os.open(full, _READ_FLAGS))
+        except Absent:
+            self._require_folder(path.partition("/")[0])
+            raise
         except Unavailable as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ELOOP, errno.ENXIO):
                 raise Unfit(f"{path}: not a regular file") from error
             raise
+
+    def _refuse_detour(self, path: str) -> None:
+        """The folder of an attempt's artifacts must be one: a link in its place would lead out of the share."""
+        if path.count("/") > 1:
+            parent = path.rpartition("/")[0]
+            info = self._ask(lambda: os.lstat(self._base + parent))
+            if not stat.S_ISDIR(info.st_mode) or _is_link(info):
+                raise Unfit(f"{parent}: not a folder")
 
     def _stage(self, folder: str, name: str, data: bytes) -> str:
         """Writes a record into a staging folder; returns its staged name.
@@ -253,9 +280,13 @@ class LocalFiles:
         raise AssertionError("unreachable")
 
 
-def _is_plain(info: os.stat_result) -> bool:
+def _is_link(info: os.stat_result) -> bool:
     reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)
-    return stat.S_ISREG(info.st_mode) and not reparse
+    return stat.S_ISLNK(info.st_mode) or bool(reparse)
+
+
+def _is_plain(info: os.stat_result) -> bool:
+    return stat.S_ISREG(info.st_mode) and not _is_link(info)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -324,14 +355,16 @@ def _flush(final: str) -> None:
         os.close(descriptor)
 
 
-def _remove(full: str) -> None:
+def _remove(full: str) -> bool:
+    """Removes a file or a flat folder; False if there was nothing."""
     try:
         os.unlink(full)
     except FileNotFoundError:
-        return
+        return False
     except (IsADirectoryError, PermissionError):
         if not os.path.isdir(full) or os.path.islink(full):
             raise
         for name in os.listdir(full):  # an attempt's artifacts: one flat folder, never a tree
             os.unlink(os.path.join(full, name))
         os.rmdir(full)
+    return True

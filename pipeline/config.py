@@ -5,6 +5,7 @@ It decides what may be configured and what the defaults are; the limits themselv
 
 import json
 import math
+import ntpath
 import os
 import re
 from pathlib import Path
@@ -69,6 +70,8 @@ class Config(_Table, frozen=True, kw_only=True):
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
+            if not worker.share.strip():
+                raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
             if not _WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
@@ -135,7 +138,6 @@ def checked(config: Config, source: str) -> Config:
 
 def _share_key(share: str) -> str:
     """Two spellings of one share compare equal."""
-    unified = share.replace("\\", "/")
-    if unified.startswith("//"):
-        return unified.rstrip("/").lower()
+    if share.replace("\\", "/").startswith("//"):
+        return ntpath.normpath(share).lower()
     return os.path.normcase(os.path.realpath(share))

@@ -244,7 +244,7 @@ class Loop:
         """Takes in what became of orders; the looks among it belong to the next view."""
         for report in self._couriers.arrivals():
             if report.damage:
-                raise HostTrouble(f"{report.damage}; put the genome back and run with --fresh")
+                raise HostTrouble(report.damage)
             if report.trouble:
                 log.warning("%s: %s", report.worker, report.trouble)
                 self._polls.add(report.worker)

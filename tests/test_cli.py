@@ -102,7 +102,7 @@ def test_bad_genomes_are_named_all_at_once(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_odd_names_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Spaces, Unicode, reserved Windows names, names that differ only in case, 200 characters: genomes like any other."""
+    """Spaces, Unicode, reserved names, names that differ only in case, 200 characters: genomes like any other."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0002"
     folder.mkdir()

@@ -145,12 +145,10 @@ def test_names_differ_by_more_than_case(name: str) -> None:
         pytest.param(
             r"\\srv\farm\vm-0",
             r"\\srv\farm\.\vm-0",
-            marks=pytest.mark.xfail(strict=True, reason="_share_key does not normalise UNC paths; use ntpath.normpath"),
         ),
         pytest.param(
             r"\\srv\farm\vm-0",
             r"\\srv\farm\\vm-0",
-            marks=pytest.mark.xfail(strict=True, reason="_share_key does not normalise UNC paths; use ntpath.normpath"),
         ),
     ],
 )
@@ -182,7 +180,6 @@ def test_different_shares_are_different(tmp_path: Path) -> None:
     assert len(config(worker=shares).worker_names()) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="an empty share is taken for the current folder; refuse it with the name")
 def test_an_empty_share_is_a_mistake() -> None:
     """It would be whatever folder the command is run in."""
     assert "share" in complaint(worker=workers(""))

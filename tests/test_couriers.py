@@ -172,7 +172,6 @@ def test_closing_does_not_wait_for_a_hanging_share() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.xfail(strict=True, reason="an exception ends the courier and the share is overdue for ever; report it")
 def test_a_defect_in_a_courier_is_not_silent() -> None:
     """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
 

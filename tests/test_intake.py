@@ -95,7 +95,6 @@ def test_people_name_files_as_they_like(folder: Path, snapshots: Snapshots, name
 
 @posix
 @pytest.mark.parametrize("name", ["Spielstand\u00a07.bin", "基因\u30007.bin", "2026-11-20 at 1.00\u202fPM.bin"])
-@pytest.mark.xfail(strict=True, reason="isprintable() is false for every space but ' '; refuse categories C and Zl/Zp")
 def test_a_space_of_another_kind_is_a_space(folder: Path, snapshots: Snapshots, name: str) -> None:
     """No-break, ideographic and narrow spaces come from keyboards and from macOS; they are no control characters."""
     (folder / name).write_bytes(b"genome")
@@ -144,7 +143,6 @@ def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snaps
 
 
 @pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
-@pytest.mark.xfail(strict=True, reason="a snapshot that exists is believed unread; compare it and write it anew")
 def test_a_damaged_snapshot_is_mended(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
     """A power cut may leave an empty file under the right name; taking the genome in again is the cure."""
     [genome] = snapshots.take_in(folder)
@@ -181,7 +179,6 @@ def test_sizes_around_a_piece(folder: Path, snapshots: Snapshots, size: int) -> 
     assert Path(snapshots.path(genome.sha256)).read_bytes() == data
 
 
-@pytest.mark.xfail(strict=True, reason="the staged copy of a snapshot that exists is left behind; unlink it")
 def test_nothing_is_left_staged(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
     """A large genome that is known already leaves no second copy on the disk."""
     (folder / "large.bin").write_bytes(b"x" * 2 * MIB)
@@ -395,7 +392,6 @@ def test_a_genome_that_changes_before_it_is_opened(
 
 
 @pytest.mark.parametrize("write", [empty, grow, pytest.param(become_a_link, marks=posix)])
-@pytest.mark.xfail(strict=True, reason="only the name is looked at; look at the opened file again, and open no link")
 def test_a_genome_that_becomes_unfit_before_it_is_opened(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +427,6 @@ def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> 
 
 
 @pytest.mark.parametrize("size", [MIB // 2, MIB + MIB // 2])
-@pytest.mark.xfail(strict=True, reason="an unbuffered write may be short, and what it leaves out is not written again")
 def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_disk: Path, size: int) -> None:
     """A snapshot is whole or there is an error: half a genome under the digest of a whole one is worse than none."""
     (folder / "good.json").write_bytes(os.urandom(size))
@@ -441,7 +436,6 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_
         Snapshots(tiny_disk / "genomes").take_in(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="the staged copy of what did not fit is left behind and fills the disk for good")
 def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> None:
     """The room that an intake took in vain is given back, or the ledger beside it could not be written either."""
     (folder / "good.json").write_bytes(b"x" * 16 * MIB)

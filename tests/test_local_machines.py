@@ -220,10 +220,7 @@ def test_a_machine_ends_with_its_owner(rack: Rack) -> None:
         pytest.param(
             "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 1)",
             "signal 35",
-            marks=[
-                posix,
-                pytest.mark.xfail(strict=True, reason="real-time signals have no name: ValueError from info"),
-            ],
+            marks=posix,
         ),
     ],
 )
@@ -251,9 +248,6 @@ def test_the_owner_hears_of_every_end(rack: Rack) -> None:
 
 
 @posix
-@pytest.mark.xfail(
-    strict=True, reason="who ends by itself keeps its end of the pipe until it is started again; hang up"
-)
 def test_a_machine_that_ended_costs_nothing(rack: Rack) -> None:
     """Its pipe is closed, or a machine that crashes all the time would eat the owner's file descriptors."""
     machines, before = rack.holds(vm="pass"), psutil.Process().num_fds()
@@ -335,7 +329,6 @@ def test_a_program_that_is_not_there(rack: Rack) -> None:
 
 
 @pytest.mark.parametrize("place", ["disks", "logs"])
-@pytest.mark.xfail(strict=True, reason="folders are made outside the try: an OSError instead of a MachineError")
 def test_a_disk_that_cannot_be_made(rack: Rack, place: str) -> None:
     """Whatever keeps a machine from starting is a MachineError, as the protocol says."""
     machines = rack.holds(vm=OBEDIENT)

@@ -273,12 +273,12 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
     ]
 
 
-@pytest.mark.parametrize("step", [Run(start(FIRST)), Wait()])
-def test_a_game_that_begins_is_seen_with_the_next_look(step: Step) -> None:
-    """Whether it was really claimed, only the share can say."""
-    look = seen(start(FIRST))
+def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
+    """After a Run that began no game the next one in line is tried; waiting changes nothing."""
+    look = seen(start(FIRST), start(SECOND, 2))
 
-    assert after(look, step) == look
+    assert next_step(after(look, Run(start(FIRST)))) == Run(start(SECOND, 2))
+    assert after(look, Wait()) == look
 
 
 @pytest.mark.parametrize("left", [*Kind])

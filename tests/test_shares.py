@@ -626,7 +626,6 @@ def test_an_artifact_may_be_late(owner: Host) -> None:
     assert (seen.artifacts, seen.missing) == (("replay",), ())
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError of the incoming folder leaves carry_out; report it as damage")
 def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Host) -> None:
     """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
     (owner.state / "incoming").write_text("in the way")

@@ -1,7 +1,7 @@
 """The demo: evolves a lander's policy on a farm, kills a worker on the way and shows that nothing is lost.
 
-It decides what is evaluated and what is shown. The exit code is 0 only if the evolved policy does clearly better than
-the one that the search began with, in games that neither has seen.
+It decides what is evaluated and what is shown. The exit code is 0 only if the evolved policy does clearly
+better than the one that the search began with, in games that neither has seen.
 """
 
 import argparse
@@ -31,42 +31,49 @@ def main() -> int:
     """Evolves, compares, and says where to look."""
     args = arguments()
     root, began = fresh_folder(args.out), time.monotonic()
-    farm_here = partial(open_farm, root, evaluator=EVALUATOR, workers=args.workers, seed=args.seed, settings=SETTINGS)
+    farm_here = partial(
+        open_farm,
+        root,
+        evaluator=EVALUATOR,
+        workers=args.workers,
+        seed=args.seed,
+        settings=SETTINGS,
+    )
     try:
         with farm_here(trials_per_genome=TRIALS) as farm:
             search, struck = evolve(farm, np.random.default_rng(args.seed), args.generations, args.population)
-        # Seeds follow from the generation's number, so the next generation plays games that nobody was selected for.
+        # A generation's number decides its seeds: in the next one nobody was selected for.
         with farm_here(trials_per_genome=HELD_OUT_TRIALS) as farm:
             rise = compare(farm, search)
             held_out = farm.results.name
     except StoppedEarly as diagnosis:
         print(diagnosis, file=sys.stderr)
         return 1
-    print(f"\n{time.monotonic() - began:.0f} s in all; look at")
+    print(f"{time.monotonic() - began:.0f} s in all; look at")
     if struck:
-        print(f"  {root}/results/gen-{struck:04d}/attempts.csv   every attempt, also what the killed worker had in hand")
-    print(f"  {root}/results/{held_out}/results.csv    the held-out games: fitness, steps, share of landings")
+        print(f"  {root}/results/gen-{struck:04d}/attempts.csv   every attempt, the killed worker's too")
+    print(f"  {root}/results/{held_out}/results.csv    held-out fitness, steps, share of landings")
     print(f"  {root}/genomes/{held_out}/evolved.npz    the evolved policy")
     return 0 if rise >= RISE_MIN else 1
 
 
 def evolve(farm: OpenFarm, rng: np.random.Generator, generations: int, population: int) -> tuple[Search, int]:
-    """Where the search has got to after so many generations, and in which of them a worker was killed (0: in none)."""
+    """Where the search has got to, and in which generation a worker was killed (0: in none)."""
     search = first_search(PARAMS)
     misfortune = Misfortune(farm, generation=1 + generations // 2)
     print("generation     best     mean  seconds")
     for generation in range(1, generations + 1):
         began = time.monotonic()
-        genomes = {f"g-{n:03d}.npz": params for n, params in enumerate(search.population(rng, population), 1)}
-        scores = farm.evaluate({name: encode(params) for name, params in genomes.items()}, on_progress=misfortune)
-        fitness = [value(scores, name) for name in genomes]
-        print(f"{generation:10} {max(fitness):+8.1f} {np.mean(fitness):+8.1f} {time.monotonic() - began:8.1f}", flush=True)
+        genomes = search.population(rng, population)
+        names = [f"g-{number:03d}.npz" for number in range(1, population + 1)]
+        scores = farm.evaluate(dict(zip(names, map(encode, genomes), strict=True)), on_progress=misfortune)
+        fitness = [value(scores, name) for name in names]
+        seconds = time.monotonic() - began
+        print(f"{generation:10} {max(fitness):+8.1f} {np.mean(fitness):+8.1f} {seconds:8.1f}", flush=True)
         if misfortune.struck == generation:
-            print(
-                f"  nothing is lost: {len(fitness)} of {population} genomes have their fitness; "
-                f"attempts lost with the worker and played again: {misfortune.lost}"
-            )
-        search = next_search(list(zip(genomes.values(), fitness, strict=True)), generation)
+            print(f"  nothing is lost: {len(fitness)} of {population} genomes have their fitness;", end=" ")
+            print(f"attempts lost with the worker and played again: {misfortune.lost}", flush=True)
+        search = next_search(list(zip(genomes, fitness, strict=True)), generation)
     return search, misfortune.struck
 
 
@@ -89,19 +96,20 @@ class Misfortune:
         for worker in progress.workers:
             if worker.genome and (pid := pids[worker.name]):
                 psutil.Process(pid).kill()
-                print(f"  killed worker {worker.name} (pid {pid}) while it played {worker.genome}", flush=True)
                 self.struck = progress.generation
+                print(f"  killed {worker.name} (pid {pid}) while it played {worker.genome}", flush=True)
                 return
 
 
 def compare(farm: OpenFarm, search: Search) -> float:
-    """How much higher the evolved policy's fitness is, in held-out games, than that of the search's beginning."""
+    """How much fitter, in held-out games, the evolved policy is than the one the search began with."""
     policies = {"start.npz": first_search(PARAMS).mean, "evolved.npz": search.mean}
     scores = farm.evaluate({name: encode(params) for name, params in policies.items()})
     start, evolved = (value(scores, name) for name in policies)
-    print(f"\nheld-out fitness, mean of {HELD_OUT_TRIALS} games: {start:+.1f} at the start, {evolved:+.1f} evolved")
-    print(f"a rise of {evolved - start:+.1f}; at least {RISE_MIN:+.0f} is required")
-    return evolved - start
+    rise = evolved - start
+    print(f"{HELD_OUT_TRIALS} held-out games: {start:+.1f} at the start, {evolved:+.1f} evolved;", end=" ")
+    print(f"a rise of {rise:.1f} (at least {RISE_MIN:.0f} is required)")
+    return rise
 
 
 def value(scores: Mapping[str, Fitness], name: str) -> float:
@@ -120,7 +128,7 @@ def fresh_folder(wanted: Path) -> Path:
 
 def arguments() -> argparse.Namespace:
     """What the user asks for."""
-    parser = argparse.ArgumentParser(prog="python -m examples.lunar_lander", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m examples.lunar_lander", description=__doc__.splitlines()[0])
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--population", type=int, default=48, help="genomes per generation")
     parser.add_argument("--workers", type=int, default=2, help="processes that play")

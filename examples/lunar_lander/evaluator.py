@@ -1,6 +1,6 @@
 """The evaluator: a trial's fitness is the total reward of one episode of Gymnasium's LunarLander-v3.
 
-The seed decides the terrain, the first push and the engines' scatter, so the same trial always gives the same fitness.
+The seed decides terrain, first push and the engines' scatter, so a trial played again has the same fitness.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from policy import Policy, load
 if TYPE_CHECKING:
     from inbox_agent.trial import Trial
 
-MAX_STEPS = 400  # 8 s of flight; good landings take about 5
+MAX_STEPS = 400  # 8 s of the game; good landings take 5 to 6
 PROGRESS_STEPS = 100
 
 
 def play(genome_path: Path, trial: "Trial") -> dict[str, Any]:
     """What a worker calls for every trial."""
-    return episode(Policy(load(genome_path)), trial.seed, int(trial.settings.get("max_steps", MAX_STEPS)), trial.progress)
+    max_steps = int(trial.settings.get("max_steps", MAX_STEPS))
+    return episode(Policy(load(genome_path)), trial.seed, max_steps, trial.progress)
 
 
 def episode(
@@ -44,5 +45,8 @@ def episode(
 
 @cache
 def environment() -> gymnasium.Env[Any, Any]:
-    """The game, made once per process; every reset builds its world anew, so no episode sees an earlier one."""
+    """The game without its own step limit, made once per process.
+
+    Every reset builds its world anew and reseeds it, so no episode sees anything of an earlier one.
+    """
     return gymnasium.make("LunarLander-v3", max_episode_steps=-1, disable_env_checker=True)

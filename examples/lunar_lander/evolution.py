@@ -1,8 +1,8 @@
-"""One generation step of evolution: the cross-entropy method with log-rank weights. No I/O; all chance is an argument.
+"""Evolution by the noisy cross-entropy method. Pure: no I/O, and all chance is an argument.
 
-A population is drawn from a Gaussian that is fitted to the elite of the population before, plus noise that keeps it
-from narrowing too early: I. Szita and A. Lőrincz, "Learning Tetris Using the Noisy Cross-Entropy Method", Neural
-Computation 18(12), 2006. The weights are those of N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv:1604.00772.
+Each population is drawn from a Gaussian fitted to the elite of the one before, widened by noise that fades:
+I. Szita, A. Lőrincz, "Learning Tetris Using the Noisy Cross-Entropy Method", Neural Computation 18(12), 2006.
+The elite is weighted by rank as in N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv:1604.00772.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Params = NDArray[np.float64]
 
 ELITE_SHARE = 0.25
-NOISE_SIGMA = 0.3  # in the first generation; a third of the sigma that the search begins with
+NOISE_SIGMA = 0.3  # after the first generation, whose own sigma is 1
 NOISE_DECAY = 0.8  # per generation
 
 
@@ -36,7 +36,7 @@ def first_search(params: int) -> Search:
 
 
 def next_search(scored: Sequence[tuple[Params, float]], generation: int) -> Search:
-    """The search after a population of this generation, counted from 1, was scored; more fitness is better."""
+    """The search after this generation, counted from 1, was scored; a higher fitness is better."""
     ranked = sorted(scored, key=lambda pair: pair[1], reverse=True)
     elite = np.array([params for params, _ in ranked[: max(2, round(ELITE_SHARE * len(ranked)))]])
     weights = np.log(len(elite) + 0.5) - np.log(np.arange(1, len(elite) + 1))

@@ -1,7 +1,4 @@
-"""One episode from the command line: `python play.py GENOME --seed S --result FILE`, the evaluator as a command.
-
-In `pipeline.toml`: command = ["python", "play.py", "{genome}", "--seed", "{seed}", "--settings", "{settings}", "--result", "{result}"].
-"""
+"""The evaluator as a command: `python play.py GENOME --seed S --result FILE` plays one episode."""
 
 import argparse
 import json
@@ -16,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Flies one episode of LunarLander-v3.")
     parser.add_argument("genome", type=Path, help="an .npz file")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--settings", type=Path, help="JSON, e.g. {\"max_steps\": 400}")
+    parser.add_argument("--settings", type=Path, help='a JSON file, e.g. {"max_steps": 400}')
     parser.add_argument("--result", type=Path, required=True, help="where fitness and metrics go, as JSON")
     args = parser.parse_args()
     settings = json.loads(args.settings.read_text()) if args.settings else {}

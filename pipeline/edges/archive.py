@@ -53,6 +53,8 @@ class Archive:
 def _write(path: str, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        os.write(descriptor, data)
+        written = os.write(descriptor, data)
+        while written < len(data):  # a disk that fills up takes a part, and says so only at the next write
+            written += os.write(descriptor, memoryview(data)[written:])
     finally:
         os.close(descriptor)

@@ -76,5 +76,9 @@ class Couriers:
 
     def _travel(self, worker: str, inbox: "queue.SimpleQueue[Order | None]") -> None:
         while (order := inbox.get()) is not None:
-            self._arrived.put(self._shares[worker](order))
-            self._wake()
+            report = Report(worker=worker, damage="its courier ended by a defect of this program")
+            try:
+                report = self._shares[worker](order)
+            finally:  # the loop hears of it in any case, and cannot go on
+                self._arrived.put(report)
+                self._wake()

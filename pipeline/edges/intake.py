@@ -4,20 +4,25 @@ It decides which files are genomes and refuses what cannot be trusted to stay wh
 generation is for. The snapshot is content-addressed: equal bytes under two names are two genomes and one file.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
 import re
 import stat
+import sys
+import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.share_layout import GENOME_BYTES_MAX, safe_suffix
 
 _CHUNK_BYTES = 1024 * 1024
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: What file managers leave behind is not a genome.
 _LITTER = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
 
@@ -73,13 +78,17 @@ class Snapshots:
         _refuse_bad_name(name, shown)
         try:
             _refuse_odd_file(os.lstat(path), shown, bytes_max)
-            with open(path, "rb", buffering=0) as source:
+            # What was looked at may be something else by now: the opened file is looked at again, a link not opened.
+            with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
+                _refuse_odd_file(before, shown, bytes_max)
                 digest, taken = self._copy(source, before.st_size)
                 after = os.fstat(source.fileno())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            if error.errno == errno.ELOOP:
+                raise IntakeError(f"{shown}: a link; put the file itself there") from error
             raise IntakeError(f"{shown}: cannot be read: {error.strerror}; mend its rights or remove it") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or before.st_size != taken.size:
             raise IntakeError(f"{shown}: it changes while it is read; run again when it is written")
@@ -92,27 +101,51 @@ class Snapshots:
             data = source.read(_CHUNK_BYTES + 1) or b""
             return hashlib.sha256(data).hexdigest(), _Taken(len(data), data)
         digest, size = hashlib.sha256(), 0
-        staged = f"{self._base}staged"
         os.makedirs(self._folder, exist_ok=True)
-        with open(staged, "wb", buffering=0) as copy:
+        with self._staged() as copy:
             while (piece := source.read(_CHUNK_BYTES)) and size <= size_bytes:
                 digest.update(piece)
                 copy.write(piece)
                 size += len(piece)
-        return digest.hexdigest(), _Taken(size, staged)
+            return digest.hexdigest(), _Taken(size, copy.name)
+
+    @contextmanager
+    def _staged(self) -> Iterator[BufferedWriter]:
+        """A file beside the snapshots to write to; if that fails, the room it took is given back."""
+        path = f"{self._base}staged"
+        try:
+            with open(path, "wb") as copy:
+                yield copy
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            raise
 
     def _keep(self, taken: "_Taken", digest: str) -> None:
         final = self.path(digest)
-        if os.path.exists(final):
+        if _holds(final, digest):
+            if isinstance(taken.content, str):
+                os.unlink(taken.content)
             return
         os.makedirs(os.path.dirname(final), exist_ok=True)
         aside = taken.content
         if isinstance(aside, bytes):
-            aside = f"{final}.new"
-            with open(aside, "wb", buffering=0) as copy:
-                copy.write(taken.content)  # type: ignore[arg-type]
+            with self._staged() as copy:
+                copy.write(aside)
+                aside = copy.name
         os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
+        if sys.platform == "win32" and os.path.exists(final):
+            os.chmod(final, stat.S_IWRITE)  # a damaged one; write-protected files cannot be replaced there
         os.replace(aside, final)
+
+
+def _holds(path: str, digest: str) -> bool:
+    """Whether a snapshot is there and what its name says: a power cut may have left less."""
+    try:
+        with open(path, "rb", buffering=0) as snapshot:
+            return hashlib.file_digest(snapshot, "sha256").hexdigest() == digest
+    except FileNotFoundError:
+        return False
 
 
 class _Taken(NamedTuple):
@@ -133,7 +166,7 @@ def _genome_names(folder: Path) -> Iterator[str]:
 
 
 def _refuse_bad_name(name: str, shown: str) -> None:
-    if not name.isprintable():
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
         raise IntakeError(f"{shown}: control characters or broken Unicode in its name; rename it")
     if len(name) > 255:
         raise IntakeError(f"{shown}: its name is longer than 255 characters; rename it")

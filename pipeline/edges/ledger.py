@@ -7,7 +7,6 @@ so damage is found when it is read and never guessed around.
 
 import secrets
 import sqlite3
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 from pipeline.core.facts import AttemptIssued, Fact, decode_fact, encode_fact
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS farm (id TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (
     seq INTEGER PRIMARY KEY,
     at REAL NOT NULL,           -- wall clock of the host, seconds since 1970, for people
@@ -59,29 +58,50 @@ class Ledger:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE_NAME
         try:
-            if read_only:
-                self._db = sqlite3.connect(f"file:{self.path.as_posix()}?mode=ro", uri=True, timeout=10)
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
+            self._db = self._connect(folder, read_only)
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: {error}; {_CURE}") from error
+        try:
+            if not read_only:
+                self._prepare()
             self.farm_id = self._identify(read_only)
             self._next = self._count_rows() + 1
-        except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}") from error
+        except LedgerError:
+            self._db.close()
+            raise
+        except (sqlite3.Error, UnicodeError) as error:
+            self._db.close()
+            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_CURE}") from error
+
+    def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
+        if read_only:
+            return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+        folder.mkdir(parents=True, exist_ok=True)
+        return sqlite3.connect(self.path, timeout=10, isolation_level=None)
+
+    def _prepare(self) -> None:
+        """Makes a ledger of an empty file; any other database is left as it is."""
+        (mark,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if mark != _APPLICATION_ID and tables:
+            raise LedgerError(f"{self.path}: a database of another program; {_CURE}")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if not tables:
+            self._db.executescript(f"PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         """Writes facts in one commit. Raises LedgerError; then nothing of them is written."""
         rows = []
         for seq, fact in enumerate(facts, self._next):
-            body = encode_fact(fact)
+            body = encode_fact(fact).decode()
             attempt = fact.attempt if type(fact) is AttemptIssued else None
-            rows.append((seq, at, generation, run, attempt, body.decode(), _checksum(seq, body)))
+            row = (seq, at, generation, run, attempt, body)
+            rows.append((*row, _checksum(row)))
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute("UPDATE farm SET facts = ?", (self._next + len(rows) - 1,))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -93,12 +113,12 @@ class Ledger:
         """All facts in order, checked. Raises LedgerError at the first one that is damaged or missing."""
         expected = after + 1
         try:
-            query = "SELECT seq, at, generation, run, body, crc FROM facts WHERE seq > ? ORDER BY seq"
-            for seq, at, generation, run, body, crc in self._db.execute(query, (after,)):
-                data = body.encode() if isinstance(body, str) else bytes(body)
-                if seq != expected or crc != _checksum(seq, data):
+            query = "SELECT seq, at, generation, run, attempt, body, crc FROM facts WHERE seq > ? ORDER BY seq"
+            for *row, crc in self._db.execute(query, (after,)):
+                seq, at, generation, run, _attempt, body = row
+                if seq != expected or not isinstance(body, str) or crc != _checksum(tuple(row)):
                     raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_CURE}")
-                yield Entry(seq, at, generation, run, decode_fact(data))
+                yield Entry(seq, at, generation, run, decode_fact(body))
                 expected += 1
         except (sqlite3.Error, msgspec.MsgspecError, UnicodeError) as error:
             raise LedgerError(f"{self.path}: fact {expected} cannot be read: {error}; {_CURE}") from error
@@ -116,25 +136,24 @@ class Ledger:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
         if row is None and not read_only:
             row = (secrets.token_hex(8), VERSION)
-            self._db.execute("INSERT INTO farm VALUES (?, ?)", row)
+            self._db.execute("INSERT INTO farm VALUES (?, ?, 0)", row)
         if row is None or row[1] != VERSION:
-            raise LedgerError(f"{self.path}: not a ledger of version {VERSION}")
+            raise LedgerError(f"{self.path}: not a ledger of version {VERSION}; {_CURE}")
         return str(row[0])
 
     def _count_rows(self) -> int:
         count, last = self._db.execute("SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM facts").fetchone()
-        if count != last:
-            raise LedgerError(f"{self.path}: {last - count} of {last} facts are missing; {_CURE}")
+        (written,) = self._db.execute("SELECT facts FROM farm").fetchone()
+        if not isinstance(written, int) or not count == last == written:
+            known = max(last, written if isinstance(written, int) else 0)
+            raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_CURE}")
         return int(count)
 
 
 _CURE = "restore the state folder from a backup, or move it away to begin a new farm"
+_APPLICATION_ID = 0x47504C31  # "GPL1": tells a ledger from any other SQLite file
 
 
-def _checksum(seq: int, body: bytes) -> int:
-    return zlib.crc32(body, seq)
-
-
-def wall_clock() -> float:
-    """Seconds since 1970; for people, never for a decision."""
-    return time.time()
+def _checksum(row: tuple[object, ...]) -> int:
+    """Over the whole row: number, time, generation, run, attempt and body, each in its place."""
+    return zlib.crc32(repr(row).encode())

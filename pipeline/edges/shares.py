@@ -102,8 +102,11 @@ class Share:
             report.trouble = layout.clean(str(error), 300)
         except _SnapshotDamaged as error:
             report.damage = str(error)
-        if order.look:
-            report.look = self._look(order)
+        try:
+            if order.look:
+                report.look = self._look(order)
+        except OSError as error:  # of this host's own disk: what concerns the share is a ShareError
+            report.damage = f"{self._incoming}: {error}"
         return report
 
     # ---------------------------------------------------------------------------------------------------- writing

@@ -25,7 +25,7 @@ class History:
         return self.world.options.trials * self.world.options.genomes
 
 
-def play(seed: int, prepare=lambda _world: None) -> History:  # noqa: ANN001
+def play(seed: int, prepare=lambda _world: None) -> History:
     """Plays the history of a seed; `prepare` may plan faults of its own."""
     world = World(seed)
     prepare(world)
@@ -51,7 +51,9 @@ def play(seed: int, prepare=lambda _world: None) -> History:  # noqa: ANN001
         ended = world.run_until(lambda: host.finished, world.now + LIVENESS_S)
         verdict = check(world, host.ledger, list(machines.values()), at_end=True)
         if not ended:
-            verdict.broken.append(f"not finished {LIVENESS_S:g} s after the last fault ({host.stands_still or 'waits'})")
+            verdict.broken.append(
+                f"not finished {LIVENESS_S:g} s after the last fault ({host.stands_still or 'waits'})"
+            )
     elif verdict.kept:
         verdict = check(world, host.ledger, list(machines.values()), at_end=True)
     return History(seed, world, host, verdict, world.now)

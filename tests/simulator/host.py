@@ -13,9 +13,9 @@ from pipeline.core.facts import (
     Fact,
     GenomeAdded,
     HostStarted,
+    Rung,
     RunOpened,
     RunSettings,
-    Rung,
     decode_fact,
     encode_fact,
 )
@@ -216,9 +216,7 @@ class SimulatedHost:
             facts.append(RunOpened(generation=1, run=1, settings=settings))
             for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
                 digest = self._shelf.put(data)
-                facts.append(
-                    GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest)
-                )
+                facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
         self.loop.record(facts)
 
     def _ring(self, worker: str) -> None:
@@ -227,7 +225,7 @@ class SimulatedHost:
         self.loop.ring(worker)
         self._plan_tick(0.002)
 
-    def _beat(self, life: int, interval_s: float, ask) -> None:  # noqa: ANN001
+    def _beat(self, life: int, interval_s: float, ask) -> None:
         def beat() -> None:
             if life == self._life and self.loop is not None:
                 ask(self.loop)

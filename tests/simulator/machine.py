@@ -3,7 +3,6 @@
 The evaluator computes its fitness from the genome's bytes and the seed, so that any mix-up shows.
 """
 
-import copy
 import hashlib
 import json
 from pathlib import Path
@@ -58,7 +57,9 @@ class PretendEvaluator:
         data = self._machine.way.landed[job.genome]
         orders = json.loads(data)
         if orders["do"] == "fail":
-            return Finished(outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no")
+            return Finished(
+                outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no"
+            )
         if orders["do"] == "hang":
             return Finished(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
         fitness = fitness_of(data, job.seed)

@@ -35,7 +35,9 @@ class Verdict:
         return not (self.lost or self.duplicated or self.unexpected or self.broken)
 
     def __str__(self) -> str:
-        problems = [f"{kind}: {', '.join(found[:5])}" for kind, found in vars(self).items() if kind != "recovered" and found]
+        problems = [
+            f"{kind}: {', '.join(found[:5])}" for kind, found in vars(self).items() if kind != "recovered" and found
+        ]
         return "; ".join(problems) or "kept"
 
 
