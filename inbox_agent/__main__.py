@@ -20,7 +20,7 @@ from inbox_agent.callable import CallableEvaluator
 from inbox_agent.doorbell import Bell, Doorbell
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.identity import identify
-from inbox_agent.leash import Leash
+from inbox_agent.leash import Leash, LeashTaken
 from inbox_agent.lock import Held, Lock
 from inbox_agent.look import AgentLimits
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
@@ -58,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         return 3
     try:
         return _run(args, table, folder, share, state)
+    except LeashTaken as error:
+        print(f"inbox-agent: {error}", file=sys.stderr)
+        return 3
     finally:
         lock.release()
 
