@@ -1,5 +1,6 @@
 """dask.distributed: a local cluster of two processes with one thread each, one task per genome, mapped in one call."""
 
+import os
 import time
 
 from bench.games import lay_out, played_at
@@ -7,11 +8,10 @@ from bench.games import lay_out, played_at
 
 def measure(folder: str, count: int) -> dict[str, float]:
     """Tasks per second, from the end of the first game to the last result at the client."""
-    import dask
+    os.environ["DASK_TEMPORARY_DIRECTORY"] = folder
     from distributed import Client, LocalCluster
 
     warm, paths = lay_out(folder, "nap 0.02", 50), lay_out(folder, "noop 0", count)
-    dask.config.set({"distributed.admin.log-format": "%(message)s"})
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=folder

@@ -29,7 +29,7 @@ from pipeline.host import Ending, Host
 from pipeline.loop import HostTrouble
 from pipeline.screens.lines import duration
 from pipeline.screens.monitor import Monitor
-from pipeline.screens.results import status, summary, why
+from pipeline.screens.results import best, status, summary, why
 from pipeline.screens.standing import standing
 from pipeline.take_over import take_over
 
@@ -166,6 +166,8 @@ def _conclude(host: Host, ending: Ending) -> int:
         f"{counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
         f"{counts['duplicated']} duplicated; {counts['attempts']['issued']} attempts in {duration(counts['wall_s'])}"
     )
+    if (fittest := best(host.farm, host.config.generation.direction)) is not None:
+        click.echo(f"  best: {fittest.name}: {fittest.fitness:g}")
     for genome in failed[:_FAILED_NAMED_MAX]:
         click.echo(f"  failed: {genome.name}: {why(genome)}")
     if len(failed) > _FAILED_NAMED_MAX:

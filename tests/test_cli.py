@@ -42,6 +42,7 @@ def test_init_makes_a_project_that_runs_at_once(tmp_path: Path, capsys: pytest.C
     code, out, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 0, err
     assert "4 genomes, 4 completed, 0 failed" in out
+    assert "best: weasel.txt" in out
     summary = json.loads((tmp_path / "results/gen-0001/summary.json").read_text())
     assert summary["finished"]
     code, out, _ = pipeline(capsys, "status", "--root", tmp_path)

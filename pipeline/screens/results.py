@@ -50,6 +50,13 @@ def why(genome: Genome) -> str:
     return reasons[0] if reasons else ""
 
 
+def best(farm: Farm, direction: str) -> Genome | None:
+    """The fittest genome; `direction` says whether more or less is better. None while there is no fitness."""
+    scored = [(fitness, genome) for genome in farm.genomes if (fitness := genome.fitness) is not None]
+    sign = 1 if direction == "maximize" else -1
+    return max(scored, key=lambda pair: sign * pair[0])[1] if scored else None
+
+
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, in the order of the roster; metrics are means over its completed trials."""
     return [_result_row(farm, genome) for genome in farm.genomes]

@@ -197,10 +197,14 @@ class SimulatedHost:
             ),
             clock=lambda: self.world.now + self.world.host_skew_s,
             wall=lambda: self.world.now,
-            draw=lambda: f"{self._dice.randrange(36**4):08d}"[:8],
+            draw=self.draw,
         )
         loop.archive = MemoryArchive(self.world, self.ledger)  # type: ignore[assignment]
         return loop
+
+    def draw(self) -> str:
+        """Eight characters for the ids of one tick, from the seed's own dice."""
+        return f"{self._dice.randrange(10**8):08d}"
 
     def _open(self) -> None:
         assert self.loop is not None

@@ -202,10 +202,8 @@ class Machine:
             self.world.later(BOOT_S, self._start_if_none)
 
     def heal(self) -> None:
-        """Faults stop: what hangs or is gone comes back to life."""
+        """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
         self.disk.reachable, self.disk.full = True, False
-        if self.agent is None or self.hung:
-            self.start_agent()
 
     def _start_if_none(self) -> None:
         if self.agent is None:
