@@ -16,7 +16,10 @@ TMPFS = Path("/dev/shm")
 
 def main(argv: list[str] | None = None) -> int:
     """Measures what was asked for and prints the table. Exit code 0, whatever the figures are."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.disk is not None and not args.disk.is_dir():
+        parser.error(f"--disk {args.disk}: no such folder")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.disk, ignore_cleanup_errors=True) as place:
         disk = Path(place)
         parts = _parts(disk, args.workers, args.quick)

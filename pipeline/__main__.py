@@ -1,14 +1,11 @@
-"""`pipeline`: finds out whether the host's libraries are installed, then hands over to the CLI.
-
-The exit codes of all commands are here: 0 every genome completed, 1 finished, but some genomes failed, 2 bad input or
-configuration, 3 stopped early and resumable, 4 the farm cannot go on, 70 a defect of this program.
-"""
+"""`pipeline`: finds out whether the host's libraries are installed, then hands over to the CLI."""
 
 import importlib.util
 import sys
 
+from pipeline.exit_codes import BAD_INPUT
+
 NEEDED = ("apscheduler", "click", "rich")
-ALL_COMPLETED, SOME_FAILED, BAD_INPUT, STOPPED, STANDSTILL, DEFECT = 0, 1, 2, 3, 4, 70
 
 
 def main() -> int:

@@ -18,12 +18,12 @@ from rich.logging import RichHandler
 
 from inbox_agent.settings_file import SettingsError
 from pipeline import project
-from pipeline.__main__ import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.edges.intake import IntakeError
 from pipeline.edges.ledger import LedgerError
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
 from pipeline.generation import parse_generation
 from pipeline.host import Ending, Host
 from pipeline.loop import HostTrouble

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.__main__ import BAD_INPUT
+from pipeline.exit_codes import BAD_INPUT
 from pipeline.generation import parse_generation
 
 pytestmark = pytest.mark.timeout(60)
