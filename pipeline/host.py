@@ -74,9 +74,8 @@ class Host:
             on_exit=self._miss_somebody,
         )
         self._paths = {**self.locals.shares, **{w.name: _reachable(w.share) for w in config.worker}}
-        farm = Farm(self.ledger.farm_id, config.worker_names())
-        rules.replay(self.ledger.entries(), farm, generation=0)
-        self.loop = self._make_loop(farm)
+        self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
+        self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
         self._doorbell = Doorbell({name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring)
@@ -94,6 +93,19 @@ class Host:
 
     # --------------------------------------------------------------------------------------------------- generations
 
+    def remember(self, generation: int) -> None:
+        """Makes the farm show that generation as the ledger has it; 0 for what shares depend on alone."""
+        if self.farm.generation == generation and self._remembered:
+            return
+        if self.farm.generation:
+            self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
+            self.loop.tidy()
+        farm = Farm(self.ledger.farm_id, self.config.worker_names())
+        rules.replay(self.ledger.entries(), farm, generation)
+        if farm.generation or not self._remembered:
+            self.loop.adopt(farm)
+            self._remembered = True
+
     def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
         """Opens a generation, or takes it up again.
 
@@ -101,7 +113,7 @@ class Host:
             SettingsError, IntakeError: it cannot be run as asked; nothing has changed.
             HostTrouble: the ledger could not be written.
         """
-        self._turn_to(generation)
+        self.remember(generation)
         folder = self.root / "genomes" / rules.folder_name(generation)
         results = self.root / "results" / rules.folder_name(generation)
         known = self.farm.generation == generation
@@ -123,6 +135,7 @@ class Host:
             retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
             self.loop.record([started, *retired, *opening, *reopening])
         self.outputs = Outputs(results)
+        self._outputs_due = time.monotonic() + OUTPUTS_INTERVAL_S
         self.loop.archive = Archive(results, self.state / "incoming")
 
     def play(self, on_tick: Callable[[list[Fact]], None] = lambda _facts: None) -> Ending:
@@ -195,18 +208,6 @@ class Host:
 
     def _miss_somebody(self) -> None:
         self.loop.ask_sweep()
-
-    def _turn_to(self, generation: int) -> None:
-        """Makes the farm show that generation as the ledger has it."""
-        if self.farm.generation == generation:
-            return
-        if self.farm.generation:
-            self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
-            self.loop.tidy()
-        farm = Farm(self.ledger.farm_id, self.config.worker_names())
-        rules.replay(self.ledger.entries(), farm, generation)
-        if farm.generation:
-            self.loop.adopt(farm)
 
     def _play(self, metronome: Metronome, on_tick: Callable[[list[Fact]], None]) -> Ending:
         while True:

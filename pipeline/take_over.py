@@ -22,6 +22,7 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         known = ", ".join(table.name for table in config.worker) or "none"
         raise SettingsError(f"{worker}: no [[worker]] of that name; configured are: {known}")
     with Host(root, config, root) as host:
+        host.remember(generation=0)
         files = LocalFiles(host.share_path(worker))
         try:
             return _take_over(host, files, worker)
