@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint bench prove clean
+
+SEEDS ?= 1000
 
 demo: .venv/examples
 	$(BIN)/python -m examples.lunar_lander
@@ -17,6 +19,9 @@ lint: .venv/dev
 
 bench: .venv/bench
 	$(BIN)/python -m bench $(BENCH)
+
+prove: .venv/dev
+	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,11 @@
 """The ledger on a real disk: what it keeps, in which order, and how it says that it cannot be trusted."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -10,9 +13,6 @@ import pytest
 from pipeline.core.facts import AttemptIssued, Fact, HostStarted, HostStopped
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger, LedgerError
 from tests.records import attempt
-
-#: A ledger that is refused leaves closing its file to the garbage collector, of which Python 3.13 complains.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 CURE = "restore the state folder from a backup, or move it away to begin a new farm"
 
@@ -204,6 +204,27 @@ def test_a_replay_may_be_interrupted_by_writing(folder: Path, written: Path) -> 
     writer.close()
 
 
+@pytest.mark.xfail(strict=True, reason="_count_rows asks twice, and between the questions a commit may fall; ask once")
+def test_opening_a_ledger_is_not_upset_by_writing(folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is committed between the first and the last look of a reader, it is not told of missing facts."""
+    writer, numbers = Ledger(folder), iter(range(100, 200))
+
+    class Interrupted(sqlite3.Connection):
+        """A real connection; before each of its questions somebody else commits."""
+
+        def execute(self, *question: Any) -> sqlite3.Cursor:
+            writer.append([issued(next(numbers))], at=1.0, generation=7, run=1)
+            return super().execute(*question)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Interrupted))
+        reader = Ledger(folder, read_only=True)
+
+    assert [entry.fact for entry in reader.entries()][: len(STORY)] == list(STORY)
+    reader.close()
+    writer.close()
+
+
 def test_a_reader_cannot_write(folder: Path, written: Path) -> None:
     """Whoever only looks on changes nothing."""
     reader = Ledger(folder, read_only=True)
@@ -231,7 +252,7 @@ def test_a_project_may_lie_anywhere(tmp_path: Path, name: str) -> None:
     assert reads(tmp_path / name, read_only=True) == []
 
 
-@pytest.mark.parametrize("name", ["C#", "100%25", "why?"])
+@pytest.mark.parametrize("name", ["C#", "100%25", *(["why?"] if sys.platform != "win32" else [])])
 def test_a_project_may_lie_where_a_uri_would_trip(tmp_path: Path, name: str) -> None:
     """`C#` is a folder like any other."""
     Ledger(tmp_path / name).close()
@@ -277,9 +298,7 @@ def test_a_fact_that_changed_its_place_is_found(folder: Path, written: Path, cha
 
 
 @pytest.mark.parametrize("value", ["NULL", "1.5", str(2**62), "3"])
-def test_a_fact_of_another_type_is_found(
-    folder: Path, written: Path, value: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_fact_of_another_type_is_found(folder: Path, written: Path, value: str) -> None:
     """A flipped bit may make a number or nothing of a text."""
     any_type = "UPDATE sqlite_master SET sql = replace(sql, 'body TEXT NOT NULL', 'body')"
     alter(written, "PRAGMA writable_schema = ON", any_type)
@@ -341,9 +360,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_file_that_is_no_whole_ledger_is_found(
-    folder: Path, written: Path, damage: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_file_that_is_no_whole_ledger_is_found(folder: Path, written: Path, damage: str) -> None:
     """A truncated or overwritten file is told in one line with the cure, and nothing is made of it."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 

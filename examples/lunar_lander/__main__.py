@@ -24,7 +24,7 @@ EVALUATOR = Evaluator(python="evaluator:play", folder=Path(__file__).parent, tim
 SETTINGS = {"max_steps": 400}
 TRIALS = 3
 HELD_OUT_TRIALS = 50
-RISE_MIN = 100.0  # of held-out fitness; a lander that lands gains about 300
+RISE_MIN = 150.0  # from a crash, about -130, to a positive fitness; most runs gain about 300
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     try:
         with farm_here(trials_per_genome=TRIALS) as farm:
             search, struck = evolve(farm, np.random.default_rng(args.seed), args.generations, args.population)
-        # A generation's number decides its seeds: in the next one nobody was selected for.
+        # A generation's seeds follow from its number: by the next one's games nobody was selected.
         with farm_here(trials_per_genome=HELD_OUT_TRIALS) as farm:
             rise = compare(farm, search)
             held_out = farm.results.name
@@ -52,6 +52,8 @@ def main() -> int:
     print(f"{time.monotonic() - began:.0f} s in all; look at")
     if struck:
         print(f"  {root}/results/gen-{struck:04d}/attempts.csv   every attempt, the killed worker's too")
+    else:
+        print("  (no worker was killed: every generation was over before its middle could be seen)")
     print(f"  {root}/results/{held_out}/results.csv    held-out fitness, steps, share of landings")
     print(f"  {root}/genomes/{held_out}/evolved.npz    the evolved policy")
     return 0 if rise >= RISE_MIN else 1

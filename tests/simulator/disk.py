@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inbox_agent.share_files import AlreadyThere, Unavailable
-from inbox_agent.share_layout import INBOX, OUTBOX, attempt_of
+from inbox_agent.share_layout import INBOX, attempt_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
 
@@ -156,6 +156,3 @@ def attempts_in(disk: Disk, folder: str) -> set[str]:
     """The attempts that have a file in `inbox/` or `outbox/`."""
     known = (attempt_of(path.partition("/")[2]) for path in disk.files if path.startswith(folder + "/"))
     return {found[0] for found in known if found is not None}
-
-
-__all__ = ["OUTBOX", "Disk", "Way", "attempts_in"]

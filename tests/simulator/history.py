@@ -101,3 +101,4 @@ def _plan_faults(world: World, host: SimulatedHost, machines: list[Machine]) -> 
     world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.remember() for m in machines])
     world.every("revert", options.revert, lambda: one().go_back())
     world.every("suspend", options.suspend, suspend)
+    world.every("lie", options.liar, lambda: one().lie())

@@ -14,7 +14,7 @@ from inbox_agent.look import AgentLimits
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
-from tests.simulator.disk import Disk, Way
+from tests.simulator.disk import Disk, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
@@ -200,6 +200,13 @@ class Machine:
             self.kill_agent()
             self.boots += 1
             self.world.later(BOOT_S, self._start_if_none)
+
+    def lie(self) -> None:
+        """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
+        held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
+        attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
+        data = self.world.dice.choice([b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null"])
+        self.disk.files.setdefault(f"outbox/{attempt}.result.json", data)
 
     def heal(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""

@@ -36,7 +36,6 @@ class Options:
     full: float  #: a share whose disk is full for a while
     revert: float  #: a share or a whole machine goes back in time
     suspend: float  #: the host's clock jumps
-    stranger: float  #: a second agent on a share
     liar: float  #: hostile bytes in an outbox
     poison: int
     failing: int
@@ -68,7 +67,6 @@ def draw_options(dice: random.Random) -> Options:
         full=sometimes(0.3, 1.5),
         revert=sometimes(0.3, 1.0),
         suspend=sometimes(0.2, 1.0),
-        stranger=sometimes(0.15, 0.5),
         liar=sometimes(0.3, 3.0),
         poison=dice.choice([0, 0, 0, 1]),
         failing=dice.choice([0, 0, 1, 2]),
