@@ -129,6 +129,11 @@ class LocalFiles:
             data = os.read(descriptor, bytes_max + 1)
             while len(data) <= bytes_max and (more := os.read(descriptor, bytes_max + 1 - len(data))):
                 data += more
+            # Read before its name went: a file that is nobody's record any more is filled again, also in mid-reading.
+            if not os.path.samestat(os.fstat(descriptor), os.lstat(self._base + path)):
+                raise Absent(f"{path}: removed while it was read")
+        except FileNotFoundError as error:
+            raise Absent(str(error)) from error
         except OSError as error:
             raise Unavailable(str(error)) from error
         finally:
@@ -206,11 +211,11 @@ class LocalFiles:
     def _open(self, path: str) -> int:
         full = self._base + path
         self._refuse_detour(path)
-        if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
-            info = self._ask(lambda: os.lstat(full))
-            if not _is_plain(info):
-                raise Unfit(f"{path}: not a regular file")
         try:
+            if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
+                info = self._ask(lambda: os.lstat(full))
+                if not _is_plain(info):
+                    raise Unfit(f"{path}: not a regular file")
             return self._ask(lambda: os.open(full, _READ_FLAGS))
         except Absent:
             self._require_folder(path.partition("/")[0])
@@ -232,7 +237,7 @@ class LocalFiles:
         """Writes a record into a staging folder; returns its staged name.
 
         A file is used again if the record that it was published as is gone: to make one costs many times as much as
-        to fill one. A reader that still has it open finds a record that does not fit its name, and asks again.
+        to fill one. `read` notices when that happens to the file it has open.
         """
         for _ in range(min(len(self._spares), SPARES_TRIED_MAX)):
             spare = self._spares.popleft()

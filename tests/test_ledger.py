@@ -204,7 +204,6 @@ def test_a_replay_may_be_interrupted_by_writing(folder: Path, written: Path) -> 
     writer.close()
 
 
-@pytest.mark.xfail(strict=True, reason="_count_rows asks twice, and between the questions a commit may fall; ask once")
 def test_opening_a_ledger_is_not_upset_by_writing(folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is committed between the first and the last look of a reader, it is not told of missing facts."""
     writer, numbers = Ledger(folder), iter(range(100, 200))

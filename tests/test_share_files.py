@@ -366,9 +366,6 @@ def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
     assert sorted(files.names("inbox")) == ["tmp", "x.genome"]
 
 
-@pytest.mark.xfail(
-    sys.platform == "win32", strict=False, reason="LocalFiles._open: on Windows its lstat says Absent outside the try"
-)
 def test_without_folders_nothing_is_absent(medium: Medium, tmp_path: Path) -> None:
     """On a share without folders every question about a file is Unavailable, never Absent."""
     for files in (medium.nowhere(), medium.bare()):
@@ -584,9 +581,6 @@ def test_who_still_has_a_removed_record_open_never_takes_another_for_it(disk: Lo
 
 
 @posix
-@pytest.mark.xfail(
-    strict=True, reason="a refill in mid-reading mixes two records; after reading, look if the name still stands"
-)
 def test_a_record_that_goes_while_it_is_read_is_absent(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,8 +142,9 @@ class Ledger:
         return str(row[0])
 
     def _count_rows(self) -> int:
-        count, last = self._db.execute("SELECT COUNT(*), COALESCE(MAX(seq), 0) FROM facts").fetchone()
-        (written,) = self._db.execute("SELECT facts FROM farm").fetchone()
+        # One question, so that no commit can fall between two of them.
+        query = "SELECT COUNT(*), COALESCE(MAX(seq), 0), (SELECT facts FROM farm) FROM facts"
+        count, last, written = self._db.execute(query).fetchone()
         if not isinstance(written, int) or not count == last == written:
             known = max(last, written if isinstance(written, int) else 0)
             raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_CURE}")
