@@ -5,6 +5,7 @@ types it is given. The `[evaluator]` table is here because host and agent both h
 """
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -15,6 +16,9 @@ from msgspec import Meta, Struct
 T = TypeVar("T", bound=Struct)
 
 
+PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch")
+
+
 class SettingsError(ValueError):
     """The settings cannot be used: one line that says what, where and what to do."""
 
@@ -23,12 +27,18 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """`[evaluator]`: what is played. At most one of `command` and `python`; an agent needs one of them."""
 
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    python: Annotated[str, Meta(pattern=r"\A[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")] | None = None
+    python: str | None = None
     time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0
 
     def __post_init__(self) -> None:
         if self.command is not None and self.python is not None:
             raise ValueError("give one of `command` and `python`, not both")
+        if self.python is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.python):
+            raise ValueError(f"python = {self.python!r}: expected module:function, e.g. my_game:play")
+        for word in re.findall(r"\{(\w+)\}", " ".join(self.command or ())):
+            near = difflib.get_close_matches(word, PLACEHOLDERS, n=1)
+            if word not in PLACEHOLDERS and near:
+                raise ValueError(f"command: unknown placeholder {{{word}}}; the nearest is {{{near[0]}}}")
 
     @property
     def is_playable(self) -> bool:

@@ -87,6 +87,8 @@ def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
     _log_to(console)
     with Host(root, config, root) as host:
         host.begin(generation, fresh=fresh, retry_failed=retry_failed)
+        if host.farm.finished:
+            click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:
             ending = _play(host, monitor)
     return _conclude(host, ending)
@@ -174,9 +176,12 @@ def _conclude(host: Host, ending: Ending) -> int:
         click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
-        return _say(f"the farm cannot go on: {ending.diagnosis}\nmend it, then run the same command", STANDSTILL)
+        cure = "mend it, then run the same command" + (" with --retry-failed" if failed else "")
+        return _say(f"the farm cannot go on: {ending.diagnosis}\n{cure}", STANDSTILL)
     if ending.stopped:
         return _say("stopped; the same command resumes", STOPPED)
+    if failed:
+        click.echo("to play what failed once more: the same command with --retry-failed")
     return SOME_FAILED if failed else ALL_COMPLETED
 
 

@@ -120,6 +120,8 @@ class Config(_Table, frozen=True, kw_only=True):
 def load_config(root: Path, *, check: bool = True) -> Config:
     """The configuration of a project folder; without a file, the defaults. Raises SettingsError."""
     path = root / FILE_NAME
+    if check and not path.exists():
+        raise SettingsError(f"{path}: there is none; `pipeline init` makes one, or give the project folder with --root")
     config = read_settings(path, Config) if path.exists() else Config()
     return checked(config, str(path)) if check else config
 

@@ -60,8 +60,10 @@ def opening_facts(
     Raises:
         SettingsError: a genome's bytes or a setting is not what it was at the first run.
     """
-    known = farm.generation == generation and not fresh
-    if known:
+    nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
+    if nothing_counted and farm.settings != settings:
+        fresh = True  # a slip that was mended before anything was counted needs no ceremony
+    if farm.generation == generation and not fresh:
         assert farm.settings is not None
         _refuse_changes(farm, genomes, farm.settings, settings)
         names = {genome.name for genome in farm.genomes}

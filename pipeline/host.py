@@ -22,7 +22,7 @@ from inbox_agent.share_layout import OUTBOX
 from pipeline import generation as rules
 from pipeline.config import Config
 from pipeline.core.dispatcher import Queues, standstill
-from pipeline.core.facts import Fact, HostStarted, HostStopped
+from pipeline.core.facts import Fact, HostStarted, HostStopped, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.roster import WorkerState
 from pipeline.edges.archive import Archive
@@ -124,10 +124,11 @@ class Host:
                 raise
             genomes = []  # the roster is fixed; files that went missing stay in it
         opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
-        if not known or fresh:
+        if any(isinstance(fact, RunOpened) for fact in opening):
             self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
             _move_aside(results)
-        reopening = rules.reopening_facts(self.farm) if retry_failed and known and not fresh else []
+            retry_failed = False  # there is nothing yet that could have failed
+        reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
         # A finished generation that gets nothing new is not taken up: the same facts, the same outputs.
         if opening or reopening or self.farm.open_trials:
             started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))

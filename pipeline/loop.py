@@ -262,5 +262,12 @@ class Loop:
         return replace(
             look,
             strangers=frozenset(attempt for attempt in strange if not self.ledger.issued(attempt)),
-            results=tuple(replace(seen, known_elsewhere=self.ledger.issued(seen.attempt)) for seen in look.results),
+            results=tuple(
+                replace(
+                    seen,
+                    known_elsewhere=self.ledger.issued(seen.attempt),
+                    heard_elsewhere=self.ledger.heard(seen.attempt),
+                )
+                for seen in look.results
+            ),
         )

@@ -65,7 +65,8 @@ def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ("[generation]\ntrails_per_genome = 3", "the nearest valid key is `trials_per_genome`"),
         ("[evaluator]\ncommand = 'python play.py'", "Expected `array"),
-        ("[evaluator]\npython = 'play'", "evaluator.python"),
+        ("[evaluator]\npython = 'play'", "expected module:function"),
+        ("[evaluator]\ncommand = ['play', '{reslut}']", "the nearest is {result}"),
         ("[local]\nworkers = 2", "[evaluator] does not say what the local workers play"),
         ("[local]\nworkers = 0", "no worker at all"),
         ("[[worker]]\nname = 'a b'\nshare = '/x'", "worker name 'a b'"),
@@ -125,6 +126,35 @@ def test_odd_names_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     table = (tmp_path / "results/gen-0002/results.csv").read_text(encoding="utf-8")
     assert all(name in table for name in names)
     assert "\n'=1+1.csv" in table, "no spreadsheet takes a name for a formula"
+
+
+def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody is told what is wrong in a file that does not exist."""
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert "there is none; `pipeline init` makes one" in err
+
+
+def test_a_slip_that_is_mended_before_anything_counted_needs_no_ceremony(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong program in the configuration, then the right one: the same command plays the generation."""
+    pipeline(capsys, "init", tmp_path)
+    config = tmp_path / "pipeline.toml"
+    config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
+    assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 1
+    config.write_text(config.read_text().replace('"plya.py"', '"play.py"'))
+    code, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == 0
+    assert "4 completed" in out
+
+
+def test_a_finished_generation_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run again it plays nothing, and says that."""
+    pipeline(capsys, "init", tmp_path)
+    pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    _, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert "finished already; nothing is played" in out
 
 
 def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def test_what_init_writes_can_be_loaded(tmp_path: Path) -> None:
 
 def test_without_a_file_the_evaluator_is_missed(tmp_path: Path) -> None:
     """The first thing a new user gets wrong is answered with the way out."""
-    with pytest.raises(SettingsError, match=r"\[evaluator\] does not say what .*run `pipeline init`"):
+    with pytest.raises(SettingsError, match="there is none; `pipeline init` makes one"):
         load_config(tmp_path)
 
     assert load_config(tmp_path, check=False) == Config()

@@ -45,6 +45,24 @@ def test_a_generation_is_played(bed: FarmBed) -> None:
     assert outputs == {p.name: p.read_bytes() for p in (bed.root / "results/gen-0001").glob("*.*")}
 
 
+def test_one_generation_leaves_nothing_to_the_next(bed: FarmBed) -> None:
+    """What was counted and not yet cleaned up is no news to the next run, and idle time between runs is not counted."""
+    bed.configure(workers=2)
+    bed.drop(plays(6))
+    bed.drop(plays(6), generation=2)
+    assert bed.run()[0] == 0
+    code, out = bed.run("run", "--gen", "2")
+    assert code == 0
+    assert "late" not in out
+    assert bed.summary(2)["results_late"] == 0
+    assert not (bed.root / "results/gen-0002/set-aside").exists()
+    bed.assert_counted_once(generation=2)
+    before = bed.summary(1)["wall_s"]
+    bed.drop({"new.json": {"n": 77}})
+    assert bed.run()[0] == 0
+    assert bed.summary(1)["wall_s"] < before + 5
+
+
 def test_twenty_kills_in_one_generation(bed: FarmBed) -> None:
     """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
     bed.configure(workers=2, losses_max=10, trials=1)

@@ -136,7 +136,7 @@ def test_a_callable_is_a_module_and_a_function(target: str) -> None:
 @pytest.mark.parametrize("target", ["", "play", "play:", ":play", "1play:play", "play:a.b", "play:play()", "play:a\n"])
 def test_what_is_no_callable_is_refused(target: str) -> None:
     """Before an agent tries to import it."""
-    with pytest.raises(SettingsError, match="at `python`"):
+    with pytest.raises(SettingsError, match="expected module:function"):
         convert({"python": target}, EvaluatorTable, "arguments")
 
 

@@ -96,7 +96,7 @@ class Farm:
         Raises:
             IllegalFact: it cannot follow what happened before.
         """
-        if self.spans:
+        if self.spans and not isinstance(fact, f.HostStarted):  # the time between two hosts is nobody's
             self.spans[-1][1] = at
         _FOLDS[type(fact)](self, fact, at)
 

@@ -37,7 +37,7 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
     farm = minutes.farm
     attempt = farm.attempts.get(seen.attempt)
     if attempt is None:
-        if seen.attempt not in farm.noted:
+        if seen.attempt not in farm.noted and not seen.heard_elsewhere:
             minutes.state(
                 _late(seen, worker, "of an earlier run")
                 if seen.known_elsewhere

@@ -43,6 +43,7 @@ class ResultSeen:
     artifacts: tuple[str, ...] = ()  #: names of those that were fetched
     missing: tuple[str, ...] = ()  #: log or artifacts it speaks for that could not be had
     known_elsewhere: bool = False  #: issued by this ledger in another run or generation
+    heard_elsewhere: bool = False  #: … and collected or noted there; its file has only not been cleaned up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

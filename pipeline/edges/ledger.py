@@ -128,6 +128,14 @@ class Ledger:
         found = self._db.execute("SELECT 1 FROM facts WHERE attempt = ?", (attempt,)).fetchone()
         return found is not None
 
+    def heard(self, attempt: str) -> bool:
+        """Whether a result of that attempt was collected or noted before, in a run of its own generation."""
+        generation = int(attempt[1 : attempt.index("-")])
+        query = "SELECT 1 FROM facts WHERE generation = ? AND (body LIKE ? OR body LIKE ?) LIMIT 1"
+        ended = f'{{"fact":"AttemptEnded","attempt":"{attempt}"%"answered":true%'
+        late = f'{{"fact":"ResultLate","attempt":"{attempt}"%'
+        return self._db.execute(query, (generation, ended, late)).fetchone() is not None
+
     def close(self) -> None:
         """Closes the file."""
         self._db.close()

@@ -21,6 +21,7 @@ from pipeline.screens.progress import Progress, WorkerRow
 PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
 WORKERS_SHOWN_MAX = 24
+_UNWELL = ("awaited", "recovering", "quarantined", "out")
 _STYLES = {
     "playing": "green",
     "idle": "dim",
@@ -129,8 +130,9 @@ class Monitor:
 
 def plain(now: Progress) -> str:
     """Where a run stands, as one line of a log."""
+    unwell = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _UNWELL)
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
         f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
-        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go"
+        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{unwell}"
     )

@@ -86,5 +86,5 @@ def _row(worker: Worker, watch: Watch) -> WorkerRow:
         trial=playing.trial.number if playing else 0,
         playing_s=watch.time - watched.claims[playing.id] if playing else 0.0,
         waiting=len(worker.wanted) - bool(playing),
-        note=worker.reason or said or watched.unknown,
+        note=worker.reason or said or watched.unknown or ("no agent was heard yet" if state == "awaited" else ""),
     )

@@ -67,6 +67,10 @@ class MemoryLedger:
         needle = f'"attempt":"{attempt}"'.encode()
         return any(b'"AttemptIssued"' in body and needle in body for *_, body in self.rows)
 
+    def heard(self, attempt: str) -> bool:
+        needle = f'"attempt":"{attempt}"'.encode()
+        return any(needle in body and (b'"answered":true' in body or b"ResultLate" in body) for *_, body in self.rows)
+
 
 class MemoryArchive:
     """`Archive` in memory."""
