@@ -17,7 +17,7 @@ class Metronome:
     """Calls `sweep`, `poll` and, while hurried, `wake` at their intervals, from a thread of its own."""
 
     def __init__(self, sweep: Callable[[], None], poll: Callable[[], None], wake: Callable[[], None]) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat that came too soon is no news
         self._scheduler = BackgroundScheduler(job_defaults=_PATIENT)
         self._scheduler.add_job(sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
         self._scheduler.add_job(poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
