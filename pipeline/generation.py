@@ -61,7 +61,8 @@ def opening_facts(
         SettingsError: a genome's bytes or a setting is not what it was at the first run.
     """
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
-    if nothing_counted and farm.settings != settings:
+    nobody_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
+    if nothing_counted and nobody_missing and farm.settings != settings:
         fresh = True  # a slip that was mended before anything was counted needs no ceremony
     if farm.generation == generation and not fresh:
         assert farm.settings is not None

@@ -149,6 +149,19 @@ def test_a_slip_that_is_mended_before_anything_counted_needs_no_ceremony(
     assert "4 completed" in out
 
 
+def test_a_mended_slip_drops_no_genome_that_went_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The roster is kept: with a file gone, changed settings are refused even before anything was counted."""
+    pipeline(capsys, "init", tmp_path)
+    config = tmp_path / "pipeline.toml"
+    config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
+    pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    config.write_text(config.read_text().replace('"plya.py"', '"play.py"'))
+    (tmp_path / "genomes/gen-0001/camel.txt").unlink()
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == BAD_INPUT
+    assert "begun with other settings" in err
+
+
 def test_a_finished_generation_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Run again it plays nothing, and says that."""
     pipeline(capsys, "init", tmp_path)
