@@ -25,7 +25,7 @@ from inbox_agent.lock import Held, Lock
 from inbox_agent.look import AgentLimits
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
 from inbox_agent.share_files import LocalFiles, ShareError
-from inbox_agent.share_layout import INBOX
+from inbox_agent.share_layout import INBOX, ORDERS
 
 log = logging.getLogger("inbox_agent")
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     evaluator = _evaluator(table, folder, state / "scratch", leash)
     bell, stop = Bell(), threading.Event()
     files = LocalFiles(share)
-    doorbell = Doorbell({"inbox": share / INBOX}, bell.press)
+    doorbell = Doorbell({"inbox": share / INBOX}, bell.press, endings=ORDERS)
     agent = Agent(
         files,
         evaluator,

@@ -1,98 +1,215 @@
 """The doorbell: directory events that make the next look come sooner. A hint, never the truth.
 
-watchdog is touched here and nowhere else: one of its emitters per folder, without the dispatcher of an `Observer`:
-all that an event is good for is to ring. An emitter that went deaf is found by asking its thread and built anew;
-whatever fails, the poll goes on and nothing but speed is lost.
+watchdog is touched here and nowhere else, below its `Observer`: all that an event is good for is to ring, and a
+dispatcher costs two threads and two queues for it. Ears that went deaf are found by asking and made anew; whatever
+fails, the poll goes on and nothing but speed is lost.
 """
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-from watchdog.events import FileCreatedEvent, FileMovedEvent
+from watchdog.events import FileCreatedEvent, FileMovedEvent, FileSystemEvent
 from watchdog.observers.api import EventEmitter, ObservedWatch
 
 if sys.platform == "win32":
     from watchdog.observers.read_directory_changes import WindowsApiEmitter as Emitter
-elif sys.platform == "linux":
-    from watchdog.observers.inotify import InotifyEmitter as Emitter
 else:
     from watchdog.observers.polling import PollingEmitter as Emitter
+if sys.platform == "linux":
+    from watchdog.observers.inotify_c import (
+        CallbackId,
+        InotifyConstants,
+        InotifyEvent,
+        InotifyFD,
+        Mask,
+        WatchDescriptor,
+    )
 
 log = logging.getLogger(__name__)
 
-#: On Windows an emitter hands events over only after this much silence; on Linux it does not matter.
+#: An emitter on Windows hands events over only after this much silence.
 EMITTER_TIMEOUT_S = 0.05
-#: Records are moved into a watched folder. Linux tells that as "created", Windows as "created" or "moved".
-_RINGING = [FileCreatedEvent, FileMovedEvent]
+#: Told of the name of what arrived; None if something was missed.
+Arrived = Callable[[str | None], None]
+#: What watchdog, the system and a share that is gone raise when a folder cannot be watched.
+_CANNOT = (OSError, RuntimeError)
 
 
-class _Chime:
-    """What an emitter takes for its event queue: whatever is put in, rings."""
+class Ears(Protocol):
+    """Listens to folders from threads of its own."""
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def hear(self, key: str) -> bool:
+        """Whether the folder of this key is being listened to."""
 
-    def put(self, _event: object) -> None:
-        self._ring()
+    def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+        """Begins to listen to a folder. Raises OSError or RuntimeError: out of watches, out of threads, gone."""
+
+    def close(self) -> None:
+        """Listens no more; no call comes after it returns."""
 
 
 class Doorbell:
-    """Watches one folder per key and calls `ring(key)` from threads of its own when something arrives there."""
+    """Watches one folder per key and calls `ring(key)` when a name with one of `endings` arrives there.
 
-    def __init__(self, folders: Mapping[str, Path], ring: Callable[[str], None]) -> None:
+    `ring` is called from threads of the doorbell's own. Payloads and claims arrive with every evaluation, and who waits
+    for a record has nothing to do with them: what does not end so makes no sound.
+    """
+
+    def __init__(self, folders: Mapping[str, Path], ring: Callable[[str], None], *, endings: tuple[str, ...]) -> None:
         self._folders = dict(folders)
         self._ring = ring
-        self._emitters: dict[str, EventEmitter] = {}
+        self._endings = endings
+        self._ears: Ears = make_ears()
 
     @property
     def deaf(self) -> frozenset[str]:
         """The keys whose folder is not watched at the moment; they must be polled quickly."""
-        return frozenset(key for key in self._folders if not self._hears(key))
+        return frozenset(key for key in self._folders if not self._ears.hear(key))
 
     def supervise(self, reachable: Collection[str] | None = None) -> None:
-        """Starts what does not run. Call it often: it costs next to nothing when all is well, and it never raises.
+        """Listens where nobody does. Call it often: it costs next to nothing when all is well, and it never raises.
 
         Only folders of `reachable` keys are touched (all, if None): asking for an unreachable one may hang.
         """
-        for key in self._folders:
-            if self._hears(key) or (reachable is not None and key not in reachable):
-                continue
-            if self._emitters.pop(key, None) is not None:
-                log.warning("the watch of %s went deaf and is built anew", self._folders[key])
-            self._watch(key)
+        for key, folder in self._folders.items():
+            if not self._ears.hear(key) and (reachable is None or key in reachable) and folder.is_dir():
+                self._listen(key, folder)
 
     def close(self) -> None:
         """Stops watching; rings no more after it returns."""
+        self._ears.close()
+
+    def _listen(self, key: str, folder: Path) -> None:
+        def arrived(name: str | None) -> None:
+            if name is None or name.endswith(self._endings):
+                self._ring(key)
+
+        try:
+            self._ears.listen(key, folder, arrived)
+        except _CANNOT as error:
+            log.warning("%s is not watched, polling instead: %s", folder, error)
+            return
+        # What arrived between the last look and this watch made no sound.
+        self._ring(key)
+
+
+class EmitterEars:
+    """One of watchdog's emitters, a thread, per folder: Windows, and whatever else there is."""
+
+    def __init__(self) -> None:
+        self._emitters: dict[str, EventEmitter] = {}
+
+    def hear(self, key: str) -> bool:
+        """True while the emitter's thread lives: it ends after an error and tells nobody."""
+        emitter = self._emitters.get(key)
+        return emitter is not None and emitter.is_alive()
+
+    def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+        """Starts an emitter. Raises OSError or RuntimeError."""
+        ringing: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]  # a move into a folder is either
+        watch = ObservedWatch(str(folder), recursive=False, event_filter=ringing)
+        emitter = Emitter(cast("Any", _Funnel(arrived)), watch, timeout=EMITTER_TIMEOUT_S, event_filter=ringing)
+        emitter.daemon = True
+        emitter.start()
+        self._emitters[key] = emitter
+
+    def close(self) -> None:
+        """Ends the threads."""
         emitters, self._emitters = self._emitters, {}
         for emitter in emitters.values():
             emitter.stop()
         for emitter in emitters.values():
             emitter.join(timeout=5)
 
-    def _hears(self, key: str) -> bool:
-        emitter = self._emitters.get(key)
-        return emitter is not None and emitter.is_alive()
 
-    def _watch(self, key: str) -> None:
-        folder = self._folders[key]
-        if not folder.is_dir():
-            return
-        chime: Any = _Chime(lambda: self._ring(key))
-        watch = ObservedWatch(str(folder), recursive=False, event_filter=_RINGING)
-        emitter = Emitter(chime, watch, timeout=EMITTER_TIMEOUT_S, event_filter=_RINGING)
-        emitter.daemon = True
-        try:
-            emitter.start()
-        except (OSError, RuntimeError) as error:  # out of inotify watches, out of threads
-            log.warning("%s is not watched, polling instead: %s", folder, error)
-            return
-        self._emitters[key] = emitter
-        # What arrived between the last look and this watch made no sound.
-        self._ring(key)
+class _Funnel:
+    """What an emitter takes for its event queue: a name is called on, the rest is dropped."""
+
+    def __init__(self, arrived: Arrived) -> None:
+        self._arrived = arrived
+
+    def put(self, item: tuple[FileSystemEvent, ObservedWatch]) -> None:
+        event, _watch = item
+        self._arrived(os.fsdecode(event.dest_path or event.src_path))
+
+
+if sys.platform == "linux":
+
+    class InotifyEars:
+        """watchdog's reader of inotify, one thread for all folders."""
+
+        _WATCHED = Mask(
+            InotifyConstants.IN_CREATE
+            | InotifyConstants.IN_MOVED_TO
+            | InotifyConstants.IN_MOVE_SELF
+            | InotifyConstants.IN_ONLYDIR
+        )
+
+        def __init__(self) -> None:
+            self._reader: InotifyFD | None = None
+            self._heard: set[str] = set()
+
+        def hear(self, key: str) -> bool:
+            """True while the reader's thread lives and the folder is where it was."""
+            return key in self._heard and self._reader is not None and self._reader.is_alive()
+
+        def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+            """Adds a watch. Raises OSError or RuntimeError."""
+            if self._reader is None or not self._reader.is_alive():
+                self.close()
+                self._reader = InotifyFD()
+                self._reader.daemon = True
+                self._reader.start()
+            watch = _InotifyWatch(self._reader, arrived, lost=lambda: self._heard.discard(key))
+            self._heard.add(key)
+            descriptor = -1
+            try:
+                descriptor = self._reader.add_callback(os.fsencode(folder), self._WATCHED, watch, watch.id)
+            finally:
+                if descriptor == -1:
+                    self._heard.discard(key)
+            if descriptor == -1:  # the reader says nothing of a folder that it may not watch
+                raise PermissionError(f"{folder}: permission denied")
+
+        def close(self) -> None:
+            """Ends the thread."""
+            reader, self._reader = self._reader, None
+            self._heard.clear()
+            if reader is not None:
+                reader.stop()
+                reader.join(timeout=5)
+
+    class _InotifyWatch:
+        """What inotify's reader calls for one folder."""
+
+        def __init__(self, reader: InotifyFD, arrived: Arrived, lost: Callable[[], None]) -> None:
+            self._reader, self._arrived, self._lost = reader, arrived, lost
+
+        @property
+        def id(self) -> CallbackId:
+            return CallbackId(id(self))
+
+        def on_event(self, event: InotifyEvent) -> None:
+            if event.is_move_self:  # what stands there now is another folder
+                self._lost()
+                self._reader.remove_callbacks([(event.wd, self.id)])
+            else:
+                self._arrived(os.fsdecode(event.name))
+
+        def on_watch_deleted(self, _wd: WatchDescriptor) -> None:
+            self._lost()
+
+        def on_queue_overflow(self) -> None:
+            self._arrived(None)
+
+    make_ears: Callable[[], Ears] = InotifyEars
+else:
+    make_ears = EmitterEars
 
 
 class Bell:

@@ -72,6 +72,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII |
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}", re.ASCII)
 
 
+#: How the names end that an agent waits for, and those that a host waits for; whatever else arrives can wait.
+ORDERS = (Kind.START.value, ".host.json")
+ANSWERS = (Kind.RESULT.value,)
+
+
 def attempt_id(generation: int, genome: int, trial: int, number: int, nonce: str) -> str:
     """The readable id of one try at a trial: `g0007-0042-t1-a2-<nonce>`, the fencing token of everything it leaves.
 

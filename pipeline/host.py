@@ -18,7 +18,7 @@ from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import OUTBOX
+from inbox_agent.share_layout import ANSWERS, OUTBOX
 from pipeline import generation as rules
 from pipeline.config import Config
 from pipeline.core.dispatcher import Queues, standstill
@@ -78,7 +78,9 @@ class Host:
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
-        self._doorbell = Doorbell({name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring)
+        self._doorbell = Doorbell(
+            {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring, endings=ANSWERS
+        )
         self._metronome: Metronome | None = None
         self._stop = threading.Event()
 

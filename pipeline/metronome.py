@@ -6,7 +6,7 @@ from collections.abc import Callable
 from apscheduler.schedulers.background import BackgroundScheduler
 
 SWEEP_INTERVAL_S = 1.0  # deadlines and machines
-POLL_INTERVAL_S = 2.0  # a lost notification costs at most this much
+POLL_INTERVAL_S = 1.0  # a lost notification costs at most this much; claims, which make no sound, are seen so late
 HURRY_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does not cost a whole poll
 
 # A late beat is played, however late; beats that were missed are played once; a beat never overtakes itself.
