@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         bell,
         clock=time.monotonic,
         own_disk=not args.foreign_disk,
-        limits=AgentLimits(poll_s=args.poll, beat_playing_s=args.beat, beat_idle_s=3 * args.beat),
+        limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )
     _stop_on_signals(stop, bell)
     if args.leave_with_parent:
@@ -114,9 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
     parser.add_argument("--state", metavar="DIR", help="this machine's own notes and scratch, not in the share")
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
-    parser.add_argument(
-        "--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats in a game (default: 5)"
-    )
+    parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
     parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
     parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
     parser.add_argument("command", nargs="*", help="after --: the program to play with, one argument each")

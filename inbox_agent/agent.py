@@ -75,7 +75,7 @@ class Agent:
         self._beat_due = 0.0
         self._beat_owner: HostRecord | None = None
         self._neighbour: tuple[str, int] | None = None
-        self._watching_until = None if own_disk else clock() + limits.newcomer_beats * limits.beat_idle_s
+        self._watching_until = None if own_disk else clock() + limits.newcomer_beats * limits.beat_s
 
     @property
     def playing(self) -> bool:
@@ -168,7 +168,6 @@ class Agent:
         except AlreadyThere as error:
             raise SecondAgent(f"{attempt} was claimed by somebody else on this share") from error
         self._running = start
-        self._beat_due = min(self._beat_due, self._clock() + self._limits.beat_playing_s)
         self._evaluator.start(
             Job(
                 attempt=attempt,
@@ -261,7 +260,7 @@ class Agent:
         )
         self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))
         self._beat_owner = owner
-        self._beat_due = now + (self._limits.beat_playing_s if self.playing else self._limits.beat_idle_s)
+        self._beat_due = now + self._limits.beat_s
 
     def _state(self, owner: HostRecord | None) -> AgentState:
         if self._running is not None:
@@ -275,7 +274,7 @@ class Agent:
             data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
             beat = layout.decode(AgentRecord, data, HEARTBEAT)
         except Unavailable:  # who cannot see has not watched: the beats are counted from when it can
-            self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_idle_s
+            self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_s
             return self._limits.poll_s
         except (ShareError, LayoutError):
             beat = None
@@ -286,7 +285,7 @@ class Agent:
         if self._clock() >= self._watching_until:
             self._watching_until = None
             return 0.0
-        return min(self._limits.poll_s, self._limits.beat_playing_s)
+        return min(self._limits.poll_s, self._limits.beat_s)
 
 
 def _unplayed(outcome: Outcome, reason: str) -> Finished:

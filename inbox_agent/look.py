@@ -30,12 +30,12 @@ class AgentLimits:
     """How often the agent looks and beats, and how long it hopes. Seconds by its own monotonic clock."""
 
     poll_s: float = 1.0
-    beat_playing_s: float = 5.0
-    beat_idle_s: float = 15.0
+    beat_s: float = 5.0
     delivery_tries_max: int = 5  #: reads of a start signal or genome that is not whole yet (law 3)
     delivery_pause_s: float = 1.0
     gone_after_s: float = 12.0  #: on a share that is not this machine's disk: Windows serves old listings (law 4)
     newcomer_beats: int = 3  #: what a new agent waits for on such a share before it writes anything (law 7)
+    # Together they stay below half of what the host allows a new agent until its first beat (`silence_limit_s`).
 
 
 DEFAULT_LIMITS = AgentLimits()

@@ -92,10 +92,12 @@ def _report(seen: Seen) -> Report | None:
         found = seen.outbox.get(attempt, ())
         if Kind.RESULT in found or attempt == seen.running:
             continue
+        # The claim before the start signal: a genome that takes the machine down may take the unflushed signal with it,
+        # and must not get away with "undelivered".
+        if Kind.STARTED in found and (_is_ours(seen, attempt) or attempt in seen.hopeless):
+            return Report(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
         if attempt in seen.hopeless:
             return Report(attempt, *seen.hopeless[attempt])
-        if Kind.STARTED in found and _is_ours(seen, attempt):
-            return Report(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
     return None
 
 

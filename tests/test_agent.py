@@ -13,6 +13,7 @@ from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
 from inbox_agent.share_layout import AgentRecord, AgentState, Kind, Outcome, ResultRecord, StartedRecord
+from pipeline.core.limits import Limits
 from tests import records
 from tests.memory_files import ProbedFiles
 from tests.records import FARM, GENOME, WORKER, attempt, sha256
@@ -192,7 +193,7 @@ def stranger(tmp_path: Path) -> Guest:
     """An agent on a share that is not on its own disk; it has watched it long enough."""
     guest = Guest(tmp_path, own_disk=False)
     guest.own()
-    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_idle_s)
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
     assert guest.counter == 1
     return guest
 
@@ -702,7 +703,7 @@ def test_a_newcomer_watches_before_it_writes(tmp_path: Path) -> None:
     guest.files.replace("status/agent.json", layout.encode(records.beat("long gone", 7)))
     guest.files.journal.clear()
 
-    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_idle_s - 0.5)
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s - 0.5)
     assert guest.files.journal == []
 
     guest.lives(1)
@@ -716,7 +717,7 @@ def test_a_newcomer_gives_way_to_an_agent_that_beats(tmp_path: Path) -> None:
     guest = Guest(tmp_path, own_disk=False)
     guest.own()
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 7)))
-    guest.lives(20)
+    guest.lives(2 * LIMITS.beat_s)
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 8)))
     guest.files.journal.clear()
 
@@ -744,10 +745,10 @@ def test_a_newcomer_that_cannot_see_has_not_watched(tmp_path: Path) -> None:
     guest = Guest(tmp_path, own_disk=False)
     guest.own()
     guest.files.troubles = {("read", "status")}
-    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_idle_s)
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
     guest.files.troubles = set()
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 1)))
-    guest.lives(15)
+    guest.lives(2 * LIMITS.beat_s)
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 2)))
 
     with pytest.raises(SecondAgent):
@@ -929,22 +930,25 @@ def beats_during(guest: Guest, seconds: float) -> list[float]:
     return times
 
 
-def test_an_idle_agent_beats_slowly_and_a_playing_one_often(guest: Guest) -> None:
-    """Every 15 s while there is nothing to do, every 5 s while a game is played."""
-    assert beats_during(guest, 50) == [0, 15, 30, 45]
+def test_an_agent_beats_whatever_it_does(guest: Guest) -> None:
+    """Every 5 s, while there is nothing to do and while a game is played."""
+    assert beats_during(guest, 21) == [0, 5, 10, 15, 20]
 
     guest.send()
-    assert beats_during(guest, 21) == [5, 10, 15, 20]
-
-    guest.game_ends()
-    assert beats_during(guest, 50) == [4, 19, 34, 49]
+    assert beats_during(guest, 21) == [4, 9, 14, 19]
 
 
-def test_a_game_makes_the_next_beat_come_soon(guest: Guest) -> None:
-    """An agent that has just beaten idly does not wait 15 s with its first beat as a player."""
+def test_a_new_agent_is_heard_long_before_it_is_missed() -> None:
+    """Also one that watches a foreign share first: else a healthy worker would be restarted for its patience."""
+    assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().silence_limit_s
+    assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().rung_limit_s
+
+
+def test_the_beat_of_a_player_says_so(guest: Guest) -> None:
+    """The first beat after a game began shows it."""
     guest.step()
     guest.send()
-    guest.lives(LIMITS.beat_playing_s)
+    guest.lives(LIMITS.beat_s)
 
     assert guest.beat is not None
     assert (guest.counter, guest.beat.state) == (2, AgentState.PLAYING)
@@ -955,7 +959,7 @@ def test_a_beat_tells_what_people_ask(guest: Guest) -> None:
     guest.send()
     guest.step()
     guest.evaluator.progress = "level 3"
-    guest.lives(2 * LIMITS.beat_playing_s)
+    guest.lives(2 * LIMITS.beat_s)
 
     beat = guest.beat
     assert beat is not None

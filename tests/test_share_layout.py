@@ -463,7 +463,7 @@ def test_numbers_in_sentences_are_those_of_the_table() -> None:
     assert {f"{number} {unit}" for number, unit in said} <= known
     assert counted
     assert set(counted) <= known
-    assert f"{AgentLimits().newcomer_beats} × {AgentLimits().beat_idle_s:g} s" in prose()
+    assert f"{AgentLimits().newcomer_beats} × {AgentLimits().beat_s:g} s" in prose()
 
 
 def test_the_document_is_fit_to_be_read() -> None:

@@ -1,58 +1,79 @@
-"""`python -m tests.simulator --seed N [--count M]`: plays seeds, prints what broke and the figures of all."""
+"""`python -m tests.simulator --seed N [--count M]`: plays seeds, prints what broke and the figures of all.
+
+With `--journal FILE` a long proof can be stopped and taken up again; what was proved of other code does not count.
+"""
 
 import argparse
+import gc
+import hashlib
 import logging
-import subprocess
+import os
 import sys
-import time
-import traceback
-from collections import Counter
+from multiprocessing import Pool
+from pathlib import Path
 
+from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
 from tests.simulator.history import play
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What a history depends on.
+CODE = ("pipeline", "inbox_agent", "hyperv_ops", "tests/simulator", "tests/memory_files.py")
 
 
 def main() -> int:
     """Plays the seeds; exit code 1 if a promise was broken."""
+    args = _arguments()
+    _be_quiet()
+    if args.count == 1:
+        return _one(args.seed)
+    firsts = range(args.seed, args.seed + args.count, CHUNK)
+    journal = Journal(args.journal, fingerprint())
+    with Pool(args.jobs, initializer=_be_quiet) as pool:
+        for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.open_of(firsts)), 1):
+            journal.note(first, figures)
+            for seed, what in figures["broken"].items():
+                print(f"seed {seed} (code {fingerprint()}): {what}", flush=True)
+            if number % 100 == 0:
+                print(f"… {number * CHUNK:,} seeds", file=sys.stderr, flush=True)
+    total = Figures()
+    for part in journal.of(firsts):
+        total.add(part)
+    print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}, code {fingerprint()}")
+    print(total)
+    return 1 if total.broken else 0
+
+
+def _one(seed: int) -> int:
+    history = play(seed)
+    print(f"seed {seed}, code {fingerprint()}: {history.world.options}")
+    print(f"{history.seconds:.0f} virtual seconds, {history.world.operations:,} operations")
+    print("faults: " + ", ".join(f"{kind} {count}" for kind, count in history.world.fired.most_common()))
+    print("\n".join(history.breaches) or "the promise was kept")
+    return 1 if history.breaches else 0
+
+
+def fingerprint() -> str:
+    """Which code a history was played with: twelve digits over everything that it depends on."""
+    digest = hashlib.sha256()
+    for part in CODE:
+        for path in sorted((ROOT / part).rglob("*.py")) or [ROOT / part]:
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _be_quiet() -> None:
+    logging.disable(logging.CRITICAL)
+    gc.freeze()  # histories are short, and what they leave is soon gone
+    gc.set_threshold(50_000)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--count", type=int, default=1, help="how many seeds")
-    parser.add_argument("--verbose", action="store_true", help="print the options of each seed")
-    args = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    began, fired, failures = time.monotonic(), Counter(), 0
-    virtual_s = operations = trials = workers = 0.0
-    for seed in range(args.seed, args.seed + args.count):
-        try:
-            history = play(seed)
-        except Exception:
-            failures += 1
-            print(f"seed {seed} (commit {_commit()}): a defect")
-            traceback.print_exc()
-            continue
-        if not history.verdict.kept:
-            failures += 1
-            print(f"seed {seed} (commit {_commit()}): {history.verdict}\n  {history.world.options}")
-        elif args.verbose:
-            print(f"seed {seed}: kept, {history.seconds:.0f} s, {history.world.options}")
-        fired += history.world.fired
-        virtual_s += history.seconds
-        operations += history.world.operations
-        trials += history.trials
-        workers += history.world.options.workers
-    took_s = time.monotonic() - began
-    n = args.count
-    print(f"{n} seeds from {args.seed}: {failures} broken; {took_s:.1f} s, {n / took_s:.1f} seeds/s")
-    print(
-        f"per seed: {workers / n:.1f} workers, {trials / n:.1f} trials, {operations / n:.0f} operations, "
-        f"{fired.total() / n:.1f} faults, {virtual_s / n:.0f} virtual seconds"
-    )
-    print("faults: " + ", ".join(f"{kind} {count}" for kind, count in fired.most_common()))
-    return 1 if failures else 0
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    parser.add_argument("--count", type=int, default=1, help=f"how many seeds, in chunks of {CHUNK}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="remember what is proved, and go on from there")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
 """Disks and the ways to them: one share's files, as host and agent see them, with faults on every single operation."""
 
-import copy
 import hashlib
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import AlreadyThere, Unavailable
+from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
 from inbox_agent.share_layout import INBOX, attempt_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
 
-STALE_LISTING_S = 10.0
+STALE_LISTING_S, NEGATIVE_LOOKUP_S = 10.0, 5.0  # of Windows' redirector, by default
 
 
 class Disk(MemoryFiles):
@@ -19,44 +17,72 @@ class Disk(MemoryFiles):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unflushed: set[str] = set()
+        self.unflushed: set[str] = set()  #: files whose content a power cut may take
+        self.unjournaled: set[str] = set()  #: … and their names with it
+        self.played: set[str] = set()  #: attempts whose game was begun in this history of the disk
         self.reachable = True
         self.full = False
-        self.snapshots: deque[tuple[dict[str, bytes], set[str]]] = deque(maxlen=4)
 
-    def remember(self) -> None:
-        """Takes a snapshot that the share may go back to."""
-        self.snapshots.append((dict(self.files), set(self.folders)))
+    def __deepcopy__(self, _memo: object) -> "Disk":
+        return self
 
-    def go_back(self) -> bool:
-        """Goes back to the oldest snapshot; False if there is none."""
-        if not self.snapshots:
-            return False
-        files, folders = self.snapshots[0]
-        self.files, self.folders = copy.copy(files), copy.copy(folders)
+    def picture(self) -> tuple[dict[str, bytes], set[str], set[str]]:
+        """A state that the disk may go back to."""
+        return dict(self.files), set(self.folders), set(self.played)
+
+    def go_back(self, picture: tuple[dict[str, bytes], set[str], set[str]]) -> None:
+        """Goes back to an older state; whatever was written since never was."""
+        files, folders, played = picture
+        self.files, self.folders, self.played = dict(files), set(folders), set(played)
         self.unflushed.clear()
-        return True
+        self.unjournaled.clear()
 
     def lose_power(self, world: World) -> None:
-        """Of what was never flushed, some is gone and some is there without its content."""
+        """Of what was never flushed, some is gone and some is there without its content, or with zeros in its place.
+
+        The journal of NTFS and ext4 keeps the order of names: whoever flushed one file has kept every earlier name.
+        """
         for path in sorted(self.unflushed & self.files.keys()):
             chance = world.dice.random()
-            if chance < 0.3:
+            if chance < 0.3 and path in self.unjournaled:
                 del self.files[path]
-            elif chance < 0.5:
+            elif chance < 0.4:
                 self.files[path] = b""
+            elif chance < 0.5:
+                self.files[path] = bytes(len(self.files[path]))
         self.unflushed.clear()
+        self.unjournaled.clear()
+
+    def note(self, path: str, *, durable: bool) -> None:
+        """A file was made."""
+        if durable:
+            self.unflushed.discard(path)
+            self.unjournaled.clear()
+        else:
+            self.unflushed.add(path)
+            self.unjournaled.add(path)
 
 
 class Way:
-    """`ShareFiles` for one process: the same disk, through everything that can go wrong on the way."""
+    """`ShareFiles` for one process: a disk, through everything that can go wrong on the way.
 
-    def __init__(self, world: World, disk: Disk, who: str, *, stale: bool = False) -> None:
-        self._world, self._disk, self._who = world, disk, who
-        self._stale = stale
+    `remote` is whoever reaches the share over a network; `stale` whoever does so with a caching client, as an agent on
+    Windows does whose share lies on another machine.
+    """
+
+    def __init__(
+        self, world: World, disk: Callable[[], Disk], who: str, *, remote: bool = False, stale: bool = False
+    ) -> None:
+        self._world, self._where, self._who = world, disk, who
+        self._remote, self._stale = remote, stale
         self._listings: dict[str, tuple[float, list[str]]] = {}
+        self._missed: dict[str, float] = {}
         self.landed: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
-        self.on_arrival = lambda _folder: None
+        self.on_arrival: Callable[[str], None] = lambda _path: None
+
+    @property
+    def _disk(self) -> Disk:
+        return self._where()
 
     def names(self, folder: str) -> list[str]:
         after = self._before("names")
@@ -77,7 +103,14 @@ class Way:
 
     def read(self, path: str, bytes_max: int) -> bytes:
         after = self._before("read")
-        data = self._disk.read(path, bytes_max)
+        if self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S:
+            if path in self._disk.files and self._world.strikes("negative lookup", 0.5):
+                raise Absent(path)
+        try:
+            data = self._disk.read(path, bytes_max)
+        except Absent:
+            self._missed[path] = self._world.now
+            raise
         self._after(after)
         return data
 
@@ -89,35 +122,31 @@ class Way:
     def write(self, path: str, source: bytes | Path) -> None:
         after = self._before("write")
         data = source if isinstance(source, bytes) else self.landed.get(source) or source.read_bytes()
-        if self._world.strikes("torn payload", self._world.options.torn):
+        if self._torn("torn payload", after):
             self._disk.write(path, data[: len(data) // 2])
             raise Unavailable(f"{path}: torn")
-        self._room(path)
+        self._room(path, after)
         self._disk.write(path, data)
-        self._disk.unflushed.add(path)
+        self._disk.note(path, durable=False)
         self._after(after)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         after = self._before("publish")
-        # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
-        host = self._who.startswith("host")
-        if host and (self._world.strikes("torn record", self._world.options.torn) or after == "torn"):
-            self._disk.publish(path, b"")
-            raise Unavailable(f"{path}: torn")
-        self._room(path)
         if path in self._disk.files:
             raise AlreadyThere(path)
+        # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
+        if self._remote and self._torn("torn record", after):
+            self._disk.publish(path, b"")
+            raise Unavailable(f"{path}: torn")
+        self._room(path, after)
         self._disk.publish(path, data)
-        if durable:
-            self._disk.unflushed.discard(path)
-        else:
-            self._disk.unflushed.add(path)
-        self.on_arrival(path.partition("/")[0])
+        self._disk.note(path, durable=durable)
+        self.on_arrival(path)
         self._after(after)
 
     def replace(self, path: str, data: bytes) -> None:
         after = self._before("replace")
-        self._room(path)
+        self._room(path, after)
         self._disk.replace(path, data)
         self._after(after)
 
@@ -135,8 +164,10 @@ class Way:
 
     def _before(self, verb: str) -> str:
         how = self._world.step(self._who)
-        # A share that is gone is gone for those who reach it over the network; the agent stands beside its own disk.
-        if not self._disk.reachable and (self._who.startswith("host") or self._stale):
+        if self._world.strikes("slow operation", self._world.options.slow):
+            self._world.now += self._world.dice.uniform(0.5, 8)
+        # A share that is gone is gone for those who reach it over the network; an agent stands beside its own disk.
+        if not self._disk.reachable and self._remote:
             raise Unavailable("no route")
         if how == "fail" or self._world.strikes(f"failed {verb}", self._world.options.op_fault):
             raise Unavailable(f"{verb} failed")
@@ -146,8 +177,11 @@ class Way:
         if how == "unknown" or self._world.strikes("unknown outcome", self._world.options.op_unknown):
             raise Unavailable("the answer was lost")
 
-    def _room(self, path: str) -> None:
-        if self._disk.full:
+    def _torn(self, kind: str, how: str) -> bool:
+        return how == "torn" or self._world.strikes(kind, self._world.options.torn)
+
+    def _room(self, path: str, how: str) -> None:
+        if self._disk.full or how == "full":
             self._world.fired["disk full"] += 1
             raise Unavailable(f"{path}: disk full")
 

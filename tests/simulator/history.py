@@ -1,13 +1,21 @@
-"""One simulated history: a world by its seed, faults at will, then none, and the verdict."""
+"""One simulated history: a world by its seed, faults at will, then none, and the verdict.
 
-from dataclasses import dataclass
+In the words of Jepsen's queue checker: lost (never settled), duplicated (settled twice), unexpected (a fitness that no
+game of that genome gave), recovered (settled although something went wrong on the way).
+"""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.core.farm import Farm
+from pipeline.generation import replay
 from tests.simulator.host import SimulatedHost
 from tests.simulator.machine import Machine
-from tests.simulator.verdict import Verdict, check
-from tests.simulator.world import World
+from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
+SETTLING_S = 300.0  #: … after which no machine may be restarted any more
+RESTARTS_PER_MINUTE_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,61 +25,114 @@ class History:
     seed: int
     world: World
     host: SimulatedHost
-    verdict: Verdict
+    machines: list[Machine]
     seconds: float  #: of virtual time
+    healing_s: float  #: of them after the last fault
 
     @property
     def trials(self) -> int:
         return self.world.options.trials * self.world.options.genomes
 
+    @property
+    def breaches(self) -> list[str]:
+        return self.world.breaches
 
-def play(seed: int, prepare=lambda _world: None) -> History:
+
+@dataclass
+class _Cast:
+    """Everybody in a world: a farm, its machines, and those who should not be there."""
+
+    host: SimulatedHost
+    machines: dict[str, Machine]
+    twins: list[Machine] = field(default_factory=list)
+    rival: SimulatedHost | None = None
+
+
+def play(seed: int, options: Options | None = None, prepare: Callable[[World], None] = lambda _world: None) -> History:
     """Plays the history of a seed; `prepare` may plan faults of its own."""
-    world = World(seed)
+    world = World(seed, options)
     prepare(world)
+    cast = _assemble(world)
+    host = cast.host
+    host.start()
+    if not world.options.local:
+        for machine in cast.machines.values():
+            world.later(world.dice.uniform(0, 3), machine.start_agent)
+    _plan_faults(world, cast)
+    world.run_until(lambda: host.finished or bool(host.stands_still), world.options.fault_phase_s)
+    calm_at = world.now
+    if not host.finished:
+        _calm(world, cast)
+        restarts = _restarts_from(world, cast, calm_at + SETTLING_S)
+        ended = world.run_until(lambda: host.finished, calm_at + LIVENESS_S)
+        if not ended and not world.breaches:
+            world.breach(f"not finished {LIVENESS_S:g} s after the last fault ({host.stands_still or 'waits'})")
+        if restarts and not world.options.poison:
+            world.breach(f"{restarts} were restarted though nothing was wrong any more")
+    _judge_end(world, cast)
+    return History(seed, world, host, list(cast.machines.values()), world.now, world.now - calm_at)
+
+
+def _assemble(world: World) -> _Cast:
     options = world.options
     machines = {
         f"w{number}": Machine(world, f"w{number}", own_disk=not options.foreign_disk)
         for number in range(options.workers)
     }
-    host = SimulatedHost(world, machines)
-    host.start()
-    if not options.local:
-        for machine in machines.values():
-            world.later(world.dice.uniform(0, 3), machine.start_agent)
-    _plan_faults(world, host, list(machines.values()))
-
-    def over() -> bool:
-        return host.finished or bool(host.stands_still)
-
-    world.run_until(over, options.fault_phase_s)
-    verdict = check(world, host.ledger, list(machines.values()), at_end=False)
-    if verdict.kept and not host.finished:
-        _calm(world, host, list(machines.values()))
-        ended = world.run_until(lambda: host.finished, world.now + LIVENESS_S)
-        verdict = check(world, host.ledger, list(machines.values()), at_end=True)
-        if not ended:
-            verdict.broken.append(
-                f"not finished {LIVENESS_S:g} s after the last fault ({host.stands_still or 'waits'})"
-            )
-    elif verdict.kept:
-        verdict = check(world, host.ledger, list(machines.values()), at_end=True)
-    return History(seed, world, host, verdict, world.now)
+    cast = _Cast(SimulatedHost(world, machines), machines)
+    if options.rival:
+        name = world.dice.choice(sorted(machines))
+        cast.rival = SimulatedHost(world, {name: machines[name]}, rival=True)
+        world.later(world.dice.choice([0.0, 5.0]), cast.rival.start)
+    return cast
 
 
-def _calm(world: World, host: SimulatedHost, machines: list[Machine]) -> None:
-    """Faults stop; the user mends what only a user can: a farm that stood still is run again."""
+def _calm(world: World, cast: _Cast) -> None:
+    """Faults stop, and the user mends what only a user can: mounts, clones, the farm that stood still."""
     world.faulty = False
     world.kill_at.clear()
     world.fail_at.clear()
-    for machine in machines:
+    cast.host.swapped.clear()
+    for twin in cast.twins:
+        twin.kill_agent()
+    for machine in cast.machines.values():
         machine.heal()
-    if host.stands_still:
-        host.start()
+    if cast.host.stands_still or cast.host.swaps:
+        cast.host.start()
 
 
-def _plan_faults(world: World, host: SimulatedHost, machines: list[Machine]) -> None:
+def _restarts_from(world: World, cast: _Cast, at: float) -> list[str]:
+    """The names of machines that are restarted from then on, as they come."""
+    found: list[str] = []
+
+    def begin() -> None:
+        for machine in cast.machines.values():
+            machine.on_restart = found.append
+
+    world.later(at - world.now, begin)
+    return found
+
+
+def _judge_end(world: World, cast: _Cast) -> None:
+    """What can be said only when it is over: nothing is missing, nothing was wasted, the ledger can be replayed."""
+    if world.breaches:
+        return
+    host, options = cast.host, world.options
+    for machine in cast.machines.values():
+        if machine.restarts > 3 + RESTARTS_PER_MINUTE_MAX * world.now / 60:
+            world.breach(f"{machine.name} was restarted {machine.restarts} times")
+    trials = {(genome, trial) for genome in range(1, options.genomes + 1) for trial in range(1, options.trials + 1)}
+    if missing := sorted(trials - (+host.witness.settled).keys()):
+        world.breach(f"lost: {missing[:5]}")
+    farm = Farm(host.ledger.farm_id, list(cast.machines))
+    replay(host.ledger.entries(), farm, generation=1)
+    if not farm.finished:
+        world.breach("the replayed ledger is not finished")
+
+
+def _plan_faults(world: World, cast: _Cast) -> None:
     options, dice = world.options, world.dice
+    host, machines = cast.host, list(cast.machines.values())
 
     def one() -> Machine:
         return dice.choice(machines)
@@ -89,8 +150,24 @@ def _plan_faults(world: World, host: SimulatedHost, machines: list[Machine]) -> 
     def suspend() -> None:
         world.host_skew_s += dice.choice([60, 3600, 40000])
 
+    def wall_jump() -> None:
+        world.wall_skew_s += dice.choice([-86400, -60, 60, 86400])
+
     def kill_agent() -> None:
         world.kill_at[f"agent:{one().name}"] = dice.randint(1, 40)
+
+    def twin() -> None:
+        machine = one()
+        double = Machine(world, f"{machine.name}-twin", own_disk=machine.own_disk, disk=machine.disk)
+        cast.twins.append(double)
+        double.start_agent()
+        world.later(dice.uniform(5, 60), double.kill_agent)
+
+    def swap() -> None:
+        if len(machines) > 1:
+            a, b = dice.sample(sorted(cast.machines), 2)
+            host.swap(a, b)
+            world.later(dice.choice([3, 20, 60]), host.swapped.clear)
 
     world.every("host kill", options.host_kill, host.kill)
     world.every("agent kill", options.agent_kill, kill_agent)
@@ -101,4 +178,8 @@ def _plan_faults(world: World, host: SimulatedHost, machines: list[Machine]) -> 
     world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.remember() for m in machines])
     world.every("revert", options.revert, lambda: one().go_back())
     world.every("suspend", options.suspend, suspend)
+    world.every("wall clock jump", options.wall_jump, wall_jump)
     world.every("lie", options.liar, lambda: one().lie())
+    world.every("stranger", options.stranger, lambda: one().drop_by_hand())
+    world.every("twin", options.twin, twin)
+    world.every("swap", options.swap, swap)

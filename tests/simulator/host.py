@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from inbox_agent.share_layout import Kind
 from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import (
     Fact,
@@ -29,9 +31,11 @@ from pipeline.generation import replay
 from pipeline.loop import HostTrouble, Loop
 from tests.simulator.disk import Way
 from tests.simulator.machine import Machine
+from tests.simulator.witness import Witness
 from tests.simulator.world import Killed, World
 
-SWEEP_S, POLL_S, HURRY_S = 2.0, 3.0, 0.5
+SWEEP_S, POLL_S, HURRY_S = 2.0, 4.0, 0.5
+START = Kind.START.value
 LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, back_off_s=10, grace_s=10)
 TIME_LIMIT_S = 20.0
 
@@ -39,23 +43,22 @@ TIME_LIMIT_S = 20.0
 class MemoryLedger:
     """What is committed stays; an append may fail, or its process may die before or after the commit."""
 
-    farm_id = "5111"
-
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, who: str, farm_id: str, witness: Witness) -> None:
+        self.farm_id = farm_id
+        self._world, self._who, self._witness = world, who, witness
         self.rows: list[tuple[float, int, int, bytes]] = []
-        self.archived: dict[str, bytes] = {}
-        self.unarchived = 0  #: accepted results that were recorded before they were archived
+        self._issued: set[str] = set()
+        self._heard: set[str] = set()
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
-        how = self._world.step("host")
+        how = self._world.step(self._who)
         if how or self._world.strikes("failed commit", self._world.options.op_fault / 10):
             raise LedgerError("disk full")
-        self.rows += [(at, generation, run, encode_fact(fact)) for fact in facts]
-        self.unarchived += sum(
-            getattr(fact, "archived", False) and getattr(fact, "attempt", "") not in self.archived for fact in facts
-        )
-        self._world.step("host")
+        bodies = [encode_fact(fact) for fact in facts]
+        self.rows += [(at, generation, run, body) for body in bodies]
+        for body in bodies:
+            self._note(json.loads(body))
+        self._world.step(self._who)
 
     def entries(self) -> list[Entry]:
         return [
@@ -64,40 +67,45 @@ class MemoryLedger:
         ]
 
     def issued(self, attempt: str) -> bool:
-        needle = f'"attempt":"{attempt}"'.encode()
-        return any(b'"AttemptIssued"' in body and needle in body for *_, body in self.rows)
+        return attempt in self._issued
 
     def heard(self, attempt: str) -> bool:
-        needle = f'"attempt":"{attempt}"'.encode()
-        return any(needle in body and (b'"answered":true' in body or b"ResultLate" in body) for *_, body in self.rows)
+        return attempt in self._heard
+
+    def _note(self, fact: dict[str, Any]) -> None:
+        if fact["fact"] == "AttemptIssued":
+            self._issued.add(fact["attempt"])
+        elif fact["fact"] == "ResultLate" or fact.get("answered"):
+            self._heard.add(fact["attempt"])
+        self._witness.hear(fact)
 
 
 class MemoryArchive:
     """`Archive` in memory."""
 
-    def __init__(self, world: World, ledger: MemoryLedger) -> None:
-        self._world, self._ledger = world, ledger
+    def __init__(self, world: World, who: str, witness: Witness) -> None:
+        self._world, self._who, self._witness = world, who, witness
 
     def keep(self, seen: ResultSeen) -> None:
-        if self._world.step("host"):
+        if self._world.step(self._who):
             raise OSError(28, "No space left on device")
-        self._ledger.archived[seen.attempt] = seen.data
+        self._witness.archived[seen.attempt] = seen.data
 
     def set_aside(self, seen: ResultSeen, why: str) -> None:
-        self._world.step("host")
+        self._world.step(self._who)
 
 
 class MachinesOfAll:
     """`MachinePool` over the simulated machines."""
 
-    def __init__(self, machines: Mapping[str, Machine]) -> None:
-        self._machines = machines
+    def __init__(self, who: str, machines: Mapping[str, Machine]) -> None:
+        self._who, self._machines = who, machines
 
     def see(self) -> dict[str, MachineSeen]:
         return {name: machine.see() for name, machine in self._machines.items()}
 
     def obey(self, name: str, rung: Rung | None) -> None:
-        self._machines[name].world.step("host")
+        self._machines[name].world.step(self._who)
         self._machines[name].obey(rung)
 
 
@@ -139,15 +147,18 @@ def genomes_of(world: World) -> dict[str, bytes]:
 
 
 class SimulatedHost:
-    """One host after the other on one ledger."""
+    """One host after the other on one ledger. A rival is a host of another farm; no machine obeys it."""
 
-    def __init__(self, world: World, machines: Mapping[str, Machine]) -> None:
-        self.world, self.machines = world, machines
-        self.ledger = MemoryLedger(world)
+    def __init__(self, world: World, machines: Mapping[str, Machine], *, rival: bool = False) -> None:
+        self.world, self.machines, self.rival = world, machines, rival
+        self.name, self.seed = ("rival", world.seed + 1) if rival else ("host", world.seed)
+        self.swapped: dict[str, str] = {}  #: worker -> whose share is mounted in its place
+        self.swaps = 0
+        self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed)
+        self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
         self.loop: Loop | None = None
         self.starts = 0
-        self.defect: BaseException | None = None
-        self._dice = random.Random(f"ids/{world.seed}")
+        self._dice = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_planned = False
         self._shelf = Shelf()
         self._life = 0
@@ -169,6 +180,8 @@ class SimulatedHost:
         self._life += 1
         self.starts += 1
         self._tick_planned = False
+        if self.world.strikes("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
+            self.kill()
         try:
             self.loop = self._make_loop()
             self._open()
@@ -184,15 +197,15 @@ class SimulatedHost:
         replay(self.ledger.entries(), farm, generation=1)
         shares = {}
         for name, machine in self.machines.items():
-            way = Way(self.world, machine.disk, "host")
-            way.on_arrival = lambda folder, machine=machine: machine.ring() if folder == "inbox" else None
-            machine.way.on_arrival = lambda folder, name=name: self._ring(name) if folder == "outbox" else None
+            way = Way(self.world, lambda name=name: self._behind(name).disk, self.name, remote=True)  # type: ignore[misc]
+            way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
+            machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
             shares[name] = Share(name, self.ledger.farm_id, way, Path("/nowhere")).carry_out
         loop = Loop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
             couriers=Couriers(shares, (), lambda: None),
-            machines=MachinesOfAll(self.machines),
+            machines=MachinesOfAll(self.name, {} if self.rival else self.machines),
             snapshots=self._shelf,  # type: ignore[arg-type]
             limits=LIMITS,
             queues=Queues(
@@ -200,10 +213,10 @@ class SimulatedHost:
                 local=frozenset(self.machines if self.world.options.local else ()),
             ),
             clock=lambda: self.world.now + self.world.host_skew_s,
-            wall=lambda: self.world.now,
+            wall=lambda: self.world.now + self.world.wall_skew_s,
             draw=self.draw,
         )
-        loop.archive = MemoryArchive(self.world, self.ledger)  # type: ignore[assignment]
+        loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
 
     def draw(self) -> str:
@@ -216,7 +229,7 @@ class SimulatedHost:
         if not self.loop.farm.generation:
             settings = RunSettings(
                 trials_per_genome=self.world.options.trials,
-                seed=self.world.seed,
+                seed=self.seed,
                 settings={},
                 evaluator="pretended",
                 time_limit_s=TIME_LIMIT_S,
@@ -227,11 +240,24 @@ class SimulatedHost:
                 facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
         self.loop.record(facts)
 
+    def _behind(self, worker: str) -> Machine:
+        return self.machines[self.swapped.get(worker, worker)]
+
+    def _published(self, worker: str, path: str) -> None:
+        machine = self._behind(worker)
+        orders = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
+        options = self.world.options
+        if len(orders) > options.depth and not (options.revert or options.rival or options.swap):
+            self.world.breach(f"{len(orders)} attempts are published on {machine.name}, its queue is {options.depth}")
+        machine.ring(path)
+
     def _ring(self, worker: str) -> None:
         if self.loop is None or self.world.strikes("lost bell", self.world.options.bell_lost):
             return
         self.loop.ring(worker)
         self._plan_tick(0.002)
+        if self.world.strikes("doubled bell", self.world.options.bell_doubled):
+            self.world.later(0.01, lambda: self._ring(worker))
 
     def _beat(self, life: int, interval_s: float, ask) -> None:
         def beat() -> None:
@@ -260,14 +286,19 @@ class SimulatedHost:
         if not self.finished and self.loop.awaited():
             self._plan_tick(HURRY_S)
 
+    def swap(self, one: str, other: str) -> None:
+        """Two shares are mounted in each other's place."""
+        self.swaps += 1
+        self.swapped.update({one: other, other: one})
+
     def kill(self) -> None:
         """Kills the host at one of its next operations."""
-        self.world.kill_at["host"] = self.world.dice.randint(1, 60)
+        self.world.kill_at[self.name] = self.world.dice.randint(1, 60)
 
     def _die(self) -> None:
         self.loop = None
         self._life += 1
-        if self.world.options.local:
+        if self.world.options.local and not self.rival:
             for machine in self.machines.values():
                 machine.kill_agent()
         self.world.later(self.world.dice.uniform(0.2, 4.0), self.start)

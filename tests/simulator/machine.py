@@ -3,21 +3,27 @@
 The evaluator computes its fitness from the genome's bytes and the seed, so that any mix-up shows.
 """
 
+import copy
 import hashlib
 import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
-from inbox_agent.share_layout import Outcome
+from inbox_agent.share_layout import ANSWERS, ORDERS, Outcome
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
 from tests.simulator.disk import Disk, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
+POLL_S = 4.0  # slower than shipped: whatever is asked twice costs a seed
 
 
 def fitness_of(genome: bytes, seed: int) -> float:
@@ -69,6 +75,10 @@ class PretendEvaluator:
         """When the running game ends."""
         return self._done_at if self._job is not None else None
 
+    def wake_later(self, slept_s: float) -> None:
+        """The game was frozen for so long."""
+        self._done_at += slept_s
+
     def stop(self) -> None:
         if self._job is not None:
             self._machine.note_played(self._job.attempt)
@@ -85,23 +95,53 @@ class Silent:
         return False
 
 
-class Machine:
-    """One worker's machine, its disk and its agent."""
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A machine at one moment: its disk, and its memory with the agent in it."""
 
-    def __init__(self, world: World, name: str, *, own_disk: bool) -> None:
+    at: float
+    disk: tuple[dict[str, bytes], set[str], set[str]]
+    memory: tuple[Any, ...]  #: agent, evaluator and way, which know each other
+    playing: frozenset[str]
+
+
+class Machine:
+    """One worker's machine, its disk and its agent.
+
+    A twin is a second machine on the disk of another one: a clone that somebody forgot to change.
+    """
+
+    def __init__(self, world: World, name: str, *, own_disk: bool, disk: Disk | None = None) -> None:
         self.world, self.name = world, name
-        self.disk = Disk()
+        self.twin = disk is not None
+        self.disk = disk or Disk()
         self.own_disk = own_disk
-        self.way = Way(world, self.disk, f"agent:{name}", stale=not own_disk)
+        self.ears: dict[str, Callable[[str], None]] = {}  #: who hears what the agent publishes
+        self.way = self._make_way()
         self.agent: Agent | None = None
         self.hung = False
         self.reverted = False
         self.playing: set[str] = set()
-        self.overlaps = 0  #: how often two claimed attempts were played at once (S4)
         self.boots = self.lives = self.restarts = 0
+        self.on_restart: Callable[[str], object] = lambda _name: None
+        self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
-        self._memory: tuple[object, ...] | None = None
+        self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
         self._evaluator = PretendEvaluator(self)
+
+    def __deepcopy__(self, _memo: object) -> "Machine":
+        return self
+
+    def _make_way(self) -> Way:
+        who = f"agent:{self.name}"
+        way = Way(self.world, lambda: self.disk, who, remote=not self.own_disk, stale=not self.own_disk)
+        way.on_arrival = self._heard
+        return way
+
+    def _heard(self, path: str) -> None:
+        if path.endswith(ANSWERS):
+            for ear in list(self.ears.values()):
+                ear(path)
 
     # ------------------------------------------------------------------------------------------------- the agent
 
@@ -110,9 +150,9 @@ class Machine:
         self.kill_agent()
         self.lives += 1
         self.hung = False
-        self._evaluator = PretendEvaluator(self)
+        self._evaluator, self.way = PretendEvaluator(self), self._make_way()
         identity = Identity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
-        limits = AgentLimits(poll_s=3.0, beat_playing_s=5.0, beat_idle_s=10.0)
+        limits = AgentLimits(poll_s=POLL_S)
         try:
             self.disk.make_folders()
             self.agent = Agent(
@@ -120,7 +160,7 @@ class Machine:
                 self._evaluator,
                 identity,
                 Silent(),
-                clock=lambda: self.world.now,
+                clock=lambda: self.world.now + self.clock_s,
                 own_disk=self.own_disk,
                 limits=limits,
             )
@@ -134,9 +174,11 @@ class Machine:
         self._turn += 1
         self.playing.clear()
 
-    def ring(self) -> None:
-        """Something arrived in the inbox."""
-        if not self.world.strikes("lost bell", self.world.options.bell_lost) and self.agent is not None:
+    def ring(self, path: str) -> None:
+        """Something arrived in the share."""
+        if not path.endswith(ORDERS) or self.agent is None:
+            return
+        if not self.world.strikes("lost bell", self.world.options.bell_lost):
             self._go_on(0.002)
 
     def _go_on(self, delay_s: float) -> None:
@@ -152,7 +194,11 @@ class Machine:
         try:
             self.agent.rest(0.0)
             pause_s = self.agent.step()
-        except (Killed, SecondAgent):
+        except Killed:
+            self.crash_agent()
+            return
+        except SecondAgent:
+            self.world.fired["second agent"] += 1
             self.crash_agent()
             return
         game_ends = self._evaluator.next_at()
@@ -162,8 +208,12 @@ class Machine:
 
     def note_playing(self, attempt: str) -> None:
         """A game begins."""
-        self.overlaps += bool(self.playing)
+        if self.playing:
+            self.world.breach(f"{self.name} plays {attempt} and {min(self.playing)} at once")
+        if attempt in self.disk.played:
+            self.world.breach(f"{self.name} plays {attempt} a second time")
         self.playing.add(attempt)
+        self.disk.played.add(attempt)
 
     def note_played(self, attempt: str) -> None:
         """A game ends."""
@@ -174,7 +224,7 @@ class Machine:
     def crash_agent(self) -> None:
         """`kill -9` of the agent; a logon task or the host starts it again, sometimes only the host."""
         self.kill_agent()
-        if self.world.dice.random() < 0.7 or not self.world.faulty:
+        if not self.twin and (self.world.dice.random() < 0.7 or not self.world.faulty):
             self.world.later(self.world.dice.uniform(0.5, 3), self._start_if_none)
 
     def crash(self) -> None:
@@ -189,24 +239,51 @@ class Machine:
         self.hung = True
 
     def remember(self) -> None:
-        """A checkpoint is taken: of the disk, and of the agent's memory."""
-        self.disk.remember()
+        """A checkpoint is taken: of the disk, and of the memory with the agent in it."""
+        memory = copy.deepcopy((self.agent, self._evaluator, self.way)) if self.agent is not None else ()
+        self._checkpoints.append(Checkpoint(self.world.now, self.disk.picture(), memory, frozenset(self.playing)))
 
     def go_back(self) -> None:
-        """The share shows an older state; half of the time the machine knows it went back and boots from there."""
-        if not self.disk.go_back():
+        """The share alone shows an older state, or the machine boots from one, or it goes on as if nothing had been."""
+        if not self._checkpoints:
             return
-        if self.world.dice.random() < 0.5:
+        checkpoint = self._checkpoints[0]
+        self.disk.go_back(checkpoint.disk)
+        how = self.world.dice.choice(["share", "boot", "memory"])
+        self.world.fired[f"revert: {how}"] += 1
+        if how == "boot":
             self.kill_agent()
             self.boots += 1
             self.world.later(BOOT_S, self._start_if_none)
+        elif how == "memory" and checkpoint.memory:
+            self.kill_agent()
+            self.hung = False
+            self.agent, self._evaluator, self.way = copy.deepcopy(checkpoint.memory)
+            slept_s = self.world.now - checkpoint.at
+            self.clock_s -= slept_s
+            self._evaluator.wake_later(slept_s)
+            self.playing = set(checkpoint.playing)
+            self._go_on(0.0)
 
     def lie(self) -> None:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
         attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
         data = self.world.dice.choice([b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null"])
-        self.disk.files.setdefault(f"outbox/{attempt}.result.json", data)
+        path = self.world.dice.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
+        if path == "status/agent.json":
+            self.disk.files[path] = data
+        else:
+            self.disk.files.setdefault(path, data)
+
+    def drop_by_hand(self) -> None:
+        """Somebody puts files into the share that have no business there."""
+        attempt = "g0001-0001-t1-a1-handmade0000"
+        name = self.world.dice.choice(
+            ["inbox/readme.txt", "outbox/../evil.result.json", "inbox/tmp/half.start.json", "outbox/x.started.json"]
+            + [f"outbox/{attempt}.started.json", f"outbox/{attempt}.log", f"inbox/{attempt}.genome"]
+        )
+        self.disk.files.setdefault(name, b"by hand")
 
     def heal(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
@@ -228,7 +305,9 @@ class Machine:
 
     def obey(self, rung: Rung | None) -> None:
         """Climbs a rung; sometimes the order is lost, and nobody knows."""
-        self.restarts += rung is not None
+        if rung is not None:
+            self.restarts += 1
+            self.on_restart(self.name)
         if self.world.strikes("lost order", 0.2):
             return
         match rung:
@@ -242,11 +321,13 @@ class Machine:
                 self.kill_agent()
                 self.disk.lose_power(self.world)
                 self.boots += 1
-                self.world.later(BOOT_S, self.start_agent)
+                slow = 10 if self.world.strikes("slow boot", 0.1) else 1
+                self.world.later(BOOT_S * slow, self.start_agent)
             case Rung.RESTORE:
                 self.kill_agent()
                 self.disk.files.clear()
                 self.disk.make_folders()
+                self._checkpoints.clear()
                 self.reverted = True
                 self.boots += 1
                 self.world.later(RESTORE_S, self.start_agent)

@@ -7,7 +7,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 class Killed(BaseException):
@@ -28,17 +28,35 @@ class Options:
     op_fault: float  #: probability that a file operation fails
     op_unknown: float  #: … that it happens and is reported as failed
     torn: float  #: … that a write leaves something incomplete under its final name, and fails
+    slow: float  #: … that it takes seconds
     bell_lost: float
+    bell_doubled: float
     host_kill: float  #: mean kills per minute of virtual time
     agent_kill: float
     hang: float
     outage: float  #: a share that cannot be reached for a while
     full: float  #: a share whose disk is full for a while
-    revert: float  #: a share or a whole machine goes back in time
-    suspend: float  #: the host's clock jumps
-    liar: float  #: hostile bytes in an outbox
+    revert: float  #: a share or a whole machine goes back in time, with its memory or without
+    suspend: float  #: the host's monotonic clock jumps ahead
+    wall_jump: float  #: the host's wall clock jumps, either way
+    liar: float  #: hostile bytes in an outbox or a heartbeat
+    stranger: float  #: files that somebody put into a share by hand
+    twin: float  #: a second agent is started on a share
+    swap: float  #: two shares are mounted in each other's place for a while
+    rival: bool  #: a second farm is configured with one of the shares
     poison: int
     failing: int
+
+
+_TROUBLES = tuple(
+    "op_fault op_unknown torn slow bell_lost bell_doubled host_kill agent_kill hang outage full revert suspend wall_jump "
+    "liar stranger twin swap".split()
+)
+
+
+def calm_options(options: Options) -> Options:
+    """The same world without any trouble."""
+    return replace(options, **dict.fromkeys(_TROUBLES, 0.0), rival=False, poison=0)
 
 
 def draw_options(dice: random.Random) -> Options:
@@ -59,7 +77,9 @@ def draw_options(dice: random.Random) -> Options:
         op_fault=sometimes(0.6, 0.02),
         op_unknown=sometimes(0.5, 0.01),
         torn=sometimes(0.5, 0.02),
-        bell_lost=dice.choice([0.0, 0.1, 0.5, 1.0]),
+        slow=sometimes(0.2, 0.005),
+        bell_lost=dice.choice([0.0, 0.0, 0.1, 0.5, 1.0]),
+        bell_doubled=dice.choice([0.0, 0.0, 0.3]),
         host_kill=sometimes(0.5, 2.0),
         agent_kill=sometimes(0.5, 3.0),
         hang=sometimes(0.4, 1.0),
@@ -67,7 +87,12 @@ def draw_options(dice: random.Random) -> Options:
         full=sometimes(0.3, 1.5),
         revert=sometimes(0.3, 1.0),
         suspend=sometimes(0.2, 1.0),
+        wall_jump=sometimes(0.2, 1.0),
         liar=sometimes(0.3, 3.0),
+        stranger=sometimes(0.15, 1.5),
+        twin=sometimes(0.3, 1.0) if not local else 0.0,
+        swap=sometimes(0.15, 1.0),
+        rival=not local and dice.random() < 0.15,
         poison=dice.choice([0, 0, 0, 1]),
         failing=dice.choice([0, 0, 1, 2]),
     )
@@ -83,15 +108,18 @@ class _Event:
 class World:
     """The clock, the queue of what happens next, and the dice."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, options: Options | None = None) -> None:
         self.seed = seed
-        self.options = draw_options(random.Random(f"options/{seed}"))
+        self.options = options or draw_options(random.Random(f"options/{seed}"))
         self.dice = random.Random(f"world/{seed}")
         self.now = 0.0
         self.host_skew_s = 0.0  #: what suspends have added to the host's monotonic clock
+        self.wall_skew_s = 0.0  #: how wrong the host's wall clock is
         self.faulty = True
         self.fired: Counter[str] = Counter()
+        self.steps: Counter[str] = Counter()  #: operations of each process
         self.operations = 0
+        self.breaches: list[str] = []  #: promises that were broken, in the order in which it was seen
         self.kill_at: dict[str, int] = {}  #: who -> operations from now until it is killed
         self.fail_at: dict[str, tuple[int, str]] = {}  #: who -> operations from now, and how one fails
         self._queue: list[_Event] = []
@@ -103,8 +131,8 @@ class World:
         heapq.heappush(self._queue, _Event(self.now + delay_s, self._number, run))
 
     def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
-        """Lets events happen until `done`; False if virtual time ran out first."""
-        while not done():
+        """Lets events happen until `done` or a breach; False if virtual time ran out first."""
+        while not done() and not self.breaches:
             if not self._queue or self._queue[0].at > limit_s:
                 return False
             event = heapq.heappop(self._queue)
@@ -132,9 +160,17 @@ class World:
 
         self.later(self.dice.expovariate(per_minute / 60), happen)
 
+    def __deepcopy__(self, _memo: object) -> "World":
+        return self  # a checkpoint of a machine holds the machine, not the world
+
+    def breach(self, what: str) -> None:
+        """Something happened that was promised never to happen."""
+        self.breaches.append(f"{what} (at {self.now:.1f} s)")
+
     def step(self, who: str) -> str:
         """Counts one operation of a process; it may be the one it is killed at, or the one that is to fail."""
         self.operations += 1
+        self.steps[who] += 1
         if who in self.kill_at:
             self.kill_at[who] -= 1
             if self.kill_at[who] <= 0:

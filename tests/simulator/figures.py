@@ -1,0 +1,119 @@
+"""The figures of many histories: summed up in chunks, kept in a file, so that a long proof can be taken up again."""
+
+import json
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.simulator.history import play
+
+CHUNK = 50
+
+
+@dataclass
+class Figures:
+    """Sums over seeds."""
+
+    seeds: int = 0
+    workers: int = 0
+    trials: int = 0
+    attempts: int = 0
+    recovered: int = 0
+    operations: int = 0
+    virtual_s: float = 0.0
+    machine_s: float = 0.0  #: virtual time, counted once for each machine
+    busy_s: float = 0.0  #: of this machine's processors
+    healing_s_max: float = 0.0
+    fired: Counter[str] = field(default_factory=Counter)
+    broken: dict[str, str] = field(default_factory=dict)  #: seed -> what was broken, with the world's options
+
+    def add(self, other: "Figures") -> None:
+        """Adds the sums of others."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if name in ("fired", "broken"):
+                mine.update(value)
+            else:
+                setattr(self, name, max(mine, value) if name.endswith("_max") else mine + value)
+
+    def __str__(self) -> str:
+        n = max(1, self.seeds)
+        per_seed = (
+            f"per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts, "
+            f"{self.operations / n:,.0f} operations, {self.fired.total() / n:.1f} faults, "
+            f"{self.virtual_s / n:.0f} virtual seconds"
+        )
+        return "\n".join(
+            [
+                f"{self.seeds:,} seeds: {len(self.broken)} broken; {self.seeds / max(0.001, self.busy_s):.1f} a second "
+                f"and core",
+                per_seed,
+                f"{self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines",
+                f"{self.trials:,} trials: lost 0, duplicated 0, unexpected 0, recovered {self.recovered:,}"
+                if not self.broken
+                else f"broken: {', '.join(sorted(self.broken)[:20])}",
+                f"settled at most {self.healing_s_max:.0f} s after the last fault",
+                "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in self.fired.most_common()),
+            ]
+        )
+
+
+def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
+    """Plays `CHUNK` seeds from `first`; returns it with their figures, as plain data."""
+    figures, began = Figures(), time.process_time()
+    for seed in range(first, first + CHUNK):
+        figures.seeds += 1
+        try:
+            history = play(seed)
+        except Exception:
+            figures.broken[str(seed)] = traceback.format_exc(limit=-5)
+            continue
+        world = history.world
+        if history.breaches:
+            figures.broken[str(seed)] = f"{'; '.join(history.breaches[:3])}\n  {world.options}"
+        figures.workers += world.options.workers
+        figures.trials += history.trials
+        figures.attempts += len(history.host.witness.issued)
+        figures.recovered += history.host.witness.recovered
+        figures.operations += world.operations
+        figures.virtual_s += history.seconds
+        figures.machine_s += history.seconds * world.options.workers
+        figures.healing_s_max = max(figures.healing_s_max, history.healing_s)
+        figures.fired += world.fired
+    figures.busy_s = time.process_time() - began
+    return first, {**vars(figures), "fired": dict(figures.fired)}
+
+
+class Journal:
+    """What is already proved, a line for each chunk; of another state of the code nothing counts."""
+
+    def __init__(self, path: Path | None, code: str) -> None:
+        self._path, self._code = path, code
+        self._done: dict[int, dict[str, Any]] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                if entry["code"] == code:
+                    self._done[entry["first"]] = entry["figures"]
+
+    def open_of(self, firsts: Iterable[int]) -> list[int]:
+        """The chunks that are still to be played."""
+        return [first for first in firsts if first not in self._done]
+
+    def note(self, first: int, figures: dict[str, Any]) -> None:
+        """A chunk was played."""
+        self._done[first] = figures
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a") as out:
+                out.write(json.dumps({"code": self._code, "first": first, "figures": figures}) + "\n")
+
+    def of(self, firsts: Iterable[int]) -> Iterator[Figures]:
+        """The figures of these chunks."""
+        for first in firsts:
+            if first in self._done:
+                yield Figures(**{**self._done[first], "fired": Counter(self._done[first]["fired"])})

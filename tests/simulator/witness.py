@@ -1,0 +1,98 @@
+"""The witness: hears every fact at the moment it is committed, and says at once when one breaks the promise.
+
+It knows the genomes and how their fitness is computed, and nothing of the code that counts.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tests.simulator.machine import fitness_of
+from tests.simulator.world import World
+
+#: Laws 5 and 6: attempts_max that may be the genome's fault, losses_per_trial_max that are the way's. What the host
+#: itself took back is bounded by the faults of a world, not by a rule.
+ATTEMPTS_PER_TRIAL_MAX = 3 + 10
+
+Trial = tuple[int, int]
+
+
+def seed_of(run_seed: int, trial: int) -> int:
+    """The seed of a trial of generation 1 (share_layout.md, "Seeds")."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed}/1/{trial}".encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+
+class Witness:
+    """What one farm has committed so far, counted from outside."""
+
+    def __init__(self, world: World, farm: str, genomes: Sequence[bytes], seed: int) -> None:
+        self._world, self._farm, self._genomes, self._seed = world, farm, genomes, seed
+        self.issued: dict[str, Trial] = {}
+        self.settled: Counter[Trial] = Counter()
+        self.archived: dict[str, bytes] = {}  #: what the archive was given
+        self.attempts: Counter[Trial] = Counter()  #: that were not ordered back by the host
+        self._wanted: dict[Trial, str] = {}
+        self._ended: set[str] = set()
+
+    def hear(self, fact: dict[str, Any]) -> None:
+        """Takes in one committed fact."""
+        match fact["fact"]:
+            case "AttemptIssued":
+                self._attempt_issued(fact)
+            case "AttemptEnded":
+                self._attempt_ended(fact)
+            case "TrialSettled":
+                self._trial_settled(fact)
+            case "TrialReopened":
+                self.settled[fact["genome"], fact["trial"]] -= 1
+
+    @property
+    def recovered(self) -> int:
+        """Trials that needed more than one attempt."""
+        tries = Counter(self.issued.values())
+        return sum(tries[trial] > 1 for trial in self.settled)
+
+    def _attempt_issued(self, fact: dict[str, Any]) -> None:
+        attempt, trial = fact["attempt"], (fact["genome"], fact["trial"])
+        if attempt in self.issued:
+            self._breach(f"{attempt} was issued twice")
+        if trial in self._wanted:
+            self._breach(f"trial {trial} is wanted of {attempt} while {self._wanted[trial]} is not over")
+        if self.settled[trial]:
+            self._breach(f"trial {trial} is settled, and yet {attempt} was issued")
+        self.issued[attempt], self._wanted[trial] = trial, attempt
+        self.attempts[trial] += 1
+        if self.attempts[trial] > ATTEMPTS_PER_TRIAL_MAX:
+            self._breach(f"trial {trial} took {self.attempts[trial]} attempts")
+
+    def _attempt_ended(self, fact: dict[str, Any]) -> None:
+        attempt = fact["attempt"]
+        trial = self.issued.get(attempt)
+        if trial is None:
+            self._breach(f"{attempt} ended and was never issued")
+            return
+        self._ended.add(attempt)
+        if self._wanted.get(trial) == attempt:
+            del self._wanted[trial]
+        if fact.get("ordered"):
+            self.attempts[trial] -= 1
+        if fact.get("archived") and attempt not in self.archived:
+            self._breach(f"{attempt} was recorded before it was archived")
+
+    def _trial_settled(self, fact: dict[str, Any]) -> None:
+        trial, how, fitness = (fact["genome"], fact["trial"]), fact["settlement"], fact.get("fitness")
+        self.settled[trial] += 1
+        if self.settled[trial] > 1:
+            self._breach(f"trial {trial} was settled twice")
+        if how == "completed":
+            expected = fitness_of(self._genomes[trial[0] - 1], seed_of(self._seed, trial[1]))
+            if fitness != expected or self.issued.get(fact.get("attempt", "")) != trial:
+                self._breach(f"trial {trial} has the fitness {fitness} from {fact.get('attempt')}")
+        elif fitness is not None:
+            self._breach(f"trial {trial} is {how} and has a fitness")
+        if how == "timed_out" and b'"hang"' not in self._genomes[trial[0] - 1]:
+            self._breach(f"trial {trial} of an innocent genome is settled as timed out")
+
+    def _breach(self, what: str) -> None:
+        self._world.breach(f"{self._farm}: {what}")
