@@ -103,9 +103,9 @@ class Way:
 
     def read(self, path: str, bytes_max: int) -> bytes:
         after = self._before("read")
-        if self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S:
-            if path in self._disk.files and self._world.strikes("negative lookup", 0.5):
-                raise Absent(path)
+        missed_lately = self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S
+        if missed_lately and path in self._disk.files and self._world.strikes("negative lookup", 0.5):
+            raise Absent(path)
         try:
             data = self._disk.read(path, bytes_max)
         except Absent:

@@ -42,24 +42,18 @@ class Figures:
 
     def __str__(self) -> str:
         n = max(1, self.seeds)
-        per_seed = (
-            f"per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts, "
-            f"{self.operations / n:,.0f} operations, {self.fired.total() / n:.1f} faults, "
-            f"{self.virtual_s / n:.0f} virtual seconds"
-        )
-        return "\n".join(
-            [
-                f"{self.seeds:,} seeds: {len(self.broken)} broken; {self.seeds / max(0.001, self.busy_s):.1f} a second "
-                f"and core",
-                per_seed,
-                f"{self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines",
-                f"{self.trials:,} trials: lost 0, duplicated 0, unexpected 0, recovered {self.recovered:,}"
-                if not self.broken
-                else f"broken: {', '.join(sorted(self.broken)[:20])}",
-                f"settled at most {self.healing_s_max:.0f} s after the last fault",
-                "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in self.fired.most_common()),
-            ]
-        )
+        speed = self.seeds / max(0.001, self.busy_s)
+        verdict = f"{self.trials:,} trials: lost 0, duplicated 0, unexpected 0, recovered {self.recovered:,}"
+        if self.broken:
+            verdict = f"broken: {', '.join(sorted(self.broken)[:20])}"
+        return f"""\
+{self.seeds:,} seeds: {len(self.broken)} broken; {speed:.1f} a second and core
+{verdict}
+{self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines
+per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts
+per seed: {self.operations / n:,.0f} operations, {self.fired.total() / n:.1f} faults, {self.virtual_s / n:.0f} s
+settled at most {self.healing_s_max:.0f} s after the last fault
+faults: {", ".join(f"{kind} {count:,}" for kind, count in self.fired.most_common())}"""
 
 
 def run_chunk(first: int) -> tuple[int, dict[str, Any]]:

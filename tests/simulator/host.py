@@ -34,7 +34,7 @@ from tests.simulator.machine import Machine
 from tests.simulator.witness import Witness
 from tests.simulator.world import Killed, World
 
-SWEEP_S, POLL_S, HURRY_S = 2.0, 4.0, 0.5
+SWEEP_S, POLL_S, HURRY_S = 3.0, 6.0, 0.5
 START = Kind.START.value
 LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, back_off_s=10, grace_s=10)
 TIME_LIMIT_S = 20.0

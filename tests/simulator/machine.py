@@ -23,7 +23,7 @@ from tests.simulator.disk import Disk, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
-POLL_S = 4.0  # slower than shipped: whatever is asked twice costs a seed
+POLL_S = 6.0  # slower than shipped: whatever is asked twice costs a seed
 
 
 def fitness_of(genome: bytes, seed: int) -> float:
@@ -279,11 +279,9 @@ class Machine:
     def drop_by_hand(self) -> None:
         """Somebody puts files into the share that have no business there."""
         attempt = "g0001-0001-t1-a1-handmade0000"
-        name = self.world.dice.choice(
-            ["inbox/readme.txt", "outbox/../evil.result.json", "inbox/tmp/half.start.json", "outbox/x.started.json"]
-            + [f"outbox/{attempt}.started.json", f"outbox/{attempt}.log", f"inbox/{attempt}.genome"]
-        )
-        self.disk.files.setdefault(name, b"by hand")
+        parts = [f"outbox/{attempt}.started.json", f"outbox/{attempt}.log", f"inbox/{attempt}.genome"]
+        others = ["inbox/readme.txt", "inbox/tmp/half.start.json", "outbox/x.started.json", "outbox/..result.json"]
+        self.disk.files.setdefault(self.world.dice.choice([*parts, *others]), b"by hand")
 
     def heal(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""

@@ -7,7 +7,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 
 class Killed(BaseException):
@@ -48,15 +48,13 @@ class Options:
     failing: int
 
 
-_TROUBLES = tuple(
-    "op_fault op_unknown torn slow bell_lost bell_doubled host_kill agent_kill hang outage full revert suspend wall_jump "
-    "liar stranger twin swap".split()
-)
+_SIZES = {"workers", "genomes", "trials", "depth", "local", "foreign_disk", "fault_phase_s", "failing"}
 
 
 def calm_options(options: Options) -> Options:
     """The same world without any trouble."""
-    return replace(options, **dict.fromkeys(_TROUBLES, 0.0), rival=False, poison=0)
+    troubles = {field.name: type(getattr(options, field.name))(0) for field in fields(options)}
+    return replace(options, **{name: none for name, none in troubles.items() if name not in _SIZES})
 
 
 def draw_options(dice: random.Random) -> Options:
