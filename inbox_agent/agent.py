@@ -75,6 +75,7 @@ class Agent:
         self._beat_due = 0.0
         self._beat_owner: HostRecord | None = None
         self._neighbour: tuple[str, int] | None = None
+        self._announced = False
         self._watching_until = None if own_disk else clock() + limits.newcomer_beats * limits.beat_s
 
     @property
@@ -97,7 +98,8 @@ class Agent:
         """
         if self._watching_until is not None:
             return self._watch_for_neighbour()
-        well = [self._try(part) for part in (self._report_finished, self._look_and_act)]
+        parts = (self._give_way_to_successor, self._report_finished, self._look_and_act)
+        well = [self._try(part) for part in parts]
         until_beat_s = self._beat_due - self._clock()
         return min(self._limits.poll_s, max(0.0, until_beat_s)) if all(well) else self._limits.poll_s
 
@@ -240,8 +242,11 @@ class Agent:
 
     def _beat(self, owner: HostRecord | None) -> None:
         now = self._clock()
-        if now < self._beat_due and owner == self._beat_owner:
-            return
+        if now >= self._beat_due or owner != self._beat_owner:
+            self._write_beat(owner)
+            self._beat_owner, self._beat_due = owner, now + self._limits.beat_s
+
+    def _write_beat(self, owner: HostRecord | None) -> None:
         self._counter += 1
         record = AgentRecord(
             farm=owner.farm if owner else None,
@@ -259,8 +264,6 @@ class Agent:
             evaluator=self._evaluator.fingerprint,
         )
         self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))
-        self._beat_owner = owner
-        self._beat_due = now + self._limits.beat_s
 
     def _state(self, owner: HostRecord | None) -> AgentState:
         if self._running is not None:
@@ -268,24 +271,51 @@ class Agent:
         return AgentState.IDLE if owner else AgentState.UNOWNED
 
     def _watch_for_neighbour(self) -> float:
-        """Law 7: on a foreign disk a newcomer writes nothing before it has watched three beats go by."""
+        """Law 7: on a foreign disk a newcomer watches for three beats, the last of them announced, before it acts.
+
+        Two that begin at once both see nobody; of two announcements only one stays, and whose is gone ends.
+        """
         assert self._watching_until is not None
         try:
-            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
-            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+            beat = self._foreign_beat()
+            if beat is not None and self._neighbour != beat and (self._announced or self._neighbour is not None):
+                raise SecondAgent(f"another agent (run {beat[0]}) beats on this share")
+            self._neighbour = beat or self._neighbour
+            if not self._announced and self._clock() >= self._watching_until - self._limits.beat_s:
+                self._write_beat(None)
+                self._announced = True
         except Unavailable:  # who cannot see has not watched: the beats are counted from when it can
             self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_s
             return self._limits.poll_s
-        except (ShareError, LayoutError):
-            beat = None
-        if beat is not None:
-            if self._neighbour is not None and self._neighbour != (beat.run_id, beat.counter):
-                raise SecondAgent(f"another agent (run {beat.run_id}) beats on this share")
-            self._neighbour = (beat.run_id, beat.counter)
         if self._clock() >= self._watching_until:
             self._watching_until = None
             return 0.0
         return min(self._limits.poll_s, self._limits.beat_s)
+
+    def _give_way_to_successor(self) -> None:
+        """An agent that was frozen on a foreign disk may have a successor by now, which watched and saw nobody."""
+        if self._own_disk or self._clock() < self._beat_due:
+            return
+        beat = self._foreign_beat(announced=False)
+        if beat not in (None, self._neighbour):
+            raise SecondAgent(f"another agent (run {beat[0]}) has taken over this share")
+
+    def _foreign_beat(self, *, announced: bool = True) -> tuple[str, int] | None:
+        """Run id and counter of the heartbeat that is there, if it is another agent's; `announced`: of a newcomer, too.
+
+        Raises:
+            Unavailable: the share cannot be asked.
+        """
+        try:
+            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
+            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+        except Unavailable:
+            raise
+        except (ShareError, LayoutError):
+            return None
+        if beat.run_id == self._identity.run_id or (beat.farm is None and not announced):
+            return None
+        return beat.run_id, beat.counter
 
 
 def _unplayed(outcome: Outcome, reason: str) -> Finished:

@@ -194,7 +194,7 @@ def stranger(tmp_path: Path) -> Guest:
     guest = Guest(tmp_path, own_disk=False)
     guest.own()
     guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
-    assert guest.counter == 1
+    assert guest.counter == 2
     return guest
 
 
@@ -696,15 +696,20 @@ def test_a_claim_of_an_older_epoch_is_not_answered(guest: Guest) -> None:
 
 
 def test_a_newcomer_watches_before_it_writes(tmp_path: Path) -> None:
-    """On a disk that is not its own an agent changes nothing for three beats; then it begins."""
+    """On a disk that is not its own an agent is silent for two beats, announces itself for one, and then begins."""
     guest = Guest(tmp_path, own_disk=False)
     guest.own()
     guest.send()
     guest.files.replace("status/agent.json", layout.encode(records.beat("long gone", 7)))
     guest.files.journal.clear()
 
-    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s - 0.5)
+    guest.lives((LIMITS.newcomer_beats - 1) * LIMITS.beat_s - 0.5)
     assert guest.files.journal == []
+
+    guest.lives(LIMITS.beat_s)
+    assert guest.files.journal == [("replace", "status/agent.json")]
+    assert guest.beat is not None
+    assert (guest.beat.run_id, guest.beat.farm) == ("run-1", None)
 
     guest.lives(1)
     assert guest.playing == attempt(1)
@@ -738,6 +743,57 @@ def test_a_newcomer_gives_way_to_one_that_begins_to_beat(tmp_path: Path) -> None
 
     with pytest.raises(SecondAgent):
         guest.lives(2)
+
+
+def test_of_two_newcomers_one_ends(tmp_path: Path) -> None:
+    """Both begin at once and see nobody -> both announce themselves -> the one whose announcement is gone ends."""
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    first = guest.agent
+    guest.begin()
+    ended = set()
+    for _ in range(60):
+        for agent in {first, guest.agent} - ended:
+            try:
+                agent.step()
+            except SecondAgent:
+                ended.add(agent)
+        guest.time.now += 0.5
+        if not ended:
+            assert all(path == "status/agent.json" for _verb, path in guest.files.journal)
+
+    assert len(ended) == 1
+
+
+def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> None:
+    """frozen in mid-game -> another one has watched, seen nobody and taken over -> it ends, and writes nothing."""
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
+    guest.send()
+    guest.lives(1)
+    guest.time.now += 60
+    guest.files.replace("status/agent.json", layout.encode(records.beat("other", 3, farm=FARM, worker=WORKER, epoch=1)))
+    guest.game_ends()
+    guest.files.journal.clear()
+
+    with pytest.raises(SecondAgent, match="run other"):
+        guest.step()
+
+    assert guest.files.journal == []
+
+
+def test_an_agent_does_not_give_way_to_a_newcomer(tmp_path: Path) -> None:
+    """Who announces itself has not begun: it will see this one beat, and end."""
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
+    guest.files.replace("status/agent.json", layout.encode(records.beat("other", 1)))
+
+    guest.lives(LIMITS.beat_s)
+
+    assert guest.beat is not None
+    assert guest.beat.run_id == "run-1"
 
 
 def test_a_newcomer_that_cannot_see_has_not_watched(tmp_path: Path) -> None:

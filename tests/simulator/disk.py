@@ -1,15 +1,32 @@
 """Disks and the ways to them: one share's files, as host and agent see them, with faults on every single operation."""
 
+import copy
 import hashlib
+import json
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
-from inbox_agent.share_layout import INBOX, attempt_of
+from inbox_agent.share_layout import INBOX, Kind, attempt_of, epoch_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
 
 STALE_LISTING_S, NEGATIVE_LOOKUP_S = 10.0, 5.0  # of Windows' redirector, by default
+
+
+@dataclass
+class Story:
+    """What this history of a share has seen, whether or not its files are still there. Sets of attempts."""
+
+    published: set[str] = field(default_factory=set)
+    claimed: set[str] = field(default_factory=set)
+    played: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+
+
+Picture = tuple[dict[str, bytes], set[str], Story]
 
 
 class Disk(MemoryFiles):
@@ -19,21 +36,31 @@ class Disk(MemoryFiles):
         super().__init__()
         self.unflushed: set[str] = set()  #: files whose content a power cut may take
         self.unjournaled: set[str] = set()  #: … and their names with it
-        self.played: set[str] = set()  #: attempts whose game was begun in this history of the disk
+        self.story = Story()
+        self.playing: dict[str, object] = {}  #: attempt -> who plays it now
         self.reachable = True
         self.full = False
 
     def __deepcopy__(self, _memo: object) -> "Disk":
         return self
 
-    def picture(self) -> tuple[dict[str, bytes], set[str], set[str]]:
-        """A state that the disk may go back to."""
-        return dict(self.files), set(self.folders), set(self.played)
+    def owner(self) -> tuple[str, str, int] | None:
+        """Farm, worker and epoch of the newest `host.json`; None if there is none, or it cannot be read."""
+        epochs = {epoch: path for path in self.files if (epoch := epoch_of(path.partition("/")[2]))}
+        try:
+            record = json.loads(self.files[epochs[max(epochs)]])
+        except ValueError:  # none, or a torn one
+            return None
+        return record["farm"], record["worker"], record["epoch"]
 
-    def go_back(self, picture: tuple[dict[str, bytes], set[str], set[str]]) -> None:
+    def picture(self) -> Picture:
+        """A state that the disk may go back to."""
+        return dict(self.files), set(self.folders), copy.deepcopy(self.story)
+
+    def go_back(self, picture: Picture) -> None:
         """Goes back to an older state; whatever was written since never was."""
-        files, folders, played = picture
-        self.files, self.folders, self.played = dict(files), set(folders), set(played)
+        files, folders, story = picture
+        self.files, self.folders, self.story = dict(files), set(folders), copy.deepcopy(story)
         self.unflushed.clear()
         self.unjournaled.clear()
 
@@ -50,6 +77,8 @@ class Disk(MemoryFiles):
                 self.files[path] = b""
             elif chance < 0.5:
                 self.files[path] = bytes(len(self.files[path]))
+            if chance < 0.5 and (known := attempt_of(path.partition("/")[2])) is not None:
+                self.story.answered.discard(known[0])
         self.unflushed.clear()
         self.unjournaled.clear()
 
@@ -75,10 +104,11 @@ class Way:
     ) -> None:
         self._world, self._where, self._who = world, disk, who
         self._remote, self._stale = remote, stale
-        self._listings: dict[str, tuple[float, list[str]]] = {}
+        self._listings: deque[tuple[float, list[str]]] = deque(maxlen=8)  #: of `inbox/`, from this side
         self._missed: dict[str, float] = {}
         self.landed: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
         self.on_arrival: Callable[[str], None] = lambda _path: None
+        self.beat_at = -1e9  #: when the heartbeat was last written through here
 
     @property
     def _disk(self) -> Disk:
@@ -87,11 +117,13 @@ class Way:
     def names(self, folder: str) -> list[str]:
         after = self._before("names")
         if self._stale and folder == INBOX:
-            seen_at, names = self._listings.get(folder, (-1e9, []))
-            if self._world.now - seen_at < STALE_LISTING_S and self._world.strikes("stale listing", 0.5):
-                return list(names)
+            # Any state of the last ten seconds, also one that an earlier listing had left behind already.
+            young = [names for at, names in self._listings if self._world.now - at < STALE_LISTING_S]
+            if young and self._world.strikes("stale listing", 0.5):
+                return list(self._world.dice.choice(young))
         names = self._disk.names(folder)
-        self._listings[folder] = (self._world.now, names)
+        if self._stale and folder == INBOX:
+            self._listings.append((self._world.now, names))
         self._after(after)
         return list(names)
 
@@ -137,9 +169,11 @@ class Way:
         # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
         if self._remote and self._torn("torn record", after):
             self._disk.publish(path, b"")
+            self._tell(path)
             raise Unavailable(f"{path}: torn")
         self._room(path, after)
         self._disk.publish(path, data)
+        self._tell(path)
         self._disk.note(path, durable=durable)
         self.on_arrival(path)
         self._after(after)
@@ -148,6 +182,7 @@ class Way:
         after = self._before("replace")
         self._room(path, after)
         self._disk.replace(path, data)
+        self.beat_at = self._world.now
         self._after(after)
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -176,6 +211,21 @@ class Way:
     def _after(self, how: str) -> None:
         if how == "unknown" or self._world.strikes("unknown outcome", self._world.options.op_unknown):
             raise Unavailable("the answer was lost")
+
+    def _tell(self, path: str) -> None:
+        known = attempt_of(path.partition("/")[2])
+        if known is None:
+            return
+        attempt, kind = known
+        story = self._disk.story
+        if kind is Kind.START:
+            if attempt in story.published:
+                self._world.breach(f"{attempt} was published a second time")
+            story.published.add(attempt)
+        elif kind is Kind.STARTED:
+            story.claimed.add(attempt)
+        elif kind is Kind.RESULT:
+            story.answered.add(attempt)
 
     def _torn(self, kind: str, how: str) -> bool:
         return how == "torn" or self._world.strikes(kind, self._world.options.torn)

@@ -92,12 +92,12 @@ def _calm(world: World, cast: _Cast) -> None:
     world.faulty = False
     world.kill_at.clear()
     world.fail_at.clear()
-    cast.host.swapped.clear()
+    cast.host.mount_all()
     for twin in cast.twins:
         twin.kill_agent()
     for machine in cast.machines.values():
         machine.heal()
-    if cast.host.stands_still or cast.host.swaps:
+    if cast.host.stands_still or cast.host.strange_mounts:
         cast.host.start()
 
 
@@ -158,6 +158,8 @@ def _plan_faults(world: World, cast: _Cast) -> None:
 
     def twin() -> None:
         machine = one()
+        if machine.own_disk:
+            return  # the lock in the machine's own state folder lets only one agent begin
         double = Machine(world, f"{machine.name}-twin", own_disk=machine.own_disk, disk=machine.disk)
         cast.twins.append(double)
         double.start_agent()
@@ -167,7 +169,11 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         if len(machines) > 1:
             a, b = dice.sample(sorted(cast.machines), 2)
             host.swap(a, b)
-            world.later(dice.choice([3, 20, 60]), host.swapped.clear)
+            world.later(dice.choice([3, 20, 60]), host.mount_all)
+
+    def unmount() -> None:
+        host.unmount(one().name)
+        world.later(dice.choice([3, 20, 60]), host.mount_all)
 
     world.every("host kill", options.host_kill, host.kill)
     world.every("agent kill", options.agent_kill, kill_agent)
@@ -183,3 +189,4 @@ def _plan_faults(world: World, cast: _Cast) -> None:
     world.every("stranger", options.stranger, lambda: one().drop_by_hand())
     world.every("twin", options.twin, twin)
     world.every("swap", options.swap, swap)
+    world.every("unmount", options.unmount, unmount)

@@ -29,7 +29,7 @@ from pipeline.edges.ledger import Entry, LedgerError
 from pipeline.edges.shares import Share
 from pipeline.generation import replay
 from pipeline.loop import HostTrouble, Loop
-from tests.simulator.disk import Way
+from tests.simulator.disk import Disk, Way
 from tests.simulator.machine import Machine
 from tests.simulator.witness import Witness
 from tests.simulator.world import Killed, World
@@ -87,7 +87,7 @@ class MemoryArchive:
         self._world, self._who, self._witness = world, who, witness
 
     def keep(self, seen: ResultSeen) -> None:
-        if self._world.step(self._who):
+        if self._world.step(self._who) or self._world.strikes("failed archive", self._world.options.op_fault / 4):
             raise OSError(28, "No space left on device")
         self._witness.archived[seen.attempt] = seen.data
 
@@ -136,7 +136,7 @@ def genomes_of(world: World) -> dict[str, bytes]:
     """The genomes of one world: what each of them does is written in it."""
     dice = random.Random(f"genomes/{world.seed}")
     kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
-    kinds += [dice.choice(["play"] * 12 + ["hang"]) for _ in range(world.options.genomes)]
+    kinds += ["hang" if dice.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
     kinds = kinds[: world.options.genomes]
     dice.shuffle(kinds)
     seconds = dice.choice([0.5, 2.0, 6.0])
@@ -153,8 +153,10 @@ class SimulatedHost:
         self.world, self.machines, self.rival = world, machines, rival
         self.name, self.seed = ("rival", world.seed + 1) if rival else ("host", world.seed)
         self.swapped: dict[str, str] = {}  #: worker -> whose share is mounted in its place
-        self.swaps = 0
-        self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed)
+        self.unmounted: dict[str, Disk] = {}  #: worker -> the empty folder in its place
+        self.strange_mounts = 0
+        disks = [machine.disk for machine in machines.values()]
+        self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed, disks)
         self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
         self.loop: Loop | None = None
         self.starts = 0
@@ -197,7 +199,7 @@ class SimulatedHost:
         replay(self.ledger.entries(), farm, generation=1)
         shares = {}
         for name, machine in self.machines.items():
-            way = Way(self.world, lambda name=name: self._behind(name).disk, self.name, remote=True)  # type: ignore[misc]
+            way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
             shares[name] = Share(name, self.ledger.farm_id, way, Path("/nowhere")).carry_out
@@ -243,13 +245,27 @@ class SimulatedHost:
     def _behind(self, worker: str) -> Machine:
         return self.machines[self.swapped.get(worker, worker)]
 
+    def _disk(self, worker: str) -> Disk:
+        return self.unmounted.get(worker) or self._behind(worker).disk
+
     def _published(self, worker: str, path: str) -> None:
         machine = self._behind(worker)
+        if path.endswith(START):
+            self._check_publication(worker, machine, path)
+        machine.ring(path)
+
+    def _check_publication(self, worker: str, machine: Machine, path: str) -> None:
+        """Laws 3, 4 and 7, seen from the share: recorded first, on a share that is ours, no more than the queue."""
+        attempt = path.removeprefix("inbox/").removesuffix(START)
+        if not self.ledger.issued(attempt):
+            self.world.breach(f"{attempt} was published before it was recorded")
+        says = self._disk(worker).owner()
+        if not self.swapped and (says is None or says[:2] != (self.ledger.farm_id, worker)):
+            self.world.breach(f"{attempt} was published on the share of {says}")
         orders = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
         options = self.world.options
         if len(orders) > options.depth and not (options.revert or options.rival or options.swap):
             self.world.breach(f"{len(orders)} attempts are published on {machine.name}, its queue is {options.depth}")
-        machine.ring(path)
 
     def _ring(self, worker: str) -> None:
         if self.loop is None or self.world.strikes("lost bell", self.world.options.bell_lost):
@@ -288,8 +304,18 @@ class SimulatedHost:
 
     def swap(self, one: str, other: str) -> None:
         """Two shares are mounted in each other's place."""
-        self.swaps += 1
+        self.strange_mounts += 1
         self.swapped.update({one: other, other: one})
+
+    def unmount(self, worker: str) -> None:
+        """A share is not mounted any more; its mount point is an empty folder."""
+        self.strange_mounts += 1
+        self.unmounted[worker] = Disk()
+
+    def mount_all(self) -> None:
+        """Every share is where it belongs."""
+        self.swapped.clear()
+        self.unmounted.clear()
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

@@ -16,10 +16,10 @@ from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
-from inbox_agent.share_layout import ANSWERS, ORDERS, Outcome
+from inbox_agent.share_layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
-from tests.simulator.disk import Disk, Way, attempts_in
+from tests.simulator.disk import Disk, Picture, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
@@ -30,6 +30,14 @@ def fitness_of(genome: bytes, seed: int) -> float:
     """The one true fitness of a game."""
     digest = hashlib.sha256(genome + b"/" + str(seed).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**40
+
+
+def orders_in(genome: bytes) -> dict[str, Any]:
+    """What a genome does; one that is not whole is played all the same, and gets the fitness of its bytes."""
+    try:
+        return dict(json.loads(genome))
+    except ValueError:
+        return {"do": "play", "seconds": 1.0}
 
 
 class PretendEvaluator:
@@ -49,7 +57,7 @@ class PretendEvaluator:
     def start(self, job: Job) -> None:
         world = self._machine.world
         self._job = job
-        orders = json.loads(self._machine.way.landed[job.genome])
+        orders = orders_in(self._machine.way.landed[job.genome])
         self._done_at = world.now + min(orders["seconds"] * world.dice.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
         if orders["do"] == "poison":
@@ -61,7 +69,7 @@ class PretendEvaluator:
         job, self._job = self._job, None
         self._machine.note_played(job.attempt)
         data = self._machine.way.landed[job.genome]
-        orders = json.loads(data)
+        orders = orders_in(data)
         if orders["do"] == "fail":
             return Finished(
                 outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no"
@@ -100,7 +108,7 @@ class Checkpoint:
     """A machine at one moment: its disk, and its memory with the agent in it."""
 
     at: float
-    disk: tuple[dict[str, bytes], set[str], set[str]]
+    disk: Picture
     memory: tuple[Any, ...]  #: agent, evaluator and way, which know each other
     playing: frozenset[str]
 
@@ -140,8 +148,17 @@ class Machine:
 
     def _heard(self, path: str) -> None:
         if path.endswith(ANSWERS):
+            self._check_answer(path)
             for ear in list(self.ears.values()):
                 ear(path)
+
+    def _check_answer(self, path: str) -> None:
+        """Law 7: nobody says of a game that another one plays that it was interrupted."""
+        record = json.loads(self.disk.files[path])
+        player = self.disk.playing.get(record["attempt"])
+        played_by_another = isinstance(player, Machine) and player is not self and not player.hung
+        if played_by_another and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
+            self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
 
     # ------------------------------------------------------------------------------------------------- the agent
 
@@ -172,6 +189,8 @@ class Machine:
         """The agent and its game end between two operations."""
         self.agent = None
         self._turn += 1
+        for attempt in self.playing:
+            self.disk.playing.pop(attempt, None)
         self.playing.clear()
 
     def ring(self, path: str) -> None:
@@ -206,18 +225,25 @@ class Machine:
             pause_s = min(pause_s, max(0.0, game_ends - self.world.now))
         self._go_on(max(pause_s, 0.001))
 
+    @property
+    def is_well(self) -> bool:
+        """Whether the agent lives and has just beaten."""
+        return self.agent is not None and not self.hung and self.world.now - self.way.beat_at < 10
+
     def note_playing(self, attempt: str) -> None:
         """A game begins."""
         if self.playing:
             self.world.breach(f"{self.name} plays {attempt} and {min(self.playing)} at once")
-        if attempt in self.disk.played:
+        if attempt in self.disk.story.played:
             self.world.breach(f"{self.name} plays {attempt} a second time")
         self.playing.add(attempt)
-        self.disk.played.add(attempt)
+        self.disk.playing[attempt] = self
+        self.disk.story.played.add(attempt)
 
     def note_played(self, attempt: str) -> None:
         """A game ends."""
         self.playing.discard(attempt)
+        self.disk.playing.pop(attempt, None)
 
     # ----------------------------------------------------------------------------------------------------- faults
 
@@ -269,12 +295,34 @@ class Machine:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
         attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
-        data = self.world.dice.choice([b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null"])
+        bad = [b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null", self._forged(attempt)]
+        data = self.world.dice.choice(bad)
         path = self.world.dice.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
         if path == "status/agent.json":
             self.disk.files[path] = data
         else:
             self.disk.files.setdefault(path, data)
+
+    def _forged(self, attempt: str) -> bytes:
+        """A result that is well-formed, and of another game than was asked for."""
+        record = ResultRecord(
+            farm="5111",
+            worker=self.name,
+            epoch=1,
+            attempt=attempt,
+            trial=1,
+            seed=4711,
+            genome_sha256="0" * 64,
+            outcome=Outcome.COMPLETED,
+            fitness=1e9,
+            metrics={},
+            seconds=0.1,
+            boot_id="forged",
+            run_id="forged",
+            log=None,
+            artifacts=[],
+        )
+        return encode(record)
 
     def drop_by_hand(self) -> None:
         """Somebody puts files into the share that have no business there."""
@@ -306,6 +354,8 @@ class Machine:
         if rung is not None:
             self.restarts += 1
             self.on_restart(self.name)
+            if self.is_well and self.world.options.is_plain:
+                self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
         if self.world.strikes("lost order", 0.2):
             return
         match rung:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from tests.simulator.disk import Disk
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
@@ -26,14 +27,16 @@ def seed_of(run_seed: int, trial: int) -> int:
 class Witness:
     """What one farm has committed so far, counted from outside."""
 
-    def __init__(self, world: World, farm: str, genomes: Sequence[bytes], seed: int) -> None:
-        self._world, self._farm, self._genomes, self._seed = world, farm, genomes, seed
+    def __init__(
+        self, world: World, farm: str, genomes: Sequence[bytes], seed: int, disks: Sequence[Disk] = ()
+    ) -> None:
+        self._world, self._farm, self._genomes, self._seed, self._disks = world, farm, genomes, seed, disks
         self.issued: dict[str, Trial] = {}
         self.settled: Counter[Trial] = Counter()
         self.archived: dict[str, bytes] = {}  #: what the archive was given
         self.attempts: Counter[Trial] = Counter()  #: that were not ordered back by the host
         self._wanted: dict[Trial, str] = {}
-        self._ended: set[str] = set()
+        self._answered: set[str] = set()
 
     def hear(self, fact: dict[str, Any]) -> None:
         """Takes in one committed fact."""
@@ -42,6 +45,12 @@ class Witness:
                 self._attempt_issued(fact)
             case "AttemptEnded":
                 self._attempt_ended(fact)
+            case "ResultLate":
+                self._answer(fact["attempt"])
+            case "WorkerOut":
+                self._worker_out(fact)
+            case "GenomeCharged":
+                self._genome_charged(fact)
             case "TrialSettled":
                 self._trial_settled(fact)
             case "TrialReopened":
@@ -72,7 +81,8 @@ class Witness:
         if trial is None:
             self._breach(f"{attempt} ended and was never issued")
             return
-        self._ended.add(attempt)
+        if fact.get("answered"):
+            self._answer(attempt)
         if self._wanted.get(trial) == attempt:
             del self._wanted[trial]
         if fact.get("ordered"):
@@ -80,11 +90,32 @@ class Witness:
         if fact.get("archived") and attempt not in self.archived:
             self._breach(f"{attempt} was recorded before it was archived")
 
+    def _answer(self, attempt: str) -> None:
+        if attempt in self._answered:
+            self._breach(f"the answer of {attempt} was taken in twice")
+        self._answered.add(attempt)
+
+    def _worker_out(self, fact: dict[str, Any]) -> None:
+        """Law 7: hands off, but only from what may be somebody else's."""
+        options = self._world.options
+        if "hands off" in fact["reason"] and not (options.rival or options.swap or options.unmount):
+            self._breach(f"{fact['worker']} is out: {fact['reason']}")
+
+    def _genome_charged(self, fact: dict[str, Any]) -> None:
+        """Law 5: the genome that pays is the one that was being played."""
+        attempt = fact["attempt"]
+        if self._world.options.revert or self._world.options.twin:
+            return  # what a share has seen, it may have forgotten
+        if not any(attempt in disk.story.claimed for disk in self._disks):
+            self._breach(f"{attempt} was charged and never claimed")
+
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, how, fitness = (fact["genome"], fact["trial"]), fact["settlement"], fact.get("fitness")
         self.settled[trial] += 1
         if self.settled[trial] > 1:
             self._breach(f"trial {trial} was settled twice")
+        if trial in self._wanted:
+            self._breach(f"trial {trial} was settled while {self._wanted[trial]} is not over")
         if how == "completed":
             expected = fitness_of(self._genomes[trial[0] - 1], seed_of(self._seed, trial[1]))
             if fitness != expected or self.issued.get(fact.get("attempt", "")) != trial:

@@ -43,12 +43,20 @@ class Options:
     stranger: float  #: files that somebody put into a share by hand
     twin: float  #: a second agent is started on a share
     swap: float  #: two shares are mounted in each other's place for a while
+    unmount: float  #: an empty folder is where a share was mounted, for a while
     rival: bool  #: a second farm is configured with one of the shares
     poison: int
     failing: int
+    hanging: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a worker that is well also looks well from the host, whatever happens."""
+        ways = (self.slow, self.outage, self.unmount, self.swap, self.full, self.foreign_disk)
+        return not any((*ways, self.revert, self.liar, self.rival))
 
 
-_SIZES = {"workers", "genomes", "trials", "depth", "local", "foreign_disk", "fault_phase_s", "failing"}
+_SIZES = {"workers", "genomes", "trials", "depth", "local", "foreign_disk", "fault_phase_s"}
 
 
 def calm_options(options: Options) -> Options:
@@ -88,11 +96,13 @@ def draw_options(dice: random.Random) -> Options:
         wall_jump=sometimes(0.2, 1.0),
         liar=sometimes(0.3, 3.0),
         stranger=sometimes(0.15, 1.5),
-        twin=sometimes(0.3, 1.0) if not local else 0.0,
+        twin=sometimes(0.5, 1.0),
         swap=sometimes(0.15, 1.0),
+        unmount=sometimes(0.15, 1.0),
         rival=not local and dice.random() < 0.15,
         poison=dice.choice([0, 0, 0, 1]),
         failing=dice.choice([0, 0, 1, 2]),
+        hanging=dice.choice([0.0, 0.1]),
     )
 
 
