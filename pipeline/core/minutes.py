@@ -76,7 +76,7 @@ class Minutes:
             return
         if ended.outcome is Outcome.COMPLETED:
             self._settle_completed(attempt, ended)
-        elif ended.outcome is Outcome.INTERRUPTED or (ended.outcome is Outcome.LOST and attempt.alone):
+        elif ended.outcome is Outcome.INTERRUPTED or _points_at_genome(attempt, ended):
             self.charge(attempt)
         self._settle_if_used_up(attempt)
 
@@ -162,3 +162,8 @@ class Minutes:
                     reason=reason,
                 )
             )
+
+
+def _points_at_genome(attempt: Attempt, ended: AttemptEnded) -> bool:
+    """Lost while it was played alone: nobody else can have done it. What was seen unclaimed was not played at all."""
+    return ended.outcome is Outcome.LOST and attempt.alone and (ended.kept or attempt.claimed_at is not None)

@@ -67,9 +67,11 @@ class Watch:
             self._take_look(farm.workers[look.worker], self.workers[look.worker], look)
 
     def _take_look(self, worker: Worker, watched: WorkerWatch, look: Look) -> None:
-        watched.readable, watched.unknown = not look.unknown, look.unknown
         if look.unknown:
+            watched.readable, watched.unknown = False, look.unknown
             return
+        if look.full:  # only who has read the `host.json` knows that it is this share (law 4)
+            watched.readable, watched.unknown = True, ""
         watched.handled &= look.answers
         new_records = (look.claims - watched.claims.keys()) | {
             result.attempt for result in look.results if result.attempt not in watched.handled

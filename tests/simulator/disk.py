@@ -108,7 +108,7 @@ class Way:
         self._missed: dict[str, float] = {}
         self.landed: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
         self.on_arrival: Callable[[str], None] = lambda _path: None
-        self.beat_at = -1e9  #: when the heartbeat was last written through here
+        self.beats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when the heartbeat was written through here
 
     @property
     def _disk(self) -> Disk:
@@ -182,7 +182,7 @@ class Way:
         after = self._before("replace")
         self._room(path, after)
         self._disk.replace(path, data)
-        self.beat_at = self._world.now
+        self.beats_at.append(self._world.now)
         self._after(after)
 
     def remove(self, paths: Iterable[str]) -> None:

@@ -91,6 +91,7 @@ def _calm(world: World, cast: _Cast) -> None:
     """Faults stop, and the user mends what only a user can: mounts, clones, the farm that stood still."""
     world.faulty = False
     world.kill_at.clear()
+    world.host_kills.clear()
     world.fail_at.clear()
     cast.host.mount_all()
     for twin in cast.twins:
@@ -118,6 +119,7 @@ def _judge_end(world: World, cast: _Cast) -> None:
     if world.breaches:
         return
     host, options = cast.host, world.options
+    host.witness.host_ended()
     for machine in cast.machines.values():
         if machine.restarts > 3 + RESTARTS_PER_MINUTE_MAX * world.now / 60:
             world.breach(f"{machine.name} was restarted {machine.restarts} times")
@@ -160,7 +162,7 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         machine = one()
         if machine.own_disk:
             return  # the lock in the machine's own state folder lets only one agent begin
-        double = Machine(world, f"{machine.name}-twin", own_disk=machine.own_disk, disk=machine.disk)
+        double = Machine(world, f"{machine.name}-twin-{len(cast.twins)}", own_disk=machine.own_disk, disk=machine.disk)
         cast.twins.append(double)
         double.start_agent()
         world.later(dice.uniform(5, 60), double.kill_agent)

@@ -157,6 +157,9 @@ class Machine:
         record = json.loads(self.disk.files[path])
         player = self.disk.playing.get(record["attempt"])
         played_by_another = isinstance(player, Machine) and player is not self and not player.hung
+        undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in self.disk.story.claimed
+        if undelivered and not self.world.options.revert:
+            self.world.breach(f"{self.name} says undelivered of {record['attempt']}, which it had claimed")
         if played_by_another and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
             self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
 
@@ -214,7 +217,10 @@ class Machine:
             self.agent.rest(0.0)
             pause_s = self.agent.step()
         except Killed:
-            self.crash_agent()
+            if self.world.kills_take_power:
+                self.crash()
+            else:
+                self.crash_agent()
             return
         except SecondAgent:
             self.world.fired["second agent"] += 1
@@ -227,8 +233,8 @@ class Machine:
 
     @property
     def is_well(self) -> bool:
-        """Whether the agent lives and has just beaten."""
-        return self.agent is not None and not self.hung and self.world.now - self.way.beat_at < 10
+        """Whether the agent lives, and has beaten regularly of late."""
+        return self.agent is not None and not self.hung and self.world.now - self.way.beats_at[0] < 25
 
     def note_playing(self, attempt: str) -> None:
         """A game begins."""

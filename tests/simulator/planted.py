@@ -268,13 +268,6 @@ BUGS = [
 """,
         "        pass\n",
     ),
-    Bug(
-        "a damaged host.json",
-        "law 7: a damaged host.json that can only be ours is replaced",
-        "pipeline/core/ownership.py",
-        "        minutes.raise_epoch(worker.name, look.damaged_epoch, reason)\n",
-        "        _ = reason\n",
-    ),
 ]
 
 

@@ -37,6 +37,8 @@ class Witness:
         self.attempts: Counter[Trial] = Counter()  #: that were not ordered back by the host
         self._wanted: dict[Trial, str] = {}
         self._answered: set[str] = set()
+        self._to_be_archived: set[str] = set()
+        self._unseen: set[str] = set()  #: attempts that were lost because their share could not be read
 
     def hear(self, fact: dict[str, Any]) -> None:
         """Takes in one committed fact."""
@@ -55,6 +57,14 @@ class Witness:
                 self._trial_settled(fact)
             case "TrialReopened":
                 self.settled[fact["genome"], fact["trial"]] -= 1
+
+    def host_ended(self) -> None:
+        """Whatever the host had half done stays half done: what it counted must be archived, what it gave out known."""
+        if missing := self._to_be_archived - self.archived.keys():
+            self._breach(f"{min(missing)} was counted and never archived")
+        given_out = {attempt for disk in self._disks for attempt in disk.story.published}
+        if not self._world.options.rival and (unknown := given_out - self.issued.keys()):
+            self._breach(f"{min(unknown)} was published and never recorded")
 
     @property
     def recovered(self) -> int:
@@ -81,14 +91,16 @@ class Witness:
         if trial is None:
             self._breach(f"{attempt} ended and was never issued")
             return
+        if fact.get("kept"):
+            self._unseen.add(attempt)
         if fact.get("answered"):
             self._answer(attempt)
         if self._wanted.get(trial) == attempt:
             del self._wanted[trial]
         if fact.get("ordered"):
             self.attempts[trial] -= 1
-        if fact.get("archived") and attempt not in self.archived:
-            self._breach(f"{attempt} was recorded before it was archived")
+        if fact.get("archived"):
+            self._to_be_archived.add(attempt)
 
     def _answer(self, attempt: str) -> None:
         if attempt in self._answered:
@@ -106,7 +118,7 @@ class Witness:
         attempt = fact["attempt"]
         if self._world.options.revert or self._world.options.twin:
             return  # what a share has seen, it may have forgotten
-        if not any(attempt in disk.story.claimed for disk in self._disks):
+        if attempt not in self._unseen and not any(attempt in disk.story.claimed for disk in self._disks):
             self._breach(f"{attempt} was charged and never claimed")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Options:
         return not any((*ways, self.revert, self.liar, self.rival))
 
 
-_SIZES = {"workers", "genomes", "trials", "depth", "local", "foreign_disk", "fault_phase_s"}
+_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s"}
 
 
 def calm_options(options: Options) -> Options:
@@ -129,6 +129,8 @@ class World:
         self.operations = 0
         self.breaches: list[str] = []  #: promises that were broken, in the order in which it was seen
         self.kill_at: dict[str, int] = {}  #: who -> operations from now until it is killed
+        self.host_kills: list[int] = []  #: for each start of the host, after how many operations it is killed
+        self.kills_take_power = False  #: an agent that is killed goes with its machine
         self.fail_at: dict[str, tuple[int, str]] = {}  #: who -> operations from now, and how one fails
         self._queue: list[_Event] = []
         self._number = 0

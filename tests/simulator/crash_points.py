@@ -1,0 +1,103 @@
+"""Every single operation fails once: SQLite's idea. `python -m tests.simulator.crash_points`.
+
+A small world without any chance in it is played again and again: the host, or one agent, is killed at its k-th
+operation, or that operation fails, for k = 1, 2, 3 … until a history passes that never came so far. With `--again J`
+the host is killed a second time, J operations after it came back. Operations are those on shares, ledger, archive and
+machines; whoever is killed between two of them has done the first and not the second.
+"""
+
+import argparse
+import logging
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from tests.simulator.history import History, play
+from tests.simulator.world import Options, World, calm_options, draw_options
+
+HOST, AGENT = "host", "agent:w0"
+WORLD_SEED = 1
+
+#: What may become of one operation: "unknown": it happens and is reported as failed; "torn": half of it happens.
+FAILURES = ("fail", "unknown", "torn", "full")
+Prepare = Callable[[World, int], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to fail at the k-th operation."""
+
+    who: str
+    how: str
+    prepare: Prepare
+    local: bool = False
+
+
+def small_world(*, local: bool) -> Options:
+    """Two workers, four genomes, two trials: enough for a queue, a barrier and a sibling."""
+    drawn = calm_options(draw_options(random.Random(WORLD_SEED)))
+    return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0)
+
+
+def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
+    """Everything that can become of an operation."""
+
+    def kill(who: str, *, power: bool = False) -> Prepare:
+        def prepare(world: World, k: int) -> None:
+            world.kill_at[who] = k
+            world.kills_take_power = power
+
+        return prepare
+
+    def fail(who: str, how: str) -> Prepare:
+        return lambda world, k: world.fail_at.__setitem__(who, (k, how))
+
+    def kill_twice(later: int) -> Prepare:
+        return lambda world, k: world.host_kills.extend([k, later])
+
+    for local in (False, True):
+        yield Case(HOST, "killed", kill(HOST), local)
+        for later in again:
+            yield Case(HOST, f"killed, and again {later} operations later", kill_twice(later), local)
+        for how in FAILURES:
+            yield Case(HOST, how, fail(HOST, how), local)
+        yield Case(AGENT, "killed", kill(AGENT), local)
+        yield Case(AGENT, "killed with its machine's power", kill(AGENT, power=True), local)
+        for how in FAILURES:
+            yield Case(AGENT, how, fail(AGENT, how), local)
+
+
+def points(case: Case) -> Iterator[History]:
+    """One history per crash point, until one never comes so far."""
+    k = 0
+    while True:
+        k += 1
+        history = play(WORLD_SEED, small_world(local=case.local), lambda world: case.prepare(world, k))  # noqa: B023
+        yield history
+        if history.world.steps[case.who] < k:
+            return
+
+
+def main() -> int:
+    """Prints how many points each case has; exit code 1 if the promise was broken at one of them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator.crash_points", description=__doc__)
+    parser.add_argument("--again", type=int, nargs="*", default=[3], metavar="J", help="second kills (default: 3)")
+    args = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    total = broken = 0
+    print("| whose operation | what becomes of it | agents | crash points | broken |\n|---|---|---|---|---|")
+    for case in cases(args.again):
+        found = [history.breaches for history in points(case)]
+        bad = {k: breaches[0] for k, breaches in enumerate(found, 1) if breaches}
+        count = len(found) - 1  # the last history passed untouched
+        total, broken = total + count, broken + len(bad)
+        print(f"| {case.who} | {case.how} | {'end with the host' if case.local else 'stay'} | {count} | {len(bad)} |")
+        for k, breach in bad.items():
+            print(f"    at operation {k}: {breach}", file=sys.stderr)
+    print(f"\n{total:,} crash points, {broken} broken")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
