@@ -17,7 +17,8 @@ from tests.simulator.history import play
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a history depends on.
-CODE = ("pipeline", "inbox_agent", "hyperv_ops", "tests/simulator", "tests/memory_files.py")
+WORLD = tuple(f"tests/simulator/{part}.py" for part in ("world", "disk", "machine", "host", "witness", "history"))
+CODE = ("pipeline/core", "pipeline/edges", "pipeline/loop.py", "pipeline/generation.py", "inbox_agent")
 
 
 def main() -> int:
@@ -55,7 +56,7 @@ def _one(seed: int) -> int:
 def fingerprint() -> str:
     """Which code a history was played with: twelve digits over everything that it depends on."""
     digest = hashlib.sha256()
-    for part in CODE:
+    for part in (*CODE, *WORLD, "tests/memory_files.py"):
         for path in sorted((ROOT / part).rglob("*.py")) or [ROOT / part]:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]

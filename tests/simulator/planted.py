@@ -107,15 +107,11 @@ BUGS = [
         "            watched.machine_started = True\n",
     ),
     Bug(
-        "unknown read as empty (host)",
+        "unknown read as empty",
         "law 5: unknown is not empty",
-        "pipeline/edges/shares.py",
-        """\
-            return Look(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
-""",
-        """\
-            return Look(worker=self.worker, full=order.full)
-""",
+        "pipeline/core/watch.py",
+        "        if look.unknown:\n",
+        "        if False:\n",
     ),
     Bug(
         "restart forgets what is uncertain",
