@@ -1,4 +1,4 @@
-"""The command line: `init`, `run`, `status`, `take-over`. A face, nothing more: what a command does is a call.
+"""The command line: `init`, `run`, `status`, `verify`, `take-over`. A face: what a command does is a call.
 
 It decides the words people read and the exit code they get; every error of theirs is one line.
 """
@@ -32,6 +32,7 @@ from pipeline.screens.monitor import Monitor
 from pipeline.screens.results import best, status, summary, why
 from pipeline.screens.standing import standing
 from pipeline.take_over import take_over
+from pipeline.verify import report, verify
 
 _FAILED_NAMED_MAX = 20
 
@@ -54,6 +55,7 @@ def commands() -> None:
     pipeline init            makes a project that runs at once
     pipeline run --gen 1     plays the genomes in genomes/gen-0001/
     pipeline status          says where things stand
+    pipeline verify          counts again, from outside
 
     Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
     configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
@@ -101,6 +103,21 @@ def show_status(gen: str | None, root: Path) -> int:
     """Say where a generation stands: counts, workers, and what is still open and why."""
     click.echo(standing(root.resolve(), parse_generation(gen) if gen is not None else None))
     return ALL_COMPLETED
+
+
+@commands.command("verify")
+@click.option("--gen", "gen", default=None, help="The generation (default: every one that was run).")
+@root_option
+def verify_results(gen: str | None, root: Path) -> int:
+    """Check from outside that every genome was counted exactly once.
+
+    Reads the ledger, the snapshots and the results, and counts again without the code that counted.
+    Exit codes: 0 the promise held; 1 it was broken, what is wrong is named; 2 nothing was run here;
+    4 the ledger is damaged.
+    """
+    words, held = report(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
+    click.echo(words)
+    return ALL_COMPLETED if held else SOME_FAILED
 
 
 @commands.command("take-over")

@@ -1,0 +1,130 @@
+"""`pipeline verify`: reads a state folder and its results, and says whether the promise held.
+
+It gathers, `core.audit` judges. Nothing is written, and a host may be at work meanwhile.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from inbox_agent import share_layout as layout
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import LocalFiles, ShareError
+from inbox_agent.share_layout import LayoutError, ResultRecord
+from pipeline.core.audit import Audit, Evidence, audit
+from pipeline.core.facts import Fact, GenomeAdded, RunOpened
+from pipeline.edges.intake import Snapshots
+from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
+from pipeline.generation import folder_name
+
+OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+_ATTEMPTS = "attempts"
+
+
+def verify(root: Path, generation: int | None) -> Iterator[Audit]:
+    """Audits the newest run of one generation, or of every one that was ever opened.
+
+    Raises:
+        SettingsError: nothing was run here, or not that generation.
+        LedgerError: the ledger itself is damaged.
+    """
+    if not (root / "state" / FILE_NAME).exists():
+        raise SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")
+    ledger = Ledger(root / "state", read_only=True)
+    try:
+        runs = _newest_runs(ledger.entries())
+    finally:
+        ledger.close()
+    if generation is not None and generation not in runs:
+        raise SettingsError(f"{root}: generation {generation} was never run here")
+    for number, facts in sorted(runs.items()):
+        if generation in (None, number):
+            yield audit(facts, _evidence(root, number, facts))
+
+
+def report(audits: Iterable[Audit]) -> tuple[str, bool]:
+    """What people read, and whether the promise held everywhere."""
+    lines, held = [], True
+    for found in audits:
+        held = held and found.held
+        counts = (
+            f"lost {len(found.lost)}, duplicated {len(found.duplicated)}, unexpected {len(found.unexpected)}, "
+            f"recovered {found.recovered}"
+        )
+        verdict = "the promise held" if found.held else "THE PROMISE WAS BROKEN"
+        if found.open and found.held:
+            verdict = f"the promise holds so far, {found.open} trials are open"
+        lines.append(
+            f"generation {found.generation}, run {found.run}: {found.genomes} genomes, {found.trials} trials: "
+            f"{counts}: {verdict}"
+        )
+        lines += [f"  {layout.clean(problem, 500)}" for problem in found.problems]
+    return "\n".join(lines), held
+
+
+def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
+    runs: dict[int, list[Fact]] = {}
+    for entry in entries:
+        if isinstance(entry.fact, RunOpened):
+            runs[entry.generation] = []
+        if entry.generation in runs:
+            runs[entry.generation].append(entry.fact)
+    return runs
+
+
+def _evidence(root: Path, generation: int, facts: list[Fact]) -> Evidence:
+    results = root / "results" / folder_name(generation)
+    snapshots = Snapshots(root / "state" / "genomes")
+    digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded)}
+    return Evidence(
+        archived=_archived(LocalFiles(results)),
+        snapshots={digest: _snapshot_problem(Path(snapshots.path(digest)), digest) for digest in digests},
+        rows=_rows(LocalFiles(results)),
+        summary=_summary(LocalFiles(results)),
+    )
+
+
+def _archived(files: LocalFiles) -> dict[str, ResultRecord | str]:
+    try:
+        names = files.names(_ATTEMPTS)
+    except ShareError:
+        return {}
+    return {name: _result(files, name) for name in names if layout.is_attempt(name)}
+
+
+def _result(files: LocalFiles, attempt: str) -> ResultRecord | str:
+    try:
+        data = files.read(f"{_ATTEMPTS}/{attempt}/result.json", layout.RECORD_BYTES_MAX)
+        return layout.decode(ResultRecord, data, "result.json")
+    except (ShareError, LayoutError) as error:
+        return str(error)
+
+
+def _snapshot_problem(path: Path, digest: str) -> str:
+    try:
+        with path.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+    except OSError as error:
+        return f"its snapshot cannot be read: {error.strerror}"
+    return "" if found == digest else f"its snapshot has the digest {found[:12]}…, taken in was {digest[:12]}…"
+
+
+def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
+    try:
+        text = files.read("results.csv", OUTPUT_BYTES_MAX).decode("utf-8")
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    except (ShareError, UnicodeDecodeError, csv.Error):
+        return None
+
+
+def _summary(files: LocalFiles) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(files.read("summary.json", OUTPUT_BYTES_MAX))
+    except (ShareError, orjson.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None
