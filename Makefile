@@ -21,7 +21,9 @@ bench: .venv/bench
 	$(BIN)/python -m bench $(BENCH)
 
 prove: .venv/dev
-	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS)
+	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS) --journal build/prove.jsonl
+	$(BIN)/python -m tests.simulator.crash_points
+	$(BIN)/python -m tests.simulator.planted
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
