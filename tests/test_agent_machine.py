@@ -1,0 +1,160 @@
+"""The agent against everything that can happen to it, in any order: `next_step`, the lookout and the loop as shipped.
+
+After every step nothing was played twice, nothing was touched that is not the agent's. At the end the share is well,
+and every start signal that is still wanted gets its answer. `FARM_EXAMPLES=5000 pytest tests/test_agent_machine.py`
+looks longer.
+"""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from inbox_agent import share_layout as layout
+from inbox_agent.evaluator import Finished
+from inbox_agent.share_layout import Kind, Outcome
+from tests import records
+from tests.records import GENOME, attempt
+from tests.test_agent import COMPLETED, Guest
+
+EXAMPLES = int(os.environ.get("FARM_EXAMPLES", "60"))
+NUMBERS = st.integers(1, 6)
+TROUBLES = st.sampled_from(
+    [(verb, folder) for verb in ("names", "read") for folder in ("inbox", "outbox")]
+    + [("publish", "outbox"), ("remove", "outbox"), ("replace", "status")]
+)
+
+
+class AgentMachine(RuleBasedStateMachine):
+    """One guest, a host's hands, and whatever befalls both."""
+
+    guest: Guest
+
+    @initialize(owned=st.booleans())
+    def begin(self, owned: bool) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agent-machine-"))
+        self.guest = Guest(self.folder)
+        self.published: set[int] = set()
+        self.played: Counter[str] = Counter()
+        self.seen_jobs = 0
+        self.owned = owned
+        if owned:
+            self.guest.own()
+
+    # ------------------------------------------------------------------------------------------------------ the host
+
+    @rule()
+    def it_becomes_ours(self) -> None:
+        if not self.owned:
+            self.owned = True
+            self.guest.own()
+
+    @rule(number=NUMBERS, how=st.sampled_from(["whole", "whole", "torn", "no genome", "other genome", "other farm"]))
+    def a_start_signal_comes(self, number: int, how: str) -> None:
+        """An id is published once; what comes with it may be anything."""
+        if number in self.published:
+            return
+        self.published.add(number)
+        genome = {"no genome": b"", "other genome": b"other"}.get(how, GENOME)
+        if genome:
+            self.guest.files.write(f"inbox/{attempt(number)}.genome", genome)
+        record = records.start(number, farm="other-farm") if how == "other farm" else records.start(number)
+        data = layout.encode(record)
+        self.guest.send_record(number, data[: len(data) // 2] if how == "torn" else data)
+
+    @rule(number=NUMBERS)
+    def it_is_withdrawn(self, number: int) -> None:
+        self.guest.withdraw(number)
+
+    @rule(number=NUMBERS)
+    def what_was_missing_arrives(self, number: int) -> None:
+        """A torn delivery is completed late; a record that was whole never changes."""
+        path, whole = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
+        if whole.startswith(self.guest.files.files.get(path, b"none")):
+            self.guest.files.files[path] = whole
+            self.guest.files.files[f"inbox/{attempt(number)}.genome"] = GENOME
+
+    # ----------------------------------------------------------------------------------------------------- the agent
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.guest.lives(seconds)
+        self._note()
+
+    @precondition(lambda self: self.guest.playing is not None)
+    @rule(outcome=st.sampled_from([Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]))
+    def the_game_ends(self, outcome: Outcome) -> None:
+        fitness = COMPLETED.fitness if outcome is Outcome.COMPLETED else None
+        self.guest.game_ends(Finished(outcome=outcome, fitness=fitness, seconds=1.0))
+
+    @rule()
+    def the_agent_is_killed(self) -> None:
+        self._note()
+        self.seen_jobs = len(self.guest.evaluator.jobs)
+        self.guest.begin()
+
+    @rule(trouble=TROUBLES)
+    def something_stops_working(self, trouble: tuple[str, str]) -> None:
+        self.guest.files.troubles.add(trouble)
+
+    @rule()
+    def everything_works_again(self) -> None:
+        self.guest.files.troubles.clear()
+
+    def _note(self) -> None:
+        jobs = self.guest.evaluator.jobs
+        for job in jobs[self.seen_jobs :]:
+            self.played[job.attempt] += 1
+        self.seen_jobs = len(jobs)
+
+    # ---------------------------------------------------------------------------------------------------- what holds
+
+    @invariant()
+    def nothing_is_played_twice_or_untouched_ground_trodden(self) -> None:
+        if not hasattr(self, "guest"):
+            return
+        assert all(count == 1 for count in self.played.values()), self.played
+        assert set(self.guest.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
+        assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.guest.files.journal)
+        assert self.owned or not self.played, "played on a share that is nobody's"
+
+    @invariant()
+    def a_game_has_its_claim(self) -> None:
+        """Claimed before it is played, and as long as it is wanted."""
+        if hasattr(self, "guest") and self.guest.playing is not None:
+            name = f"outbox/{Kind.STARTED.of(self.guest.playing)}"
+            wanted = f"inbox/{Kind.START.of(self.guest.playing)}" in self.guest.files.files
+            assert name in self.guest.files.files or not wanted
+
+    def teardown(self) -> None:
+        """All is well again: every start signal of ours is answered, and nothing is left of the others."""
+        if not hasattr(self, "guest"):
+            return
+        guest = self.guest
+        guest.files.troubles.clear()
+        self.it_becomes_ours()
+        for _ in range(40):
+            if guest.playing is not None:
+                guest.game_ends()
+            guest.lives(3.0)
+            self._note()
+        self.nothing_is_played_twice_or_untouched_ground_trodden()
+        starts = {path for path in guest.files.files if path.endswith(Kind.START.value)}
+        for path in starts:
+            name = path.removeprefix("inbox/").removesuffix(Kind.START.value)
+            ours = b"other-farm" not in guest.files.files[path]
+            assert ours == (f"outbox/{Kind.RESULT.of(name)}" in guest.files.files), name
+        left = {known[0] for name in guest.outbox if (known := layout.attempt_of(name)) is not None}
+        assert left <= {path.removeprefix("inbox/").removesuffix(Kind.START.value) for path in starts}
+        shutil.rmtree(self.folder)
+
+
+TestAgentMachine = AgentMachine.TestCase
+TestAgentMachine.settings = settings(
+    max_examples=EXAMPLES, stateful_step_count=30, deadline=None, derandomize=EXAMPLES <= 60
+)
