@@ -391,6 +391,56 @@ def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None
     assert set(table.farm.workers["w0"].wanted) == held
 
 
+def to_quarantine(table: Table, worker: str = "w0") -> None:
+    """Its agent is well and beats, and yet three attempts in a row are lost on it."""
+    while table.farm.workers[worker].state is not WorkerState.QUARANTINED:
+        table.tick()
+        for attempt in list(table.farm.workers[worker].wanted):
+            table.answer(attempt, Outcome.INTERRUPTED)
+
+
+def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
+    """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
+    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    to_quarantine(table)
+    table.shares["w0"].beating = False  # for a while no look shows a new beat
+
+    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
+        table.tick(1.0)
+    table.tick()
+
+    assert table.orders == []
+
+
+def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
+    """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
+    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    to_quarantine(table)
+    table.shares["w0"].beating = False
+
+    facts = table.run(40 + 4 * 11 + 3)
+
+    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
+    assert "did not help" not in table.farm.workers["w0"].reason
+    assert table.farm.workers["w0"].probations == 1
+
+
+def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> None:
+    """Two of its games are overdue in the same sweep; the first makes it poison, which ends the second."""
+    table = Table("w0", genomes=1, trials=4, limits=Limits(attempts_max=1, grace_s=10))
+    table.settle_in()
+    held = {table.claim("w0"), table.claim("w0")}
+
+    table.run(72)
+
+    outcomes = [table.farm.attempts[attempt].outcome for attempt in held]
+    assert sorted(str(outcome) for outcome in outcomes) == ["lost", "withdrawn"]
+
+
 # ------------------------------------------------------------------------------------------------------- epochs, law 7
 
 

@@ -37,6 +37,9 @@ REGRESSIONS = {
     372: "a genome that took its machine down took the start signal with it, and was never charged",
     549: "a short look declared an empty mount point readable",
     3343: "a trial played alone charged its genome for a start signal that nobody had claimed",
+    9352: "a worker was restarted after its quarantine although it had been heard of seconds ago",
+    31453: "a genome became poison while another game of it was being declared overdue",
+    32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
 }
 
 

@@ -59,7 +59,9 @@ class Minutes:
         kept: bool = False,
         ordered: bool = False,
     ) -> None:
-        """The host ends an attempt, and what follows from it follows."""
+        """The host ends an attempt, and what follows from it follows; it may have followed from the one before."""
+        if attempt.outcome is not None:
+            return
         self.conclude(
             attempt,
             AttemptEnded(

@@ -43,12 +43,18 @@ def _tend_ready(minutes: Minutes, worker: Worker) -> None:
         # Nothing is declared lost: the agent says itself what was interrupted when it is back.
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")
     elif minutes.watch.is_silent(worker.name):
-        lose_all(minutes, worker)
-        silence_s = minutes.watch.silence_s(worker.name)
-        if watched.readable:
-            _climb(minutes, worker, None, f"its agent was silent for {silence_s:.0f} s")
-        elif _blames_machine(minutes, worker, watched):
-            _climb(minutes, worker, None, f"its share could not be read for {silence_s:.0f} s")
+        _answer_silence(minutes, worker, None)
+
+
+def _answer_silence(minutes: Minutes, worker: Worker, last: Rung | None) -> None:
+    """Gives up what a silent worker holds, and climbs on if its machine is to blame."""
+    watched = minutes.watch.workers[worker.name]
+    lose_all(minutes, worker)
+    silence_s = minutes.watch.silence_s(worker.name)
+    if watched.readable:
+        _climb(minutes, worker, last, f"its agent was silent for {silence_s:.0f} s")
+    elif _blames_machine(minutes, worker, watched):
+        _climb(minutes, worker, last, f"its share could not be read for {silence_s:.0f} s")
 
 
 def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> bool:
@@ -74,17 +80,18 @@ def _tend_quarantined(minutes: Minutes, worker: Worker) -> None:
     if minutes.watch.time - watched.quarantined_at > worker.back_off_s:
         minutes.state(ProbationBegan(worker=worker.name))
         watched.rung_at = minutes.watch.time
-        if not _alive_since(watched, watched.quarantined_at):
-            _climb(minutes, worker, None, "it was still silent when its quarantine ended")
+        _tend_probation(minutes, worker)
 
 
 def _tend_probation(minutes: Minutes, worker: Worker) -> None:
+    """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
     watched = minutes.watch.workers[worker.name]
+    untried = worker.rung is None and watched.machine is not None and bool(watched.machine.rungs)
+    waited = minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s
     if worker.losses:
         quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
-    elif minutes.watch.is_silent(worker.name) and minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
-        lose_all(minutes, worker)
-        quarantine(minutes, worker, f"no sign of life on probation ({watched.unknown or 'agent silent'})")
+    elif minutes.watch.is_silent(worker.name) and (untried or waited):
+        _answer_silence(minutes, worker, worker.rung)
 
 
 def _alive_since(watched: WorkerWatch, when: float) -> bool:
@@ -96,11 +103,8 @@ def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> 
     watched = minutes.watch.workers[worker.name]
     rungs = watched.machine.rungs if watched.machine is not None else ()
     following = [rung for rung in rungs if last is None or list(Rung).index(rung) > list(Rung).index(last)]
-    if worker.state is WorkerState.PROBATION:
-        following = following[:1]
     if not following or (worker.restarts >= minutes.limits.restarts_max):
-        if worker.state is not WorkerState.PROBATION:
-            quarantine(minutes, worker, reason)
+        quarantine(minutes, worker, reason)
         return
     minutes.state(RungClimbed(worker=worker.name, rung=following[0], reason=reason))
     watched.rung_at, watched.rung_ordered, watched.alive = minutes.watch.time, False, False

@@ -123,10 +123,6 @@ class Genome:
     charges: list[Attempt] = field(default_factory=list)
 
     @property
-    def settled(self) -> bool:
-        return all(trial.state is TrialState.SETTLED for trial in self.trials)
-
-    @property
     def fitness(self) -> float | None:
         """Mean over its trials; None unless every one of them has a fitness."""
         values = [trial.fitness for trial in self.trials]

@@ -26,7 +26,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.view import MachineSeen, ResultSeen
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.ledger import Entry, LedgerError
-from pipeline.edges.shares import Share
+from pipeline.edges.shares import Report, Share
 from pipeline.generation import replay
 from pipeline.loop import HostTrouble, Loop
 from tests.simulator.disk import Disk, Way
@@ -205,7 +205,8 @@ class SimulatedHost:
             way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
-            shares[name] = Share(name, self.ledger.farm_id, way, Path("/nowhere")).carry_out
+            share = Share(name, self.ledger.farm_id, way, Path("/nowhere"))
+            shares[name] = lambda order, share=share: self._watched(share.carry_out(order))  # type: ignore[misc]
         loop = Loop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
@@ -223,6 +224,11 @@ class SimulatedHost:
         )
         loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
+
+    def _watched(self, report: Report) -> Report:
+        if report.look is not None and report.look.beat is not None:
+            self.machines[report.worker].seen_well_at = self.world.now
+        return report
 
     def draw(self) -> str:
         """Eight characters for the ids of one tick, from the seed's own dice."""

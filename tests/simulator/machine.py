@@ -23,6 +23,7 @@ from tests.simulator.disk import Disk, Picture, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
+SEEN_LATELY_S = 20.0  #: well below the host's limits for silence and for a rung
 POLL_S = 6.0  # slower than shipped: whatever is asked twice costs a seed
 
 
@@ -131,6 +132,7 @@ class Machine:
         self.reverted = False
         self.playing: set[str] = set()
         self.boots = self.lives = self.restarts = 0
+        self.seen_well_at = -1e9  #: when its host last read a heartbeat of it
         self.on_restart: Callable[[str], object] = lambda _name: None
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
@@ -360,7 +362,8 @@ class Machine:
         if rung is not None:
             self.restarts += 1
             self.on_restart(self.name)
-            if self.is_well and self.world.options.is_plain:
+            seen_well = self.world.now - self.seen_well_at < SEEN_LATELY_S
+            if self.is_well and seen_well and not self.world.options.muddles_beats:
                 self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
         if self.world.strikes("lost order", 0.2):
             return

@@ -50,10 +50,9 @@ class Options:
     hanging: float
 
     @property
-    def is_plain(self) -> bool:
-        """Whether a worker that is well also looks well from the host, whatever happens."""
-        ways = (self.slow, self.outage, self.unmount, self.swap, self.full, self.foreign_disk)
-        return not any((*ways, self.revert, self.liar, self.rival))
+    def muddles_beats(self) -> bool:
+        """Whether a heartbeat may be there that is not its worker's own, or not of today."""
+        return any((self.foreign_disk, self.swap, self.unmount, self.revert, self.liar, self.rival))
 
 
 _SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s"}
