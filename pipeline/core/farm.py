@@ -162,7 +162,7 @@ class Farm:
             if attempt.answered or fact.outcome is not Outcome.COMPLETED:
                 raise IllegalFact(f"{attempt.id} ended before\n{self.story(attempt.trial)}")
             self.outcomes[attempt.outcome] -= 1
-        elif attempt.trial.state is TrialState.ASSIGNED:
+        else:
             self._move_trial(attempt.trial, fact)
         attempt.outcome, attempt.reason, attempt.ended_at = fact.outcome, fact.reason, at
         attempt.answered, attempt.ordered, attempt.kept = fact.answered, fact.ordered, fact.kept
@@ -214,8 +214,6 @@ class Farm:
 
     def _trial_settled(self, fact: f.TrialSettled, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
-        if trial.open_attempt is not None:
-            raise IllegalFact(f"settled while an attempt is wanted\n{self.story(trial)}")
         self._move_trial(trial, fact)
         trial.settlement, trial.fitness = fact.settlement, fact.fitness
         trial.decided_by, trial.reason = fact.attempt, fact.reason

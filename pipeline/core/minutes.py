@@ -71,11 +71,8 @@ class Minutes:
 
     def conclude(self, attempt: Attempt, ended: AttemptEnded) -> None:
         """States an attempt's end and draws the conclusions for its trial and genome (design, §4, table)."""
-        trial = attempt.trial
         self.state(ended)
         self.touched.add(attempt.worker)
-        if trial.state is TrialState.SETTLED:
-            return
         if ended.outcome is Outcome.COMPLETED:
             self._settle_completed(attempt, ended)
         elif ended.outcome is Outcome.INTERRUPTED or _points_at_genome(attempt, ended):

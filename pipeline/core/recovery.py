@@ -20,7 +20,7 @@ from pipeline.core.watch import WorkerWatch
 
 
 def tend(minutes: Minutes, worker: Worker) -> None:
-    """Takes care of one worker; called at every sweep."""
+    """Takes care of one worker; called at every sweep. One that is out is left alone."""
     match worker.state:
         case WorkerState.READY:
             _tend_ready(minutes, worker)
@@ -30,8 +30,6 @@ def tend(minutes: Minutes, worker: Worker) -> None:
             _tend_quarantined(minutes, worker)
         case WorkerState.PROBATION:
             _tend_probation(minutes, worker)
-        case WorkerState.OUT:
-            pass
 
 
 def _tend_ready(minutes: Minutes, worker: Worker) -> None:

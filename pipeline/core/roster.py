@@ -36,7 +36,6 @@ TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
     (_P, f.AttemptIssued): _A,
     (_A, f.AttemptEnded): _P,
     (_P, f.TrialSettled): _S,
-    (_A, f.TrialSettled): _S,
     (_S, f.TrialReopened): _P,
 }
 

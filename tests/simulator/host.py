@@ -227,7 +227,8 @@ class SimulatedHost:
 
     def _watched(self, report: Report) -> Report:
         if report.look is not None and report.look.beat is not None:
-            self.machines[report.worker].seen_well_at = self.world.now
+            machine = self.machines[report.worker]
+            machine.seen_well_at = machine.way.beats_at[-1]
         return report
 
     def draw(self) -> str:

@@ -132,7 +132,7 @@ class Machine:
         self.reverted = False
         self.playing: set[str] = set()
         self.boots = self.lives = self.restarts = 0
-        self.seen_well_at = -1e9  #: when its host last read a heartbeat of it
+        self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read
         self.on_restart: Callable[[str], object] = lambda _name: None
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
