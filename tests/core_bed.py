@@ -35,6 +35,7 @@ class ShareOnTable:
     run_id: str = "run-1"
     counter: int = 0
     strangers: set[str] = field(default_factory=set)
+    damaged_epoch: int = 0
 
 
 class Table:
@@ -49,13 +50,14 @@ class Table:
         machines: bool = False,
         limits: Limits | None = None,
         settings: RunSettings = SETTINGS,
+        local: bool = False,
     ) -> None:
         names = list(workers or ("w0", "w1"))
         self.limits = limits or Limits()
         self.settings = replace_struct(settings, trials_per_genome=trials)
         self.farm = Farm(FARM, names)
         self.now, self.nonce = 1000.0, 0
-        self.queues = Queues(depth=dict.fromkeys(names, depth), local=frozenset())
+        self.queues = Queues(depth=dict.fromkeys(names, depth), local=frozenset(names if local else ()))
         self.shares = {name: ShareOnTable() for name in names}
         self.machines = {name: MachineSeen(MachineState.RUNNING, ()) for name in names} if machines else {}
         self.facts: list[tuple[Fact, float]] = []
@@ -71,6 +73,14 @@ class Table:
         for fact in facts:
             self.farm.evolve(fact, self.now)
             self.facts.append((fact, self.now))
+
+    def restart_host(self) -> None:
+        """A new host process: the ledger is replayed, the watch begins anew."""
+        self.farm = Farm(FARM, list(self.farm.workers))
+        for fact, at in self.facts:
+            self.farm.evolve(fact, at)
+        self.state(HostStarted(pid=2, workers=len(self.farm.workers)))
+        self.watch = Watch(self.farm, self.limits, self.now)
 
     # -------------------------------------------------------------------------------------------------------- ticks
 
@@ -134,7 +144,8 @@ class Table:
             outbox,
             full=True,
             bare=share.bare,
-            owner=share.owner,
+            owner=None if share.damaged_epoch else share.owner,
+            damaged_epoch=share.damaged_epoch,
             starts=frozenset(share.starts | share.strangers),
             strangers=frozenset(share.strangers),
             payloads=frozenset(share.payloads),
@@ -155,7 +166,7 @@ class Table:
         if share.unknown:
             return
         if act.host is not None:
-            share.owner, share.bare = act.host, False
+            share.owner, share.bare, share.damaged_epoch = act.host, False, 0
         share.starts -= set(act.remove)
         share.payloads -= set(act.remove)
         self.watch.note_removed(act.worker, frozenset(act.remove))
@@ -178,6 +189,10 @@ class Table:
         first = min(waiting, key=lambda attempt: attempt.publication)
         share.claims.add(first.id)
         return first.id
+
+    def claim_by_name(self, attempt: Attempt) -> None:
+        """The agent has claimed it, whether or not anybody still wants it."""
+        self.shares[attempt.worker].claims.add(attempt.id)
 
     def answer(self, attempt_id: str, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> None:
         """The agent publishes a result for an attempt, even if nobody wants it any more."""

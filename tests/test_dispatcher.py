@@ -6,9 +6,8 @@ from inbox_agent.share_layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Rung, Settlement
-from pipeline.core.farm import IllegalFact
 from pipeline.core.limits import Limits
-from pipeline.core.roster import TrialState, WorkerState
+from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState, ResultSeen
 from tests.core_bed import SETTINGS, Table, named, replace_struct
 
@@ -324,111 +323,6 @@ def test_a_trial_is_given_up_after_too_many_losses() -> None:
     assert "gave up after 4 lost attempts" in trial.reason
 
 
-# --------------------------------------------------------------------------------------------- quarantine and ladder
-
-
-def test_quarantine_probation_and_out() -> None:
-    """Three losses in a row: quarantine; three failed probations: out; the farm says that it cannot go on."""
-    table = Table("w0", genomes=1, limits=Limits(claim_limit_s=2, back_off_s=2, losses_per_trial_max=50))
-    table.settle_in()
-    facts = table.run(120)
-    backs_off = [fact.back_off_s for fact in named(facts, f.WorkerQuarantined)]
-    assert backs_off == [2, 4, 8]
-    assert table.farm.workers["w0"].state is WorkerState.OUT
-    assert "every worker is out" in standstill(table.farm, 1)
-
-
-def test_probation_is_passed_by_one_good_attempt() -> None:
-    """One attempt at a time on probation; when it is answered, the worker is as good as any."""
-    table = Table("w0", genomes=6, limits=Limits(claim_limit_s=2, back_off_s=2))
-    table.settle_in()
-    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
-        table.tick(1.0)
-    table.tick()
-    (attempt,) = table.farm.workers["w0"].wanted
-    table.answer(attempt)
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.READY
-    table.play_all()
-
-
-def test_the_ladder_is_climbed_rung_by_rung() -> None:
-    """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
-    table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
-    table.settle_in()
-    table.shares["w0"].beating = False
-    facts = table.run(31 + 4 * 11 + 2)
-    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
-    assert [act.rung for act in table.orders] == list(Rung)
-    assert named(facts, f.WorkerQuarantined)
-
-
-def test_a_worker_that_answers_again_is_left_alone() -> None:
-    """A sign of life ends the recovery, whatever rung it is on."""
-    table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
-    table.settle_in()
-    table.shares["w0"].beating = False
-    table.run(33)
-    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
-    table.shares["w0"].beating = True
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.READY
-    table.play_all()
-    assert len(table.orders) == 1
-
-
-def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None:
-    """Its attempts stay published: the new agent says itself what was interrupted."""
-    table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT,))
-    table.settle_in()
-    held = set(table.farm.workers["w0"].wanted)
-    table.machines["w0"] = MachineSeen(MachineState.OFF, (Rung.RESTART_AGENT,), "signal SIGKILL")
-    table.tick()
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
-    assert set(table.farm.workers["w0"].wanted) == held
-
-
-def to_quarantine(table: Table, worker: str = "w0") -> None:
-    """Its agent is well and beats, and yet three attempts in a row are lost on it."""
-    while table.farm.workers[worker].state is not WorkerState.QUARANTINED:
-        table.tick()
-        for attempt in list(table.farm.workers[worker].wanted):
-            table.answer(attempt, Outcome.INTERRUPTED)
-
-
-def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
-    """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
-    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
-    table.settle_in()
-    to_quarantine(table)
-    table.shares["w0"].beating = False  # for a while no look shows a new beat
-
-    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
-        table.tick(1.0)
-    table.tick()
-
-    assert table.orders == []
-
-
-def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
-    """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
-    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
-    table.settle_in()
-    to_quarantine(table)
-    table.shares["w0"].beating = False
-
-    facts = table.run(40 + 4 * 11 + 3)
-
-    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
-    assert "did not help" not in table.farm.workers["w0"].reason
-    assert table.farm.workers["w0"].probations == 1
-
-
 def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> None:
     """Two of its games are overdue in the same sweep; the first makes it poison, which ends the second."""
     table = Table("w0", genomes=1, trials=4, limits=Limits(attempts_max=1, grace_s=10))
@@ -441,139 +335,301 @@ def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> Non
     assert sorted(str(outcome) for outcome in outcomes) == ["lost", "withdrawn"]
 
 
-# ------------------------------------------------------------------------------------------------------- epochs, law 7
+# ------------------------------------------------------------------------------------------------ loss and its charge
 
 
-def test_first_contact_begins_epoch_one() -> None:
-    """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""
-    table = Table("w0")
+def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
+    """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
+    table = Table("w0", "w1", genomes=1, machines=True)
+    table.machines = {name: MachineSeen(MachineState.RUNNING, (Rung.REBOOT,)) for name in ("w0", "w1")}
     table.settle_in()
-    assert (table.farm.workers["w0"].epoch, table.farm.workers["w0"].epoch_open) == (1, True)
-    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    share = table.shares[first.worker]
+    share.unknown = "network down"
+    table.run(90)
+    assert (first.outcome, first.charged) == (Outcome.LOST, False)
+    assert [act.rung for act in table.orders] == [Rung.REBOOT]
 
-
-def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
-    """Only the host deletes in inbox/, so the share went back in time: what it held is lost, and nobody is charged."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    held = list(table.farm.workers["w0"].wanted.values())
-    table.shares["w0"].starts.clear()
+    share.unknown = ""
+    table.claim_by_name(first)
     table.tick()
-    assert table.farm.workers["w0"].epoch == 2
-    assert {attempt.outcome for attempt in held} == {Outcome.LOST}
-    assert not any(attempt.charged for attempt in held)
-    for _ in range(2):
-        table.tick()
+
+    assert first.charged
+
+
+def test_what_was_kept_and_is_not_played_is_let_go() -> None:
+    """The share can be read again and nobody claims it: its start signal is removed, and the worker is free."""
+    table = Table("w0", "w1", genomes=1, machines=True)
+    table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    table.shares[first.worker].unknown = "network down"
+    table.run(40)
+    table.shares[first.worker].unknown = ""
+
+    table.run(3)
+
+    assert table.farm.workers[first.worker].kept == {}
+    assert first.id not in table.shares[first.worker].starts
     table.play_all()
 
 
-def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
-    """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
-    table = Table("w0", genomes=3)
+def test_what_was_kept_and_is_played_is_waited_for() -> None:
+    """The share can be read again and shows its claim: its result may still come, and then it counts."""
+    table = Table("w0", "w1", genomes=1, machines=True)
     table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    table.claim_by_name(first)
+    table.shares[first.worker].unknown = "network down"
+    table.run(40)
+    table.shares[first.worker].unknown = ""
+
+    table.run(10)
+    assert set(table.farm.workers[first.worker].kept) == {first.id}
+    table.answer(first.id, fitness=7.0)
+    table.tick()
+
+    assert table.farm.genomes[0].fitness == 7.0
+
+
+def test_an_agent_that_says_so_itself_is_believed() -> None:
+    """Lost on a share that could not be read; then the restarted agent reports `interrupted`: charged, once."""
+    table = Table("w0", "w1", genomes=1, machines=True)
+    table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    table.shares[first.worker].unknown = "network down"
+    table.run(40)
+    table.shares[first.worker].unknown = ""
+    table.answer(first.id, Outcome.INTERRUPTED)
+
+    facts = table.tick() + table.tick()
+
+    assert [fact.attempt for fact in named(facts, f.ResultLate)] == [first.id]
+    assert [fact.attempt for fact in named(facts, f.GenomeCharged)] == [first.id]
+
+
+def test_a_result_of_an_earlier_run_is_late_and_noted_once() -> None:
+    """The ledger issued its id, another run of the generation did: not unexpected, and not counted."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    known = table.farm.genomes[0].trials[0].attempts[0]
+    older = "g0001-0001-t1-a7-000000000000"
+    table.shares["w0"].starts.add(older)
+    seen = ResultSeen(attempt=older, record=table.record(known, attempt=older), known_elsewhere=True)
+    table.shares["w0"].results[older] = seen
+
+    facts = table.tick(full=False) + table.tick(full=False)
+
+    assert [fact.attempt for fact in named(facts, f.ResultLate)] == [older]
+    assert table.farm.settled.total() == 0
+
+
+def test_a_result_that_another_process_noted_is_not_noted_again() -> None:
+    """The ledger has heard of it."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    known = table.farm.genomes[0].trials[0].attempts[0]
+    older = "g0001-0001-t1-a7-000000000000"
+    seen = ResultSeen(
+        attempt=older, record=table.record(known, attempt=older), known_elsewhere=True, heard_elsewhere=True
+    )
+    table.shares["w0"].starts.add(older)
+    table.shares["w0"].results[older] = seen
+
+    assert table.tick(full=False) == []
+
+
+def test_a_collected_result_that_still_lies_there_means_nothing_to_the_next_host() -> None:
+    """It was counted before its host died, and its file was not cleaned up."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    attempt = table.farm.genomes[0].trials[0].attempts[0]
+    table.answer(attempt.id, fitness=2.0)
+    table.tick()
+    share = table.shares["w0"]
+    share.starts.add(attempt.id)
+    share.results[attempt.id] = ResultSeen(attempt=attempt.id, record=table.record(attempt, fitness=2.0))
+    table.restart_host()
+
+    facts = table.tick(full=False)
+
+    assert not named(facts, f.AttemptEnded) + named(facts, f.ResultLate)
+
+
+def test_a_result_of_an_unknown_layout_puts_its_worker_out() -> None:
+    """The host cannot read what its agent writes; what waits there is taken back and goes to another."""
+    table = Table("w0", "w1", genomes=3)
+    table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    seen = ResultSeen(attempt=first.id, record=None, problem="layout 9, this program knows 1", unknown_layout=True)
+    table.shares[first.worker].results[first.id] = seen
+
+    table.tick()
+
+    assert first.outcome is Outcome.REJECTED
+    assert table.farm.workers[first.worker].state is WorkerState.OUT
+    assert table.farm.workers[first.worker].wanted == {}
+    table.play_all()
+
+
+def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
+    """Only what was lost may be charged."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.WITHDRAWN, ordered=True))
+    table.claim_by_name(held)
+
+    facts = table.tick(full=False)
+
+    assert named(facts, f.GenomeCharged) == []
+
+
+def test_a_result_that_cannot_be_read_is_corrupt() -> None:
+    """The edge has tried often enough; the worker is blamed, and the trial is tried again."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    attempt = table.farm.genomes[0].trials[0].attempts[0]
+    table.shares["w0"].results[attempt.id] = ResultSeen(attempt=attempt.id, record=None, problem="not JSON")
+
+    table.tick()
+
+    assert (attempt.outcome, attempt.reason) == (Outcome.CORRUPT, "not JSON")
+    table.play_all()
+
+
+def test_claims_that_mean_nothing_change_nothing() -> None:
+    """Of an id nobody issued, of another worker's attempt, of one that is claimed already."""
+    table = Table("w0", "w1", genomes=2)
+    table.settle_in()
+    mine = table.claim("w0")
+    table.tick()
+    (others,) = table.farm.workers["w1"].wanted
+    table.shares["w0"].starts |= {others, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
+    table.shares["w0"].claims |= {others, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
+
+    assert table.tick(full=False) == []
+    assert table.farm.attempts[mine].claimed_at is not None
+    assert table.farm.attempts[others].claimed_at is None
+
+
+def test_a_worker_that_is_out_is_not_listened_to() -> None:
+    """Whatever still lies in its outbox is somebody else's, or of another version."""
+    table = Table("w0", "w1", genomes=2)
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted
+    table.shares["w0"].owner = HostRecord(farm="another", worker="w0", epoch=1)
+    table.tick()
+    table.answer(held)
+
+    assert table.tick() == []
+
+
+def test_poison_leaves_the_fitness_of_a_finished_trial() -> None:
+    """Its open trials fail; what was played before stays what it was."""
+    table = Table("w0", genomes=1, trials=3, limits=Limits(attempts_max=1))
+    table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    table.answer(first.id)
+    table.tick()
+
+    table.answer(table.farm.genomes[0].trials[1].attempts[0].id, Outcome.INTERRUPTED)
+    table.tick()
+
+    assert settled(table) == [Settlement.COMPLETED, Settlement.FAILED, Settlement.FAILED]
+
+
+def test_a_failure_leaves_the_fitness_of_a_finished_trial() -> None:
+    """The others are skipped, the finished one keeps its fitness."""
+    table = Table("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
+    table.settle_in()
+    table.answer(table.farm.genomes[0].trials[0].attempts[0].id)
+    table.tick()
+
+    table.answer(table.farm.genomes[0].trials[1].attempts[0].id, Outcome.FAILED)
+    table.tick()
+
+    assert settled(table) == [Settlement.COMPLETED, Settlement.FAILED, Settlement.SKIPPED]
+
+
+# ----------------------------------------------------------------------------------------------------- local workers
+
+
+def test_what_a_dead_host_gave_its_local_workers_is_taken_back() -> None:
+    """Their agents ended with it; the next host collects, then says so, and gives it out again."""
+    table = Table("w0", genomes=1, local=True, machines=True)
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.machines["w0"] = MachineSeen(MachineState.OFF, ())
+
+    table.restart_host()
+    table.tick()
+
+    held = table.farm.attempts[held.id]
+    assert (held.outcome, held.reason) == (Outcome.WITHDRAWN, "host ended")
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, ())
+    table.play_all()
+
+
+def test_what_a_running_agent_holds_is_not_taken_back() -> None:
+    """The first look came while its agent was running already: it is this host's."""
+    table = Table("w0", genomes=1, local=True, machines=True)
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted
+
+    table.restart_host()
+    table.tick()
+
+    assert table.farm.attempts[held].outcome is None
+
+
+# -------------------------------------------------------------------------------------------------------- assigning
+
+
+def test_a_trial_that_is_to_be_played_alone_waits_for_an_empty_queue() -> None:
+    """It is neither put behind another, nor is another put behind it."""
+    table = Table("w0", genomes=3, limits=Limits(claim_limit_s=1000))
+    table.settle_in()
+    one, other = table.farm.workers["w0"].wanted.values()
     table.shares["w0"].starts.clear()
     for _ in range(3):
         table.tick()
     (alone,) = table.farm.workers["w0"].wanted.values()
-    assert alone.alone
+    assert alone.trial in (one.trial, other.trial)
 
-
-def test_an_older_host_json_begins_a_new_epoch() -> None:
-    """The share shows epoch 1 where epoch 2 had been: reverted."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].starts.clear()
-    for _ in range(2):
-        table.tick()
-    table.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=1)
+    table.answer(alone.id)
     table.tick()
-    assert table.farm.workers["w0"].epoch == 3
 
-
-def test_a_falling_counter_begins_a_new_epoch() -> None:
-    """One agent life never counts backwards."""
-    table = Table("w0")
-    table.settle_in()
-    table.shares["w0"].counter -= 2
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 2
-
-
-def test_an_agent_life_that_returns_begins_a_new_epoch_and_two_agents_are_quarantined() -> None:
-    """A, B, A is a checkpoint with memory; A, B, A, B are two agents that take turns."""
-    table = Table("w0")
-    table.settle_in()
-    share = table.shares["w0"]
-    share.run_id = "run-2"
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 1
-    share.run_id = "run-1"
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 2
-    for run_id in ("run-2", "run-1", "run-2", "run-1"):
-        share.run_id = run_id
-        table.tick()
-        table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
-    assert "two agents" in table.farm.workers["w0"].reason
-
-
-def test_an_emptied_share_is_unknown() -> None:
-    """No host.json where one was: not mounted, or wiped by hand. Nothing is concluded from its emptiness."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].owner = None
-    table.shares["w0"].starts.clear()
-    table.shares["w0"].bare = True
-    assert table.run(5) == []
-    assert table.farm.workers["w0"].epoch == 1
-
-
-@pytest.mark.parametrize(
-    "owner",
-    [
-        HostRecord(farm="another", worker="w0", epoch=1),
-        HostRecord(farm="f00d", worker="w1", epoch=1),
-        HostRecord(farm="f00d", worker="w0", epoch=9),
-    ],
-)
-def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
-    """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the cure, untouched."""
-    table = Table("w0", "w2", genomes=2)
-    table.settle_in()
-    table.shares["w0"].owner = owner
-    before = set(table.shares["w0"].starts)
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.OUT
-    assert "pipeline take-over w0" in table.farm.workers["w0"].reason
-    assert table.shares["w0"].starts == before
+    assert all(len(table.farm.workers["w0"].wanted) == 1 for _ in [table.tick()])
     table.play_all()
 
 
-def test_a_start_signal_that_this_ledger_never_issued() -> None:
-    """A second host, or an old ledger: hands off."""
-    table = Table("w0", genomes=2)
+def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
+    """Its worker was lost; the other one has a game in hand, and takes it when that is over."""
+    table = Table("w0", "w1", genomes=2, machines=True)
     table.settle_in()
-    table.shares["w0"].strangers.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
+    (lost,) = table.farm.workers["w1"].wanted.values()
+    mine = table.claim("w0")
+    table.shares["w1"].unknown = "network down"
+    table.run(32)
+    assert list(table.farm.workers["w0"].wanted) == [mine]
+
+    table.answer(mine)
     table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.OUT
+
+    (next_one,) = table.farm.workers["w0"].wanted.values()
+    assert next_one.alone
+    assert next_one.trial is lost.trial
 
 
-# ------------------------------------------------------------------------------------------------------- publishing
-
-
-def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
-    """Not there in full: the id is burnt, the trial gets a new one. There in full: it was published."""
+def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many trials wait for another worker, a tick looks at a few of them only."""
+    monkeypatch.setattr("pipeline.core.dispatcher._RETRIES_SEARCHED_MAX", 0)
     table = Table("w0", genomes=1)
-    table.publish_fails = True
     table.settle_in()
-    table.publish_fails = False
-    table.tick()
-    table.tick()
-    outcomes = [attempt.outcome for attempt in table.farm.genomes[0].trials[0].attempts]
-    assert outcomes[0] is Outcome.UNDELIVERED
-    assert outcomes[-1] is None
-    table.play_all()
+    assert table.farm.workers["w0"].wanted == {}
+
+
+# -------------------------------------------------------------------------------------------------------- standstill
 
 
 def test_an_agent_of_another_layout_puts_its_worker_out() -> None:
@@ -588,6 +644,15 @@ def test_an_agent_of_another_layout_puts_its_worker_out() -> None:
     table.play_all()
 
 
+def test_a_finished_run_does_not_stand_still() -> None:
+    """There is nothing to complain of."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    assert standstill(table.farm, 1) == ""
+    table.play_all()
+    assert standstill(table.farm, 1) == ""
+
+
 def test_everything_failing_from_the_start_is_a_standstill() -> None:
     """The first five trials all failed: more likely the evaluator than the genomes."""
     table = Table("w0", genomes=9, limits=Limits(attempts_max=1))
@@ -600,13 +665,3 @@ def test_everything_failing_from_the_start_is_a_standstill() -> None:
             break
     assert "all failed" in standstill(table.farm, 1)
     assert table.farm.open_trials
-
-
-def test_an_illegal_fact_is_refused_with_the_story() -> None:
-    """The farm is a table of transitions: what is not in it is a defect, told with what led there."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    attempt = table.farm.genomes[0].trials[0].attempts[0]
-    with pytest.raises(IllegalFact, match=attempt.id):
-        table.farm.evolve(f.TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED, attempt=attempt.id), 0.0)
-    assert table.farm.genomes[0].trials[0].state is TrialState.ASSIGNED

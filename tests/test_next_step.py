@@ -437,12 +437,9 @@ def test_a_step_changes_nothing_but_what_it_is_about(look: Seen) -> None:
     step = next_step(look)
     later = after(look, step)
 
-    assert (later.owner, later.present, later.starts, later.hopeless) == (
-        look.owner,
-        look.present,
-        look.starts,
-        look.hopeless,
-    )
+    assert (later.owner, later.present, later.hopeless) == (look.owner, look.present, look.hopeless)
+    tried = {step.start.attempt} if isinstance(step, Run) else set()  # asked for again at the next look, not before
+    assert dict(later.starts) == {a: record for a, record in look.starts.items() if a not in tried}
     assert later.running == (None if isinstance(step, Stop) else look.running)
     expected = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
     match step:

@@ -284,3 +284,37 @@ def test_a_result_that_was_archived_and_did_not_decide_is_missed_as_well() -> No
     ended = AttemptEnded(attempt=ATTEMPT, outcome=Outcome.INTERRUPTED, answered=True, archived=True)
 
     assert audit([*OPENED, ISSUED, ended], NOTHING).others == [f"attempts/{ATTEMPT}: it is missing"]
+
+
+def test_a_settlement_of_a_genome_that_nobody_added() -> None:
+    """A fold that made up a genome would be found out."""
+    stray = TrialSettled(genome=7, trial=1, settlement=Settlement.COMPLETED, attempt=ATTEMPT, fitness=1.0)
+
+    assert audit([*OPENED, ISSUED, stray], NOTHING).unexpected == ["trial 1 of genome 7: no such genome in the roster"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "results.csv has 0 genomes, the ledger 1"),
+        ([{"fitness": "2.5", "sha256": "0" * 64}], "results.csv gives a the fitness 2.5, the ledger none"),
+        ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the fitness none, the ledger none"),
+    ],
+)
+def test_a_table_that_does_not_say_what_the_ledger_says(rows: list[dict[str, str]], said: str) -> None:
+    """A row too few, a fitness that is no number, another genome's digest."""
+    evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
+
+    problems = audit([*OPENED, ISSUED, settled(Settlement.FAILED), RunFinished()], evidence).problems
+
+    assert any(said in problem for problem in problems)
+
+
+def test_a_fitness_in_the_table_that_is_no_number() -> None:
+    """It is told, not tripped over."""
+    rows = [{"fitness": "high", "sha256": "0" * 64}]
+    evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
+
+    found = audit([*OPENED, ISSUED, settled(Settlement.TIMED_OUT, -5.0), RunFinished()], evidence)
+
+    assert found.unexpected == ["results.csv gives a the fitness high, the ledger -5"]

@@ -1,0 +1,104 @@
+"""The fold of the facts: what it refuses, and what a story it tells then."""
+
+import pytest
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Settlement
+from pipeline.core.farm import Farm, IllegalFact
+from pipeline.core.limits import Limits
+from pipeline.core.roster import TrialState
+from tests.core_bed import SETTINGS, Table, snapshot
+
+
+def test_an_illegal_fact_is_refused_with_the_story() -> None:
+    """The farm is a table of transitions: what is not in it is a defect, told with what led there."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    attempt = table.farm.genomes[0].trials[0].attempts[0]
+    with pytest.raises(IllegalFact, match=attempt.id):
+        table.farm.evolve(f.TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED, attempt=attempt.id), 0.0)
+    assert table.farm.genomes[0].trials[0].state is TrialState.ASSIGNED
+
+
+HELD = "g0001-0001-t1-a1-000000020001"
+ISSUED = f.AttemptIssued(attempt=HELD, genome=1, trial=1, number=1, worker="w0", epoch=1, publication=1)
+
+
+@pytest.mark.parametrize(
+    ("fact", "why"),
+    [
+        (f.RunOpened(generation=2, run=1, settings=SETTINGS), "opened while w0 holds attempts"),
+        (f.GenomeAdded(genome=9, name="g9", suffix="", size_bytes=1, sha256="0" * 64), "cannot join a roster of 1"),
+        (f.RunFinished(), "1 open trials"),
+        (ISSUED, "was issued before"),
+        (f.AttemptClaimed(attempt="g0001-0001-t1-a9-nobodys00000"), "was never issued"),
+        (f.TrialSettled(genome=1, trial=1, settlement=Settlement.FAILED, attempt=HELD), "TrialSettled in state"),
+        (f.EpochRaised(worker="w0", epoch=1, reason="again"), "epoch 1 after 1"),
+        (f.WorkerRecovered(worker="w0"), "WorkerRecovered for w0 in state ready"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, f.Fact) else "",
+)
+def test_what_cannot_follow_is_refused(fact: f.Fact, why: str) -> None:
+    """A ledger that says so was not written by this program, or by one with a defect: nothing is done upon it."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    assert list(table.farm.attempts) == [HELD]
+
+    with pytest.raises(IllegalFact, match=why):
+        table.farm.evolve(fact, 0.0)
+
+
+def test_an_attempt_ends_once_and_is_charged_once() -> None:
+    """Only work that came back after all may follow an end (law 6)."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    lost = f.AttemptEnded(attempt=HELD, outcome=Outcome.LOST)
+    charged = f.GenomeCharged(attempt=HELD, genome=1, worker="w0")
+    table.farm.evolve(lost, 0.0)
+    table.farm.evolve(charged, 0.0)
+
+    with pytest.raises(IllegalFact, match="ended before"):
+        table.farm.evolve(lost, 0.0)
+    with pytest.raises(IllegalFact, match="charged before"):
+        table.farm.evolve(charged, 0.0)
+
+
+def test_what_was_failed_and_reopened_begins_anew() -> None:
+    """`--retry-failed`: no blame, no loss and no charge is left over, and the run is open again."""
+    table = Table("w0", genomes=1, limits=Limits(attempts_max=1))
+    table.settle_in()
+    table.answer(HELD, Outcome.FAILED)
+    table.tick()
+    assert table.farm.finished
+
+    table.state(f.TrialReopened(genome=1, trial=1))
+
+    trial = table.farm.genomes[0].trials[0]
+    assert (trial.state, trial.settlement, trial.blamed, trial.losses) == (TrialState.PENDING, None, 0, 0)
+    assert not table.farm.finished
+    assert table.farm.settled.total() == 0
+    table.play_all()
+
+
+def test_a_worker_that_is_no_longer_configured_keeps_its_story() -> None:
+    """Its attempts are in the ledger, so the fold knows it; the farm does not count on it."""
+    farm = Farm("f00d", ["w1"])
+    farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 0.0)
+    farm.evolve(f.GenomeAdded(genome=1, name="g1", suffix="", size_bytes=1, sha256="0" * 64), 0.0)
+    farm.evolve(ISSUED, 0.0)
+
+    assert list(farm.retired) == ["w0"]
+    assert list(farm.retired["w0"].wanted) == [HELD]
+    assert [worker.name for worker in farm.usable()] == ["w1"]
+
+
+def test_a_host_that_stopped_in_good_order_changes_nothing() -> None:
+    """It is told for people."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    before = snapshot(table.farm)
+
+    table.farm.evolve(f.HostStopped(reason="done"), 0.0)
+
+    assert snapshot(table.farm) == before

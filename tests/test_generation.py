@@ -1,0 +1,152 @@
+"""What running a generation means, the first time and again: the facts that open, extend and reopen it."""
+
+from typing import Any
+
+import pytest
+
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Settlement
+from pipeline.core.farm import Farm
+from pipeline.edges.intake import GenomeFile
+from pipeline.edges.ledger import Entry
+from pipeline.generation import (
+    folder_name,
+    opening_facts,
+    parse_generation,
+    reopening_facts,
+    replay,
+    withdrawals,
+)
+from tests.core_bed import SETTINGS, Table, replace_struct
+
+
+def genome(name: str, sha256: str = "0" * 64) -> GenomeFile:
+    return GenomeFile(name=name, suffix=".txt", size_bytes=1, sha256=sha256)
+
+
+def opened(*names: str, trials: int = 1) -> Farm:
+    """A farm with a generation that was just opened."""
+    farm = Farm("f00d", ["w0"])
+    settings = replace_struct(SETTINGS, trials_per_genome=trials)
+    for fact in opening_facts(farm, 1, [genome(name) for name in names], settings, fresh=False):
+        farm.evolve(fact, 0.0)
+    return farm
+
+
+def complete(farm: Farm, number: int = 1) -> None:
+    """Its first trial is played, with fitness 1."""
+    attempt = f"g0001-{number:04d}-t1-a1-000000000000"
+    for fact in (
+        f.AttemptIssued(attempt=attempt, genome=number, trial=1, number=1, worker="w0", epoch=1, publication=1),
+        f.AttemptEnded(attempt=attempt, outcome=Outcome.COMPLETED, answered=True, fitness=1.0),
+        f.TrialSettled(genome=number, trial=1, settlement=Settlement.COMPLETED, attempt=attempt, fitness=1.0),
+    ):
+        farm.evolve(fact, 0.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "gen-7", "gen-0007", "genomes/gen-0007", "genomes/gen-7/", " 7 ", r"genomes\gen-7"]
+)
+def test_a_generation_is_named_in_many_ways(text: str) -> None:
+    """Whoever completes a path with the tabulator key means its number."""
+    assert parse_generation(text) == 7
+    assert folder_name(7) == "gen-0007"
+
+
+@pytest.mark.parametrize("text", ["", "0", "gen-", "-1", "seven", "7.5", "gen-7x", "9999999999", "٧"])
+def test_what_is_no_generation_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected a number from 1, e\.g\. 7"):
+        parse_generation(text)
+
+
+def test_a_generation_that_was_begun_is_extended_by_what_is_new() -> None:
+    """New files join at the end of the roster, missing ones stay."""
+    farm = opened("a", "b")
+    complete(farm)
+
+    facts = opening_facts(farm, 1, [genome("b"), genome("c")], SETTINGS, fresh=False)
+
+    assert [(fact.genome, fact.name) for fact in facts] == [(3, "c")]
+
+
+def test_another_generation_begins_with_its_first_run() -> None:
+    """Whatever the farm played before."""
+    farm = opened("a")
+    first, *added = opening_facts(farm, 2, [genome("x")], SETTINGS, fresh=False)
+
+    assert (first.generation, first.run) == (2, 1)
+    assert [fact.name for fact in added] == ["x"]
+
+
+def test_fresh_begins_the_next_run() -> None:
+    """The ledger keeps the run before."""
+    farm = opened("a")
+    complete(farm)
+    first, *added = opening_facts(farm, 1, [genome("a", "1" * 64)], SETTINGS, fresh=True)
+
+    assert (first.generation, first.run) == (1, 2)
+    assert [fact.sha256 for fact in added] == ["1" * 64]
+
+
+def test_a_slip_in_the_settings_that_is_mended_before_anything_counted_needs_no_ceremony() -> None:
+    """No fitness was counted under the old settings, so none can be mixed with the new ones."""
+    farm = opened("a")
+    first, *_ = opening_facts(farm, 1, [genome("a")], replace_struct(SETTINGS, time_limit_s=9.0), fresh=False)
+
+    assert (first.run, first.settings.time_limit_s) == (2, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sha256", "said"),
+    [
+        ({"time_limit_s": 9.0}, "0" * 64, "settings: time_limit_s was 60.0, is now 9.0"),
+        ({}, "1" * 64, "bytes: a was 000000000000…, is now 111111111111…"),
+    ],
+)
+def test_what_a_counted_fitness_depends_on_may_not_change(changes: dict[str, Any], sha256: str, said: str) -> None:
+    """It is refused, with what changed and what to do."""
+    farm = opened("a")
+    complete(farm)
+
+    with pytest.raises(SettingsError, match="--fresh") as refused:
+        opening_facts(farm, 1, [genome("a", sha256)], replace_struct(SETTINGS, **changes), fresh=False)
+
+    assert said in str(refused.value)
+
+
+def test_everything_without_a_fitness_is_reopened() -> None:
+    """`--retry-failed`: failed and skipped trials; what has a fitness keeps it."""
+    farm = opened("a", "b", trials=2)
+    complete(farm)
+    for number, settlement in ((1, Settlement.FAILED), (2, Settlement.SKIPPED)):
+        farm.evolve(f.TrialSettled(genome=2, trial=number, settlement=settlement), 0.0)
+
+    assert [(fact.genome, fact.trial) for fact in reopening_facts(farm)] == [(2, 1), (2, 2)]
+
+
+def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configuration() -> None:
+    """A host that ends takes back what it gave out."""
+    table = Table("w0", "w1", genomes=2)
+    table.settle_in()
+    smaller = Farm("f00d", ["w1"])
+    for fact, at in table.facts:
+        smaller.evolve(fact, at)
+
+    assert {fact.attempt for fact in withdrawals(smaller, "host ended")} == set(table.farm.attempts)
+    (mine,) = table.farm.workers["w1"].wanted
+    assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
+
+
+def test_of_other_generations_only_what_shares_depend_on_is_replayed() -> None:
+    """Epochs and publication numbers go on counting; another generation's attempts and fitness are its own."""
+    table = Table("w0", genomes=3)
+    table.settle_in()
+    entries = [Entry(seq, at, 1, 1, fact) for seq, (fact, at) in enumerate(table.facts, 1)]
+    farm = Farm("f00d", ["w0"])
+
+    replay(entries, farm, generation=2)
+
+    assert (farm.workers["w0"].epoch, farm.workers["w0"].epoch_open, farm.workers["w0"].publications) == (1, True, 2)
+    assert farm.attempts == {}

@@ -1,0 +1,126 @@
+"""What people read: facts as lines, durations, and where a run stands."""
+
+from typing import Any
+
+import pytest
+
+from inbox_agent.share_layout import AgentRecord, AgentState, Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Fact, Rung, Settlement
+from pipeline.screens.lines import duration, line
+from pipeline.screens.progress import progress
+from tests.core_bed import Table
+
+HELD = "g0001-0001-t1-a1-000000020001"
+
+
+@pytest.fixture
+def table() -> Table:
+    """One worker, one genome, one attempt in its hands."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    assert list(table.farm.attempts) == [HELD]
+    return table
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        (f.AttemptEnded(attempt=HELD, outcome=Outcome.COMPLETED), ""),
+        (f.AttemptEnded(attempt=HELD, outcome=Outcome.WITHDRAWN, reason="no matter"), ""),
+        (f.AttemptEnded(attempt=HELD, outcome=Outcome.LOST, reason="silent"), "g1 trial 1 on w0: lost, silent"),
+        (f.AttemptEnded(attempt=HELD, outcome=Outcome.FAILED), "g1 trial 1 on w0: failed"),
+        (f.TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED), ""),
+        (
+            f.TrialSettled(genome=1, trial=1, settlement=Settlement.FAILED, reason="no level"),
+            "g1 trial 1: settled as failed, no level",
+        ),
+        (f.GenomeCharged(attempt=HELD, genome=1, worker="w0"), "g1: charged with the loss on w0"),
+        (f.GenomePoisoned(genome=1, charges=3), "g1: poison, it took down 3 workers' agents"),
+        (
+            f.ResultLate(attempt=HELD, worker="w0", outcome=Outcome.FAILED),
+            f"w0: late result of {HELD} (failed), set aside",
+        ),
+        (f.ResultUnexpected(attempt=HELD, worker="w0"), f"w0: result of {HELD}, which was never issued, set aside"),
+        (f.EpochRaised(worker="w0", epoch=1, reason="first contact"), ""),
+        (f.EpochRaised(worker="w0", epoch=2, reason="it went back"), "w0: epoch 2 begins, it went back"),
+        (f.RungClimbed(worker="w0", rung=Rung.REBOOT, reason="silent"), "w0: reboot, silent"),
+        (
+            f.WorkerQuarantined(worker="w0", back_off_s=15, reason="losses"),
+            "w0: quarantined for 15 s, losses",
+        ),
+        (f.WorkerOut(worker="w0", reason="gone"), "w0: out, gone"),
+        (f.WorkerRecovered(worker="w0"), "w0: well again"),
+        (f.ProbationBegan(worker="w0"), "w0: on probation"),
+        (f.RunFinished(), ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
+)
+def test_a_fact_as_a_line(table: Table, fact: Fact, said: str) -> None:
+    """Who, what and why; nothing for what is only worth a number."""
+    assert line(fact, table.farm) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "?"),
+        (0, "0 ms"),
+        (0.85, "850 ms"),
+        (0.9996, "1.0 s"),
+        (12.34, "12.3 s"),
+        (245, "4:05"),
+        (7200, "2:00:00"),
+    ],
+)
+def test_a_duration_is_short(seconds: float | None, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_where_a_run_stands(table: Table) -> None:
+    """Counts of trials, an estimate as soon as there is one, and what each worker does."""
+    now = progress(table.farm, table.watch, table.now)
+    assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
+    assert (now.workers[0].state, now.workers[0].waiting) == ("idle", 1)
+
+    table.claim("w0")
+    table.tick(10)
+    now = progress(table.farm, table.watch, table.now)
+    assert (now.workers[0].state, now.workers[0].genome, now.workers[0].waiting) == ("playing", "g1", 0)
+
+    table.answer(HELD, seconds=2.0)
+    table.tick(10)
+    now = progress(table.farm, table.watch, table.now)
+    assert (now.completed, now.settled, now.average_s, now.eta_s) == (1, 1, 2.0, 0.0)
+
+
+def beat(**changes: Any) -> AgentRecord:
+    fields: dict[str, Any] = {"farm": "f00d", "worker": "w0", "epoch": 1, "boot_id": "b", "run_id": "r", "counter": 9}
+    return AgentRecord(**{**fields, "state": AgentState.PLAYING, **changes})
+
+
+def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
+    """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
+
+    def note() -> str:
+        return progress(table.farm, table.watch, table.now).workers[0].note
+
+    watched = table.watch.workers["w0"]
+    table.claim("w0")
+    table.tick()
+    watched.beat = beat(attempt=HELD, progress="level 3\x1b[2J")
+    assert note() == "level 3 [2J"
+    watched.beat = beat(attempt=None, progress="of an older game")
+    assert note() == ""
+    watched.unknown = "no route"
+    assert note() == "no route"
+    table.farm.workers["w0"].reason = "on fire"
+    assert note() == "on fire"
+
+    fresh = Table("w0")
+    assert progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
+
+
+def test_a_worker_that_is_not_ready_shows_its_state(table: Table) -> None:
+    table.state(f.WorkerOut(worker="w0", reason="gone"))
+    assert progress(table.farm, table.watch, table.now).workers[0].state == "out"

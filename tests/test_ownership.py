@@ -1,0 +1,240 @@
+"""Whose share it is, which of its histories it shows, and what of it may be believed: laws 3, 4 and 7."""
+
+import pytest
+
+from inbox_agent.share_layout import HostRecord, Outcome
+from pipeline.core import facts as f
+from pipeline.core.roster import WorkerState
+from pipeline.core.view import MachineSeen, MachineState
+from tests.core_bed import ShareOnTable, Table
+
+
+def test_first_contact_begins_epoch_one() -> None:
+    """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""
+    table = Table("w0")
+    table.settle_in()
+    assert (table.farm.workers["w0"].epoch, table.farm.workers["w0"].epoch_open) == (1, True)
+    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
+
+
+def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
+    """Only the host deletes in inbox/, so the share went back in time: what it held is lost, and nobody is charged."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    held = list(table.farm.workers["w0"].wanted.values())
+    table.shares["w0"].starts.clear()
+    table.tick()
+    assert table.farm.workers["w0"].epoch == 2
+    assert {attempt.outcome for attempt in held} == {Outcome.LOST}
+    assert not any(attempt.charged for attempt in held)
+    for _ in range(2):
+        table.tick()
+    table.play_all()
+
+
+def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
+    """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
+    table = Table("w0", genomes=3)
+    table.settle_in()
+    table.shares["w0"].starts.clear()
+    for _ in range(3):
+        table.tick()
+    (alone,) = table.farm.workers["w0"].wanted.values()
+    assert alone.alone
+
+
+def test_an_older_host_json_begins_a_new_epoch() -> None:
+    """The share shows epoch 1 where epoch 2 had been: reverted."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.shares["w0"].starts.clear()
+    for _ in range(2):
+        table.tick()
+    table.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=1)
+    table.tick()
+    assert table.farm.workers["w0"].epoch == 3
+
+
+def test_a_falling_counter_begins_a_new_epoch() -> None:
+    """One agent life never counts backwards."""
+    table = Table("w0")
+    table.settle_in()
+    table.shares["w0"].counter -= 2
+    table.tick()
+    assert table.farm.workers["w0"].epoch == 2
+
+
+def test_an_agent_life_that_returns_begins_a_new_epoch_and_two_agents_are_quarantined() -> None:
+    """A, B, A is a checkpoint with memory; A, B, A, B are two agents that take turns."""
+    table = Table("w0")
+    table.settle_in()
+    share = table.shares["w0"]
+    share.run_id = "run-2"
+    table.tick()
+    assert table.farm.workers["w0"].epoch == 1
+    share.run_id = "run-1"
+    table.tick()
+    assert table.farm.workers["w0"].epoch == 2
+    for run_id in ("run-2", "run-1", "run-2", "run-1"):
+        share.run_id = run_id
+        table.tick()
+        table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert "two agents" in table.farm.workers["w0"].reason
+
+
+def test_an_emptied_share_is_unknown() -> None:
+    """No host.json where one was: not mounted, or wiped by hand. Nothing is concluded from its emptiness."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.shares["w0"].owner = None
+    table.shares["w0"].starts.clear()
+    table.shares["w0"].bare = True
+    assert table.run(5) == []
+    assert table.farm.workers["w0"].epoch == 1
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        HostRecord(farm="another", worker="w0", epoch=1),
+        HostRecord(farm="f00d", worker="w1", epoch=1),
+        HostRecord(farm="f00d", worker="w0", epoch=9),
+    ],
+)
+def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
+    """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the cure, untouched."""
+    table = Table("w0", "w2", genomes=2)
+    table.settle_in()
+    table.shares["w0"].owner = owner
+    before = set(table.shares["w0"].starts)
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.OUT
+    assert "pipeline take-over w0" in table.farm.workers["w0"].reason
+    assert table.shares["w0"].starts == before
+    table.play_all()
+
+
+def test_a_start_signal_that_this_ledger_never_issued() -> None:
+    """A second host, or an old ledger: hands off."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.shares["w0"].strangers.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.OUT
+
+
+def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
+    """Not there in full: the id is burnt, the trial gets a new one. There in full: it was published."""
+    table = Table("w0", genomes=1)
+    table.publish_fails = True
+    table.settle_in()
+    table.publish_fails = False
+    table.tick()
+    table.tick()
+    outcomes = [attempt.outcome for attempt in table.farm.genomes[0].trials[0].attempts]
+    assert outcomes[0] is Outcome.UNDELIVERED
+    assert outcomes[-1] is None
+    table.play_all()
+
+
+def test_a_publication_of_a_dead_host_that_arrived_is_not_repeated() -> None:
+    """A host restart makes every publication uncertain; the first listing shows that this one is there in full."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    (attempt,) = table.farm.attempts
+
+    table.restart_host()
+    table.settle_in()
+
+    assert list(table.farm.attempts) == [attempt]
+    table.play_all()
+
+
+def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgotten() -> None:
+    """Nobody waits for it any more, so whether it arrived does not matter."""
+    table = Table("w0", genomes=1)
+    table.publish_fails = True
+    table.settle_in()
+    (attempt,) = table.farm.workers["w0"].wanted.values()
+    table.state(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, ordered=True))
+    table.publish_fails = False
+
+    table.tick()
+
+    assert attempt.outcome is Outcome.WITHDRAWN
+    table.play_all()
+
+
+# -------------------------------------------------------------------------------------------------- a torn host.json
+
+
+def test_a_host_json_of_ours_that_is_torn_begins_a_new_epoch() -> None:
+    """A power cut may take the content of the newest one; it can only be ours, so the next one takes its place."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.shares["w0"].damaged_epoch = 1
+
+    table.tick()
+
+    assert table.farm.workers["w0"].epoch == 2
+    table.settle_in()
+    table.play_all()
+
+
+def test_hands_off_a_torn_host_json_that_this_farm_never_wrote() -> None:
+    """Its epoch is younger than the ledger's: somebody else was here."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.shares["w0"].damaged_epoch = 7
+
+    table.tick()
+
+    assert table.farm.workers["w0"].state is WorkerState.OUT
+    assert "never wrote" in table.farm.workers["w0"].reason
+
+
+def test_an_epoch_that_was_raised_and_not_published_is_published_again() -> None:
+    """Its host died in between: the share still shows the epoch before, and that is no revert."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    older = table.shares["w0"].owner
+    table.state(f.EpochRaised(worker="w0", epoch=2, reason="the host died with these words"))
+    table.restart_host()
+    table.shares["w0"].owner = older
+
+    table.tick()
+
+    assert table.farm.workers["w0"].epoch == 2
+    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
+
+
+def test_a_bare_share_is_not_moved_into_before_its_folders_are_back() -> None:
+    """The epoch is not open and the folders are gone: not mounted, perhaps, so nothing is written there."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.state(f.EpochRaised(worker="w0", epoch=2, reason="the share went back in time"))
+    table.shares["w0"].owner, table.shares["w0"].bare = None, True
+
+    table.tick()
+
+    assert table.shares["w0"].owner is None
+    assert table.watch.workers["w0"].unknown == "the folders are gone"
+
+    table.shares["w0"].bare = False
+    table.tick()
+
+    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
+
+
+def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share() -> None:
+    """The host ordered the restore itself, so no host.json is what it expects: a new epoch, not an unmounted share."""
+    table = Table("w0", genomes=2, machines=True)
+    table.settle_in()
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (), reverted=True)
+    table.shares["w0"] = ShareOnTable()
+
+    table.settle_in()
+
+    assert table.farm.workers["w0"].epoch == 2
+    table.play_all()

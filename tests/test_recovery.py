@@ -1,0 +1,183 @@
+"""What is done about a worker that is not well: the ladder, quarantine, probation."""
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.dispatcher import standstill
+from pipeline.core.facts import Rung
+from pipeline.core.limits import Limits
+from pipeline.core.roster import WorkerState
+from pipeline.core.view import MachineSeen, MachineState
+from tests.core_bed import Table, named
+
+
+def test_quarantine_probation_and_out() -> None:
+    """Three losses in a row: quarantine; three failed probations: out; the farm says that it cannot go on."""
+    table = Table("w0", genomes=1, limits=Limits(claim_limit_s=2, back_off_s=2, losses_per_trial_max=50))
+    table.settle_in()
+    facts = table.run(120)
+    backs_off = [fact.back_off_s for fact in named(facts, f.WorkerQuarantined)]
+    assert backs_off == [2, 4, 8]
+    assert table.farm.workers["w0"].state is WorkerState.OUT
+    assert "every worker is out" in standstill(table.farm, 1)
+
+
+def test_probation_is_passed_by_one_good_attempt() -> None:
+    """One attempt at a time on probation; when it is answered, the worker is as good as any."""
+    table = Table("w0", genomes=6, limits=Limits(claim_limit_s=2, back_off_s=2))
+    table.settle_in()
+    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
+        table.tick(1.0)
+    table.tick()
+    (attempt,) = table.farm.workers["w0"].wanted
+    table.answer(attempt)
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.READY
+    table.play_all()
+
+
+def test_the_ladder_is_climbed_rung_by_rung() -> None:
+    """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
+    table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    table.shares["w0"].beating = False
+    facts = table.run(31 + 4 * 11 + 2)
+    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
+    assert [act.rung for act in table.orders] == list(Rung)
+    assert named(facts, f.WorkerQuarantined)
+
+
+def test_a_worker_that_answers_again_is_left_alone() -> None:
+    """A sign of life ends the recovery, whatever rung it is on."""
+    table = Table("w0", genomes=2, machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    table.shares["w0"].beating = False
+    table.run(33)
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+    table.shares["w0"].beating = True
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.READY
+    table.play_all()
+    assert len(table.orders) == 1
+
+
+def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None:
+    """Its attempts stay published: the new agent says itself what was interrupted."""
+    table = Table("w0", genomes=2, machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT,))
+    table.settle_in()
+    held = set(table.farm.workers["w0"].wanted)
+    table.machines["w0"] = MachineSeen(MachineState.OFF, (Rung.RESTART_AGENT,), "signal SIGKILL")
+    table.tick()
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert set(table.farm.workers["w0"].wanted) == held
+
+
+def to_quarantine(table: Table, worker: str = "w0") -> None:
+    """Its agent is well and beats, and yet three attempts in a row are lost on it."""
+    while table.farm.workers[worker].state is not WorkerState.QUARANTINED:
+        table.tick()
+        for attempt in list(table.farm.workers[worker].wanted):
+            table.answer(attempt, Outcome.INTERRUPTED)
+
+
+def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
+    """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
+    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    to_quarantine(table)
+    table.shares["w0"].beating = False  # for a while no look shows a new beat
+
+    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
+        table.tick(1.0)
+    table.tick()
+
+    assert table.orders == []
+
+
+def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
+    """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
+    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    to_quarantine(table)
+    table.shares["w0"].beating = False
+
+    facts = table.run(40 + 4 * 11 + 3)
+
+    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
+    assert "did not help" not in table.farm.workers["w0"].reason
+    assert table.farm.workers["w0"].probations == 1
+
+
+def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
+    """A share blames the share: as long as a game may still be going on there, nothing is restarted (law 5)."""
+    table = Table("w0", genomes=1, machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    table.claim("w0")
+    table.shares["w0"].unknown = "no route"
+
+    table.run(60)
+    assert table.orders == []
+    table.run(30)
+
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert "could not be read" in table.farm.workers["w0"].reason
+
+
+def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:
+    """The machine layer knows better than the share."""
+    table = Table("w0", genomes=1, machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.UNHEALTHY, tuple(Rung))
+    table.settle_in()
+    table.shares["w0"].unknown = "no route"
+
+    table.run(32)
+
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+
+
+def test_a_worker_without_a_machine_has_no_ladder() -> None:
+    """There is nothing to restart: it is quarantined, and tried again."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    table.shares["w0"].unknown = "no route"
+
+    facts = table.run(32)
+
+    assert named(facts, f.RungClimbed) == []
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+
+
+def test_an_agent_that_ends_again_and_again_is_quarantined() -> None:
+    """The same rung, as long as the budget of restarts lasts."""
+    table = Table("w0", genomes=1, machines=True, limits=Limits(restarts_max=3))
+    table.settle_in()
+    table.machines["w0"] = MachineSeen(MachineState.OFF, (Rung.RESTART_AGENT,), "exit code 1")
+    table.shares["w0"].beating = False
+
+    facts = table.run(5)
+
+    assert [fact.rung for fact in named(facts, f.RungClimbed)] == [Rung.RESTART_AGENT] * 3
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert "its agent ended again: exit code 1" in table.farm.workers["w0"].reason
+
+
+def test_a_loss_on_probation_ends_it() -> None:
+    """The one attempt that was to show that the worker is well was lost."""
+    table = Table("w0", genomes=6, limits=Limits(back_off_s=2))
+    table.settle_in()
+    to_quarantine(table)
+    while table.farm.workers["w0"].state is not WorkerState.PROBATION:
+        table.tick(1.0)
+    table.tick()
+    (attempt,) = table.farm.workers["w0"].wanted
+
+    table.answer(attempt, Outcome.INTERRUPTED)
+    table.tick()
+
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert table.farm.workers["w0"].probations == 1
