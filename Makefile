@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint bench prove clean
+.PHONY: demo test coverage lint bench prove chaos clean
 
 SEEDS ?= 1000
+RUNS ?= 20
 
 demo: .venv/examples
 	$(BIN)/python -m examples.lunar_lander
@@ -32,6 +33,9 @@ prove: .venv/dev
 	$(BIN)/python -m tests.simulator.crash_points
 	$(BIN)/python -m tests.simulator.planted
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_core_machine.py tests/test_agent_machine.py
+
+chaos: .venv/dev
+	$(BIN)/python -m tests.chaos --runs $(RUNS)
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache

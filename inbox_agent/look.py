@@ -39,6 +39,8 @@ class AgentLimits:
 
 
 DEFAULT_LIMITS = AgentLimits()
+STARTS_MAX = 1000  #: more than any host's queue is deep
+CLEANED_PER_LOOK_MAX = 500  #: of a flood, so that the beat does not wait for its end
 
 
 class Lookout:
@@ -58,15 +60,15 @@ class Lookout:
         """What the share shows now. Raises Unavailable when it cannot be asked."""
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
-        outbox: dict[str, set[Kind]] = {}
-        for name in self._files.names(OUTBOX):
-            if (known := layout.attempt_of(name)) is not None:
-                outbox.setdefault(known[0], set()).add(known[1])
+        listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
+        if len(listed) > STARTS_MAX:
+            raise Unavailable(f"{INBOX}/ holds {len(listed)} start signals, a flood")
+        mine = {running} if running else set()
+        outbox = self._look_at_outbox(listed | mine)
         if self.owner is None:
             return Seen(owner=None, present=(), outbox=outbox, running=running)
         self._tidy_once()
-        listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
-        held = outbox.keys() | ({running} if running else set())
+        held = outbox.keys() | mine
         present = listed | self._not_surely_gone(held - listed)
         for attempt in sorted(listed - {a for a, kinds in outbox.items() if Kind.RESULT in kinds}):
             self._read_start(attempt)
@@ -80,6 +82,17 @@ class Lookout:
             outbox=outbox,
             running=running,
         )
+
+    def _look_at_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:
+        """What lies in `outbox/`, by attempt: all that is asked for, and a part of what only waits to be removed."""
+        found: dict[str, set[Kind]] = {}
+        for name in self._files.names(OUTBOX):
+            if (known := layout.attempt_of(name)) is not None:
+                found.setdefault(known[0], set()).add(known[1])
+        left_over = sorted(found.keys() - asked_for)
+        for attempt in left_over[CLEANED_PER_LOOK_MAX:]:
+            del found[attempt]
+        return found
 
     def start_of(self, attempt: str) -> StartRecord | None:
         """The start signal of an attempt as last read; None if it could not be read."""

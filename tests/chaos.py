@@ -1,0 +1,177 @@
+"""`python -m tests.chaos [--seed N] [--runs M]`: real hosts, agents and games, killed and stopped at random.
+
+Nothing waits for a good moment here, so what a seed meets depends on the machine as well. The verdict comes from
+outside: fitness computed a second time from bytes and seeds, `pipeline verify`, and no process left behind.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.farm_bed import FarmBed
+from tests.waiting import eventually
+
+HOST_ENDS_WITHIN_S = 180.0
+
+
+@dataclass
+class Chaos:
+    """One generation, and somebody who kills and stops whatever plays it, at random."""
+
+    bed: FarmBed
+    dice: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    stopped: list[psutil.Process] = field(default_factory=list)
+
+    def play(self, *, blows: int, pause_s: float) -> str:
+        """Plays the generation under so many blows; returns what the last host printed."""
+        host = self.bed.start()
+        verbs = [self.kill_agent, self.kill_agent, self.stop_agent, self.kill_game, self.stop_host, self.kill_host]
+        while blows and host.poll() is None:
+            if eventually(lambda host=host: host.poll() is not None, self.dice.expovariate(1 / pause_s)):
+                break
+            verb = self.dice.choice(verbs)
+            if verb(host):
+                self.done[verb.__name__] += 1
+                blows -= 1
+            if host.poll() is not None:
+                host.communicate()
+                host = self.bed.start()
+        for process in self.stopped:
+            _try(process.resume)
+        out, _ = host.communicate(timeout=HOST_ENDS_WITHIN_S)
+        assert host.returncode in (0, 1), out.decode()
+        return out.decode()
+
+    def kill_host(self, host: "subprocess.Popen[bytes]") -> bool:
+        """`kill -9` of the host, and sometimes of all it has started in the same moment."""
+        if self.dice.random() < 0.3:
+            for process in self.bed.processes():
+                _try(process.kill)
+        host.kill()
+        host.wait()
+        return True
+
+    def stop_host(self, host: "subprocess.Popen[bytes]") -> bool:
+        """The host stands still for a while, as if its machine slept."""
+        host.send_signal(signal.SIGSTOP)
+        eventually(lambda: False, self.dice.uniform(0.1, 2.0))
+        host.send_signal(signal.SIGCONT)
+        return True
+
+    def kill_agent(self, host: "subprocess.Popen[bytes]") -> bool:
+        """`kill -9` of an agent."""
+        agent = self._an_agent()
+        return agent is not None and _try(agent.kill)
+
+    def stop_agent(self, host: "subprocess.Popen[bytes]") -> bool:
+        """An agent freezes, with its game; it thaws only when all is over, if it still lives then."""
+        agent = self._an_agent()
+        if agent is None or agent in self.stopped:
+            return False
+        self.stopped.append(agent)
+        return _try(agent.suspend)
+
+    def kill_game(self, host: "subprocess.Popen[bytes]") -> bool:
+        """`kill -9` of what an agent has started."""
+        agent = self._an_agent()
+        if agent is None:
+            return False
+        hit = [_try(child.kill) for child in _children(agent)]
+        return any(hit)
+
+    def _an_agent(self) -> psutil.Process | None:
+        shares = self.bed.root / "state" / "shares"
+        names = sorted(path.name for path in shares.iterdir()) if shares.is_dir() else []
+        return self.bed.agent_of(self.dice.choice(names)) if names else None
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children())
+    except psutil.Error:
+        return []
+
+
+def _try(verb: Callable[[], object]) -> bool:
+    """Whether it was still there to be hit."""
+    try:
+        verb()
+    except psutil.Error:
+        return False
+    return True
+
+
+def one_run(seed: int, root: Path) -> tuple[Chaos, Counter[str]]:
+    """One generation of a seed; raises AssertionError if the promise was broken. Returns how its attempts ended."""
+    dice = random.Random(seed)
+    bed = FarmBed(root)
+    # A genome that is hit again and again is rightly taken for poison; with much patience, few of them are.
+    bed.configure(
+        workers=dice.randint(1, 3),
+        trials=dice.randint(1, 3),
+        time_limit_s=3.0,
+        silence_limit_s=3.0,
+        grace_s=2.0,
+        claim_limit_s=5.0,
+        attempts_max=8,
+        losses_max=10,
+        losses_per_trial_max=30,
+    )
+    orders = ["play"] * 30 + dice.choice([[], ["raise"], ["die", "exit"], ["hang"]])
+    bed.drop(
+        {f"g{n:03d}.json": {"n": n, "do": do, "seconds": dice.choice([0, 0.2, 0.6])} for n, do in enumerate(orders)}
+    )
+    chaos = Chaos(bed, dice)
+    try:
+        chaos.play(blows=dice.randint(4, 16), pause_s=dice.choice([0.2, 0.6]))
+        failed = {name: row for name, row in bed.results().items() if row["status"] == "failed"}
+        for name, row in failed.items():
+            number = int(name[1:4])
+            assert orders[number] != "play" or "poison" in row["reason"], (name, row["reason"])
+        bed.assert_counted_once(failed=frozenset(failed))
+        code, out = bed.run("verify")
+        assert code == 0, out
+    finally:
+        bed.close()
+    return chaos, Counter({key: n for key, n in bed.summary()["attempts"].items() if n})
+
+
+def main() -> int:
+    """Runs so many; exit code 1 if the promise was broken in one of them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=10)
+    args = parser.parse_args()
+    blows: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    broken = 0
+    for seed in range(args.seed, args.seed + args.runs):
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+            try:
+                chaos, outcomes = one_run(seed, Path(folder) / "farm")
+            except (AssertionError, subprocess.TimeoutExpired, OSError) as error:
+                broken += 1
+                print(f"seed {seed}: {error}", flush=True)
+                continue
+        blows += chaos.done
+        ends += outcomes
+    print(f"{args.runs} generations, {broken} broken")
+    print("blows: " + ", ".join(f"{verb.replace('_', ' ')} {count}" for verb, count in blows.most_common()))
+    print("attempts: " + ", ".join(f"{name} {count}" for name, count in ends.most_common()))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    assert os.name == "posix", "it stops processes with signals"
+    sys.exit(main())

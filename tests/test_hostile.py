@@ -1,0 +1,187 @@
+"""One corpus of hostile bytes and names, in every place of a share where a record may lie, before both sides.
+
+Whatever lies there: nobody crashes, nobody believes it, memory stays bounded, nothing outside of the share is touched.
+What each parser says of it in detail is the matter of `test_share_layout.py` and `test_shares.py`.
+"""
+
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import (
+    HEARTBEAT,
+    INBOX,
+    OUTBOX,
+    RECORD_BYTES_MAX,
+    STATUS,
+    Kind,
+    echo_problem,
+    encode,
+    host_name,
+)
+from pipeline.core.view import ResultSeen
+from pipeline.edges.shares import READS_MAX, Order, Share
+from tests import records
+from tests.records import FARM, WORKER, attempt, of_another_version
+from tests.test_regressions import Guest, guest_on, publish_start
+
+WHOLE = encode(records.result())
+
+CORPUS = {
+    "empty": b"",
+    "zeros": bytes(4096),
+    "half": WHOLE[: len(WHOLE) // 2],
+    "torn in the last byte": WHOLE.rstrip()[:-1],
+    "twice": WHOLE + WHOLE,
+    "byte order mark": b"\xef\xbb\xbf" + WHOLE,
+    "utf-16": WHOLE.decode().encode("utf-16"),
+    "lone surrogate": WHOLE.replace(b'"boot"', rb'"\ud800"'),
+    "not utf-8": WHOLE.replace(b'"boot"', b'"\xff\xfe"'),
+    "control characters": WHOLE.replace(b'"boot"', rb'"\u001b[2J\u0000"'),
+    "NaN": WHOLE.replace(b"2.5", b"NaN"),
+    "infinite": WHOLE.replace(b"2.5", b"1e999"),
+    "huge integer": WHOLE.replace(b'"trial": 1', b'"trial": ' + b"9" * 5000),
+    "duplicate keys": WHOLE.replace(b'"trial": 1', b'"trial": 1, "trial": 2'),
+    "deep": b"[" * (RECORD_BYTES_MAX - 1),
+    "deep object": b'{"layout":' * (RECORD_BYTES_MAX // 10),
+    "too large": WHOLE + b" " * RECORD_BYTES_MAX,
+    "a list": b"[1]",
+    "null": b"null",
+    "wrong types": b'{"layout": "1", "attempt": 7, "fitness": "high"}',
+    "of another layout": of_another_version(records.result()),
+    "of another attempt": encode(records.result(2)),
+    "of another genome": encode(records.result(genome_sha256="f" * 64)),
+    "of another farm": encode(records.result(farm="another")),
+    "a name that leaves": WHOLE.replace(b'"artifacts": []', b'"artifacts": [{"name": "../../x"}]'),
+}
+NAMES = ["..", "...", "a:b", "CON", "nul.result.json", "x" * 240, "..result.json", " .started.json", "é.start.json"]
+
+
+def places(number: int = 1) -> dict[str, str]:
+    """Where a record may lie."""
+    return {
+        "whose share": f"{INBOX}/{host_name(2)}",
+        "start signal": f"{INBOX}/{Kind.START.of(attempt(number))}",
+        "claim": f"{OUTBOX}/{Kind.STARTED.of(attempt(number))}",
+        "result": f"{OUTBOX}/{Kind.RESULT.of(attempt(number))}",
+        "heartbeat": f"{STATUS}/{HEARTBEAT}",
+    }
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    """A share with one attempt in it, an agent beside it, and a file outside that nobody may touch."""
+    (tmp_path / "secret.json").write_bytes(WHOLE)
+    guest = guest_on(tmp_path)
+    publish_start(guest.files)
+    return guest
+
+
+@pytest.fixture
+def host(guest: Guest, tmp_path: Path) -> Share:
+    """The host's side of the same share."""
+    return Share(WORKER, FARM, LocalFiles(guest.root), tmp_path / "incoming")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
+    """After every story the file beside the share is what it was, and the only one."""
+    yield
+    assert (tmp_path / "secret.json").read_bytes() == WHOLE
+    assert {path.name for path in tmp_path.iterdir()} <= {"secret.json", "share", "incoming", "genome.bin"}
+
+
+@pytest.mark.parametrize("place", places())
+@pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
+def test_hostile_bytes_mislead_nobody(guest: Guest, host: Share, place: str, data: bytes) -> None:
+    """The host counts nothing that is not an answer to what it asked; the agent goes on or waits, and plays once."""
+    path = guest.root / places()[place]
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+    for _ in range(READS_MAX):
+        report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+        guest.rounds(2)
+
+    assert not report.damage
+    assert report.look is not None
+    for seen in report.look.results:
+        assert seen.problem.isprintable()
+        assert not answers_what_was_asked(seen) or (guest.root / places()["result"]).read_bytes() != data
+
+
+def answers_what_was_asked(seen: ResultSeen) -> bool:
+    """Whether the core would count it: this farm's, this worker's, and every echo as it was asked for."""
+    asked = layout.Echo(attempt(1), 1, 7, records.sha256(records.GENOME))
+    record = seen.record
+    return record is not None and (record.farm, record.worker) == (FARM, WORKER) and not echo_problem(record, asked)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=repr)
+@pytest.mark.parametrize("folder", [INBOX, OUTBOX, STATUS])
+def test_hostile_names_are_nobodys(guest: Guest, host: Share, folder: str, name: str) -> None:
+    """They are left where they are, and the game beside them is played and collected."""
+    litter = guest.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
+    litter.write_bytes(WHOLE)
+
+    guest.rounds(3)
+    look = host.carry_out(Order(worker=WORKER, look=True, full=True)).look
+
+    assert look is not None
+    assert [seen.attempt for seen in look.results] == [attempt(1)]
+    assert litter.read_bytes() == WHOLE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs and no free links here")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("place", places())
+@pytest.mark.parametrize("trap", ["fifo", "folder", "link", "link to a folder", "dangling link"])
+def test_traps_hold_up_nobody(guest: Guest, host: Share, tmp_path: Path, place: str, trap: str) -> None:
+    """What is no regular file is never opened, followed or waited for."""
+    path = guest.root / places()[place]
+    path.unlink(missing_ok=True)
+    match trap:
+        case "fifo":
+            os.mkfifo(path)
+        case "folder":
+            (path / "x").mkdir(parents=True)
+        case "link":
+            path.symlink_to(tmp_path / "secret.json")
+        case "link to a folder":
+            path.symlink_to(tmp_path)
+        case "dangling link":
+            path.symlink_to(tmp_path / "nothing")
+
+    for _ in range(READS_MAX):
+        report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+        guest.rounds(2)
+
+    assert not report.damage
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize(("folder", "kind"), [(INBOX, Kind.START), (INBOX, Kind.GENOME), (OUTBOX, Kind.LOG)])
+def test_a_hundred_thousand_files(guest: Guest, host: Share, folder: str, kind: Kind) -> None:
+    """A flood costs no more memory than its names, and neither side loses what is its own."""
+    for number in range(100_000):
+        name = kind.of(f"g0007-0042-t1-a1-{number:012d}")
+        os.close(os.open(guest.root / folder / name, os.O_CREAT | os.O_WRONLY))
+    tracemalloc.start()
+
+    report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+    guest.rounds(1)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert report.look is not None
+    assert "a flood" in report.look.unknown
+    assert peak_bytes < 100 * 2**20
+    # Only the host writes in `inbox/`: flooded with start signals it is not to be believed, and the agent falls silent.
+    assert (guest.root / STATUS / HEARTBEAT).exists() == (kind is not Kind.START)
+    assert (guest.root / INBOX / Kind.GENOME.of(attempt(1))).exists()
