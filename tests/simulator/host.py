@@ -280,7 +280,7 @@ class SimulatedHost:
             self.world.breach(f"{len(orders)} attempts are published on {machine.name}, its queue is {options.depth}")
 
     def _ring(self, worker: str) -> None:
-        if self.loop is None or self.world.strikes("lost bell", self.world.options.bell_lost):
+        if self.loop is None or self.world.is_unheard():
             return
         self.loop.ring(worker)
         self._plan_tick(0.002)

@@ -202,7 +202,7 @@ class Machine:
         """Something arrived in the share."""
         if not path.endswith(ORDERS) or self.agent is None:
             return
-        if not self.world.strikes("lost bell", self.world.options.bell_lost):
+        if not self.world.is_unheard():
             self._go_on(0.002)
 
     def _go_on(self, delay_s: float) -> None:

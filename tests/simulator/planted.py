@@ -159,9 +159,9 @@ BUGS = [
         "a claim forgotten at the start",
         "law 7: what was claimed and not finished is interrupted, never played again",
         "inbox_agent/look.py",
-        "                outbox.setdefault(known[0], set()).add(known[1])\n",
-        "                if known[1] is not Kind.STARTED or known[0] == running:\n"
-        "                    outbox.setdefault(known[0], set()).add(known[1])\n",
+        "        outbox = self._look_at_outbox(listed | mine)\n",
+        "        outbox = self._look_at_outbox(listed | mine)\n"
+        "        outbox = {a: kinds for a, kinds in outbox.items() if a in mine or kinds != {Kind.STARTED}}\n",
     ),
     Bug(
         "undelivered although claimed",

@@ -31,6 +31,7 @@ class Options:
     slow: float  #: … that it takes seconds
     bell_lost: float
     bell_doubled: float
+    deaf: bool  #: no notification ever arrives, also when all faults have stopped
     host_kill: float  #: mean kills per minute of virtual time
     agent_kill: float
     hang: float
@@ -102,6 +103,7 @@ def draw_options(dice: random.Random) -> Options:
         poison=dice.choice([0, 0, 0, 1]),
         failing=dice.choice([0, 0, 1, 2]),
         hanging=dice.choice([0.0, 0.1]),
+        deaf=dice.random() < 0.1,
     )
 
 
@@ -155,6 +157,10 @@ class World:
             return False
         self.fired[kind] += 1
         return True
+
+    def is_unheard(self) -> bool:
+        """Whether a notification gets lost."""
+        return self.options.deaf or self.strikes("lost bell", self.options.bell_lost)
 
     def every(self, kind: str, per_minute: float, run: Callable[[], None]) -> None:
         """Lets a fault happen again and again, at random times, while the world is faulty."""

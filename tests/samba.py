@@ -1,0 +1,208 @@
+"""A private Samba server on a loopback port, with its own folders and accounts: for tests and the bench.
+
+It runs the system's `smbd`. Shares are folders that the test may look into; the server may be killed, stopped and
+started again on the same port.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import eventually
+
+SMBD = shutil.which("smbd") or shutil.which("smbd", path="/usr/sbin")
+PASSWORD = "S3cret-canary!"
+#: Accounts must be users of the system; these are on every Debian, and own nothing.
+ACCOUNT, OTHER_ACCOUNT = "nobody", "daemon"
+
+_GLOBAL = """\
+[global]
+server role = standalone server
+smb ports = {port}
+bind interfaces only = yes
+interfaces = 127.0.0.1
+disable netbios = yes
+load printers = no
+printcap name = /dev/null
+disable spoolss = yes
+map to guest = never
+oplocks = no
+server signing = mandatory
+server min protocol = {min_protocol}
+server max protocol = {max_protocol}
+smb encrypt = {encrypt}
+passdb backend = smbpasswd:{root}/smbpasswd
+private dir = {root}/private
+lock directory = {root}/lock
+state directory = {root}/state
+cache directory = {root}/cache
+pid directory = {root}/pid
+ncalrpc dir = {root}/ncalrpc
+log file = {root}/log
+log level = 0
+{options}
+"""
+_SHARE = """
+[{name}]
+path = {path}
+read only = {read_only}
+valid users = {users}
+create mask = 0664
+directory mask = 0775
+"""
+
+
+class Samba:
+    """One server. Its shares are `shares[name]`, folders on this disk."""
+
+    def __init__(
+        self,
+        root: Path,
+        *names: str,
+        encrypt: str = "desired",
+        min_protocol: str = "SMB3_11",
+        max_protocol: str = "SMB3",
+        options: str = "",
+        read_only: bool = False,
+        users: str = f"{ACCOUNT} {OTHER_ACCOUNT}",
+    ) -> None:
+        self.root = root
+        self.port = free_port()
+        self.shares = {name: root / "shares" / name for name in names or ("exchange",)}
+        self._process: subprocess.Popen[bytes] | None = None
+        for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
+            (root / folder).mkdir(parents=True)
+        for parent in (root, *root.parents):  # the account must get through to its share
+            if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        for path in self.shares.values():
+            path.mkdir(parents=True)
+            own(path)
+        text = _GLOBAL.format(
+            port=self.port,
+            root=root,
+            encrypt=encrypt,
+            min_protocol=min_protocol,
+            max_protocol=max_protocol,
+            options=options,
+        )
+        for name, path in self.shares.items():
+            text += _SHARE.format(name=name, path=path, read_only="yes" if read_only else "no", users=users)
+        self._conf = root / "smb.conf"
+        self._conf.write_text(text)
+        for account in (ACCOUNT, OTHER_ACCOUNT):
+            self.set_password(account, PASSWORD)
+        self.start()
+
+    def set_password(self, account: str, password: str) -> None:
+        """Gives an account a (new) password."""
+        subprocess.run(
+            ["smbpasswd", "-c", self._conf, "-s", "-a", account],
+            input=f"{password}\n{password}\n".encode(),
+            check=True,
+            capture_output=True,
+        )
+
+    def unc(self, name: str = "exchange") -> str:
+        """The share as a user writes it."""
+        return rf"\\127.0.0.1\{name}"
+
+    def start(self) -> None:
+        """Starts the server; returns when its port answers."""
+        assert SMBD is not None
+        self._process = subprocess.Popen(
+            [SMBD, "--foreground", "--no-process-group", f"--configfile={self._conf}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert eventually(self._answers, 20), (self.root / "log").read_text()
+
+    def kill(self) -> None:
+        """`kill -9` of the server and of all its connections."""
+        for process in self._processes():
+            process.kill()
+        if self._process is not None:
+            self._process.wait()
+        self._process = None
+
+    def freeze(self) -> None:
+        """The server stands still: connections stay, nothing answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        for process in self._processes():
+            process.resume()
+
+    def drop_connections(self) -> None:
+        """Kills the processes of all connections; the server itself stays."""
+        for process in self._processes()[1:]:
+            try:
+                if process.net_connections(kind="tcp4") and process.cmdline():
+                    process.send_signal(signal.SIGKILL)
+            except psutil.Error:
+                continue
+
+    def close(self) -> None:
+        """Ends it."""
+        self.thaw()
+        self.kill()
+
+    def _processes(self) -> list[psutil.Process]:
+        if self._process is None:
+            return []
+        try:
+            server = psutil.Process(self._process.pid)
+            return [server, *server.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def own(path: Path) -> None:
+    """Gives a folder of this disk to the account that the shares are used with."""
+    user = pwd.getpwnam(ACCOUNT)
+    for found in (path, *path.rglob("*")):
+        os.chown(found, user.pw_uid, user.pw_gid)
+        found.chmod(found.stat().st_mode | 0o060)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def samba(root: Path, *names: str, **options: object) -> Iterator[Samba]:
+    """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped."""
+    if SMBD is None:
+        pytest.skip("Samba is not installed (Debian: apt-get install samba)")
+    if os.geteuid() != 0:
+        pytest.skip("only root may run a Samba server with accounts of its own")
+    server = Samba(root, *names, **options)  # type: ignore[arg-type]
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+Servers = Mapping[str, Samba]
