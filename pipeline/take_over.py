@@ -1,14 +1,17 @@
 """Taking a share over: the one explicit way to another farm's share (law 7). Everything published there is removed."""
 
 from pathlib import Path
+from typing import Protocol
 
 from inbox_agent import share_layout as layout
 from inbox_agent.settings_file import SettingsError
-from inbox_agent.share_files import LocalFiles, ShareError
+from inbox_agent.share_files import LocalFiles, ShareError, ShareFiles
 from inbox_agent.share_layout import INBOX, HostRecord, Kind
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
+from pipeline.core.farm import Farm
 from pipeline.host import Host
+from pipeline.loop import Loop
 
 
 def take_over(root: Path, config: Config, worker: str) -> str:
@@ -25,12 +28,23 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         host.remember(generation=0)
         files = LocalFiles(host.share_path(worker))
         try:
-            return _take_over(host, files, worker)
+            return carry_out(host, files, worker)
         except ShareError as error:
             raise SettingsError(f"{worker}: its share cannot be taken over: {error}") from error
 
 
-def _take_over(host: Host, files: LocalFiles, worker: str) -> str:
+class _Farmer(Protocol):
+    """Who has a farm and its ledger in hand."""
+
+    @property
+    def farm(self) -> Farm: ...
+
+    @property
+    def loop(self) -> Loop: ...
+
+
+def carry_out(host: _Farmer, files: ShareFiles, worker: str) -> str:
+    """Takes one share over, whosever it is; raises ShareError."""
     files.make_folders()
     names = files.names(INBOX)
     on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)

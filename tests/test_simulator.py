@@ -39,6 +39,7 @@ REGRESSIONS = {
     3343: "a trial played alone charged its genome for a start signal that nobody had claimed",
     9352: "a worker was restarted after its quarantine although it had been heard of seconds ago",
     31453: "a genome became poison while another game of it was being declared overdue",
+    64737: "two shares were swapped at first contact, and nobody took them over again",
     32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
 }
 

@@ -100,6 +100,7 @@ def _calm(world: World, cast: _Cast) -> None:
         machine.heal()
     if cast.host.stands_still or cast.host.strange_mounts:
         cast.host.start()
+        cast.host.take_over_what_was_mixed_up()
 
 
 def _restarts_from(world: World, cast: _Cast, at: float) -> list[str]:

@@ -29,6 +29,7 @@ from pipeline.edges.ledger import Entry, LedgerError
 from pipeline.edges.shares import Report, Share
 from pipeline.generation import replay
 from pipeline.loop import HostTrouble, Loop
+from pipeline.take_over import carry_out
 from tests.simulator.disk import Disk, Way
 from tests.simulator.machine import Machine
 from tests.simulator.witness import Witness
@@ -332,6 +333,13 @@ class SimulatedHost:
         """Every share is where it belongs."""
         self.swapped.clear()
         self.unmounted.clear()
+
+    def take_over_what_was_mixed_up(self) -> None:
+        """The user does what the host says: a share that was marked as another worker's while mounts were swapped."""
+        for worker, machine in self.machines.items():
+            owner = machine.disk.owner()
+            if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
+                carry_out(self, Way(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""
