@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -87,17 +87,43 @@ class ShareFiles(Protocol):
         """Replaces a file as a whole; for the heartbeat only."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Removes files and flat folders, in the given order; what is not there is fine."""
+        """Removes files and flat folders, in the given order; what is not there is fine.
+
+        Where that is one message, an entry that cannot be removed does not keep those behind it.
+        """
 
     def make_folders(self) -> None:
         """Creates the folders of the layout."""
+
+    def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
+        """Puts a payload in place, then publishes the record that speaks for it. Raises AlreadyThere."""
+
+    def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
+        """Several small files, each with its `bytes_max`: the content, or the Absent or Unfit in its place."""
+
+
+class OneByOne:
+    """The verbs that speak of several files, for a share on which that saves nothing."""
+
+    def deliver(self: ShareFiles, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
+        self.write(payload, source)
+        self.publish(record, data)
+
+    def read_all(self: ShareFiles, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
+        found: list[bytes | ShareError] = []
+        for path, bytes_max in asked:
+            try:
+                found.append(self.read(path, bytes_max))
+            except (Absent, Unfit) as error:
+                found.append(error)
+        return found
 
 
 def _is_busy(error: OSError) -> bool:
     return getattr(error, "winerror", None) in BUSY_WINERRORS
 
 
-class LocalFiles:
+class LocalFiles(OneByOne):
     """`ShareFiles` on a mounted path. `is_busy` tells a passing error from a lasting one; tests bring their own."""
 
     def __init__(self, root: Path, *, is_busy: Callable[[OSError], bool] = _is_busy) -> None:

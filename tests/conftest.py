@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.farm_bed import FarmBed
+from tests.samba import SmbShares, samba
 
 # The same examples in every run, so that nothing fails by chance; `make prove` looks further.
 settings.register_profile("steady", derandomize=True)
@@ -34,3 +35,12 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def smb_shares(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmbShares]:
+    """A real Samba server with many empty shares."""
+    with samba(tmp_path_factory.mktemp("samba"), *(f"share-{number}" for number in range(SmbShares.COUNT))) as server:
+        shares = SmbShares(server)
+        yield shares
+        shares.close()

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, OneByOne, Unavailable, Unfit
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 
-class MemoryFiles:
+class MemoryFiles(OneByOne):
     """Paths to bytes. The share itself is the folder with the empty name: without it nothing can be asked."""
 
     def __init__(self) -> None:

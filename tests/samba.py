@@ -4,19 +4,23 @@ It runs the system's `smbd`. Shares are folders that the test may look into; the
 started again on the same port.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from pipeline.edges.smb_files import SmbFiles
+from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.waiting import eventually
 
 SMBD = shutil.which("smbd") or shutil.which("smbd", path="/usr/sbin")
@@ -130,7 +134,8 @@ class Samba:
     def kill(self) -> None:
         """`kill -9` of the server and of all its connections."""
         for process in self._processes():
-            process.kill()
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         if self._process is not None:
             self._process.wait()
         self._process = None
@@ -138,12 +143,14 @@ class Samba:
     def freeze(self) -> None:
         """The server stands still: connections stay, nothing answers."""
         for process in self._processes():
-            process.suspend()
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
 
     def thaw(self) -> None:
         """It goes on."""
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.Error):
+                process.resume()
 
     def drop_connections(self) -> None:
         """Kills the processes of all connections; the server itself stays."""
@@ -205,4 +212,36 @@ def samba(root: Path, *names: str, **options: object) -> Iterator[Samba]:
         server.close()
 
 
-Servers = Mapping[str, Samba]
+class SmbShares:
+    """Many empty shares of one server, a fresh one for each that asks."""
+
+    COUNT = 120
+
+    def __init__(self, server: Samba) -> None:
+        self.server = server
+        self._names = iter(server.shares)
+        self._sessions: list[SmbSession] = []
+
+    def access(self, name: str, **other: Any) -> SmbAccess:
+        """How one of them is reached."""
+        told: dict[str, Any] = {"account": ACCOUNT, "password": lambda: PASSWORD}
+        return SmbAccess(server="127.0.0.1", share=name, port=self.server.port, **{**told, **other})
+
+    def files(self, access: SmbAccess, **limits: Any) -> SmbFiles:
+        """A share, with a connection of its own."""
+        session = SmbSession(access, **limits)
+        self._sessions.append(session)
+        return SmbFiles(session)
+
+    def fresh(self) -> SmbFiles:
+        """An empty share."""
+        return self.files(self.access(next(self._names)))
+
+    def nowhere(self) -> SmbFiles:
+        """A share that the server does not have."""
+        return self.files(self.access("nowhere"))
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for session in self._sessions:
+            session.drop()

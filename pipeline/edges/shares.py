@@ -9,8 +9,8 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent import share_layout as layout
@@ -121,9 +121,9 @@ class Share:
             log.debug("%s: %s", name, error)
 
     def _remove(self, attempts: tuple[str, ...]) -> None:
-        for attempt in attempts:
-            # The record first: while it is there, what it speaks for must be there too.
-            self._files.remove((f"{INBOX}/{Kind.START.of(attempt)}", f"{INBOX}/{Kind.GENOME.of(attempt)}"))
+        # The record first: while it is there, what it speaks for must be there too.
+        kinds = (Kind.START, Kind.GENOME)
+        self._files.remove([f"{INBOX}/{kind.of(attempt)}" for attempt in attempts for kind in kinds])
 
     def _publish(self, publication: Publication, report: Report) -> None:
         start = publication.start
@@ -136,8 +136,8 @@ class Share:
         if found_bytes != start.genome_bytes:
             raise _SnapshotDamaged(f"{snapshot}: it has {found_bytes} bytes, taken in were {start.genome_bytes}")
         # Its digest is checked where it counts: by the agent, at the end of the journey.
-        self._files.write(f"{INBOX}/{Kind.GENOME.of(start.attempt)}", snapshot)
-        self._files.publish(f"{INBOX}/{Kind.START.of(start.attempt)}", layout.encode(start))
+        genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
+        self._files.deliver(genome, snapshot, record, layout.encode(start))
         report.sent[start.attempt] = True
 
     # ---------------------------------------------------------------------------------------------------- reading
@@ -182,30 +182,29 @@ class Share:
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _look_at_outbox(self, order: Order, look: Look) -> Look:
-        claims, answers = set(), set()
+        found: dict[str, set[Kind]] = {}
         for name in self._names(OUTBOX):
-            known = layout.attempt_of(name)
-            if known is not None and known[1] is Kind.STARTED:
-                claims.add(known[0])
-            elif known is not None and known[1] is Kind.RESULT:
-                answers.add(known[0])
-        unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
+            if (known := layout.attempt_of(name)) is not None:
+                found.setdefault(known[0], set()).add(known[1])
+        answers = {attempt for attempt, kinds in found.items() if Kind.RESULT in kinds}
         for attempt in self._reads.keys() - answers:
             del self._reads[attempt]
-        results = tuple(seen for attempt in unread if (seen := self._collect(attempt)) is not None)
-        return Look(
-            worker=look.worker,
-            full=look.full,
-            owner=look.owner,
-            damaged_epoch=look.damaged_epoch,
-            starts=look.starts,
-            payloads=look.payloads,
-            whole=look.whole,
-            beat=look.beat,
-            claims=frozenset(claims),
+        unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
+        content = self._read_together({attempt: found[attempt] for attempt in unread})
+        results = tuple(seen for attempt in unread if (seen := self._collect(attempt, content)) is not None)
+        return replace(
+            look,
+            claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
             results=results,
         )
+
+    def _read_together(self, unread: Mapping[str, Set[Kind]]) -> dict[str, bytes | ShareError]:
+        """Results and logs, by name, in one exchange where the share can do that."""
+        bytes_max = {Kind.RESULT: layout.RECORD_BYTES_MAX, Kind.LOG: layout.LOG_BYTES_MAX}
+        names = {kind.of(attempt): kind for attempt, kinds in unread.items() for kind in bytes_max if kind in kinds}
+        content = self._files.read_all([(f"{OUTBOX}/{name}", bytes_max[kind]) for name, kind in names.items()])
+        return dict(zip(names, content, strict=True))
 
     def _names(self, folder: str) -> list[str]:
         names = self._files.names(folder)
@@ -244,11 +243,11 @@ class Share:
 
     # ------------------------------------------------------------------------------------------------- collecting
 
-    def _collect(self, attempt: str) -> ResultSeen | None:
+    def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> ResultSeen | None:
         """A result with what it speaks for; None while it is worth another reading at the next look."""
         name = Kind.RESULT.of(attempt)
         try:
-            data = self._files.read(f"{OUTBOX}/{name}", layout.RECORD_BYTES_MAX)
+            data = _or_raise(content[name])
             record = layout.decode(ResultRecord, data, name)
         except UnknownLayout as error:
             return ResultSeen(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
@@ -259,7 +258,7 @@ class Share:
         log_bytes = b""
         missing: list[str] = []
         if record.log is not None:
-            log_bytes = self._fetch_log(attempt, record.log, missing)
+            log_bytes = self._check_log(attempt, record.log, content, missing)
         artifacts = [ref.name for ref in record.artifacts if self._fetch_artifact(attempt, ref, missing)]
         if missing and self._reads_left(attempt):
             return None
@@ -277,14 +276,13 @@ class Share:
         self._reads[attempt] = self._reads.get(attempt, 0) + 1
         return self._reads[attempt] < READS_MAX
 
-    def _fetch_log(self, attempt: str, ref: PayloadRef, missing: list[str]) -> bytes:
-        if ref.name == Kind.LOG.of(attempt):  # a name from the share is compared, never followed
-            try:
-                data = self._files.read(f"{OUTBOX}/{ref.name}", layout.LOG_BYTES_MAX)
-                if (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
-                    return data
-            except (Absent, Unfit):
-                pass
+    def _check_log(
+        self, attempt: str, ref: PayloadRef, content: Mapping[str, bytes | ShareError], missing: list[str]
+    ) -> bytes:
+        # A name from the share is compared, never followed.
+        data = content.get(ref.name, b"") if ref.name == Kind.LOG.of(attempt) else None
+        if isinstance(data, bytes) and (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
+            return data
         missing.append("log")
         return b""
 
@@ -301,6 +299,12 @@ class Share:
             (folder / ref.name).unlink(missing_ok=True)
         missing.append(layout.clean(ref.name, 64))
         return False
+
+
+def _or_raise(found: bytes | ShareError) -> bytes:
+    if isinstance(found, ShareError):
+        raise found
+    return found
 
 
 CarryOut = Callable[[Order], Report]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
+from inbox_agent.share_files import Absent, AlreadyThere, OneByOne, Unavailable
 from inbox_agent.share_layout import INBOX, Kind, attempt_of, epoch_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
@@ -92,7 +92,7 @@ class Disk(MemoryFiles):
             self.unjournaled.add(path)
 
 
-class Way:
+class Way(OneByOne):
     """`ShareFiles` for one process: a disk, through everything that can go wrong on the way.
 
     `remote` is whoever reaches the share over a network; `stale` whoever does so with a caching client, as an agent on

@@ -1,0 +1,254 @@
+"""One connection, session and tree to one SMB share, and exchanges over it: several messages, one round trip.
+
+smbprotocol is touched here and nowhere else but in `smb_files.py`, which knows the messages. It decides when a
+connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no file.
+"""
+
+import logging
+import secrets
+import socket
+import struct
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smbprotocol.change_notify import ChangeNotifyFlags, CompletionFilter, SMB2ChangeNotifyRequest
+from smbprotocol.connection import Connection, Dialects
+from smbprotocol.exceptions import SMBException, SMBResponseException
+from smbprotocol.header import NtStatus
+from smbprotocol.session import Session
+from smbprotocol.tree import TreeConnect
+from spnego.exceptions import SpnegoError
+
+from inbox_agent.share_files import Unavailable
+
+log = logging.getLogger(__name__)
+logging.getLogger("smbprotocol").setLevel(logging.CRITICAL)  # it logs whole messages, and what it logs we raise
+
+CONNECT_LIMIT_S = 10.0
+EXCHANGE_LIMIT_S = 10.0
+BACK_OFF_S, BACK_OFF_S_MAX = 0.25, 15.0
+DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dialects.SMB_3_0_0}
+#: What smbprotocol, its authentication and the socket raise. `KeyError`: an answer to a question that was given up.
+_TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError)
+#: The server has forgotten us: another connection is needed before anything else can be asked (MS-SMB2 3.2.5.1).
+FORGOTTEN = frozenset(
+    {
+        0xC0000203,  # STATUS_USER_SESSION_DELETED
+        0xC000035C,  # STATUS_NETWORK_SESSION_EXPIRED
+        0xC00000C9,  # STATUS_NETWORK_NAME_DELETED
+        0xC000020C,  # STATUS_CONNECTION_DISCONNECTED
+        0xC0000128,  # STATUS_FILE_CLOSED
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmbAccess:
+    """How a share is reached. The password is fetched when it is needed, and kept nowhere."""
+
+    server: str
+    share: str
+    port: int = 445
+    account: str = ""
+    password: Callable[[], str] = field(default=lambda: "", repr=False)
+    encryption: bool = True
+    dialect_min: str = "3.1.1"
+
+    def __str__(self) -> str:
+        return rf"\\{self.server}\{self.share}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said to one message."""
+
+    status: int
+    data: bytes = b""
+
+
+class SmbSession:
+    """An authenticated tree, made when it is first needed. One thread at a time."""
+
+    def __init__(self, access: SmbAccess, *, limit_s: float = EXCHANGE_LIMIT_S) -> None:
+        self.access, self.limit_s = access, limit_s
+        self.generation = 0  #: how often a connection was made; handles of an earlier one are void
+        self._connection: Connection | None = None
+        self._session: Session | None = None
+        self._tree: TreeConnect | None = None
+        self._retry_at = 0.0
+        self._back_off_s = BACK_OFF_S
+        self._why = ""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, made if there is none; for those who ask what was negotiated. Raises Unavailable."""
+        self._require()
+        assert self._connection is not None
+        return self._connection
+
+    def exchange(self, messages: Sequence[Any]) -> list[Reply]:
+        """Sends related messages as one, and waits for all their answers.
+
+        Raises:
+            Unavailable: no connection, no answer in time, or the server has forgotten us; the outcome is unknown.
+        """
+        self._require()
+        assert self._connection is not None and self._session is not None and self._tree is not None
+        deadline = time.monotonic() + self.limit_s
+        try:
+            requests = self._connection.send_compound(
+                messages, self._session.session_id, self._tree.tree_connect_id, related=len(messages) > 1
+            )
+            replies = [self._receive(request, deadline) for request in requests]
+        except _TROUBLE as error:
+            self.drop(str(error))
+            raise Unavailable(f"{self.access}: {_line(error)}") from error
+        for reply in replies:
+            if reply.status in FORGOTTEN:
+                self.drop(f"the server has ended the session (0x{reply.status:08x})")
+                raise Unavailable(f"{self.access}: {self._why}")
+        return replies
+
+    def listen(self, handle: bytes, ring: Callable[[], None]) -> Callable[[], bool]:
+        """Asks to be told of names that arrive in an open folder; `ring` is called once, from a thread of its library.
+
+        It is called as well when the connection breaks. Returns a question: whether it still listens.
+
+        Raises:
+            Unavailable: it could not be asked for.
+        """
+        self._require()
+        assert self._connection is not None and self._session is not None and self._tree is not None
+        message = SMB2ChangeNotifyRequest()
+        message["flags"] = ChangeNotifyFlags.NONE if hasattr(ChangeNotifyFlags, "NONE") else 0
+        message["output_buffer_length"] = 0  # that something came is enough: a look follows
+        message["file_id"] = handle
+        message["completion_filter"] = CompletionFilter.FILE_NOTIFY_CHANGE_FILE_NAME
+        try:
+            request = self._connection.send(
+                message, sid=self._session.session_id, tid=self._tree.tree_connect_id, credit_request=1
+            )
+        except _TROUBLE as error:
+            self.drop(str(error))
+            raise Unavailable(f"{self.access}: {_line(error)}") from error
+        event = _Bell(request, ring)
+        early, request.response_event = request.response_event, event
+        if early.is_set():  # it was answered before the bell was hung up
+            event.set()
+        return lambda: not event.rung
+
+    def drop(self, why: str = "") -> None:
+        """Ends the connection without a word to the server: it may be the one that does not answer."""
+        self._why = why or self._why
+        connection, self._connection, self._session, self._tree = self._connection, None, None, None
+        if connection is not None and connection.transport is not None:
+            # Its socket's send may hang with a lock held, so not even this may be waited for.
+            threading.Thread(target=_end, args=(connection,), name="smb-drop", daemon=True).start()
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _require(self) -> None:
+        if self._connection is not None:
+            return
+        wait_s = self._retry_at - time.monotonic()
+        if wait_s > 0:
+            raise Unavailable(f"{self.access}: {_line(self._why)}; tried again in {wait_s:.1f} s")
+        # With every failure it is waited longer, and never in step with others.
+        self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
+        self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
+        try:
+            self._connect()
+        except _TROUBLE as error:
+            self.drop(_line(error))
+            raise Unavailable(f"{self.access}: {_line(error)}") from error
+        self._back_off_s = BACK_OFF_S
+        self.generation += 1
+
+    def _connect(self) -> None:
+        access = self.access
+        connection = Connection(uuid.uuid4(), access.server, access.port, require_signing=True)
+        self._connection = connection
+        # Of all of this only the negotiation has a deadline of its own; ending the connection frees whoever waits.
+        alarm = threading.Timer(CONNECT_LIMIT_S, _end, args=(connection,))
+        alarm.daemon = True
+        alarm.start()
+        try:
+            connection.connect(timeout=CONNECT_LIMIT_S)
+            _prepare(connection)
+            if connection.dialect < DIALECTS[access.dialect_min]:
+                raise SMBException(f"the server speaks a dialect older than {access.dialect_min}")
+            session = Session(
+                connection,
+                access.account,
+                access.password(),
+                require_encryption=access.encryption,
+                auth_protocol="negotiate",
+            )
+            session.connect()
+            tree = TreeConnect(session, rf"\\{access.server}\{access.share}")
+            tree.connect()
+        finally:
+            alarm.cancel()
+        if access.encryption and not session.encrypt_data:
+            raise SMBException("the server does not encrypt")
+        self._session, self._tree = session, tree
+
+    def _receive(self, request: Any, deadline: float) -> Reply:
+        assert self._connection is not None
+        left_s = max(1.0, deadline - time.monotonic())  # smbprotocol counts in whole seconds
+        try:
+            response = self._connection.receive(request, timeout=left_s, resolve_symlinks=False)
+        except SMBResponseException as error:
+            return Reply(error.status)
+        return Reply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
+
+
+class _Bell(threading.Event):
+    """The event of a pending request that rings when it is answered, or when nobody will answer it any more."""
+
+    def __init__(self, request: Any, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._request, self._ring = request, ring
+        self.rung = False
+
+    def set(self) -> None:
+        super().set()
+        response = self._request.response
+        pending = response is not None and response["status"].get_value() == NtStatus.STATUS_PENDING
+        lost = response is None or (pending and not _connected(self._request))
+        if not self.rung and (lost or not pending):
+            self.rung = True
+            self._ring()
+
+
+def _connected(request: Any) -> bool:
+    return bool(request._connection.transport.connected)
+
+
+def _prepare(connection: Connection) -> None:
+    """What smbprotocol leaves at its default: small messages at once, a dead peer noticed, no send that hangs."""
+    sock = connection.transport._sock
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    limit = (
+        struct.pack("L", int(EXCHANGE_LIMIT_S * 1000))
+        if sys.platform == "win32"
+        else struct.pack("ll", int(EXCHANGE_LIMIT_S), 0)
+    )
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+def _end(connection: Connection) -> None:
+    try:
+        connection.disconnect(close=False)
+    except _TROUBLE as error:
+        log.debug("while a connection was dropped: %s", error)
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
