@@ -17,6 +17,7 @@ from inbox_agent.settings_file import EvaluatorTable, SettingsError, read_settin
 from inbox_agent.share_layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
 from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
+from pipeline.secret_reference import check_reference
 
 FILE_NAME = "pipeline.toml"
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
@@ -48,8 +49,33 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
     """`[[worker]]`: a worker that somebody else started, behind a share."""
 
     name: str
-    share: str
+    share: str  #: a folder that this host can reach by path, or a UNC path, which is reached over SMB
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
+    port: Annotated[int, Meta(ge=1, le=65535)] = 445
+    account: str = ""  #: `user`, `DOMAIN\\user` or `user@domain`; empty: whoever runs the pipeline
+    secret: str = ""  #: a reference to the account's password, never the password
+    encryption: bool = True  #: refuse a server that does not encrypt
+    dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
+
+    @property
+    def unc(self) -> tuple[str, str, str] | None:
+        """Server, share and the folder below it, if `share` is a UNC path. Raises ValueError: it is half of one."""
+        if not self.share.replace("\\", "/").startswith("//"):
+            return None
+        parts = [part for part in ntpath.normpath(self.share).split("\\") if part]
+        if len(parts) < 2:
+            raise ValueError(rf"worker {self.name!r}: share {self.share}: expected \\server\share")
+        return parts[0], parts[1], "/".join(parts[2:])
+
+    def __post_init__(self) -> None:
+        for_smb = [key for key in ("account", "secret") if getattr(self, key)]
+        if self.unc is None and for_smb:
+            raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
+        if self.secret:
+            try:
+                check_reference(self.secret)
+            except SettingsError as error:
+                raise ValueError(f"worker {self.name!r}: {error}") from None
 
 
 class Config(_Table, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ the core's. At most one per state folder, by a lock that ends with the process.
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from typing import Self
 from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
 from inbox_agent.settings_file import SettingsError
-from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_files import LocalFiles, ShareFiles
 from inbox_agent.share_layout import ANSWERS, OUTBOX
 from pipeline import generation as rules
-from pipeline.config import Config
+from pipeline.config import Config, WorkerTable
 from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import Fact, HostStarted, HostStopped, RunOpened
 from pipeline.core.farm import Farm
@@ -29,11 +28,15 @@ from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots
 from pipeline.edges.ledger import Ledger
+from pipeline.edges.rhythm import Rhythm
 from pipeline.edges.shares import Share
+from pipeline.edges.smb_files import SmbFiles
+from pipeline.edges.smb_session import SmbAccess, SmbSession
 from pipeline.edges.workers import LocalWorkers
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.screens.results import Outputs
+from pipeline.secret_reference import fetch_secret
 
 OUTPUTS_INTERVAL_S = 2.0
 OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again
@@ -73,7 +76,11 @@ class Host:
             silence_limit_s=config.limits.silence_limit_s,
             on_exit=self._miss_somebody,
         )
-        self._paths = {**self.locals.shares, **{w.name: _reachable(w.share) for w in config.worker}}
+        self._paths = {**self.locals.shares, **{w.name: Path(w.share) for w in config.worker if w.unc is None}}
+        self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
+        self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
+        self._shares |= self._smb
+        self._rhythm = Rhythm(self._smb)
         self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
@@ -89,9 +96,9 @@ class Host:
         """The farm as it is now."""
         return self.loop.farm
 
-    def share_path(self, worker: str) -> Path:
-        """Where a worker's share is mounted on this host."""
-        return self._paths[worker]
+    def share(self, worker: str) -> ShareFiles:
+        """A worker's share, from this host's side."""
+        return self._shares[worker]
 
     # --------------------------------------------------------------------------------------------------- generations
 
@@ -152,7 +159,7 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.locals.prepare()
-        self._metronome = self._metronome or Metronome(self.loop.ask_sweep, self.loop.ask_poll, self.loop.wake)
+        self._metronome = self._metronome or Metronome(self.loop.ask_sweep, self._ask_poll, self.loop.wake)
         try:
             return self._play(self._metronome, on_tick)
         finally:
@@ -191,8 +198,8 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> Loop:
         shares = {
-            name: Share(name, self.ledger.farm_id, LocalFiles(path), self.state / "incoming").carry_out
-            for name, path in self._paths.items()
+            name: Share(name, self.ledger.farm_id, files, self.state / "incoming").carry_out
+            for name, files in self._shares.items()
         }
         distant = {worker.name for worker in self.config.worker}
         self._couriers = Couriers(shares, distant, self._wake)
@@ -206,8 +213,19 @@ class Host:
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
         )
 
+    def _over_smb(self, worker: WorkerTable) -> SmbFiles:
+        session = SmbSession(smb_access(worker, self.root))
+        return SmbFiles(session, lambda: self.loop.ring(worker.name))
+
     def _wake(self) -> None:
         self.loop.wake()
+
+    def _ask_poll(self) -> None:
+        self.loop.ask_poll(set(self.farm.workers) - self._rhythm.resting(self._unsure()))
+
+    def _unsure(self) -> set[str]:
+        """Workers whose share is not known well enough to be left alone for a while."""
+        return {name for name, watched in self.loop.watch.workers.items() if not (watched.readable and watched.alive)}
 
     def _miss_somebody(self) -> None:
         self.loop.ask_sweep()
@@ -251,10 +269,20 @@ class Host:
         return ""
 
 
-def _reachable(share: str) -> Path:
-    if share.replace("\\", "/").startswith("//") and sys.platform != "win32":
-        raise SettingsError(f"[[worker]] share {share}: a UNC path; mount it, and give the path it is mounted at")
-    return Path(share)
+def smb_access(worker: WorkerTable, root: Path) -> SmbAccess:
+    """How the share of a worker is reached. Its password is fetched anew for every connection."""
+    assert worker.unc is not None
+    server, share, folder = worker.unc
+    return SmbAccess(
+        server=server,
+        share=share,
+        folder=folder,
+        port=worker.port,
+        account=worker.account,
+        password=lambda: fetch_secret(worker.secret, root),
+        encryption=worker.encryption,
+        dialect_min=worker.dialect,
+    )
 
 
 def _holds_files(folder: Path) -> bool:

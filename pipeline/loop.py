@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -86,10 +86,10 @@ class Loop:
             self._bells.add(worker)
         self._wake.set()
 
-    def ask_poll(self) -> None:
-        """Every share is to be looked at in full with the next tick: the truth behind the doorbells."""
+    def ask_poll(self, workers: Iterable[str] | None = None) -> None:
+        """These shares, or all, are to be looked at in full with the next tick: the truth behind the doorbells."""
         with self._lock:
-            self._polls.update(self.farm.workers)
+            self._polls.update(self.farm.workers if workers is None else workers)
         self._wake.set()
 
     def ask_sweep(self) -> None:

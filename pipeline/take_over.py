@@ -5,7 +5,7 @@ from typing import Protocol
 
 from inbox_agent import share_layout as layout
 from inbox_agent.settings_file import SettingsError
-from inbox_agent.share_files import LocalFiles, ShareError, ShareFiles
+from inbox_agent.share_files import ShareError, ShareFiles
 from inbox_agent.share_layout import INBOX, HostRecord, Kind
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
@@ -26,9 +26,8 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         raise SettingsError(f"{worker}: no [[worker]] of that name; configured are: {known}")
     with Host(root, config, root) as host:
         host.remember(generation=0)
-        files = LocalFiles(host.share_path(worker))
         try:
-            return carry_out(host, files, worker)
+            return carry_out(host, host.share(worker), worker)
         except ShareError as error:
             raise SettingsError(f"{worker}: its share cannot be taken over: {error}") from error
 

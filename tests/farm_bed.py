@@ -96,7 +96,7 @@ workers = {workers}
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "inbox_agent", "--share", str(share)),
-                *("--state", str(share.parent / "agent"), "--beat", "1"),
+                *("--state", str(share.parent / f"agent-{share.name}"), "--beat", "1"),
                 *("--python", "game:play", "--folder", str(self.root)),
             ],
             stdin=subprocess.DEVNULL,

@@ -27,6 +27,7 @@ ALLOWED = (
     ("pipeline/edges/", "pipeline.edges"),
     ("pipeline/edges/", "inbox_agent.share_layout"),
     ("pipeline/edges/", "inbox_agent.share_files"),
+    ("pipeline/edges/smb_session.py", "inbox_agent.settings_file"),
     ("pipeline/edges/workers.py", "inbox_agent.leash"),
     ("pipeline/edges/workers.py", "inbox_agent.settings_file"),
     ("pipeline/edges/workers.py", "hyperv_ops"),
@@ -47,6 +48,8 @@ ONE_PLACE = {
     "click": {"pipeline/cli.py"},
     "rich": {"pipeline/cli.py", "pipeline/screens/monitor.py"},
     "sqlite3": {"pipeline/edges/ledger.py"},
+    "smbprotocol": {"pipeline/edges/smb_messages.py", "pipeline/edges/smb_session.py"},
+    "keyring": {"pipeline/secret_reference.py"},
     "ctypes": {f"inbox_agent/{name}.py" for name in ("identity", "job_object", "orphans", "warm_child")},
 }
 

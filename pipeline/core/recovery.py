@@ -52,7 +52,7 @@ def _answer_silence(minutes: Minutes, worker: Worker, last: Rung | None) -> None
     if watched.readable:
         _climb(minutes, worker, last, f"its agent was silent for {silence_s:.0f} s")
     elif _blames_machine(minutes, worker, watched):
-        _climb(minutes, worker, last, f"its share could not be read for {silence_s:.0f} s")
+        _climb(minutes, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
 
 
 def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> bool:

@@ -1,6 +1,6 @@
 """One connection, session and tree to one SMB share, and exchanges over it: several messages, one round trip.
 
-smbprotocol is touched here and nowhere else but in `smb_files.py`, which knows the messages. It decides when a
+It decides when a
 connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no file.
 """
 
@@ -18,20 +18,22 @@ from typing import Any
 
 from smbprotocol.change_notify import ChangeNotifyFlags, CompletionFilter, SMB2ChangeNotifyRequest
 from smbprotocol.connection import Connection, Dialects
-from smbprotocol.exceptions import SMBException, SMBResponseException
+from smbprotocol.exceptions import LogonFailure, SMBAuthenticationError, SMBException, SMBResponseException
 from smbprotocol.header import NtStatus
 from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
+from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
+from pipeline.edges.smb_messages import Reply
 
 log = logging.getLogger(__name__)
 logging.getLogger("smbprotocol").setLevel(logging.CRITICAL)  # it logs whole messages, and what it logs we raise
 
 CONNECT_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 10.0
-BACK_OFF_S, BACK_OFF_S_MAX = 0.25, 15.0
+BACK_OFF_S, BACK_OFF_S_MAX, REFUSED_BACK_OFF_S = 0.25, 15.0, 60.0
 DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dialects.SMB_3_0_0}
 #: What smbprotocol, its authentication and the socket raise. `KeyError`: an answer to a question that was given up.
 _TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError)
@@ -53,6 +55,7 @@ class SmbAccess:
 
     server: str
     share: str
+    folder: str = ""  #: below the share, with forward slashes
     port: int = 445
     account: str = ""
     password: Callable[[], str] = field(default=lambda: "", repr=False)
@@ -60,15 +63,7 @@ class SmbAccess:
     dialect_min: str = "3.1.1"
 
     def __str__(self) -> str:
-        return rf"\\{self.server}\{self.share}"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a server said to one message."""
-
-    status: int
-    data: bytes = b""
+        return "\\".join(["\\", self.server, self.share, *self.folder.split("/")]).rstrip("\\")
 
 
 class SmbSession:
@@ -76,7 +71,7 @@ class SmbSession:
 
     def __init__(self, access: SmbAccess, *, limit_s: float = EXCHANGE_LIMIT_S) -> None:
         self.access, self.limit_s = access, limit_s
-        self.generation = 0  #: how often a connection was made; handles of an earlier one are void
+        self.connections = 0  #: how often a connection was made; handles of an earlier one are void
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._tree: TreeConnect | None = None
@@ -84,9 +79,8 @@ class SmbSession:
         self._back_off_s = BACK_OFF_S
         self._why = ""
 
-    @property
-    def connection(self) -> Connection:
-        """The connection, made if there is none; for those who ask what was negotiated. Raises Unavailable."""
+    def connect(self) -> Connection:
+        """The connection, made if there is none. Raises Unavailable."""
         self._require()
         assert self._connection is not None
         return self._connection
@@ -163,11 +157,13 @@ class SmbSession:
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             self._connect()
-        except _TROUBLE as error:
+        except (SettingsError, *_TROUBLE) as error:
+            if isinstance(error, SMBAuthenticationError | LogonFailure):
+                self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked
             self.drop(_line(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
         self._back_off_s = BACK_OFF_S
-        self.generation += 1
+        self.connections += 1
 
     def _connect(self) -> None:
         access = self.access
@@ -184,8 +180,8 @@ class SmbSession:
                 raise SMBException(f"the server speaks a dialect older than {access.dialect_min}")
             session = Session(
                 connection,
-                access.account,
-                access.password(),
+                access.account or None,
+                access.password() or None,
                 require_encryption=access.encryption,
                 auth_protocol="negotiate",
             )

@@ -1,0 +1,292 @@
+r"""The SMB messages that make up the steps of the share protocol, and what is read out of their answers. No I/O.
+
+No oplock and no lease is ever asked for, so nothing is cached on this side. Messages: MS-SMB2 2.2; statuses: MS-ERREF
+2.3.1; structures inside of messages: MS-FSCC 2.4.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from smbprotocol.file_info import FileAttributes, FileInformationClass, FileRenameInformation, InfoType
+from smbprotocol.open import (
+    CreateDisposition,
+    CreateOptions,
+    DirectoryAccessMask,
+    FilePipePrinterAccessMask,
+    ImpersonationLevel,
+    ShareAccess,
+    SMB2CloseRequest,
+    SMB2CreateRequest,
+    SMB2CreateResponse,
+    SMB2FlushRequest,
+    SMB2QueryDirectoryRequest,
+    SMB2QueryDirectoryResponse,
+    SMB2ReadRequest,
+    SMB2ReadResponse,
+    SMB2SetInfoRequest,
+    SMB2WriteRequest,
+)
+
+from inbox_agent.share_layout import STAGING
+
+T = TypeVar("T")
+
+CREDIT_BYTES = 64 * 1024  #: what one credit pays for (MS-SMB2 3.1.5.2)
+CREDITS_MAX = 48  #: spent on one message, of the 64 that every server grants; smbprotocol does not wait for more
+PIECE_BYTES = LISTING_BYTES = 16 * CREDIT_BYTES
+#: A member of a related compound means the file that the create before it has opened (MS-SMB2 3.2.4.1.4).
+LAST_OPENED = b"\xff" * 16
+
+OK = 0x00000000
+NO_MORE_FILES = 0x80000006
+STOPPED_ON_SYMLINK = 0x8000002D
+NO_SUCH_FILE, END_OF_FILE = 0xC000000F, 0xC0000011
+ACCESS_DENIED = 0xC0000022
+OBJECT_NAME_NOT_FOUND, OBJECT_NAME_COLLISION, OBJECT_PATH_NOT_FOUND = 0xC0000034, 0xC0000035, 0xC000003A
+SHARING_VIOLATION, DELETE_PENDING = 0xC0000043, 0xC0000056
+DISK_FULL = 0xC000007F
+FILE_IS_A_DIRECTORY, DIRECTORY_NOT_EMPTY, NOT_A_DIRECTORY = 0xC00000BA, 0xC0000101, 0xC0000103
+
+GONE = frozenset({OBJECT_NAME_NOT_FOUND, NO_SUCH_FILE, DELETE_PENDING})
+NO_FILE = frozenset({FILE_IS_A_DIRECTORY, STOPPED_ON_SYMLINK, NOT_A_DIRECTORY})
+_WORDS = {
+    ACCESS_DENIED: "access denied",
+    OBJECT_NAME_NOT_FOUND: "not found",
+    OBJECT_PATH_NOT_FOUND: "folder not found",
+    SHARING_VIOLATION: "in use by somebody else",
+    DELETE_PENDING: "being deleted",
+    DISK_FULL: "disk full",
+    FILE_IS_A_DIRECTORY: "a folder",
+}
+
+_PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
+_SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAccess.FILE_SHARE_DELETE
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said to one message."""
+
+    status: int
+    data: bytes = b""
+
+    @property
+    def word(self) -> str:
+        """The status, for people."""
+        return _WORDS.get(self.status, f"status 0x{self.status:08x}")
+
+
+class Steps:
+    """The steps on the files below one folder of a share, each as the messages of one related compound."""
+
+    def __init__(self, base: str = "") -> None:
+        self._base = f"{base.strip('/')}/" if base.strip("/") else ""
+
+    def size(self, path: str) -> list[Any]:
+        """Opens for nothing but its attributes: two messages."""
+        return [self._create(path, FilePipePrinterAccessMask.FILE_READ_ATTRIBUTES, options=_PLAIN), close()]
+
+    def open_plain(self, path: str) -> Any:
+        """Opens a file for reading, whoever else has it open; a link is opened itself, and not followed."""
+        return self._create(path, FilePipePrinterAccessMask.FILE_READ_DATA, options=_PLAIN)
+
+    def open_new(self, path: str) -> Any:
+        """Opens a file that nothing refers to yet, empty."""
+        return self._create(
+            path,
+            FilePipePrinterAccessMask.FILE_WRITE_DATA | FilePipePrinterAccessMask.DELETE,
+            disposition=CreateDisposition.FILE_OVERWRITE_IF,
+            options=CreateOptions.FILE_NON_DIRECTORY_FILE,
+            sharing=ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_DELETE,
+        )
+
+    def open_folder(self, folder: str) -> Any:
+        """Opens a folder for listing, and for listening."""
+        return self._create(folder, DirectoryAccessMask.FILE_LIST_DIRECTORY, options=CreateOptions.FILE_DIRECTORY_FILE)
+
+    def names(self, folder: str) -> list[Any]:
+        """Lists a folder: four messages. The second listing tells whether the first one was all."""
+        return [self.open_folder(folder), query(), query(), close()]
+
+    def read(self, path: str, bytes_max: int) -> list[Any]:
+        """A small file, and a byte more than it may have: three messages."""
+        return [self.open_plain(path), read(min(bytes_max + 1, PIECE_BYTES)), close()]
+
+    def fill(self, path: str, data: bytes) -> list[Any]:
+        """Puts a small file in place that nothing refers to yet."""
+        writes = [write(data)] if data else []
+        return [self.open_new(path), *writes, close()]
+
+    def publish(self, path: str, data: bytes, *, durable: bool) -> list[Any]:
+        """Stages a record and moves it up under its final name, without replacing."""
+        folder, _, name = path.rpartition("/")
+        *filled, closed = self.fill(f"{folder}/{STAGING}/{name}", data)
+        return [*filled, self._rename(path, replace=False), *([_flush()] if durable else []), closed]
+
+    def replace(self, path: str, data: bytes) -> list[Any]:
+        """Fills a second file and moves it into the place of the first."""
+        *filled, closed = self.fill(f"{path}.new", data)
+        return [*filled, self._rename(path, replace=True), closed]
+
+    def remove(self, path: str, *, folder: bool = False) -> list[Any]:
+        """Removes a file, or an empty folder: two messages."""
+        kind = CreateOptions.FILE_DIRECTORY_FILE if folder else CreateOptions.FILE_NON_DIRECTORY_FILE
+        options = kind | CreateOptions.FILE_OPEN_REPARSE_POINT | CreateOptions.FILE_DELETE_ON_CLOSE
+        return [self._create(path, FilePipePrinterAccessMask.DELETE, options=options), close()]
+
+    def make_folder(self, folder: str) -> list[Any]:
+        """Makes a folder, if it is not there: two messages."""
+        made = self._create(
+            folder,
+            DirectoryAccessMask.FILE_READ_ATTRIBUTES,
+            disposition=CreateDisposition.FILE_OPEN_IF,
+            options=CreateOptions.FILE_DIRECTORY_FILE,
+        )
+        return [made, close()]
+
+    def _path(self, path: str) -> bytes:
+        return (self._base + path).strip("/").replace("/", "\\").encode("utf-16-le")
+
+    def _create(
+        self,
+        path: str,
+        access: int,
+        *,
+        disposition: int = CreateDisposition.FILE_OPEN,
+        options: int = 0,
+        sharing: int = _SHARED,
+    ) -> Any:
+        message = SMB2CreateRequest()
+        message["impersonation_level"] = ImpersonationLevel.Impersonation
+        message["desired_access"] = access
+        message["share_access"] = sharing
+        message["create_disposition"] = disposition
+        message["create_options"] = options
+        message["buffer_path"] = self._path(path) or b"\0\0"
+        return message
+
+    def _rename(self, path: str, *, replace: bool) -> Any:
+        information = FileRenameInformation()
+        information["replace_if_exists"] = replace
+        information["file_name"] = self._path(path).decode("utf-16-le")
+        message = SMB2SetInfoRequest()
+        message["info_type"] = InfoType.SMB2_0_INFO_FILE
+        message["file_info_class"] = FileInformationClass.FILE_RENAME_INFORMATION
+        message["file_id"] = LAST_OPENED
+        message["buffer"] = information
+        return message
+
+
+def close(handle: bytes = LAST_OPENED) -> Any:
+    """Closes what is open."""
+    message = SMB2CloseRequest()
+    message["file_id"] = handle
+    return message
+
+
+def write(data: bytes, offset: int = 0, handle: bytes = LAST_OPENED) -> Any:
+    """Writes a piece."""
+    message = SMB2WriteRequest()
+    message["offset"] = offset
+    message["file_id"] = handle
+    message["buffer"] = data
+    return message
+
+
+def read(length: int, offset: int = 0, handle: bytes = LAST_OPENED) -> Any:
+    """Reads a piece."""
+    message = SMB2ReadRequest()
+    message["length"] = length
+    message["offset"] = offset
+    message["file_id"] = handle
+    message["read_channel_info_length"] = 0
+    return message
+
+
+def query(handle: bytes = LAST_OPENED) -> Any:
+    """Asks for the next names of a folder."""
+    message = SMB2QueryDirectoryRequest()
+    message["file_information_class"] = FileInformationClass.FILE_NAMES_INFORMATION
+    message["file_id"] = handle
+    message["output_buffer_length"] = LISTING_BYTES
+    message["buffer"] = "*".encode("utf-16-le")
+    return message
+
+
+def _flush() -> Any:
+    message = SMB2FlushRequest()
+    message["file_id"] = LAST_OPENED
+    return message
+
+
+# -------------------------------------------------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a server says of what it has opened."""
+
+    handle: bytes
+    size_bytes: int
+    is_link: bool
+
+
+def opened(reply: Reply) -> Opened:
+    """The answer to a create."""
+    response = SMB2CreateResponse()
+    response.unpack(reply.data)
+    return Opened(
+        handle=bytes(response["file_id"].get_value()),
+        size_bytes=int(response["end_of_file"].get_value()),
+        is_link=response["file_attributes"].has_flag(FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
+    )
+
+
+def content(reply: Reply) -> bytes:
+    """The answer to a read."""
+    response = SMB2ReadResponse()
+    response.unpack(reply.data)
+    return bytes(response["buffer"].get_value())
+
+
+def names(reply: Reply) -> Iterator[str]:
+    """The answer to a query: offset of the next, index, length, name, and so on (MS-FSCC 2.4.28)."""
+    if reply.status != OK:
+        return
+    response = SMB2QueryDirectoryResponse()
+    response.unpack(reply.data)
+    listing, at = bytes(response["buffer"].get_value()), 0
+    while True:
+        step = int.from_bytes(listing[at : at + 4], "little")
+        length = int.from_bytes(listing[at + 8 : at + 12], "little")
+        name = listing[at + 12 : at + 12 + length].decode("utf-16-le", "replace")
+        if name not in (".", ".."):
+            yield name
+        if step == 0:
+            return
+        at += step
+
+
+def each(replies: Sequence[Reply], count: int) -> Iterator[Sequence[Reply]]:
+    """The replies of each file: so many."""
+    return (replies[at : at + count] for at in range(0, len(replies), count))
+
+
+def credits_for(size_bytes: int) -> int:
+    """What a message costs that carries so many bytes, there or back."""
+    return max(1, -(-size_bytes // CREDIT_BYTES))
+
+
+def affordable(items: Sequence[T], price: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in their order, in groups whose messages can be paid for."""
+    group: list[T] = []
+    spent = 0
+    for item in items:
+        if group and spent + price(item) > CREDITS_MAX:
+            yield group
+            group, spent = [], 0
+        group.append(item)
+        spent += price(item)
+    if group:
+        yield group

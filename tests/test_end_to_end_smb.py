@@ -1,0 +1,206 @@
+"""A generation over real SMB shares with real agents, while the server does everything a server can do.
+
+The story ends like every other: each genome is counted exactly once, with the fitness its bytes give it.
+"""
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.share_files import LocalFiles
+from tests.farm_bed import FarmBed
+from tests.samba import ACCOUNT, PASSWORD, Samba, own, samba
+from tests.smb_proxy import Proxy
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+VMS = ("vm-0", "vm-1", "vm-2", "vm-3")
+CANARY = PASSWORD
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Samba]:
+    """A server with a share for each of four machines."""
+    with samba(tmp_path / "samba", *VMS) as server:
+        for path in server.shares.values():
+            LocalFiles(path).make_folders()
+            own(path)
+        yield server
+
+
+def worker(name: str, port: int, **other: str) -> str:
+    told = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
+    lines = [f"{key} = '{value}'" for key, value in told.items()]
+    return "\n".join(["[[worker]]", *lines, f"port = {port}"])
+
+
+@pytest.fixture
+def farm(bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmBed]:
+    """Its host knows the password from the environment; its agents stand beside the server's disk."""
+    monkeypatch.setenv("FARM_SECRET", PASSWORD)
+    yield bed
+
+
+def start_agents(farm: FarmBed, server: Samba) -> "list[subprocess.Popen[bytes]]":
+    return [farm.start_agent(server.shares[name]) for name in VMS]
+
+
+def stop(agents: "list[subprocess.Popen[bytes]]") -> None:
+    for agent in agents:
+        agent.terminate()
+        agent.wait(10)
+
+
+def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
+    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
+
+
+def archived(farm: FarmBed) -> int:
+    return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
+
+
+def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmBed, server: Samba) -> None:
+    """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
+    farm.configure(workers=2, extra="\n".join(worker(name, server.port) for name in VMS))
+    farm.drop(plays(60, 0.4))
+    agents = start_agents(farm, server)
+    code, out = farm.run()
+    stop(agents)
+    assert code == 0, out
+    farm.assert_counted_once()
+    played = {row["worker"] for row in farm.attempts() if row["outcome"] == "completed"}
+    assert played == {"local-0", "local-1", *VMS}
+    for path in [*farm.root.rglob("*"), *(p for share in server.shares.values() for p in share.rglob("*"))]:
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+    assert CANARY not in out
+
+
+def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Samba) -> None:
+    """Killed, restarted, frozen, its rights taken away and given back, an answer lost: counted once all the same."""
+    proxy = Proxy(server.port)
+    farm.configure(
+        workers=0,
+        silence_limit_s=12.0,
+        losses_max=10,
+        extra="\n".join(worker(name, proxy.port if name == "vm-0" else server.port) for name in VMS),
+    )
+    farm.drop(plays(120, 0.25))
+    agents = start_agents(farm, server)
+    host = farm.start()
+    farm.when(lambda: archived(farm) >= 10)
+
+    server.kill()
+    assert not eventually(lambda: False, 1.0)
+    server.start()
+    farm.when(lambda: archived(farm) >= 30)
+
+    assert proxy.lose_next_answer().wait(20)
+    server.freeze()
+    assert not eventually(lambda: False, 2.0)
+    server.thaw()
+    farm.when(lambda: archived(farm) >= 60)
+
+    inbox = server.shares["vm-1"] / "inbox"
+    inbox.chmod(0o000)
+    os.chown(inbox, 0, 0)
+    assert not eventually(lambda: False, 2.0)
+    inbox.chmod(0o755)
+    own(inbox)
+    server.drop_connections()
+
+    out, _ = host.communicate(timeout=120)
+    stop(agents)
+    proxy.close()
+    assert host.returncode == 0, out.decode()
+    farm.assert_counted_once()
+
+
+def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> None:
+    """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
+    tiny_disk.chmod(0o755)
+    with samba(tiny_disk / "samba", "vm-0") as server:
+        share = server.shares["vm-0"]
+        LocalFiles(share).make_folders()
+        own(share)
+        farm.configure(workers=0, claim_limit_s=30, extra=worker("vm-0", server.port))
+        farm.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
+        agent = farm.start_agent(share)
+        host = farm.start()
+        farm.when(lambda: archived(farm) >= 3)
+        hog = tiny_disk / "hog"
+        with pytest.raises(OSError, match="No space"), hog.open("wb", buffering=0) as pig:
+            while True:
+                pig.write(b"x" * 4096)
+        assert not eventually(lambda: False, 2.0)
+        hog.unlink()
+        out, _ = host.communicate(timeout=100)
+        agent.terminate()
+        agent.wait(10)
+    assert host.returncode == 0, out.decode()
+    farm.assert_counted_once()
+
+
+def test_a_share_is_taken_over_by_smb(farm: FarmBed, server: Samba) -> None:
+    """The command reaches the share the same way as the host does."""
+    farm.configure(workers=0, extra=worker("vm-0", server.port))
+    farm.drop(plays(3, 0.0))
+    share = server.shares["vm-0"]
+    (share / "inbox/3.host.json").write_text('{"layout": 1, "farm": "another", "worker": "vm-0", "epoch": 3}')
+    agents = start_agents(farm, server)
+    code, out = farm.run()
+    assert code == 4
+    assert "pipeline take-over vm-0" in out
+
+    assert farm.run("take-over", "vm-0")[0] == 0
+    code, out = farm.run()
+    stop(agents)
+
+    assert code == 0, out
+    farm.assert_counted_once()
+
+
+def test_a_wrong_password_is_told(farm: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The farm cannot go on, and says why; the password is not in it."""
+    monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
+    farm.configure(workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker("vm-0", server.port))
+    farm.drop(plays(3, 0.0))
+
+    code, out = farm.run()
+
+    assert code == 4
+    assert "LOGON_FAILURE" in out
+    assert "Wr0ng-canary" not in out
+
+
+def test_threads_and_answers(server: Samba) -> None:
+    """What the proxy counts: a delivery, a reading of result and log, a removal are one question each."""
+    from pipeline.edges.smb_files import SmbFiles
+    from pipeline.edges.smb_session import SmbAccess, SmbSession
+
+    proxy = Proxy(server.port)
+    access = SmbAccess(server="127.0.0.1", share="vm-0", port=proxy.port, account=ACCOUNT, password=lambda: PASSWORD)
+    session = SmbSession(access)
+    files = SmbFiles(session)
+    files.names("inbox")
+    asked = []
+
+    def count() -> None:
+        asked.append(proxy.asked)
+
+    count()
+    files.deliver("inbox/x.genome", b"g" * 4096, "inbox/x.start.json", b"{}")
+    count()
+    files.read_all([("inbox/x.start.json", 65536), ("inbox/x.genome", 65536)])
+    count()
+    files.remove(["inbox/x.start.json", "inbox/x.genome"])
+    count()
+    session.drop()
+    proxy.close()
+
+    assert [after - before for before, after in pairwise(asked)] == [1, 1, 1]
+    assert threading.active_count() < 50

@@ -1,0 +1,356 @@
+"""Shares over SMB on a real Samba server: what the suite of all shares cannot ask, because only a server can do it."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
+from pipeline.edges.smb_files import SmbFiles
+from pipeline.edges.smb_session import SmbAccess, SmbSession
+from tests.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Samba]:
+    """A server of this test's own, which it may kill, stop and start."""
+    with samba(tmp_path / "samba") as server:
+        yield server
+
+
+@pytest.fixture
+def bells() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def files(server: Samba, bells: threading.Event) -> Iterator[SmbFiles]:
+    """Its share, with the folders of the layout."""
+    session = SmbSession(access(server), limit_s=2)
+    files = SmbFiles(session, bells.set)
+    files.make_folders()
+    yield files
+    session.drop()
+
+
+@pytest.fixture
+def outbox(server: Samba, files: SmbFiles, bells: threading.Event) -> Path:
+    """Where the agent publishes, on the server's own disk. Samba begins to listen a little after it has said so."""
+    probe = server.shares["exchange"] / "outbox" / "probe"
+
+    def heard() -> bool:
+        files.names("outbox")
+        probe.touch()
+        probe.unlink()
+        return bells.wait(0.05)
+
+    def quiet() -> bool:
+        bells.clear()
+        return files.names("outbox") == ["tmp"] and not bells.wait(0.2)
+
+    assert eventually(heard, 10)
+    assert eventually(quiet, 10)
+    return probe.parent
+
+
+def access(server: Samba, **other: object) -> SmbAccess:
+    told: dict[str, object] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
+    return SmbAccess(server="127.0.0.1", share="exchange", **told)  # type: ignore[arg-type]
+
+
+def comes_back(files: SmbFiles) -> bool:
+    """The share can be asked again, by itself."""
+
+    def asked() -> bool:
+        try:
+            files.names("outbox")
+        except Unavailable:
+            return False
+        return True
+
+    return eventually(asked, 20)
+
+
+# -------------------------------------------------------------------------------------------------------- doorbell
+
+
+def test_the_server_tells_of_what_arrives(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+    """A record that the agent publishes on the server's own disk rings; listing arms the bell again."""
+    for number in range(3):
+        files.names("outbox")
+        assert files.hears
+        bells.clear()
+        (outbox / f"{number}.result.json").write_bytes(b"{}")
+        assert bells.wait(5)
+        assert not files.hears
+
+
+def test_nothing_is_missed_between_two_listings(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+    """What arrives while nobody listens rings as soon as somebody does: the server keeps it for an open folder."""
+    (outbox / "1.result.json").write_bytes(b"{}")
+    assert bells.wait(5)
+    bells.clear()
+    (outbox / "2.result.json").write_bytes(b"{}")
+
+    assert sorted(files.names("outbox")) == ["1.result.json", "2.result.json", "tmp"]
+    assert bells.wait(5)
+
+
+def test_what_the_host_writes_makes_no_sound(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+    """Only `outbox/` is listened to."""
+    files.deliver("inbox/x.genome", b"g", "inbox/x.start.json", b"{}")
+    files.remove(["inbox/x.start.json", "inbox/x.genome"])
+
+    assert not bells.wait(0.3)
+    assert files.hears
+
+
+def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
+    """Nobody would tell of anything any more, so a look must follow."""
+    files.names("outbox")
+    server.kill()
+
+    assert bells.wait(5)
+    assert not files.hears
+    server.start()
+    assert comes_back(files)
+    assert files.hears
+
+
+# ---------------------------------------------------------------------------------------------- servers that vanish
+
+
+def test_a_server_that_was_restarted_is_found_again(server: Samba, files: SmbFiles) -> None:
+    """Connection, session and credentials are made anew; nothing that was published is lost."""
+    files.publish("inbox/x.start.json", b"record")
+    server.kill()
+    with pytest.raises(Unavailable):
+        files.read("inbox/x.start.json", 100)
+    server.start()
+
+    assert comes_back(files)
+    assert files.read("inbox/x.start.json", 100) == b"record"
+
+
+def test_a_frozen_server_is_unknown_after_a_deadline(server: Samba, files: SmbFiles) -> None:
+    """It holds the connection and answers nothing; the next exchange makes another one."""
+    server.freeze()
+    with pytest.raises(Unavailable, match="timeout"):
+        files.read("inbox/x.start.json", 100)
+    server.thaw()
+
+    assert comes_back(files)
+
+
+@pytest.mark.timeout(90)
+def test_a_server_that_freezes_at_the_login_is_unknown_as_well(
+    server: Samba, files: SmbFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the negotiation has a deadline."""
+    monkeypatch.setattr("pipeline.edges.smb_session.CONNECT_LIMIT_S", 2.0)
+    server.freeze()
+    session = SmbSession(access(server))
+    with pytest.raises(Unavailable):
+        SmbFiles(session).names("")
+    server.thaw()
+
+
+def test_a_large_genome_to_a_server_that_freezes(server: Samba, files: SmbFiles, tmp_path: Path) -> None:
+    """A send that the socket does not take any more has a deadline, too."""
+    large = tmp_path / "large"
+    large.write_bytes(bytes(24 * 1024 * 1024))
+    server.freeze()
+    with pytest.raises(Unavailable):
+        files.write("inbox/x.genome", large)
+    server.thaw()
+    assert comes_back(files)
+    files.write("inbox/x.genome", large)
+    assert files.size("inbox/x.genome") == 24 * 1024 * 1024
+
+
+def test_a_share_that_was_removed_and_made_again(server: Samba, files: SmbFiles) -> None:
+    """Unknown while it is gone; bare when it is back."""
+    path = server.shares["exchange"]
+    path.rename(path.with_name("gone"))
+    with pytest.raises(Unavailable):
+        files.names("inbox")
+    path.mkdir()
+    own(path)
+
+    assert eventually(lambda: _bare(files), 20)
+
+
+def _bare(files: SmbFiles) -> bool:
+    try:
+        return files.names("") == []
+    except Unavailable:
+        return False
+
+
+def test_a_failing_connection_is_tried_more_and_more_rarely(server: Samba) -> None:
+    """Nobody is flooded with logins; in between the answer comes at once, with the reason."""
+    server.kill()
+    files = SmbFiles(SmbSession(access(server)))
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="Failed to connect"):
+            files.names("")
+    with pytest.raises(Unavailable, match="tried again in"):
+        files.names("")
+    server.start()
+
+
+# --------------------------------------------------------------------------------------------------------- rights
+
+
+def test_a_wrong_password_is_refused_and_not_tried_for_a_while(server: Samba) -> None:
+    """An account that is tried often gets locked."""
+    files = SmbFiles(SmbSession(access(server, password=lambda: "wrong")))
+    with pytest.raises(Unavailable) as refused:
+        files.names("")
+    assert "wrong" not in str(refused.value)
+    with pytest.raises(Unavailable, match=r"tried again in (5\d|60)"):
+        files.names("")
+
+
+def test_a_changed_password_is_fetched_anew(server: Samba) -> None:
+    """The reference is what is configured, so the next connection uses what it leads to then."""
+    passwords = iter([PASSWORD, "another one"])
+    session = SmbSession(access(server, password=lambda: next(passwords)))
+    files = SmbFiles(session)
+    assert files.names("") == []
+    server.set_password(ACCOUNT, "another one")
+    session.drop()
+
+    assert eventually(lambda: _bare(files), 20)
+
+
+def test_a_read_only_share(tmp_path: Path) -> None:
+    """It can be read; what cannot be written says why."""
+    with samba(tmp_path / "samba", read_only=True) as server:
+        for folder in ("inbox/tmp", "outbox/tmp", "status"):
+            (server.shares["exchange"] / folder).mkdir(parents=True)
+        own(server.shares["exchange"])
+        files = SmbFiles(SmbSession(access(server)))
+
+        assert files.names("inbox") == ["tmp"]
+        with pytest.raises(Unavailable, match="access denied"):
+            files.publish("inbox/x.start.json", b"record")
+
+
+def test_a_share_may_be_a_folder_of_a_share(server: Samba, files: SmbFiles) -> None:
+    """A NAS has one share and a folder for each machine."""
+    (server.shares["exchange"] / "vm-3").mkdir()
+    own(server.shares["exchange"])
+    below = SmbFiles(SmbSession(access(server, folder="vm-3")))
+    below.make_folders()
+    below.publish("inbox/x.start.json", b"of vm-3")
+
+    assert (server.shares["exchange"] / "vm-3/inbox/x.start.json").read_bytes() == b"of vm-3"
+    assert sorted(below.names("")) == ["inbox", "outbox", "status"]
+    assert sorted(files.names("")) == ["inbox", "outbox", "status", "vm-3"]
+
+
+# -------------------------------------------------------------------------------------------------------- security
+
+
+def test_everything_is_encrypted_by_default(files: SmbFiles, server: Samba) -> None:
+    """SMB 3.1.1, signed and encrypted."""
+    session = SmbSession(access(server))
+    connection = session.connect()
+
+    assert connection.dialect == 0x311
+    assert connection.require_signing
+    assert all(known.encrypt_data for known in connection.session_table.values())
+
+
+def test_a_server_that_does_not_encrypt_is_refused(tmp_path: Path) -> None:
+    """Silently going on in the clear would be worse than not going on."""
+    with samba(tmp_path / "samba", encrypt="off") as server:
+        with pytest.raises(Unavailable, match="encrypt"):
+            SmbFiles(SmbSession(access(server))).names("")
+        assert SmbFiles(SmbSession(access(server, encryption=False))).names("") == []
+
+
+def test_an_old_dialect_is_refused(tmp_path: Path) -> None:
+    """3.1.1 or nothing, unless the user says so."""
+    with samba(tmp_path / "samba", min_protocol="SMB3_00", max_protocol="SMB3_02") as server:
+        with pytest.raises(Unavailable, match=r"older than 3\.1\.1"):
+            SmbFiles(SmbSession(access(server))).names("")
+        assert SmbFiles(SmbSession(access(server, dialect_min="3.0.2"))).names("") == []
+
+
+def test_two_accounts_of_one_server_are_two_connections(server: Samba, files: SmbFiles) -> None:
+    """What one may do is no matter of who came before."""
+    other = SmbSession(access(server, account=OTHER_ACCOUNT))
+    wrong = SmbSession(access(server, account=OTHER_ACCOUNT, password=lambda: "wrong"))
+
+    assert "inbox" in SmbFiles(other).names("")
+    with pytest.raises(Unavailable):
+        SmbFiles(wrong).names("")
+
+
+def test_a_password_is_shown_nowhere(server: Samba, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in a representation nor in a log nor in an error, however talkative."""
+    caplog.set_level(logging.DEBUG)
+    how = access(server)
+    session = SmbSession(how)
+    assert SmbFiles(session).names("") == []
+    session.drop()
+
+    assert PASSWORD not in repr(how) + str(how) + repr(session) + caplog.text
+
+
+# --------------------------------------------------------------------------------------------- compounds, large files
+
+
+def test_every_member_of_a_compound_counts(smb_shares: SmbShares) -> None:
+    """What is missing among several files does not spoil the others."""
+    files = smb_shares.fresh()
+    files.make_folders()
+    for name in ("a", "c"):
+        files.publish(f"outbox/{name}.result.json", name.encode())
+
+    found = files.read_all([(f"outbox/{name}.result.json", 100) for name in "abc"])
+
+    assert (found[0], found[2]) == (b"a", b"c")
+    assert isinstance(found[1], Absent)
+
+
+def test_a_delivery_of_a_name_that_is_there(smb_shares: SmbShares) -> None:
+    """The record that was there stays, and nothing is left in the staging folder."""
+    files = smb_shares.fresh()
+    files.make_folders()
+    files.deliver("inbox/x.genome", b"one", "inbox/x.start.json", b"1")
+    with pytest.raises(AlreadyThere):
+        files.deliver("inbox/x.genome", b"two", "inbox/x.start.json", b"2")
+
+    assert files.read("inbox/x.start.json", 10) == b"1"
+    assert files.names("inbox/tmp") == []
+
+
+def test_many_files_are_listed_read_and_removed(smb_shares: SmbShares) -> None:
+    """More than fit into one message, or into one answer."""
+    files = smb_shares.fresh()
+    files.make_folders()
+    names = {f"g0001-{number:04d}-t1-a1-abcdefghijkl.result.json" for number in range(200)}
+    for name in names:
+        files.publish(f"outbox/{name}", name.encode())
+
+    assert set(files.names("outbox")) == names | {"tmp"}
+    asked = [(f"outbox/{name}", 65536) for name in sorted(names)]
+    assert files.read_all(asked) == [name.encode() for name in sorted(names)]
+    files.remove(f"outbox/{name}" for name in names)
+    assert files.names("outbox") == ["tmp"]
+
+
+def test_a_flood_is_listed_in_pieces(server: Samba, files: SmbFiles) -> None:
+    """Twenty thousand names do not fit into one answer."""
+    for number in range(20_000):
+        (server.shares["exchange"] / "outbox" / f"g0001-0001-t1-a1-{number:012d}.result.json").touch()
+
+    assert len(files.names("outbox")) == 20_001
