@@ -21,6 +21,7 @@ from pipeline import project
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
+from pipeline.doctor import examine
 from pipeline.edges.intake import IntakeError
 from pipeline.edges.ledger import LedgerError
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
@@ -118,6 +119,24 @@ def verify_results(gen: str | None, root: Path) -> int:
     words, held = report(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
     click.echo(words)
     return ALL_COMPLETED if held else SOME_FAILED
+
+
+@commands.command("doctor")
+@click.argument("workers", nargs=-1)
+@click.option("-v", "--verbose", is_flag=True, help="Tell what was measured, too.")
+@root_option
+def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
+    """Look at the shares of WORKERS (default: all that are not local) and say what to do about them.
+
+    Says nothing of what is well. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
+    """
+    root = root.resolve()
+    found = 0
+    for finding in examine(root, load_config(root), workers):
+        if verbose or not finding.only_told:
+            click.echo(str(finding))
+        found += not finding.only_told
+    return SOME_FAILED if found else ALL_COMPLETED
 
 
 @commands.command("take-over")

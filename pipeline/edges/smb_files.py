@@ -126,6 +126,18 @@ class SmbFiles:
         for folder in (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS):
             self._make_folder(folder)
 
+    # ------------------------------------------------------------------------------------------ for the doctor
+
+    def free_bytes(self) -> int:
+        """How much room there is. Raises Unavailable."""
+        replies = self._ask([self._steps.open_folder(""), m.query_space(), m.close()])
+        self._all_well(replies, "")
+        return m.free_bytes(replies[1])
+
+    def server_time(self, path: str) -> float:
+        """When a file was last changed, by the server's clock: Unix time. Raises Absent, Unfit, Unavailable."""
+        return self._plain(self._ask(self._steps.size(path))[0], path).changed_at
+
     # --------------------------------------------------------------------------------------------------- inside
 
     def _ask(self, messages: Sequence[Any]) -> list[Reply]:

@@ -22,6 +22,8 @@ from smbprotocol.open import (
     SMB2FlushRequest,
     SMB2QueryDirectoryRequest,
     SMB2QueryDirectoryResponse,
+    SMB2QueryInfoRequest,
+    SMB2QueryInfoResponse,
     SMB2ReadRequest,
     SMB2ReadResponse,
     SMB2SetInfoRequest,
@@ -214,6 +216,16 @@ def query(handle: bytes = LAST_OPENED) -> Any:
     return message
 
 
+def query_space(handle: bytes = LAST_OPENED) -> Any:
+    """Asks how much room the volume has (MS-FSCC 2.5.8, FileFsSizeInformation)."""
+    message = SMB2QueryInfoRequest()
+    message["info_type"] = InfoType.SMB2_0_INFO_FILESYSTEM
+    message["file_info_class"] = 3
+    message["output_buffer_length"] = 24
+    message["file_id"] = handle
+    return message
+
+
 def _flush() -> Any:
     message = SMB2FlushRequest()
     message["file_id"] = LAST_OPENED
@@ -230,6 +242,7 @@ class Opened:
     handle: bytes
     size_bytes: int
     is_link: bool
+    changed_at: float  #: by the server's clock, Unix time
 
 
 def opened(reply: Reply) -> Opened:
@@ -240,6 +253,7 @@ def opened(reply: Reply) -> Opened:
         handle=bytes(response["file_id"].get_value()),
         size_bytes=int(response["end_of_file"].get_value()),
         is_link=response["file_attributes"].has_flag(FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
+        changed_at=response["change_time"].get_value().timestamp(),
     )
 
 
@@ -248,6 +262,17 @@ def content(reply: Reply) -> bytes:
     response = SMB2ReadResponse()
     response.unpack(reply.data)
     return bytes(response["buffer"].get_value())
+
+
+def free_bytes(reply: Reply) -> int:
+    """The answer to a question for room: units in all, free units, sectors per unit, bytes per sector."""
+    response = SMB2QueryInfoResponse()
+    response.unpack(reply.data)
+    room = bytes(response["buffer"].get_value())
+    free_units, sectors, sector_bytes = (
+        int.from_bytes(room[at:end], "little") for at, end in ((8, 16), (16, 20), (20, 24))
+    )
+    return free_units * sectors * sector_bytes
 
 
 def names(reply: Reply) -> Iterator[str]:

@@ -4,6 +4,7 @@ It decides when a
 connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no file.
 """
 
+import enum
 import logging
 import secrets
 import socket
@@ -18,7 +19,14 @@ from typing import Any
 
 from smbprotocol.change_notify import ChangeNotifyFlags, CompletionFilter, SMB2ChangeNotifyRequest
 from smbprotocol.connection import Connection, Dialects
-from smbprotocol.exceptions import LogonFailure, SMBAuthenticationError, SMBException, SMBResponseException
+from smbprotocol.exceptions import (
+    AccessDenied,
+    BadNetworkName,
+    LogonFailure,
+    SMBAuthenticationError,
+    SMBException,
+    SMBResponseException,
+)
 from smbprotocol.header import NtStatus
 from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
@@ -47,6 +55,33 @@ FORGOTTEN = frozenset(
         0xC0000128,  # STATUS_FILE_CLOSED
     }
 )
+
+
+class Refusal(enum.StrEnum):
+    """What a server refused, or was refused for."""
+
+    ACCOUNT = "account"
+    SHARE = "share"
+    RIGHT = "right"
+    DIALECT = "dialect"
+    ENCRYPTION = "encryption"
+    OTHER = "other"
+
+
+class NoConnection(Unavailable):
+    """There is no connection, and this is why."""
+
+    def __init__(self, text: str, refusal: Refusal) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+
+
+class _TooOld(Exception):
+    """The server's dialect."""
+
+
+class _InTheClear(Exception):
+    """The server's session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +192,12 @@ class SmbSession:
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             self._connect()
-        except (SettingsError, *_TROUBLE) as error:
-            if isinstance(error, SMBAuthenticationError | LogonFailure):
+        except (_TooOld, _InTheClear, SettingsError, *_TROUBLE) as error:
+            refusal = _refusal(error)
+            if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked
             self.drop(_line(error))
-            raise Unavailable(f"{self.access}: {_line(error)}") from error
+            raise NoConnection(f"{self.access}: {_line(error)}", refusal) from error
         self._back_off_s = BACK_OFF_S
         self.connections += 1
 
@@ -177,7 +213,7 @@ class SmbSession:
             connection.connect(timeout=CONNECT_LIMIT_S)
             _prepare(connection)
             if connection.dialect < DIALECTS[access.dialect_min]:
-                raise SMBException(f"the server speaks a dialect older than {access.dialect_min}")
+                raise _TooOld(f"the server speaks a dialect older than {access.dialect_min}")
             session = Session(
                 connection,
                 access.account or None,
@@ -191,7 +227,7 @@ class SmbSession:
         finally:
             alarm.cancel()
         if access.encryption and not session.encrypt_data:
-            raise SMBException("the server does not encrypt")
+            raise _InTheClear("the server does not encrypt")
         self._session, self._tree = session, tree
 
     def _receive(self, request: Any, deadline: float) -> Reply:
@@ -244,6 +280,23 @@ def _end(connection: Connection) -> None:
         connection.disconnect(close=False)
     except _TROUBLE as error:
         log.debug("while a connection was dropped: %s", error)
+
+
+def _refusal(error: Exception) -> Refusal:
+    match error:
+        case LogonFailure() | SMBAuthenticationError():
+            return Refusal.ACCOUNT
+        case BadNetworkName():
+            return Refusal.SHARE
+        case AccessDenied():
+            return Refusal.RIGHT
+        case _TooOld():
+            return Refusal.DIALECT
+        case _InTheClear():
+            return Refusal.ENCRYPTION
+        case SMBException() if "encrypt" in str(error).lower():  # smbprotocol has no class of its own for it
+            return Refusal.ENCRYPTION
+    return Refusal.OTHER
 
 
 def _line(error: object) -> str:

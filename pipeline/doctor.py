@@ -1,0 +1,267 @@
+"""`pipeline doctor`: looks at the share of every worker that somebody else set up, and says what to do about it.
+
+It tries each thing in the order in which one depends on the other, and says nothing of what is well.
+"""
+
+import contextlib
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from inbox_agent import share_layout as layout
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import Absent, LocalFiles, ShareError, ShareFiles, Unavailable
+from inbox_agent.share_layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
+from pipeline.config import Config, WorkerTable
+from pipeline.edges.ledger import FILE_NAME, Ledger
+from pipeline.edges.smb_files import SmbFiles
+from pipeline.edges.smb_session import NoConnection, Refusal, SmbAccess, SmbSession
+from pipeline.host import smb_access
+
+REACH_LIMIT_S = 5.0
+BEAT_WAIT_S = 12.0  #: two beats and a little
+FREE_BYTES_MIN = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what is wrong, and what to do; or a mere reading, if it is `only_told`."""
+
+    worker: str
+    line: str
+    only_told: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.line}"
+
+
+class _Stop(Exception):
+    """What follows depends on what was not well."""
+
+
+class _Medium(Protocol):
+    """A share, and what only its medium knows of it."""
+
+    files: ShareFiles
+
+    def reach(self) -> Iterator[str]:
+        """What keeps the share from being reached; raises _Stop after it."""
+
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+
+    def readings(self, probe: str) -> Iterator[str]:
+        """What is good to know and never wrong; `probe` is a file that was just made there."""
+
+
+def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Looks at the shares of these workers, or of every `[[worker]]`. Raises SettingsError: no such worker."""
+    tables = {table.name: table for table in config.worker}
+    if unknown := [name for name in names if name not in tables]:
+        known = ", ".join(tables) or "none"
+        raise SettingsError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
+    farm_id = _farm_id(root)
+    for name in names or tables:
+        table = tables[name]
+        medium = _OverSmb(smb_access(table, root)) if table.unc is not None else _ByPath(Path(table.share))
+        with contextlib.suppress(_Stop):
+            yield from _examine(table, medium, farm_id)
+
+
+def _examine(table: WorkerTable, medium: _Medium, farm_id: str) -> Iterator[Finding]:
+    def wrong(line: str) -> Finding:
+        return Finding(table.name, line)
+
+    yield from map(wrong, _reached(medium))
+    yield from map(wrong, _folders(medium.files))
+    probe = f"{INBOX}/{STAGING}/doctor-{secrets.token_hex(4)}"
+    try:
+        medium.files.write(probe, b"may be removed")
+    except ShareError as error:
+        yield wrong(f"{INBOX}/ cannot be written ({error}); give this host's account the right to modify it")
+        return
+    try:
+        yield from map(wrong, _space(medium))
+        yield from (Finding(table.name, line, only_told=True) for line in medium.readings(probe))
+    finally:
+        medium.files.remove([probe])
+    yield from map(wrong, _outbox(table, medium.files))
+    yield from map(wrong, _owner(medium.files, table.name, farm_id))
+    yield from map(wrong, _heartbeat(medium.files))
+
+
+def _reached(medium: _Medium) -> Iterator[str]:
+    yield from medium.reach()
+
+
+def _folders(files: ShareFiles) -> Iterator[str]:
+    missing = sorted({INBOX, OUTBOX, STATUS} - set(files.names("")))
+    if missing:
+        folders = ", ".join(f"{folder}/" for folder in missing)
+        yield f"no {folders} there; `pipeline run` or the agent makes them, or you do, with their rights"
+        raise _Stop
+
+
+def _space(medium: _Medium) -> Iterator[str]:
+    free = medium.free_bytes()
+    if free < FREE_BYTES_MIN:
+        yield f"only {free / 2**20:.0f} MiB are free on its disk; make room, games and logs need some"
+
+
+def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[str]:
+    if table.unc is None:
+        return  # by path, host and agent are often one user
+    probe = f"{OUTBOX}/{STAGING}/doctor-{secrets.token_hex(4)}"
+    try:
+        files.write(probe, b"may be removed")
+    except ShareError:
+        return
+    files.remove([probe])
+    yield f"this host may write {OUTBOX}/, which is the agent's alone; take that right away from its account"
+
+
+def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[str]:
+    epochs = [epoch for name in files.names(INBOX) if (epoch := layout.epoch_of(name)) is not None]
+    if not epochs:
+        return
+    name = layout.host_name(max(epochs))
+    try:
+        owner = layout.decode(HostRecord, files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
+    except (ShareError, LayoutError) as error:
+        yield f"{INBOX}/{name} cannot be read ({error}); `pipeline take-over {worker}` writes a new one"
+        return
+    if (owner.farm, owner.worker) != (farm_id, worker):
+        yield (
+            f"it belongs to worker {owner.worker!r} of farm {owner.farm}; if no other host is at work there: "
+            f"`pipeline take-over {worker}`"
+        )
+
+
+def _heartbeat(files: ShareFiles) -> Iterator[str]:
+    deadline = time.monotonic() + BEAT_WAIT_S
+    first, pause = None, threading.Event()
+    while time.monotonic() < deadline:
+        try:
+            data = files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
+            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+        except Absent:
+            pass
+        except (ShareError, LayoutError) as error:
+            yield f"{STATUS}/{HEARTBEAT} cannot be read ({error}); install the same version on host and machine"
+            return
+        else:
+            if first is not None and beat.counter != first:
+                return
+            first = beat.counter
+        pause.wait(0.5)
+    if first is None:
+        yield "no agent has ever beaten there; start `inbox-agent --share …` in its machine (docs/smb.md)"
+    else:
+        yield f"its agent was silent for {BEAT_WAIT_S:.0f} s; look at the machine, and start `inbox-agent` again"
+
+
+def _farm_id(root: Path) -> str:
+    if not (root / "state" / FILE_NAME).exists():
+        return ""
+    ledger = Ledger(root / "state", read_only=True)
+    try:
+        return ledger.farm_id
+    finally:
+        ledger.close()
+
+
+class _ByPath:
+    """A folder that this host reaches by path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.files: ShareFiles = LocalFiles(path)
+
+    def reach(self) -> Iterator[str]:
+        if not self._path.is_dir():
+            yield f"{self._path} is not there; mount it, or mend `share` in pipeline.toml"
+            raise _Stop
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self._path).free
+
+    def readings(self, probe: str) -> Iterator[str]:
+        yield f"{self._path} is reached by path"
+
+
+class _OverSmb:
+    """A share of a server."""
+
+    def __init__(self, access: SmbAccess) -> None:
+        self._access = access
+        self._session = SmbSession(access)
+        self._smb = SmbFiles(self._session)
+        self.files: ShareFiles = self._smb
+
+    def reach(self) -> Iterator[str]:
+        access = self._access
+        yield from self._reach_port()
+        try:
+            access.password()
+            self._session.connect()
+            self._smb.names("")
+        except SettingsError as error:
+            yield f"its secret: {error}"
+            raise _Stop from error
+        except Unavailable as error:
+            yield self._why(error)
+            raise _Stop from error
+
+    def _reach_port(self) -> Iterator[str]:
+        server, port = self._access.server, self._access.port
+        try:
+            socket.getaddrinfo(server, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            yield f"{server} has no address; mend the name in `share`, or DNS"
+            raise _Stop from error
+        try:
+            socket.create_connection((server, port), timeout=REACH_LIMIT_S).close()
+        except OSError as error:
+            yield (
+                f"{server} does not answer on port {port}; is the machine on, file sharing allowed in its firewall, "
+                "the `port` right?"
+            )
+            raise _Stop from error
+
+    def _why(self, error: Unavailable) -> str:
+        access, server = self._access, self._access.server
+        cures = {
+            Refusal.ACCOUNT: f"{server} refuses account {access.account!r} or its password; mend `account` or `secret`",
+            Refusal.SHARE: f"{server} has no share {access.share!r}; mend `share`, or make it (docs/smb.md)",
+            Refusal.RIGHT: f"account {access.account!r} may not use {access}; give it the right to",
+            Refusal.DIALECT: (
+                f"{server} does not speak SMB {access.dialect_min}; update it, or allow an older one with `dialect`"
+            ),
+            Refusal.ENCRYPTION: (
+                f"{access} is not encrypted; `Set-SmbShare -EncryptData $true` there, or `encryption = false` in "
+                "pipeline.toml if the network is yours alone"
+            ),
+        }
+        refusal = error.refusal if isinstance(error, NoConnection) else Refusal.OTHER
+        return cures.get(refusal, f"it cannot be used: {error}; mend `share`, or the rights there")
+
+    def free_bytes(self) -> int:
+        return self._smb.free_bytes()
+
+    def readings(self, probe: str) -> Iterator[str]:
+        began = time.perf_counter()
+        offset_s = self._smb.server_time(probe) - time.time()
+        round_trip_ms = 1000 * (time.perf_counter() - began)
+        connection = self._session.connect()
+        encrypted = all(session.encrypt_data for session in connection.session_table.values())
+        yield (
+            f"SMB {connection.dialect >> 8:x}.{connection.dialect >> 4 & 15:x}.{connection.dialect & 15:x}, "
+            f"{'encrypted' if encrypted else 'signed'}; round trip {round_trip_ms:.1f} ms; its clock is "
+            f"{offset_s:+.1f} s off, which does not matter"
+        )

@@ -1,0 +1,248 @@
+"""`pipeline doctor`: silent on a healthy share, one line with the cure on every other."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import encode
+from pipeline import doctor
+from pipeline.edges.ledger import Ledger
+from tests import records
+from tests.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba
+from tests.test_cli import pipeline
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that beats several times a second is missed sooner."""
+    monkeypatch.setattr(doctor, "BEAT_WAIT_S", 2.0)
+    monkeypatch.setattr(doctor, "FREE_BYTES_MIN", 1024 * 1024)
+    monkeypatch.setenv("FARM_SECRET", PASSWORD)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Samba]:
+    """A share as docs/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
+    with samba(tmp_path / "samba") as server:
+        prepare(server)
+        yield server
+
+
+def prepare(server: Samba) -> None:
+    share = server.shares["exchange"]
+    LocalFiles(share).make_folders()
+    own(share / "inbox")
+
+
+class Beating:
+    """An agent's heart, beside the server's disk."""
+
+    def __init__(self, share: Path) -> None:
+        self._files, self._stop = LocalFiles(share), threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        counter = 0
+        while not self._stop.wait(0.1):
+            counter += 1
+            self._files.replace("status/agent.json", encode(records.beat(counter=counter)))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def agent(server: Samba) -> Iterator[Beating]:
+    beating = Beating(server.shares["exchange"])
+    yield beating
+    beating.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    return root
+
+
+def configure(root: Path, server: Samba, **other: object) -> None:
+    told: dict[str, object] = {
+        "name": "vm-0",
+        "share": server.unc(),
+        "port": server.port,
+        "account": ACCOUNT,
+        "secret": "env:FARM_SECRET",
+        **other,
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+    (root / "pipeline.toml").write_text("\n".join(["[local]", "workers = 0", "[[worker]]", *lines]))
+
+
+def examined(capsys: pytest.CaptureFixture[str], root: Path, *args: str) -> tuple[int, str]:
+    code, out, err = pipeline(capsys, "doctor", *args, "--root", root)
+    assert err == ""
+    assert PASSWORD not in out
+    return code, out
+
+
+def test_a_healthy_share_is_not_worth_a_word(
+    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 and silence; with -v what was measured; and nothing is left there."""
+    configure(project, server)
+
+    assert examined(capsys, project) == (0, "")
+    code, out = examined(capsys, project, "-v")
+
+    assert code == 0
+    assert out.startswith("vm-0: SMB 3.1.1, encrypted; round trip ")
+    assert not list(server.shares["exchange"].rglob("doctor-*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"share": r"\\no-such-machine.invalid\exchange"}, "no-such-machine.invalid has no address; mend the name"),
+        ({"port": free_port()}, "does not answer on port"),
+        ({"secret": "env:NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
+        ({"account": "nobody-at-all"}, "refuses account 'nobody-at-all' or its password; mend `account` or `secret`"),
+        ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; mend `share`, or make it"),
+        ({"share": r"\\127.0.0.1\exchange\vm-9"}, "it cannot be used"),
+    ],
+    ids=["name", "port", "secret", "account", "share", "folder"],
+)
+def test_a_mistake_in_the_configuration(
+    server: Samba, project: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], said: str
+) -> None:
+    """Found on the way to the share; what depends on it is not asked any more."""
+    configure(project, server, **changes)
+
+    code, out = examined(capsys, project)
+
+    assert code == 1
+    assert said in out
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"encrypt": "off"}, "is not encrypted; `Set-SmbShare -EncryptData $true` there"),
+        ({"min_protocol": "SMB3_00", "max_protocol": "SMB3_02"}, "does not speak SMB 3.1.1; update it"),
+        ({"users": "daemon"}, "account 'nobody' may not use"),
+        ({"read_only": True}, "inbox/ cannot be written"),
+    ],
+    ids=["encryption", "dialect", "rights", "read-only"],
+)
+def test_a_mistake_on_the_server(
+    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
+) -> None:
+    with samba(tmp_path / "samba", **options) as server:
+        prepare(server)
+        configure(project, server)
+
+        code, out = examined(capsys, project)
+
+    assert code == 1
+    assert said in out
+    assert len(out.splitlines()) == 1
+
+
+def test_rights_that_are_too_wide(
+    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Law 1: only the agent writes `outbox/`."""
+    own(server.shares["exchange"] / "outbox")
+    configure(project, server)
+
+    code, out = examined(capsys, project)
+
+    assert (code, out) == (
+        1,
+        "vm-0: this host may write outbox/, which is the agent's alone; take that right away from its account\n",
+    )
+
+
+def test_a_share_of_somebody_else(
+    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another farm's, by what lies there."""
+    share = server.shares["exchange"]
+    (share / "inbox/1.host.json").write_bytes(encode(records.host()))
+    Ledger(project / "state").close()
+    configure(project, server)
+
+    code, out = examined(capsys, project)
+
+    assert code == 1
+    assert "it belongs to worker 'vm-0' of farm farm-1; if no other host is at work there: `pipeline take-over" in out
+
+
+def test_a_share_without_an_agent(server: Samba, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None was ever there, or it is silent."""
+    configure(project, server)
+    assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, project)[1]
+
+    (server.shares["exchange"] / "status/agent.json").write_bytes(encode(records.beat()))
+    assert "its agent was silent for 2 s" in examined(capsys, project)[1]
+
+    (server.shares["exchange"] / "status/agent.json").write_bytes(b"hello")
+    assert "install the same version" in examined(capsys, project)[1]
+
+
+def test_a_share_without_folders(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with samba(tmp_path / "samba") as server:
+        configure(project, server)
+        assert (
+            "no inbox/, outbox/, status/ there; `pipeline run` or the agent makes them" in examined(capsys, project)[1]
+        )
+
+
+def test_a_share_without_room(tiny_disk: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server says how much there is."""
+    tiny_disk.chmod(0o755)
+    with samba(tiny_disk / "samba") as server:
+        prepare(server)
+        hog = tiny_disk / "hog"
+        hog.write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 500_000))
+        configure(project, server)
+        assert "MiB are free on its disk; make room" in examined(capsys, project)[1]
+
+
+def test_a_share_by_path(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same questions, as far as they make sense there."""
+    share = tmp_path / "mnt"
+    (project / "pipeline.toml").write_text(f"[local]\nworkers = 0\n[[worker]]\nname = 'vm-0'\nshare = '{share}'\n")
+    assert examined(capsys, project) == (1, f"vm-0: {share} is not there; mount it, or mend `share` in pipeline.toml\n")
+
+    share.mkdir()
+    LocalFiles(share).make_folders()
+    beating = Beating(share)
+    assert examined(capsys, project) == (0, "")
+    beating.close()
+
+
+def test_a_worker_that_is_not_configured(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\npython = 'a:b'\n")
+    code, _, err = pipeline(capsys, "doctor", "vm-7", "--root", project)
+
+    assert code == 2
+    assert "vm-7: no [[worker]] of that name; configured are: none" in err
+
+
+def test_the_doctor_needs_no_host(server: Samba, agent: Beating, project: Path) -> None:
+    """It may be asked beside one that runs: it takes no lock."""
+    configure(project, server)
+    command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(project)]
+    assert subprocess.run(command, check=False).returncode == 0
