@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,9 +14,17 @@ from pipeline import cli
 from pipeline.config import Config, load_config
 from pipeline.core.roster import WorkerState
 from pipeline.project import CONFIG
+from tests.simulator.planted import BUGS
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "share_layout.md", "examples/lunar_lander/README.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "share_layout.md",
+    "docs/reliability.md",
+    "docs/smb.md",
+    "examples/lunar_lander/README.md",
+)
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -68,6 +78,36 @@ def test_the_readmes_tables_of_settings_are_valid(tmp_path: Path) -> None:
         root.mkdir()
         (root / "pipeline.toml").write_text(block)
         assert load_config(root).evaluator.is_playable
+
+
+def test_workers_in_the_documents_are_valid(tmp_path: Path) -> None:
+    """Every `[[worker]]` of docs/smb.md is one, reached over SMB, with a secret that is a reference."""
+    for block in blocks("docs/smb.md", "toml"):
+        (tmp_path / "pipeline.toml").write_text(block)
+        (worker,) = load_config(tmp_path).worker
+        assert worker.unc == ("vm-3", "exchange", "")
+        assert worker.secret.startswith("keyring:")
+
+
+def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None:
+    """Samba's own checker takes it."""
+    (conf,) = blocks("docs/smb.md", "ini")
+    (tmp_path / "smb.conf").write_text(conf)
+    checker = shutil.which("testparm") or pytest.skip("Samba is not installed (Debian: apt-get install samba)")
+    done = subprocess.run([checker, "-s", tmp_path / "smb.conf"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Unknown parameter" not in done.stderr
+    assert "[exchange]" in done.stdout
+
+
+def test_the_planted_bugs_in_the_documents_are_those_that_are_planted() -> None:
+    """The table names each bug with its rule and its place, in their order, and a seed that found it."""
+    table = (ROOT / "docs/reliability.md").read_text().partition("## Planted bugs")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    assert [row[:3] for row in rows[2:]] == [[bug.name, bug.rule, f"`{bug.file}`"] for bug in BUGS]
+    assert all(row[3].isdigit() for row in rows[2:])
 
 
 def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,16 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from smbprotocol.open import SMB2CreateRequest
 
 from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
 from pipeline.edges.smb_files import SmbFiles
+from pipeline.edges.smb_messages import Reply
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
 from tests.waiting import eventually
@@ -354,3 +357,33 @@ def test_a_flood_is_listed_in_pieces(server: Samba, files: SmbFiles) -> None:
         (server.shares["exchange"] / "outbox" / f"g0001-0001-t1-a1-{number:012d}.result.json").touch()
 
     assert len(files.names("outbox")) == 20_001
+
+
+class Fastidious(SmbSession):
+    """A session with a server that does not take several files in one message."""
+
+    messages = 0
+
+    def exchange(self, messages: Sequence[Any]) -> list[Reply]:
+        self.messages += 1
+        creates = [at for at, message in enumerate(messages) if isinstance(message, SMB2CreateRequest)]
+        if len(creates) < 2:
+            return super().exchange(messages)
+        done = super().exchange(messages[: creates[1]])
+        return [*done, *[Reply(0xC000000D)] * (len(messages) - len(done))]
+
+
+def test_a_server_that_takes_one_file_in_a_message(server: Samba, files: SmbFiles) -> None:
+    """It is asked once, and then for one file at a time; all the same arrives."""
+    session = Fastidious(access(server))
+    slow = SmbFiles(session)
+    for number in range(3):
+        slow.deliver(f"inbox/{number}.genome", b"g", f"inbox/{number}.start.json", b"%d" % number)
+    session.messages = 0
+    asked = [(f"inbox/{number}.start.json", 10) for number in range(3)]
+
+    assert slow.read_all(asked) == [b"0", b"1", b"2"]
+    assert session.messages == 3
+    slow.remove(path for number in range(3) for path in (f"inbox/{number}.start.json", f"inbox/{number}.genome"))
+    assert files.names("inbox") == ["tmp"]
+    assert session.messages == 9

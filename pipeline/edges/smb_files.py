@@ -29,6 +29,7 @@ class SmbFiles:
         self._outbox = b""  #: the handle by which it is listened to
         self._listens: Callable[[], bool] = lambda: False
         self._heard_on = 0  #: the connection of that handle
+        self._together = True  #: whether the server takes several files in one message
 
     @property
     def hears(self) -> bool:
@@ -59,7 +60,7 @@ class SmbFiles:
 
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
         found: list[bytes | ShareError] = []
-        for some in m.affordable(asked, lambda ask: 2 + m.credits_for(ask[1] + 1)):
+        for some in m.affordable(asked, lambda ask: self._price(2 + m.credits_for(ask[1] + 1))):
             replies = self._ask([step for path, bytes_max in some for step in self._steps.read(path, bytes_max)])
             for (path, bytes_max), own in zip(some, m.each(replies, 3), strict=True):
                 # Alone, if it did not work: its neighbour's failure may be all that is wrong with it.
@@ -89,14 +90,16 @@ class SmbFiles:
 
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
         content = _content_of(source)
-        if content is None:
-            self.write(payload, source)
-            self.publish(record, data)
-            return
-        filled = self._steps.fill(payload, content)
-        replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
-        self._all_well(replies[: len(filled)], payload)
-        self._published(replies[len(filled) :], record)
+        if content is not None and self._together:
+            filled = self._steps.fill(payload, content)
+            replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
+            if replies[len(filled)].status not in m.NOT_TOGETHER:
+                self._all_well(replies[: len(filled)], payload)
+                self._published(replies[len(filled) :], record)
+                return
+            self._together = False
+        self.write(payload, source)
+        self.publish(record, data)
 
     def write(self, path: str, source: bytes | Path) -> None:
         layout_folder, *parents = path.split("/")[:-1]
@@ -116,7 +119,7 @@ class SmbFiles:
         self._all_well(self._ask(self._steps.replace(path, data)), path)
 
     def remove(self, paths: Iterable[str]) -> None:
-        for some in m.affordable(list(paths), lambda _path: 2):
+        for some in m.affordable(list(paths), lambda _path: self._price(2)):
             replies = self._ask([step for path in some for step in self._steps.remove(path)])
             for path, own in zip(some, m.each(replies, 2), strict=True):
                 if any(reply.status != m.OK for reply in own):
@@ -142,6 +145,9 @@ class SmbFiles:
 
     def _ask(self, messages: Sequence[Any]) -> list[Reply]:
         return self._session.exchange(messages)
+
+    def _price(self, of_one: int) -> int:
+        return of_one if self._together else m.CREDITS_MAX
 
     def _listen(self) -> None:
         self._session.connect()
