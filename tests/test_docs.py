@@ -103,9 +103,8 @@ def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None
 def test_the_planted_bugs_in_the_documents_are_those_that_are_planted() -> None:
     """The table names each bug with its rule and its place, in their order, and a seed that found it."""
     table = (ROOT / "docs/reliability.md").read_text().partition("## Planted bugs")[2].partition("\n## ")[0]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
-    ]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[:3] for row in rows[2:]] == [[bug.name, bug.rule, f"`{bug.file}`"] for bug in BUGS]
     assert all(row[3].isdigit() for row in rows[2:])
 
