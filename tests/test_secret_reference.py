@@ -1,0 +1,114 @@
+"""Where passwords come from: fetched when needed, named and never shown."""
+
+import sys
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+
+from inbox_agent.settings_file import SettingsError
+from pipeline.config import Config, WorkerTable, load_config
+from pipeline.secret_reference import check_reference, fetch_secret
+
+
+class RingInMemory(KeyringBackend):
+    """A keyring for tests."""
+
+    priority = 1  # type: ignore[assignment]
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return {("farm", "vm-3"): "from the ring"}.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None: ...
+    def delete_password(self, service: str, username: str) -> None: ...
+
+
+def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FARM_SECRET", "of the environment")
+    assert fetch_secret("env:FARM_SECRET", tmp_path) == "of the environment"
+    monkeypatch.delenv("FARM_SECRET")
+    with pytest.raises(SettingsError, match="FARM_SECRET is not set"):
+        fetch_secret("env:FARM_SECRET", tmp_path)
+
+
+def test_a_secret_of_the_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(RingInMemory())
+    try:
+        assert fetch_secret("keyring:farm/vm-3", tmp_path) == "from the ring"
+        with pytest.raises(SettingsError, match="set it with `keyring set farm vm-4`"):
+            fetch_secret("keyring:farm/vm-4", tmp_path)
+    finally:
+        keyring.set_keyring(before)
+
+
+@pytest.mark.parametrize("written", ["of a file\n", "of a file\r\n", "\ufeffof a file"])
+def test_a_secret_of_a_file(tmp_path: Path, written: str) -> None:
+    """Relative to the project, without the line end or the mark that an editor left there."""
+    (tmp_path / "secret").write_bytes(written.encode())
+    (tmp_path / "secret").chmod(0o600)
+    assert fetch_secret("file:secret", tmp_path) == "of a file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there")
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of a file")
+    (tmp_path / "secret").chmod(0o640)
+    with pytest.raises(SettingsError, match="others may read it; `chmod 600"):
+        fetch_secret("file:secret", tmp_path)
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")])
+def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+        (tmp_path / "secret").chmod(0o600)
+    with pytest.raises(SettingsError, match=said):
+        fetch_secret("file:secret", tmp_path)
+
+
+def test_without_a_reference_there_is_no_secret(tmp_path: Path) -> None:
+    """Windows then comes as whoever runs the pipeline."""
+    assert fetch_secret("", tmp_path) == ""
+
+
+@pytest.mark.parametrize("reference", ["hunter2", "env:", "vault:x", "password: hunter2"])
+def test_what_is_no_reference_is_refused_and_not_repeated(reference: str, tmp_path: Path) -> None:
+    """Somebody may have put the password itself there, so no message shows it."""
+    with pytest.raises(SettingsError, match="keyring:SERVICE/NAME, env:VARIABLE or file:PATH") as refused:
+        check_reference(reference)
+    assert "hunter2" not in str(refused.value)
+
+    (tmp_path / "pipeline.toml").write_text(f"[[worker]]\nname = 'a'\nshare = '//srv/x'\nsecret = '{reference}'\n")
+    with pytest.raises(SettingsError, match="worker 'a': secret") as refused:
+        load_config(tmp_path)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "unc"),
+    [
+        (r"\\srv\exchange", ("srv", "exchange", "")),
+        ("//srv/exchange/", ("srv", "exchange", "")),
+        (r"\\10.0.0.7\farm\vm-3\x", ("10.0.0.7", "farm", "vm-3/x")),
+        ("/mnt/share", None),
+        (r"C:\exchange", None),
+    ],
+)
+def test_a_share_on_a_server(share: str, unc: tuple[str, str, str] | None) -> None:
+    """Server, share, and the folder below it."""
+    assert WorkerTable(name="a", share=share).unc == unc
+
+
+@pytest.mark.parametrize("share", [r"\\srv", "//srv/", r"\\"])
+def test_half_a_share_is_refused(share: str) -> None:
+    with pytest.raises(ValueError, match=r"expected \\\\server\\share"):
+        WorkerTable(name="a", share=share)
+
+
+@pytest.mark.parametrize("key", ["account", "secret"])
+def test_what_only_smb_needs_is_refused_for_a_path(key: str) -> None:
+    """It would do nothing, and somebody would rely on it."""
+    with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
+        Config(worker=[WorkerTable(name="a", share="/mnt/x", **{key: "env:X"})])
