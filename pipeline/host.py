@@ -221,11 +221,10 @@ class Host:
         self.loop.wake()
 
     def _ask_poll(self) -> None:
-        self.loop.ask_poll(set(self.farm.workers) - self._rhythm.resting(self._unsure()))
-
-    def _unsure(self) -> set[str]:
-        """Workers whose share is not known well enough to be left alone for a while."""
-        return {name for name, watched in self.loop.watch.workers.items() if not (watched.readable and watched.alive)}
+        watched, workers = self.loop.watch.workers, self.farm.workers
+        unsure = {name for name, known in watched.items() if not (known.readable and known.alive)}
+        busy = {name for name, worker in workers.items() if worker.wanted or worker.kept}
+        self.loop.ask_poll(workers.keys() - self._rhythm.resting(unsure, busy))
 
     def _miss_somebody(self) -> None:
         self.loop.ask_sweep()

@@ -129,8 +129,7 @@ class Loop:
         self._record(minutes)
         touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
-        for act in plan(self.farm, self.watch, touched):
-            self._act(act)
+        self._act_on(touched)
         return minutes.facts
 
     def record(self, facts: list[Fact]) -> None:
@@ -142,9 +141,7 @@ class Loop:
 
     def tidy(self) -> None:
         """Acts on what was recorded outside a tick."""
-        for act in plan(self.farm, self.watch, self.farm.workers):
-            if isinstance(act, ShareAct):
-                self._act(act)
+        self._act_on(self.farm.workers, shares_only=True)
 
     def adopt(self, farm: Farm) -> None:
         """Goes on with another generation of the same farm; everything is looked at anew."""
@@ -157,6 +154,7 @@ class Loop:
             bells, self._bells = self._bells, set()
             polls, self._polls = self._polls | self.awaited(), set()
         sweep, self._sweep = self._sweep, False
+        self._receive()  # first: who is back can be sent again, and nobody would wake this loop for it later
         for worker in sorted(bells | polls):
             if not self._couriers.is_away(worker):
                 self._couriers.send(self._look_order(worker, full=worker in polls))
@@ -207,6 +205,13 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------------------- acting
 
+    def _act_on(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
+        for act in plan(self.farm, self.watch, workers):
+            if isinstance(act, ShareAct) or not shares_only:
+                self._act(act)
+        # Only now: a report that came in meanwhile would make what is planned already out of date.
+        self._receive()
+
     def _act(self, act: Act) -> None:
         if isinstance(act, MachineAct):
             watched = self.watch.workers[act.worker]
@@ -216,7 +221,6 @@ class Loop:
             self._owed.add(act.worker)
         else:
             self._couriers.send(self._share_order(act))
-            self._receive()
 
     def _look_order(self, worker: str, *, full: bool) -> Order:
         watched = self.watch.workers[worker]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
@@ -201,6 +200,8 @@ def free_port() -> int:
 @contextmanager
 def samba(root: Path, *names: str, **options: object) -> Iterator[Samba]:
     """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped."""
+    import pytest  # the bench uses the server, too, and has none
+
     if SMBD is None:
         pytest.skip("Samba is not installed (Debian: apt-get install samba)")
     if os.geteuid() != 0:

@@ -1,11 +1,13 @@
 """Stands between an SMB client and its server: counts what is asked and answered, and loses what the test says.
 
-It knows nothing of SMB but its framing (MS-SMB2 2.1): four bytes of length before each message, encrypted or not.
+It knows little of SMB: its framing (MS-SMB2 2.1), four bytes of length before each message, and where in a header the
+command is (2.2.1), to tell kinds of messages apart where they are not encrypted.
 """
 
 import contextlib
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from tests.samba import free_port
@@ -18,6 +20,7 @@ class Proxy:
         self.port = free_port()
         self.asked = 0  #: messages from the client; a compound is one
         self.answered = 0  #: messages to the client, also those that nobody waits for
+        self.kinds: Counter[str] = Counter()  #: of what was asked
         self._target = target
         self._lose = False
         self._lost = threading.Event()
@@ -54,28 +57,44 @@ class Proxy:
                 for source, sink, note in ((client, server, self._note_question), (server, client, self._note_answer)):
                     threading.Thread(target=self._pump, args=(source, sink, note), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, note: Callable[[], bool]) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, note: Callable[[bytes], bool]) -> None:
         with contextlib.suppress(OSError):
             while head := _exactly(source, 4):
                 body = _exactly(source, int.from_bytes(head, "big"))
-                if not note():
+                if not note(body):
                     break
                 sink.sendall(head + body)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _note_question(self) -> bool:
+    def _note_question(self, body: bytes) -> bool:
         self.asked += 1
+        self.kinds[_kind(body)] += 1
         return True
 
-    def _note_answer(self) -> bool:
+    def _note_answer(self, _body: bytes) -> bool:
         self.answered += 1
         if self._lose:
             self._lose = False
             self._lost.set()
             return False
         return True
+
+
+def _kind(body: bytes) -> str:
+    """What a message is about: the commands of its members tell."""
+    if not body.startswith(b"\xfeSMB"):
+        return "encrypted"
+    commands, at = set(), 0
+    while True:
+        commands.add(int.from_bytes(body[at + 12 : at + 14], "little"))
+        step = int.from_bytes(body[at + 20 : at + 24], "little")
+        if not step:
+            break
+        at += step
+    kinds = {0x0F: "notify", 0x0E: "listing", 0x11: "publish", 0x09: "publish", 0x08: "read"}
+    return next((name for command, name in kinds.items() if command in commands), "other")
 
 
 def _exactly(source: socket.socket, count: int) -> bytes:

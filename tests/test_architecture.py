@@ -48,7 +48,7 @@ ONE_PLACE = {
     "click": {"pipeline/cli.py"},
     "rich": {"pipeline/cli.py", "pipeline/screens/monitor.py"},
     "sqlite3": {"pipeline/edges/ledger.py"},
-    "smbprotocol": {"pipeline/edges/smb_messages.py", "pipeline/edges/smb_session.py"},
+    "smbprotocol": {f"pipeline/edges/smb_{part}.py" for part in ("ears", "messages", "session")},
     "keyring": {"pipeline/secret_reference.py"},
     "ctypes": {f"inbox_agent/{name}.py" for name in ("identity", "job_object", "orphans", "warm_child")},
 }

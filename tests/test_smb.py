@@ -44,7 +44,7 @@ def files(server: Samba, bells: threading.Event) -> Iterator[SmbFiles]:
 @pytest.fixture
 def outbox(server: Samba, files: SmbFiles, bells: threading.Event) -> Path:
     """Where the agent publishes, on the server's own disk. Samba begins to listen a little after it has said so."""
-    probe = server.shares["exchange"] / "outbox" / "probe"
+    probe = server.shares["exchange"] / "outbox" / "probe.result.json"
 
     def heard() -> bool:
         files.names("outbox")

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-#: Well below the silence limit, so that one look may fail. What arrives is told of; only claims and beats wait so long.
-HEARING_POLL_S = 5.0
+#: Where something is played. What arrives is told of; only claims and beats wait so long.
+BUSY_POLL_S = 5.0
+#: Where nothing is: well below half of the silence limit, so that one look may fail.
+IDLE_POLL_S = 12.0
 
 
 class Hears(Protocol):
@@ -18,19 +20,20 @@ class Hears(Protocol):
 
 
 class Rhythm:
-    """Remembers when each of these shares is due again."""
+    """Remembers when each of these shares was looked at."""
 
     def __init__(self, shares: Mapping[str, Hears], clock: Callable[[], float] = time.monotonic) -> None:
         self._shares, self._clock = shares, clock
-        self._due: dict[str, float] = {}
+        self._looked_at: dict[str, float] = {}
 
-    def resting(self, unsure: Collection[str]) -> set[str]:
+    def resting(self, unsure: Collection[str], busy: Collection[str]) -> set[str]:
         """The shares that need no look at this poll: their server tells of news, and the last look was good."""
         now = self._clock()
         found = set()
         for name, share in self._shares.items():
-            if share.hears and name not in unsure and now < self._due.get(name, 0.0):
+            pause_s = BUSY_POLL_S if name in busy else IDLE_POLL_S
+            if share.hears and name not in unsure and now - self._looked_at.get(name, -pause_s) < pause_s:
                 found.add(name)
             else:  # never in step with others
-                self._due[name] = now + HEARING_POLL_S * (0.75 + secrets.randbelow(512) / 1024)
+                self._looked_at[name] = now - pause_s * secrets.randbelow(256) / 1024
         return found

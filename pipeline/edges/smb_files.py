@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inbox_agent.share_files import Absent, AlreadyThere, ShareError, Unavailable, Unfit
-from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.share_layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from pipeline.edges import smb_messages as m
+from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_messages import Reply
 from pipeline.edges.smb_session import SmbSession
 
@@ -27,14 +28,14 @@ class SmbFiles:
         self._steps = m.Steps(session.access.folder)
         self._ring = ring
         self._outbox = b""  #: the handle by which it is listened to
-        self._listens: Callable[[], bool] = lambda: False
+        self._ears: Ears | None = None
         self._heard_on = 0  #: the connection of that handle
         self._together = True  #: whether the server takes several files in one message
 
     @property
     def hears(self) -> bool:
         """Whether the server tells of what arrives in `outbox/`."""
-        return self._heard_on == self._session.connections and self._listens()
+        return self._heard_on == self._session.connections and self._ears is not None and self._ears.listening
 
     # -------------------------------------------------------------------------------------------------- reading
 
@@ -158,7 +159,7 @@ class SmbFiles:
             self._require(reply, OUTBOX)
             # While the handle is open the server keeps what happens between two questions.
             self._outbox, self._heard_on = m.opened(reply).handle, self._session.connections
-        self._listens = self._session.listen(self._outbox, self._ring)
+        self._ears = self._session.listen(self._outbox, self._ring, ANSWERS)
 
     def _many_names(self, folder: str) -> list[str]:
         """A folder whose names do not fit into one answer."""

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smbprotocol.change_notify import ChangeNotifyFlags, CompletionFilter, SMB2ChangeNotifyRequest
 from smbprotocol.connection import Connection, Dialects
 from smbprotocol.exceptions import (
     AccessDenied,
@@ -34,6 +33,7 @@ from spnego.exceptions import SpnegoError
 
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
+from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_messages import Reply
 
 log = logging.getLogger(__name__)
@@ -143,33 +143,19 @@ class SmbSession:
                 raise Unavailable(f"{self.access}: {self._why}")
         return replies
 
-    def listen(self, handle: bytes, ring: Callable[[], None]) -> Callable[[], bool]:
-        """Asks to be told of names that arrive in an open folder; `ring` is called once, from a thread of its library.
-
-        It is called as well when the connection breaks. Returns a question: whether it still listens.
+    def listen(self, handle: bytes, ring: Callable[[], None], endings: tuple[str, ...]) -> Ears:
+        """Listens to an open folder until a name with one of `endings` arrives there, or the connection breaks.
 
         Raises:
             Unavailable: it could not be asked for.
         """
         self._require()
         assert self._connection is not None and self._session is not None and self._tree is not None
-        message = SMB2ChangeNotifyRequest()
-        message["flags"] = ChangeNotifyFlags.NONE if hasattr(ChangeNotifyFlags, "NONE") else 0
-        message["output_buffer_length"] = 0  # that something came is enough: a look follows
-        message["file_id"] = handle
-        message["completion_filter"] = CompletionFilter.FILE_NOTIFY_CHANGE_FILE_NAME
         try:
-            request = self._connection.send(
-                message, sid=self._session.session_id, tid=self._tree.tree_connect_id, credit_request=1
-            )
+            return Ears(self._connection, self._session.session_id, self._tree.tree_connect_id, handle, ring, endings)
         except _TROUBLE as error:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
-        event = _Bell(request, ring)
-        early, request.response_event = request.response_event, event
-        if early.is_set():  # it was answered before the bell was hung up
-            event.set()
-        return lambda: not event.rung
 
     def drop(self, why: str = "") -> None:
         """Ends the connection without a word to the server: it may be the one that does not answer."""
@@ -238,28 +224,6 @@ class SmbSession:
         except SMBResponseException as error:
             return Reply(error.status)
         return Reply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
-
-
-class _Bell(threading.Event):
-    """The event of a pending request that rings when it is answered, or when nobody will answer it any more."""
-
-    def __init__(self, request: Any, ring: Callable[[], None]) -> None:
-        super().__init__()
-        self._request, self._ring = request, ring
-        self.rung = False
-
-    def set(self) -> None:
-        super().set()
-        response = self._request.response
-        pending = response is not None and response["status"].get_value() == NtStatus.STATUS_PENDING
-        lost = response is None or (pending and not _connected(self._request))
-        if not self.rung and (lost or not pending):
-            self.rung = True
-            self._ring()
-
-
-def _connected(request: Any) -> bool:
-    return bool(request._connection.transport.connected)
 
 
 def _prepare(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.farm import Farm
 from pipeline.generation import replay
-from tests.simulator.host import SimulatedHost
+from tests.simulator.host import LIMITS, SimulatedHost
 from tests.simulator.machine import Machine
 from tests.simulator.world import Options, World
 
@@ -152,6 +152,7 @@ def _plan_faults(world: World, cast: _Cast) -> None:
 
     def suspend() -> None:
         world.host_skew_s += dice.choice([60, 3600, 40000])
+        world.fair_skew_s += LIMITS.silence_limit_s / 4
 
     def wall_jump() -> None:
         world.wall_skew_s += dice.choice([-86400, -60, 60, 86400])

@@ -229,7 +229,7 @@ class SimulatedHost:
     def _watched(self, report: Report) -> Report:
         if report.look is not None and report.look.beat is not None:
             machine = self.machines[report.worker]
-            machine.seen_well_at = machine.way.beats_at[-1]
+            machine.seen_well_at = machine.way.beats_at[-1] + self.world.fair_skew_s
         return report
 
     def draw(self) -> str:

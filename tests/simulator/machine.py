@@ -132,7 +132,7 @@ class Machine:
         self.reverted = False
         self.playing: set[str] = set()
         self.boots = self.lives = self.restarts = 0
-        self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read
+        self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
         self.on_restart: Callable[[str], object] = lambda _name: None
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
@@ -362,7 +362,7 @@ class Machine:
         if rung is not None:
             self.restarts += 1
             self.on_restart(self.name)
-            seen_well = self.world.now - self.seen_well_at < SEEN_LATELY_S
+            seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
             if self.is_well and seen_well and not self.world.options.muddles_beats:
                 self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
         if self.world.strikes("lost order", 0.2):

@@ -51,8 +51,7 @@ TICK = """\
         self._record(minutes)
         touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
-        for act in plan(self.farm, self.watch, touched):
-            self._act(act)
+        self._act_on(touched)
 """
 
 RECORDING = "        self._append(minutes.facts, minutes.view.wall)\n"

@@ -123,6 +123,7 @@ class World:
         self.dice = random.Random(f"world/{seed}")
         self.now = 0.0
         self.host_skew_s = 0.0  #: what suspends have added to the host's monotonic clock
+        self.fair_skew_s = 0.0  #: … of which a tick may count a part (law 5)
         self.wall_skew_s = 0.0  #: how wrong the host's wall clock is
         self.faulty = True
         self.fired: Counter[str] = Counter()

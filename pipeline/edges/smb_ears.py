@@ -1,0 +1,107 @@
+"""News from an SMB server: a pending question about a folder, whose answer rings. Takes no thread of its own.
+
+It decides what rings: what nobody waits for is asked away again at once, and whatever may have been missed rings.
+Source: MS-SMB2 2.2.35 and 2.2.36 (CHANGE_NOTIFY), MS-FSCC 2.7.1 (FILE_NOTIFY_INFORMATION).
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from smbprotocol.change_notify import CompletionFilter, SMB2ChangeNotifyRequest, SMB2ChangeNotifyResponse
+from smbprotocol.connection import Connection
+from smbprotocol.exceptions import SMBException
+from smbprotocol.header import NtStatus
+
+log = logging.getLogger(__name__)
+
+_BUFFER_BYTES = 16 * 1024
+_ADDED, _RENAMED_TO = 1, 5
+_TROUBLE = (SMBException, OSError, ValueError, KeyError)
+
+
+class Ears:
+    """Listens to one open folder of one connection until a name with one of `endings` arrives, or nothing can any more.
+
+    `ring` is called once, from a thread of smbprotocol's.
+
+    Raises:
+        SMBException, OSError: it could not be asked.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        session_id: int,
+        tree_id: int,
+        handle: bytes,
+        ring: Callable[[], None],
+        endings: tuple[str, ...],
+    ) -> None:
+        self._connection, self._session_id, self._tree_id = connection, session_id, tree_id
+        self._handle, self._ring, self._endings = handle, ring, endings
+        self.listening = True
+        self._ask()
+
+    def _ask(self) -> None:
+        message = SMB2ChangeNotifyRequest()
+        message["output_buffer_length"] = _BUFFER_BYTES
+        message["file_id"] = self._handle
+        message["completion_filter"] = CompletionFilter.FILE_NOTIFY_CHANGE_FILE_NAME
+        request = self._connection.send(message, sid=self._session_id, tid=self._tree_id)
+        bell = _Bell(lambda: self._hear(request))
+        early, request.response_event = request.response_event, bell
+        if early.is_set():  # it was answered before the bell was hung up
+            bell.set()
+
+    def _hear(self, request: Any) -> None:
+        response = request.response
+        lost = response is None or not self._connection.transport.connected
+        if not lost and response["status"].get_value() == NtStatus.STATUS_PENDING:
+            return
+        if not lost:  # else the library is walking through them
+            self._connection.outstanding_requests.pop(request.message["message_id"].get_value(), None)
+        if not self.listening:
+            return
+        if lost or self._concerns(response):
+            self._stop()
+            return
+        try:
+            self._ask()  # what happened meanwhile was kept for us: the folder is still open
+        except _TROUBLE as error:
+            log.debug("cannot listen any more: %s", error)
+            self._stop()
+
+    def _stop(self) -> None:
+        self.listening = False
+        self._ring()
+
+    def _concerns(self, response: Any) -> bool:
+        """Whether somebody waits for this. Too much for one answer, or an error, concerns everybody."""
+        if response["status"].get_value() != NtStatus.STATUS_SUCCESS:
+            return True
+        told = SMB2ChangeNotifyResponse()
+        told.unpack(response["data"].get_value())
+        news, at = bytes(told["buffer"].get_value()), 0
+        while len(news) - at >= 12:
+            step, action, length = (int.from_bytes(news[at + n : at + n + 4], "little") for n in (0, 4, 8))
+            name = news[at + 12 : at + 12 + length].decode("utf-16-le", "replace")
+            if action in (_ADDED, _RENAMED_TO) and name.endswith(self._endings):
+                return True
+            if not step:
+                break
+            at += step
+        return not news
+
+
+class _Bell(threading.Event):
+    """The event of a pending request: whoever sets it makes somebody listen."""
+
+    def __init__(self, heard: Callable[[], None]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def set(self) -> None:
+        super().set()
+        self._heard()

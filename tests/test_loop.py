@@ -1,0 +1,94 @@
+"""The order of things within a tick that no share in memory shows: reports that come in while others are acted on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.facts import Rung
+from pipeline.core.limits import Limits
+from pipeline.core.view import Look, MachineSeen
+from pipeline.edges.shares import Order, Report
+from pipeline.loop import Loop
+from tests.core_bed import Table
+
+
+class Post:
+    """Couriers as a script: some are away, and some reports come in as soon as anything is sent."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.sent: list[Order] = []
+        self.on_the_way: list[Report] = []
+
+    def is_away(self, worker: str) -> bool:
+        return worker in self.away
+
+    def send(self, order: Order) -> None:
+        self.sent.append(order)
+        self.away.add(order.worker)
+
+    def arrivals(self) -> list[Report]:
+        arrived = self.on_the_way if self.sent else []
+        self.on_the_way = [] if self.sent else self.on_the_way
+        self.away -= {report.worker for report in arrived}
+        return arrived
+
+    def overdue(self) -> list[Look]:
+        return []
+
+
+class Nobody:
+    """No machines."""
+
+    def see(self) -> Mapping[str, MachineSeen]:
+        return {}
+
+    def obey(self, name: str, rung: Rung | None) -> None: ...
+
+
+class Shelf:
+    """Snapshots that nobody reads."""
+
+    def path(self, sha256: str) -> str:
+        return f"/snapshots/{sha256}"
+
+
+def loop_over(table: Table, post: Post) -> Loop:
+    nothing: Any = None
+    parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": nothing}
+    loop = Loop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
+    loop.watch = table.watch
+    return loop
+
+
+def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() -> None:
+    """What was planned for a share while its courier was away is out of date as soon as the courier is back."""
+    table = Table("vm-0", "vm-1", genomes=2)
+    table.settle_in()
+    for watched in table.watch.workers.values():
+        watched.delivered.clear()  # as if both were just about to be published
+    post = Post()
+    (other,) = table.farm.workers["vm-1"].wanted
+    post.away.add("vm-1")  # it is publishing already, and will have said so in a moment
+    post.on_the_way = [Report(worker="vm-1", sent={other: True})]
+    loop = loop_over(table, post)
+
+    loop.tidy()
+
+    assert [order.worker for order in post.sent] == ["vm-0"]
+    assert other in table.watch.workers["vm-1"].delivered
+
+
+def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
+    """Its bell rang while it was away: nobody would wake the loop for it later."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    post = Post()
+    loop = loop_over(table, post)
+    loop.tick()  # the first look of all
+    assert [order.full for order in post.sent] == [True]
+    loop.ring("vm-0")
+    post.on_the_way = [Report(worker="vm-0")]
+
+    loop.tick()
+
+    assert [order.look for order in post.sent] == [True, True]

@@ -1,0 +1,44 @@
+"""A share whose server tells of news is looked at rarely, every other one at every poll."""
+
+from dataclasses import dataclass
+
+from pipeline.edges.rhythm import BUSY_POLL_S, IDLE_POLL_S, Rhythm
+
+
+@dataclass
+class Server:
+    hears: bool = True
+
+
+def looks(rhythm: Rhythm, clock: list[float], seconds: int, *, unsure: bool = False, busy: bool = False) -> int:
+    """How often the one share is looked at in so many polls, a second apart."""
+    count = 0
+    for _ in range(seconds):
+        clock[0] += 1.0
+        count += not rhythm.resting({"vm-0"} if unsure else set(), {"vm-0"} if busy else set())
+    return count
+
+
+def test_how_often_a_share_is_looked_at() -> None:
+    """Rarely while its server tells of news, less rarely while something is played there, else at every poll."""
+    clock, server = [0.0], Server()
+    rhythm = Rhythm({"vm-0": server}, lambda: clock[0])
+
+    assert 120 / IDLE_POLL_S <= looks(rhythm, clock, 120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
+    assert 120 / BUSY_POLL_S <= looks(rhythm, clock, 120, busy=True) <= 1 + 120 / (0.75 * BUSY_POLL_S - 1)
+    assert looks(rhythm, clock, 20, unsure=True) == 20
+    server.hears = False
+    assert looks(rhythm, clock, 20) == 20
+
+
+def test_shares_are_not_looked_at_in_step() -> None:
+    """A thousand of them would otherwise be due in the same second."""
+    clock = [0.0]
+    rhythm = Rhythm({f"vm-{number}": Server() for number in range(100)}, lambda: clock[0])
+    rhythm.resting(set(), set())
+    due = []
+    for _ in range(12):
+        clock[0] += 1.0
+        due.append(100 - len(rhythm.resting(set(), set())))
+
+    assert max(due) < 80
