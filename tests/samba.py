@@ -6,7 +6,6 @@ started again on the same port.
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -184,6 +183,8 @@ class Samba:
 
 def own(path: Path) -> None:
     """Gives a folder of this disk to the account that the shares are used with."""
+    import pwd  # not on Windows, which never comes so far
+
     user = pwd.getpwnam(ACCOUNT)
     for found in (path, *path.rglob("*")):
         os.chown(found, user.pw_uid, user.pw_gid)

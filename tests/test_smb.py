@@ -125,6 +125,21 @@ def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threadin
     assert files.hears
 
 
+def test_a_server_that_tells_of_nothing_is_polled(tmp_path: Path, bells: threading.Event) -> None:
+    """It is asked once for each connection, and not again and again."""
+    with samba(tmp_path / "samba", options="change notify = no") as server:
+        files = SmbFiles(SmbSession(access(server)), bells.set)
+        files.make_folders()
+        for _ in range(3):
+            assert files.names("outbox") == ["tmp"]
+
+        assert eventually(lambda: not files.hears)
+        bells.clear()
+        assert files.names("outbox") == ["tmp"]
+        assert not bells.wait(0.3)
+        assert not files.hears
+
+
 # ---------------------------------------------------------------------------------------------- servers that vanish
 
 

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _BUFFER_BYTES = 16 * 1024
 _ADDED, _RENAMED_TO = 1, 5
+_ERROR = 0xC0000000
 _TROUBLE = (SMBException, OSError, ValueError, KeyError)
 
 
@@ -42,6 +43,7 @@ class Ears:
         self._connection, self._session_id, self._tree_id = connection, session_id, tree_id
         self._handle, self._ring, self._endings = handle, ring, endings
         self.listening = True
+        self.refused = False  #: the server does not tell of anything
         self._ask()
 
     def _ask(self) -> None:
@@ -63,6 +65,9 @@ class Ears:
         if not lost:  # else the library is walking through them
             self._connection.outstanding_requests.pop(request.message["message_id"].get_value(), None)
         if not self.listening:
+            return
+        if not lost and response["status"].get_value() >= _ERROR:
+            self.listening, self.refused = False, True  # nobody rings: to ask again would be answered like this at once
             return
         if lost or self._concerns(response):
             self._stop()

@@ -152,9 +152,10 @@ class SmbFiles:
 
     def _listen(self) -> None:
         self._session.connect()
-        if self.hears:
+        same = self._heard_on == self._session.connections
+        if self.hears or (same and self._ears is not None and self._ears.refused):
             return
-        if self._heard_on != self._session.connections or not self._outbox:
+        if not same or not self._outbox:
             (reply,) = self._ask([self._steps.open_folder(OUTBOX)])
             self._require(reply, OUTBOX)
             # While the handle is open the server keeps what happens between two questions.
