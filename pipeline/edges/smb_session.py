@@ -1,7 +1,7 @@
 """One connection, session and tree to one SMB share, and exchanges over it: several messages, one round trip.
 
-It decides when a
-connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no file.
+It decides when a connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no
+file.
 """
 
 import enum
@@ -127,7 +127,9 @@ class SmbSession:
             Unavailable: no connection, no answer in time, or the server has forgotten us; the outcome is unknown.
         """
         self._require()
-        assert self._connection is not None and self._session is not None and self._tree is not None
+        assert self._connection is not None
+        assert self._session is not None
+        assert self._tree is not None
         deadline = time.monotonic() + self.limit_s
         try:
             requests = self._connection.send_compound(
@@ -150,7 +152,9 @@ class SmbSession:
             Unavailable: it could not be asked for.
         """
         self._require()
-        assert self._connection is not None and self._session is not None and self._tree is not None
+        assert self._connection is not None
+        assert self._session is not None
+        assert self._tree is not None
         try:
             return Ears(self._connection, self._session.session_id, self._tree.tree_connect_id, handle, ring, endings)
         except _TROUBLE as error:
@@ -161,7 +165,7 @@ class SmbSession:
         """Ends the connection without a word to the server: it may be the one that does not answer."""
         self._why = why or self._why
         connection, self._connection, self._session, self._tree = self._connection, None, None, None
-        if connection is not None and connection.transport is not None:
+        if connection is not None:
             # Its socket's send may hang with a lock held, so not even this may be waited for.
             threading.Thread(target=_end, args=(connection,), name="smb-drop", daemon=True).start()
 
@@ -240,6 +244,8 @@ def _prepare(connection: Connection) -> None:
 
 
 def _end(connection: Connection) -> None:
+    if connection.transport is None:
+        return  # its own deadline is still running
     try:
         connection.disconnect(close=False)
     except _TROUBLE as error:
