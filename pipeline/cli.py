@@ -1,4 +1,4 @@
-"""The command line: `init`, `run`, `status`, `verify`, `take-over`. A face: what a command does is a call.
+"""The command line: `init`, `run`, `status`, `verify`, `doctor`, `take-over`. A face: what a command does is a call.
 
 It decides the words people read and the exit code they get; every error of theirs is one line.
 """

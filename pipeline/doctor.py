@@ -22,7 +22,7 @@ from pipeline.config import Config, WorkerTable
 from pipeline.edges.ledger import FILE_NAME, Ledger
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import NoConnection, Refusal, SmbAccess, SmbSession
-from pipeline.host import smb_access
+from pipeline.reach import smb_access
 
 REACH_LIMIT_S = 5.0
 BEAT_WAIT_S = 12.0  #: two beats and a little

@@ -31,12 +31,12 @@ from pipeline.edges.ledger import Ledger
 from pipeline.edges.rhythm import Rhythm
 from pipeline.edges.shares import Share
 from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_session import SmbAccess, SmbSession
+from pipeline.edges.smb_session import SmbSession
 from pipeline.edges.workers import LocalWorkers
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
+from pipeline.reach import smb_access
 from pipeline.screens.results import Outputs
-from pipeline.secret_reference import fetch_secret
 
 OUTPUTS_INTERVAL_S = 2.0
 OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again
@@ -266,22 +266,6 @@ class Host:
             newest = max(logs, key=lambda path: path.stat().st_mtime)
             return f"\nlast log ({newest}):\n{_tail(newest)}"
         return ""
-
-
-def smb_access(worker: WorkerTable, root: Path) -> SmbAccess:
-    """How the share of a worker is reached. Its password is fetched anew for every connection."""
-    assert worker.unc is not None
-    server, share, folder = worker.unc
-    return SmbAccess(
-        server=server,
-        share=share,
-        folder=folder,
-        port=worker.port,
-        account=worker.account,
-        password=lambda: fetch_secret(worker.secret, root),
-        encryption=worker.encryption,
-        dialect_min=worker.dialect,
-    )
 
 
 def _holds_files(folder: Path) -> bool:
