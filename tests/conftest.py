@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,21 +27,21 @@ def bed(tmp_path: Path) -> Iterator[FarmBed]:
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+def tiny_disk() -> Iterator[Path]:
     """A disk of 8 MiB that a test may fill."""
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
+    disk = Path(tempfile.mkdtemp(prefix="tiny-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
+    disk.rmdir()
 
 
 @pytest.fixture(scope="session")
-def smb_shares(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmbShares]:
+def smb_shares() -> Iterator[SmbShares]:
     """A real Samba server with many empty shares."""
-    with samba(tmp_path_factory.mktemp("samba"), *(f"share-{number}" for number in range(SmbShares.COUNT))) as server:
+    with samba(*(f"share-{number}" for number in range(SmbShares.COUNT))) as server:
         shares = SmbShares(server)
         yield shares
         shares.close()

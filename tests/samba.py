@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +85,9 @@ class Samba:
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (root / folder).mkdir(parents=True)
         for parent in (root, *root.parents):  # the account must get through to its share
-            if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
+            if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
+                break
+            parent.chmod(parent.stat().st_mode | 0o011)
         for path in self.shares.values():
             path.mkdir(parents=True)
             own(path)
@@ -199,19 +201,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def samba(root: Path, *names: str, **options: object) -> Iterator[Samba]:
-    """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped."""
+def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[Samba]:
+    """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped.
+
+    Its folders lie on `disk`, or in a place of their own: through pytest's nobody but its user gets.
+    """
     import pytest  # the bench uses the server, too, and has none
 
     if SMBD is None:
         pytest.skip("Samba is not installed (Debian: apt-get install samba)")
     if os.geteuid() != 0:
         pytest.skip("only root may run a Samba server with accounts of its own")
-    server = Samba(root, *names, **options)  # type: ignore[arg-type]
-    try:
-        yield server
-    finally:
-        server.close()
+    with tempfile.TemporaryDirectory(prefix="samba-", dir=disk, ignore_cleanup_errors=True) as place:
+        server = Samba(Path(place) / "server", *names, **options)  # type: ignore[arg-type]
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 class SmbShares:

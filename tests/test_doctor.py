@@ -30,9 +30,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Samba]:
+def server() -> Iterator[Samba]:
     """A share as docs/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
-    with samba(tmp_path / "samba") as server:
+    with samba() as server:
         prepare(server)
         yield server
 
@@ -146,9 +146,9 @@ def test_a_mistake_in_the_configuration(
     ids=["encryption", "dialect", "rights", "read-only"],
 )
 def test_a_mistake_on_the_server(
-    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
+    project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
 ) -> None:
-    with samba(tmp_path / "samba", **options) as server:
+    with samba(**options) as server:
         prepare(server)
         configure(project, server)
 
@@ -201,8 +201,8 @@ def test_a_share_without_an_agent(server: Samba, project: Path, capsys: pytest.C
     assert "install the same version" in examined(capsys, project)[1]
 
 
-def test_a_share_without_folders(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with samba(tmp_path / "samba") as server:
+def test_a_share_without_folders(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with samba() as server:
         configure(project, server)
         assert (
             "no inbox/, outbox/, status/ there; `pipeline run` or the agent makes them" in examined(capsys, project)[1]
@@ -212,7 +212,7 @@ def test_a_share_without_folders(tmp_path: Path, project: Path, capsys: pytest.C
 def test_a_share_without_room(tiny_disk: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The server says how much there is."""
     tiny_disk.chmod(0o755)
-    with samba(tiny_disk / "samba") as server:
+    with samba(disk=tiny_disk) as server:
         prepare(server)
         hog = tiny_disk / "hog"
         hog.write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 500_000))

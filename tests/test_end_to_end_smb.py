@@ -24,9 +24,9 @@ CANARY = PASSWORD
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Samba]:
+def server() -> Iterator[Samba]:
     """A server with a share for each of four machines."""
-    with samba(tmp_path / "samba", *VMS) as server:
+    with samba(*VMS) as server:
         for path in server.shares.values():
             LocalFiles(path).make_folders()
             own(path)
@@ -123,7 +123,7 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Sa
 def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> None:
     """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
     tiny_disk.chmod(0o755)
-    with samba(tiny_disk / "samba", "vm-0") as server:
+    with samba("vm-0", disk=tiny_disk) as server:
         share = server.shares["vm-0"]
         LocalFiles(share).make_folders()
         own(share)

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Samba]:
+def server() -> Iterator[Samba]:
     """A server of this test's own, which it may kill, stop and start."""
-    with samba(tmp_path / "samba") as server:
+    with samba() as server:
         yield server
 
 
@@ -125,9 +125,9 @@ def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threadin
     assert files.hears
 
 
-def test_a_server_that_tells_of_nothing_is_polled(tmp_path: Path, bells: threading.Event) -> None:
+def test_a_server_that_tells_of_nothing_is_polled(bells: threading.Event) -> None:
     """It is asked once for each connection, and not again and again."""
-    with samba(tmp_path / "samba", options="change notify = no") as server:
+    with samba(options="change notify = no") as server:
         files = SmbFiles(SmbSession(access(server)), bells.set)
         files.make_folders()
         for _ in range(3):
@@ -247,9 +247,9 @@ def test_a_changed_password_is_fetched_anew(server: Samba) -> None:
     assert eventually(lambda: _bare(files), 20)
 
 
-def test_a_read_only_share(tmp_path: Path) -> None:
+def test_a_read_only_share() -> None:
     """It can be read; what cannot be written says why."""
-    with samba(tmp_path / "samba", read_only=True) as server:
+    with samba(read_only=True) as server:
         for folder in ("inbox/tmp", "outbox/tmp", "status"):
             (server.shares["exchange"] / folder).mkdir(parents=True)
         own(server.shares["exchange"])
@@ -286,17 +286,17 @@ def test_everything_is_encrypted_by_default(files: SmbFiles, server: Samba) -> N
     assert all(known.encrypt_data for known in connection.session_table.values())
 
 
-def test_a_server_that_does_not_encrypt_is_refused(tmp_path: Path) -> None:
+def test_a_server_that_does_not_encrypt_is_refused() -> None:
     """Silently going on in the clear would be worse than not going on."""
-    with samba(tmp_path / "samba", encrypt="off") as server:
+    with samba(encrypt="off") as server:
         with pytest.raises(Unavailable, match="encrypt"):
             SmbFiles(SmbSession(access(server))).names("")
         assert SmbFiles(SmbSession(access(server, encryption=False))).names("") == []
 
 
-def test_an_old_dialect_is_refused(tmp_path: Path) -> None:
+def test_an_old_dialect_is_refused() -> None:
     """3.1.1 or nothing, unless the user says so."""
-    with samba(tmp_path / "samba", min_protocol="SMB3_00", max_protocol="SMB3_02") as server:
+    with samba(min_protocol="SMB3_00", max_protocol="SMB3_02") as server:
         with pytest.raises(Unavailable, match=r"older than 3\.1\.1"):
             SmbFiles(SmbSession(access(server))).names("")
         assert SmbFiles(SmbSession(access(server, dialect_min="3.0.2"))).names("") == []
