@@ -59,6 +59,9 @@ class _Medium(Protocol):
     def readings(self, probe: str) -> Iterator[str]:
         """What is good to know and never wrong; `probe` is a file that was just made there."""
 
+    def close(self) -> None:
+        """Lets go of it."""
+
 
 def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Looks at the shares of these workers, or of every `[[worker]]`. Raises SettingsError: no such worker."""
@@ -70,7 +73,7 @@ def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator
     for name in names or tables:
         table = tables[name]
         medium = _OverSmb(smb_access(table, root)) if table.unc is not None else _ByPath(Path(table.share))
-        with contextlib.suppress(_Stop):
+        with contextlib.suppress(_Stop), contextlib.closing(medium):
             yield from _examine(table, medium, farm_id)
 
 
@@ -194,6 +197,9 @@ class _ByPath:
     def readings(self, probe: str) -> Iterator[str]:
         yield f"{self._path} is reached by path"
 
+    def close(self) -> None:
+        pass
+
 
 class _OverSmb:
     """A share of a server."""
@@ -265,3 +271,6 @@ class _OverSmb:
             f"{'encrypted' if encrypted else 'signed'}; round trip {round_trip_ms:.1f} ms; its clock is "
             f"{offset_s:+.1f} s off, which does not matter"
         )
+
+    def close(self) -> None:
+        self._smb.close()

@@ -182,6 +182,8 @@ class Host:
                 self.loop.tidy()
         finally:
             self._couriers.close()
+            for files in self._smb.values():
+                files.close()
             self.locals.close()
             self.ledger.close()
             self._lock.release()

@@ -37,6 +37,10 @@ class SmbFiles:
         """Whether the server tells of what arrives in `outbox/`."""
         return self._heard_on == self._session.connections and self._ears is not None and self._ears.listening
 
+    def close(self) -> None:
+        """Lets go of the server. Asking again makes a new connection."""
+        self._session.drop("closed")
+
     # -------------------------------------------------------------------------------------------------- reading
 
     def names(self, folder: str) -> list[str]:
