@@ -154,12 +154,13 @@ class Loop:
             bells, self._bells = self._bells, set()
             polls, self._polls = self._polls | self.awaited(), set()
         sweep, self._sweep = self._sweep, False
-        self._receive()  # first: who is back can be sent again, and nobody would wake this loop for it later
+        self._receive()  # first: who is back can be sent again
         for worker in sorted(bells | polls):
-            if not self._couriers.is_away(worker):
-                self._couriers.send(self._look_order(worker, full=worker in polls))
-            else:  # it is asked again as soon as its courier is back
+            # What is owed to a share goes before another look at it, or the looks would never let it through.
+            if worker in self._owed or self._couriers.is_away(worker):
                 (self._polls if worker in polls else self._bells).add(worker)
+            else:
+                self._couriers.send(self._look_order(worker, full=worker in polls))
         self._receive()
         looks, self._looks = self._looks, []
         return View(
@@ -211,6 +212,8 @@ class Loop:
                 self._act(act)
         # Only now: a report that came in meanwhile would make what is planned already out of date.
         self._receive()
+        if any(not self._couriers.is_away(worker) for worker in self._bells | self._polls):
+            self._wake.set()  # nobody else would: they were put off, and are at home now
 
     def _act(self, act: Act) -> None:
         if isinstance(act, MachineAct):

@@ -92,3 +92,19 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     loop.tick()
 
     assert [order.look for order in post.sent] == [True, True]
+
+
+def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
+    """Its courier was away when something was to be done; looks alone would keep it away for ever."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    table.watch.workers["vm-0"].delivered.clear()  # as if it were just about to be published
+    post = Post()
+    loop = loop_over(table, post)
+    loop.tick()  # the first look of all; what is to be published waits
+    loop.ask_poll()
+    post.on_the_way = [Report(worker="vm-0")]
+
+    loop.tick()
+
+    assert [(order.look, bool(order.publish)) for order in post.sent] == [(True, False), (False, True)]
