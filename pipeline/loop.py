@@ -72,6 +72,7 @@ class Loop:
         self._clock, self._wall, self._draw = clock, wall, draw
         self._looks: list[Look] = []  #: taken, and not yet part of a view
         self._owed: set[str] = set()  #: workers whose share has acts to come
+        self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
         self._lock = threading.Lock()
         self._bells: set[str] = set()  #: workers whose outbox is to be looked at
         self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
@@ -156,10 +157,11 @@ class Loop:
         sweep, self._sweep = self._sweep, False
         self._receive()  # first: who is back can be sent again
         for worker in sorted(bells | polls):
-            # What is owed to a share goes before another look at it, or the looks would never let it through.
-            if worker in self._owed or self._couriers.is_away(worker):
+            # Acts and looks take turns at a distant share, or the one would never let the other through.
+            if self._couriers.is_away(worker) or (worker in self._owed and worker not in self._acted):
                 (self._polls if worker in polls else self._bells).add(worker)
             else:
+                self._acted.discard(worker)
                 self._couriers.send(self._look_order(worker, full=worker in polls))
         self._receive()
         looks, self._looks = self._looks, []
@@ -223,6 +225,7 @@ class Loop:
         elif self._couriers.is_away(act.worker):
             self._owed.add(act.worker)
         else:
+            self._acted.add(act.worker)
             self._couriers.send(self._share_order(act))
 
     def _look_order(self, worker: str, *, full: bool) -> Order:

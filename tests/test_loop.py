@@ -108,3 +108,19 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     loop.tick()
 
     assert [(order.look, bool(order.publish)) for order in post.sent] == [(True, False), (False, True)]
+
+
+def test_what_is_owed_and_looks_take_turns() -> None:
+    """A courier slower than the sweep owes something whenever it comes back; without looks that would never end."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    table.watch.workers["vm-0"].delivered.clear()  # as if it were about to be published, and nobody can tell whether
+    post = Post()
+    loop = loop_over(table, post)
+    for back in (False, False, True) * 4:
+        post.on_the_way = [Report(worker="vm-0")] if back else []
+        loop.ask_poll()
+        loop.ask_sweep()
+        loop.tick()
+
+    assert [order.look for order in post.sent] == [True, False, True, False, True]

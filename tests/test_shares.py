@@ -106,10 +106,10 @@ def test_at_first_contact_a_share_is_bare(host: Host) -> None:
 
 
 def test_a_share_that_cannot_be_listed_is_unknown(owner: Host) -> None:
-    """Whichever folder it is, the look says why and nothing else."""
+    """Whichever folder it is, the look says why and nothing else. The root is asked only if the inbox cannot tell."""
     owner.answers()
-    for folder in ("", "inbox", "outbox"):
-        owner.files.troubles = {("names", folder)}
+    for folders in (["inbox"], ["outbox"], ["", "inbox"]):
+        owner.files.troubles = {("names", folder) for folder in folders}
         look = owner.looks()
         assert "cannot names there now" in look.unknown
         assert look == Look(worker=WORKER, full=True, unknown=look.unknown)

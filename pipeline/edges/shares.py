@@ -151,9 +151,12 @@ class Share:
             return Look(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
 
     def _look_at_all(self, order: Order) -> Look:
-        if INBOX not in self._names(""):
+        try:
+            names = self._names(INBOX)
+        except Unavailable:
+            if INBOX in self._names(""):
+                raise
             return Look(worker=self.worker, full=True, bare=True)
-        names = self._names(INBOX)
         owner, damaged_epoch = self._owner(names)
         if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
             self._tidy_once()

@@ -108,17 +108,14 @@ class SmbSession:
         self.access, self.limit_s = access, limit_s
         self.connections = 0  #: how often a connection was made; handles of an earlier one are void
         self._connection: Connection | None = None
-        self._session: Session | None = None
-        self._tree: TreeConnect | None = None
+        self._ids: tuple[int, int] | None = None  #: of the session and the tree on it, once it can be used
         self._retry_at = 0.0
         self._back_off_s = BACK_OFF_S
         self._why = ""
 
     def connect(self) -> Connection:
         """The connection, made if there is none. Raises Unavailable."""
-        self._require()
-        assert self._connection is not None
-        return self._connection
+        return self._require()[0]
 
     def exchange(self, messages: Sequence[Any]) -> list[Reply]:
         """Sends related messages as one, and waits for all their answers.
@@ -126,16 +123,11 @@ class SmbSession:
         Raises:
             Unavailable: no connection, no answer in time, or the server has forgotten us; the outcome is unknown.
         """
-        self._require()
-        assert self._connection is not None
-        assert self._session is not None
-        assert self._tree is not None
+        connection, session_id, tree_id = self._require()
         deadline = time.monotonic() + self.limit_s
         try:
-            requests = self._connection.send_compound(
-                messages, self._session.session_id, self._tree.tree_connect_id, related=len(messages) > 1
-            )
-            replies = [self._receive(request, deadline) for request in requests]
+            requests = connection.send_compound(messages, session_id, tree_id, related=len(messages) > 1)
+            replies = [_receive(connection, request, deadline) for request in requests]
         except _TROUBLE as error:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
@@ -151,12 +143,9 @@ class SmbSession:
         Raises:
             Unavailable: it could not be asked for.
         """
-        self._require()
-        assert self._connection is not None
-        assert self._session is not None
-        assert self._tree is not None
+        connection, session_id, tree_id = self._require()
         try:
-            return Ears(self._connection, self._session.session_id, self._tree.tree_connect_id, handle, ring, endings)
+            return Ears(connection, session_id, tree_id, handle, ring, endings)
         except _TROUBLE as error:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
@@ -164,16 +153,18 @@ class SmbSession:
     def drop(self, why: str = "") -> None:
         """Ends the connection without a word to the server: it may be the one that does not answer."""
         self._why = why or self._why
-        connection, self._connection, self._session, self._tree = self._connection, None, None, None
+        connection, self._connection, self._ids = self._connection, None, None
         if connection is not None:
             # Its socket's send may hang with a lock held, so not even this may be waited for.
             threading.Thread(target=_end, args=(connection,), name="smb-drop", daemon=True).start()
 
     # ------------------------------------------------------------------------------------------------- inside
 
-    def _require(self) -> None:
-        if self._connection is not None:
-            return
+    def _require(self) -> tuple[Connection, int, int]:
+        """The connection, and the ids of the session and tree on it: another thread may drop it at any moment."""
+        connection, ids = self._connection, self._ids
+        if connection is not None and ids is not None:
+            return connection, *ids
         wait_s = self._retry_at - time.monotonic()
         if wait_s > 0:
             raise Unavailable(f"{self.access}: {_line(self._why)}; tried again in {wait_s:.1f} s")
@@ -181,7 +172,7 @@ class SmbSession:
         self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
-            self._connect()
+            found = self._connect()
         except (_TooOld, _InTheClear, SettingsError, *_TROUBLE) as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
@@ -190,8 +181,9 @@ class SmbSession:
             raise NoConnection(f"{self.access}: {_line(error)}", refusal) from error
         self._back_off_s = BACK_OFF_S
         self.connections += 1
+        return found
 
-    def _connect(self) -> None:
+    def _connect(self) -> tuple[Connection, int, int]:
         access = self.access
         connection = Connection(uuid.uuid4(), access.server, access.port, require_signing=True)
         self._connection = connection
@@ -218,16 +210,17 @@ class SmbSession:
             alarm.cancel()
         if access.encryption and not session.encrypt_data:
             raise _InTheClear("the server does not encrypt")
-        self._session, self._tree = session, tree
+        self._ids = (session.session_id, tree.tree_connect_id)
+        return connection, *self._ids
 
-    def _receive(self, request: Any, deadline: float) -> Reply:
-        assert self._connection is not None
-        left_s = max(1.0, deadline - time.monotonic())  # smbprotocol counts in whole seconds
-        try:
-            response = self._connection.receive(request, timeout=left_s, resolve_symlinks=False)
-        except SMBResponseException as error:
-            return Reply(error.status)
-        return Reply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
+
+def _receive(connection: Connection, request: Any, deadline: float) -> Reply:
+    left_s = max(1.0, deadline - time.monotonic())  # smbprotocol counts in whole seconds
+    try:
+        response = connection.receive(request, timeout=left_s, resolve_symlinks=False)
+    except SMBResponseException as error:
+        return Reply(error.status)
+    return Reply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
 
 
 def _prepare(connection: Connection) -> None:
