@@ -1,10 +1,46 @@
-"""Machines: start them, stop them, ask how they are. Knows nothing of genomes, shares or farms.
+"""Machines: make them, start them, stop them, ask how they are. Knows nothing of genomes, shares or farms.
 
-Public: `Machines` (the protocol every kind of machine follows), `MachineInfo`, `PowerState`, `MachineError`, and the
-implementation for processes of this computer, `LocalMachines` with `LocalSpec`.
+Public: `Machines` (the protocol every kind of machine follows) with its states and errors, and its implementations:
+`LocalMachines` for processes of this computer, `HyperVMachines` for a Hyper-V host, reached by a `PowerShellRunner` on
+that host or a `WinRmRunner` from elsewhere.
 """
 
+from hyperv_ops.hyperv import GuestAccess, HyperVMachines, Template
 from hyperv_ops.local import LocalMachines, LocalSpec
-from hyperv_ops.machines import MachineError, MachineInfo, Machines, PowerState
+from hyperv_ops.machines import (
+    MACHINE_NAME,
+    Heartbeat,
+    Identity,
+    MachineError,
+    MachineInfo,
+    Machines,
+    PowerState,
+    Ran,
+    Trouble,
+    Watcher,
+    wait_until_healthy,
+)
+from hyperv_ops.powershell import PowerShellRunner
+from hyperv_ops.script import Reply, Runner
 
-__all__ = ["LocalMachines", "LocalSpec", "MachineError", "MachineInfo", "Machines", "PowerState"]
+__all__ = [
+    "MACHINE_NAME",
+    "GuestAccess",
+    "Heartbeat",
+    "HyperVMachines",
+    "Identity",
+    "LocalMachines",
+    "LocalSpec",
+    "MachineError",
+    "MachineInfo",
+    "Machines",
+    "PowerShellRunner",
+    "PowerState",
+    "Ran",
+    "Reply",
+    "Runner",
+    "Template",
+    "Trouble",
+    "Watcher",
+    "wait_until_healthy",
+]

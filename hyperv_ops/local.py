@@ -1,7 +1,8 @@
 """Machines that are process groups of this computer: the embedded default, the demo and the test bed.
 
 A machine's disk is a folder, its clean checkpoint the empty folders it began with. It ends when its owner does: the
-owner holds the writing end of the machine's standard input, and a machine leaves when that closes.
+owner holds the writing end of the machine's standard input, and a machine leaves when that closes. The agent is all
+there is to it, so starting the agent anew is switching it off and on.
 """
 
 import contextlib
@@ -12,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops.machines import MachineError, MachineInfo, PowerState
+from hyperv_ops.machines import Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
 
 LOG_BYTES_MAX = 1024 * 1024
 _KILL_WAIT_S = 5.0
@@ -49,6 +50,9 @@ class LocalMachines:
     def names(self) -> list[str]:
         return list(self._specs)
 
+    def infos(self) -> dict[str, MachineInfo]:
+        return {name: self.info(name) for name in self._specs}
+
     def info(self, name: str) -> MachineInfo:
         self._spec(name)
         process = self._processes.get(name)
@@ -59,13 +63,20 @@ class LocalMachines:
         uptime_s = time.monotonic() - self._started_at[name]
         return MachineInfo(name=name, state=PowerState.RUNNING, uptime_s=uptime_s, pid=process.pid)
 
+    def create(self, name: str) -> None:
+        spec = self._spec(name)
+        try:
+            for folder in spec.folders:
+                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(name, f"its disk cannot be made: {error}") from error
+
     def start(self, name: str) -> None:
         spec = self._spec(name)
         if self.info(name).state is PowerState.RUNNING:
             return
+        self.create(name)
         try:
-            for folder in spec.folders:
-                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
             spec.log.parent.mkdir(parents=True, exist_ok=True)
             if spec.log.exists() and spec.log.stat().st_size > LOG_BYTES_MAX:
                 os.replace(spec.log, spec.log.with_name(spec.log.name + ".1"))
@@ -81,7 +92,7 @@ class LocalMachines:
                     creationflags=_CREATION_FLAGS,
                 )
         except OSError as error:
-            raise MachineError(name, f"cannot be started: {error}", transient=False) from error
+            raise MachineError(name, f"cannot be started: {error}") from error
         self._started_at[name] = time.monotonic()
         threading.Thread(target=self._mourn, args=(self._processes[name],), name=f"machine-{name}", daemon=True).start()
 
@@ -105,18 +116,74 @@ class LocalMachines:
         try:
             process.wait(_KILL_WAIT_S)
         except subprocess.TimeoutExpired as error:
-            raise MachineError(name, f"process {process.pid} does not die") from error
+            raise MachineError(name, f"process {process.pid} does not die", Trouble.TIMED_OUT) from error
+
+    def restart_agent(self, name: str) -> None:
+        self.power_off(name)
+        self.start(name)
+
+    def identify(self, name: str, identity: Identity) -> None:
+        self._spec(name)  # a folder is nobody's clone
+
+    def checkpoint(self, name: str) -> None:
+        spec = self._spec(name)
+        if self._running(name) is not None:
+            raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
+        with _disk_of(name):
+            shutil.rmtree(_checkpoint_of(spec), ignore_errors=True)
+            shutil.copytree(spec.disk, _checkpoint_of(spec))
 
     def restore(self, name: str) -> None:
         spec = self._spec(name)
         self.power_off(name)
-        try:
+        with _disk_of(name):
             if spec.disk.exists():
                 shutil.rmtree(spec.disk)
-            for folder in spec.folders:
-                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+            if _checkpoint_of(spec).exists():
+                shutil.copytree(_checkpoint_of(spec), spec.disk)
+        self.create(name)
+
+    def remove(self, name: str) -> None:
+        spec = self._spec(name)
+        self.power_off(name)
+        with _disk_of(name):
+            for folder in (spec.disk, _checkpoint_of(spec)):
+                if folder.exists():
+                    shutil.rmtree(folder)
+
+    def send(self, name: str, data: bytes, destination: str) -> None:
+        spec = self._spec(name)
+        path = (spec.disk / destination).resolve()
+        if not path.is_relative_to(spec.disk.resolve()):
+            raise MachineError(name, f"{destination} is not on its disk")
+        with _disk_of(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def run(self, name: str, program: str, arguments: Sequence[str], timeout_s: float) -> Ran:
+        spec = self._spec(name)
+        if self._running(name) is None:
+            raise MachineError(name, "it is off; nothing can be run on it", Trouble.GUEST_REFUSED)
+        try:
+            done = subprocess.run(
+                [program, *arguments],
+                cwd=spec.disk,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout_s,
+                check=False,
+                creationflags=_CREATION_FLAGS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT) from error
         except OSError as error:
-            raise MachineError(name, f"its disk cannot be restored: {error}") from error
+            raise MachineError(name, f"{program} cannot be run: {error}", Trouble.GUEST_REFUSED) from error
+        return Ran(done.returncode, done.stdout.decode("utf-8", "replace"))
+
+    def screenshot(self, name: str) -> bytes | None:
+        self._spec(name)
+        return None
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Ends all machines: first in order, all at once, then those that did not obey."""
@@ -129,8 +196,7 @@ class LocalMachines:
                 self.power_off(name)
 
     def _spec(self, name: str) -> LocalSpec:
-        if name not in self._specs:
-            raise MachineError(name, "not a machine of this farm", transient=False)
+        require_name(name, self.names())
         return self._specs[name]
 
     def _mourn(self, process: "subprocess.Popen[bytes]") -> None:
@@ -154,6 +220,18 @@ class LocalMachines:
         except OSError:
             lines = []
         return f"{how}; {lines[-1][:200]}" if lines else how
+
+
+def _checkpoint_of(spec: LocalSpec) -> Path:
+    return spec.disk.with_name(f"{spec.disk.name}.checkpoint")
+
+
+@contextlib.contextmanager
+def _disk_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(name, f"its disk: {error}") from error
 
 
 def _signal_name(number: int) -> str:

@@ -1,0 +1,295 @@
+"""Machines of a Hyper-V host: each verb is one script, run there by a `Runner`.
+
+It decides each verb's deadline, what is asked again after an unknown outcome, and how Hyper-V's words are read. Only
+the machines it was given are ever touched.
+"""
+
+import base64
+import binascii
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hyperv_ops.machines import Heartbeat, Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.picture import png_of_rgb565
+from hyperv_ops.script import Runner
+
+log = logging.getLogger(__name__)
+
+ASK_LIMIT_S, START_LIMIT_S, POWER_OFF_LIMIT_S = 30.0, 60.0, 90.0
+IDENTITY_LIMIT_S, SEND_BYTES_MAX = 180.0, 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
+CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 120.0, 120.0, 60.0
+SCREEN = (1024, 768)
+_TRIES_MAX, _PAUSE_S = 3, 1.0
+
+#: Source: Microsoft.HyperV.PowerShell.VMState. `…Critical` is the same with a disk that is full or away.
+_STATES = {
+    "Running": PowerState.RUNNING,
+    "Off": PowerState.OFF,
+    "Saved": PowerState.OFF,
+    "FastSaved": PowerState.OFF,
+    "Hibernated": PowerState.OFF,
+}
+_CHANGING = frozenset(["Starting", "Stopping", "Paused", "Pausing", "Resuming", "Saving", "FastSaving"]) | frozenset(
+    ["Reset", "ForceShutdown", "ForceReboot"]
+)
+#: Source: Microsoft.HyperV.PowerShell.VMHeartbeatStatus, by name.
+_HEARTBEATS = {
+    "OkApplicationsUnknown": Heartbeat.OK,
+    "OkApplicationsHealthy": Heartbeat.OK,
+    "OkApplicationsCritical": Heartbeat.OK,
+    "NoContact": Heartbeat.NONE,
+    "LostCommunication": Heartbeat.LOST,
+    "Error": Heartbeat.LOST,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """What a machine is made from. Paths are the Hyper-V host's."""
+
+    disk: str
+    folder: str
+    switch: str
+    memory_min_mb: int = 1024
+    memory_max_mb: int = 4096
+    processors: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestAccess:
+    """The account inside the guests that may restart the agent's task."""
+
+    account: str
+    secret: Callable[[], str] = field(repr=False)
+    task: str = "inbox-agent"
+
+
+class _Seen(msgspec.Struct):
+    """One machine, as `Get-FarmVM` writes it."""
+
+    name: str
+    state: str
+    heartbeat: str
+    uptime_s: float
+    cpu_percent: float
+    memory_mb: int
+    addresses: list[str]
+    checkpoints: list[str]
+
+
+class HyperVMachines:
+    """`Machines` of a Hyper-V host. Any thread may call."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        names: Sequence[str],
+        *,
+        template: Template | None = None,
+        guest: GuestAccess | None = None,
+        checkpoint: str = "clean",
+        what_if: Callable[[str], None] | None = None,
+    ) -> None:
+        self._what_if = what_if  #: if there is one, nothing is changed: it is told what would be
+        self._runner, self._names = runner, list(names)
+        self._template, self._guest, self._checkpoint = template, guest, checkpoint
+
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    # ------------------------------------------------------------------------------------------------------ asking
+
+    def infos(self) -> dict[str, MachineInfo]:
+        if not self._names:
+            return {}
+        written = self._runner.run("Get-FarmVM", {"Name": self._names}, ASK_LIMIT_S).value
+        try:
+            seen = msgspec.convert(written, list[_Seen])
+        except msgspec.ValidationError as error:
+            raise MachineError(self._runner.where, f"an answer that makes no sense: {error}") from error
+        return {one.name: _read(one) for one in seen if one.name in self._names}
+
+    def info(self, name: str) -> MachineInfo:
+        require_name(name, self._names)
+        found = self.infos().get(name)
+        if found is None:
+            reason = f"there is no such machine on {self._runner.where}; `pipeline vm create {name}` makes it"
+            raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- verbs
+
+    def create(self, name: str, *, start_delay_s: int = 0) -> None:
+        template = self._template
+        if template is None:
+            raise MachineError(name, "there is no [hyperv] template in pipeline.toml to make it from", Trouble.OTHER)
+        parameters = {
+            "Template": template.disk,
+            "Folder": template.folder,
+            "Switch": template.switch,
+            "MemoryMinMb": template.memory_min_mb,
+            "MemoryMaxMb": template.memory_max_mb,
+            "Processors": template.processors,
+            "StartDelaySeconds": start_delay_s,
+        }
+        # An unknown outcome is repeated: what exists as it should is left alone, what is half made was taken away.
+        self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters)
+
+    def start(self, name: str) -> None:
+        self._do(name, "Start-FarmVM", START_LIMIT_S, lambda info: info.state is PowerState.RUNNING)
+
+    def shutdown(self, name: str, timeout_s: float) -> bool:
+        parameters = {"TimeoutSeconds": max(1, round(timeout_s))}
+        value = self._do(name, "Stop-FarmVM", timeout_s + ASK_LIMIT_S, _is_off, parameters)
+        return value is None or bool(value.get("off"))
+
+    def power_off(self, name: str) -> None:
+        parameters = {"TimeoutSeconds": round(POWER_OFF_LIMIT_S - ASK_LIMIT_S), "TurnOff": True}
+        state = ""
+        for _ in range(2):  # one that hangs in Stopping may need to be told twice
+            value = self._do(name, "Stop-FarmVM", POWER_OFF_LIMIT_S, _is_off, parameters)
+            if value is None or value.get("off") or self._what_if is not None:
+                return
+            state = str(value.get("state"))
+        raise MachineError(name, f"its power was cut, and Hyper-V still says {state}", Trouble.TIMED_OUT)
+
+    def restart_agent(self, name: str) -> None:
+        """By the guest's logon task: whatever PowerShell Direct starts itself has no desktop (docs/template-vm.md)."""
+        guest = self._require_guest(name)
+        # Asked twice by mistake it starts twice: the second agent finds the first one's lock, or nothing.
+        parameters = {"Account": guest.account, "Secret": guest.secret(), "Task": guest.task}
+        self._do(name, "Restart-FarmVMAgent", AGENT_LIMIT_S, lambda _info: False, parameters)
+
+    def identify(self, name: str, identity: Identity) -> None:
+        guest = self._require_guest(name)
+        parameters = {
+            "Account": guest.account,
+            "Secret": guest.secret(),
+            "Worker": identity.computer,
+            "ShareAccount": identity.share_account,
+            "SharePassword": identity.share_password,
+            "Address": identity.address,
+            "PrefixLength": identity.prefix_length,
+            "TimeoutSeconds": round(IDENTITY_LIMIT_S - ASK_LIMIT_S),
+        }
+        self._do(name, "Set-FarmVMIdentity", IDENTITY_LIMIT_S, lambda _info: False, parameters)
+
+    def checkpoint(self, name: str) -> None:
+        self._do(name, "Checkpoint-FarmVM", CHECKPOINT_LIMIT_S, lambda _info: False, {"Checkpoint": self._checkpoint})
+
+    def restore(self, name: str) -> None:
+        # Nothing tells whether it was done, and to do it again is the same.
+        self._do(name, "Restore-FarmVM", CHECKPOINT_LIMIT_S, lambda _info: False, {"Checkpoint": self._checkpoint})
+
+    def remove(self, name: str) -> None:
+        folder = self._template.folder if self._template is not None else ""
+        if not folder:
+            raise MachineError(name, "there is no [hyperv] folder in pipeline.toml to find its disks in", Trouble.OTHER)
+        self._do(name, "Remove-FarmVM", CREATE_LIMIT_S, lambda _info: False, {"Folder": folder})
+
+    def send(self, name: str, data: bytes, destination: str) -> None:
+        if len(data) > SEND_BYTES_MAX:
+            raise MachineError(
+                name, f"{destination}: more than {SEND_BYTES_MAX} bytes; use its share", Trouble.UNSUPPORTED
+            )
+        parameters = {"Destination": destination, "Content": base64.b64encode(data).decode()}
+        self._do(name, "Send-FarmVMFile", SEND_LIMIT_S, lambda _info: False, parameters)
+
+    def run(self, name: str, program: str, arguments: Sequence[str], timeout_s: float) -> Ran:
+        guest = self._require_guest(name)
+        parameters = {
+            "Name": name,
+            "Account": guest.account,
+            "Secret": guest.secret(),
+            "FilePath": program,
+            "ArgumentList": list(arguments),
+            "TimeoutSeconds": max(1, round(timeout_s)),
+        }
+        # Once: nobody knows what it would do a second time.
+        value = self._runner.run("Invoke-FarmVMCommand", parameters, timeout_s + ASK_LIMIT_S).value
+        try:
+            return Ran(int(value["exit_code"]), str(value["output"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MachineError(name, f"an answer that makes no sense: {error}", Trouble.UNKNOWN_OUTCOME) from error
+
+    def screenshot(self, name: str) -> bytes | None:
+        require_name(name, self._names)
+        width, height = SCREEN
+        parameters = {"Name": name, "Width": width, "Height": height}
+        value = self._runner.run("Get-FarmVMScreen", parameters, ASK_LIMIT_S).value
+        try:
+            return png_of_rgb565(base64.b64decode(value["rgb565"]), int(value["width"]), int(value["height"]))
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            return None
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _require_guest(self, name: str) -> GuestAccess:
+        require_name(name, self._names)
+        if self._guest is None:
+            reason = "there is no [hyperv] guest_account in pipeline.toml, so nothing can be done inside of it"
+            raise MachineError(name, reason, Trouble.UNSUPPORTED)
+        return self._guest
+
+    def _do(
+        self,
+        name: str,
+        script: str,
+        limit_s: float,
+        done: Callable[[MachineInfo], bool],
+        parameters: Mapping[str, object] | None = None,
+    ) -> dict[str, Any] | None:
+        """Runs a script until it has surely been done, within a deadline; None if only its effect was seen."""
+        require_name(name, self._names)
+        deadline = time.monotonic() + limit_s
+        given = {"Name": name, **(parameters or {}), **({"WhatIf": True} if self._what_if is not None else {})}
+        for number in range(1, _TRIES_MAX + 1):
+            left_s = deadline - time.monotonic()
+            try:
+                reply = self._runner.run(script, given, left_s)
+            except MachineError as error:
+                if error.trouble is Trouble.UNKNOWN_OUTCOME and self._was_done(name, done):
+                    return None
+                pause_s = _PAUSE_S * 2 ** (number - 1)
+                if not error.transient or number == _TRIES_MAX or time.monotonic() + pause_s >= deadline:
+                    raise MachineError(name, f"{script}: {error}", error.trouble) from error
+                log.info("%s: %s: %s; again in %g s", name, script, error, pause_s)
+                threading.Event().wait(pause_s)
+            else:
+                if self._what_if is not None:
+                    for line in reply.said:
+                        self._what_if(line)
+                return reply.value if isinstance(reply.value, dict) else {}
+        raise AssertionError("unreachable")
+
+    def _was_done(self, name: str, done: Callable[[MachineInfo], bool]) -> bool:
+        try:
+            return done(self.info(name))
+        except MachineError:
+            return False
+
+
+def _is_off(info: MachineInfo) -> bool:
+    return info.state is PowerState.OFF
+
+
+def _read(seen: _Seen) -> MachineInfo:
+    plain = seen.state.removesuffix("Critical")
+    state = PowerState.CHANGING if plain in _CHANGING else _STATES.get(plain, PowerState.UNKNOWN)
+    return MachineInfo(
+        name=seen.name,
+        state=state,
+        heartbeat=_HEARTBEATS.get(seen.heartbeat, Heartbeat.UNKNOWN) if state is PowerState.RUNNING else Heartbeat.NONE,
+        uptime_s=seen.uptime_s,
+        cpu_percent=seen.cpu_percent,
+        memory_mb=seen.memory_mb,
+        addresses=tuple(seen.addresses),
+        checkpoints=tuple(seen.checkpoints),
+        note=f"Hyper-V says {seen.state}, {seen.heartbeat}",
+    )

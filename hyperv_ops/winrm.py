@@ -1,0 +1,174 @@
+"""Runs scripts over WinRM: one shell, one PowerShell, one deadline for all of it.
+
+It decides what is trusted (message encryption or a validated certificate, never plain Basic over HTTP), that a shell is
+never left open, and when an outcome is unknown: as soon as the script may have begun. Every call has a session of its
+own: pywinrm's are not for two threads.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import requests
+from winrm.exceptions import (
+    AuthenticationError,
+    WinRMError,
+    WinRMOperationTimeoutError,
+    WinRMTransportError,
+    WSManFaultError,
+)
+from winrm.protocol import Protocol as WinRm
+
+from hyperv_ops import script as scripts
+from hyperv_ops.machines import MachineError, Trouble
+from hyperv_ops.script import Reply
+
+log = logging.getLogger(__name__)
+
+CALLS_MAX = 4  #: at once; a Windows 10 or 11 takes five from one account
+OPERATION_LIMIT_S, READ_LIMIT_S = 5, 15
+_PIECE_BYTES = 64 * 1024  #: well below MaxEnvelopeSizekb (500), twice encoded
+_UTF_8 = 65001
+#: What pywinrm raises: its own, what it does not catch of requests, and what its readings of odd answers end in.
+_TROUBLE = (
+    *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError, requests.RequestException, OSError, ValueError),
+    *(AssertionError, KeyError, StopIteration, ElementTree.ParseError),
+)
+_IDLE_LIMIT = "PT60S"  #: a shell of which nobody ever heard the id closes itself
+_QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRmAccess:
+    """How a Hyper-V host is reached. The password is fetched when it is needed, and kept nowhere."""
+
+    host: str
+    account: str
+    password: Callable[[], str] = field(repr=False)
+    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
+    port: int | None = None
+    certificate: str | None = None  #: file of the authority that signed the host's certificate; None: the system's
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        scheme, port = ("https", 5986) if self.transport == "https" else ("http", 5985)
+        return f"{scheme}://{self.host}:{self.port or port}/wsman"
+
+
+class WinRmRunner:
+    """`Runner` on another computer. Any thread may call; the fifth waits."""
+
+    def __init__(self, access: WinRmAccess) -> None:
+        self.where = access.host
+        self._access = access
+        self._turns = threading.Semaphore(CALLS_MAX)
+
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+        deadline = time.monotonic() + timeout_s
+        if not self._turns.acquire(timeout=timeout_s):
+            raise MachineError(self.where, "too many calls are under way", Trouble.BUSY)
+        try:
+            return _Call(self.where, self._connect(), deadline).run(scripts.pack(script, parameters))
+        finally:
+            self._turns.release()
+
+    def _connect(self) -> WinRm:
+        access = self._access
+        trusted: Any = access.certificate  # None: the system's; pywinrm's own annotation forgot it
+        try:
+            return WinRm(
+                access.endpoint,
+                transport="ssl" if access.transport == "https" else access.transport,
+                username=access.account,
+                password=access.password(),
+                message_encryption="auto" if access.transport == "https" else "always",
+                server_cert_validation="validate",
+                ca_trust_path=trusted,
+                operation_timeout_sec=OPERATION_LIMIT_S,
+                read_timeout_sec=READ_LIMIT_S,
+                proxy=None,
+            )
+        except _TROUBLE as error:
+            raise _explained(self.where, error, begun=False) from error
+
+
+class _Call:
+    """One script, from its shell's first message to its last."""
+
+    def __init__(self, where: str, winrm: WinRm, deadline: float) -> None:
+        self._where, self._winrm, self._deadline = where, winrm, deadline
+        self._begun = False  #: whether the script may be running
+
+    def run(self, stdin: bytes) -> Reply:
+        shell = command = ""
+        try:
+            shell = self._winrm.open_shell(codepage=_UTF_8, noprofile=True, idle_timeout=_IDLE_LIMIT)
+            # Not a console's input: that would be echoed and cut into lines.
+            command = self._winrm.run_command(shell, "powershell", scripts.arguments(), console_mode_stdin=False)
+            self._send(shell, command, stdin)
+            return scripts.unpack(self._where, *self._receive(shell, command))
+        except _TROUBLE as error:
+            # What follows needs a new conversation: the keys of this one are gone with its connection.
+            self._winrm.transport.close_session()
+            raise _explained(self._where, error, begun=self._begun) from error
+        finally:
+            self._clean_up(shell, command)
+
+    def _send(self, shell: str, command: str, stdin: bytes) -> None:
+        for at in range(0, len(stdin), _PIECE_BYTES):
+            last = at + _PIECE_BYTES >= len(stdin)
+            self._begun = last  # only what is complete makes sense to the other side
+            self._winrm.send_command_input(shell, command, stdin[at : at + _PIECE_BYTES], end=last)
+
+    def _receive(self, shell: str, command: str) -> tuple[bytes, bytes]:
+        """pywinrm's own loop waits for ever; this one does not."""
+        out, err, done = bytearray(), bytearray(), False
+        while not done:
+            if time.monotonic() > self._deadline:
+                raise MachineError(self._where, "no answer in time", Trouble.UNKNOWN_OUTCOME)
+            with contextlib.suppress(WinRMOperationTimeoutError):
+                some_out, some_err, _, done = self._winrm.get_command_output_raw(shell, command)
+                out += some_out
+                err += some_err
+            if len(out) > scripts.REPLY_BYTES_MAX:
+                raise MachineError(self._where, "an answer without an end", Trouble.UNKNOWN_OUTCOME)
+        return bytes(out), bytes(err)
+
+    def _clean_up(self, shell: str, command: str) -> None:
+        # A shell that stays open is one of the thirty that an account may have.
+        if command:
+            self._tidily(lambda: self._winrm.cleanup_command(shell, command))
+        if shell:
+            self._tidily(lambda: self._winrm.close_shell(shell, close_session=False))
+        self._winrm.transport.close_session()
+
+    def _tidily(self, step: Callable[[], None]) -> None:
+        for _ in range(2):
+            try:
+                step()
+            except _TROUBLE as error:
+                self._winrm.transport.close_session()
+                log.debug("%s: while a shell was closed: %s", self._where, error)
+            else:
+                return
+
+
+def _explained(where: str, error: Exception, *, begun: bool) -> MachineError:
+    """Why a call failed, and whether it may have been done all the same."""
+    match error:
+        case MachineError():
+            return error
+        case AuthenticationError():
+            return MachineError(where, "the account or its password was refused", Trouble.DENIED)
+        case requests.exceptions.SSLError():
+            return MachineError(where, "its certificate is not trusted", Trouble.UNTRUSTED)
+        case WSManFaultError() if (error.fault_subcode or "").endswith(_QUOTA):
+            return MachineError(where, "it takes no more calls for now", Trouble.BUSY)
+    trouble = Trouble.UNKNOWN_OUTCOME if begun else Trouble.UNREACHABLE
+    return MachineError(where, " ".join(str(error).split())[:300] or type(error).__name__, trouble)

@@ -1,0 +1,86 @@
+"""A Hyper-V host for tests: simulated machines with real agents inside, behind a real WinRM conversation."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
+from hyperv_ops.winrm import WinRmAccess, WinRmRunner
+from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from tests.simulated_hyperv import SimulatedHyperV
+from tests.wsman import WsmanServer
+
+ACCOUNT, PASSWORD, GUEST_SECRET = "farmer", "W1nrm-canary", "Gu3st-canary"
+FOLDERS = (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class HyperVBed:
+    """A host, its WinRM service, and where its machines keep their disks."""
+
+    hyperv: SimulatedHyperV
+    server: WsmanServer
+    disks: Path
+    names: tuple[str, ...]
+
+    def machines(self, password: str = PASSWORD) -> HyperVMachines:
+        """The machines as the pipeline knows them."""
+        return HyperVMachines(
+            WinRmRunner(self.access(password)),
+            self.names,
+            template=Template(disk=r"D:\template.vhdx", folder=r"D:\farm", switch="farm"),
+            guest=GuestAccess(account="player", secret=lambda: GUEST_SECRET),
+        )
+
+    def access(self, password: str = PASSWORD) -> WinRmAccess:
+        """How the host is reached."""
+        over_tls = self.server.certificate is not None
+        return WinRmAccess(
+            host="localhost" if over_tls else "127.0.0.1",
+            account=ACCOUNT,
+            password=lambda: password,
+            transport="https" if over_tls else "ntlm",
+            port=self.port,
+            certificate=str(self.server.certificate) if over_tls else None,
+        )
+
+    @property
+    def port(self) -> int:
+        """Where WinRM listens."""
+        return int(self.server.endpoint.rsplit(":", 1)[1].partition("/")[0])
+
+    def tables(self, **hyperv: object) -> str:
+        """The part of pipeline.toml that names the host and its machines, whose shares are reached by path."""
+        lines = [
+            *("[hyperv]", "host = '127.0.0.1'", f"port = {self.port}", f"account = '{ACCOUNT}'"),
+            *("secret = 'env:HYPERV_SECRET'", "guest_account = 'player'", "guest_secret = 'env:GUEST_SECRET'"),
+            *("template = 'D:\\template.vhdx'", "folder = 'D:\\farm'", "switch = 'farm'"),
+            *(f"{key} = {value}" for key, value in hyperv.items()),
+        ]
+        for name in self.names:
+            lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'", f"share = '{self.disks / name}'"]
+        return "\n".join(lines)
+
+
+@contextmanager
+def hyperv_bed(
+    root: Path, *names: str, existing: tuple[str, ...] | None = None, tls: bool = False, boot_s: float = 0.3
+) -> Iterator[HyperVBed]:
+    """Machines whose guests run what `root/game.py` says, or nothing much if there is none."""
+    guests = LocalMachines({name: _guest(root, name) for name in names})
+    hyperv = SimulatedHyperV(guests, *(names if existing is None else existing), boot_s=boot_s)
+    try:
+        with WsmanServer(hyperv.answer, accounts={ACCOUNT: PASSWORD}, tls=tls) as server:
+            yield HyperVBed(hyperv, server, root / "disks", names)
+    finally:
+        hyperv.close()
+        guests.close(0)
+
+
+def _guest(root: Path, name: str) -> LocalSpec:
+    share = root / "disks" / name
+    agent = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--beat", "1"]
+    agent += ["--state", str(root / "agents" / name), "--python", "game:play", "--folder", str(root)]
+    return LocalSpec(argv=agent, disk=share, folders=FOLDERS, log=root / "agents" / f"{name}.log", cwd=root)

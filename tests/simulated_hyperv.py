@@ -1,0 +1,354 @@
+"""A Hyper-V host as its scripts show it: machines with states, heartbeats, boot times and every way to be stuck.
+
+It is not Hyper-V and runs no PowerShell: it takes the command line and the standard input that a runner sent, insists
+that they are exactly ours, and answers in the script's place what the script documents. A machine's guest is a real
+process of this computer, usually an agent. What was done to whom, and whether it was well then, is on record.
+"""
+
+import base64
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from hyperv_ops import LocalMachines, MachineError
+from hyperv_ops import script as scripts
+from tests.wsman import Answer, Command
+
+SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.folder().glob("*-*.ps1")}
+LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What was done to a machine."""
+
+    at: float
+    machine: str
+    what: str
+    well: bool  #: whether it was well then, and somebody's game may have been cut short
+
+
+@dataclass(slots=True)
+class _Vm:
+    name: str
+    state: str = "Off"
+    heartbeat: str = "NoContact"
+    started_at: float = 0.0
+    boot_s: float = 0.3
+    ill: str = ""  #: what is wrong with it: frozen, gone, silent
+    frozen: list[int] = field(default_factory=list)
+    sticky: bool = False  #: its next way down takes until somebody ends its worker process
+    checkpoints: list[str] = field(default_factory=list)
+    boots: int = 0
+    computer: str = "TEMPLATE"
+    address: str = "127.0.0.1"
+
+
+class Refused(Exception):
+    """What a script throws."""
+
+    def __init__(self, trouble: str, message: str) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+
+
+class SimulatedHyperV:
+    """So many machines; `guests` are their insides."""
+
+    def __init__(self, guests: LocalMachines, *existing: str, boot_s: float = 0.3) -> None:
+        self._guests, self._boot_s = guests, boot_s
+        self._lock = threading.RLock()
+        self._vms = {name: _Vm(name, boot_s=boot_s, checkpoints=["clean"]) for name in existing}
+        self.events: list[Event] = []
+        self.scripts: list[str] = []  #: those that were run, in order
+        self.secrets: set[str] = set()  #: what came as a secret
+        self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
+        self.booting_max = 0  #: how many booted at once, at most
+
+    # ------------------------------------------------------------------------------------------------- the adversary
+
+    def freeze(self, name: str) -> None:
+        """The guest stands still, as after a driver's fault: nothing inside answers, its heartbeat stops."""
+        with self._lock:
+            vm = self._vms[name]
+            vm.ill, vm.frozen = "frozen", self._processes(name)
+            for pid in vm.frozen:
+                os.kill(pid, signal.SIGSTOP)
+            vm.heartbeat = "LostCommunication"
+
+    def silence(self, name: str) -> None:
+        """The agent alone stands still; the guest is well."""
+        with self._lock:
+            vm = self._vms[name]
+            vm.ill, vm.frozen = "silent", self._processes(name)
+            for pid in vm.frozen:
+                os.kill(pid, signal.SIGSTOP)
+
+    def crash(self, name: str) -> None:
+        """The machine loses its power by itself."""
+        with self._lock:
+            self._vms[name].ill = "gone"
+            self._down(self._vms[name])
+
+    def stick(self, name: str) -> None:
+        """Its next way down hangs in Stopping until its power is cut, and even that takes a second try."""
+        self._vms[name].sticky = True
+
+    def boot_slowly(self, name: str, boot_s: float) -> None:
+        """Its next boots take so long."""
+        self._vms[name].boot_s = boot_s
+
+    def is_well(self, name: str) -> bool:
+        """Whether the machine and its agent are."""
+        vm = self._vms[name]
+        return vm.state == "Running" and vm.heartbeat.startswith("Ok") and not vm.ill
+
+    def identity(self, name: str) -> tuple[str, str]:
+        """Its computer name and its address."""
+        return self._vms[name].computer, self._vms[name].address
+
+    def boots(self, name: str) -> int:
+        """How often it was started."""
+        return self._vms[name].boots
+
+    def close(self) -> None:
+        """Ends all guests."""
+        with self._lock:
+            for vm in self._vms.values():
+                self._down(vm)
+
+    # --------------------------------------------------------------------------------------------------- the scripts
+
+    def answer(self, command: Command) -> Answer:
+        """What PowerShell would write, for what a runner sent."""
+        assert command.line == " ".join(("powershell", *scripts.arguments())), "not our command line"
+        assert command.line.count('"') == command.line.count("'") == 0
+        job = orjson.loads(base64.b64decode(command.stdin.strip(), validate=True))
+        name = next(name for name, text in SCRIPTS.items() if text == job["script"])
+        parameters: dict[str, Any] = job["parameters"]
+        for parameter in parameters.keys() - {"WhatIf"}:
+            assert re.search(rf"\${parameter}\b", job["script"]), f"{name} has no parameter {parameter}"
+        self.secrets |= {str(value) for key, value in parameters.items() if "Secret" in key or "Password" in key}
+        self.scripts.append(name)
+        said = ""
+        try:
+            if parameters.pop("WhatIf", False):
+                said, value = f'What if: Performing the operation "{name}" on target "{parameters["Name"]}".\n', None
+            else:
+                value = self._play(name, parameters)
+            reply = {"ok": True, "value": orjson.dumps(value).decode()}
+        except (Refused, MachineError) as error:
+            trouble = error.trouble if isinstance(error, Refused) else "GuestRefused"
+            reply = {"ok": False, "id": f"{trouble},{name}.ps1", "message": str(error)}
+        line = b"reply:" + base64.b64encode(orjson.dumps(reply))
+        return Answer(said.encode() + line + b"\r\n", exit_code=int(not reply["ok"]))
+
+    def _play(self, script: str, parameters: Mapping[str, Any]) -> Any:
+        if "hyperv" in self.missing:
+            raise Refused("NoHyperV", "the Hyper-V module is not installed; run Enable-WindowsOptionalFeature")
+        if "rights" in self.missing:
+            raise Refused("NotAllowed", "the account is no Hyper-V administrator; add it to that group")
+        verbs: dict[str, Callable[..., Any]] = {
+            "Get-FarmVM": self._get,
+            "Get-FarmHost": self._host,
+            "New-FarmVM": self._new,
+            "Start-FarmVM": self._start,
+            "Stop-FarmVM": self._stop,
+            "Checkpoint-FarmVM": self._checkpoint,
+            "Restore-FarmVM": self._restore,
+            "Remove-FarmVM": self._remove,
+            "Send-FarmVMFile": self._send,
+            "Invoke-FarmVMCommand": self._invoke,
+            "Restart-FarmVMAgent": self._restart_agent,
+            "Set-FarmVMIdentity": self._identify,
+            "Get-FarmVMScreen": self._screen,
+        }
+        return verbs[script](**parameters)
+
+    def _get(self, Name: list[str]) -> list[dict[str, Any]]:  # noqa: N803
+        with self._lock:
+            return [self._row(self._vms[name]) for name in Name if name in self._vms]
+
+    def _row(self, vm: _Vm) -> dict[str, Any]:
+        running = vm.state == "Running"
+        return {
+            "name": vm.name,
+            "id": f"00000000-0000-0000-0000-{abs(hash(vm.name)) % 10**12:012d}",
+            "state": vm.state,
+            "heartbeat": vm.heartbeat if running else "NoContact",
+            "uptime_s": time.monotonic() - vm.started_at if running else 0,
+            "cpu_percent": 3 if running else 0,
+            "memory_mb": 2048 if running else 0,
+            "processors": 2,
+            "addresses": ["fe80::1", vm.address] if running and vm.heartbeat.startswith("Ok") else [],
+            "checkpoints": list(vm.checkpoints),
+            "disk": rf"D:\farm\{vm.name}\{vm.name}.vhdx",
+            "parent": r"D:\template.vhdx",
+        }
+
+    def _host(self, Switch: str = "", Folder: str = "", Template: str = "") -> dict[str, Any]:  # noqa: N803
+        return {
+            "computer": "hv1",
+            "hyper_v": True,
+            "administrator": True,
+            "switch_exists": "switch" not in self.missing,
+            "folder_exists": True,
+            "template_exists": "template" not in self.missing,
+            "template_read_only": True,
+            "free_disk_gb": 3 if "space" in self.missing else 900,
+            "free_memory_mb": 32_000,
+            "total_memory_mb": 65_536,
+            "logical_processors": 16,
+            "powershell": "5.1",
+        }
+
+    def _new(self, Name: str, Template: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
+        if "template" in self.missing:
+            raise Refused("NoSuchTemplate", f"there is no template {Template}; mend `template` in pipeline.toml")
+        if "space" in self.missing:
+            raise Refused("NoSpace", "3 GB are free on D:; make some room")
+        with self._lock:
+            made = Name not in self._vms
+            self._vms.setdefault(Name, _Vm(Name, boot_s=self._boot_s))
+            self._guests.create(Name)
+        return {"name": Name, "created": made}
+
+    def _start(self, Name: str) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            if vm.state == "Stopping":
+                raise Refused("NotAllowed", f"{Name} is stopping; it cannot be started now")
+            if vm.state != "Running":
+                vm.state, vm.heartbeat, vm.started_at, vm.boots = "Running", "NoContact", time.monotonic(), vm.boots + 1
+                vm.ill, vm.frozen = "", []
+                booting = sum(v.state == "Running" and v.heartbeat == "NoContact" for v in self._vms.values())
+                self.booting_max = max(self.booting_max, booting)
+                self._note(vm, "start", well=False)
+                timer = threading.Timer(vm.boot_s, self._up, (vm, vm.boots))
+                timer.daemon = True
+                timer.start()
+            return {"name": Name, "state": vm.state}
+
+    def _stop(self, Name: str, TimeoutSeconds: int, TurnOff: bool = False) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            if vm.state != "Off":
+                self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_well(Name))
+                if not TurnOff and vm.ill == "frozen":
+                    return {"name": Name, "state": vm.state, "off": False}  # nobody inside hears it
+                if vm.sticky and vm.state != "Stopping":
+                    vm.state = "Stopping"
+                    return {"name": Name, "state": vm.state, "off": False}
+                vm.sticky = False
+                self._down(vm)
+            return {"name": Name, "state": "Off", "off": True}
+
+    def _checkpoint(self, Name: str, Checkpoint: str) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            if vm.state != "Off":
+                raise Refused("NotAllowed", f"{Name} runs; a clean checkpoint is made of a machine that is off")
+            self._guests.checkpoint(Name)
+            vm.checkpoints = [Checkpoint]
+            return {"name": Name, "checkpoint": Checkpoint}
+
+    def _restore(self, Name: str, Checkpoint: str) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            if Checkpoint not in vm.checkpoints:
+                raise Refused("NoCheckpoint", f"{Name} has no checkpoint {Checkpoint!r}; make one")
+            self._note(vm, "restore", well=self.is_well(Name))
+            self._down(vm)
+            self._guests.restore(Name)
+            return {"name": Name, "checkpoint": Checkpoint, "state": "Off"}
+
+    def _remove(self, Name: str, Folder: str) -> dict[str, Any]:  # noqa: N803
+        with self._lock:
+            vm = self._vms.pop(Name, None)
+            if vm is not None:
+                self._down(vm)
+                self._guests.remove(Name)
+            return {"name": Name, "removed": vm is not None}
+
+    def _send(self, Name: str, Destination: str, Content: str) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            self._need_guest(vm)
+            data = base64.b64decode(Content)
+            self._guests.send(Name, data, Destination)
+            return {"name": Name, "bytes": len(data)}
+
+    def _invoke(self, Name: str, FilePath: str, ArgumentList: list[str], **other: Any) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            self._need_guest(vm)
+            ran = self._guests.run(Name, FilePath, ArgumentList, float(other["TimeoutSeconds"]))
+            return {"name": Name, "exit_code": ran.exit_code, "output": ran.output}
+
+    def _restart_agent(self, Name: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            self._need_guest(vm)
+            self._note(vm, "agent", well=self.is_well(Name))
+            self._wake(vm)
+            vm.ill = ""
+            self._guests.restart_agent(Name)
+            return {"name": Name, "state": "Running"}
+
+    def _identify(self, Name: str, Worker: str, Address: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            self._need_guest(vm)
+            restarted = vm.computer != Worker
+            vm.computer, vm.address = Worker, Address
+            return {"name": Name, "computer": Worker, "address": Address, "restarted": restarted}
+
+    def _screen(self, Name: str, Width: int, Height: int) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name):
+            pixels = base64.b64encode(b"\x1f\x00" * (Width * Height)).decode()
+            return {"name": Name, "width": Width, "height": Height, "rgb565": pixels}
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    @contextmanager
+    def _vm(self, name: str) -> Iterator[_Vm]:
+        with self._lock:
+            if name not in self._vms:
+                raise Refused("NoSuchMachine", f"there is no machine {name}; New-FarmVM makes it")
+            yield self._vms[name]
+
+    def _need_guest(self, vm: _Vm) -> None:
+        if vm.state != "Running" or not vm.heartbeat.startswith("Ok"):
+            raise Refused("GuestRefused", f"{vm.name} does not answer")
+
+    def _up(self, vm: _Vm, boot: int) -> None:
+        with self._lock:
+            if vm.state == "Running" and vm.boots == boot:
+                vm.heartbeat = "OkApplicationsUnknown"
+                self._guests.start(vm.name)
+
+    def _down(self, vm: _Vm) -> None:
+        self._wake(vm)
+        self._guests.power_off(vm.name)
+        vm.state, vm.heartbeat = "Off", "NoContact"
+
+    def _wake(self, vm: _Vm) -> None:
+        """A frozen process dies only when it runs again."""
+        for pid in vm.frozen:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+        vm.frozen = []
+
+    def _processes(self, name: str) -> list[int]:
+        import psutil
+
+        pid = self._guests.info(name).pid
+        if pid is None:
+            return []
+        agent = psutil.Process(pid)
+        return [pid, *(child.pid for child in agent.children(recursive=True))]
+
+    def _note(self, vm: _Vm, what: str, *, well: bool) -> None:
+        self.events.append(Event(time.monotonic(), vm.name, what, well))

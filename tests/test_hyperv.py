@@ -1,0 +1,327 @@
+"""Hyper-V over WinRM when it does not go well: refusals, lost answers, quotas, calls without an end; and the wire."""
+
+import base64
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from hyperv_ops import (
+    HyperVMachines,
+    MachineError,
+    PowerShellRunner,
+    PowerState,
+    Reply,
+    Template,
+    wait_until_healthy,
+)
+from hyperv_ops import Trouble as Why
+from hyperv_ops import hyperv as hyperv_module
+from hyperv_ops import script as scripts
+from hyperv_ops.picture import png_of_rgb565
+from hyperv_ops.winrm import WinRmAccess, WinRmRunner
+from tests.hyperv_bed import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.wsman import Answer, Trouble, WsmanServer
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+    monkeypatch.setattr(hyperv_module, "_PAUSE_S", 0.05)
+    with hyperv_bed(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
+        yield bed
+
+
+def refusal(call: Callable[[], object]) -> MachineError:
+    with pytest.raises(MachineError) as error:
+        call()
+    return error.value
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("missing", "why", "cure"),
+    [
+        ("template", Why.NO_SUCH_TEMPLATE, "mend `template`"),
+        ("space", Why.NO_SPACE, "make some room"),
+        ("hyperv", Why.NO_HYPER_V, "Enable-WindowsOptionalFeature"),
+        ("rights", Why.NOT_ALLOWED, "add it to that group"),
+    ],
+)
+def test_what_a_script_refuses_is_told_with_its_cure(bed: HyperVBed, missing: str, why: Why, cure: str) -> None:
+    """In one line, and nothing is tried again."""
+    bed.hyperv.missing.add(missing)
+
+    error = refusal(lambda: bed.machines().create("vm-3"))
+
+    assert (error.trouble, error.transient) == (why, False)
+    assert cure in error.reason and "\n" not in error.reason
+    assert bed.hyperv.scripts == ["New-FarmVM"]
+
+
+def test_a_machine_that_does_not_exist(bed: HyperVBed) -> None:
+    """It is configured, and nobody has made it: the command that does is named."""
+    error = refusal(lambda: bed.machines().info("vm-3"))
+
+    assert error.trouble is Why.NO_SUCH_MACHINE
+    assert "pipeline vm create vm-3" in error.reason
+
+
+def test_a_wrong_password(bed: HyperVBed) -> None:
+    """It is refused, is not tried a second time, and is in no message."""
+    error = refusal(lambda: bed.machines("Wr0ng-canary").start("vm-1"))
+
+    assert (error.trouble, error.transient) == (Why.DENIED, False)
+    assert "canary" not in str(error)
+
+
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    """It is not talked to."""
+    with hyperv_bed(tmp_path, "vm-1", tls=True) as bed:
+        access = WinRmAccess(
+            host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=bed.port
+        )
+        error = refusal(lambda: WinRmRunner(access).run("Get-FarmVM", {"Name": ["vm-1"]}, 20))
+
+    assert error.trouble is Why.UNTRUSTED
+    assert bed.server.commands == []
+
+
+def test_nobody_there(bed: HyperVBed) -> None:
+    """A host that does not answer is unreachable, which may pass."""
+    bed.server.close()
+
+    error = refusal(lambda: bed.machines().infos())
+
+    assert (error.trouble, error.transient) == (Why.UNREACHABLE, True)
+
+
+def test_without_a_guest_account_nothing_is_done_inside(bed: HyperVBed) -> None:
+    """It is said which key is missing."""
+    machines = HyperVMachines(WinRmRunner(bed.access()), ["vm-1"])
+
+    assert "guest_account" in refusal(lambda: machines.restart_agent("vm-1")).reason
+    assert "template" in refusal(lambda: machines.create("vm-1")).reason
+
+
+# ----------------------------------------------------------------------------------------------- unknown outcomes
+
+
+@pytest.mark.parametrize("action", ["Create", "Command", "Send", "Receive", "Signal", "Delete"])
+@pytest.mark.parametrize("trouble", [Trouble.DROP_BEFORE, Trouble.DROP_AFTER, Trouble.HTTP_503])
+def test_a_start_is_done_once_whatever_is_lost(bed: HyperVBed, action: str, trouble: Trouble) -> None:
+    """Where the outcome is unknown it is looked at first; and no shell that can be named stays open."""
+    bed.server.plan(action, trouble)
+
+    bed.machines().start("vm-1")
+
+    assert bed.hyperv.boots("vm-1") == 1
+    assert bed.machines().info("vm-1").state is PowerState.RUNNING
+    nameless = (action, trouble) == ("Create", Trouble.DROP_AFTER)
+    assert len(bed.server.shells) == nameless
+
+
+def test_a_host_that_takes_no_more_calls(bed: HyperVBed) -> None:
+    """Quotas pass; the call is made again."""
+    bed.server.plan("Create", Trouble.QUOTA, Trouble.QUOTA)
+
+    bed.machines().start("vm-1")
+
+    assert bed.hyperv.boots("vm-1") == 1
+
+
+def test_a_program_in_a_guest_is_run_once(bed: HyperVBed) -> None:
+    """Nobody knows what a second run would do, so an unknown outcome is told and not repeated."""
+    machines = bed.machines()
+    machines.start("vm-1")
+    assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
+    bed.server.plan("Receive", Trouble.DROP_AFTER)
+
+    error = refusal(lambda: machines.run("vm-1", sys.executable, ["-V"], 20))
+
+    assert error.trouble is Why.UNKNOWN_OUTCOME
+    assert bed.hyperv.scripts.count("Invoke-FarmVMCommand") == 1
+
+
+def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
+    """A cmdlet that hangs for ever holds nobody up: at the deadline the outcome is unknown and the shell is closed."""
+    hang = threading.Event()
+
+    def answer(_command: object) -> Answer:
+        hang.wait(30)
+        return Answer()
+
+    with WsmanServer(answer, accounts={ACCOUNT: PASSWORD}) as server:
+        runner = WinRmRunner(HyperVBed(None, server, tmp_path, ()).access())  # type: ignore[arg-type]
+        began = time.monotonic()
+        error = refusal(lambda: runner.run("Get-FarmVM", {"Name": ["vm-1"]}, 1.0))
+        hang.set()
+
+        assert error.trouble is Why.UNKNOWN_OUTCOME
+        assert time.monotonic() - began < 15
+        assert server.shells == set()
+
+
+def test_a_machine_that_stays_on_without_power(bed: HyperVBed) -> None:
+    """Stuck in Stopping it is told twice; a third time would be somebody's who looks at it."""
+    machines = bed.machines()
+    machines.start("vm-1")
+    bed.hyperv.stick("vm-1")
+
+    machines.power_off("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.OFF
+
+
+# ------------------------------------------------------------------------------------------------------- the wire
+
+
+def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(bed: HyperVBed) -> None:
+    """All that can be seen from outside is one constant command line; over HTTP not even that."""
+    machines = bed.machines()
+    machines.start("vm-1")
+    assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
+    machines.restart_agent("vm-1")
+
+    assert GUEST_SECRET in bed.hyperv.secrets
+    (line,) = {command.line for command in bed.server.commands}
+    spoken = base64.b64decode(line.rsplit(" ", 1)[1]).decode("utf-16-le")
+    for hidden in (GUEST_SECRET, PASSWORD, "vm-1", "FarmVM"):
+        assert hidden not in spoken
+        for form in (hidden.encode(), base64.b64encode(hidden.encode())):
+            assert not any(form in body for body in bed.server.seen)
+    assert not any(line.encode() in body for body in bed.server.seen)
+
+
+def test_the_command_line_fits() -> None:
+    """cmd.exe takes 8,191 characters; whatever is longer travels in standard input."""
+    assert len(" ".join(("powershell", *scripts.arguments()))) < 8191
+    assert len(scripts.pack("Test-FarmTemplate", {})) > 8191
+
+
+def test_a_file_larger_than_any_message_arrives(bed: HyperVBed) -> None:
+    """Standard input is cut into pieces below the envelope's limit."""
+    machines = bed.machines()
+    machines.start("vm-1")
+    assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
+    data = bytes(range(256)) * 2000
+
+    machines.send("vm-1", data, "big.bin")
+
+    assert (bed.disks / "vm-1/big.bin").read_bytes() == data
+
+
+def test_a_screen_becomes_a_picture(bed: HyperVBed) -> None:
+    """A PNG of the size that was asked for."""
+    png = bed.machines().screenshot("vm-1")
+
+    assert png is not None
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == hyperv_module.SCREEN
+
+
+def test_colours_of_a_screen() -> None:
+    """Red, green, blue and white of 16 bits are those of 24."""
+    import zlib
+
+    png = png_of_rgb565(b"\x00\xf8\xe0\x07\x1f\x00\xff\xff", 2, 2)
+    at = png.index(b"IDAT")
+    rows = zlib.decompress(png[at + 4 : at + 4 + int.from_bytes(png[at - 4 : at], "big")])
+
+    assert rows == b"\x00\xff\x00\x00\x00\xff\x00" + b"\x00\x00\x00\xff\xff\xff\xff"
+    with pytest.raises(ValueError, match="3 bytes"):
+        png_of_rgb565(b"abc", 1, 1)
+
+
+# ------------------------------------------------------------------------------------------------------- answers
+
+
+def reply(**told: object) -> bytes:
+    return b"reply:" + base64.b64encode(orjson.dumps(told))
+
+
+def test_only_the_reply_line_counts() -> None:
+    """Progress in CLIXML, a profile's greeting: none of them is an answer; what else is on stdout is for people."""
+    out = b"Hello from a profile\r\nWhat if: Performing X\r\n" + reply(ok=True, value='[1, "ü"]')
+
+    assert scripts.unpack("hv1", out, b"#< CLIXML <Objs/>") == Reply(
+        [1, "ü"], ("Hello from a profile", "What if: Performing X")
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        (b"", Why.UNKNOWN_OUTCOME),
+        (b"reply:%%%", Why.UNKNOWN_OUTCOME),
+        (b"reply:" + base64.b64encode(b"[]"), Why.UNKNOWN_OUTCOME),
+        (b"reply:" + base64.b64encode(b"{}"), Why.UNKNOWN_OUTCOME),
+        (reply(ok=True, value="{"), Why.UNKNOWN_OUTCOME),
+        (reply(ok=False, id="NoSwitch,New-FarmVM.ps1", message="a\nb\x1b[31m"), Why.NO_SWITCH),
+        (reply(ok=False, id="SomethingElse", message="x"), Why.OTHER),
+    ],
+)
+def test_answers_that_are_none(out: bytes, why: Why) -> None:
+    """A reply that makes no sense leaves the outcome open; a refusal is one clean line."""
+    error = refusal(lambda: scripts.unpack("hv1", out, b"broken"))
+
+    assert error.trouble is why
+    assert "\n" not in str(error) and "\x1b" not in str(error)
+
+
+def test_an_answer_about_somebody_else(bed: HyperVBed) -> None:
+    """Only machines that were asked about are believed in."""
+
+    class Liar:
+        where = "hv1"
+
+        def run(self, script: str, parameters: object, timeout_s: float) -> Reply:
+            row = {"name": "other", "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
+            return Reply([{**row, "memory_mb": 1, "addresses": [], "checkpoints": []}])
+
+    machines = HyperVMachines(Liar(), ["vm-1"], template=Template(disk="a", folder="b", switch="c"))
+
+    assert machines.infos() == {}
+
+
+# ---------------------------------------------------------------------------------------------- the local runner
+
+
+FAKE = """
+import base64, json, sys
+job = json.loads(base64.b64decode(sys.stdin.read().strip()))
+if job["parameters"].get("Name") == "slow":
+    import time; time.sleep(60)
+value = json.dumps({"parameters": job["parameters"], "argv": sys.argv[1:], "script": len(job["script"])})
+print("noise")
+print("reply:" + base64.b64encode(json.dumps({"ok": True, "value": value}).encode()).decode())
+"""
+
+
+def test_the_local_powershell_gets_the_same(tmp_path: Path) -> None:
+    """The same command line and the same standard input, without WinRM."""
+    (tmp_path / "powershell.py").write_text(FAKE)
+    runner = PowerShellRunner((sys.executable, "-I", str(tmp_path / "powershell.py")))
+
+    told = runner.run("Start-FarmVM", {"Name": "Grüße"}, 20).value
+
+    assert told["parameters"] == {"Name": "Grüße"}
+    assert tuple(told["argv"]) == scripts.arguments()
+    assert told["script"] == len(scripts.text("Start-FarmVM"))
+
+
+def test_a_local_powershell_that_hangs_or_is_missing(tmp_path: Path) -> None:
+    """It is ended at the deadline; without one it is said what this computer is not."""
+    (tmp_path / "powershell.py").write_text(FAKE)
+    slow = PowerShellRunner((sys.executable, "-I", str(tmp_path / "powershell.py")))
+
+    assert refusal(lambda: slow.run("Start-FarmVM", {"Name": "slow"}, 0.5)).trouble is Why.UNKNOWN_OUTCOME
+    missing = PowerShellRunner((str(tmp_path / "nothing"),))
+    assert refusal(lambda: missing.run("Start-FarmVM", {"Name": "x"}, 5)).trouble is Why.NO_HYPER_V

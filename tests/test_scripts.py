@@ -1,0 +1,475 @@
+"""The PowerShell scripts are held to account by their syntax trees, for no PowerShell runs them here.
+
+What they may call stands in `hyperv_ops/scripts/cmdlets.toml`, which was taken from Microsoft's reference. Each check
+is a function from a script to complaints; planted violations show for each of them that it catches what it is for.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import tree_sitter_powershell
+from tree_sitter import Language, Node, Parser
+
+FOLDER = Path(__file__).parent.parent / "hyperv_ops" / "scripts"
+TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text())
+# The one place that turns a text into a script, and no script for people: it has to parse, that is all.
+BOOTSTRAP = "bootstrap.ps1"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.ps1") if path.name != BOOTSTRAP)
+NOT_LOOKED_UP = {"powercfg.exe"}  # its page is in no repository that could be read
+COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters
+OPENING = (
+    "Set-StrictMode -Version 3.0",
+    "$ErrorActionPreference = 'Stop'",
+    "$ProgressPreference = 'SilentlyContinue'",
+)
+REASONS = {
+    "BadTemplate",
+    "Exists",
+    "GuestRefused",
+    "NoCheckpoint",
+    "NoGuestServices",
+    "NoHyperV",
+    "NoSpace",
+    "NoSuchMachine",
+    "NoSuchTemplate",
+    "NoSwitch",
+    "NotAllowed",
+    "TimedOut",
+}
+# What makes code of a string, by whatever name: types, members, cmdlets.
+CODE_MAKERS = re.compile(
+    r"^(scriptblock\]::|.*\.(Create|NewScriptBlock|InvokeScript|ExpandString|AddScript|AddCommand)$)", re.IGNORECASE
+)
+NET_CHANGES = re.compile(
+    r"\[System\.(Diagnostics\.Process\]::Start|IO\.(File|Directory)\]::(Append|Create|Copy|Delete|Move|Replace|Set|Write))\w*\("
+)
+CODE_CMDLETS = {"invoke-expression", "iex", "add-type", "invoke-history", "import-module", "start-process"}
+
+
+class Script:
+    """A script and its syntax tree."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name, self.source = name, source
+        self.root = Parser(Language(tree_sitter_powershell.language())).parse(source.encode()).root_node
+
+    def nodes(self, *kinds: str, below: Node | None = None) -> Iterator[Node]:
+        """All nodes of these kinds, in the order of the text."""
+        waiting = [below or self.root]
+        while waiting:
+            node = waiting.pop()
+            if node.type in kinds:
+                yield node
+            waiting.extend(reversed(node.children))
+
+    def commands(self) -> Iterator[Node]:
+        """The calls of cmdlets, functions and programs by a name."""
+        return (node for node in self.nodes("command") if child(node, "command_name") is not None)
+
+    def functions(self) -> dict[str, Node]:
+        """The functions it defines, by name."""
+        return {text(name): node for node in self.nodes("function_statement") if (name := child(node, "function_name"))}
+
+    def parameters(self) -> list[str]:
+        """The names in its `param()`."""
+        block = child(self.root, "param_block")
+        found = self.nodes("script_parameter", below=block) if block else iter(())
+        return [text(variable)[1:] for node in found if (variable := child(node, "variable"))]
+
+
+@cache
+def script(name: str) -> Script:
+    return Script(name, (FOLDER / name).read_text("utf-8"))
+
+
+def text(node: Node) -> str:
+    return (node.text or b"").decode()
+
+
+def child(node: Node, kind: str) -> Node | None:
+    return next((one for one in node.children if one.type == kind), None)
+
+
+def ancestors(node: Node) -> Iterator[Node]:
+    while (node := node.parent) is not None:  # type: ignore[assignment]
+        yield node
+
+
+def called(command: Node) -> str:
+    """The name as it is written: `Hyper-V\\Stop-VM`."""
+    name = child(command, "command_name")
+    return text(name) if name else ""
+
+
+def bare(command: Node) -> str:
+    return called(command).rpartition("\\")[2]
+
+
+def arguments(command: Node) -> list[Node]:
+    elements = child(command, "command_elements")
+    return [node for node in elements.children if node.type != "command_argument_sep"] if elements else []
+
+
+def switches(command: Node) -> list[str]:
+    """The parameters of a call, without what they are given."""
+    return [text(node)[1:] for node in arguments(command) if node.type == "command_parameter"]
+
+
+def said(node: Node) -> str:
+    """A call on one line, for complaints and for silencers."""
+    return " ".join(text(node).replace("`\n", " ").split())
+
+
+def line(node: Node) -> str:
+    return f"line {node.start_point[0] + 1}: "
+
+
+# ---------------------------------------------------------------------------------------------------------- the checks
+
+
+def check_it_parses(script: Script) -> list[str]:
+    bad = list(script.nodes("ERROR"))
+    waiting = [script.root]
+    while waiting:
+        node = waiting.pop()
+        bad += [node] if node.is_missing else []
+        waiting.extend(node.children)
+    return [f"{line(node)}{node.type} {said(node)[:60]!r}" for node in bad]
+
+
+def check_it_opens_as_all_do(script: Script) -> list[str]:
+    if script.root.type != "program" or child(script.root, "param_block") is None:
+        return ["no param()"]
+    if not re.search(r"^\[CmdletBinding\(", script.source, re.MULTILINE):
+        return ["no CmdletBinding"]
+    body = child(script.root, "statement_list")
+    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    return [] if first[: len(OPENING)] == list(OPENING) else [f"opens with {first[: len(OPENING)]}"]
+
+
+def check_its_help_is_complete(script: Script) -> list[str]:
+    comment = re.match(r"<#\n(.*?)\n#>\n", script.source, re.DOTALL)
+    if comment is None:
+        return ["no comment help at its beginning"]
+    sections = re.findall(r"^\.([A-Z]+)(?: (\w+))?\n(?:\S| {4})", comment[1], re.MULTILINE)
+    documented = [name for kind, name in sections if kind == "PARAMETER"]
+    missing = [f"no .{kind}" for kind in ("SYNOPSIS", "DESCRIPTION", "EXAMPLE") if (kind, "") not in sections]
+    return missing + ([] if documented == script.parameters() else [f"help for {documented}"])
+
+
+def check_parameters_are_typed(script: Script) -> list[str]:
+    block = child(script.root, "param_block")
+    found = script.nodes("script_parameter", below=block) if block else iter(())
+    return [f"{said(node)[:60]!r} has no type" for node in found if not list(script.nodes("type_literal", below=node))]
+
+
+def check_calls_stand_in_the_table(script: Script) -> list[str]:
+    own = script.functions()
+    complaints = []
+    for node in script.commands():
+        name = called(node)
+        if name in own:
+            continue
+        entry = TABLE.get(bare(node))
+        if entry is None:
+            complaints.append(f"{line(node)}{name} does not stand in cmdlets.toml")
+            continue
+        # Names of modules that clash with others' are said; those of PowerShell itself are not.
+        plain = entry["module"].startswith("Microsoft.PowerShell.") or entry["module"] == "Windows"
+        full = bare(node) if plain else f"{entry['module']}\\{bare(node)}"
+        complaints += [f"{line(node)}{name} is called {full}"] if name != full else []
+        unknown = set(switches(node)) - set(entry["parameters"]) - COMMON
+        complaints += [f"{line(node)}{name} -{one} does not stand in cmdlets.toml" for one in sorted(unknown)]
+        splat = [text(one) for one in arguments(node) if text(one).startswith("@") and not text(one).startswith("@(")]
+        complaints += [f"{line(node)}{name} {one}: parameters that nobody can see" for one in splat if one[1] != "{"]
+    return complaints
+
+
+def check_nothing_prompts(script: Script) -> list[str]:
+    complaints = []
+    for node in script.commands():
+        needed = TABLE.get(bare(node), {}).get("silenced_by", ())
+        missing = [one for one in needed if not re.search(rf"{re.escape(one)}(?![\w:])", said(node))]
+        complaints += [f"{line(node)}{called(node)} without {one}" for one in missing]
+    return complaints
+
+
+def changes(command: Node) -> bool:
+    """Whether a call of a cmdlet or of .NET changes something."""
+    if command.type == "invokation_expression":
+        return NET_CHANGES.match(text(command)) is not None
+    entry = TABLE.get(bare(command), {})
+    return entry.get("changes", False) and not any(word in text(command) for word in entry.get("reads", ()))
+
+
+def check_changes_ask_first(script: Script) -> list[str]:
+    functions = script.functions()
+
+    def asked(node: Node, trail: tuple[str, ...] = ()) -> bool:
+        for above in ancestors(node):
+            if above.type == "if_statement":
+                condition, inside = child(above, "pipeline"), child(above, "statement_block")
+                if (
+                    condition is not None
+                    and inside is not None
+                    and inside.start_byte <= node.start_byte < inside.end_byte
+                    and re.search(r"(?<!-not )\$PSCmdlet\.ShouldProcess\(", text(condition))
+                    and " -or " not in said(condition)
+                ):
+                    return True
+            if above.type == "function_statement":
+                name = next(name for name, one in functions.items() if one == above)
+                calls = [one for one in script.commands() if called(one) == name]
+                return name not in trail and bool(calls) and all(asked(one, (*trail, name)) for one in calls)
+        return False
+
+    found = [node for node in (*script.commands(), *script.nodes("invokation_expression")) if changes(node)]
+    complaints = [f"{line(node)}{said(node)[:60]!r} without ShouldProcess" for node in found if not asked(node)]
+    declared = bool(re.search(r"^\[CmdletBinding\(SupportsShouldProcess\)\]$", script.source, re.MULTILINE))
+    if declared != bool(found):
+        complaints.append("SupportsShouldProcess is declared" if declared else "SupportsShouldProcess is missing")
+    return complaints
+
+
+def check_no_string_becomes_code(script: Script) -> list[str]:
+    blocks = {
+        text(variable)
+        for node in script.nodes("script_parameter")
+        if (variable := child(node, "variable")) and "[scriptblock]" in text(node)
+    }
+    complaints = []
+    for node in script.nodes("command"):
+        if child(node, "command_invokation_operator") is not None:
+            target = child(node, "command_name_expr")
+            if target is None or text(target) not in blocks:
+                complaints.append(f"{line(node)}{said(node)[:60]!r} calls what is no block of this script")
+        if bare(node).lower() in CODE_CMDLETS:
+            complaints.append(f"{line(node)}{called(node)}")
+        given = arguments(node)
+        for parameter, value in pairwise(given):
+            if text(parameter).lower() == "-scriptblock" and not text(value).startswith("{"):
+                complaints.append(f"{line(node)}-ScriptBlock {text(value)[:40]!r} is not written there")
+    for node in script.nodes("invokation_expression", "member_access"):
+        target, member = text(node).partition("(")[0], child(node, "member_name")
+        name = f"{target}" if member is None else f"{text(node.children[0])}.{text(member)}"
+        if CODE_MAKERS.match(name.removeprefix("[")) or "ExecutionContext" in name:
+            complaints.append(f"{line(node)}{said(node)[:60]!r}")
+    return complaints
+
+
+def check_errors_have_known_ids(script: Script) -> list[str]:
+    complaints = []
+    for node in script.commands():
+        if called(node) == "Stop-Because":
+            reason = text(arguments(node)[0]).strip("'")
+            complaints += [] if reason in REASONS else [f"{line(node)}{reason} is no reason that the callers know"]
+    return complaints
+
+
+def check_one_json_comes_out(script: Script) -> list[str]:
+    writers = [node for node in script.commands() if bare(node) == "ConvertTo-Json"]
+    wrong = [
+        f"{line(node)}{said(node)[:60]!r}"
+        for node in writers
+        if not said(node).startswith("ConvertTo-Json -Compress -Depth 4 -InputObject ")
+    ]
+    return wrong if writers else ["writes no JSON"]
+
+
+def check_the_agent_is_never_started_directly(script: Script) -> list[str]:
+    """For Restart-FarmVMAgent alone."""
+    did = [bare(node) for node in script.commands() if changes(node)]
+    types = {text(node) for node in script.nodes("type_literal")}
+    strange = types & {"[System.Diagnostics.Process]", "[System.Diagnostics.ProcessStartInfo]", "[wmiclass]"}
+    complaints = [f"{one} could start a program" for one in sorted(strange)]
+    if did != ["Stop-ScheduledTask", "Start-ScheduledTask"]:
+        complaints.append(f"does {did} instead of ending and starting the task")
+    programs = [called(node) for node in script.commands() if called(node).lower().endswith(".exe")]
+    return complaints + [f"starts {program}" for program in programs]
+
+
+CHECKS: tuple[Callable[[Script], list[str]], ...] = (
+    check_it_parses,
+    check_it_opens_as_all_do,
+    check_its_help_is_complete,
+    check_parameters_are_typed,
+    check_calls_stand_in_the_table,
+    check_nothing_prompts,
+    check_changes_ask_first,
+    check_no_string_becomes_code,
+    check_errors_have_known_ids,
+    check_one_json_comes_out,
+)
+
+
+# ----------------------------------------------------------------------------------------------------------- the tests
+
+
+def test_there_are_scripts() -> None:
+    """The folder holds one script for each verb, and the bootstrap that another test exempts."""
+    assert len(SCRIPTS) == 16
+    assert (FOLDER / BOOTSTRAP).exists()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_has_nothing_to_complain_of(name: str, check: Callable[[Script], list[str]]) -> None:
+    """Each script passes each check."""
+    assert check(script(name)) == []
+
+
+def test_the_bootstrap_parses() -> None:
+    """The bootstrap is exempt from everything else."""
+    assert check_it_parses(script(BOOTSTRAP)) == []
+
+
+def test_the_agent_is_restarted_by_its_task() -> None:
+    """Restart-FarmVMAgent ends and starts a scheduled task, and has no other way to start anything."""
+    assert check_the_agent_is_never_started_directly(script("Restart-FarmVMAgent.ps1")) == []
+
+
+def test_no_entry_of_the_table_is_unused() -> None:
+    """Every cmdlet of the table is called somewhere, with every parameter of its entry."""
+    used: dict[str, set[str]] = {}
+    for name in SCRIPTS:
+        for node in script(name).commands():
+            used.setdefault(bare(node), set()).update(switches(node))
+    assert {name: sorted(entry["parameters"]) for name, entry in TABLE.items()} == {
+        name: sorted(used.get(name, {"never called"}) - COMMON) for name in TABLE
+    }
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_entry_names_its_source(name: str) -> None:
+    """Each entry says where in Microsoft's reference it was looked up."""
+    entry = TABLE[name]
+    assert set(entry) - {"reads"} == {"module", "parameters", "changes", "silenced_by", "source"}
+    if name not in NOT_LOOKED_UP:
+        assert re.fullmatch(rf"MicrosoftDocs/\S+ \S+/{re.escape(name.removesuffix('.exe'))}\.md", entry["source"])
+    else:
+        assert entry["source"] == "not looked up"
+
+
+def test_functions_of_one_name_are_the_same_everywhere() -> None:
+    """Scripts cannot share a function, because each is sent alone; what they repeat must not drift apart."""
+    seen: dict[str, dict[str, str]] = {}
+    for name in SCRIPTS:
+        for function, node in script(name).functions().items():
+            seen.setdefault(function, {}).setdefault(text(node), name)
+    assert [found for found in seen.values() if len(found) > 1] == []
+
+
+# ------------------------------------------------------------------------------------------------ planted violations
+
+GOOD = """<#
+.SYNOPSIS
+Stops.
+
+.DESCRIPTION
+Stops it.
+
+.PARAMETER Name
+The machine.
+
+.EXAMPLE
+.\\Stop-It.ps1 -Name vm-1
+#>
+[CmdletBinding(SupportsShouldProcess)]
+param(
+    [string] $Name
+)
+Set-StrictMode -Version 3.0
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+
+function Wait-It([scriptblock] $Look) { & $Look }
+if ($PSCmdlet.ShouldProcess($Name, 'stop')) {
+    Hyper-V\\Stop-VM -VM $Name -TurnOff -Force -AsJob -Confirm:$false
+}
+ConvertTo-Json -Compress -Depth 4 -InputObject @()
+"""
+STOP = "Hyper-V\\Stop-VM -VM $Name -TurnOff -Force -AsJob -Confirm:$false"
+PLANTED = [
+    (check_it_parses, "if ($PSCmdlet", "if $PSCmdlet"),
+    (check_it_parses, "'stop')) {", "'stop') {"),
+    (check_it_opens_as_all_do, "Set-StrictMode -Version 3.0\n", ""),
+    (check_it_opens_as_all_do, "$ErrorActionPreference = 'Stop'", "$ErrorActionPreference = 'Continue'"),
+    (check_it_opens_as_all_do, "[CmdletBinding(SupportsShouldProcess)]\n", ""),
+    (check_it_opens_as_all_do, "param(\n    [string] $Name\n)\n", ""),
+    (check_its_help_is_complete, ".PARAMETER Name\nThe machine.\n", ""),
+    (check_its_help_is_complete, "[string] $Name", "[string] $Name, [int] $Other"),
+    (check_its_help_is_complete, ".EXAMPLE", ".EXAMPLES"),
+    (check_its_help_is_complete, "<#\n.SYNOPSIS", "<#\n.NOTES"),
+    (check_parameters_are_typed, "[string] $Name", "$Name"),
+    (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "Hyper-V\\Halt-VM"),
+    (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "Stop-VM"),
+    (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "spps"),
+    (check_calls_stand_in_the_table, "-TurnOff", "-Save"),
+    (check_calls_stand_in_the_table, "-TurnOff", "@more"),
+    (check_calls_stand_in_the_table, "ConvertTo-Json", "% { 1 }; ConvertTo-Json"),
+    (check_nothing_prompts, " -Confirm:$false", ""),
+    (check_nothing_prompts, " -Confirm:$false", " -Confirm"),
+    (check_nothing_prompts, " -Confirm:$false", " -Confirm:$true"),
+    (check_nothing_prompts, " -Force", ""),
+    (check_changes_ask_first, "if ($PSCmdlet.ShouldProcess($Name, 'stop'))", "if ($Name)"),
+    (check_changes_ask_first, "if ($PSCmdlet", "if (-not $PSCmdlet"),
+    (check_changes_ask_first, "if ($PSCmdlet", "if ($true -or $PSCmdlet"),
+    (check_changes_ask_first, "{ & $Look }", f"{{ {STOP} }}"),
+    (check_changes_ask_first, "    " + STOP, f"}} else {{ {STOP}"),
+    (check_changes_ask_first, "{ & $Look }", "{ [System.IO.File]::Delete('C:\\disk.vhdx') }"),
+    (check_changes_ask_first, "{ & $Look }", "{ [System.Diagnostics.Process]::Start('C:\\game.exe') }"),
+    (check_changes_ask_first, "(SupportsShouldProcess)", "()"),
+    (check_changes_ask_first, STOP, "Get-Date"),
+    (check_no_string_becomes_code, STOP, "Invoke-Expression $Name"),
+    (check_no_string_becomes_code, STOP, "iex $Name"),
+    (check_no_string_becomes_code, STOP, "& $Name"),
+    (check_no_string_becomes_code, STOP, '& "$Name" stop'),
+    (check_no_string_becomes_code, STOP, '. "$Name"'),
+    (check_no_string_becomes_code, STOP, "& 'cmd.exe'"),
+    (check_no_string_becomes_code, STOP, "[ScriptBlock]::Create($Name)"),
+    (check_no_string_becomes_code, STOP, "[powershell]::Create().AddScript($Name).Invoke()"),
+    (check_no_string_becomes_code, STOP, "$ExecutionContext.InvokeCommand.InvokeScript($Name)"),
+    (check_no_string_becomes_code, STOP, "$ExecutionContext.InvokeCommand.NewScriptBlock($Name)"),
+    (check_no_string_becomes_code, STOP, "Invoke-Command -VMName $Name -ScriptBlock $Name"),
+    (check_no_string_becomes_code, STOP, "Invoke-Command -VMName $Name -ScriptBlock ([scriptblock]::Create($Name))"),
+    (check_no_string_becomes_code, STOP, "Add-Type -TypeDefinition $Name"),
+    (check_no_string_becomes_code, STOP, "Start-Process -Verb RunAs -FilePath $Name"),
+    (check_errors_have_known_ids, STOP, "Stop-Because 'Whatever' 'no'"),
+    (check_one_json_comes_out, "-InputObject @()", "@()"),
+    (check_one_json_comes_out, "ConvertTo-Json -Compress -Depth 4 -InputObject @()", ""),
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_good_script_passes(check: Callable[[Script], list[str]]) -> None:
+    """What the violations are planted in is without one."""
+    assert check(Script("good", GOOD)) == []
+
+
+@pytest.mark.parametrize(("check", "old", "new"), PLANTED)
+def test_a_planted_violation_is_caught(check: Callable[[Script], list[str]], old: str, new: str) -> None:
+    """Each check complains of what it is for."""
+    assert old in GOOD
+    assert check(Script("planted", GOOD.replace(old, new))) != []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ScheduledTasks\\Start-ScheduledTask -TaskName $Task -TaskPath '\\'", "pythonw.exe -m inbox_agent"),
+        ("Start-Sleep -Seconds 1", "[System.Diagnostics.Process]::Start('pythonw.exe') | Out-Null"),
+        ("Start-Sleep -Seconds 1", "CimCmdlets\\Invoke-CimMethod -ClassName Win32_Process -MethodName Create"),
+        ("Start-Sleep -Seconds 1", "inbox-agent.exe --share C:\\exchange"),
+        ("ScheduledTasks\\Stop-ScheduledTask -TaskName $Task -TaskPath '\\'\n", "\n"),
+    ],
+)
+def test_an_agent_that_is_started_directly_is_caught(old: str, new: str) -> None:
+    """A program, a process or another CIM method in place of the task is found."""
+    source = script("Restart-FarmVMAgent.ps1").source
+    assert old in source
+    assert check_the_agent_is_never_started_directly(Script("planted", source.replace(old, new, 1))) != []
