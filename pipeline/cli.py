@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from hyperv_ops import MachineError
 from inbox_agent.settings_file import SettingsError
 from pipeline import project
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
@@ -34,6 +35,7 @@ from pipeline.screens.results import best, status, summary, why
 from pipeline.screens.standing import standing
 from pipeline.take_over import take_over
 from pipeline.verify import report, verify
+from pipeline.vm_commands import vm_commands
 
 _FAILED_NAMED_MAX = 20
 
@@ -57,6 +59,7 @@ def commands() -> None:
     pipeline run --gen 1     plays the genomes in genomes/gen-0001/
     pipeline status          says where things stand
     pipeline verify          counts again, from outside
+    pipeline vm status       says how the workers' virtual machines are
 
     Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
     configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
@@ -152,6 +155,9 @@ def take_over_share(worker: str, root: Path) -> int:
     return ALL_COMPLETED
 
 
+commands.add_command(vm_commands)
+
+
 def run_commands(args: list[str] | None = None) -> int:
     """Runs one command; every error a person can mend is one line and an exit code."""
     try:
@@ -162,6 +168,8 @@ def run_commands(args: list[str] | None = None) -> int:
         return error.exit_code
     except (SettingsError, IntakeError) as error:
         return _say(str(error), BAD_INPUT)
+    except MachineError as error:
+        return _say(str(error), SOME_FAILED)
     except LedgerError as error:
         return _say(str(error), STANDSTILL)
     except HostTrouble as error:

@@ -3,6 +3,7 @@
 It decides what may be configured and what the defaults are; the limits themselves stand in `core.limits`.
 """
 
+import ipaddress
 import json
 import math
 import ntpath
@@ -13,6 +14,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from hyperv_ops import MACHINE_NAME
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, read_settings
 from inbox_agent.share_layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
 from pipeline.core.facts import RunSettings
@@ -46,10 +48,11 @@ class LocalTable(_Table, frozen=True, kw_only=True):
 
 
 class WorkerTable(_Table, frozen=True, kw_only=True):
-    """`[[worker]]`: a worker that somebody else started, behind a share."""
+    """`[[worker]]`: a worker that somebody else started, behind a share; or one on a machine of `[hyperv]`."""
 
     name: str
-    share: str  #: a folder that this host can reach by path, or a UNC path, which is reached over SMB
+    share: str = ""  #: a folder that this host can reach by path, or a UNC path, which is reached over SMB
+    machine: str = ""  #: the virtual machine it lives on; as a share's server it stands for the machine's address
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
     port: Annotated[int, Meta(ge=1, le=65535)] = 445
     account: str = ""  #: `user`, `DOMAIN\\user` or `user@domain`; empty: whoever runs the pipeline
@@ -58,11 +61,16 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
     dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
 
     @property
+    def place(self) -> str:
+        """`share`, or the usual one of its machine."""
+        return self.share or (rf"\\{self.machine}\exchange" if self.machine else "")
+
+    @property
     def unc(self) -> tuple[str, str, str] | None:
         """Server, share and the folder below it, if `share` is a UNC path. Raises ValueError: it is half of one."""
-        if not self.share.replace("\\", "/").startswith("//"):
+        if not self.place.replace("\\", "/").startswith("//"):
             return None
-        parts = [part for part in ntpath.normpath(self.share).split("\\") if part]
+        parts = [part for part in ntpath.normpath(self.place).split("\\") if part]
         if len(parts) < 2:
             raise ValueError(rf"worker {self.name!r}: share {self.share}: expected \\server\share")
         return parts[0], parts[1], "/".join(parts[2:])
@@ -71,11 +79,58 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
         for_smb = [key for key in ("account", "secret") if getattr(self, key)]
         if self.unc is None and for_smb:
             raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
-        if self.secret:
+        if self.machine and not MACHINE_NAME.fullmatch(self.machine):
+            raise ValueError(f"worker {self.name!r}: machine {self.machine!r}: letters, digits, - and _ only")
+        _check_secret(f"worker {self.name!r}", self.secret)
+
+
+class HyperVTable(_Table, frozen=True, kw_only=True):
+    """`[hyperv]`: the Hyper-V host of the workers' machines, and what a new machine is made of."""
+
+    host: str = ""  #: its name; empty: this computer, by its own PowerShell
+    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    account: str = ""  #: a member of the host's Hyper-V Administrators
+    secret: str = ""
+    certificate: str = ""  #: file of the authority behind the host's certificate; empty: the system's
+    template: str = ""  #: path of the template's disk, on the Hyper-V host
+    folder: str = ""  #: where the machines' disks go, there
+    switch: str = ""
+    network: str = (
+        ""  #: of that switch: `192.168.77.0/24`; the host has its first address, the machines the 11th and on
+    )
+    memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024
+    memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096
+    processors: Annotated[int, Meta(ge=1, le=240)] = 2
+    checkpoint: str = "clean"
+    booting_max: Annotated[int, Meta(ge=1, le=64)] = 4  #: machines that boot at once; more only slow each other down
+    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0  #: between two starts
+    guest_account: str = ""  #: inside the machines, for starting the agent's logon task anew
+    guest_secret: str = ""
+    task: str = "inbox-agent"
+
+    def __post_init__(self) -> None:
+        if self.host and not (self.account and self.secret) and self.transport != "kerberos":
+            raise ValueError("[hyperv] host needs an account and a secret; leave host out if it is this computer")
+        if self.guest_account and not self.guest_secret:
+            raise ValueError("[hyperv] guest_account needs a guest_secret")
+        if self.network:
             try:
-                check_reference(self.secret)
-            except SettingsError as error:
-                raise ValueError(f"worker {self.name!r}: {error}") from None
+                ipaddress.IPv4Network(self.network)
+            except ValueError as error:
+                raise ValueError(f"[hyperv] network: {error}; write it like 192.168.77.0/24") from None
+        if self.memory_min_mb > self.memory_max_mb:
+            raise ValueError("[hyperv] memory_min_mb must not be above memory_max_mb")
+        _check_secret("[hyperv]", self.secret)
+        _check_secret("[hyperv] guest_secret", self.guest_secret)
+
+
+def _check_secret(whose: str, secret: str) -> None:
+    if secret:
+        try:
+            check_reference(secret)
+        except SettingsError as error:
+            raise ValueError(f"{whose}: {error}") from None
 
 
 class Config(_Table, frozen=True, kw_only=True):
@@ -86,6 +141,7 @@ class Config(_Table, frozen=True, kw_only=True):
     evaluator: EvaluatorTable = EvaluatorTable()
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
+    hyperv: HyperVTable | None = None
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -96,8 +152,10 @@ class Config(_Table, frozen=True, kw_only=True):
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
-            if not worker.share.strip():
+            if not worker.place.strip():
                 raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
+            if worker.machine and self.hyperv is None:
+                raise ValueError(f"worker {worker.name!r} has a machine, and there is no [hyperv] table to find it by")
             if not _WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
@@ -106,9 +164,13 @@ class Config(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"two workers are named {name!r}; names differ by more than case")
         shares: dict[str, str] = {}
         for worker in self.worker:
-            same = shares.setdefault(_share_key(worker.share), worker.name)
+            same = shares.setdefault(_share_key(worker.place), worker.name)
             if same != worker.name:
-                raise ValueError(f"workers {same!r} and {worker.name!r} have the same share {worker.share}")
+                raise ValueError(f"workers {same!r} and {worker.name!r} have the same share {worker.place}")
+        machines = [worker.machine.lower() for worker in self.worker if worker.machine]
+        for worker in self.worker:
+            if machines.count(worker.machine.lower()) > 1:
+                raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
 
     def local_names(self) -> list[str]:
         """The names of the local workers."""
@@ -120,6 +182,10 @@ class Config(_Table, frozen=True, kw_only=True):
     def worker_names(self) -> list[str]:
         """The names of all workers."""
         return self.local_names() + [worker.name for worker in self.worker]
+
+    def machine_of(self) -> dict[str, str]:
+        """The machine of each worker that has one."""
+        return {worker.name: worker.machine for worker in self.worker if worker.machine}
 
     def queue_depths(self) -> dict[str, int]:
         """How many attempts each worker may hold."""

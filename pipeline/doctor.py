@@ -72,7 +72,7 @@ def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator
     farm_id = _farm_id(root)
     for name in names or tables:
         table = tables[name]
-        medium = _OverSmb(smb_access(table, root)) if table.unc is not None else _ByPath(Path(table.share))
+        medium = _OverSmb(smb_access(table, root)) if table.unc is not None else _ByPath(Path(table.place))
         with contextlib.suppress(_Stop), contextlib.closing(medium):
             yield from _examine(table, medium, farm_id)
 

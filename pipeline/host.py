@@ -13,6 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+import orjson
+
 from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
 from inbox_agent.settings_file import SettingsError
@@ -28,6 +31,7 @@ from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots
 from pipeline.edges.ledger import Ledger
+from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.edges.rhythm import Rhythm
 from pipeline.edges.shares import Share
 from pipeline.edges.smb_files import SmbFiles
@@ -35,7 +39,7 @@ from pipeline.edges.smb_session import SmbSession
 from pipeline.edges.workers import LocalWorkers
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
-from pipeline.reach import smb_access
+from pipeline.reach import machines_of, smb_access
 from pipeline.screens.results import Outputs
 
 OUTPUTS_INTERVAL_S = 2.0
@@ -76,7 +80,8 @@ class Host:
             silence_limit_s=config.limits.silence_limit_s,
             on_exit=self._miss_somebody,
         )
-        self._paths = {**self.locals.shares, **{w.name: Path(w.share) for w in config.worker if w.unc is None}}
+        self._room = self._make_room()
+        self._paths = {**self.locals.shares, **{w.name: Path(w.place) for w in config.worker if w.unc is None}}
         self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
         self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
         self._shares |= self._smb
@@ -159,6 +164,8 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.locals.prepare()
+        if self._room is not None:
+            self._room.open()
         self._metronome = self._metronome or Metronome(self.loop.ask_sweep, self._ask_poll, self.loop.wake)
         try:
             return self._play(self._metronome, on_tick)
@@ -184,6 +191,8 @@ class Host:
             self._couriers.close()
             for files in self._smb.values():
                 files.close()
+            if self._room is not None:
+                self._room.close()
             self.locals.close()
             self.ledger.close()
             self._lock.release()
@@ -209,14 +218,45 @@ class Host:
             farm=farm,
             ledger=self.ledger,
             couriers=self._couriers,
-            machines=self.locals,
+            machines=self._pools(),
             snapshots=self.snapshots,
             limits=self.config.rules(),
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
         )
 
+    def _make_room(self) -> MachineRoom | None:
+        machines, table = machines_of(self.config, self.root), self.config.hyperv
+        if machines is None or table is None:
+            return None
+        return MachineRoom(
+            machines,
+            self.config.machine_of(),
+            self.state / "evidence",
+            on_change=self._miss_somebody,
+            keep=self._keep_last_words,
+            booting_max=table.booting_max,
+            stagger_s=table.stagger_s,
+            boot_limit_s=self.config.limits.boot_limit_s,
+            watch_interval_s=min(WATCH_INTERVAL_S, self.config.limits.silence_limit_s / 6),
+        )
+
+    def _pools(self) -> Pools:
+        pools: dict[str, MachinePool] = dict.fromkeys(self.config.local_names(), self.locals)
+        if self._room is not None:
+            pools |= dict.fromkeys(self.config.machine_of(), self._room)
+        return Pools(pools)
+
+    def _keep_last_words(self, worker: str, folder: Path) -> None:
+        """What is known of a worker before its machine is taken back in time."""
+        held = {attempt.id: attempt.reason for attempt in list(self.farm.workers[worker].wanted.values())}
+        beat = self.loop.watch.workers[worker].beat
+        known = {"state": self.farm.workers[worker].state, "why": self.farm.workers[worker].reason, "held": held}
+        (folder / "worker.json").write_bytes(orjson.dumps({**known, "beat": beat and msgspec.to_builtins(beat)}))
+
     def _over_smb(self, worker: WorkerTable) -> SmbFiles:
-        session = SmbSession(smb_access(worker, self.root))
+        room = self._room
+        addresses = None if room is None else lambda: room.addresses(worker.name)
+        session = SmbSession(smb_access(worker, self.root, addresses))
         return SmbFiles(session, lambda: self.loop.ring(worker.name))
 
     def _wake(self) -> None:

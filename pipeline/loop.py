@@ -9,39 +9,29 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
 
 from inbox_agent import share_layout as layout
 from inbox_agent.share_layout import Outcome
 from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, decide, plan, start_record
-from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected, Rung
+from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.minutes import Minutes
 from pipeline.core.roster import WorkerState
-from pipeline.core.view import Look, MachineSeen, ResultSeen, View
+from pipeline.core.view import Look, ResultSeen, View
 from pipeline.core.watch import Watch
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import Snapshots
 from pipeline.edges.ledger import Ledger, LedgerError
+from pipeline.edges.machine_room import MachinePool
 from pipeline.edges.shares import Order, Publication
 
 log = logging.getLogger(__name__)
 
 HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
-
-
-class MachinePool(Protocol):
-    """The machines of some workers."""
-
-    def see(self) -> Mapping[str, MachineSeen]:
-        """How they are."""
-
-    def obey(self, name: str, rung: Rung | None) -> None:
-        """Climbs a rung, or gives a machine its first start."""
 
 
 class HostTrouble(Exception):

@@ -1,23 +1,88 @@
-"""From a worker in the configuration to the way to its share."""
+"""From the configuration to the way to a worker's share, and to its machine."""
 
+import ipaddress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.config import WorkerTable
+from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template
+from hyperv_ops.winrm import WinRmAccess, WinRmRunner
+from inbox_agent.share_files import Unavailable
+from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
 from pipeline.secret_reference import fetch_secret
 
 
-def smb_access(worker: WorkerTable, root: Path) -> SmbAccess:
-    """How the share of a worker is reached. Its password is fetched anew for every connection."""
+def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence[str]] | None = None) -> SmbAccess:
+    """How the share of a worker is reached. Its password is fetched anew for every connection.
+
+    So is its address, if the share's server is the worker's machine: `addresses` asks the hypervisor.
+    """
     assert worker.unc is not None
     server, share, folder = worker.unc
+    on_machine = addresses if worker.machine and server.lower() == worker.machine.lower() else None
     return SmbAccess(
         server=server,
         share=share,
         folder=folder,
         port=worker.port,
         account=worker.account,
-        password=lambda: fetch_secret(worker.secret, root),
+        password=lambda: fetch_secret(worker.secret, root) if worker.secret else "",
         encryption=worker.encryption,
         dialect_min=worker.dialect,
+        address=None if on_machine is None else lambda: _address_of(worker.machine, on_machine),
     )
+
+
+def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> Machines | None:
+    """The workers' machines; None if no worker has one. With `what_if` they only say what they would do."""
+    names = list(config.machine_of().values())
+    if config.hyperv is None or not names:
+        return None
+    table = config.hyperv
+    template = Template(
+        disk=table.template,
+        folder=table.folder,
+        switch=table.switch,
+        memory_min_mb=table.memory_min_mb,
+        memory_max_mb=table.memory_max_mb,
+        processors=table.processors,
+    )
+    guest = GuestAccess(
+        account=table.guest_account, secret=lambda: fetch_secret(table.guest_secret, root), task=table.task
+    )
+    return HyperVMachines(
+        runner_of(table, root),
+        names,
+        template=template if table.template and table.folder and table.switch else None,
+        guest=guest if table.guest_account else None,
+        checkpoint=table.checkpoint,
+        what_if=what_if,
+    )
+
+
+def runner_of(table: HyperVTable, root: Path) -> Runner:
+    """What runs scripts on the Hyper-V host."""
+    if not table.host:
+        return PowerShellRunner()
+    return WinRmRunner(
+        WinRmAccess(
+            host=table.host,
+            account=table.account,
+            password=lambda: fetch_secret(table.secret, root) if table.secret else "",
+            transport=table.transport,
+            port=table.port,
+            certificate=str(root / table.certificate) if table.certificate else None,
+        )
+    )
+
+
+def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:
+    """The address to try: what the guest reports is a claim, and whose share is there the `host.json` says (law 4)."""
+    try:
+        found = [ipaddress.ip_address(address) for address in addresses()]
+    except (MachineError, ValueError) as error:
+        raise Unavailable(f"{machine}: its address is not known: {error}") from error
+    usable = sorted((address for address in found if not address.is_link_local), key=lambda address: address.version)
+    if not usable:
+        raise Unavailable(f"{machine}: it has told no address yet; is it on, with its integration services?")
+    return str(usable[0])

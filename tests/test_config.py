@@ -105,7 +105,7 @@ def test_an_unknown_key_names_the_nearest(tables: dict[str, Any], said: str) -> 
         ({"generation": {"direction": "up"}}, "Invalid enum value 'up' - at `generation.direction`"),
         ({"generation": {"genome_bytes_max": 2**40}}, "Expected `int` <= "),
         ({"local": {"workers": 2.5}}, "Expected `int | null`, got `float` - at `local.workers`"),
-        ({"worker": [{"name": "a"}]}, "missing required field `share` - at `worker[0]`"),
+        ({"worker": [{"name": "a"}]}, "worker 'a' has no share; give the path of its folder"),
         ({"settings": {"map": ["a"]}}, "got `array` - at `settings[...]`"),
         ({"limits": {"silence_limit_s": float("nan")}}, "at `limits.silence_limit_s`"),
         ({"limits": {"losses_per_trial_max": 1}}, "losses_per_trial_max must not be below losses_max - at `limits`"),

@@ -181,3 +181,121 @@ def test_a_loss_on_probation_ends_it() -> None:
 
     assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
     assert table.farm.workers["w0"].probations == 1
+
+
+# ----------------------------------------------------------------------------------------------------- computers
+
+
+def computer(
+    state: MachineState = MachineState.RUNNING, *, uptime_s: float = 10_000.0, busy: bool = False
+) -> MachineSeen:
+    return MachineSeen(state, tuple(Rung), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
+
+
+def silent_computer(seen: MachineSeen, **limits: float) -> Table:
+    """A worker on a computer, at home for a while and then silent."""
+    table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10, boot_limit_s=100, **limits))
+    table.machines["w0"] = computer()
+    table.settle_in()
+    table.machines["w0"] = seen
+    table.shares["w0"].beating = False
+    return table
+
+
+def climbed(facts: list[f.Fact]) -> list[Rung]:
+    return [fact.rung for fact in named(facts, f.RungClimbed)]
+
+
+def test_rungs_that_cannot_help_a_computer_are_left_out() -> None:
+    """What is off has no agent to restart; who has lost its heartbeat cannot be asked to shut down."""
+    for state, first in ((MachineState.OFF, Rung.REBOOT), (MachineState.UNHEALTHY, Rung.POWER_CYCLE)):
+        table = silent_computer(computer(state))
+        facts = table.run(35)
+        assert climbed(facts)[:1] == [first]
+
+
+def test_a_computer_gets_time_to_boot() -> None:
+    """Only the restart of its agent is over in seconds."""
+    table = silent_computer(computer())
+
+    facts = table.run(31 + 11 + 101 + 101 + 50)
+
+    assert climbed(facts) == list(Rung)
+    assert [act.rung for act in table.orders] == list(Rung)
+
+
+def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
+    """A machine that waits for its turn to boot is not late; its time begins when the order is done."""
+    table = silent_computer(computer(MachineState.UNHEALTHY))
+    table.run(32)
+    table.machines["w0"] = computer(MachineState.OFF, busy=True)
+    assert climbed(table.run(300)) == []
+
+    table.machines["w0"] = computer(uptime_s=1)
+    assert climbed(table.run(90)) == []
+    table.shares["w0"].beating = True
+    table.run(2)
+
+    assert table.farm.workers["w0"].state is WorkerState.READY
+    assert [act.rung for act in table.orders] == [Rung.POWER_CYCLE]
+
+
+def test_a_computer_that_comes_up_is_not_silent() -> None:
+    """A host that has only just begun finds it booting: the hypervisor's clock says so, not the host's."""
+    table = Table("w0", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
+    table.shares["w0"].beating = False
+    table.shares["w0"].unknown = "no route"
+    table.machines["w0"] = computer(uptime_s=5)
+
+    assert climbed(table.run(60)) == []
+    table.machines["w0"] = computer(uptime_s=101)
+    table.run(40)
+
+    assert table.farm.workers["w0"].state is not WorkerState.READY
+
+
+def test_a_computer_that_was_heard_since_it_booted_is_silent_like_any_other() -> None:
+    """It hangs a minute after its first beat: nobody waits until it is old."""
+    table = silent_computer(computer(uptime_s=60))
+    assert table.watch.workers["w0"].alive
+
+    table.run(32)
+
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+
+
+def test_a_computer_that_reboots_for_ever_is_not_waited_for_for_ever() -> None:
+    """It is always young and never says a word."""
+    table = silent_computer(computer(uptime_s=3))
+    table.watch.workers["w0"].alive = False
+
+    assert climbed(table.run(190)) == []
+    assert climbed(table.run(30))[:1] == [Rung.RESTART_AGENT]
+
+
+def test_a_computer_that_is_off_is_switched_on_at_the_start() -> None:
+    """Its share is inside of it: nobody can look at it first."""
+    table = Table("w0", genomes=2, machines=True)
+    table.shares["w0"].unknown = "no route"
+    table.machines["w0"] = computer(MachineState.OFF, uptime_s=0)
+
+    table.tick()
+    table.machines["w0"] = computer(MachineState.OFF, busy=True)
+    table.run(60)
+
+    assert [act.rung for act in table.orders] == [None]
+
+
+def test_a_quarantined_computer_that_is_still_being_restored_waits() -> None:
+    """On probation, too, an order that is under way is waited for."""
+    table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10, boot_limit_s=50))
+    table.machines["w0"] = computer()
+    table.settle_in()
+    to_quarantine(table)
+    table.shares["w0"].beating = False
+    table.machines["w0"] = computer(busy=True)
+
+    facts = table.run(200)
+
+    assert climbed(facts) == []
+    assert table.farm.workers["w0"].state is WorkerState.PROBATION

@@ -191,7 +191,8 @@ def _machine_acts(worker: Worker, watch: Watch) -> list[Act]:
     if worker.rung is not None and not watched.rung_ordered:
         return [MachineAct(worker.name, worker.rung)]
     # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
-    first = not watched.machine_started and watched.machine.state is MachineState.OFF and watched.looked
+    looked = watched.looked or (watched.machine.boots and watched.unknown)  # the share of a machine that is off is off
+    first = not watched.machine_started and watched.machine.state is MachineState.OFF and looked
     return [MachineAct(worker.name, None)] if first else []
 
 

@@ -20,6 +20,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     claim_limit_s: Seconds = 30.0  #: for an idle worker to claim what waits in its inbox
     grace_s: Seconds = 20.0  #: beyond the time limit, for the agent to end a game and say so
     rung_limit_s: Seconds = 30.0  #: for a rung of the ladder to bring a sign of life
+    boot_limit_s: Seconds = 240.0  #: the same, where a machine has to boot and log on for it
     back_off_s: Seconds = 15.0  #: the first quarantine; it doubles with every failed probation
     take_back_after_s: Seconds = 1.0  #: waiting behind a game this old, an attempt may go to an idle worker
 

@@ -15,8 +15,14 @@ from pipeline.core.facts import (
 from pipeline.core.minutes import Minutes
 from pipeline.core.roster import Worker, WorkerState
 from pipeline.core.verdicts import all_overdue, lose_all
-from pipeline.core.view import MachineState
+from pipeline.core.view import MachineSeen, MachineState
 from pipeline.core.watch import WorkerWatch
+
+#: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
+_IN_VAIN = {
+    MachineState.OFF: {Rung.RESTART_AGENT},
+    MachineState.UNHEALTHY: {Rung.RESTART_AGENT, Rung.REBOOT},
+}
 
 
 def tend(minutes: Minutes, worker: Worker) -> None:
@@ -37,11 +43,23 @@ def _tend_ready(minutes: Minutes, worker: Worker) -> None:
     machine = watched.machine
     if worker.losses >= minutes.limits.losses_max:
         quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
+    elif _is_coming_up(minutes, worker, machine):
+        return  # the hypervisor says so, even to a host that has only just begun
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
         # Nothing is declared lost: the agent says itself what was interrupted when it is back.
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")
     elif minutes.watch.is_silent(worker.name):
         _answer_silence(minutes, worker, None)
+
+
+def _is_coming_up(minutes: Minutes, worker: Worker, machine: MachineSeen | None) -> bool:
+    """Whether a computer was switched on so lately that its silence says nothing yet; not for ever, if it reboots."""
+    if machine is None or not machine.boots:
+        return False
+    uptime_s, silence_s = machine.uptime_s or 0.0, minutes.watch.silence_s(worker.name)
+    heard = minutes.watch.workers[worker.name].alive and silence_s < uptime_s
+    young = machine.state is MachineState.RUNNING and uptime_s < minutes.limits.boot_limit_s and not heard
+    return machine.busy or (young and silence_s < 2 * minutes.limits.boot_limit_s)
 
 
 def _answer_silence(minutes: Minutes, worker: Worker, last: Rung | None) -> None:
@@ -64,13 +82,20 @@ def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> b
 
 def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
-    if _alive_since(watched, watched.rung_at):
+    if watched.machine is not None and watched.machine.busy:
+        watched.rung_at = minutes.watch.time  # a rung's time begins when it has been climbed
+    elif _alive_since(watched, watched.rung_at):
         minutes.state(WorkerRecovered(worker=worker.name))
     elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
         _climb(minutes, worker, None, f"its agent ended again: {watched.machine.note}")
-    elif minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s:
+    elif minutes.watch.time - watched.rung_at > _rung_limit_s(minutes, worker, watched):
         _climb(minutes, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
+
+
+def _rung_limit_s(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> float:
+    boots = watched.machine is not None and watched.machine.boots and worker.rung is not Rung.RESTART_AGENT
+    return minutes.limits.boot_limit_s if boots else minutes.limits.rung_limit_s
 
 
 def _tend_quarantined(minutes: Minutes, worker: Worker) -> None:
@@ -85,9 +110,11 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
     """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
     watched = minutes.watch.workers[worker.name]
     untried = worker.rung is None and watched.machine is not None and bool(watched.machine.rungs)
-    waited = minutes.watch.time - watched.rung_at > minutes.limits.rung_limit_s
+    waited = minutes.watch.time - watched.rung_at > _rung_limit_s(minutes, worker, watched)
     if worker.losses:
         quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
+    elif watched.machine is not None and watched.machine.busy:
+        watched.rung_at = minutes.watch.time
     elif minutes.watch.is_silent(worker.name) and (untried or waited):
         _answer_silence(minutes, worker, worker.rung)
 
@@ -99,7 +126,9 @@ def _alive_since(watched: WorkerWatch, when: float) -> bool:
 def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> None:
     """Orders the next rung that the machine has; without one the worker is quarantined."""
     watched = minutes.watch.workers[worker.name]
-    rungs = watched.machine.rungs if watched.machine is not None else ()
+    machine = watched.machine
+    in_vain = _IN_VAIN.get(machine.state, set()) if machine is not None and machine.boots else set()
+    rungs = [rung for rung in machine.rungs if rung not in in_vain] if machine is not None else []
     following = [rung for rung in rungs if last is None or list(Rung).index(rung) > list(Rung).index(last)]
     if not following or (worker.restarts >= minutes.limits.restarts_max):
         quarantine(minutes, worker, reason)

@@ -28,6 +28,9 @@ class MachineSeen:
     rungs: tuple[Rung, ...] = ()  #: what it can do to recover, gentlest first; empty: nothing
     note: str = ""
     reverted: bool = False  #: it confirms that it went back to its checkpoint since the last question
+    boots: bool = False  #: it is a computer: it takes minutes to come up, and its share is inside of it
+    busy: bool = False  #: an order is still being carried out, or waits for its turn
+    uptime_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

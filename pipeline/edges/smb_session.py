@@ -96,6 +96,7 @@ class SmbAccess:
     password: Callable[[], str] = field(default=lambda: "", repr=False)
     encryption: bool = True
     dialect_min: str = "3.1.1"
+    address: Callable[[], str] | None = None  #: where the server is now, for one whose name no DNS knows
 
     def __str__(self) -> str:
         return "\\".join(["\\", self.server, self.share, *self.folder.split("/")]).rstrip("\\")
@@ -173,7 +174,7 @@ class SmbSession:
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             found = self._connect()
-        except (_TooOld, _InTheClear, SettingsError, *_TROUBLE) as error:
+        except (_TooOld, _InTheClear, SettingsError, Unavailable, *_TROUBLE) as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked
@@ -185,7 +186,8 @@ class SmbSession:
 
     def _connect(self) -> tuple[Connection, int, int]:
         access = self.access
-        connection = Connection(uuid.uuid4(), access.server, access.port, require_signing=True)
+        server = access.server if access.address is None else access.address()
+        connection = Connection(uuid.uuid4(), server, access.port, require_signing=True)
         self._connection = connection
         # Of all of this only the negotiation has a deadline of its own; ending the connection frees whoever waits.
         alarm = threading.Timer(CONNECT_LIMIT_S, _end, args=(connection,))
@@ -204,7 +206,7 @@ class SmbSession:
                 auth_protocol="negotiate",
             )
             session.connect()
-            tree = TreeConnect(session, rf"\\{access.server}\{access.share}")
+            tree = TreeConnect(session, rf"\\{server}\{access.share}")
             tree.connect()
         finally:
             alarm.cancel()

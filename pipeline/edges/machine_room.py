@@ -1,0 +1,201 @@
+"""The computers behind workers: the adapter from the farm's rungs to the verbs of any `Machines` that take minutes.
+
+It decides which verbs a rung is, that at most so many machines boot at once, and what is kept as evidence before a
+machine forgets. When a rung is climbed is the core's to say. Orders are carried out by a thread each, so that nobody
+waits for a hypervisor; who cannot be asked is UNKNOWN.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
+from pipeline.core.facts import Rung
+from pipeline.core.view import MachineSeen, MachineState
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_LIMIT_S = 90.0
+WATCH_INTERVAL_S, STALE_AFTER_S = 5.0, 30.0
+STUCK_AFTER_S = 60.0  #: paused, starting or stopping for so long: nothing more will come of it
+RUNGS = (Rung.RESTART_AGENT, Rung.REBOOT, Rung.POWER_CYCLE, Rung.RESTORE)
+
+
+class MachinePool(Protocol):
+    """The machines of some workers."""
+
+    def see(self) -> dict[str, MachineSeen]:
+        """How they are."""
+
+    def obey(self, name: str, rung: Rung | None) -> None:
+        """Climbs a rung, or gives a machine its first start."""
+
+
+class Pools:
+    """Several pools as one; every worker has its machine in one of them, or none."""
+
+    def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
+        self._pool_of = dict(pool_of)
+
+    def see(self) -> dict[str, MachineSeen]:
+        """How all machines are."""
+        pools = {id(pool): pool for pool in self._pool_of.values()}
+        return {name: seen for pool in pools.values() for name, seen in pool.see().items()}
+
+    def obey(self, name: str, rung: Rung | None) -> None:
+        """Passes an order on."""
+        self._pool_of[name].obey(name, rung)
+
+
+class MachineRoom:
+    """The machines of some workers. `machine_of` gives each worker's machine its name."""
+
+    def __init__(
+        self,
+        machines: Machines,
+        machine_of: Mapping[str, str],
+        evidence: Path,
+        *,
+        on_change: Callable[[], None],
+        keep: Callable[[str, Path], None] = lambda _worker, _folder: None,
+        booting_max: int = 4,
+        stagger_s: float = 2.0,
+        boot_limit_s: float = 240.0,
+        watch_interval_s: float = WATCH_INTERVAL_S,
+    ) -> None:
+        self._machines, self._machine_of = machines, dict(machine_of)
+        self._evidence, self._keep, self._on_change = evidence, keep, on_change
+        self._boot_limit_s, self._stagger_s = boot_limit_s, stagger_s
+        self._turns = threading.Semaphore(booting_max)
+        self._stagger, self._next_at = threading.Lock(), 0.0
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._orders: dict[str, threading.Thread] = {}
+        self._reverted: set[str] = set()
+        self._changing_since: dict[str, float] = {}
+        self._watcher = Watcher(machines, self._changed, interval_s=watch_interval_s)
+
+    def open(self) -> None:
+        """Begins to look at the machines."""
+        self._watcher.start()
+
+    def see(self) -> dict[str, MachineSeen]:
+        """How the machines are, as far as is known at this moment; never waits."""
+        latest, looked_at, trouble = self._watcher.latest(), self._watcher.looked_at, self._watcher.trouble
+        stale = looked_at is None or time.monotonic() - looked_at > STALE_AFTER_S
+        seen = {}
+        for worker, machine in self._machine_of.items():
+            info = latest.get(machine)
+            busy = self._is_busy(worker)
+            if stale or info is None:
+                reason = str(trouble) if trouble is not None else "it was not looked at yet"
+                note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+                seen[worker] = MachineSeen(MachineState.UNKNOWN, RUNGS, note, boots=True, busy=busy)
+                continue
+            with self._lock:
+                reverted = worker in self._reverted
+                self._reverted.discard(worker)
+            seen[worker] = MachineSeen(
+                self._state(info), RUNGS, info.note, reverted=reverted, boots=True, busy=busy, uptime_s=info.uptime_s
+            )
+        return seen
+
+    def obey(self, worker: str, rung: Rung | None) -> None:
+        """Climbs a rung, or switches a machine on for the first time, in a thread of its own."""
+        with self._lock:
+            if self._is_busy(worker) or self._ended.is_set():
+                return
+            order = threading.Thread(target=self._carry_out, args=(worker, rung), name=f"machine-{worker}", daemon=True)
+            self._orders[worker] = order
+            order.start()
+
+    def addresses(self, worker: str) -> tuple[str, ...]:
+        """Where a worker's machine is reached, as its guest told last. Raises MachineError."""
+        machine = self._machine_of[worker]
+        return (self._watcher.latest().get(machine) or self._machines.info(machine)).addresses
+
+    def close(self) -> None:
+        """Lets go of the machines; they run on. Who is being restarted is found switched off by the next host."""
+        self._ended.set()
+        self._watcher.close()
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _changed(self, machine: str, info: MachineInfo) -> None:
+        log.info("%s: %s, %s", machine, info.state, info.heartbeat)
+        self._on_change()
+
+    def _is_busy(self, worker: str) -> bool:
+        order = self._orders.get(worker)
+        return order is not None and order.is_alive()
+
+    def _state(self, info: MachineInfo) -> MachineState:
+        if info.state is not PowerState.CHANGING:
+            self._changing_since.pop(info.name, None)
+        match info.state:
+            case PowerState.OFF:
+                return MachineState.OFF
+            case PowerState.RUNNING:
+                return MachineState.UNHEALTHY if info.heartbeat is Heartbeat.LOST else MachineState.RUNNING
+            case PowerState.CHANGING:
+                since = self._changing_since.setdefault(info.name, time.monotonic())
+                stuck = time.monotonic() - since > STUCK_AFTER_S
+                return MachineState.UNHEALTHY if stuck else MachineState.UNKNOWN
+        return MachineState.UNKNOWN
+
+    def _carry_out(self, worker: str, rung: Rung | None) -> None:
+        machine = self._machine_of[worker]
+        try:
+            self._climb(worker, machine, rung)
+        except MachineError as error:
+            log.warning("%s: %s: %s", worker, rung or "start", error)
+        self._watcher.hurry()
+        self._on_change()
+
+    def _climb(self, worker: str, machine: str, rung: Rung | None) -> None:
+        match rung:
+            case Rung.RESTART_AGENT:
+                self._machines.restart_agent(machine)
+                return
+            case Rung.REBOOT:
+                if not self._machines.shutdown(machine, SHUTDOWN_LIMIT_S):
+                    raise MachineError(machine, f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s")
+            case Rung.POWER_CYCLE:
+                self._machines.power_off(machine)
+            case Rung.RESTORE:
+                self._keep_evidence(worker, machine)
+                self._machines.restore(machine)
+                with self._lock:
+                    self._reverted.add(worker)
+        self._switch_on(machine)
+
+    def _switch_on(self, machine: str) -> None:
+        """Machines boot a few at a time, and never two in the same moment."""
+        with self._turns:
+            with self._stagger:
+                at, now = max(self._next_at, time.monotonic()), time.monotonic()
+                self._next_at = at + self._stagger_s
+            if self._ended.wait(at - now):
+                return
+            self._machines.start(machine)
+            wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._ended)
+
+    def _keep_evidence(self, worker: str, machine: str) -> None:
+        """What a restore wipes out: how it stood, what it showed, its last words. Missing evidence stops nobody."""
+        folder = self._evidence / f"{time.strftime('%Y%m%d-%H%M%S')}-{worker}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._keep(worker, folder)
+            (folder / "machine.json").write_bytes(
+                orjson.dumps(asdict(self._machines.info(machine)), option=orjson.OPT_INDENT_2)
+            )
+            if (screen := self._machines.screenshot(machine)) is not None:
+                (folder / "screen.png").write_bytes(screen)
+        except (MachineError, OSError) as error:
+            log.warning("%s: evidence could not be kept: %s", worker, error)

@@ -1,0 +1,211 @@
+"""`pipeline vm`: the workers' machines by hand, several at a time. Each verb is one of `Machines`, said of many.
+
+It decides which machines are meant and in what order many of them are treated; only configured ones are ever touched.
+"""
+
+import concurrent.futures
+import ipaddress
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hyperv_ops import Identity, MachineError, MachineInfo, Machines, PowerState, Trouble, wait_until_healthy
+from inbox_agent.settings_file import SettingsError
+from pipeline.config import Config, WorkerTable
+
+AT_ONCE_MAX = 4
+SHUTDOWN_LIMIT_S = 120.0
+COMPUTER_NAME_MAX = 15  #: Source: NetBIOS; Rename-Computer cuts what is longer
+FIRST_ADDRESS = 11
+
+Verb = Callable[[Machines, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one machine."""
+
+    worker: str
+    line: str
+    well: bool
+
+
+def choose(config: Config, names: Sequence[str], *, everyone: bool, count: int | None) -> dict[str, str]:
+    """The machines meant by a command, by their workers' names.
+
+    Raises:
+        SettingsError: none is configured, one is not, or it is not said which.
+    """
+    machine_of = config.machine_of()
+    if not machine_of:
+        raise SettingsError(
+            "no worker has a machine; name them in pipeline.toml: [[worker]] name = 'vm-1' machine = 'vm-1'"
+        )
+    if (bool(names) + everyone + (count is not None)) != 1:
+        raise SettingsError(f"which machines? Name workers, or give --all or --count; there are {_listed(machine_of)}")
+    if unknown := [name for name in names if name not in machine_of]:
+        raise SettingsError(f"{unknown[0]}: no worker of that name has a machine; there are {_listed(machine_of)}")
+    if count is not None and count > len(machine_of):
+        raise SettingsError(
+            f"--count {count}: pipeline.toml names {len(machine_of)} machines; add a [[worker]] for each of the others"
+        )
+    chosen = names or list(machine_of)[: count if count is not None else sys.maxsize]
+    return {name: machine_of[name] for name in chosen}
+
+
+def treat(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
+    """Does one thing to many machines, a few at once; each tells when it is done, in the order of their names."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
+        waiting = {worker: crew.submit(verb, machines, machine) for worker, machine in chosen.items()}
+        for worker, done in waiting.items():
+            try:
+                yield Done(worker, done.result(), True)
+            except MachineError as error:
+                yield Done(worker, error.reason, False)
+
+
+def look(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
+    """How the machines are; None for one that does not exist. Raises MachineError."""
+    found = machines.infos()
+    return [(worker, found.get(machine)) for worker, machine in chosen.items()]
+
+
+# ------------------------------------------------------------------------------------------------------------- verbs
+
+
+def create(machines: Machines, machine: str) -> str:
+    """Makes a machine; it is its template's twin until it is prepared."""
+    machines.create(machine)
+    return "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
+
+
+def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
+    """First boot, identity, shutdown, clean checkpoint. Each step may be done again; without a limit none is awaited."""
+    boot = start if limit_s is None else waiting(start, limit_s)
+
+    def prepare(machines: Machines, machine: str) -> str:
+        boot(machines, machine)
+        machines.identify(machine, identity_of(machine))
+        if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was booting once more, for its new name
+            stop(machines, machine)
+        machines.checkpoint(machine)
+        return f"is {identity_of(machine).computer} at {identity_of(machine).address}, off, with a clean checkpoint"
+
+    return prepare
+
+
+def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], str]) -> Identity:
+    """Who a machine is to be: its name, its share's account and password, its place on the switch's network.
+
+    Raises:
+        MachineError: the configuration does not say all of it.
+    """
+    assert config.hyperv is not None
+    tables = [table for table in config.worker if table.machine]
+    number = next(number for number, table in enumerate(tables) if table.machine == machine)
+    computer = machine.replace("_", "-")
+    if len(computer) > COMPUTER_NAME_MAX:
+        raise MachineError(machine, f"Windows takes no computer name of more than {COMPUTER_NAME_MAX} characters")
+    if not (tables[number].account and tables[number].secret):
+        raise MachineError(machine, "its [[worker]] has no account and secret for the share")
+    if not config.hyperv.network:
+        raise MachineError(machine, "[hyperv] network is not set, so it has no address to get")
+    network = ipaddress.IPv4Network(config.hyperv.network)
+    if network.num_addresses <= FIRST_ADDRESS + number + 1:
+        raise MachineError(machine, f"[hyperv] network {network} has no address left for it")
+    return Identity(
+        computer=computer,
+        share_account=tables[number].account.rpartition("\\")[2].partition("@")[0],
+        share_password=password(tables[number]),
+        address=str(network[FIRST_ADDRESS + number]),
+        prefix_length=network.prefixlen,
+    )
+
+
+def start(machines: Machines, machine: str) -> str:
+    """Switches it on."""
+    machines.start(machine)
+    return "is on"
+
+
+def waiting(verb: Verb, limit_s: float) -> Verb:
+    """The same, and then until its guest is up."""
+
+    def wait(machines: Machines, machine: str) -> str:
+        words = verb(machines, machine)
+        if not wait_until_healthy(machines, machine, limit_s):
+            reason = f"{words}, and its guest was not up after {limit_s:g} s; look at its console"
+            raise MachineError(machine, reason, Trouble.TIMED_OUT)
+        return f"{words}, its guest is up"
+
+    return wait
+
+
+def stop(machines: Machines, machine: str) -> str:
+    """Asks its guest to shut down."""
+    if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):
+        reason = f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s; --power-off cuts its power"
+        raise MachineError(machine, reason, Trouble.TIMED_OUT)
+    return "is off"
+
+
+def power_off(machines: Machines, machine: str) -> str:
+    """Cuts its power."""
+    machines.power_off(machine)
+    return "is off"
+
+
+def restart(machines: Machines, machine: str) -> str:
+    """Down in order, and up again."""
+    stop(machines, machine)
+    return start(machines, machine)
+
+
+def checkpoint(machines: Machines, machine: str) -> str:
+    """Makes its state of now the clean checkpoint."""
+    machines.checkpoint(machine)
+    return "has its clean checkpoint"
+
+
+def restore(machines: Machines, machine: str) -> str:
+    """Back to the clean checkpoint."""
+    machines.restore(machine)
+    return "is back at its clean checkpoint, and off"
+
+
+def remove(machines: Machines, machine: str) -> str:
+    """Takes it away with its disks."""
+    machines.remove(machine)
+    return "is gone, with its disks"
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def table(seen: Sequence[tuple[str, MachineInfo | None]]) -> str:
+    """What `vm status` shows."""
+    rows: list[tuple[str, ...]] = [
+        ("worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint")
+    ]
+    for worker, info in seen:
+        if info is None:
+            rows.append((worker, "there is none", *[""] * 7))
+            continue
+        on = info.state is PowerState.RUNNING
+        rows.append(
+            (
+                *(worker, info.name, info.state.value, info.heartbeat.value if on else ""),
+                f"{info.uptime_s / 60:.0f} min" if on else "",
+                f"{info.cpu_percent:.0f} %" if on and info.cpu_percent is not None else "",
+                f"{info.memory_mb} MB" if on and info.memory_mb is not None else "",
+                next((address for address in info.addresses if ":" not in address), ""),
+                ", ".join(info.checkpoints),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _listed(machine_of: dict[str, str]) -> str:
+    return ", ".join(machine_of)

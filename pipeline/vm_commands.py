@@ -1,0 +1,179 @@
+"""The command line's `vm` group. A face: what a command does is `vm`'s to say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from hyperv_ops import Identity, Machines
+from inbox_agent.settings_file import SettingsError
+from pipeline import vm
+from pipeline.config import Config, load_config
+from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
+from pipeline.reach import machines_of
+from pipeline.secret_reference import fetch_secret
+
+_Command = Callable[..., Any]
+
+
+@click.group("vm")
+def vm_commands() -> None:
+    """The workers' virtual machines: make, start, stop, heal and remove them by hand.
+
+    Only machines that pipeline.toml names are ever touched. Exit codes: 0 done; 1 not with all of
+    them; 2 bad input.
+    """
+
+
+def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
+    """The arguments that say which machines are meant, and how."""
+    options = [
+        click.argument("workers", nargs=-1),
+        click.option("--all", "everyone", is_flag=True, help="All machines of pipeline.toml."),
+        click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path(),
+            help="The project folder (default: here).",
+        ),
+    ]
+    if changes:
+        options.append(click.option("--what-if", is_flag=True, help="Change nothing; say what would be done."))
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_wait_option = click.option("--wait", is_flag=True, help="Until the guest is up.")
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@vm_commands.command("create")
+@_of_machines()
+def create(**chosen: Any) -> int:
+    """Make machines from the template, as differencing disks. What exists is left alone."""
+    return _treat(vm.create, **chosen)
+
+
+@vm_commands.command("prepare")
+@_of_machines()
+@_yes_option
+def prepare(yes: bool, **chosen: Any) -> int:
+    """Give new machines their identity and their clean checkpoint: boot, name, address, password, shutdown."""
+    return _treat(None, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
+
+
+@vm_commands.command("start")
+@_of_machines()
+@_wait_option
+def start(wait: bool, **chosen: Any) -> int:
+    """Switch machines on."""
+    return _treat(vm.start, wait=wait, **chosen)
+
+
+@vm_commands.command("stop")
+@_of_machines()
+@click.option("--power-off", is_flag=True, help="Cut the power; a game in hand is lost.")
+@_yes_option
+def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
+    """Ask guests to shut down."""
+    if not power_off:
+        return _treat(vm.stop, **chosen)
+    return _treat(vm.power_off, asks=not yes and "Cut the power of", **chosen)
+
+
+@vm_commands.command("restart")
+@_of_machines()
+@_wait_option
+def restart(wait: bool, **chosen: Any) -> int:
+    """Shut guests down in order, and start them again."""
+    return _treat(vm.restart, wait=wait, **chosen)
+
+
+@vm_commands.command("checkpoint")
+@_of_machines()
+def checkpoint(**chosen: Any) -> int:
+    """Make what machines are now, switched off, their clean checkpoint."""
+    return _treat(vm.checkpoint, **chosen)
+
+
+@vm_commands.command("restore")
+@_of_machines()
+@_yes_option
+def restore(yes: bool, **chosen: Any) -> int:
+    """Take machines back to their clean checkpoint; what they did since is gone."""
+    return _treat(vm.restore, asks=not yes and "Take back to the clean checkpoint", **chosen)
+
+
+@vm_commands.command("remove")
+@_of_machines()
+@_yes_option
+def remove(yes: bool, **chosen: Any) -> int:
+    """Take machines away, with their disks."""
+    return _treat(vm.remove, asks=not yes and "Remove, with all disks,", **chosen)
+
+
+@vm_commands.command("status")
+@_of_machines(changes=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool, workers: Sequence[str], everyone: bool, count: int | None, root: Path) -> int:
+    """Say how machines are (default: all)."""
+    config, machines = _open(root)
+    everyone = everyone or not (workers or count)
+    seen = vm.look(machines, vm.choose(config, workers, everyone=everyone, count=count))
+    if as_json:
+        told = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
+        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(vm.table(seen))
+    return ALL_COMPLETED if all(info is not None for _worker, info in seen) else SOME_FAILED
+
+
+def _treat(
+    verb: vm.Verb | None,
+    *,
+    workers: Sequence[str],
+    everyone: bool,
+    count: int | None,
+    root: Path,
+    what_if: bool,
+    wait: bool = False,
+    asks: str | bool = False,
+) -> int:
+    config, machines = _open(root, click.echo if what_if else None)
+    chosen = vm.choose(config, workers, everyone=everyone, count=count)
+    if asks and not what_if:
+        click.confirm(f"{asks} {', '.join(chosen)}?", abort=True)
+    if verb is None:
+        limit_s = None if what_if else config.limits.boot_limit_s
+        verb = vm.preparing(lambda machine: _identity(config, root.resolve(), machine), limit_s)
+    elif wait and not what_if:
+        verb = vm.waiting(verb, config.limits.boot_limit_s)
+    failed = 0
+    for done in vm.treat(machines, chosen, verb):
+        failed += not done.well
+        if not what_if or not done.well:
+            click.echo(f"{done.worker}: {done.line}", err=not done.well)
+    return SOME_FAILED if failed else ALL_COMPLETED
+
+
+def _identity(config: Config, root: Path, machine: str) -> Identity:
+    return vm.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
+
+
+def _open(root: Path, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
+    root = root.resolve()
+    config = load_config(root)
+    machines = machines_of(config, root, what_if)
+    if machines is None:
+        vm.choose(config, (), everyone=True, count=None)  # which says why
+        raise SettingsError("pipeline.toml has no [hyperv] table")
+    return config, machines

@@ -1,0 +1,73 @@
+"""A generation on eight Hyper-V machines that hang, crash, stick and boot slowly, while WinRM drops calls.
+
+The agents inside are real processes, WinRM is spoken by the real client; the machines' host is simulated
+(tests/simulated_hyperv.py). Each genome is counted exactly once, and nobody who is well loses the power.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.farm_bed import FarmBed
+from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.wsman import Trouble
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+VMS = tuple(f"vm-{number}" for number in range(8))
+PATIENCE = {"silence_limit_s": 4.0, "rung_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
+
+
+@pytest.fixture
+def pool(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+    monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
+    monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
+    bed.root.mkdir(parents=True, exist_ok=True)
+    with hyperv_bed(bed.root, *VMS) as pool:
+        yield pool
+
+
+def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
+    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
+
+
+def archived(farm: FarmBed) -> int:
+    return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
+
+
+def done_to(pool: HyperVBed, name: str) -> list[str]:
+    return [event.what for event in pool.hyperv.events if event.machine == name]
+
+
+def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None:
+    """Eight machines are switched on; one freezes, one crashes, one sticks in Stopping, an agent hangs, one boots
+    slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
+    hyperv, server = pool.hyperv, pool.server
+    hyperv.boot_slowly("vm-7", 3.0)
+    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1), **PATIENCE)
+    bed.drop(plays(160, 0.5))
+    host = bed.start()
+    bed.when(lambda: archived(bed) >= 10)
+
+    hyperv.freeze("vm-0")
+    hyperv.crash("vm-1")
+    hyperv.stick("vm-2")
+    hyperv.freeze("vm-2")
+    hyperv.silence("vm-3")
+    server.plan("Create", Trouble.QUOTA, Trouble.DROP_BEFORE, Trouble.HTTP_503)
+    server.plan("Send", Trouble.DROP_AFTER)
+    server.plan("Receive", Trouble.CLIXML, Trouble.DROP_BEFORE)
+    for name in ("vm-0", "vm-1", "vm-2", "vm-3"):
+        bed.when(lambda name=name: hyperv.is_well(name), within_s=60)
+
+    out, _ = host.communicate(timeout=120)
+    assert host.returncode == 0, out.decode()
+    hyperv.close()  # machines run on when their farm's host has ended
+    bed.assert_counted_once()
+    assert [event for event in hyperv.events if event.well] == []
+    assert "cut" in done_to(pool, "vm-0")
+    assert "cut" not in done_to(pool, "vm-1") + done_to(pool, "vm-3")
+    assert done_to(pool, "vm-3") == ["start", "agent"]
+    assert hyperv.booting_max <= 4
+    assert server.shells == set()
+    told = out + b"".join(path.read_bytes() for path in bed.root.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told

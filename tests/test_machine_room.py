@@ -1,0 +1,258 @@
+"""The computers behind workers, seen from the farm: orders by threads, a few boots at once, evidence, honest states."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
+from pipeline.core.facts import Rung
+from pipeline.core.view import MachineState
+from pipeline.edges import machine_room
+from pipeline.edges.machine_room import MachineRoom, Pools
+from tests.waiting import eventually
+
+
+class Rack:
+    """Machines that do what they are told, at once or when they are let; every verb is on record."""
+
+    def __init__(self, *names: str) -> None:
+        self.state = dict.fromkeys(names, PowerState.OFF)
+        self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
+        self.done: list[tuple[str, str]] = []
+        self.trouble: MachineError | None = None
+        self.gate = threading.Event()  #: closed: guests do not come up
+        self.gate.set()
+        self.booting = self.booting_max = 0
+        self.stubborn = False
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        return list(self.state)
+
+    def infos(self) -> dict[str, MachineInfo]:
+        if self.trouble is not None:
+            raise self.trouble
+        return {name: self.info(name) for name in self.state}
+
+    def info(self, name: str) -> MachineInfo:
+        up = self.gate.is_set() or self.state[name] is not PowerState.RUNNING
+        with self._lock:
+            self.booting_max = max(self.booting_max, 0 if self.gate.is_set() else self._starting())
+        return MachineInfo(
+            name=name, state=self.state[name], heartbeat=self.heartbeat[name] if up else Heartbeat.NONE, uptime_s=7.0
+        )
+
+    def _starting(self) -> int:
+        return sum(state is PowerState.RUNNING for state in self.state.values())
+
+    def start(self, name: str) -> None:
+        self.done.append(("start", name))
+        self.state[name] = PowerState.RUNNING
+
+    def shutdown(self, name: str, timeout_s: float) -> bool:
+        self.done.append(("shutdown", name))
+        self.state[name] = PowerState.RUNNING if self.stubborn else PowerState.OFF
+        return not self.stubborn
+
+    def power_off(self, name: str) -> None:
+        self.done.append(("power_off", name))
+        self.state[name] = PowerState.OFF
+
+    def restart_agent(self, name: str) -> None:
+        self.done.append(("restart_agent", name))
+
+    def restore(self, name: str) -> None:
+        self.done.append(("restore", name))
+
+    def screenshot(self, name: str) -> bytes | None:
+        return b"a picture"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineRoom, Rack]]]:
+    opened = []
+
+    def make(*names: str, **options: Any) -> tuple[MachineRoom, Rack]:
+        rack = Rack(*names)
+        fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
+        machines: Any = rack
+        room = MachineRoom(
+            machines, {f"w-{name}": name for name in names}, tmp_path / "evidence", **{**fast, **options}
+        )
+        room.open()
+        opened.append((room, rack))
+        assert eventually(lambda: not names or room.see()[f"w-{names[0]}"].note != "it was not looked at yet")
+        return room, rack
+
+    yield make
+    for room, rack in opened:
+        rack.gate.set()
+        room.close()
+
+
+Make = Callable[..., tuple[MachineRoom, Rack]]
+
+
+def idle(room: MachineRoom, worker: str) -> bool:
+    return eventually(lambda: not room.see()[worker].busy)
+
+
+@pytest.mark.parametrize(
+    ("rung", "verbs"),
+    [
+        (None, ["start"]),
+        (Rung.RESTART_AGENT, ["restart_agent"]),
+        (Rung.REBOOT, ["shutdown", "start"]),
+        (Rung.POWER_CYCLE, ["power_off", "start"]),
+        (Rung.RESTORE, ["restore", "start"]),
+    ],
+)
+def test_what_a_rung_is(make: Make, rung: Rung | None, verbs: list[str]) -> None:
+    """Each is a few verbs, in this order, on this machine alone."""
+    room, rack = make("a", "b")
+    room.obey("w-a", rung)
+    seen = [room.see()["w-a"]]
+    while seen[-1].busy:
+        seen.append(room.see()["w-a"])
+
+    assert rack.done == [(verb, "a") for verb in verbs]
+    assert sum(one.reverted for one in [*seen, room.see()["w-a"]]) == (rung is Rung.RESTORE), "it is confirmed once"
+
+
+def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None:
+    """The rung has failed, and the next one will cut the power."""
+    room, rack = make("a")
+    rack.stubborn = True
+    room.obey("w-a", Rung.REBOOT)
+    assert idle(room, "w-a")
+
+    assert rack.done == [("shutdown", "a")]
+
+
+def test_one_order_at_a_time(make: Make) -> None:
+    """While one is carried out the machine is busy, and another order is not taken."""
+    room, rack = make("a")
+    rack.gate.clear()
+    room.obey("w-a", None)
+    assert eventually(lambda: ("start", "a") in rack.done)
+    assert room.see()["w-a"].busy
+    room.obey("w-a", Rung.POWER_CYCLE)
+    rack.gate.set()
+    assert idle(room, "w-a")
+
+    assert rack.done == [("start", "a")]
+
+
+def test_a_few_boot_at_a_time(make: Make) -> None:
+    """The others wait for their turn, and get it."""
+    names = [f"m{number}" for number in range(6)]
+    room, rack = make(*names, booting_max=2)
+    rack.gate.clear()
+    for name in names:
+        room.obey(f"w-{name}", None)
+    assert eventually(lambda: rack.booting_max == 2)
+    assert all(room.see()[f"w-{name}"].busy for name in names)
+    assert len(rack.done) == 2
+
+    rack.gate.set()
+
+    assert eventually(lambda: len(rack.done) == 6)
+
+
+@pytest.mark.parametrize(
+    ("state", "heartbeat", "seen"),
+    [
+        (PowerState.RUNNING, Heartbeat.OK, MachineState.RUNNING),
+        (PowerState.RUNNING, Heartbeat.NONE, MachineState.RUNNING),
+        (PowerState.RUNNING, Heartbeat.LOST, MachineState.UNHEALTHY),
+        (PowerState.OFF, Heartbeat.NONE, MachineState.OFF),
+        (PowerState.CHANGING, Heartbeat.NONE, MachineState.UNKNOWN),
+        (PowerState.UNKNOWN, Heartbeat.NONE, MachineState.UNKNOWN),
+    ],
+)
+def test_how_a_machine_is(make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState) -> None:
+    """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
+    room, rack = make("a")
+    rack.state["a"], rack.heartbeat["a"] = state, heartbeat
+
+    assert eventually(lambda: room.see()["w-a"].state is seen)
+
+
+def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stuck in Stopping, paused by somebody: nothing more will come of it."""
+    monkeypatch.setattr(machine_room, "STUCK_AFTER_S", 0.0)
+    room, rack = make("a")
+    rack.state["a"] = PowerState.CHANGING
+
+    assert eventually(lambda: room.see()["w-a"].state is MachineState.UNHEALTHY)
+
+
+def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hypervisor that does not answer says nothing of its machines; why, is told."""
+    room, rack = make("a")
+    rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
+    monkeypatch.setattr(machine_room, "STALE_AFTER_S", 0.0)
+
+    assert eventually(lambda: "no answer in time" in room.see()["w-a"].note)
+    assert room.see()["w-a"].state is MachineState.UNKNOWN
+
+
+def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told in one line, and the machine may be ordered anew."""
+    room, rack = make("a")
+
+    def refuse(_name: str) -> None:
+        raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
+
+    rack.restart_agent = refuse  # type: ignore[method-assign]
+    room.obey("w-a", Rung.RESTART_AGENT)
+    assert idle(room, "w-a")
+
+    assert "w-a: restart_agent: a: the guest refused" in caplog.text
+
+
+def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: Path) -> None:
+    """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
+    room, rack = make("a", keep=lambda worker, folder: (folder / "worker.json").write_text(worker))
+    room.obey("w-a", Rung.RESTORE)
+    assert idle(room, "w-a")
+
+    (folder,) = (tmp_path / "evidence").iterdir()
+    assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
+    assert (folder / "screen.png").read_bytes() == b"a picture"
+    assert (folder / "worker.json").read_text() == "w-a"
+
+    rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
+    room.obey("w-a", Rung.RESTORE)
+    assert idle(room, "w-a")
+    assert rack.done.count(("restore", "a")) == 2
+
+
+def test_after_its_end_nobody_is_switched_on(make: Make) -> None:
+    """Who waits for its turn when the host ends stays off; the next host finds it so."""
+    room, rack = make("a", "b", booting_max=1)
+    rack.gate.clear()
+    room.obey("w-a", None)
+    assert eventually(lambda: rack.done == [("start", "a")])
+    room.obey("w-b", None)
+
+    room.close()
+
+    assert idle(room, "w-b")
+    assert rack.done == [("start", "a")]
+
+
+def test_several_pools_are_one(make: Make) -> None:
+    """Each worker's order goes to the pool that has its machine."""
+    room, rack = make("a")
+    other, other_rack = make("b")
+    pools = Pools({"w-a": room, "w-b": other})
+
+    assert pools.see().keys() == {"w-a", "w-b"}
+    pools.obey("w-b", Rung.RESTART_AGENT)
+    assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
+    assert rack.done == []
