@@ -147,7 +147,7 @@ class HyperVMachines:
     def shutdown(self, name: str, timeout_s: float) -> bool:
         parameters = {"TimeoutSeconds": max(1, round(timeout_s))}
         value = self._do(name, "Stop-FarmVM", timeout_s + ASK_LIMIT_S, _is_off, parameters)
-        return value is None or bool(value.get("off"))
+        return value is None or bool(value.get("off")) or self._what_if is not None
 
     def power_off(self, name: str) -> None:
         parameters = {"TimeoutSeconds": round(POWER_OFF_LIMIT_S - ASK_LIMIT_S), "TurnOff": True}

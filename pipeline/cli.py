@@ -3,6 +3,7 @@
 It decides the words people read and the exit code they get; every error of theirs is one line.
 """
 
+import itertools
 import logging
 import signal
 import sys
@@ -29,6 +30,7 @@ from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, S
 from pipeline.generation import parse_generation
 from pipeline.host import Ending, Host
 from pipeline.loop import HostTrouble
+from pipeline.machine_doctor import examine_machines
 from pipeline.screens.lines import duration
 from pipeline.screens.monitor import Monitor
 from pipeline.screens.results import best, status, summary, why
@@ -129,13 +131,13 @@ def verify_results(gen: str | None, root: Path) -> int:
 @click.option("-v", "--verbose", is_flag=True, help="Tell what was measured, too.")
 @root_option
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
-    """Look at the shares of WORKERS (default: all that are not local) and say what to do about them.
+    """Look at the machines and shares of WORKERS (default: all that are not local) and say what to do.
 
     Says nothing of what is well. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
     """
     root = root.resolve()
-    found = 0
-    for finding in examine(root, load_config(root), workers):
+    config, found = load_config(root), 0
+    for finding in itertools.chain(examine_machines(root, config, workers), examine(root, config, workers)):
         if verbose or not finding.only_told:
             click.echo(str(finding))
         found += not finding.only_told

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hyperv_ops import Machines
 from inbox_agent import share_layout as layout
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Absent, LocalFiles, ShareError, ShareFiles, Unavailable
@@ -22,7 +23,7 @@ from pipeline.config import Config, WorkerTable
 from pipeline.edges.ledger import FILE_NAME, Ledger
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import NoConnection, Refusal, SmbAccess, SmbSession
-from pipeline.reach import smb_access
+from pipeline.reach import machines_of, smb_access
 
 REACH_LIMIT_S = 5.0
 BEAT_WAIT_S = 12.0  #: two beats and a little
@@ -69,12 +70,19 @@ def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator
     if unknown := [name for name in names if name not in tables]:
         known = ", ".join(tables) or "none"
         raise SettingsError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
-    farm_id = _farm_id(root)
+    farm_id, machines = _farm_id(root), machines_of(config, root)
     for name in names or tables:
         table = tables[name]
-        medium = _OverSmb(smb_access(table, root)) if table.unc is not None else _ByPath(Path(table.place))
+        medium = _medium(table, root, machines)
         with contextlib.suppress(_Stop), contextlib.closing(medium):
             yield from _examine(table, medium, farm_id)
+
+
+def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Medium":
+    if table.unc is None:
+        return _ByPath(Path(table.place))
+    addresses = None if machines is None else lambda: machines.info(table.machine).addresses
+    return _OverSmb(smb_access(table, root, addresses))
 
 
 def _examine(table: WorkerTable, medium: _Medium, farm_id: str) -> Iterator[Finding]:
@@ -226,6 +234,12 @@ class _OverSmb:
 
     def _reach_port(self) -> Iterator[str]:
         server, port = self._access.server, self._access.port
+        if self._access.address is not None:
+            try:
+                server = self._access.address()
+            except Unavailable as error:
+                yield str(error)
+                raise _Stop from error
         try:
             socket.getaddrinfo(server, port, type=socket.SOCK_STREAM)
         except OSError as error:

@@ -234,6 +234,7 @@ class Host:
             self.state / "evidence",
             on_change=self._miss_somebody,
             keep=self._keep_last_words,
+            on_down=self._forget_connection,
             booting_max=table.booting_max,
             stagger_s=table.stagger_s,
             boot_limit_s=self.config.limits.boot_limit_s,
@@ -245,6 +246,10 @@ class Host:
         if self._room is not None:
             pools |= dict.fromkeys(self.config.machine_of(), self._room)
         return Pools(pools)
+
+    def _forget_connection(self, worker: str) -> None:
+        if worker in self._smb:  # its server has just lost its power: nobody waits until that is noticed
+            self._smb[worker].close()
 
     def _keep_last_words(self, worker: str, folder: Path) -> None:
         """What is known of a worker before its machine is taken back in time."""

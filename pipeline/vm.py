@@ -80,7 +80,7 @@ def create(machines: Machines, machine: str) -> str:
 
 
 def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
-    """First boot, identity, shutdown, clean checkpoint. Each step may be done again; without a limit none is awaited."""
+    """First boot, identity, shutdown, clean checkpoint. Each step may be repeated; without a limit none is awaited."""
     boot = start if limit_s is None else waiting(start, limit_s)
 
     def prepare(machines: Machines, machine: str) -> str:

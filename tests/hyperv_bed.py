@@ -9,6 +9,8 @@ from pathlib import Path
 from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
 from hyperv_ops.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from tests.samba import ACCOUNT as SHARE_ACCOUNT
+from tests.samba import Samba
 from tests.simulated_hyperv import SimulatedHyperV
 from tests.wsman import WsmanServer
 
@@ -51,8 +53,9 @@ class HyperVBed:
         """Where WinRM listens."""
         return int(self.server.endpoint.rsplit(":", 1)[1].partition("/")[0])
 
-    def tables(self, **hyperv: object) -> str:
-        """The part of pipeline.toml that names the host and its machines, whose shares are reached by path."""
+    def tables(self, samba: Samba | None = None, **hyperv: object) -> str:
+        """The part of pipeline.toml that names the host and its machines. Their shares are reached by path, or over
+        SMB at the address that each machine tells."""
         lines = [
             *("[hyperv]", "host = '127.0.0.1'", f"port = {self.port}", f"account = '{ACCOUNT}'"),
             *("secret = 'env:HYPERV_SECRET'", "guest_account = 'player'", "guest_secret = 'env:GUEST_SECRET'"),
@@ -60,27 +63,38 @@ class HyperVBed:
             *(f"{key} = {value}" for key, value in hyperv.items()),
         ]
         for name in self.names:
-            lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'", f"share = '{self.disks / name}'"]
+            lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'"]
+            if samba is None:
+                lines += [f"share = '{self.disks / name}'"]
+            else:
+                lines += [rf"share = '\\{name}\{name}'", f"port = {samba.port}", f"account = '{SHARE_ACCOUNT}'"]
+                lines += ["secret = 'env:SHARE_SECRET'"]
         return "\n".join(lines)
 
 
 @contextmanager
 def hyperv_bed(
-    root: Path, *names: str, existing: tuple[str, ...] | None = None, tls: bool = False, boot_s: float = 0.3
+    root: Path,
+    *names: str,
+    existing: tuple[str, ...] | None = None,
+    tls: bool = False,
+    boot_s: float = 0.3,
+    disks: Path | None = None,
 ) -> Iterator[HyperVBed]:
-    """Machines whose guests run what `root/game.py` says, or nothing much if there is none."""
-    guests = LocalMachines({name: _guest(root, name) for name in names})
+    """Machines whose guests are agents that play `root/game.py`."""
+    disks = disks or root / "disks"
+    guests = LocalMachines({name: _guest(root, disks / name) for name in names})
     hyperv = SimulatedHyperV(guests, *(names if existing is None else existing), boot_s=boot_s)
     try:
         with WsmanServer(hyperv.answer, accounts={ACCOUNT: PASSWORD}, tls=tls) as server:
-            yield HyperVBed(hyperv, server, root / "disks", names)
+            yield HyperVBed(hyperv, server, disks, names)
     finally:
         hyperv.close()
         guests.close(0)
 
 
-def _guest(root: Path, name: str) -> LocalSpec:
-    share = root / "disks" / name
+def _guest(root: Path, share: Path) -> LocalSpec:
+    name = share.name
     agent = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--beat", "1"]
     agent += ["--state", str(root / "agents" / name), "--python", "game:play", "--folder", str(root)]
     return LocalSpec(argv=agent, disk=share, folders=FOLDERS, log=root / "agents" / f"{name}.log", cwd=root)

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from inbox_agent.share_files import LocalFiles
 from tests.farm_bed import FarmBed
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.samba import PASSWORD as SHARE_PASSWORD
+from tests.samba import own, samba
 from tests.wsman import Trouble
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -71,3 +74,51 @@ def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None
     assert server.shells == set()
     told = out + b"".join(path.read_bytes() for path in bed.root.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
+
+
+def test_machines_whose_shares_are_inside_of_them(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address is configured: each share is found where its machine says it is, before and after a power cut."""
+    for name, value in (("HYPERV_SECRET", PASSWORD), ("GUEST_SECRET", GUEST_SECRET), ("SHARE_SECRET", SHARE_PASSWORD)):
+        monkeypatch.setenv(name, value)
+    bed.root.mkdir(parents=True)
+    with samba("vm-0", "vm-1") as server:
+        disks = server.shares["vm-0"].parent
+        for share in server.shares.values():
+            LocalFiles(share).make_folders()
+            own(share)
+        with hyperv_bed(bed.root, "vm-0", "vm-1", disks=disks) as pool:
+            bed.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
+            bed.drop(plays(40, 0.3))
+            host = bed.start()
+            bed.when(lambda: archived(bed) >= 6)
+            pool.hyperv.freeze("vm-0")
+            bed.when(lambda: pool.hyperv.is_well("vm-0"), within_s=40)
+            out, _ = host.communicate(timeout=90)
+
+            assert host.returncode == 0, out.decode()
+            pool.hyperv.close()
+            bed.assert_counted_once()
+            assert [event for event in pool.hyperv.events if event.well] == []
+
+
+def test_a_host_that_is_killed_while_it_restarts_machines(bed: FarmBed, pool: HyperVBed) -> None:
+    """The next host finds them as they are, switches on what is off, and waits for what boots."""
+    hyperv = pool.hyperv
+    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1), **PATIENCE)
+    bed.drop(plays(100, 0.4))
+    host = bed.start()
+    bed.when(lambda: archived(bed) >= 10)
+    for name in ("vm-0", "vm-1", "vm-2"):
+        hyperv.boot_slowly(name, 2.0)
+        hyperv.crash(name)
+    bed.when(lambda: any(hyperv.boots(name) > 1 for name in ("vm-0", "vm-1", "vm-2")))
+    host.kill()
+    host.wait()
+
+    code, out = bed.run(within_s=120)
+
+    assert code == 0, out
+    hyperv.close()
+    bed.assert_counted_once()
+    assert [event for event in hyperv.events if event.well] == []
+    assert max(hyperv.boots(name) for name in VMS) <= 2

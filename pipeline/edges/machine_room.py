@@ -64,13 +64,14 @@ class MachineRoom:
         *,
         on_change: Callable[[], None],
         keep: Callable[[str, Path], None] = lambda _worker, _folder: None,
+        on_down: Callable[[str], None] = lambda _worker: None,
         booting_max: int = 4,
         stagger_s: float = 2.0,
         boot_limit_s: float = 240.0,
         watch_interval_s: float = WATCH_INTERVAL_S,
     ) -> None:
         self._machines, self._machine_of = machines, dict(machine_of)
-        self._evidence, self._keep, self._on_change = evidence, keep, on_change
+        self._evidence, self._keep, self._on_change, self._on_down = evidence, keep, on_change, on_down
         self._boot_limit_s, self._stagger_s = boot_limit_s, stagger_s
         self._turns = threading.Semaphore(booting_max)
         self._stagger, self._next_at = threading.Lock(), 0.0
@@ -173,6 +174,7 @@ class MachineRoom:
                 self._machines.restore(machine)
                 with self._lock:
                     self._reverted.add(worker)
+        self._on_down(worker)
         self._switch_on(machine)
 
     def _switch_on(self, machine: str) -> None:

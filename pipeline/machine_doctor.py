@@ -1,0 +1,135 @@
+"""`pipeline doctor` for machines: looks at the Hyper-V host and each worker's machine, and says what to do about them.
+
+Like the doctor of shares it says nothing of what is well, and stops where what follows depends on what is not.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Trouble
+from inbox_agent.settings_file import SettingsError
+from pipeline.config import Config, HyperVTable
+from pipeline.doctor import Finding
+from pipeline.reach import machines_of, runner_of
+
+ASK_LIMIT_S = 60.0
+FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night of logs, updates and page files
+_HOST = "[hyperv]"
+_CURES = {
+    Trouble.DENIED: "mend `account` or `secret`; the account must be one of that host, and no Microsoft account",
+    Trouble.UNTRUSTED: "set `certificate` to the file of the authority that signed it, or make one (docs/hyper-v.md)",
+    Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
+    Trouble.BUSY: "close other sessions there, or raise MaxShellsPerUser",
+    Trouble.NO_HYPER_V: "leave `host` out only on a Hyper-V host",
+}
+
+
+class _Host(msgspec.Struct):
+    """What `Get-FarmHost` tells."""
+
+    computer: str
+    hyper_v: bool
+    administrator: bool
+    switch_exists: bool
+    folder_exists: bool
+    template_exists: bool
+    template_read_only: bool
+    free_disk_gb: float
+    free_memory_mb: int
+    total_memory_mb: int
+    logical_processors: int
+    powershell: str
+
+
+def examine_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Looks at the machines of these workers, or of all, and at their host. Nothing if there are none."""
+    chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
+    table, machines = config.hyperv, machines_of(config, root)
+    if table is None or machines is None or not chosen:
+        return
+    try:
+        told = runner_of(table, root).run(
+            "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
+        )
+        host = msgspec.convert(told.value, _Host)
+    except SettingsError as error:
+        yield Finding(_HOST, f"its secret: {error}")
+        return
+    except MachineError as error:
+        yield Finding(_HOST, f"{error}; {_CURES.get(error.trouble, 'run Get-FarmHost.ps1 there by hand')}")
+        return
+    except msgspec.ValidationError as error:
+        yield Finding(_HOST, f"an answer that makes no sense: {error}; is PowerShell there older than 5.1?")
+        return
+    wrong = list(_host(host, table))
+    yield from (Finding(_HOST, line) for line in wrong)
+    yield Finding(_HOST, _reading(host, len(chosen)), only_told=True)
+    if host.hyper_v and host.administrator:
+        yield from _machines(machines, chosen, host, table)
+
+
+def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
+    if not host.hyper_v:
+        yield f"{host.computer} has no Hyper-V; turn on the Windows feature, or mend `host`"
+        return
+    if not host.administrator:
+        yield f"the account may not manage Hyper-V on {host.computer}; add it to Hyper-V Administrators there"
+        return
+    if table.switch and not host.switch_exists:
+        yield f"{host.computer} has no switch {table.switch!r}; New-FarmSwitch.ps1 makes it (docs/template-vm.md)"
+    if table.folder and not host.folder_exists:
+        yield f"{table.folder} is not there on {host.computer}; make it, on a disk with room"
+    if table.template and not host.template_exists:
+        yield f"{table.template} is not there on {host.computer}; make it (docs/template-vm.md)"
+    elif table.template and not host.template_read_only:
+        yield f"{table.template} may be written; a change to it spoils every clone: set it read-only"
+
+
+def _reading(host: _Host, machines: int) -> str:
+    return (
+        f"{host.computer}: {host.logical_processors} processors, {host.free_memory_mb / 1024:.0f} of "
+        f"{host.total_memory_mb / 1024:.0f} GB memory free, {host.free_disk_gb:.0f} GB disk free, {machines} machines; "
+        f"PowerShell {host.powershell}"
+    )
+
+
+def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: HyperVTable) -> Iterator[Finding]:
+    try:
+        found = machines.infos()
+    except MachineError as error:
+        yield Finding(_HOST, f"its machines cannot be listed: {error}")
+        return
+    for worker, machine in chosen.items():
+        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), table))
+    missing_mb = sum(table.memory_min_mb for machine in chosen.values() if not _is_on(found.get(machine)))
+    if missing_mb > host.free_memory_mb:
+        yield Finding(
+            _HOST,
+            f"{missing_mb} MB of memory are needed for the machines that are off, {host.free_memory_mb} are free; "
+            "lower `memory_min_mb`, or run fewer",
+        )
+    needed_gb = FREE_DISK_GB_PER_MACHINE * len(chosen)
+    if table.folder and host.folder_exists and host.free_disk_gb < needed_gb:
+        yield Finding(_HOST, f"{host.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
+
+
+def _machine(worker: str, machine: str, info: MachineInfo | None, table: HyperVTable) -> Iterator[str]:
+    if info is None:
+        yield f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+        return
+    if table.checkpoint not in info.checkpoints:
+        yield f"{machine} has no checkpoint {table.checkpoint!r} to go back to; `pipeline vm checkpoint {worker}`"
+    if info.state is PowerState.CHANGING:
+        yield f"{machine} is between on and off ({info.note}); look at its console"
+    elif info.state is PowerState.RUNNING and info.heartbeat is Heartbeat.LOST:
+        yield f"the guest of {machine} has lost its heartbeat; look at its console, `pipeline vm stop --power-off`"
+    elif info.state is PowerState.RUNNING and info.healthy and not info.addresses:
+        yield f"{machine} tells no address; it has no network, or its integration services are old"
+    if not table.guest_account:
+        yield "its agent cannot be restarted alone: set [hyperv] guest_account and guest_secret"
+
+
+def _is_on(info: MachineInfo | None) -> bool:
+    return info is not None and info.state is PowerState.RUNNING

@@ -1,0 +1,227 @@
+"""`pipeline vm` and the doctor of machines, typed as a user would: through WinRM to a simulated Hyper-V host."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STOPPED
+from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.test_cli import pipeline
+
+pytestmark = pytest.mark.timeout(60)
+NAMES = ("vm-1", "vm-2", "vm-3")
+Said = tuple[int, str, str]
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+    monkeypatch.setattr(doctor, "BEAT_WAIT_S", 0.1)
+    monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
+    monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
+    monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")
+    (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
+    with hyperv_bed(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as bed:
+        configure(tmp_path, bed)
+        yield bed
+
+
+def configure(root: Path, bed: HyperVBed, **hyperv: object) -> None:
+    (root / "pipeline.toml").write_text(bed.tables(**hyperv))
+
+
+@pytest.fixture
+def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return lambda *args: pipeline(capsys, *args, "--root", tmp_path)
+
+
+def test_from_nothing_to_a_machine_and_back(bed: HyperVBed, vm: Command) -> None:
+    """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
+    assert vm("vm", "create", "vm-2", "vm-3")[0] == ALL_COMPLETED
+    assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
+    assert vm("vm", "stop", "vm-2")[1] == "vm-2: is off\n"
+    assert vm("vm", "checkpoint", "vm-2")[1] == "vm-2: has its clean checkpoint\n"
+    assert vm("vm", "restore", "vm-2", "--yes")[1] == "vm-2: is back at its clean checkpoint, and off\n"
+    assert vm("vm", "restart", "vm-1", "--wait")[1] == "vm-1: is off\n".replace("off", "on, its guest is up")
+    assert vm("vm", "remove", "--all", "--yes")[0] == ALL_COMPLETED
+    code, out, _ = vm("vm", "status")
+    assert code == SOME_FAILED
+    assert out.count("there is none") == 3
+
+
+def test_how_the_machines_are(bed: HyperVBed, vm: Command) -> None:
+    """A table for people, and JSON for programs."""
+    vm("vm", "start", "vm-1", "--wait")
+
+    code, out, _ = vm("vm", "status")
+    lines = [line.split() for line in out.splitlines()]
+
+    assert code == SOME_FAILED, "two do not exist"
+    assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
+    assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
+    assert lines[2] == [*["vm-2", "there", "is", "none"]]
+    told = json.loads(vm("vm", "status", "vm-1", "--json")[1])
+    assert (told[0]["worker"], told[0]["state"], told[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
+
+
+def test_what_if_changes_nothing(bed: HyperVBed, vm: Command) -> None:
+    """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
+    for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
+        code, out, err = vm("vm", verb, "--count", "1", "--what-if")
+        assert (code, err) == (ALL_COMPLETED, "")
+        assert out.startswith("What if: Performing the operation")
+        assert 'on target "vm-1"' in out
+    assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == ALL_COMPLETED
+
+    assert bed.hyperv.events == []
+    assert vm("vm", "status", "vm-1")[0] == ALL_COMPLETED
+
+
+def test_what_destroys_asks_first(bed: HyperVBed, vm: Command) -> None:
+    """Without an answer nothing is done."""
+    for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
+        code, _, _ = vm("vm", *args)
+        assert code == STOPPED
+    assert bed.hyperv.events == []
+    assert bed.hyperv.scripts == []
+
+
+def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+    """Each gets its own name, address and share password, and its clean checkpoint after that."""
+    tables = bed.tables(network="'192.168.77.0/24'").replace("[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'")
+    tables = tables.replace("secret = 'env:SHARE_SECRET'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'")
+    for name in NAMES:
+        tables = tables.replace(f"share = '{bed.disks / name}'", "")
+    (tmp_path / "pipeline.toml").write_text(tables)
+    vm("vm", "create", "--all")
+
+    code, out, err = vm("vm", "prepare", "--all", "--yes")
+
+    assert (code, err) == (ALL_COMPLETED, "")
+    assert "vm-3: is vm-3 at 192.168.77.13, off, with a clean checkpoint" in out
+    assert [bed.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
+    assert {"Sh4re-canary", GUEST_SECRET} <= bed.hyperv.secrets
+    assert "canary" not in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("start",), "which machines? Name workers, or give --all or --count; there are vm-1, vm-2, vm-3"),
+        (("start", "vm-1", "--all"), "which machines?"),
+        (("start", "dc-01"), "dc-01: no worker of that name has a machine"),
+        (("start", "vm-*"), "vm-*: no worker of that name has a machine"),
+        (("create", "--count", "9"), "--count 9: pipeline.toml names 3 machines; add a [[worker]]"),
+        (("create", "--count", "0"), "0 is not in the range 1<=x<=256"),
+        (("create", "--count", "500"), "500 is not in the range 1<=x<=256"),
+    ],
+)
+def test_a_wrong_choice_is_one_line(bed: HyperVBed, vm: Command, args: tuple[str, ...], said: str) -> None:
+    """Nothing is asked of the host."""
+    code, _, err = vm("vm", *args)
+
+    assert code == BAD_INPUT
+    assert said in err
+    assert bed.hyperv.scripts == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("template", "vm-2: New-FarmVM: 127.0.0.1: there is no template D:\\template.vhdx; mend `template`"),
+        ("space", "3 GB are free on D:; make some room"),
+        ("rights", "the account is no Hyper-V administrator"),
+        ("hyperv", "the Hyper-V module is not installed"),
+    ],
+)
+def test_what_the_host_refuses_is_one_line(bed: HyperVBed, vm: Command, missing: str, said: str) -> None:
+    """With the cure, on standard error."""
+    bed.hyperv.missing.add(missing)
+
+    code, out, err = vm("vm", "create", "vm-2")
+
+    assert (code, out) == (SOME_FAILED, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_host_that_refuses_the_account(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, without the password."""
+    monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
+
+    code, _, err = vm("vm", "status")
+
+    assert code == SOME_FAILED
+    assert "the account or its password was refused" in err
+    assert "canary" not in err
+
+
+def test_without_machines_there_is_nothing_to_do(vm: Command, tmp_path: Path) -> None:
+    """It is said how one is named."""
+    (tmp_path / "pipeline.toml").write_text("[[worker]]\nname = 'a'\nshare = '/nowhere'\n")
+
+    code, _, err = vm("vm", "status")
+
+    assert code == BAD_INPUT
+    assert "[[worker]] name = 'vm-1' machine = 'vm-1'" in err
+
+
+# ---------------------------------------------------------------------------------------------------- the doctor
+
+
+def complaints(vm: Command) -> list[str]:
+    """Without what is said of the shares, where no agent is at work."""
+    return [line for line in vm("doctor")[1].splitlines() if "mount it" not in line and "no agent has" not in line]
+
+
+def test_healthy_machines_get_no_word(bed: HyperVBed, vm: Command) -> None:
+    """Silence is the best of findings; asked for, it tells what it measured."""
+    vm("vm", "create", "--all")
+    vm("vm", "checkpoint", "vm-2", "vm-3")
+
+    assert complaints(vm) == []
+    assert "hv1: 16 processors" in vm("doctor", "--verbose")[1]
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("switch", "[hyperv]: hv1 has no switch 'farm'; New-FarmSwitch.ps1 makes it"),
+        ("template", r"[hyperv]: D:\template.vhdx is not there on hv1"),
+        ("space", r"[hyperv]: 3 GB are free in D:\farm; 30 let disks grow"),
+        ("hyperv", "the Hyper-V module is not installed"),
+    ],
+)
+def test_what_the_host_lacks(bed: HyperVBed, vm: Command, missing: str, said: str) -> None:
+    """One line for each, with the cure."""
+    bed.hyperv.missing.add(missing)
+
+    assert any(said in line for line in complaints(vm))
+
+
+def test_what_machines_lack(bed: HyperVBed, vm: Command) -> None:
+    """One that nobody made, one without a clean checkpoint, one that has lost its heartbeat."""
+    vm("vm", "create", "vm-2")
+    vm("vm", "start", "vm-1", "--wait")
+    bed.hyperv.freeze("vm-1")
+
+    told = "\n".join(complaints(vm))
+
+    assert "vm-1: the guest of vm-1 has lost its heartbeat" in told
+    assert "vm-2: vm-2 has no checkpoint 'clean' to go back to; `pipeline vm checkpoint vm-2`" in told
+    assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
+
+
+def test_a_host_that_cannot_be_reached(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password, an unset secret, nobody there: what is wrong is told once, and what follows is not guessed."""
+    monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
+    assert "mend `account` or `secret`" in "\n".join(complaints(vm))
+    monkeypatch.delenv("HYPERV_SECRET")
+    assert "HYPERV_SECRET is not set" in "\n".join(complaints(vm))
+    monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
+    bed.server.close()
+    (line,) = complaints(vm)
+    assert "winrm quickconfig" in line
