@@ -103,7 +103,7 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096
     processors: Annotated[int, Meta(ge=1, le=240)] = 2
     checkpoint: str = "clean"
-    booting_max: Annotated[int, Meta(ge=1, le=64)] = 4  #: machines that boot at once; more only slow each other down
+    booting_max: Annotated[int, Meta(ge=1, le=64)] = 6  #: machines that boot at once; more only slow each other down
     stagger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0  #: between two starts
     guest_account: str = ""  #: inside the machines, for starting the agent's logon task anew
     guest_secret: str = ""

@@ -8,12 +8,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tree_sitter_powershell
 from click.testing import CliRunner
+from tree_sitter import Language, Parser, Tree
 
 from pipeline import cli
-from pipeline.config import Config, load_config
+from pipeline.config import Config, HyperVTable, load_config
 from pipeline.core.roster import WorkerState
+from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG
+from pipeline.vm_commands import vm_commands
 from tests.simulator.planted import BUGS
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +27,8 @@ DOCUMENTS = (
     "share_layout.md",
     "docs/reliability.md",
     "docs/smb.md",
+    "docs/hyper-v.md",
+    "docs/template-vm.md",
     "examples/lunar_lander/README.md",
 )
 
@@ -31,6 +37,11 @@ def blocks(document: str, language: str) -> list[str]:
     """The fenced blocks of one language, without their common indentation."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
     return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+
+
+def parse(code: bytes) -> Tree:
+    """PowerShell as a syntax tree."""
+    return Parser(Language(tree_sitter_powershell.language())).parse(code)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -87,6 +98,51 @@ def test_workers_in_the_documents_are_valid(tmp_path: Path) -> None:
         (worker,) = load_config(tmp_path).worker
         assert worker.unc == ("vm-3", "exchange", "")
         assert worker.secret.startswith("keyring:")
+
+
+def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
+    """The block of docs/hyper-v.md is a configuration; the tables name the defaults; its commands exist."""
+    (block,) = blocks("docs/hyper-v.md", "toml")
+    (tmp_path / "pipeline.toml").write_text(block)
+    config = load_config(tmp_path)
+    assert config.worker[0].unc == ("vm-1", "exchange", "")
+    assert config.hyperv is not None
+    text = (ROOT / "docs/hyper-v.md").read_text()
+    for key, default in re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE):
+        if key != "port":
+            assert str(getattr(config.hyperv, key)) == default
+    for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
+        assert getattr(config.limits, name[0]) == float(name[1])
+    for command in re.findall(r"pipeline vm (\w+)", text):
+        assert command in vm_commands.commands
+
+
+def test_how_many_machines(tmp_path: Path) -> None:
+    """The arithmetic of the capacity table, from the defaults."""
+    table, rows = HyperVTable(), (ROOT / "docs/hyper-v.md").read_text().partition("## How many machines")[2]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines() if line[:1] == "|"]
+    counts = [int(cell) for cell in cells[0][1:]]
+    wanted = {
+        "memory if all": [f"{n * table.memory_max_mb // 1024 + 4} GB" for n in counts],
+        "memory they keep": [f"{n * table.memory_min_mb // 1024 + 4} GB" for n in counts],
+        "logical processors": [f"{n * table.processors + 2}" for n in counts],
+        "disk": [f"{n * FREE_DISK_GB_PER_MACHINE + 40:.0f} GB" for n in counts],
+        "from all off": [f"{-(-n // table.booting_max)} min" for n in counts],
+    }
+    for (words, figures), row in zip(wanted.items(), cells[2:], strict=True):
+        assert row[0].startswith(words)
+        assert row[1:] == figures
+
+
+@pytest.mark.parametrize("document", ["docs/hyper-v.md", "docs/template-vm.md", "docs/smb.md"])
+def test_powershell_in_the_documents_parses(document: str) -> None:
+    """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
+    scripts = {path.name: path.read_text() for path in (ROOT / "hyperv_ops/scripts").glob("*-*.ps1")}
+    for block in blocks(document, "powershell"):
+        assert not parse(block.encode()).root_node.has_error, block
+        for name, arguments in re.findall(r"\.\\([\w-]+\.ps1)((?:[^\n]|`\n)*)", block):
+            for parameter in re.findall(r"(?<= )-([A-Z]\w+)", arguments):
+                assert re.search(rf"\${parameter}\b", scripts[name]), f"{name} -{parameter}"
 
 
 def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None:

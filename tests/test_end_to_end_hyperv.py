@@ -46,7 +46,7 @@ def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None
     slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
     hyperv, server = pool.hyperv, pool.server
     hyperv.boot_slowly("vm-7", 3.0)
-    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1), **PATIENCE)
+    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
     bed.drop(plays(160, 0.5))
     host = bed.start()
     bed.when(lambda: archived(bed) >= 10)
@@ -104,7 +104,7 @@ def test_machines_whose_shares_are_inside_of_them(bed: FarmBed, monkeypatch: pyt
 def test_a_host_that_is_killed_while_it_restarts_machines(bed: FarmBed, pool: HyperVBed) -> None:
     """The next host finds them as they are, switches on what is off, and waits for what boots."""
     hyperv = pool.hyperv
-    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1), **PATIENCE)
+    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
     bed.drop(plays(100, 0.4))
     host = bed.start()
     bed.when(lambda: archived(bed) >= 10)

@@ -65,7 +65,7 @@ class MachineRoom:
         on_change: Callable[[], None],
         keep: Callable[[str, Path], None] = lambda _worker, _folder: None,
         on_down: Callable[[str], None] = lambda _worker: None,
-        booting_max: int = 4,
+        booting_max: int = 6,
         stagger_s: float = 2.0,
         boot_limit_s: float = 240.0,
         watch_interval_s: float = WATCH_INTERVAL_S,

@@ -1,0 +1,87 @@
+"""`python -m tests.recovery_times`: how soon a stuck machine is noticed and plays again, with all defaults.
+
+The machines are simulated (tests/simulated_hyperv.py) and boot in 20 s; host, agents and WinRM are real. What is
+printed is the ledger's: from the fault to the first rung, and to the worker's recovery.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.core.facts import RungClimbed, WorkerQuarantined, WorkerRecovered
+from pipeline.edges.ledger import Ledger
+from tests.farm_bed import FarmBed
+from tests.hyperv_bed import GUEST_SECRET, PASSWORD, hyperv_bed
+from tests.simulated_hyperv import SimulatedHyperV
+from tests.waiting import eventually
+
+BOOT_S = 20.0
+Fault = Callable[[SimulatedHyperV, str], None]
+
+
+def _stick(hyperv: SimulatedHyperV, name: str) -> None:
+    hyperv.stick(name)
+    hyperv.freeze(name)
+
+
+def _crash_and_boot_slowly(hyperv: SimulatedHyperV, name: str) -> None:
+    hyperv.boot_slowly(name, 90.0)
+    hyperv.crash(name)
+
+
+FAULTS: dict[str, Fault] = {
+    "its agent hangs": SimulatedHyperV.silence,
+    "its guest freezes": SimulatedHyperV.freeze,
+    "it loses its power": SimulatedHyperV.crash,
+    "it freezes, and then hangs in Stopping": _stick,
+    "it loses its power, and boots in 90 s": _crash_and_boot_slowly,
+}
+
+
+def main() -> int:
+    """Plays one generation while each fault meets a machine of its own."""
+    os.environ |= {"HYPERV_SECRET": PASSWORD, "GUEST_SECRET": GUEST_SECRET}
+    names = [f"vm-{number}" for number in range(8)]
+    with tempfile.TemporaryDirectory() as folder:
+        bed = FarmBed(Path(folder) / "farm")
+        bed.root.mkdir()
+        with hyperv_bed(bed.root, *names, boot_s=BOOT_S) as pool:
+            bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
+            bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
+            host = bed.start()
+            assert eventually(lambda: all(pool.hyperv.is_well(name) for name in names), 120)
+            assert eventually(lambda: len(list(bed.root.glob("results/*/attempts/*"))) > 20, 60)
+            met = {}
+            for name, (_words, fault) in zip(names, FAULTS.items(), strict=False):
+                met[name] = time.time()
+                fault(pool.hyperv, name)
+            out, _ = host.communicate(timeout=900)
+            pool.hyperv.close()
+        assert host.returncode == 0, out.decode()
+        bed.assert_counted_once()
+        _print(bed, dict(zip(names, FAULTS, strict=False)), met)
+        needless = [event for event in pool.hyperv.events if event.well]
+        lost = bed.summary()["lost"]
+        print(f"\n450 genomes, {lost} lost, {len(needless)} machines restarted while they were well")
+        return 1 if needless or lost else 0
+
+
+def _print(bed: FarmBed, fault_of: dict[str, str], met: dict[str, float]) -> None:
+    ledger = Ledger(bed.root / "state", read_only=True)
+    told = [(entry.at, entry.fact) for entry in ledger.entries()]
+    ledger.close()
+    print("| fault | noticed after | plays again after | by |\n|---|---|---|---|")
+    for name, words in fault_of.items():
+        mine = [(at - met[name], fact) for at, fact in told if getattr(fact, "worker", "") == name and at > met[name]]
+        rungs = [(at, fact.rung) for at, fact in mine if isinstance(fact, RungClimbed)]
+        back = [at for at, fact in mine if isinstance(fact, WorkerRecovered)]
+        assert not any(isinstance(fact, WorkerQuarantined) for _at, fact in mine), name
+        climbed = ", ".join(str(rung) for _at, rung in rungs)
+        print(f"| {words} | {rungs[0][0]:.0f} s | {back[-1]:.0f} s | {climbed} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
