@@ -21,7 +21,7 @@ from hyperv_ops.machines import (
     wait_until_healthy,
 )
 from hyperv_ops.powershell import PowerShellRunner
-from hyperv_ops.script import Reply, Runner
+from hyperv_ops.script import Reply, Runner, script_folder
 
 __all__ = [
     "MACHINE_NAME",
@@ -42,5 +42,6 @@ __all__ = [
     "Template",
     "Trouble",
     "Watcher",
+    "script_folder",
     "wait_until_healthy",
 ]

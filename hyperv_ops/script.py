@@ -43,7 +43,7 @@ class Runner(Protocol):
         """
 
 
-def folder() -> Path:
+def script_folder() -> Path:
     """Where the scripts are, for people who run them by hand."""
     return Path(__file__).parent / "scripts"
 
@@ -51,7 +51,7 @@ def folder() -> Path:
 @functools.cache
 def text(script: str) -> str:
     """The script, as it stands in this package."""
-    return (folder() / f"{script}.ps1").read_text("utf-8-sig")
+    return (script_folder() / f"{script}.ps1").read_text("utf-8-sig")
 
 
 @functools.cache

@@ -94,6 +94,7 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     secret: str = ""
     certificate: str = ""  #: file of the authority behind the host's certificate; empty: the system's
     template: str = ""  #: path of the template's disk, on the Hyper-V host
+    template_machine: str = ""  #: the machine in which the template is set up, for `pipeline vm check-template`
     folder: str = ""  #: where the machines' disks go, there
     switch: str = ""
     network: str = (
@@ -121,6 +122,8 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"[hyperv] network: {error}; write it like 192.168.77.0/24") from None
         if self.memory_min_mb > self.memory_max_mb:
             raise ValueError("[hyperv] memory_min_mb must not be above memory_max_mb")
+        if self.template_machine and not MACHINE_NAME.fullmatch(self.template_machine):
+            raise ValueError(f"[hyperv] template_machine {self.template_machine!r}: letters, digits, - and _ only")
         _check_secret("[hyperv]", self.secret)
         _check_secret("[hyperv] guest_secret", self.guest_secret)
 

@@ -35,10 +35,18 @@ def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence
 
 def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> Machines | None:
     """The workers' machines; None if no worker has one. With `what_if` they only say what they would do."""
-    names = list(config.machine_of().values())
-    if config.hyperv is None or not names:
-        return None
     table = config.hyperv
+    if table is None or not config.machine_of():
+        return None
+    return _machines(table, list(config.machine_of().values()), root, what_if)
+
+
+def template_machine(table: HyperVTable, root: Path) -> Machines:
+    """The one machine in which the template is set up, which is no worker's."""
+    return _machines(table, [table.template_machine], root, None)
+
+
+def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callable[[str], None] | None) -> Machines:
     template = Template(
         disk=table.template,
         folder=table.folder,

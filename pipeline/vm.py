@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hyperv_ops import Identity, MachineError, MachineInfo, Machines, PowerState, Trouble, wait_until_healthy
+from hyperv_ops import Identity, MachineError, MachineInfo, Machines, PowerState, Runner, Trouble, wait_until_healthy
 from inbox_agent.settings_file import SettingsError
-from pipeline.config import Config, WorkerTable
+from pipeline.config import Config, HyperVTable, WorkerTable
 
 AT_ONCE_MAX = 4
-SHUTDOWN_LIMIT_S = 120.0
+SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0
 COMPUTER_NAME_MAX = 15  #: Source: NetBIOS; Rename-Computer cuts what is longer
 FIRST_ADDRESS = 11
 
@@ -177,6 +177,14 @@ def remove(machines: Machines, machine: str) -> str:
     """Takes it away with its disks."""
     machines.remove(machine)
     return "is gone, with its disks"
+
+
+def make_switch(runner: Runner, table: HyperVTable, *, what_if: bool) -> list[str]:
+    """Makes the internal switch, and gives the host the first address of its network. Raises MachineError."""
+    network = ipaddress.IPv4Network(table.network)
+    parameters = {"Name": table.switch, "Address": str(network[1]), "PrefixLength": network.prefixlen}
+    reply = runner.run("New-FarmSwitch", {**parameters, **({"WhatIf": True} if what_if else {})}, SWITCH_LIMIT_S)
+    return list(reply.said) if what_if else [f"{table.switch}: is there, this side of it is {network[1]}"]
 
 
 # ------------------------------------------------------------------------------------------------------------- words

@@ -13,8 +13,9 @@ from inbox_agent.settings_file import SettingsError
 from pipeline import vm
 from pipeline.config import Config, load_config
 from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
-from pipeline.reach import machines_of
+from pipeline.reach import machines_of, runner_of, template_machine
 from pipeline.secret_reference import fetch_secret
+from pipeline.template_check import check_template
 
 _Command = Callable[..., Any]
 
@@ -28,18 +29,21 @@ def vm_commands() -> None:
     """
 
 
+_root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The project folder (default: here).",
+)
+
+
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """The arguments that say which machines are meant, and how."""
     options = [
         click.argument("workers", nargs=-1),
         click.option("--all", "everyone", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
-        click.option(
-            "--root",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=Path(),
-            help="The project folder (default: here).",
-        ),
+        _root_option,
     ]
     if changes:
         options.append(click.option("--what-if", is_flag=True, help="Change nothing; say what would be done."))
@@ -135,6 +139,44 @@ def status(as_json: bool, workers: Sequence[str], everyone: bool, count: int | N
     else:
         click.echo(vm.table(seen))
     return ALL_COMPLETED if all(info is not None for _worker, info in seen) else SOME_FAILED
+
+
+@vm_commands.command("check-template")
+@click.option("--player", default="player", show_default=True, help="The guest's user who plays.")
+@click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
+@click.option("-v", "--verbose", is_flag=True, help="Name what is well, too.")
+@_root_option
+def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -> int:
+    """Look into the template's machine, item by item, and say what is to be done before it is cloned.
+
+    The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
+    """
+    root = root.resolve()
+    table = load_config(root).hyperv
+    if table is None or not table.template_machine:
+        raise SettingsError(
+            "pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there"
+        )
+    items = check_template(template_machine(table, root), table.template_machine, player, game_folder)
+    for item in items:
+        if verbose or not item.ok:
+            click.echo(str(item))
+    return ALL_COMPLETED if all(item.ok for item in items) else SOME_FAILED
+
+
+@vm_commands.command("switch")
+@click.option("--what-if", is_flag=True, help="Change nothing; say what would be done.")
+@_root_option
+def make_switch(what_if: bool, root: Path) -> int:
+    """Make the internal switch of the farm, with the host's own address on it."""
+    root = root.resolve()
+    table = load_config(root).hyperv
+    if table is None or not (table.switch and table.network):
+        raise SettingsError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
+    reply = vm.make_switch(runner_of(table, root), table, what_if=what_if)
+    for line in reply:
+        click.echo(line)
+    return ALL_COMPLETED
 
 
 def _treat(

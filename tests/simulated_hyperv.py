@@ -22,7 +22,7 @@ from hyperv_ops import LocalMachines, MachineError
 from hyperv_ops import script as scripts
 from tests.wsman import Answer, Command
 
-SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.folder().glob("*-*.ps1")}
+SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
 LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat
 
 
@@ -71,6 +71,7 @@ class SimulatedHyperV:
         self.scripts: list[str] = []  #: those that were run, in order
         self.secrets: set[str] = set()  #: what came as a secret
         self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
+        self.template: object = []  #: what Test-FarmTemplate.ps1 answers in a guest
         self.booting_max = 0  #: how many booted at once, at most
 
     # ------------------------------------------------------------------------------------------------- the adversary
@@ -170,6 +171,7 @@ class SimulatedHyperV:
             "Restart-FarmVMAgent": self._restart_agent,
             "Set-FarmVMIdentity": self._identify,
             "Get-FarmVMScreen": self._screen,
+            "New-FarmSwitch": self._switch,
         }
         return verbs[script](**parameters)
 
@@ -284,6 +286,8 @@ class SimulatedHyperV:
     def _invoke(self, Name: str, FilePath: str, ArgumentList: list[str], **other: Any) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             self._need_guest(vm)
+            if FilePath == "powershell.exe":  # which there is none of here; the guest answers for it
+                return {"name": Name, "exit_code": 0, "output": orjson.dumps(self.template).decode()}
             ran = self._guests.run(Name, FilePath, ArgumentList, float(other["TimeoutSeconds"]))
             return {"name": Name, "exit_code": ran.exit_code, "output": ran.output}
 
@@ -302,6 +306,11 @@ class SimulatedHyperV:
             restarted = vm.computer != Worker
             vm.computer, vm.address = Worker, Address
             return {"name": Name, "computer": Worker, "address": Address, "restarted": restarted}
+
+    def _switch(self, Name: str, Address: str, PrefixLength: int) -> dict[str, Any]:  # noqa: N803
+        created = "switch" in self.missing
+        self.missing.discard("switch")
+        return {"name": Name, "address": f"{Address}/{PrefixLength}", "created": created}
 
     def _screen(self, Name: str, Width: int, Height: int) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name):

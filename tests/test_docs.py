@@ -113,7 +113,7 @@ def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
             assert str(getattr(config.hyperv, key)) == default
     for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
         assert getattr(config.limits, name[0]) == float(name[1])
-    for command in re.findall(r"pipeline vm (\w+)", text):
+    for command in re.findall(r"pipeline vm ([\w-]+)", text):
         assert command in vm_commands.commands
 
 

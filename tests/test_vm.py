@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperv_ops import script as scripts
 from pipeline import doctor
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STOPPED
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
@@ -105,6 +106,37 @@ def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) 
     assert [bed.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
     assert {"Sh4re-canary", GUEST_SECRET} <= bed.hyperv.secrets
     assert "canary" not in out
+
+
+def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+    """The check goes into the guest, runs there, and what is not well is told with its cure."""
+    configure(tmp_path, bed, template_machine="'vm-1'", network="'192.168.77.0/24'")
+    vm("vm", "start", "vm-1", "--wait")
+    well = {"item": "sleep", "ok": True, "found": "never", "cure": ""}
+    unwell = {"item": "share encrypted", "ok": False, "found": "no", "cure": "Set-SmbShare -EncryptData $true"}
+    bed.hyperv.template = [well, unwell]
+
+    code, out, _ = vm("vm", "check-template", "--game-folder", r"C:\game")
+
+    assert code == SOME_FAILED
+    assert out == "share encrypted: no; Set-SmbShare -EncryptData $true\n"
+    assert "sleep: never\n" in vm("vm", "check-template", "--game-folder", r"C:\game", "--verbose")[1]
+    sent = bed.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
+    assert sent.read_bytes() == (scripts.script_folder() / "Test-FarmTemplate.ps1").read_bytes()
+    bed.hyperv.template = "no JSON array"
+    assert "Test-FarmTemplate.ps1 ended with 0 and said" in vm("vm", "check-template", "--game-folder", "C:\\g")[2]
+
+
+def test_the_switch_is_made(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+    """With the first address of its network for the host; without a network nothing is guessed."""
+    assert "`switch` and `network`" in vm("vm", "switch")[2]
+    configure(tmp_path, bed, network="'192.168.77.0/24'")
+    bed.hyperv.missing.add("switch")
+
+    assert "What if" in vm("vm", "switch", "--what-if")[1]
+    assert "switch" in bed.hyperv.missing
+    assert vm("vm", "switch") == (ALL_COMPLETED, "farm: is there, this side of it is 192.168.77.1\n", "")
+    assert "switch" not in bed.hyperv.missing
 
 
 @pytest.mark.parametrize(
