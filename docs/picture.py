@@ -7,7 +7,7 @@ import psutil
 from rich.console import Console
 
 from pipeline import Evaluator, Progress, open_farm
-from pipeline.screens.monitor import picture
+from pipeline.screens.monitor import Picture
 
 GAME = """
 import random, time
@@ -38,7 +38,7 @@ def main() -> None:
                 shown.append(now)
 
         farm.evaluate(genomes, on_progress=watch)
-    console.print(picture(shown[-1]))
+    console.print(Picture(shown[-1]))
     console.save_svg(str(Path(__file__).parent / "run.svg"), title="pipeline run --gen 1")
 
 

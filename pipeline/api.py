@@ -21,7 +21,7 @@ from pipeline.config import Config, LocalTable, checked, load_config
 from pipeline.core.facts import Fact
 from pipeline.generation import folder_name
 from pipeline.host import Ending, Host
-from pipeline.screens.progress import Progress, progress
+from pipeline.screens.progress import Progress
 from pipeline.screens.results import status, why
 
 PROGRESS_INTERVAL_S = 0.25
@@ -124,7 +124,7 @@ class OpenFarm:
 
     def progress(self) -> Progress:
         """Where the run stands."""
-        return progress(self._host.farm, self._host.loop.watch, time.time())
+        return self._host.progress()
 
     def scores(self) -> dict[str, Fitness]:
         """Every genome of the generation, by name."""

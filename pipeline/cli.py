@@ -21,6 +21,7 @@ from hyperv_ops import MachineError
 from inbox_agent.settings_file import SettingsError
 from pipeline import project
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
+from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.doctor import examine
@@ -29,6 +30,7 @@ from pipeline.edges.ledger import LedgerError
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
 from pipeline.generation import parse_generation
 from pipeline.host import Ending, Host
+from pipeline.look_commands import look_commands
 from pipeline.loop import HostTrouble
 from pipeline.machine_doctor import examine_machines
 from pipeline.screens.lines import duration
@@ -107,7 +109,10 @@ def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
     """Say where a generation stands: counts, workers, and what is still open and why."""
-    click.echo(standing(root.resolve(), parse_generation(gen) if gen is not None else None))
+    with Chronicle(root.resolve()) as chronicle:
+        generation = chronicle.choose(parse_generation(gen) if gen is not None else None)
+        playing = chronicle.is_playing(generation)
+        click.echo(standing(chronicle.farm(generation), chronicle.last_at(), playing=playing))
     return ALL_COMPLETED
 
 
@@ -158,6 +163,8 @@ def take_over_share(worker: str, root: Path) -> int:
 
 
 commands.add_command(vm_commands)
+for look_command in look_commands:
+    commands.add_command(look_command)
 
 
 def run_commands(args: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots
 from pipeline.edges.ledger import Ledger
+from pipeline.edges.live import LiveFile
 from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.edges.rhythm import Rhythm
 from pipeline.edges.shares import Share
@@ -40,6 +41,7 @@ from pipeline.edges.workers import LocalWorkers
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.reach import machines_of, smb_access
+from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
 
 OUTPUTS_INTERVAL_S = 2.0
@@ -90,6 +92,7 @@ class Host:
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
+        self._live = LiveFile(self.state)
         self._doorbell = Doorbell(
             {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring, endings=ANSWERS
         )
@@ -100,6 +103,10 @@ class Host:
     def farm(self) -> Farm:
         """The farm as it is now."""
         return self.loop.farm
+
+    def progress(self) -> Progress:
+        """Where the open generation stands."""
+        return progress(self.farm, self.loop.watch, time.time())
 
     def share(self, worker: str) -> ShareFiles:
         """A worker's share, from this host's side."""
@@ -194,6 +201,7 @@ class Host:
             if self._room is not None:
                 self._room.close()
             self.locals.close()
+            self._live.remove()
             self.ledger.close()
             self._lock.release()
 
@@ -289,6 +297,8 @@ class Host:
             metronome.hurry(bool(self.loop.awaited()))
             self._doorbell.supervise(self._readable())
             self._write_outputs()
+            if self._live.is_due:
+                self._live.write(self.progress())
             self.loop.wait(SWEEP_INTERVAL_S)
 
     def _readable(self) -> set[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hyperv_ops import Identity, MachineError, MachineInfo, Machines, PowerState, Runner, Trouble, wait_until_healthy
 from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, HyperVTable, WorkerTable
+from pipeline.screens.columns import columns
 
 AT_ONCE_MAX = 4
 SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0
@@ -210,9 +211,7 @@ def table(seen: Sequence[tuple[str, MachineInfo | None]]) -> str:
                 ", ".join(info.checkpoints),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+    return columns(rows)
 
 
 def _listed(machine_of: dict[str, str]) -> str:

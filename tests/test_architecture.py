@@ -47,8 +47,8 @@ OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "settings_fil
 ONE_PLACE = {
     "watchdog": {"inbox_agent/doorbell.py"},
     "apscheduler": {"pipeline/metronome.py"},
-    "click": {"pipeline/cli.py", "pipeline/vm_commands.py"},
-    "rich": {"pipeline/cli.py", "pipeline/screens/monitor.py"},
+    "click": {f"pipeline/{face}.py" for face in ("cli", "look_commands", "vm_commands")},
+    "rich": {"pipeline/cli.py", "pipeline/look_commands.py", "pipeline/screens/monitor.py", "pipeline/screens/top.py"},
     "winrm": {"hyperv_ops/winrm.py"},
     "sqlite3": {"pipeline/edges/ledger.py"},
     "smbprotocol": {f"pipeline/edges/smb_{part}.py" for part in ("ears", "messages", "session")},

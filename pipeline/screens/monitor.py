@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -21,6 +21,7 @@ from pipeline.screens.progress import Progress, WorkerRow
 PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
 WORKERS_SHOWN_MAX = 24
+WIDE = 120
 _UNWELL = ("awaited", "recovering", "quarantined", "out")
 _STYLES = {
     "playing": "green",
@@ -33,13 +34,21 @@ _STYLES = {
 }
 
 
-def picture(now: Progress) -> RenderableType:
-    """The whole display at one moment."""
-    return Group(_headline(now), _bar(now), _counts(now), Text(), _workers(now))
+class Picture:
+    """The whole display at one moment, as wide as the terminal."""
+
+    def __init__(self, now: Progress) -> None:
+        self._now = now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        now = self._now
+        yield Group(_headline(now), _bar(now), _counts(now), _rates(now), Text(), _workers(now, options.max_width))
 
 
 def _headline(now: Progress) -> Text:
     text = Text.assemble((f"generation {now.generation}", "bold"), f" · {now.genomes} genomes · {now.trials} trials · ")
+    if now.finished:
+        return text.append("finished", "green").append(f" in {duration(now.elapsed_s)}")
     return text.append(f"{duration(now.elapsed_s)} so far, ").append(f"{duration(now.eta_s)} to go")
 
 
@@ -65,33 +74,46 @@ def _counts(now: Progress) -> Text:
     return text
 
 
-def _workers(now: Progress) -> Table:
+def _rates(now: Progress) -> Text:
+    words = (
+        f"{now.pending} wait for a worker · {now.per_minute:.3g} trials a minute · {now.utilisation:.0%} time in games"
+    )
+    return Text(words, "dim", no_wrap=True, overflow="ellipsis")
+
+
+def _workers(now: Progress, width: int) -> Table:
+    wide = width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("worker", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=40 if wide else 18)
     table.add_column("trial", justify="right")
-    table.add_column("for", justify="right", no_wrap=True)
-    table.add_column("waiting", justify="right")
+    table.add_column("for / limit", justify="right", no_wrap=True)
+    table.add_column("waiting" if wide else "+", justify="right")
+    if wide:
+        table.add_column("losses", justify="right")
+        table.add_column("last rung", no_wrap=True)
     table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in now.workers[:WORKERS_SHOWN_MAX]:
-        table.add_row(*_cells(row))
+    for row in sorted(now.workers, key=lambda row: row.state not in _UNWELL)[:WORKERS_SHOWN_MAX]:
+        table.add_row(*_cells(row, now.time_limit_s, wide=wide))
     if len(now.workers) > WORKERS_SHOWN_MAX:
         table.add_row(f"… and {len(now.workers) - WORKERS_SHOWN_MAX} more")
     return table
 
 
-def _cells(row: WorkerRow) -> list[Text]:
+def _cells(row: WorkerRow, limit_s: float, *, wide: bool) -> list[Text]:
     playing = bool(row.genome)
-    return [
+    cells = [
         Text(row.name),
         Text(row.state, _STYLES.get(row.state, "")),
         Text(row.genome),
-        Text(str(row.trial) if playing else "", justify="right"),
-        Text(duration(row.playing_s) if playing else "", justify="right"),
-        Text(str(row.waiting or ""), justify="right"),
-        Text(row.note, "dim"),
+        Text(str(row.trial) if playing else ""),
+        Text(f"{duration(row.playing_s)} / {duration(limit_s)}" if playing else ""),
+        Text(str(row.waiting or "")),
     ]
+    if wide:
+        cells += [Text(str(row.losses or ""), "yellow"), Text(row.rung.replace("_", " "), "yellow")]
+    return [*cells, Text(row.note, "dim")]
 
 
 class Monitor:
@@ -122,7 +144,7 @@ class Monitor:
     def show(self, now: Progress) -> None:
         """Shows where the run stands."""
         if self._live is not None:
-            self._live.update(picture(now))
+            self._live.update(Picture(now))
         elif time.monotonic() >= self._plain_due:
             self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
             self._console.print(plain(now), soft_wrap=True, highlight=False)

@@ -19,6 +19,8 @@ class WorkerRow:
     trial: int
     playing_s: float
     waiting: int  #: attempts behind the one it plays
+    losses: int  #: in a row
+    rung: str  #: of the ladder, climbed last while it is not well
     note: str  #: progress the game reported, or what is wrong with the worker
 
 
@@ -37,6 +39,11 @@ class Progress:
     average_s: float  #: of the games that were completed
     elapsed_s: float  #: since this host took the generation up
     eta_s: float | None  #: None while nothing can be said
+    pending: int  #: trials that no worker has yet
+    per_minute: float  #: trials settled since this host took the generation up
+    utilisation: float  #: share of the workers' time that was spent in games that counted
+    time_limit_s: float
+    finished: bool
     workers: tuple[WorkerRow, ...]
 
     @property
@@ -44,12 +51,14 @@ class Progress:
         return self.completed + self.failed + self.skipped
 
 
-def progress(farm: Farm, watch: Watch, at: float) -> Progress:
-    """The run as farm and watch know it; `at` is wall time like that of the facts."""
+def progress(farm: Farm, watch: Watch | None, at: float) -> Progress:
+    """The run as the farm knows it, and the watch of who plays it; `at` is wall time like that of the facts."""
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]
     failed = farm.settled[Settlement.FAILED] + farm.settled[Settlement.TIMED_OUT]
-    elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
+    elapsed_s = max(0.0, (farm.spans[-1][1] if farm.finished else at) - farm.spans[-1][0]) if farm.spans else 0.0
+    played_s = sum(last - first for first, last in farm.spans)
+    held = sum(len(worker.wanted) for worker in farm.workers.values())
     return Progress(
         generation=farm.generation,
         genomes=len(farm.genomes),
@@ -62,7 +71,12 @@ def progress(farm: Farm, watch: Watch, at: float) -> Progress:
         average_s=farm.seconds_played / max(1, farm.outcomes[Outcome.COMPLETED]),
         elapsed_s=elapsed_s,
         eta_s=_eta_s(farm, elapsed_s),
-        workers=tuple(_row(worker, watch) for worker in farm.workers.values()),
+        pending=farm.open_trials - held,
+        per_minute=60 * farm.settled_since_start / elapsed_s if elapsed_s else 0.0,
+        utilisation=min(1.0, farm.seconds_played / (played_s * max(1, len(farm.workers)))) if played_s else 0.0,
+        time_limit_s=farm.settings.time_limit_s if farm.settings is not None else 0.0,
+        finished=farm.finished,
+        workers=tuple(_row(worker, watch, at) for worker in farm.workers.values()),
     )
 
 
@@ -71,20 +85,28 @@ def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
     return farm.open_trials * elapsed_s / done if done else None
 
 
-def _row(worker: Worker, watch: Watch) -> WorkerRow:
-    watched = watch.workers[worker.name]
-    playing = next((a for a in worker.wanted.values() if a.id in watched.claims), None)
-    beat = watched.beat
-    said = clean(beat.progress, 200) if beat is not None and playing is not None and beat.attempt == playing.id else ""
-    state = str(worker.state)
+def _row(worker: Worker, watch: Watch | None, at: float) -> WorkerRow:
+    watched = watch.workers[worker.name] if watch is not None else None
+    claimed = watched.claims if watched is not None else {a.id for a in worker.wanted.values() if a.claimed_at}
+    playing = next((a for a in worker.wanted.values() if a.id in claimed), None)
+    playing_s, said, state = 0.0, "", str(worker.state)
+    if playing is not None:
+        since = watched.claims[playing.id] if watched is not None else playing.claimed_at or at
+        playing_s = (watch.time if watch is not None else at) - since
+    if watched is not None and playing is not None and watched.beat is not None and watched.beat.attempt == playing.id:
+        said = clean(watched.beat.progress, 200)
     if worker.state is WorkerState.READY:
-        state = "playing" if playing else ("idle" if watched.alive else "awaited")
+        alive = watched.alive if watched is not None else worker.epoch_open
+        state = "playing" if playing else ("idle" if alive else "awaited")
+    unknown = watched.unknown if watched is not None else ""
     return WorkerRow(
         name=worker.name,
         state=state,
-        genome=playing.trial.genome.name if playing else "",
+        genome=clean(playing.trial.genome.name, 200) if playing else "",
         trial=playing.trial.number if playing else 0,
-        playing_s=watch.time - watched.claims[playing.id] if playing else 0.0,
+        playing_s=playing_s,
         waiting=len(worker.wanted) - bool(playing),
-        note=worker.reason or said or watched.unknown or ("no agent was heard yet" if state == "awaited" else ""),
+        losses=worker.losses,
+        rung=str(worker.rung or ""),
+        note=worker.reason or said or unknown or ("no agent was heard yet" if state == "awaited" else ""),
     )

@@ -88,14 +88,14 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
         trial = attempt.trial
         yield (
             attempt.id,
-            _text(trial.genome.name),
+            cell_text(trial.genome.name),
             trial.number,
             attempt.number,
             trial.seed,
             attempt.fitness,
             attempt.worker,
             attempt.outcome,
-            _text(attempt.reason),
+            cell_text(attempt.reason),
             _instant(attempt.issued_at),
             _instant(attempt.claimed_at),
             _instant(attempt.ended_at),
@@ -162,7 +162,7 @@ class Outputs:
         rows = result_rows(farm)
         metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
         columns = (*RESULT_COLUMNS, *metrics)
-        self._put("results.csv", _csv(columns, ([_text(row.get(name)) for name in columns] for row in rows)))
+        self._put("results.csv", _csv(columns, ([cell_text(row.get(name)) for name in columns] for row in rows)))
         self._put("attempts.csv", _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         self._put("summary.json", text)
@@ -184,12 +184,12 @@ class Outputs:
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_text(column) for column in columns)
+    writer.writerow(cell_text(column) for column in columns)
     writer.writerows(rows)
     return out.getvalue().encode("utf-8", "replace")
 
 
-def _text(value: Any) -> Any:
+def cell_text(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: texts come from file names and from the other side."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value

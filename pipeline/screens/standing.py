@@ -1,35 +1,20 @@
-"""`pipeline status`: where a generation stands, read from the ledger alone, also while a host is at work."""
+"""`pipeline status`: where a generation stands, in a few lines. Pure."""
 
 from datetime import datetime
-from pathlib import Path
 
-from inbox_agent.settings_file import SettingsError
 from pipeline.core.farm import Farm
 from pipeline.core.roster import Trial, TrialState
-from pipeline.edges.ledger import FILE_NAME, Ledger
-from pipeline.generation import replay
 from pipeline.screens.results import summary
 
 OPEN_SHOWN_MAX = 10
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 
-def standing(root: Path, generation: int | None) -> str:
-    """Where a generation stands, in a few lines; the one played last if None. Raises SettingsError, LedgerError."""
-    if not (root / "state" / FILE_NAME).exists():
-        raise SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")
-    ledger = Ledger(root / "state", read_only=True)
-    try:
-        entries = list(ledger.entries())
-    finally:
-        ledger.close()
-    chosen = generation if generation is not None else max((e.generation for e in entries[-1:]), default=0)
-    farm = Farm(ledger.farm_id, [])
-    replay(entries, farm, chosen)
-    if not farm.generation:
-        raise SettingsError(f"{root}: generation {chosen} was never run here")
-    last = datetime.fromtimestamp(entries[-1].at).isoformat(sep=" ", timespec="seconds")
-    return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"last fact: {last}"])
+def standing(farm: Farm, last_at: float, *, playing: bool) -> str:
+    """Counts, workers and what is open, as the ledger tells."""
+    last = datetime.fromtimestamp(last_at).isoformat(sep=" ", timespec="seconds")
+    host = "a host is at work on it" if playing else "no host is at work on it"
+    return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"{host}; last fact: {last}"])
 
 
 def _counts(farm: Farm) -> list[str]:
@@ -46,7 +31,7 @@ def _workers(farm: Farm) -> list[str]:
     return [
         f"{worker.name}: {worker.state}, epoch {worker.epoch}, holds {len(worker.wanted)}"
         + (f"; {worker.reason}" if worker.reason else "")
-        for worker in sorted(farm.retired.values(), key=lambda w: w.name)
+        for worker in sorted({**farm.retired, **farm.workers}.values(), key=lambda w: w.name)
     ]
 
 

@@ -1,0 +1,99 @@
+"""The commands that look on: `top`, `explain`, `results`. Faces: none of them changes anything."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pipeline.chronicle import Chronicle
+from pipeline.exit_codes import ALL_COMPLETED
+from pipeline.explain import explain
+from pipeline.generation import parse_generation
+from pipeline.screens.monitor import plain
+from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
+from pipeline.screens.top import Top
+
+TOP_INTERVAL_S = 0.5
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The project, and the generation."""
+    command = click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(),
+        help="The project folder (default: here).",
+    )(command)
+    return click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")(command)
+
+
+@click.command("top")
+@click.option("--once", is_flag=True, help="Show it once and end.")
+@_options
+def top(once: bool, gen: str | None, root: Path) -> int:
+    """Watch a generation that is being played, or look at one that is over. Ctrl-C ends it.
+
+    Reads only; as many as you like may look on, and the run does not notice.
+    """
+    console = Console()
+    with Chronicle(root.resolve()) as chronicle:
+        generation = chronicle.choose(_number(gen))
+        if not console.is_terminal:
+            click.echo(plain(chronicle.progress(generation)))
+            return ALL_COMPLETED
+        with Top(console, keep=once) as screen:
+            while True:
+                screen.show(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
+                if once:
+                    return ALL_COMPLETED
+                time.sleep(TOP_INTERVAL_S)
+                chronicle.refresh()
+
+
+@click.command("explain")
+@click.argument("what")
+@_options
+def explain_something(what: str, gen: str | None, root: Path) -> int:
+    """Tell the story of a genome, an attempt or a worker: what was tried, what came of it, why it waits."""
+    with Chronicle(root.resolve()) as chronicle:
+        click.echo(explain(chronicle, what, _number(gen)))
+    return ALL_COMPLETED
+
+
+@click.command("results")
+@click.option("--all", "every", is_flag=True, help="Of all generations.")
+@click.option("--top", "top_max", type=click.IntRange(min=1), help="The first so many only.")
+@click.option("--sort", type=click.Choice(COLUMNS), default="fitness", show_default=True, help="By what.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--json", "form", flag_value="json", help="For programs.")
+@click.option("--csv", "form", flag_value="csv", help="For spreadsheets.")
+@_options
+def results(
+    every: bool, top_max: int | None, sort: str, reverse: bool, form: str | None, gen: str | None, root: Path
+) -> int:
+    """Show the genomes and their fitness, the fittest first."""
+    with Chronicle(root.resolve()) as chronicle:
+        chosen = chronicle.generations() if every else [chronicle.choose(_number(gen))]
+        farms = [chronicle.farm(generation) for generation in chosen]
+        minimize = chronicle.config.generation.direction == "minimize"
+    rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]
+    match form:
+        case "json":
+            click.echo(as_json(rows))
+        case "csv":
+            click.echo(as_csv(rows), nl=False)
+        case _:
+            width = Console().width if sys.stdout.isatty() else None
+            click.echo(as_table(rows, width))
+    return ALL_COMPLETED
+
+
+def _number(gen: str | None) -> int | None:
+    return parse_generation(gen) if gen is not None else None
+
+
+look_commands = (top, explain_something, results)

@@ -1,0 +1,64 @@
+"""`pipeline results`: genomes in order, as a table for people, CSV or JSON. Pure."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from inbox_agent.share_layout import clean
+from pipeline.core.farm import Farm
+from pipeline.screens.columns import columns
+from pipeline.screens.lines import duration
+from pipeline.screens.results import cell_text, result_rows
+
+COLUMNS = ("fitness", "genome", "generation", "status", "attempts", "seconds")
+_SHOWN_MAX = 60
+_NUMBERS = {0, 1, 3, 5, 6, 7}
+
+
+def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> list[dict[str, Any]]:
+    """The genomes of these generations, best first if `by` is fitness; those without a value come last either way."""
+    rows = [{"generation": farm.generation, **row} for farm in farms for row in result_rows(farm)]
+    known = [row for row in rows if row[by] is not None]
+    unknown = [row for row in rows if row[by] is None]
+    downwards = (by == "fitness" and not minimize) or by in ("attempts", "seconds")
+    known.sort(key=lambda row: row[by], reverse=downwards != reverse)
+    return known + unknown
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
+    """An array of objects."""
+    return orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """A table with a header; a column for every metric that any genome has."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([cell_text(name) for name in names])
+    writer.writerows([[cell_text(row.get(name)) for name in names] for row in rows])
+    return out.getvalue()
+
+
+def as_table(rows: Sequence[dict[str, Any]], width: int | None) -> str:
+    """A table for people, no wider than `width`; the reason why a genome has no fitness fills what is left."""
+    head = ("", "fitness", "genome", "gen", "status", "trials", "attempts", "time", "")
+    return columns([head, *(_cells(number, row) for number, row in enumerate(rows, 1))], right=_NUMBERS, width=width)
+
+
+def _cells(number: int, row: dict[str, Any]) -> tuple[str, ...]:
+    name = clean(row["genome"], 200)
+    return (
+        str(number),
+        f"{row['fitness']:.6g}" if row["fitness"] is not None else "–",
+        name if len(name) <= _SHOWN_MAX else name[: _SHOWN_MAX - 1] + "…",
+        str(row["generation"]),
+        row["status"],
+        f"{row['trials_completed']}/{row['trials']}",
+        str(row["attempts"]),
+        duration(row["seconds"]),
+        clean(row["reason"], 200),
+    )

@@ -1,0 +1,205 @@
+"""Stories in sentences: what was tried where, what came of it, why it waits now and what must happen next. Pure.
+
+Made from facts alone. Every outcome, settlement, reason for waiting and state of a worker has words here, and a test
+sees to it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from inbox_agent.share_layout import Outcome, clean
+from pipeline.core import facts as f
+from pipeline.core.facts import Fact, Rung, Settlement
+from pipeline.core.farm import Farm
+from pipeline.core.roster import Attempt, Genome, Trial, TrialState, WorkerState
+from pipeline.core.waiting import Waiting, why_waiting
+from pipeline.screens.lines import duration, line
+from pipeline.screens.results import status
+
+#: What an outcome means for who is to blame and what follows (design, 4).
+OUTCOMES: dict[Outcome, str] = {
+    Outcome.COMPLETED: "it was played to its end",
+    Outcome.FAILED: "the game failed; that counts against the genome",
+    Outcome.TIMED_OUT: "the game took longer than its limit and was ended; that counts against the genome",
+    Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it; that counts against the worker",
+    Outcome.LOST: "nothing was heard of it any more; that counts against the worker or its share",
+    Outcome.UNDELIVERED: "it did not arrive there in full; that counts against the share",
+    Outcome.CORRUPT: "its result could not be used; that counts against the worker",
+    Outcome.WITHDRAWN: "the host took it back; that counts against nobody",
+    Outcome.REJECTED: "the agent speaks another version of the protocol; that counts against nobody",
+}
+
+SETTLEMENTS: dict[Settlement, str] = {
+    Settlement.COMPLETED: "completed",
+    Settlement.FAILED: "failed for good",
+    Settlement.TIMED_OUT: "took too long too often",
+    Settlement.SKIPPED: "is skipped, because another trial of this genome failed for good",
+}
+
+#: Why it waits, and what must happen next.
+WAITING: dict[Waiting, tuple[str, str]] = {
+    Waiting.PLAYED: ("it is being played", "its result ends it, or its time limit"),
+    Waiting.NEXT: ("it is the next one in its worker's queue", "the agent claims it when the game before has ended"),
+    Waiting.BEHIND: (
+        "it stands in its worker's queue behind another attempt",
+        "the one before it ends, or the host takes it back for an idle worker",
+    ),
+    Waiting.WORKER_UNWELL: (
+        "it lies with a worker that is being recovered",
+        "the worker comes back, or the host takes it back and gives it to another one",
+    ),
+    Waiting.NOBODY_LEFT: (
+        "every worker is out",
+        "mend one of them (`pipeline status` says why each is out), then run the same command again",
+    ),
+    Waiting.NOBODY_WELL: (
+        "every worker that is left is being recovered or rests",
+        "one of them recovers or passes its probation",
+    ),
+    Waiting.NOBODY_AT_HOME: (
+        "no worker's share was seen to belong to this farm yet",
+        "a share can be read and its agent beats; `pipeline doctor` says what is missing",
+    ),
+    Waiting.ALONE: (
+        "nobody could tell who lost its last attempt, so it is played with nothing beside it, and no worker is idle",
+        "one worker becomes idle",
+    ),
+    Waiting.NO_ROOM: ("every worker's queue is full", "an attempt ends"),
+    Waiting.TURN: ("it has its turn", "the next tick gives it to a worker"),
+    Waiting.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
+}
+
+WORKERS: dict[WorkerState, tuple[str, str]] = {
+    WorkerState.READY: ("is ready", "it plays what it is given"),
+    WorkerState.RECOVERING: (
+        "is being recovered",
+        "a sign of life ends that; without one the next rung of the ladder is climbed",
+    ),
+    WorkerState.QUARANTINED: ("rests in quarantine", "after its back-off it gets one attempt on probation"),
+    WorkerState.PROBATION: ("is on probation", "one finished attempt makes it a worker like any other"),
+    WorkerState.OUT: ("is out for this run", "mend what is wrong and run the same command again: it begins anew"),
+}
+
+RUNGS: dict[Rung, str] = {
+    Rung.RESTART_AGENT: "its agent was started anew",
+    Rung.REBOOT: "its machine was shut down and started",
+    Rung.POWER_CYCLE: "its machine's power was cut and given back",
+    Rung.RESTORE: "its machine was taken back to its clean checkpoint",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A fact, and when it was stated."""
+
+    at: float
+    fact: Fact
+
+
+def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+    """The story of a genome, trial by trial."""
+    lines = [_headline(genome)]
+    lines += [
+        f"It is charged with the loss of {a.id} on {a.worker}: its claim was found there." for a in genome.charges
+    ]
+    for trial in genome.trials:
+        lines += ["", *_trial(farm, trial, depth, playing=playing)]
+    return lines
+
+
+def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+    """The story of one attempt, and what became of its trial."""
+    trial = attempt.trial
+    lines = [f"{attempt.id} is try {attempt.number} at trial {trial.number} of {_name(trial.genome)}."]
+    lines += _attempt(attempt)
+    others = [other.id for other in trial.attempts if other is not attempt]
+    if others:
+        lines.append(f"The trial was tried as {', '.join(others)} as well.")
+    return [*lines, "", *_verdict(farm, trial, depth, playing=playing)]
+
+
+def explain_worker(farm: Farm, name: str, told: Iterable[Told]) -> list[str]:
+    """The story of a worker: what happened to it, when, and how it stands."""
+    worker = farm.worker(name)
+    mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
+    counts = Counter(attempt.outcome for attempt in mine)
+    ends = [f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in Outcome if counts[outcome]]
+    state, following = WORKERS[worker.state]
+    why = f": {clean(worker.reason, 300)}" if worker.reason else ""
+    lines = [
+        f"{name} {state}{why}; {following}.",
+        f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
+        + (f": {', '.join(ends)}." if ends else "."),
+    ]
+    for attempt in worker.wanted.values():
+        doing = "plays" if attempt.claimed_at is not None else "has in its queue"
+        lines.append(f"It {doing} trial {attempt.trial.number} of {_name(attempt.trial.genome)} as {attempt.id}.")
+    happened = list(_happened(farm, name, told))
+    return [*lines, "", *(happened or ["Nothing else happened to it."])]
+
+
+def _happened(farm: Farm, name: str, told: Iterable[Told]) -> Iterator[str]:
+    for one in told:
+        fact = one.fact
+        if isinstance(fact, f.AttemptEnded):
+            attempt = farm.attempts.get(fact.attempt)
+            if attempt is None or attempt.worker != name or fact.outcome in (Outcome.COMPLETED, Outcome.WITHDRAWN):
+                continue
+            where = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)}"
+            yield f"{clock(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {clean(fact.reason, 300)}"
+        elif getattr(fact, "worker", None) == name:
+            if isinstance(fact, f.RungClimbed):
+                yield f"{clock(one.at)}  {RUNGS[fact.rung]}: {clean(fact.reason, 300)}"
+            elif words := line(fact, farm):
+                yield f"{clock(one.at)}  {words.removeprefix(f'{name}: ')}"
+
+
+def _headline(genome: Genome) -> str:
+    what = f"{_name(genome)} is genome {genome.number}, {genome.size_bytes} bytes, sha256 {genome.sha256[:12]}…"
+    match status(genome):
+        case "completed":
+            return f"{what} Its fitness is {genome.fitness:g}, the mean of {len(genome.trials)} trials."
+        case "failed":
+            return f"{what} It has no fitness, because not every trial has one."
+    settled = sum(trial.state is TrialState.SETTLED for trial in genome.trials)
+    return f"{what} {settled} of its {len(genome.trials)} trials are settled, so it has no fitness yet."
+
+
+def _trial(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+    lines = _verdict(farm, trial, depth, playing=playing)
+    for attempt in trial.attempts:
+        lines += [f"  {words}" for words in _attempt(attempt)]
+    return lines
+
+
+def _verdict(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+    head = f"Trial {trial.number}, seed {trial.seed},"
+    if trial.settlement is not None:
+        fitness = f" with the fitness {trial.fitness:g}" if trial.fitness is not None else ""
+        by = f", decided by {trial.decided_by}" if trial.decided_by else ""
+        why = f": {clean(trial.reason, 300)}" if trial.reason else ""
+        return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
+    waits, following = WAITING[why_waiting(farm, trial, depth, playing=playing)]
+    return [f"{head} is open: {waits}. Next: {following}."]
+
+
+def _attempt(attempt: Attempt) -> list[str]:
+    begun = f"claimed {clock(attempt.claimed_at)}" if attempt.claimed_at is not None else "never claimed"
+    line = f"{attempt.id}, on {attempt.worker}: issued {clock(attempt.issued_at)}, {begun}"
+    if attempt.outcome is None:
+        return [f"{line}, not over."]
+    played = f" after {duration(attempt.seconds)}" if attempt.answered and attempt.seconds else ""
+    why = f" ({clean(attempt.reason, 300)})" if attempt.reason else ""
+    ended = f"ended {clock(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
+    return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}."]
+
+
+def _name(genome: Genome) -> str:
+    return clean(genome.name, 200)
+
+
+def clock(at: float | None) -> str:
+    """A wall time for people, in this computer's zone."""
+    return time.strftime("%H:%M:%S", time.localtime(at)) if at is not None else "?"

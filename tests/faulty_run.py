@@ -1,0 +1,156 @@
+"""A project whose generations met every outcome, to show the screens on: `python -m tests.faulty_run DIR`.
+
+The rules are the shipped ones (tests/core_bed.py); agents, machines and games are played here from one seed, so the
+ledger is the same every time. Some names are hostile, as a share's owner could make them.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import Fact, GenomeAdded, HostStarted, Rung, RunOpened, RunSettings
+from pipeline.core.limits import Limits
+from pipeline.core.view import MachineSeen, MachineState, ResultSeen
+from pipeline.core.watch import Watch
+from pipeline.edges.ledger import Ledger
+from pipeline.screens.results import Outputs
+from tests.core_bed import Table
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>.json",
+    "=1+1|cmd.json",
+    "\x1b[31mred\x07.json",
+    "\u202egnp.exe.json",
+    "a&amp;b\"'.json",
+)
+WORKERS = ("local-0", "local-1", "vm-1", "vm-2", "vm-3")
+BEGAN_AT = 1_795_000_000.0
+
+
+class FaultyRun:
+    """Plays generation after generation."""
+
+    def __init__(self, genomes: int, trials: int, seed: int) -> None:
+        self._genomes, self._trials, self._dice = genomes, trials, random.Random(seed)
+        limits = Limits(back_off_s=20.0, take_back_after_s=4.0)
+        settings = RunSettings(
+            trials_per_genome=trials, seed=7, settings={"difficulty": "hard"}, evaluator="play.py", time_limit_s=60.0
+        )
+        self.table = Table(*WORKERS, genomes=0, trials=trials, machines=True, limits=limits, settings=settings)
+        self.generation = 0
+        self.facts: list[tuple[int, float, Fact]] = []
+        self._until: dict[str, float] = {}  #: attempt -> when its game ends
+        self._silent_until: dict[str, float] = {}
+        for name in WORKERS:
+            self.table.machines[name] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+
+    def play(self, *, share: float = 1.0) -> None:
+        """Plays the next generation, or the first `share` of it."""
+        table = self.table
+        self.generation += 1
+        settings = table.settings
+        if self.generation > 1:
+            started = HostStarted(pid=self.generation, workers=len(WORKERS))
+            table.state(started, RunOpened(generation=self.generation, run=1, settings=settings))
+            table.watch = Watch(table.farm, table.limits, table.now)
+        for number in range(1, self._genomes + 1):
+            hostile = HOSTILE[number - 2] if 2 <= number < 2 + len(HOSTILE) else ""
+            name = hostile or f"bot-{self.generation:02d}-{number:03d}.json"
+            digest = f"{self.generation * 100_000 + number:064x}"
+            table.state(GenomeAdded(genome=number, name=name, suffix=".json", size_bytes=512 + number, sha256=digest))
+        wanted = self._genomes * self._trials * share
+        while not table.farm.finished and table.farm.settled.total() < wanted:
+            self._step()
+        self._keep()
+
+    def _step(self) -> None:
+        table = self.table
+        for name in WORKERS:
+            share = table.shares[name]
+            share.beating = table.now >= self._silent_until.get(name, 0.0)
+            if share.beating:
+                self._act(name)
+            if self._dice.random() < 0.002:
+                self._silent_until[name] = table.now + self._dice.choice((40.0, 70.0, 130.0))
+        table.publish_fails = self._dice.random() < 0.01
+        table.tick(1.0)
+
+    def _act(self, name: str) -> None:
+        """An agent's second: it claims, plays, and says how it went."""
+        table, share = self.table, self.table.shares[name]
+        playing = share.claims - share.results.keys()
+        waiting = share.starts - share.claims - share.results.keys()
+        if not playing and waiting & table.farm.workers[name].wanted.keys():
+            attempt = table.claim(name)
+            self._until[attempt] = table.now + self._dice.uniform(3.0, 9.0) * (1.6 if name == "vm-3" else 1.0)
+        for attempt in sorted(playing):
+            if table.now >= self._until.get(attempt, 0.0):
+                self._answer(name, attempt)
+
+    def _answer(self, name: str, attempt: str) -> None:
+        trial = self.table.farm.attempts[attempt].trial
+        number = trial.genome.number
+        seconds = self._dice.uniform(3.0, 9.0)
+        match self._outcome(number):
+            case Outcome.COMPLETED:
+                fitness = (
+                    10.0 * self.generation + 4 * self._dice.gauss(0, 1) + (number % 7) - (3.0 if name == "vm-2" else 0)
+                )
+                metrics = {"level": float(number % 5), "score": round(fitness * 10, 1)}
+                self.table.answer(attempt, fitness=round(fitness, 3), metrics=metrics, seconds=seconds)
+            case Outcome.CORRUPT:
+                seen = ResultSeen(attempt=attempt, record=None, problem="result.json: not JSON at byte 7")
+                self.table.shares[name].results[attempt] = seen
+            case Outcome.FAILED:
+                self.table.answer(
+                    attempt, Outcome.FAILED, reason="exit code 1: ValueError: <b>bad</b> opcode", seconds=0.4
+                )
+            case Outcome.TIMED_OUT:
+                self.table.answer(attempt, Outcome.TIMED_OUT, reason="no end within 60 s", seconds=60.0)
+            case outcome:
+                self.table.answer(attempt, outcome, reason="the agent restarted while this attempt was played")
+
+    def _outcome(self, number: int) -> Outcome:
+        if number == 9:
+            return Outcome.FAILED
+        if number == 11:
+            return Outcome.TIMED_OUT
+        if number == 13 and self.generation == 1:
+            return Outcome.INTERRUPTED  # it takes every agent down that plays it
+        luck = self._dice.random()
+        return next(
+            (outcome for limit, outcome in ((0.02, Outcome.CORRUPT), (0.05, Outcome.INTERRUPTED)) if luck < limit),
+            Outcome.COMPLETED,
+        )
+
+    def _keep(self) -> None:
+        for fact, at in self.table.facts[len(self.facts) :]:
+            self.facts.append((self.generation, BEGAN_AT + at, fact))
+
+    def write(self, root: Path) -> None:
+        """As a project folder with its ledger and the outputs of its last generation."""
+        root.mkdir(parents=True, exist_ok=True)
+        tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in WORKERS[2:])
+        (root / "pipeline.toml").write_text(f"[evaluator]\ncommand = ['play']\n[local]\nworkers = 2\n{tables}")
+        ledger = Ledger(root / "state")
+        for generation, at, fact in self.facts:
+            ledger.append([fact], at, generation, 1)
+        ledger.close()
+        Outputs(root / "results" / f"gen-{self.generation:04d}").write(self.table.farm)
+
+
+def faulty_project(
+    root: Path, *, generations: int = 4, genomes: int = 24, trials: int = 3, seed: int = 5, share: float = 1.0
+) -> FaultyRun:
+    """A project with so many generations, the last of them played in part if `share` is below 1."""
+    run = FaultyRun(genomes, trials, seed)
+    for _ in range(generations - 1):
+        run.play()
+    run.play(share=share)
+    run.write(root)
+    return run
+
+
+if __name__ == "__main__":
+    faulty_project(Path(sys.argv[1]), share=float(sys.argv[2]) if len(sys.argv) > 2 else 1.0)
