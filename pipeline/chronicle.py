@@ -46,6 +46,11 @@ class Chronicle:
         self._entries += self._ledger.entries(after=known)
         return len(self._entries) > known
 
+    @property
+    def facts(self) -> int:
+        """How many there are: it rises when something happened."""
+        return len(self._entries)
+
     def generations(self) -> list[int]:
         """Those that were run, in order of their numbers."""
         return sorted({entry.generation for entry in self._entries if entry.generation})

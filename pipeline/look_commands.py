@@ -1,4 +1,4 @@
-"""The commands that look on: `top`, `explain`, `results`. Faces: none of them changes anything."""
+"""The commands that look on: `top`, `explain`, `results`, `report`, `serve`. Faces; none of them changes a run."""
 
 import sys
 import time
@@ -12,23 +12,29 @@ from rich.console import Console
 from pipeline.chronicle import Chronicle
 from pipeline.exit_codes import ALL_COMPLETED
 from pipeline.explain import explain
-from pipeline.generation import parse_generation
+from pipeline.generation import folder_name, parse_generation
+from pipeline.page_data import page_data
 from pipeline.screens.monitor import plain
 from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
+from pipeline.screens.report import report
 from pipeline.screens.top import Top
+from pipeline.serve import serve
 
 TOP_INTERVAL_S = 0.5
 
 
+_root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The project folder (default: here).",
+)
+
+
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The project, and the generation."""
-    command = click.option(
-        "--root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path(),
-        help="The project folder (default: here).",
-    )(command)
-    return click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")(command)
+    gen = click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")
+    return gen(_root_option(command))
 
 
 @click.command("top")
@@ -92,8 +98,38 @@ def results(
     return ALL_COMPLETED
 
 
+@click.command("report")
+@click.option("--all", "every", is_flag=True, help="Of all generations, to be chosen on the page.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file (default: in results/).")
+@_options
+def write_report(every: bool, out: Path | None, gen: str | None, root: Path) -> int:
+    """Write a generation's report: one HTML file that needs nothing else and works without a network."""
+    root = root.resolve()
+    with Chronicle(root) as chronicle:
+        chosen = chronicle.choose(_number(gen))
+        text = report(page_data(chronicle, chosen, chronicle.generations() if every else None))
+    path = out or root / "results" / (f"report-{folder_name(chosen)}.html" if not every else "report.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"{path}")
+    return ALL_COMPLETED
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True)
+@_root_option
+def serve_page(host: str, port: int, root: Path) -> int:
+    """Show the farm in a browser, live. Reads only; Ctrl-C ends it.
+
+    On any other address than this computer's own, a token is needed, which is printed.
+    """
+    serve(root.resolve(), host, port, click.echo)
+    return ALL_COMPLETED
+
+
 def _number(gen: str | None) -> int | None:
     return parse_generation(gen) if gen is not None else None
 
 
-look_commands = (top, explain_something, results)
+look_commands = (top, explain_something, results, write_report, serve_page)

@@ -75,7 +75,9 @@ class Ledger:
 
     def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
         if read_only:
-            return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+            # Who looks on may do so from several threads, one at a time.
+            where = f"{self.path.absolute().as_uri()}?mode=ro"
+            return sqlite3.connect(where, uri=True, timeout=10, check_same_thread=False)
         folder.mkdir(parents=True, exist_ok=True)
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
 

@@ -41,6 +41,13 @@ def line(fact: Fact, farm: Farm) -> str:
     return ""
 
 
+def known_line(fact: Fact, farm: Farm) -> str:
+    """The same, for facts of any run of the generation: attempts of an earlier one are no longer known."""
+    if isinstance(fact, f.AttemptEnded) and fact.attempt not in farm.attempts:
+        return ""
+    return line(fact, farm)
+
+
 def _because(reason: str) -> str:
     return f", {reason}" if reason else ""
 

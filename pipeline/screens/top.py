@@ -8,9 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.core.facts import Fact
 from pipeline.core.farm import Farm
-from pipeline.screens.lines import line
+from pipeline.screens.lines import known_line
 from pipeline.screens.monitor import Picture
 from pipeline.screens.progress import Progress
 from pipeline.screens.story import Told, clock
@@ -48,14 +47,8 @@ def last_lines(told: Sequence[Told], farm: Farm) -> list[str]:
     """The newest facts that a person would want a line of, oldest first."""
     found: list[str] = []
     for one in reversed(told):
-        if words := _words(one.fact, farm):
+        if words := known_line(one.fact, farm):
             found.append(f"{clock(one.at)}  {words}")
         if len(found) == SHOWN_MAX:
             break
     return found[::-1]
-
-
-def _words(fact: Fact, farm: Farm) -> str:
-    attempt = getattr(fact, "attempt", "")
-    known = not attempt or attempt in farm.attempts or type(fact).__name__ in ("ResultLate", "ResultUnexpected")
-    return line(fact, farm) if known else ""  # of an earlier run of this generation nobody remembers the attempt

@@ -1,0 +1,271 @@
+// The page of a generation, from its data alone: embedded in a report, or asked of a server and told of by its events.
+// Every string of the data is put on the page as text, never as markup; Plotly, which reads some markup, gets it escaped.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const embedded = $("data");
+const COLOURS = {
+  completed: "--good", failed: "--bad", timed_out: "--warn", interrupted: "--accent", lost: "--accent",
+  corrupt: "--bad", undelivered: "--accent", withdrawn: "--quiet", rejected: "--bad", playing: "--ink",
+};
+let shown = null; // the data that is on the page
+let sorted = { column: "fitness", down: true };
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const escaped = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const words = (name) => name.replaceAll("_", " ");
+const local = (at) => new Date(1000 * at - 60000 * new Date(1000 * at).getTimezoneOffset()).toISOString().slice(0, -1);
+const clock = (at) => local(at).slice(11, 19);
+const figure = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(6)).toString());
+
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "?";
+  if (seconds < 60) return `${Number(seconds.toPrecision(3))} s`;
+  const whole = Math.round(seconds), two = (n) => String(n).padStart(2, "0");
+  const hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function table(target, head, rows) {
+  const cells = (row, tag) => row.map((cell) => {
+    const [text, className] = Array.isArray(cell) ? cell : [cell, ""];
+    const made = element(tag, typeof text === "object" ? undefined : text, className);
+    if (typeof text === "object") made.append(text);
+    return made;
+  });
+  const body = element("tbody"), top = element("thead"), line = element("tr");
+  line.append(...cells(head, "th"));
+  top.append(line);
+  for (const row of rows) {
+    const made = element("tr");
+    made.append(...cells(row, "td"));
+    body.append(made);
+  }
+  target.replaceChildren(top, body);
+}
+
+// ------------------------------------------------------------------------------------------------------------ plots
+
+function plot(id, traces, layout) {
+  const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+  const base = {
+    margin: { l: 48, r: 12, t: 30, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("--ink"), size: 12 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, hovermode: "closest",
+    hoverlabel: { align: "left" }, bargap: 0.25,
+  };
+  const { xaxis, yaxis, ...rest } = layout;
+  const full = { ...base, ...rest, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis } };
+  Plotly.react(id, traces, full, { displayModeBar: false, responsive: true });
+}
+
+function drawTrend(trend) {
+  const x = trend.map((one) => one.generation), line = (name, y, look) => ({
+    name, x, y, type: "scatter", mode: "lines+markers", line: { color: colour("--accent"), ...look }, marker: { size: 5 },
+  });
+  const quarter = (n) => trend.map((one) => one.quarters[n]);
+  plot("trend", [
+    { ...line("lower quarter", quarter(0), { width: 0 }), mode: "lines", showlegend: false, hoverinfo: "skip" },
+    { ...line("middle half", quarter(2), { width: 0 }), mode: "lines", fill: "tonexty", fillcolor: colour("--quiet") + "66", hoverinfo: "skip" },
+    line("best", trend.map((one) => one.best), { color: colour("--good"), width: 2.5 }),
+    line("mean", trend.map((one) => one.mean), { width: 2 }),
+    line("median", quarter(1), { width: 1.5, dash: "dot" }),
+  ], { xaxis: { title: { text: "generation" }, dtick: x.length < 12 ? 1 : undefined }, yaxis: { title: { text: "fitness" } } });
+}
+
+function drawSpread(genomes) {
+  const known = genomes.filter((one) => one.fitness !== null).map((one) => one.fitness);
+  plot("spread", [{ type: "histogram", x: known, marker: { color: colour("--accent") }, hovertemplate: "%{y} genomes around %{x}<extra></extra>" }],
+    { xaxis: { title: { text: "fitness" } }, yaxis: { title: { text: "genomes" } }, bargap: 0.06 });
+}
+
+function drawGantt(sheet) {
+  const all = sheet.attempts, groups = new Map(), now = Date.now() / 1000;
+  all.id.forEach((id, n) => groups.set(all.outcome[n], [...(groups.get(all.outcome[n]) || []), n]));
+  const traces = [...groups].map(([outcome, rows]) => ({
+    type: "bar", orientation: "h", name: words(outcome), marker: { color: colour(COLOURS[outcome] || "--ink") },
+    base: rows.map((n) => local(all.from[n])),
+    x: rows.map((n) => 1000 * Math.max(0.05, (all.to[n] ?? (sheet.playing ? now : all.from[n])) - all.from[n])),
+    y: rows.map((n) => sheet.workers[all.worker[n]].name),
+    hovertext: rows.map((n) => escaped(
+      `${sheet.genomes[all.genome[n]].name}, trial ${all.trial[n]}: ${words(all.outcome[n])}`
+      + (all.fitness[n] === null ? "" : ` ${figure(all.fitness[n])}`) + (all.why[n] ? `: ${all.why[n]}` : ""))),
+    hovertemplate: "%{hovertext}<extra>%{y}</extra>",
+  }));
+  plot("gantt", traces, { barmode: "overlay", xaxis: { type: "date" }, yaxis: {
+    type: "category", autorange: "reversed", categoryorder: "array", categoryarray: sheet.workers.map((one) => one.name),
+  } });
+}
+
+function drawWorkers(workers) {
+  const names = workers.map((one) => one.name);
+  const outcomes = Object.keys(COLOURS).filter((outcome) => workers.some((one) => one.outcomes[outcome]));
+  plot("outcomes", outcomes.map((outcome) => ({
+    type: "bar", name: words(outcome), x: names, y: workers.map((one) => one.outcomes[outcome] || 0),
+    marker: { color: colour(COLOURS[outcome]) }, hovertemplate: `%{y} ${words(outcome)}<extra>%{x}</extra>`,
+  })), { barmode: "stack", yaxis: { title: { text: "attempts" } }, xaxis: { type: "category" } });
+  const boxes = (key) => workers.map((one) => ({
+    type: "box", name: one.name, y: one[key], boxpoints: "all", jitter: 0.5, pointpos: 0, marker: { size: 3, color: colour("--accent") },
+    line: { color: colour("--accent"), width: 1.5 }, fillcolor: "rgba(0,0,0,0)",
+  }));
+  plot("fitness", boxes("fitness"), { showlegend: false, xaxis: { type: "category" } });
+  plot("seconds", boxes("seconds"), { showlegend: false, xaxis: { type: "category" }, yaxis: { rangemode: "tozero" } });
+}
+
+// ------------------------------------------------------------------------------------------------------------ words
+
+function tiles(sheet) {
+  const counts = sheet.counts, bad = (n) => (n ? "bad" : "");
+  const lost = ["lost", "interrupted", "corrupt", "undelivered"].reduce((sum, name) => sum + counts.attempts[name], 0);
+  const entries = [
+    ["genomes", counts.submitted], ["completed", counts.completed, "good"], ["without a fitness", counts.failed, bad(counts.failed)],
+    ["open", counts.open], ["lost", counts.lost, bad(counts.lost)], ["counted twice", counts.duplicated, bad(counts.duplicated)],
+    ["attempts", counts.attempts.issued], ["of them lost on the way", lost, lost ? "warn" : ""],
+    ["time", duration(counts.wall_s)], ["in games", `${Math.round(100 * counts.utilisation)} %`],
+    ["best", sheet.best ? figure(sheet.best.fitness) : "–"], ["who", sheet.best ? sheet.best.name : "–", "name"],
+  ];
+  $("tiles").replaceChildren(...entries.map(([name, value, className]) => {
+    const made = element("div");
+    made.append(element("dt", name), element("dd", value, className));
+    return made;
+  }));
+}
+
+function drawGenomes(genomes) {
+  const wanted = $("find").value.toLowerCase(), keys = ["name", "fitness", "status", "attempts", "seconds"];
+  const rows = genomes.filter((one) => one.name.toLowerCase().includes(wanted));
+  const last = (value) => value === null;
+  rows.sort((a, b) => {
+    const x = a[sorted.column], y = b[sorted.column];
+    if (last(x) || last(y)) return last(x) - last(y); // without a value: at the end, either way
+    return (typeof x === "string" ? x.localeCompare(y) : x - y) * (sorted.down ? -1 : 1);
+  });
+  const head = keys.map((key) => {
+    const button = element("button", key);
+    button.addEventListener("click", () => {
+      sorted = { column: key, down: sorted.column === key ? !sorted.down : key !== "name" && key !== "status" };
+      drawGenomes(genomes);
+      [...$("genomes").querySelectorAll("th button")].find((one) => one.textContent === key).focus();
+    });
+    return [button, ["fitness", "attempts", "seconds"].includes(key) ? "number" : ""];
+  });
+  table($("genomes"), [...head, "trials", ""], rows.map((one) => [
+    one.name, [figure(one.fitness), "number"], [one.status, `tight ${{ failed: "bad", completed: "good" }[one.status] || ""}`],
+    [one.attempts, "number"], [duration(one.seconds), "number"],
+    [one.trials.map(figure).join("  "), "soft tight"], [one.why, "soft"],
+  ]));
+  keys.forEach((key, n) => {
+    if (key === sorted.column) $("genomes").querySelectorAll("th")[n].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
+  });
+}
+
+function drawStories(stories) {
+  $("failing").hidden = !stories.length;
+  const open = new Set([...$("stories").querySelectorAll("details[open] summary")].map((one) => one.textContent));
+  $("stories").replaceChildren(...stories.map((story) => {
+    const made = element("details");
+    made.open = open.has(story.genome);
+    made.append(element("summary", story.genome), element("div", story.lines.join("\n"), "story"));
+    return made;
+  }));
+}
+
+function drawSheet(sheet, trend) {
+  document.title = `generation ${sheet.generation} · genome-pipeline`;
+  $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "being played" : "not finished, and nobody plays it";
+  tiles(sheet);
+  drawTrend(trend);
+  drawSpread(sheet.genomes);
+  drawGantt(sheet);
+  drawWorkers(sheet.workers);
+  table($("workers"), ["worker", "state", "completed", "other ends", "rungs", ""], sheet.workers.map((one) => {
+    const others = Object.entries(one.outcomes).filter(([name]) => name !== "completed").map(([name, n]) => `${n} ${words(name)}`);
+    return [
+      [one.name, "tight"], [one.state, `tight ${one.state === "ready" ? "good" : "warn"}`], [one.outcomes.completed || 0, "number"],
+      [others.join(", "), "soft"], [one.rungs || "", "number"], [one.why, "soft"],
+    ];
+  }));
+  drawStories(sheet.stories);
+  drawGenomes(sheet.genomes);
+  $("events").replaceChildren(...sheet.events.toReversed().map((event) => {
+    const made = element("li");
+    made.append(element("time", clock(event.at)), event.words);
+    return made;
+  }));
+  $("settings").replaceChildren(...Object.entries(sheet.settings).flatMap(([key, value]) => [element("dt", key), element("dd", value ?? "–")]));
+}
+
+function drawNow(progress) {
+  $("now").hidden = $("bar").hidden = !progress;
+  if (!progress) return;
+  const done = progress.completed + progress.failed + progress.skipped;
+  $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, progress.trials)}%`;
+  $("state").textContent = `being played: ${done} of ${progress.trials} trials, ${duration(progress.elapsed_s)} so far, `
+    + `${duration(progress.eta_s)} to go; ${progress.per_minute.toPrecision(3)} trials a minute, ${progress.pending} wait for a worker`;
+  table($("rows"), ["worker", "state", "plays", "trial", "for", "waiting", "losses", ""], progress.workers.map((row) => [
+    [row.name, "tight"], [row.state, { playing: "good", idle: "soft", awaited: "soft" }[row.state] || "warn"], row.genome,
+    [row.trial || "", "number"], [row.genome ? `${duration(row.playing_s)} / ${duration(progress.time_limit_s)}` : "", "number"],
+    [row.waiting || "", "number"], [row.losses || "", "number"], [row.note, "soft"],
+  ]));
+}
+
+// ------------------------------------------------------------------------------------------------------------- data
+
+function choose(generations, chosen) {
+  const options = generations.map((number) => {
+    const made = element("option", number);
+    made.value = number;
+    made.selected = number === chosen;
+    return made;
+  });
+  $("generation").replaceChildren(...options);
+}
+
+function show(data, generation) {
+  shown = data;
+  choose(data.generations, generation);
+  drawSheet(data.sheets[generation], data.trend);
+  document.body.dataset.shown = `${generation}`;
+}
+
+async function ask(generation) {
+  const answer = await fetch(`/data${generation ? `?gen=${generation}` : ""}`);
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  const data = await answer.json();
+  show(data, data.shown);
+  return data;
+}
+
+async function live() {
+  let known = await ask(), asking = false;
+  $("generation").addEventListener("change", async () => { known = await ask($("generation").value); });
+  const events = new EventSource("/events");
+  events.addEventListener("progress", async (event) => {
+    const told = JSON.parse(event.data);
+    const mine = told.progress && told.progress.generation === known.shown;
+    drawNow(mine ? told.progress : null);
+    if (told.facts !== known.facts && !asking) {
+      asking = true;
+      known = await ask(known.shown).catch(() => known);
+      drawNow(mine && known.sheets[known.shown].playing ? told.progress : null);
+      setTimeout(() => { asking = false; }, 2000); // the whole sheet, at most so often
+    }
+  });
+  events.addEventListener("error", () => { $("state").textContent = "the server does not answer; it is asked again"; });
+}
+
+$("find").addEventListener("input", () => drawGenomes(shown.sheets[$("generation").value].genomes));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(shown, Number($("generation").value)));
+if (embedded) {
+  const data = JSON.parse(embedded.textContent);
+  $("generation").addEventListener("change", () => show(data, Number($("generation").value)));
+  show(data, data.shown);
+} else {
+  live();
+}

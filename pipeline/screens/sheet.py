@@ -1,0 +1,143 @@
+"""Everything the page shows, as plain data: of one generation, and of all of them over time. Pure.
+
+It decides what is on the page; how it looks is the page's own business (`page/`). Nothing in here is markup, and the
+page puts all of it there as text.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inbox_agent.share_layout import Outcome, clean
+from pipeline.core.facts import RungClimbed
+from pipeline.core.farm import Farm
+from pipeline.core.roster import Attempt, Genome, Worker
+from pipeline.screens.lines import known_line
+from pipeline.screens.results import best, status, summary, why
+from pipeline.screens.story import RUNGS, Told, explain_genome
+
+STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
+
+
+def sheet(
+    farm: Farm, told: Sequence[Told], depth: Mapping[str, int], *, direction: str, playing: bool
+) -> dict[str, Any]:
+    """One generation."""
+    assert farm.settings is not None
+    names = sorted({attempt.worker for attempt in farm.attempts.values()} | set(farm.workers))
+    fittest = best(farm, direction)
+    failed = [genome for genome in farm.genomes if status(genome) == "failed"]
+    climbed = Counter(one.fact.worker for one in told if isinstance(one.fact, RungClimbed))
+    return {
+        "generation": farm.generation,
+        "playing": playing,
+        "counts": summary(farm),
+        "best": _genome(fittest) if fittest is not None else None,
+        "genomes": [_genome(genome) for genome in farm.genomes],
+        "attempts": _attempts(farm, names),
+        "workers": [_worker(farm, name, climbed[name]) for name in names],
+        "stories": [
+            {"genome": _name(genome), "lines": explain_genome(farm, genome, depth, playing=playing)}
+            for genome in failed[:STORIES_MAX]
+        ],
+        "events": _events(farm, told),
+        "settings": {
+            "evaluator": clean(farm.settings.evaluator, REASON_MAX),
+            "trials per genome": farm.settings.trials_per_genome,
+            "seed": farm.settings.seed,
+            "time limit": f"{farm.settings.time_limit_s:g} s",
+            "fitness of a time-out": farm.settings.timed_out_fitness,
+            **{f"settings.{key}": value for key, value in farm.settings.settings.items()},
+        },
+    }
+
+
+def trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]:
+    """Fitness generation by generation; those in which nobody has one are left out."""
+    found = []
+    for farm in farms:
+        values = sorted(fitness for genome in farm.genomes if (fitness := genome.fitness) is not None)
+        if values:
+            quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+            found.append(
+                {
+                    "generation": farm.generation,
+                    "best": values[-1] if direction == "maximize" else values[0],
+                    "mean": statistics.fmean(values),
+                    "quarters": quarters,
+                    "least": values[0],
+                    "most": values[-1],
+                }
+            )
+    return found
+
+
+def _genome(genome: Genome) -> dict[str, Any]:
+    counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
+    return {
+        "name": _name(genome),
+        "fitness": genome.fitness,
+        "status": status(genome),
+        "trials": [trial.fitness for trial in genome.trials],
+        "attempts": sum(len(trial.attempts) for trial in genome.trials),
+        "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "why": clean(why(genome), REASON_MAX),
+    }
+
+
+def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
+    """A column each: it is the longest table."""
+    number = {name: n for n, name in enumerate(workers)}
+    played = [attempt for attempt in farm.attempts.values() if attempt.claimed_at is not None]
+    return {
+        "id": [attempt.id for attempt in played],
+        "genome": [attempt.trial.genome.number - 1 for attempt in played],
+        "trial": [attempt.trial.number for attempt in played],
+        "worker": [number[attempt.worker] for attempt in played],
+        "outcome": [str(attempt.outcome or "playing") for attempt in played],
+        "from": [_began(attempt) for attempt in played],
+        "to": [attempt.ended_at for attempt in played],
+        "fitness": [attempt.fitness for attempt in played],
+        "why": [clean(attempt.reason, REASON_MAX) for attempt in played],
+    }
+
+
+def _began(attempt: Attempt) -> float:
+    """A claim is only seen at the next look, or with its result: the agent's own measure is closer to the truth."""
+    assert attempt.claimed_at is not None
+    if attempt.answered and attempt.seconds and attempt.ended_at is not None:
+        return max(attempt.issued_at, attempt.ended_at - attempt.seconds)
+    return attempt.claimed_at
+
+
+def _worker(farm: Farm, name: str, rungs: int) -> dict[str, Any]:
+    worker: Worker = farm.workers.get(name) or farm.worker(name)
+    mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
+    outcomes = Counter(str(attempt.outcome) for attempt in mine if attempt.outcome is not None)
+    completed = [attempt for attempt in mine if attempt.outcome is Outcome.COMPLETED]
+    return {
+        "name": name,
+        "state": str(worker.state),
+        "why": clean(worker.reason, REASON_MAX),
+        "outcomes": outcomes,
+        "fitness": [attempt.fitness for attempt in completed],
+        "seconds": [round(attempt.seconds, 3) for attempt in completed],
+        "rungs": rungs,
+    }
+
+
+def _events(farm: Farm, told: Sequence[Told]) -> list[dict[str, Any]]:
+    found = []
+    for one in told:
+        if isinstance(one.fact, RungClimbed):
+            words = f"{one.fact.worker}: {RUNGS[one.fact.rung]}: {one.fact.reason}"
+        else:
+            words = known_line(one.fact, farm)
+        if words:
+            found.append({"at": one.at, "words": clean(words, REASON_MAX)})
+    return found[-EVENTS_MAX:]
+
+
+def _name(genome: Genome) -> str:
+    return clean(genome.name, 200)

@@ -1,0 +1,154 @@
+"""`pipeline serve`: the page of a project, live, in a browser. Reads only.
+
+It decides who may look: on loopback whoever is on this computer, by a name that is this computer's; elsewhere who has
+the token. What the page may do is in its content security policy.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inbox_agent.settings_file import SettingsError
+from pipeline.chronicle import Chronicle
+from pipeline.generation import parse_generation
+from pipeline.page_data import page_data
+from pipeline.screens.report import live_page, page_part, plotly
+
+INTERVAL_S = 1.0
+COOKIE = "pipeline-token"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach an address."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class Page:
+    """What is served, of one project."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._chronicle = Chronicle(root)
+        self._plotly = plotly()
+        self._lock = asyncio.Lock()  # one thread at a time reads the ledger
+
+    def routes(self) -> list[Route]:
+        """The addresses."""
+        return [
+            Route("/", lambda _request: HTMLResponse(live_page())),
+            Route("/page.css", lambda _request: Response(page_part("page.css"), media_type="text/css")),
+            Route("/page.js", lambda _request: Response(page_part("page.js"), media_type="text/javascript")),
+            Route("/plotly.js", lambda _request: Response(self._plotly, media_type="text/javascript")),
+            Route("/data", self._data),
+            Route("/events", self._events),
+        ]
+
+    async def _data(self, request: Request) -> Response:
+        asked = request.query_params.get("gen")
+        try:
+            async with self._lock:
+                return await run_in_threadpool(self._answer, asked)
+        except SettingsError as error:
+            return PlainTextResponse(str(error), 404)
+
+    def _answer(self, asked: str | None) -> Response:
+        chronicle = self._chronicle
+        chronicle.refresh()
+        shown = chronicle.choose(parse_generation(asked) if asked else None)
+        data = {**page_data(chronicle, shown), "generations": chronicle.generations()}
+        return Response(orjson.dumps(data), media_type="application/json")
+
+    async def _events(self, request: Request) -> Response:
+        return StreamingResponse(self._tell(request), media_type="text/event-stream")
+
+    async def _tell(self, request: Request) -> AsyncIterator[bytes]:
+        while not await request.is_disconnected():
+            async with self._lock:
+                told = await run_in_threadpool(self._now)
+            yield b"event: progress\ndata: " + told + b"\n\n"
+            await asyncio.sleep(INTERVAL_S)
+
+    def _now(self) -> bytes:
+        chronicle = self._chronicle
+        chronicle.refresh()
+        latest = chronicle.latest()
+        playing = latest and chronicle.is_playing(latest)
+        return orjson.dumps({"facts": chronicle.facts, "progress": chronicle.progress(latest) if playing else None})
+
+
+class _Guard:
+    """Lets nobody in without the token, if there is one; and tells every browser what the page may do."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        answer = self._refusal(Request(scope)) or self._app
+        await answer(scope, receive, send_with_policy)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._token is None or self._is(request.cookies.get(COOKIE)):
+            return None
+        if self._is(request.query_params.get("token")):  # once in an address, then in a cookie that no script can read
+            answer = RedirectResponse(request.url.path, status_code=303)
+            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            return answer
+        return PlainTextResponse("the address with its token is told where `pipeline serve` was started", 401)
+
+    def _is(self, said: str | None) -> bool:
+        return said is not None and secrets.compare_digest(said.encode(), (self._token or "").encode())
+
+
+def make_app(root: Path, host: str, token: str | None) -> Starlette:
+    """The application. Raises SettingsError, LedgerError: there is nothing to show."""
+    # A page of somebody else's, under a name of somebody else's that leads to this computer, gets no answer.
+    names = ["localhost", "127.0.0.1", "[::1]", host] if token is None else ["*"]
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_Guard, token=token)]
+    return Starlette(routes=Page(root).routes(), middleware=middleware)
+
+
+def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C. Raises SettingsError: nothing to show."""
+    token = None if is_loopback(host) else secrets.token_urlsafe(24)
+    app = make_app(root, host, token)
+    shown = f"[{host}]" if ":" in host else host
+    say(f"http://{shown}:{port}/" + (f"?token={token}" if token else ""))
+    if token is not None:
+        say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
