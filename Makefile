@@ -14,7 +14,7 @@ test: .venv/dev
 	$(BIN)/python -m pytest
 
 # The rules have no I/O, so their stories are quick, and they must reach every branch (pyproject.toml, [tool.coverage]).
-RULES := config dispatcher farm generation lines next_step ownership recovery share_layout verify
+RULES := config dispatcher farm generation lines next_step ownership recovery share_layout verify waiting
 
 coverage: .venv/dev
 	$(BIN)/coverage run -m pytest -q $(RULES:%=tests/test_%.py)

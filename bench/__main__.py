@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import big_run, idle_gap, idle_host, machine, no_op, smb, speed_up
+from bench import big_run, idle_gap, idle_host, looking, machine, no_op, smb, speed_up
 from bench.table import Row, render
 
 TMPFS = Path("/dev/shm")
@@ -41,6 +41,7 @@ def _parts(disk: Path, workers: list[int], quick: bool) -> dict[str, Callable[[]
         "idle-gap": lambda: idle_gap.rows(disk, quick=quick),
         "idle-host": lambda: idle_host.rows(disk, quick=quick),
         "big-run": lambda: big_run.rows(disk, quick=quick),
+        "looking": lambda: looking.rows(disk, quick=quick),
         "smb": lambda: smb.rows(disk, quick=quick),
     }
 

@@ -136,6 +136,13 @@ def _check_secret(whose: str, secret: str) -> None:
             raise ValueError(f"{whose}: {error}") from None
 
 
+class HooksTable(_Table, frozen=True, kw_only=True):
+    """`[hooks]`: a program that is told what somebody may want to know at night."""
+
+    command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or standstill
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+
+
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -145,6 +152,7 @@ class Config(_Table, frozen=True, kw_only=True):
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
     hyperv: HyperVTable | None = None
+    hooks: HooksTable = HooksTable()
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from pipeline.core.roster import WorkerState
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots
+from pipeline.edges.journal import Journal
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile
 from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
@@ -38,6 +39,7 @@ from pipeline.edges.shares import Share
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbSession
 from pipeline.edges.workers import LocalWorkers
+from pipeline.hooks import Hooks
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.reach import machines_of, smb_access
@@ -73,6 +75,7 @@ class Host:
         except Held as error:
             raise SettingsError(f"another `pipeline run` is at work here: {error}; wait for it or stop it") from error
         self.ledger = Ledger(self.state)
+        self._journal = Journal(self.state)
         self.snapshots = Snapshots(self.state / "genomes")
         self.locals = LocalWorkers(
             config.local_names(),
@@ -93,6 +96,7 @@ class Host:
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
         self._live = LiveFile(self.state)
+        self._hooks = Hooks(config.hooks, root)
         self._doorbell = Doorbell(
             {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring, endings=ANSWERS
         )
@@ -201,6 +205,8 @@ class Host:
             if self._room is not None:
                 self._room.close()
             self.locals.close()
+            self._hooks.close()
+            self._journal.close()
             self._live.remove()
             self.ledger.close()
             self._lock.release()
@@ -227,6 +233,7 @@ class Host:
             ledger=self.ledger,
             couriers=self._couriers,
             machines=self._pools(),
+            told=self._journal.tell,
             snapshots=self.snapshots,
             limits=self.config.rules(),
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
@@ -288,11 +295,13 @@ class Host:
         while True:
             facts = self.loop.tick()
             on_tick(facts)
+            self._hooks.tell(facts, self.farm)
             if self.farm.finished:
                 return Ending(finished=True)
             if self._stop.is_set():
                 return Ending(finished=False, stopped=True)
             if diagnosis := standstill(self.farm, len(self.farm.workers)):
+                self._hooks.stands_still(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
             metronome.hurry(bool(self.loop.awaited()))
             self._doorbell.supervise(self._readable())

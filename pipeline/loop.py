@@ -54,12 +54,13 @@ class Loop:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         draw: Callable[[], str] = lambda: base36(secrets.randbits(41), 8),
+        told: Callable[[list[Fact], float, int], None] = lambda _facts, _at, _generation: None,
     ) -> None:
         self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
         self.watch = Watch(farm, limits, clock())
         self.archive: Archive | None = None
         self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
-        self._clock, self._wall, self._draw = clock, wall, draw
+        self._clock, self._wall, self._draw, self._told = clock, wall, draw, told
         self._looks: list[Look] = []  #: taken, and not yet part of a view
         self._owed: set[str] = set()  #: workers whose share has acts to come
         self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
@@ -195,6 +196,7 @@ class Loop:
             self.ledger.append(facts, at, self.farm.generation, self.farm.run)
         except LedgerError as error:
             raise HostTrouble(str(error)) from error
+        self._told(facts, at, self.farm.generation)
 
     # ------------------------------------------------------------------------------------------------------- acting
 

@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.share_layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
-from pipeline.screens.lines import duration, line
+from pipeline.screens.lines import duration, known_line, line
 from pipeline.screens.progress import progress
 from tests.core_bed import Table
 
@@ -124,3 +124,24 @@ def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
 def test_a_worker_that_is_not_ready_shows_its_state(table: Table) -> None:
     table.state(f.WorkerOut(worker="w0", reason="gone"))
     assert progress(table.farm, table.watch, table.now).workers[0].state == "out"
+
+
+def test_where_a_run_stands_that_nobody_plays(table: Table) -> None:
+    """From the ledger alone: its clock stands still, and what was being played is no longer."""
+    table.claim("w0")
+    table.tick(10)
+    now = progress(table.farm, None, table.now + 99_999)
+
+    assert not now.playing
+    assert now.elapsed_s <= 11
+    assert (now.workers[0].state, now.workers[0].note) == ("was playing", "")
+    fresh = Table("w0")
+    assert progress(fresh.farm, None, fresh.now).workers[0].state == "awaited"
+
+
+def test_facts_of_an_earlier_run_have_no_line(table: Table) -> None:
+    """A generation that was begun afresh has forgotten its attempts."""
+    unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
+
+    assert known_line(unknown, table.farm) == ""
+    assert known_line(f.WorkerRecovered(worker="w0"), table.farm) == "w0: well again"

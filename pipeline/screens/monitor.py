@@ -49,7 +49,10 @@ def _headline(now: Progress) -> Text:
     text = Text.assemble((f"generation {now.generation}", "bold"), f" · {now.genomes} genomes · {now.trials} trials · ")
     if now.finished:
         return text.append("finished", "green").append(f" in {duration(now.elapsed_s)}")
-    return text.append(f"{duration(now.elapsed_s)} so far, ").append(f"{duration(now.eta_s)} to go")
+    text.append(f"{duration(now.elapsed_s)} so far, ")
+    if not now.playing:
+        return text.append("and no host plays it now", "yellow")
+    return text.append(f"{duration(now.eta_s)} to go")
 
 
 def _bar(now: Progress) -> Table:

@@ -44,6 +44,7 @@ class Progress:
     utilisation: float  #: share of the workers' time that was spent in games that counted
     time_limit_s: float
     finished: bool
+    playing: bool  #: whether a host is at work on it
     workers: tuple[WorkerRow, ...]
 
     @property
@@ -56,7 +57,9 @@ def progress(farm: Farm, watch: Watch | None, at: float) -> Progress:
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]
     failed = farm.settled[Settlement.FAILED] + farm.settled[Settlement.TIMED_OUT]
-    elapsed_s = max(0.0, (farm.spans[-1][1] if farm.finished else at) - farm.spans[-1][0]) if farm.spans else 0.0
+    if farm.spans and (watch is None or farm.finished):
+        at = farm.spans[-1][1]  # nobody plays it any more: its clock stands
+    elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
     played_s = sum(last - first for first, last in farm.spans)
     held = sum(len(worker.wanted) for worker in farm.workers.values())
     return Progress(
@@ -76,6 +79,7 @@ def progress(farm: Farm, watch: Watch | None, at: float) -> Progress:
         utilisation=min(1.0, farm.seconds_played / (played_s * max(1, len(farm.workers)))) if played_s else 0.0,
         time_limit_s=farm.settings.time_limit_s if farm.settings is not None else 0.0,
         finished=farm.finished,
+        playing=watch is not None,
         workers=tuple(_row(worker, watch, at) for worker in farm.workers.values()),
     )
 
@@ -97,7 +101,7 @@ def _row(worker: Worker, watch: Watch | None, at: float) -> WorkerRow:
         said = clean(watched.beat.progress, 200)
     if worker.state is WorkerState.READY:
         alive = watched.alive if watched is not None else worker.epoch_open
-        state = "playing" if playing else ("idle" if alive else "awaited")
+        state = ("playing" if watched else "was playing") if playing else ("idle" if alive else "awaited")
     unknown = watched.unknown if watched is not None else ""
     return WorkerRow(
         name=worker.name,

@@ -1,0 +1,133 @@
+"""What looking on costs: the first picture of a long ledger, the report of a hundred generations, a host that is watched.
+
+The commands are timed as whole processes, as a user waits for them.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.apart import ROOT, apart
+from bench.farm import warm_farm
+from bench.games import genomes
+from bench.rounds import figure, in_turn, note
+from bench.table import Row, limit
+from inbox_agent.share_layout import Outcome
+from pipeline import Progress
+from pipeline.core import facts as f
+from pipeline.core.facts import Fact, RunSettings, Settlement
+from pipeline.edges.ledger import Ledger
+
+FIRST_PICTURE_S, REPORT_S, WATCHING_PERCENT = 1.0, 5.0, 2.0
+TRIALS, WORKERS = 3, 8
+_CONFIG = "[evaluator]\ncommand = ['play']\n[local]\nworkers = 8\n"
+
+
+def rows(place: Path, *, quick: bool) -> list[Row]:
+    """Seconds of each command, and what a watched host costs more."""
+    few = 10 if quick else 1
+    rounds = 1 if quick else 3
+    jobs = {
+        "first picture": lambda: apart(command, place, verb="top", generations=10, genomes=1000 // few),
+        "report": lambda: apart(command, place, verb="report", generations=100, genomes=100 // few),
+    }
+    measured = in_turn(jobs, rounds)
+    first, page = measured.values()
+    seconds = 4.0 if quick else 12.0
+    alone = in_turn({"nobody looks on": lambda: apart(host_cpu, place, seconds=seconds, watched=False)}, 1)
+    looked = in_turn({"somebody looks on": lambda: apart(host_cpu, place, seconds=seconds, watched=True)}, 1)
+    without, with_it = figure(alone["nobody looks on"], "percent"), figure(looked["somebody looks on"], "percent")
+    more = None if without is None or with_it is None else max(0.0, with_it - without)
+    return [
+        limit("pipeline top, 10 generations of 1,000 genomes", figure(first, "s"), "s", FIRST_PICTURE_S, note(first)),
+        limit("pipeline report --all, 100 generations of 100", figure(page, "s"), "s", REPORT_S, note(page)),
+        limit("CPU that watching costs the host", more, "% of a core", WATCHING_PERCENT),
+    ]
+
+
+def command(folder: str, verb: str, generations: int, genomes: int) -> dict[str, float]:
+    """A command on a ledger of so many generations, from its start to its end."""
+    root = Path(folder)
+    (root / "pipeline.toml").write_text(_CONFIG)
+    ledger = Ledger(root / "state")
+    for generation in range(1, generations + 1):
+        ledger.append(list(_generation(generation, genomes)), 1_790_000_000.0 + 1000 * generation, generation, 1)
+    ledger.close()
+    options = ["--once"] if verb == "top" else ["--all"]
+    began = time.perf_counter()
+    line = [sys.executable, "-m", "pipeline", verb, *options, "--root", folder]
+    subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return {"s": time.perf_counter() - began}
+
+
+def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
+    """The host's share of one core while it plays a few long games, and somebody looks on or nobody does."""
+    marks: list[tuple[float, float]] = []
+    onlookers: list[subprocess.Popen[bytes]] = []
+
+    def watch(progress: Progress) -> None:
+        if sum(row.state == "playing" for row in progress.workers) == WORKERS:
+            if watched and not onlookers:
+                code = _LOOKS_ON.format(root=folder)
+                onlookers.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
+            marks.append((time.monotonic(), time.process_time()))
+
+    with warm_farm(folder, WORKERS) as farm:
+        farm.evaluate(genomes(f"nap {seconds:g}", WORKERS), on_progress=watch)
+    for process in onlookers:
+        process.kill()
+        process.wait()
+    wall_s, cpu_s = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
+    return {"percent": 100 * cpu_s / wall_s}
+
+
+_LOOKS_ON = """
+import time
+from pathlib import Path
+from pipeline.chronicle import Chronicle
+with Chronicle(Path({root!r})) as chronicle:
+    while True:
+        chronicle.refresh()
+        chronicle.progress(chronicle.latest())
+        time.sleep(0.5)
+"""
+
+
+def _generation(generation: int, genomes: int) -> Iterator[Fact]:
+    settings = RunSettings(
+        trials_per_genome=TRIALS, seed=7, settings={}, evaluator="play", time_limit_s=60.0, timed_out_fitness=None
+    )
+    yield f.HostStarted(pid=1, workers=WORKERS)
+    yield f.RunOpened(generation=generation, run=1, settings=settings)
+    names = [f"local-{number}" for number in range(WORKERS)]
+    if generation == 1:
+        for name in names:
+            yield f.EpochRaised(worker=name, epoch=1, reason="first contact")
+            yield f.EpochOpened(worker=name, epoch=1)
+    for number in range(1, genomes + 1):
+        digest = f"{generation * 10_000 + number:064x}"
+        yield f.GenomeAdded(genome=number, name=f"bot-{number:04d}.json", suffix=".json", size_bytes=99, sha256=digest)
+    for number in range(1, genomes + 1):
+        for trial in range(1, TRIALS + 1):
+            attempt = f"g{generation:04d}-{number:04d}-t{trial}-a1-{generation * 1_000_000 + number * 10 + trial:012d}"
+            worker = names[(number + trial) % WORKERS]
+            fitness = generation + number / genomes
+            yield f.AttemptIssued(
+                attempt=attempt,
+                genome=number,
+                trial=trial,
+                number=1,
+                worker=worker,
+                epoch=1,
+                publication=(generation * genomes + number) * TRIALS + trial,
+            )
+            yield f.AttemptClaimed(attempt=attempt)
+            yield f.AttemptEnded(
+                attempt=attempt, outcome=Outcome.COMPLETED, answered=True, fitness=fitness, seconds=1.0, archived=True
+            )
+            yield f.TrialSettled(
+                genome=number, trial=trial, settlement=Settlement.COMPLETED, attempt=attempt, fitness=fitness
+            )
+    yield f.RunFinished()

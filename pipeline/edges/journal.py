@@ -1,0 +1,71 @@
+"""`state/log/pipeline.jsonl`: what happened, one JSON line for each fact and each warning, for people and their tools.
+
+Nothing reads it back: the ledger is the memory. It decides when a file is full, and that nothing of what a share says
+can play with a terminal.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import orjson
+
+from pipeline.core.facts import Fact, encode_fact
+
+FILE_NAME = "pipeline.jsonl"
+FILE_BYTES_MAX, FILES_KEPT = 10 * 1024 * 1024, 5
+
+
+class Journal:
+    """Open for as long as a host is at work. A line that cannot be written is nobody's loss."""
+
+    def __init__(self, state: Path) -> None:
+        folder = state / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = _Quiet(
+            folder / FILE_NAME, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
+        )
+        self._file.setFormatter(_Lines())
+        self._file.setLevel(logging.WARNING)
+        logging.getLogger().addHandler(self._file)
+
+    def tell(self, facts: Sequence[Fact], at: float, generation: int) -> None:
+        """Writes facts that the ledger has."""
+        head = f'{{"at":"{_instant(at)}","generation":{generation},'.encode()
+        lines = b"\n".join(head + encode_fact(fact)[1:] for fact in facts).decode()
+        if lines:
+            self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, _harmless(lines), None, None))
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        logging.getLogger().removeHandler(self._file)
+        self._file.close()
+
+
+class _Quiet(RotatingFileHandler):
+    """A full disk or a file that somebody has open must not fill the terminal with tracebacks."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno < logging.WARNING:
+            return str(record.msg)  # facts, which are lines already
+        told = {"at": _instant(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
+        return _harmless(orjson.dumps({**told, "by": record.name}).decode())
+
+
+def _harmless(lines: str) -> str:
+    """JSON escapes the old control characters; those beyond ASCII, which turn text around, are left to us."""
+    if lines.isascii():
+        return lines
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in lines)
+
+
+def _instant(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"

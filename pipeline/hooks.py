@@ -1,0 +1,83 @@
+"""The user's hook: a program that is told when a generation ends, a worker is put aside, or the farm stands still.
+
+It decides what is worth telling. The hook gets one JSON object on its standard input, never a shell and never anything
+on its command line but the event's name; one that fails or hangs costs a line of warning and nothing else.
+"""
+
+import logging
+import queue
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.config import HooksTable
+from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
+from pipeline.core.farm import Farm
+from pipeline.screens.lines import line
+from pipeline.screens.results import summary
+
+log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """Runs the hook in a thread of its own, one event after the other."""
+
+    def __init__(self, table: HooksTable, root: Path) -> None:
+        self._table, self._root = table, root
+        self._events: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
+        if table.command:
+            self._thread.start()
+
+    def tell(self, facts: Sequence[Fact], farm: Farm) -> None:
+        """Passes on what is worth it among the facts of a tick."""
+        if not self._table.command:
+            return
+        for fact in facts:
+            match fact:
+                case RunFinished():
+                    self._put("finished", farm, f"generation {farm.generation} is finished")
+                case WorkerQuarantined():
+                    self._put("quarantined", farm, line(fact, farm), worker=fact.worker)
+                case WorkerOut():
+                    self._put("out", farm, line(fact, farm), worker=fact.worker)
+
+    def stands_still(self, farm: Farm, diagnosis: str) -> None:
+        """The farm cannot go on."""
+        if self._table.command:
+            self._put("standstill", farm, diagnosis)
+
+    def close(self) -> None:
+        """Waits until what was told has been heard, for as long as the hook may take."""
+        if self._table.command:
+            self._events.put(None)
+            self._thread.join(self._table.timeout_s + 1)
+
+    def _put(self, event: str, farm: Farm, text: str, **more: Any) -> None:
+        told = {"event": event, "project": str(self._root), "text": text, **more, "summary": summary(farm)}
+        self._events.put((event, orjson.dumps(told)))
+
+    def _run(self) -> None:
+        while (told := self._events.get()) is not None:
+            event, data = told
+            command = [part.replace("{event}", event) for part in self._table.command]
+            try:
+                done = subprocess.run(
+                    command,
+                    input=data,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    cwd=self._root,
+                    timeout=self._table.timeout_s,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                log.warning("the hook for %s: %s", event, error)
+                continue
+            if done.returncode:
+                words = " ".join(done.stderr.decode("utf-8", "replace").split())[-300:]
+                log.warning("the hook for %s ended with %s: %s", event, done.returncode, words)

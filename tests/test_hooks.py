@@ -1,0 +1,90 @@
+"""The hook: told of what matters, by standard input and nothing else; and whatever it does, the farm goes on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import HooksTable
+from pipeline.core import facts as f
+from pipeline.hooks import Hooks
+from tests.core_bed import Table
+from tests.farm_bed import FarmBed
+
+pytestmark = pytest.mark.timeout(60)
+WRITES = (
+    "import json, sys; told = json.load(sys.stdin); open('told-' + sys.argv[1], 'a').write(json.dumps(told) + '\\n')"
+)
+
+
+def hooks(root: Path, code: str = WRITES, timeout_s: float = 20.0) -> Hooks:
+    return Hooks(HooksTable(command=[sys.executable, "-c", code, "{event}"], timeout_s=timeout_s), root)
+
+
+def test_it_is_told_of_what_matters(tmp_path: Path) -> None:
+    """The end of a generation, quarantine, a worker that is out, a farm that stands still; nothing else."""
+    table = Table("w0", genomes=1)
+    hook = hooks(tmp_path)
+    quarantined = f.WorkerQuarantined(worker="w0", back_off_s=15, reason='lost; rm -rf "$HOME" `x`')
+    hook.tell([quarantined, f.ProbationBegan(worker="w0"), f.WorkerOut(worker="w0", reason="gone")], table.farm)
+    hook.tell([f.RunFinished()], table.farm)
+    hook.stands_still(table.farm, "every worker is out")
+    hook.close()
+
+    told = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("told-*")}
+    assert set(told) == {"told-quarantined", "told-out", "told-finished", "told-standstill"}
+    assert told["told-quarantined"]["worker"] == "w0"
+    assert 'rm -rf "$HOME" `x`' in told["told-quarantined"]["text"]
+    assert told["told-finished"]["summary"]["submitted"] == 1
+    assert told["told-standstill"]["text"] == "every worker is out"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit('no network')", "the hook for finished ended with 1: no network"),
+        ("import time; time.sleep(60)", "timed out after"),
+    ],
+)
+def test_a_hook_that_fails_or_hangs_costs_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str
+) -> None:
+    """And the next event is told all the same."""
+    hook = hooks(tmp_path, code, timeout_s=0.5)
+    hook.tell([f.RunFinished()], Table("w0").farm)
+    hook.close()
+
+    assert said in caplog.text
+
+
+def test_a_hook_that_does_not_exist_costs_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hook = Hooks(HooksTable(command=[str(tmp_path / "nothing")]), tmp_path)
+    hook.tell([f.RunFinished()], Table("w0").farm)
+    hook.close()
+
+    assert "the hook for finished" in caplog.text
+
+
+def test_without_a_hook_nothing_is_run(tmp_path: Path) -> None:
+    """No thread, no waiting."""
+    hook = Hooks(HooksTable(), tmp_path)
+    hook.tell([f.RunFinished()], Table("w0").farm)
+    hook.stands_still(Table("w0").farm, "x")
+    hook.close()
+
+
+@pytest.mark.processes
+def test_a_run_calls_its_hook_and_keeps_its_log(bed: FarmBed) -> None:
+    """Once, when the generation is finished; the log has a line for every fact of the ledger."""
+    (bed.root / "hook.py").parent.mkdir(parents=True)
+    (bed.root / "hook.py").write_text(WRITES)
+    bed.configure(workers=1, extra=f"[hooks]\ncommand = [{sys.executable!r}, 'hook.py', '{{event}}']")
+    bed.drop({"a.json": {"n": 1}, "b.json": {"n": 2}})
+    code, out = bed.run()
+
+    assert code == 0, out
+    assert json.loads((bed.root / "told-finished").read_text())["summary"]["completed"] == 2
+    lines = [json.loads(line) for line in (bed.root / "state/log/pipeline.jsonl").read_text().splitlines()]
+    facts = [line["fact"] for line in lines if "fact" in line]
+    assert facts.count("TrialSettled") == 2 and facts[0] == "HostStarted"

@@ -1,0 +1,249 @@
+"""Looking on: `top`, `status`, `explain`, `results` and `report` on one project that met every outcome."""
+
+import csv
+import io
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from inbox_agent.share_layout import Outcome
+from pipeline import cli
+from pipeline.chronicle import Chronicle
+from pipeline.core.facts import RunFinished
+from pipeline.edges.ledger import Ledger
+from pipeline.edges.live import LiveFile, read_live
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT
+from pipeline.screens.report import as_script_data, report
+from pipeline.screens.top import top_picture
+from tests.faulty_run import HOSTILE, faulty_project
+from tests.test_cli import pipeline
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    faulty_project(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stopped")
+    faulty_project(root, generations=2, share=0.6)
+    return root
+
+
+def test_the_project_has_met_everything(finished: Path) -> None:
+    """Or what is shown below would be shown on a happy farm."""
+    with Chronicle(finished) as chronicle:
+        farms = [chronicle.farm(generation) for generation in chronicle.generations()]
+    met = {outcome for farm in farms for outcome in Outcome if farm.outcomes[outcome]}
+    assert met == set(Outcome) - {Outcome.REJECTED}
+    assert any(genome.charges for farm in farms for genome in farm.genomes)
+
+
+# ------------------------------------------------------------------------------------------------------- the terminal
+
+
+def shown(root: Path, width: int, *, colour: bool = False) -> str:
+    with Chronicle(root) as chronicle:
+        generation = chronicle.latest()
+        console = Console(
+            width=width, file=io.StringIO(), force_terminal=colour, color_system="standard" if colour else None
+        )
+        console.print(
+            top_picture(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
+        )
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_picture_fits_its_terminal(stopped: Path, width: int) -> None:
+    """No line is longer; every worker has its line; a wide one also shows losses and the last rung."""
+    lines = shown(stopped, width).splitlines()
+
+    assert max(map(len, lines)) <= width
+    for name in ("local-0", "vm-3"):
+        assert any(line.startswith(name) for line in lines)
+    assert ("last rung" in "\n".join(lines)) == (width >= 120)
+    assert "no host plays it" in " ".join(" ".join(lines).split())
+
+
+def test_without_colour_nothing_is_left_of_it(finished: Path) -> None:
+    """No escape sequence where none is wanted, and none that came with a genome's name where some are."""
+    assert "\x1b" not in shown(finished, 80)
+    assert "\x1b[31mred" not in shown(finished, 80, colour=True)
+    assert "finished" in shown(finished, 80)
+
+
+def test_top_without_a_terminal_is_a_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For a log."""
+    code, out, _ = pipeline(capsys, "top", "--root", finished)
+
+    assert code == ALL_COMPLETED
+    assert out.startswith("generation 4: 72/72 trials, 66 completed")
+    assert out.count("\n") == 1
+
+
+def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
+    """The host shows more than the ledger has; as soon as it is gone or stuck, that counts no longer."""
+    state = stopped / "state"
+    with Chronicle(stopped) as chronicle:
+        generation = chronicle.latest()
+        now = chronicle.progress(generation)
+        live = LiveFile(state)
+        live.write({**{name: getattr(now, name) for name in now.__slots__}, "per_minute": 123.0, "playing": True})
+        try:
+            assert chronicle.is_playing(generation)
+            assert not chronicle.is_playing(generation - 1)
+            assert chronicle.progress(generation).per_minute == 123.0
+            told = json.loads((state / "live.json").read_text())
+            (state / "live.json").write_text(json.dumps({**told, "at": time.time() - 60}))
+            assert read_live(state) is None
+            (state / "live.json").write_text("{")
+            assert not chronicle.is_playing(generation)
+        finally:
+            live.remove()
+    assert not (state / "live.json").exists()
+
+
+def test_what_is_new_is_read_and_nothing_else(tmp_path: Path) -> None:
+    """A run that goes on while somebody looks: the same farm, a little further."""
+    run = faulty_project(tmp_path, generations=1, share=0.5)
+    with Chronicle(tmp_path) as chronicle:
+        assert not chronicle.refresh()
+        before = chronicle.farm(1).open_trials
+        known = len(run.facts)
+        while not run.table.farm.finished:
+            run._step()
+        run._keep()
+        ledger = Ledger(tmp_path / "state")
+        for generation, at, fact in run.facts[known:]:
+            ledger.append([fact], at, generation, 1)
+        ledger.close()
+
+        assert chronicle.refresh()
+        assert chronicle.farm(1).finished and before
+        assert isinstance(chronicle.told(1)[-1].fact, RunFinished)
+
+
+# ------------------------------------------------------------------------------------------------- explain, results
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("bot-01-013.json", "It is charged with the loss of g0001-0013"),
+        ("bot-01-009.json", "ValueError: <b>bad</b> opcode"),
+        ("vm-1", "In this generation it was given"),
+    ],
+)
+def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str], what: str, said: str) -> None:
+    """A genome or a worker of a generation."""
+    code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
+
+    assert code == ALL_COMPLETED
+    assert said in out
+
+
+def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its generation is in its id."""
+    with Chronicle(finished) as chronicle:
+        attempt = next(iter(chronicle.farm(2).attempts))
+
+    assert f"{attempt} is try 1" in pipeline(capsys, "explain", attempt, "--root", finished)[1]
+
+
+def test_who_is_unknown_gets_a_suggestion(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line."""
+    code, _, err = pipeline(capsys, "explain", "VM-", "--root", finished)
+
+    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert "did you mean" in err and "vm-1" in err
+
+
+def test_hostile_names_reach_no_terminal_as_they_are(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in tables, nor in stories."""
+    for args in (("results", "--all"), ("explain", HOSTILE[2]), ("status",)):
+        out = pipeline(capsys, *args, "--root", finished)[1]
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", out)
+
+
+def test_results_are_ranked(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fittest first, those without a fitness last; the other way round, they are last again."""
+    rows = json.loads(pipeline(capsys, "results", "--json", "--root", finished)[1])
+    fitness = [row["fitness"] for row in rows]
+    known = [value for value in fitness if value is not None]
+
+    assert known == sorted(known, reverse=True) and fitness[-1] is None
+    worst = json.loads(pipeline(capsys, "results", "--json", "--reverse", "--root", finished)[1])
+    assert worst[0]["fitness"] == known[-1] and worst[-1]["fitness"] is None
+    assert len(pipeline(capsys, "results", "--top", "3", "--root", finished)[1].splitlines()) == 4
+
+
+def test_results_across_generations(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them, as CSV, by any column; no cell is a formula."""
+    out = pipeline(capsys, "results", "--all", "--sort", "generation", "--csv", "--root", finished)[1]
+    rows = list(csv.DictReader(io.StringIO(out)))
+
+    assert [row["generation"] for row in rows] == sorted(row["generation"] for row in rows)
+    assert len(rows) == 4 * 24
+    assert not any(cell.startswith("=") for row in rows for cell in row.values())
+    assert {"level", "score"} <= rows[0].keys()
+
+
+def test_where_nothing_was_run_there_is_nothing_to_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, for each command."""
+    for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",), ("serve",)):
+        code, _, err = pipeline(capsys, *args, "--root", tmp_path)
+        assert (code, err.count("\n")) == (BAD_INPUT, 1)
+        assert "nothing was run here yet" in err
+
+
+# -------------------------------------------------------------------------------------------------------- the report
+
+
+def test_a_report_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No address is loaded from anywhere, and no string of the data can end the script it stands in."""
+    code, out, _ = pipeline(capsys, "report", "--root", finished)
+    text = Path(out.strip()).read_text(encoding="utf-8")
+
+    assert code == ALL_COMPLETED
+    assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?!data:)", text)
+    data = text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    assert json.loads(data)["shown"] == 4
+    assert not set("<>&\u2028") & set(data)
+    assert "<img src=x" not in text
+
+
+def test_all_generations_in_one_file(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To be chosen on the page."""
+    pipeline(capsys, "report", "--all", "--out", tmp_path / "r.html", "--root", finished)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+
+    assert data["generations"] == [1, 2, 3, 4]
+    assert [one["generation"] for one in data["trend"]] == [1, 2, 3, 4]
+    assert set(data["sheets"]) == {"1", "2", "3", "4"}
+
+
+def test_data_of_a_script_is_only_data() -> None:
+    """Whatever is in it."""
+    hostile = {"a": "</script><script>alert(1)//<!--\u2028&"}
+    assert json.loads(as_script_data(hostile)) == hostile
+    assert "<" not in as_script_data(hostile)
+    assert report(hostile).count("</script>") == 3
+
+
+def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """And where the project is."""
+    for name in ("top", "explain", "results", "report", "serve"):
+        assert "--root" in pipeline(capsys, name, "--help")[1]
+    assert cli.commands.commands

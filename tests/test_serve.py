@@ -1,0 +1,237 @@
+"""The page in a real browser: live updates, hostile strings that stay text, keys, narrow screens; and who may look.
+
+Chromium without a head, driven from outside; the server is the shipped command in a process of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pipeline.edges.ledger import Ledger
+from pipeline.edges.live import LiveFile
+from pipeline.screens.progress import progress
+from tests.faulty_run import FaultyRun, faulty_project
+from tests.samba import free_port
+from tests.waiting import eventually
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(root: Path, *options: str) -> Iterator[str]:
+    """The address that the command told."""
+    command = [sys.executable, "-m", "pipeline", "serve", "--root", str(root), "--port", str(free_port()), *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert server.stdout is not None
+    try:
+        address = server.stdout.readline().decode().strip()
+        assert eventually(lambda: answers(address.partition("?")[0]), 20)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def answers(address: str) -> int:
+    return status(address)
+
+
+def status(address: str, **headers: str) -> int:
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
+
+
+@contextmanager
+def opened(browser: Browser, address: str, width: int = 1280) -> Iterator[Page]:
+    """The page, drawn; anything that its console complains of fails the test."""
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+    page.goto(address)
+    page.wait_for_selector("body[data-shown]")
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("served")
+    faulty_project(root, generations=2)
+    return root
+
+
+def test_a_finished_run(browser: Browser, project: Path) -> None:
+    """Its counts, its plots, its stories, and another generation when it is chosen."""
+    with served(project) as address, opened(browser, address) as page:
+        expect(page.locator("#state")).to_have_text("finished")
+        expect(page.locator("#tiles div").first).to_have_text("genomes24")
+        for plot in ("trend", "spread", "gantt", "outcomes", "fitness", "seconds"):
+            expect(page.locator(f"#{plot} svg.main-svg").first).to_be_visible()
+        page.locator("summary", has_text="bot-02-009.json").click()
+        expect(page.locator("details[open] .story")).to_contain_text("failed for good")
+
+        page.locator("#generation").select_option("1")
+
+        expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()
+        expect(page.locator("#now")).to_be_hidden()
+
+
+def test_hostile_names_stay_text(browser: Browser, project: Path) -> None:
+    """In every table and every plot, the one with an image in it as well."""
+    with served(project) as address, opened(browser, address) as page:
+        expect(page.get_by_role("cell", name="<img src=x onerror=alert(1)>.json")).to_be_visible()
+        expect(page.get_by_role("cell", name="a&amp;b\"'.json")).to_be_visible()
+        page.locator("#gantt").scroll_into_view_if_needed()
+        for bar in page.locator("#gantt .point path").all()[:40]:
+            bar.hover(force=True)
+        assert page.locator("img").count() == 0
+
+
+def test_a_report_is_the_same_page(browser: Browser, project: Path, tmp_path: Path) -> None:
+    """From a file, without any server, with all generations to choose from."""
+    from pipeline import cli
+
+    assert cli.run_commands(["report", "--all", "--out", str(tmp_path / "r.html"), "--root", str(project)]) == 0
+    with opened(browser, (tmp_path / "r.html").as_uri()) as page:
+        page.locator("#generation").select_option("1")
+        expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()
+        expect(page.locator("#gantt svg.main-svg").first).to_be_visible()
+
+
+def test_by_keys_alone(browser: Browser, project: Path) -> None:
+    """To the content, to a column's order and back, and into the search."""
+    with served(project) as address, opened(browser, address) as page:
+        page.keyboard.press("Tab")
+        expect(page.locator(".skip")).to_be_focused()
+        page.keyboard.press("Enter")
+        name = page.locator("#genomes th button", has_text="name")
+        name.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#genomes th[aria-sort=ascending]")).to_have_text("name")
+        expect(page.locator("#genomes th button", has_text="name")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#genomes th[aria-sort=descending]")).to_have_text("name")
+        page.get_by_label("Find").focus()
+        page.keyboard.type("009")
+        expect(page.locator("#genomes tbody tr")).to_have_count(1)
+
+
+def test_on_a_narrow_screen(browser: Browser, project: Path) -> None:
+    """Nothing is wider than a telephone; tables scroll by themselves."""
+    with served(project) as address, opened(browser, address, width=360) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        heights = page.evaluate("[...document.querySelectorAll('#genomes tbody tr')].map((row) => row.offsetHeight)")
+        assert max(heights) < 250
+
+
+class _Playing:
+    """A host at work, as those who look on see it: its ledger and its live file grow."""
+
+    def __init__(self, root: Path, run: FaultyRun) -> None:
+        self._root, self._run = root, run
+        self._live = LiveFile(root / "state")
+
+    def go_on(self, ticks: int) -> None:
+        run = self._run
+        known = len(run.facts)
+        for _ in range(ticks):
+            if not run.table.farm.finished:
+                run._step()
+        run._keep()
+        ledger = Ledger(self._root / "state")
+        for generation, at, fact in run.facts[known:]:
+            ledger.append([fact], at, generation, 1)
+        ledger.close()
+        self._live.write(progress(run.table.farm, run.table.watch, run.table.now))
+
+
+def test_a_run_that_is_being_played(browser: Browser, tmp_path: Path) -> None:
+    """The page follows by itself: counts, workers, plots; and it says when the run has ended."""
+    run = faulty_project(tmp_path, generations=1, share=0.3)
+    host = _Playing(tmp_path, run)
+    host.go_on(1)
+    with served(tmp_path) as address, opened(browser, address) as page:
+        expect(page.locator("#now")).to_be_visible()
+        expect(page.locator("#rows tbody tr")).to_have_count(5)
+        before = page.locator("#tiles div", has_text="completed").inner_text()
+        bars = page.locator("#gantt .point").count()
+        host.go_on(60)
+        expect(page.locator("#tiles div", has_text="completed")).not_to_have_text(before, timeout=15_000)
+        assert eventually(lambda: page.locator("#gantt .point").count() > bars, 15)
+
+        host.go_on(2000)
+        LiveFile(tmp_path / "state").remove()
+
+        expect(page.locator("#now")).to_be_hidden(timeout=15_000)
+        expect(page.locator("#state")).to_have_text("finished", timeout=15_000)
+
+
+# ----------------------------------------------------------------------------------------------------- who may look
+
+
+def test_only_by_names_of_this_computer(project: Path) -> None:
+    """A page of somebody else's whose name leads here gets nothing; nothing can be written."""
+    with served(project) as address:
+        assert status(address) == 200
+        assert status(address, Host="evil.example") == 400
+        assert status(f"{address}data?gen=99") == 404
+        request = urllib.request.Request(address, data=b"x", method="POST")
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5)
+        with error.value:
+            assert error.value.code == 405
+
+
+def test_what_the_page_may_do_is_in_its_policy(project: Path) -> None:
+    """No script but its own, no address but its own."""
+    plain = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with served(project) as address, plain.open(address, timeout=5) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'self'" in policy
+    assert "unsafe-eval" not in policy and "script-src 'self' 'unsafe-inline'" not in policy
+
+
+def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:
+    """Without it nothing is told; with it, once, the browser remembers, and the address shows it no more."""
+    with served(project, "--host", "0.0.0.0") as address:
+        here = address.replace("0.0.0.0", "127.0.0.1")
+        bare, _, token = here.partition("?token=")
+        assert len(token) >= 32
+        assert status(bare) == status(f"{bare}data") == status(f"{bare}?token=wrong") == 401
+        with opened(browser, here) as page:
+            assert "token" not in page.url
+            expect(page.locator("#state")).to_have_text("finished")

@@ -1,0 +1,192 @@
+"""Why is it still pending? Every reason there is comes up, and has words; and the stories that are made of them."""
+
+import pytest
+
+from inbox_agent.share_layout import Outcome
+from pipeline.core import facts as f
+from pipeline.core.facts import Rung, Settlement
+from pipeline.core.roster import Trial, WorkerState
+from pipeline.core.waiting import Waiting, why_waiting
+from pipeline.screens import story
+from pipeline.screens.story import Told, explain_attempt, explain_genome, explain_worker
+from tests.core_bed import Table
+
+DEPTH = {"w0": 2, "w1": 2}
+
+
+def waits(table: Table, trial: Trial, *, playing: bool = True) -> Waiting:
+    return why_waiting(table.farm, trial, DEPTH, playing=playing)
+
+
+def trial_of(table: Table, number: int) -> Trial:
+    return table.farm.genomes[number - 1].trials[0]
+
+
+def settled_in(**options: int) -> Table:
+    table = Table("w0", **options)
+    table.settle_in()
+    return table
+
+
+def test_in_a_worker_s_queue() -> None:
+    """The first one is next, the others stand behind it, and a claim makes it played."""
+    table = settled_in(genomes=3)
+    assert waits(table, trial_of(table, 1)) is Waiting.NEXT
+    assert waits(table, trial_of(table, 2)) is Waiting.BEHIND
+    table.claim("w0")
+    table.tick()
+
+    assert waits(table, trial_of(table, 1)) is Waiting.PLAYED
+
+
+def test_without_a_worker_because_all_are_busy() -> None:
+    """Its queue is full; where there is room again, it has its turn."""
+    table = settled_in(genomes=3)
+    assert waits(table, trial_of(table, 3)) is Waiting.NO_ROOM
+
+    assert why_waiting(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is Waiting.TURN
+
+
+def test_with_a_worker_that_is_recovered() -> None:
+    table = settled_in(genomes=3)
+    table.state(f.RungClimbed(worker="w0", rung=Rung.REBOOT, reason="silent"))
+
+    assert waits(table, trial_of(table, 1)) is Waiting.WORKER_UNWELL
+    assert waits(table, trial_of(table, 3)) is Waiting.NOBODY_WELL
+
+
+def test_nobody_is_left_or_at_home() -> None:
+    """Every worker is out; or no share was seen yet."""
+    fresh = Table("w0", genomes=1)
+    assert waits(fresh, trial_of(fresh, 1)) is Waiting.NOBODY_AT_HOME
+    fresh.state(f.WorkerOut(worker="w0", reason="its share is somebody else's"))
+
+    assert waits(fresh, trial_of(fresh, 1)) is Waiting.NOBODY_LEFT
+
+
+def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
+    table = settled_in(genomes=3)
+    trial_of(table, 3).alone = True
+    assert waits(table, trial_of(table, 3)) is Waiting.ALONE
+
+    trial_of(table, 1).alone = True
+    trial_of(table, 3).alone = False
+    assert waits(table, trial_of(table, 3)) is Waiting.NO_ROOM, "nothing is put behind one that is played alone"
+
+
+def test_on_probation_there_is_room_for_one() -> None:
+    table = settled_in(genomes=3)
+    table.farm.workers["w0"].state = WorkerState.PROBATION
+
+    assert why_waiting(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is Waiting.NO_ROOM
+
+
+def test_without_a_host_nothing_moves() -> None:
+    """Whether it is pending, in a queue, or was being played."""
+    table = settled_in(genomes=3)
+    table.claim("w0")
+    table.tick()
+
+    assert {waits(table, trial_of(table, number), playing=False) for number in (1, 2, 3)} == {Waiting.NO_HOST}
+
+
+# --------------------------------------------------------------------------------------------------------- words
+
+
+def test_nothing_is_without_words() -> None:
+    """Each outcome, settlement, reason for waiting, state of a worker and rung has its own."""
+    for words, kind in (
+        (story.OUTCOMES, Outcome),
+        (story.SETTLEMENTS, Settlement),
+        (story.WAITING, Waiting),
+        (story.WORKERS, WorkerState),
+        (story.RUNGS, Rung),
+    ):
+        assert words.keys() == set(kind)  # type: ignore[comparison-overlap]
+        assert len(set(words.values())) == len(words)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_the_story_of_each_outcome(outcome: Outcome) -> None:
+    """Where it was, what came back, whom it counts against."""
+    table = settled_in(genomes=1)
+    (held,) = table.farm.attempts.values()
+    claimed, ended = (
+        f.AttemptClaimed(attempt=held.id),
+        f.AttemptEnded(
+            attempt=held.id, outcome=outcome, reason="because\x1b[31m", answered=True, seconds=2.0, fitness=1.0
+        ),
+    )
+    table.state(claimed, ended)
+
+    told = "\n".join(explain_attempt(table.farm, held, DEPTH, playing=True))
+
+    assert story.OUTCOMES[outcome] in told
+    assert "because [31m" in told and "after 2.0 s" in told
+    assert "try 1 at trial 1 of g1" in told
+
+
+@pytest.mark.parametrize("settlement", Settlement)
+def test_the_story_of_a_genome(settlement: Settlement) -> None:
+    """Its fitness or why there is none, its charges, its trials."""
+    table = settled_in(genomes=1)
+    (held,) = table.farm.attempts.values()
+    fitness = 2.5 if settlement is Settlement.COMPLETED else None
+    genome = table.farm.genomes[0]
+    assert "settled, so it has no fitness yet" in "\n".join(explain_genome(table.farm, genome, DEPTH, playing=True))
+    table.state(
+        f.AttemptEnded(attempt=held.id, outcome=Outcome.INTERRUPTED),
+        f.GenomeCharged(attempt=held.id, genome=1, worker="w0"),
+        f.TrialSettled(genome=1, trial=1, settlement=settlement, attempt=held.id, fitness=fitness, reason="enough"),
+    )
+
+    told = "\n".join(explain_genome(table.farm, genome, DEPTH, playing=True))
+
+    assert story.SETTLEMENTS[settlement] in told
+    assert ("Its fitness is 2.5" in told) == (fitness is not None)
+    assert f"charged with the loss of {held.id} on w0" in told
+    assert f"decided by {held.id}: enough" in told
+
+
+def test_why_it_waits_is_told_with_what_must_happen() -> None:
+    """For a trial that is open."""
+    table = settled_in(genomes=3)
+
+    told = "\n".join(explain_genome(table.farm, table.farm.genomes[2], DEPTH, playing=True))
+
+    assert "is open: every worker's queue is full. Next: an attempt ends." in told
+
+
+def test_a_trial_that_was_tried_before_names_the_others() -> None:
+    table = settled_in(genomes=1)
+    (held,) = table.farm.attempts.values()
+    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.LOST, reason="silent"))
+    table.tick()
+    second = list(table.farm.attempts.values())[-1]
+
+    assert f"was tried as {held.id} as well" in "\n".join(explain_attempt(table.farm, second, DEPTH, playing=True))
+
+
+def test_the_story_of_a_worker() -> None:
+    """What it was given, what happened to it and when, how it stands, and what follows."""
+    table = settled_in(genomes=3)
+    table.claim("w0")
+    table.tick()
+    first = trial_of(table, 1).open_attempt
+    assert first is not None
+    before = [Told(at, fact) for fact, at in table.facts]
+    assert "Nothing else happened to it." in explain_worker(table.farm, "w0", before[:1])
+    told = "\n".join(explain_worker(table.farm, "w0", before))
+    assert f"It plays trial 1 of g1 as {first.id}." in told and "has in its queue trial 1 of g2" in told
+
+    table.state(
+        f.AttemptEnded(attempt=first.id, outcome=Outcome.LOST, reason="silent"),
+        f.RungClimbed(worker="w0", rung=Rung.RESTORE, reason="its agent was silent"),
+        f.WorkerQuarantined(worker="w0", back_off_s=15, reason="3 attempts in a row were lost on it"),
+    )
+    told = "\n".join(explain_worker(table.farm, "w0", [Told(at, fact) for fact, at in table.facts]))
+
+    assert told.startswith("w0 rests in quarantine: 3 attempts in a row were lost on it; after its back-off")
+    assert "trial 1 of g1: lost: silent" in told
+    assert "its machine was taken back to its clean checkpoint: its agent was silent" in told
+    assert "quarantined for 15 s" in told
