@@ -1,4 +1,4 @@
-"""What looking on costs: the first picture of a long ledger, the report of a hundred generations, a host that is watched.
+"""What looking on costs: the first picture of a long ledger, the report of many generations, a host that is watched.
 
 The commands are timed as whole processes, as a user waits for them.
 """
@@ -89,7 +89,6 @@ from pathlib import Path
 from pipeline.chronicle import Chronicle
 with Chronicle(Path({root!r})) as chronicle:
     while True:
-        chronicle.refresh()
         chronicle.progress(chronicle.latest())
         time.sleep(0.5)
 """

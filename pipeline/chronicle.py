@@ -1,10 +1,11 @@
 """What the ledger tells of a project, read beside a host that may be at work: generations as farms, facts with times.
 
-It can be refreshed: only what is new is read and folded.
+Each question is answered with what is there now; only what is asked for is read, and only what is new is folded.
 """
 
+import heapq
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,13 +14,21 @@ import msgspec
 
 from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, load_config
-from pipeline.core.facts import EpochOpened, EpochRaised
 from pipeline.core.farm import Farm
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
 from pipeline.edges.live import read_live
 from pipeline.generation import replay
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.story import Told
+
+
+@dataclass(slots=True)
+class _Known:
+    """A generation as far as it was read."""
+
+    farm: Farm
+    told: list[Told] = field(default_factory=list)
+    seq: int = 0
 
 
 class Chronicle:
@@ -36,28 +45,26 @@ class Chronicle:
         self.root = root
         self.config: Config = load_config(root, check=False)
         self._ledger = Ledger(root / "state", read_only=True)
-        self._entries: list[Entry] = []
-        self._farms: dict[int, tuple[Farm, int]] = {}  #: generation -> its farm, and how many entries are in it
-        self.refresh()
-
-    def refresh(self) -> bool:
-        """Reads what is new; whether there was anything."""
-        known = len(self._entries)
-        self._entries += self._ledger.entries(after=known)
-        return len(self._entries) > known
+        self._known: dict[int, _Known] = {}
+        self._shares: list[Entry] = []
+        self._shares_seq = 0
 
     @property
     def facts(self) -> int:
         """How many there are: it rises when something happened."""
-        return len(self._entries)
+        return self._ledger.last()[0]
 
     def generations(self) -> list[int]:
         """Those that were run, in order of their numbers."""
-        return sorted({entry.generation for entry in self._entries if entry.generation})
+        return self._ledger.generations()
 
     def latest(self) -> int:
         """The generation that was played last."""
-        return next((entry.generation for entry in reversed(self._entries) if entry.generation), 0)
+        return self._ledger.last()[2]
+
+    def last_at(self) -> float:
+        """When the last fact was stated."""
+        return self._ledger.last()[1]
 
     def choose(self, generation: int | None) -> int:
         """That generation, or the one played last. Raises SettingsError: it was never run here."""
@@ -68,18 +75,11 @@ class Chronicle:
 
     def farm(self, generation: int) -> Farm:
         """That generation as the ledger has it now."""
-        farm, known = self._farms.get(generation) or (Farm(self._ledger.farm_id, self.config.worker_names()), 0)
-        replay(self._entries[known:], farm, generation)
-        self._farms[generation] = (farm, len(self._entries))
-        return farm
+        return self._read(generation).farm
 
     def told(self, generation: int) -> list[Told]:
         """Its facts, and what happened to shares meanwhile, with their times."""
-        return [Told(entry.at, entry.fact) for entry in self._of(generation)]
-
-    def last_at(self) -> float:
-        """When the last fact was stated."""
-        return self._entries[-1].at if self._entries else 0.0
+        return self._read(generation).told
 
     def is_playing(self, generation: int) -> bool:
         """Whether a host is at work on that generation."""
@@ -88,6 +88,29 @@ class Chronicle:
     def progress(self, generation: int) -> Progress:
         """Where that generation stands: as its host shows it, or as the ledger tells."""
         return self._live(generation) or progress(self.farm(generation), None, time.time())
+
+    def _read(self, generation: int) -> "_Known":
+        """What is known of a generation, with what is new since it was asked for last."""
+        known = self._known.get(generation)
+        if known is None:
+            known = _Known(Farm(self._ledger.farm_id, self.config.worker_names()))
+            self._known[generation] = known
+        if known.seq < (facts := self._facts_of_shares()):
+            own = self._ledger.entries_of(generation, after=known.seq)
+            others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)
+            new = [entry for entry in heapq.merge(own, others, key=lambda entry: entry.seq) if entry.seq <= facts]
+            replay(new, known.farm, generation)
+            known.told += [Told(entry.at, entry.fact) for entry in new]
+            known.seq = facts
+        return known
+
+    def _facts_of_shares(self) -> int:
+        """Reads what is new of shares, which concerns all generations; up to which fact it is known now."""
+        facts = self.facts
+        if self._shares_seq < facts:
+            self._shares += self._ledger.entries_of_shares(after=self._shares_seq)
+            self._shares_seq = facts
+        return facts
 
     def close(self) -> None:
         """Lets go of the ledger."""
@@ -100,10 +123,6 @@ class Chronicle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _of(self, generation: int) -> Iterable[Entry]:
-        opened = (EpochRaised, EpochOpened)
-        return (e for e in self._entries if e.generation == generation or isinstance(e.fact, opened))
 
     def _live(self, generation: int) -> Progress | None:
         live = read_live(self.root / "state")

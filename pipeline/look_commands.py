@@ -57,7 +57,6 @@ def top(once: bool, gen: str | None, root: Path) -> int:
                 if once:
                     return ALL_COMPLETED
                 time.sleep(TOP_INTERVAL_S)
-                chronicle.refresh()
 
 
 @click.command("explain")

@@ -80,7 +80,6 @@ class Page:
 
     def _answer(self, asked: str | None) -> Response:
         chronicle = self._chronicle
-        chronicle.refresh()
         shown = chronicle.choose(parse_generation(asked) if asked else None)
         data = {**page_data(chronicle, shown), "generations": chronicle.generations()}
         return Response(orjson.dumps(data), media_type="application/json")
@@ -97,7 +96,6 @@ class Page:
 
     def _now(self) -> bytes:
         chronicle = self._chronicle
-        chronicle.refresh()
         latest = chronicle.latest()
         playing = latest and chronicle.is_playing(latest)
         return orjson.dumps({"facts": chronicle.facts, "progress": chronicle.progress(latest) if playing else None})

@@ -114,16 +114,43 @@ class Ledger:
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
         """All facts in order, checked. Raises LedgerError at the first one that is damaged or missing."""
         expected = after + 1
+        for entry in self._select("seq > ?", after):
+            if entry.seq != expected:
+                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_CURE}")
+            yield entry
+            expected += 1
+
+    def entries_of(self, generation: int, *, after: int = 0) -> Iterator[Entry]:
+        """The facts of one generation, for who looks at nothing else. Raises LedgerError."""
+        return self._select("generation = ? AND seq > ?", generation, after)
+
+    def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
+        """The epochs of shares, in whatever generation they were raised and opened. Raises LedgerError."""
+        return self._select('seq > ? AND body LIKE \'{"fact":"Epoch%\'', after)
+
+    def _select(self, where: str, *values: int) -> Iterator[Entry]:
+        seq = 0
         try:
-            query = "SELECT seq, at, generation, run, attempt, body, crc FROM facts WHERE seq > ? ORDER BY seq"
-            for *row, crc in self._db.execute(query, (after,)):
+            query = f"SELECT seq, at, generation, run, attempt, body, crc FROM facts WHERE {where} ORDER BY seq"  # noqa: S608  constants
+            for *row, crc in self._db.execute(query, values):
                 seq, at, generation, run, _attempt, body = row
-                if seq != expected or not isinstance(body, str) or crc != _checksum(tuple(row)):
-                    raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_CURE}")
+                if not isinstance(body, str) or crc != _checksum(tuple(row)):
+                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_CURE}")
                 yield Entry(seq, at, generation, run, decode_fact(body))
-                expected += 1
         except (sqlite3.Error, msgspec.MsgspecError, UnicodeError) as error:
-            raise LedgerError(f"{self.path}: fact {expected} cannot be read: {error}; {_CURE}") from error
+            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_CURE}") from error
+
+    def generations(self) -> list[int]:
+        """Those that have facts."""
+        found = self._db.execute("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
+        return [number for (number,) in found]
+
+    def last(self) -> tuple[int, float, int]:
+        """Number, time and generation of the last fact of any generation; zeros if there is none."""
+        # `+` keeps SQLite from using the index of generations, which is not in this order.
+        query = "SELECT seq, at, generation FROM facts WHERE +generation > 0 ORDER BY seq DESC LIMIT 1"
+        seq, at, generation = self._db.execute(query).fetchone() or (0, 0.0, 0)
+        return seq, at, generation
 
     def issued(self, attempt: str) -> bool:
         """Whether this ledger ever issued that attempt id, in any run of any generation."""
