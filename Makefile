@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint bench prove chaos clean
+.PHONY: demo test coverage lint bench prove chaos pictures clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -36,6 +36,9 @@ prove: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --runs $(RUNS)
+
+pictures: .venv/dev
+	$(BIN)/python -m docs.pictures
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """The commands that look on: `top`, `explain`, `results`, `report`, `serve`. Faces; none of them changes a run."""
 
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 
     Reads only; as many as you like may look on, and the run does not notice.
     """
-    console = Console()
+    console, pause = Console(), threading.Event()
     with Chronicle(root.resolve()) as chronicle:
         generation = chronicle.choose(_number(gen))
         if not console.is_terminal:
@@ -56,7 +56,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
                 screen.show(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
                 if once:
                     return ALL_COMPLETED
-                time.sleep(TOP_INTERVAL_S)
+                pause.wait(TOP_INTERVAL_S)
 
 
 @click.command("explain")

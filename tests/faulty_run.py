@@ -132,14 +132,14 @@ class FaultyRun:
         for fact, at in self.table.facts[len(self.facts) :]:
             self.facts.append((self.generation, BEGAN_AT + at, fact))
 
-    def write(self, root: Path) -> None:
-        """As a project folder with its ledger and the outputs of its last generation."""
+    def write(self, root: Path, *, later_s: float = 0.0) -> None:
+        """As a project folder with its ledger and the outputs of its last generation; all of it so much later."""
         root.mkdir(parents=True, exist_ok=True)
         tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in WORKERS[2:])
         (root / "pipeline.toml").write_text(f"[evaluator]\ncommand = ['play']\n[local]\nworkers = 2\n{tables}")
         ledger = Ledger(root / "state")
         for generation, at, fact in self.facts:
-            ledger.append([fact], at, generation, 1)
+            ledger.append([fact], at + later_s, generation, 1)
         ledger.close()
         Outputs(root / "results" / f"gen-{self.generation:04d}").write(self.table.farm)
 

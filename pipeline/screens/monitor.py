@@ -70,7 +70,6 @@ def _counts(now: Progress) -> Text:
         parts.append((f"{now.failed} failed, {now.skipped} skipped", "red"))
     parts.append((f"{now.retried} retried", "yellow" if now.retried else "dim"))
     parts.append((f"{now.lost} lost on the way", "yellow" if now.lost else "dim"))
-    parts.append((f"{duration(now.average_s)} a game", ""))
     text = Text()
     for number, (words, style) in enumerate(parts):
         text.append(" · " if number else "").append(words, style)

@@ -184,7 +184,7 @@ function drawSheet(sheet, trend) {
   drawSpread(sheet.genomes);
   drawGantt(sheet);
   drawWorkers(sheet.workers);
-  table($("workers"), ["worker", "state", "completed", "other ends", "rungs", ""], sheet.workers.map((one) => {
+  table($("workers"), ["worker", "state", ["completed", "number"], "other ends", ["rungs", "number"], ""], sheet.workers.map((one) => {
     const others = Object.entries(one.outcomes).filter(([name]) => name !== "completed").map(([name, n]) => `${n} ${words(name)}`);
     return [
       [one.name, "tight"], [one.state, `tight ${one.state === "ready" ? "good" : "warn"}`], [one.outcomes.completed || 0, "number"],
@@ -208,7 +208,8 @@ function drawNow(progress) {
   $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, progress.trials)}%`;
   $("state").textContent = `being played: ${done} of ${progress.trials} trials, ${duration(progress.elapsed_s)} so far, `
     + `${duration(progress.eta_s)} to go; ${progress.per_minute.toPrecision(3)} trials a minute, ${progress.pending} wait for a worker`;
-  table($("rows"), ["worker", "state", "plays", "trial", "for", "waiting", "losses", ""], progress.workers.map((row) => [
+  const numbers = ["trial", "for", "waiting", "losses"].map((name) => [name, "number"]);
+  table($("rows"), ["worker", "state", "plays", ...numbers, ""], progress.workers.map((row) => [
     [row.name, "tight"], [row.state, { playing: "good", idle: "soft", awaited: "soft" }[row.state] || "warn"], row.genome,
     [row.trial || "", "number"], [row.genome ? `${duration(row.playing_s)} / ${duration(progress.time_limit_s)}` : "", "number"],
     [row.waiting || "", "number"], [row.losses || "", "number"], [row.note, "soft"],

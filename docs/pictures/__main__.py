@@ -1,0 +1,132 @@
+"""`make pictures`: draws every picture of the documents anew: terminals, the page, the report."""
+
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Page, sync_playwright
+from rich.console import Console
+
+from pipeline import Evaluator, OpenFarm, Progress, open_farm
+from pipeline.chronicle import Chronicle
+from pipeline.edges.live import LiveFile
+from pipeline.page_data import page_data
+from pipeline.screens.monitor import Picture
+from pipeline.screens.progress import progress
+from pipeline.screens.report import report
+from pipeline.screens.top import top_picture
+from tests.faulty_run import FaultyRun, faulty_project
+
+HERE = Path(__file__).parent
+
+GAME = """
+import random, time
+
+def play(genome_path, trial):
+    dice = random.Random(f"{open(genome_path).read()}/{trial.seed}")
+    for turn in range(1, 21):
+        trial.progress(f"turn {turn} of 20")
+        time.sleep(dice.uniform(0.02, 0.16))
+    return dice.gauss(100, 15)
+"""
+
+
+def draw_run() -> None:
+    """Plays a small generation, kills one agent on the way, and keeps the picture of the moment after."""
+    console = _console(100)
+    shown: list[Progress] = []
+    with tempfile.TemporaryDirectory() as root, _farm(Path(root)) as farm:
+        genomes = {f"bot-{number:03d}.txt": f"bot {number}".encode() for number in range(24)}
+
+        def watch(now: Progress) -> None:
+            if now.completed >= 8 and not shown:
+                shown.append(now)
+                victim = farm.workers[1].pid
+                if victim is not None:
+                    psutil.Process(victim).kill()
+            elif now.completed >= 16 and now.lost and len(shown) < 2:
+                shown.append(now)
+
+        farm.evaluate(genomes, on_progress=watch)
+    console.print(Picture(shown[-1]))
+    console.save_svg(str(HERE / "run.svg"), title="pipeline run --gen 1")
+
+
+def _farm(root: Path) -> AbstractContextManager[OpenFarm]:
+    (root / "game.py").write_text(GAME)
+    (root / "pipeline.toml").write_text("[limits]\nsilence_limit_s = 3.0\n")
+    return open_farm(root, evaluator=Evaluator(python="game:play"), workers=4, trials_per_genome=1)
+
+
+def draw_top(root: Path) -> None:
+    """`pipeline top` on a generation that met every outcome, on a narrow and on a wide terminal."""
+    with Chronicle(root) as chronicle:
+        generation = chronicle.latest()
+        for width in (80, 200):
+            console = _console(width)
+            now, told, farm = chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation)
+            console.print(top_picture(now, told, farm))
+            console.save_svg(str(HERE / f"top-{width}.svg"), title="pipeline top")
+
+
+def draw_pages(finished: Path, playing: Path, run: FaultyRun) -> None:
+    """The report of a finished generation, and the page of one that is being played."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with Chronicle(finished) as chronicle:
+        (finished / "report.html").write_text(report(page_data(chronicle, chronicle.latest())), encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", "8766", "--root", str(playing)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server, sync_playwright() as playwright:
+        assert server.stdout is not None
+        address = server.stdout.readline().decode().strip()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for name, place, scheme in (
+            ("report", (finished / "report.html").as_uri(), "light"),
+            ("page", address, "dark"),
+        ):
+            page = browser.new_page(viewport={"width": 1240, "height": 1130}, color_scheme=scheme)
+            _play_on(playing, run)
+            _open(page, place)
+            page.screenshot(path=str(HERE / f"{name}.png"))
+        browser.close()
+        server.kill()
+
+
+def _open(page: Page, place: str) -> None:
+    for _ in range(20):
+        try:
+            page.goto(place)
+            break
+        except PlaywrightError:  # the server is not there yet
+            time.sleep(0.5)
+    page.wait_for_selector("body[data-shown]")
+    page.wait_for_timeout(2500)
+
+
+def _console(width: int) -> Console:
+    return Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+
+
+def _play_on(root: Path, run: FaultyRun) -> None:
+    """As a host at work would show itself."""
+    shown = progress(run.table.farm, run.table.watch, run.table.now)
+    LiveFile(root / "state").write(shown)
+
+
+if __name__ == "__main__":
+    draw_run()
+    with tempfile.TemporaryDirectory() as folder:
+        done, going = Path(folder) / "done", Path(folder) / "going"
+        faulty_project(done)
+        half = faulty_project(Path(folder) / "once", share=0.55)
+        half.write(going, later_s=time.time() - half.facts[-1][1])  # what is played is played now
+        draw_top(done)
+        _play_on(going, half)
+        draw_top(going)
+        draw_pages(done, going, half)
