@@ -233,9 +233,7 @@ class SimulatedHyperV:
                 booting = sum(v.state == "Running" and v.heartbeat == "NoContact" for v in self._vms.values())
                 self.booting_max = max(self.booting_max, booting)
                 self._note(vm, "start", well=False)
-                timer = threading.Timer(vm.boot_s, self._up, (vm, vm.boots))
-                timer.daemon = True
-                timer.start()
+                self._boot(vm)
             return {"name": Name, "state": vm.state}
 
     def _stop(self, Name: str, TimeoutSeconds: int, TurnOff: bool = False) -> dict[str, Any]:  # noqa: N803
@@ -330,11 +328,21 @@ class SimulatedHyperV:
         if vm.state != "Running" or not vm.heartbeat.startswith("Ok"):
             raise Refused("GuestRefused", f"{vm.name} does not answer")
 
+    def _boot(self, vm: _Vm) -> None:
+        timer = threading.Timer(vm.boot_s, self._up, (vm, vm.boots))
+        timer.daemon = True
+        timer.start()
+
     def _up(self, vm: _Vm, boot: int) -> None:
         with self._lock:
-            if vm.state == "Running" and vm.boots == boot:
-                vm.heartbeat = "OkApplicationsUnknown"
+            if vm.state != "Running" or vm.boots != boot:
+                return
+            try:
                 self._guests.start(vm.name)
+            except MachineError:  # of this computer, which is short of something: a guest that boots a little later
+                self._boot(vm)
+            else:
+                vm.heartbeat = "OkApplicationsUnknown"
 
     def _down(self, vm: _Vm) -> None:
         self._wake(vm)

@@ -72,4 +72,4 @@ def test_a_log_that_cannot_be_written_stops_nobody(
     journal.tell([f.RunFinished()], 0.0, 1)
     logging.getLogger("pipeline").warning("of this as well")
 
-    assert capfd.readouterr().err == ""
+    assert "Traceback" not in capfd.readouterr().err
