@@ -18,7 +18,6 @@ from pipeline.screens.monitor import plain
 from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
 from pipeline.screens.report import report
 from pipeline.screens.top import Top
-from pipeline.serve import serve
 
 TOP_INTERVAL_S = 0.5
 
@@ -123,6 +122,8 @@ def serve_page(host: str, port: int, root: Path) -> int:
 
     On any other address than this computer's own, a token is needed, which is printed.
     """
+    from pipeline.serve import serve  # which brings a web server with it
+
     serve(root.resolve(), host, port, click.echo)
     return ALL_COMPLETED
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template
-from hyperv_ops.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.share_files import Unavailable
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
@@ -72,6 +71,8 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
     """What runs scripts on the Hyper-V host."""
     if not table.host:
         return PowerShellRunner()
+    from hyperv_ops.winrm import WinRmAccess, WinRmRunner  # which not everybody has to wait for
+
     return WinRmRunner(
         WinRmAccess(
             host=table.host,
