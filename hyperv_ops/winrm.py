@@ -80,13 +80,14 @@ class WinRmRunner:
 
     def _connect(self) -> WinRm:
         access = self._access
+        password = access.password()
         trusted: Any = access.certificate  # None: the system's; pywinrm's own annotation forgot it
         try:
             return WinRm(
                 access.endpoint,
                 transport="ssl" if access.transport == "https" else access.transport,
                 username=access.account,
-                password=access.password(),
+                password=password,
                 message_encryption="auto" if access.transport == "https" else "always",
                 server_cert_validation="validate",
                 ca_trust_path=trusted,
@@ -166,8 +167,10 @@ def _explained(where: str, error: Exception, *, begun: bool) -> MachineError:
             return error
         case AuthenticationError():
             return MachineError(where, "the account or its password was refused", Trouble.DENIED)
-        case requests.exceptions.SSLError():
+        case requests.exceptions.SSLError() if "CERTIFICATE" in str(error).upper():
             return MachineError(where, "its certificate is not trusted", Trouble.UNTRUSTED)
+        case requests.ConnectionError() if not begun:
+            return MachineError(where, "WinRM does not answer there", Trouble.UNREACHABLE)
         case WSManFaultError() if (error.fault_subcode or "").endswith(_QUOTA):
             return MachineError(where, "it takes no more calls for now", Trouble.BUSY)
     trouble = Trouble.UNKNOWN_OUTCOME if begun else Trouble.UNREACHABLE

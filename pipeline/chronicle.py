@@ -41,6 +41,7 @@ class Chronicle:
 
     def __init__(self, root: Path) -> None:
         if not (root / "state" / FILE_NAME).exists():
+            load_config(root)  # which knows better if this is no project at all
             raise SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")
         self.root = root
         self.config: Config = load_config(root, check=False)

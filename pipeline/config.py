@@ -22,6 +22,8 @@ from pipeline.core.limits import Limits
 from pipeline.secret_reference import check_reference
 
 FILE_NAME = "pipeline.toml"
+_HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 
 
@@ -113,11 +115,14 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.host and not (self.account and self.secret) and self.transport != "kerberos":
             raise ValueError("[hyperv] host needs an account and a secret; leave host out if it is this computer")
+        if not _HOST.fullmatch(self.host):
+            raise ValueError(f"[hyperv] host {self.host!r}: a name or an address is expected")
         if self.guest_account and not self.guest_secret:
             raise ValueError("[hyperv] guest_account needs a guest_secret")
         if self.network:
             try:
-                ipaddress.IPv4Network(self.network)
+                if ipaddress.IPv4Network(self.network).prefixlen > 28:
+                    raise ValueError(f"{self.network} has no room for machines")
             except ValueError as error:
                 raise ValueError(f"[hyperv] network: {error}; write it like 192.168.77.0/24") from None
         if self.memory_min_mb > self.memory_max_mb:
@@ -141,6 +146,11 @@ class HooksTable(_Table, frozen=True, kw_only=True):
 
     command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or standstill
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+
+    def __post_init__(self) -> None:
+        for name in (name for part in self.command for name in _PLACEHOLDER.findall(part)):
+            if name != "event":
+                raise ValueError(f"[hooks] command: {{{name}}} is no placeholder; there is {{event}}")
 
 
 class Config(_Table, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The commands that look on: `top`, `explain`, `results`, `report`, `serve`. Faces; none of them changes a run."""
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from inbox_agent.settings_file import SettingsError
 from pipeline.chronicle import Chronicle
 from pipeline.exit_codes import ALL_COMPLETED
 from pipeline.explain import explain
@@ -51,11 +53,13 @@ def top(once: bool, gen: str | None, root: Path) -> int:
             click.echo(plain(chronicle.progress(generation)))
             return ALL_COMPLETED
         with Top(console, keep=once) as screen:
-            while True:
-                screen.show(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
-                if once:
-                    return ALL_COMPLETED
-                pause.wait(TOP_INTERVAL_S)
+            with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
+                while True:
+                    screen.show(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
+                    if once:
+                        break
+                    pause.wait(TOP_INTERVAL_S)
+            return ALL_COMPLETED
 
 
 @click.command("explain")
@@ -103,12 +107,18 @@ def results(
 def write_report(every: bool, out: Path | None, gen: str | None, root: Path) -> int:
     """Write a generation's report: one HTML file that needs nothing else and works without a network."""
     root = root.resolve()
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
     with Chronicle(root) as chronicle:
         chosen = chronicle.choose(_number(gen))
         text = report(page_data(chronicle, chosen, chronicle.generations() if every else None))
     path = out or root / "results" / (f"report-{folder_name(chosen)}.html" if not every else "report.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        if out is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; give another place with --out") from error
     click.echo(f"{path}")
     return ALL_COMPLETED
 

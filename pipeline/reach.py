@@ -4,7 +4,8 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template
+from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
+from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
@@ -55,7 +56,9 @@ def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callabl
         processors=table.processors,
     )
     guest = GuestAccess(
-        account=table.guest_account, secret=lambda: fetch_secret(table.guest_secret, root), task=table.task
+        account=table.guest_account,
+        secret=lambda: _secret_of("the guests", table.guest_secret, root),
+        task=table.task,
     )
     return HyperVMachines(
         runner_of(table, root),
@@ -77,12 +80,20 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
         WinRmAccess(
             host=table.host,
             account=table.account,
-            password=lambda: fetch_secret(table.secret, root) if table.secret else "",
+            password=lambda: _secret_of(table.host, table.secret, root),
             transport=table.transport,
             port=table.port,
             certificate=str(root / table.certificate) if table.certificate else None,
         )
     )
+
+
+def _secret_of(whose: str, reference: str, root: Path) -> str:
+    """A password; one that cannot be had is the machine layer's trouble, and no call is tried again for it."""
+    try:
+        return fetch_secret(reference, root) if reference else ""
+    except SettingsError as error:
+        raise MachineError(whose, f"its secret: {error}", Trouble.DENIED) from error
 
 
 def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -145,8 +146,14 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     """Serves until Ctrl-C. Raises SettingsError: nothing to show."""
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     app = make_app(root, host, token)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingsError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
     shown = f"[{host}]" if ":" in host else host
     say(f"http://{shown}:{port}/" + (f"?token={token}" if token else ""))
     if token is not None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])

@@ -193,7 +193,7 @@ def _treat(
     config, machines = _open(root, click.echo if what_if else None)
     chosen = vm.choose(config, workers, everyone=everyone, count=count)
     if asks and not what_if:
-        click.confirm(f"{asks} {', '.join(chosen)}?", abort=True)
+        _confirm(f"{asks} {', '.join(chosen)}?")
     if verb is None:
         limit_s = None if what_if else config.limits.boot_limit_s
         verb = vm.preparing(lambda machine: _identity(config, root.resolve(), machine), limit_s)
@@ -209,6 +209,15 @@ def _treat(
 
 def _identity(config: Config, root: Path, machine: str) -> Identity:
     return vm.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = click.confirm(question)
+    except click.Abort:  # nobody is there to be asked
+        agreed = False
+    if not agreed:
+        raise SettingsError("not confirmed, so nothing was done; --yes answers beforehand")
 
 
 def _open(root: Path, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:

@@ -199,7 +199,9 @@ def test_results_across_generations(finished: Path, capsys: pytest.CaptureFixtur
 
 
 def test_where_nothing_was_run_there_is_nothing_to_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, for each command."""
+    """One line, for each command; where there is not even a project, it is said how one is made."""
+    assert "pipeline init" in pipeline(capsys, "top", "--root", tmp_path)[2]
+    (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
     for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",), ("serve",)):
         code, _, err = pipeline(capsys, *args, "--root", tmp_path)
         assert (code, err.count("\n")) == (BAD_INPUT, 1)
@@ -231,6 +233,17 @@ def test_all_generations_in_one_file(finished: Path, tmp_path: Path, capsys: pyt
     assert data["generations"] == [1, 2, 3, 4]
     assert [one["generation"] for one in data["trend"]] == [1, 2, 3, 4]
     assert set(data["sheets"]) == {"1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize("out", ["pipeline.toml", "-", "nowhere/report.html"])
+def test_a_report_spoils_no_other_file(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    """It is HTML by its name, in a folder that is there."""
+    code, _, err = pipeline(capsys, "report", "--out", tmp_path / out, "--root", finished)
+
+    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_of_a_script_is_only_data() -> None:

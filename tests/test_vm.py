@@ -1,5 +1,6 @@
 """`pipeline vm` and the doctor of machines, typed as a user would: through WinRM to a simulated Hyper-V host."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from hyperv_ops import script as scripts
 from pipeline import doctor
-from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STOPPED
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 from tests.test_cli import pipeline
 
@@ -81,11 +82,13 @@ def test_what_if_changes_nothing(bed: HyperVBed, vm: Command) -> None:
     assert vm("vm", "status", "vm-1")[0] == ALL_COMPLETED
 
 
-def test_what_destroys_asks_first(bed: HyperVBed, vm: Command) -> None:
-    """Without an answer nothing is done."""
+def test_what_destroys_asks_first(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer nothing is done, and it is said how to answer beforehand."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
-        code, _, _ = vm("vm", *args)
-        assert code == STOPPED
+        code, _, err = vm("vm", *args)
+        assert code == BAD_INPUT
+        assert "--yes" in err
     assert bed.hyperv.events == []
     assert bed.hyperv.scripts == []
 
