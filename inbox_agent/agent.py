@@ -286,6 +286,8 @@ class Agent:
             if not self._announced and self._clock() >= self._watching_until - self._limits.beat_s:
                 self._write_beat(None)
                 self._announced = True
+                # However long that took: whoever else announces itself has a whole beat to be seen.
+                self._watching_until = max(self._watching_until, self._clock() + self._limits.beat_s)
         except Unavailable:  # who cannot see has not watched: the beats are counted from when it can
             self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_s
             return self._limits.poll_s

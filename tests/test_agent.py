@@ -765,6 +765,23 @@ def test_of_two_newcomers_one_ends(tmp_path: Path) -> None:
     assert len(ended) == 1
 
 
+def test_a_newcomer_waits_a_beat_after_its_announcement_however_late_that_was(tmp_path: Path) -> None:
+    """the disk takes seconds for it -> whoever else announced itself must still be seen (seed 67844)."""
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    guest.send()
+    guest.lives((LIMITS.newcomer_beats - 1) * LIMITS.beat_s - 1)
+    guest.time.now += 3 * LIMITS.beat_s
+
+    guest.step()
+
+    announced_at = guest.time.now
+    assert guest.beat is not None
+    while guest.evaluator.running is None:
+        guest.lives(0.5)
+    assert guest.time.now >= announced_at + LIMITS.beat_s
+
+
 def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> None:
     """frozen in mid-game -> another one has watched, seen nobody and taken over -> it ends, and writes nothing."""
     guest = Guest(tmp_path, own_disk=False)

@@ -40,6 +40,7 @@ REGRESSIONS = {
     9352: "a worker was restarted after its quarantine although it had been heard of seconds ago",
     31453: "a genome became poison while another game of it was being declared overdue",
     64737: "two shares were swapped at first contact, and nobody took them over again",
+    67844: "a newcomer whose announcement took long acted as soon as it had been made",
     81246: "an agent whose beats failed on a foreign share tried again only a whole poll later",
     32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
 }
