@@ -171,10 +171,12 @@ def test_a_finished_generation_says_so(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says how to begin."""
+    """It says how to begin: first the project, then the run."""
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
-    assert code == BAD_INPUT
-    assert "pipeline run --gen 1" in err
+    assert (code, "pipeline init" in err) == (BAD_INPUT, True)
+    pipeline(capsys, "init", tmp_path)
+    code, _, err = pipeline(capsys, "status", "--root", tmp_path)
+    assert (code, "pipeline run --gen 1" in err) == (BAD_INPUT, True)
 
 
 def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
