@@ -17,11 +17,10 @@ from hyperv_ops.machines import (
     PowerState,
     Ran,
     Trouble,
-    Watcher,
-    wait_until_healthy,
 )
 from hyperv_ops.powershell import PowerShellRunner
 from hyperv_ops.script import Reply, Runner, script_folder
+from hyperv_ops.watching import Watcher, wait_until_healthy
 
 __all__ = [
     "MACHINE_NAME",

@@ -22,8 +22,8 @@ from hyperv_ops.script import Runner
 log = logging.getLogger(__name__)
 
 ASK_LIMIT_S, START_LIMIT_S, POWER_OFF_LIMIT_S = 30.0, 60.0, 90.0
-IDENTITY_LIMIT_S, SEND_BYTES_MAX = 180.0, 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
-CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 120.0, 120.0, 60.0
+IDENTITY_LIMIT_S, CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 180.0, 120.0, 120.0, 60.0
+SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
 SCREEN = (1024, 768)
 _TRIES_MAX, _PAUSE_S = 3, 1.0
 
@@ -35,8 +35,11 @@ _STATES = {
     "FastSaved": PowerState.OFF,
     "Hibernated": PowerState.OFF,
 }
-_CHANGING = frozenset(["Starting", "Stopping", "Paused", "Pausing", "Resuming", "Saving", "FastSaving"]) | frozenset(
-    ["Reset", "ForceShutdown", "ForceReboot"]
+_CHANGING = frozenset(
+    (
+        *("Starting", "Stopping", "Paused", "Pausing", "Resuming", "Saving", "FastSaving"),
+        *("Reset", "ForceShutdown", "ForceReboot"),
+    )
 )
 #: Source: Microsoft.HyperV.PowerShell.VMHeartbeatStatus, by name.
 _HEARTBEATS = {
@@ -125,7 +128,7 @@ class HyperVMachines:
 
     # -------------------------------------------------------------------------------------------------------- verbs
 
-    def create(self, name: str, *, start_delay_s: int = 0) -> None:
+    def create(self, name: str) -> None:
         template = self._template
         if template is None:
             raise MachineError(name, "there is no [hyperv] template in pipeline.toml to make it from", Trouble.OTHER)
@@ -136,7 +139,6 @@ class HyperVMachines:
             "MemoryMinMb": template.memory_min_mb,
             "MemoryMaxMb": template.memory_max_mb,
             "Processors": template.processors,
-            "StartDelaySeconds": start_delay_s,
         }
         # An unknown outcome is repeated: what exists as it should is left alone, what is half made was taken away.
         self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters)

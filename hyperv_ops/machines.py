@@ -6,9 +6,7 @@ A verb whose outcome is unknown asks `info` before anything is repeated, and say
 
 import enum
 import re
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -168,78 +166,3 @@ def require_name(name: str, names: Sequence[str]) -> None:
     """Raises MachineError: this is not one of the machines that may be touched."""
     if name not in names:
         raise MachineError(name, "not a machine of this farm; pipeline.toml names them", Trouble.NO_SUCH_MACHINE)
-
-
-def wait_until_healthy(
-    machines: Machines, name: str, timeout_s: float, *, interval_s: float = 1.0, ended: threading.Event | None = None
-) -> bool:
-    """Whether a machine was healthy before the time was up, or somebody set `ended`.
-
-    Raises:
-        MachineError: at the end it could not be asked.
-    """
-    deadline = time.monotonic() + timeout_s
-    pause = ended or threading.Event()
-    while True:
-        left_s = deadline - time.monotonic()
-        try:
-            if machines.info(name).healthy:
-                return True
-        except MachineError as error:
-            if not error.transient or left_s <= 0:
-                raise
-        if left_s <= 0 or pause.wait(min(interval_s, left_s)):
-            return False
-
-
-class Watcher:
-    """Looks at machines again and again, in a thread of its own, and calls `on_change` for every one that changed."""
-
-    def __init__(
-        self, machines: Machines, on_change: Callable[[str, MachineInfo], None], *, interval_s: float = 5.0
-    ) -> None:
-        self._machines, self._on_change, self._interval_s = machines, on_change, interval_s
-        self._wake, self._ended = threading.Event(), False
-        self._latest: dict[str, MachineInfo] = {}
-        self.trouble: MachineError | None = None  #: why the last look failed
-        self.looked_at: float | None = None  #: when the last good one ended, by the monotonic clock
-        self._thread = threading.Thread(target=self._run, name="machine-watcher", daemon=True)
-
-    def start(self) -> None:
-        """Begins to look. Once only."""
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def latest(self) -> dict[str, MachineInfo]:
-        """What was seen last."""
-        return dict(self._latest)
-
-    def hurry(self) -> None:
-        """Looks now."""
-        self._wake.set()
-
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Looks no more; lets a look that is under way end, for so long."""
-        self._ended = True
-        self._wake.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._ended:
-            self._wake.clear()
-            self._look()
-            self._wake.wait(self._interval_s)
-
-    def _look(self) -> None:
-        try:
-            found = self._machines.infos()
-        except MachineError as error:
-            self.trouble = error
-            return
-        before, self._latest = self._latest, found
-        self.trouble, self.looked_at = None, time.monotonic()
-        for name, info in found.items():
-            known = before.get(name)
-            if known is None or (known.state, known.heartbeat) != (info.state, info.heartbeat):
-                self._on_change(name, info)

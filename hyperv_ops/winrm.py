@@ -163,8 +163,6 @@ class _Call:
 def _explained(where: str, error: Exception, *, begun: bool) -> MachineError:
     """Why a call failed, and whether it may have been done all the same."""
     match error:
-        case MachineError():
-            return error
         case AuthenticationError():
             return MachineError(where, "the account or its password was refused", Trouble.DENIED)
         case requests.exceptions.SSLError() if "CERTIFICATE" in str(error).upper():

@@ -33,6 +33,7 @@ from pipeline.host import Ending, Host
 from pipeline.look_commands import look_commands
 from pipeline.loop import HostTrouble
 from pipeline.machine_doctor import examine_machines
+from pipeline.options import gen_option, root_option
 from pipeline.screens.lines import duration
 from pipeline.screens.monitor import Monitor
 from pipeline.screens.results import best, status, summary, why
@@ -42,13 +43,6 @@ from pipeline.verify import report, verify
 from pipeline.vm_commands import vm_commands
 
 _FAILED_NAMED_MAX = 20
-
-root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="The project folder, with pipeline.toml, genomes/ and results/ (default: here).",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -105,7 +99,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
 
 
 @commands.command("status")
-@click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")
+@gen_option
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
     """Say where a generation stands: counts, workers, and what is still open and why."""

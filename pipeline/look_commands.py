@@ -15,6 +15,7 @@ from pipeline.chronicle import Chronicle
 from pipeline.exit_codes import ALL_COMPLETED
 from pipeline.explain import explain
 from pipeline.generation import folder_name, parse_generation
+from pipeline.options import gen_option, root_option
 from pipeline.page_data import page_data
 from pipeline.screens.monitor import plain
 from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
@@ -24,18 +25,9 @@ from pipeline.screens.top import Top
 TOP_INTERVAL_S = 0.5
 
 
-_root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="The project folder (default: here).",
-)
-
-
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The project, and the generation."""
-    gen = click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")
-    return gen(_root_option(command))
+    return gen_option(root_option(command))
 
 
 @click.command("top")
@@ -126,7 +118,7 @@ def write_report(every: bool, out: Path | None, gen: str | None, root: Path) -> 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True)
-@_root_option
+@root_option
 def serve_page(host: str, port: int, root: Path) -> int:
     """Show the farm in a browser, live. Reads only; Ctrl-C ends it.
 

@@ -86,11 +86,12 @@ def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> 
 
     def prepare(machines: Machines, machine: str) -> str:
         boot(machines, machine)
-        machines.identify(machine, identity_of(machine))
+        identity = identity_of(machine)
+        machines.identify(machine, identity)
         if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was booting once more, for its new name
             stop(machines, machine)
         machines.checkpoint(machine)
-        return f"is {identity_of(machine).computer} at {identity_of(machine).address}, off, with a clean checkpoint"
+        return f"is {identity.computer} at {identity.address}, off, with a clean checkpoint"
 
     return prepare
 

@@ -13,6 +13,7 @@ from inbox_agent.settings_file import SettingsError
 from pipeline import vm
 from pipeline.config import Config, load_config
 from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
+from pipeline.options import root_option
 from pipeline.reach import machines_of, runner_of, template_machine
 from pipeline.secret_reference import fetch_secret
 from pipeline.template_check import check_template
@@ -29,21 +30,13 @@ def vm_commands() -> None:
     """
 
 
-_root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="The project folder (default: here).",
-)
-
-
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """The arguments that say which machines are meant, and how."""
     options = [
         click.argument("workers", nargs=-1),
         click.option("--all", "everyone", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
-        _root_option,
+        root_option,
     ]
     if changes:
         options.append(click.option("--what-if", is_flag=True, help="Change nothing; say what would be done."))
@@ -72,7 +65,11 @@ def create(**chosen: Any) -> int:
 @_yes_option
 def prepare(yes: bool, **chosen: Any) -> int:
     """Give new machines their identity and their clean checkpoint: boot, name, address, password, shutdown."""
-    return _treat(None, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
+    root = chosen["root"].resolve()
+    config = load_config(root)
+    limit_s = None if chosen["what_if"] else config.limits.boot_limit_s
+    verb = vm.preparing(lambda machine: _identity(config, root, machine), limit_s)
+    return _treat(verb, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
 
 
 @vm_commands.command("start")
@@ -145,7 +142,7 @@ def status(as_json: bool, workers: Sequence[str], everyone: bool, count: int | N
 @click.option("--player", default="player", show_default=True, help="The guest's user who plays.")
 @click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
 @click.option("-v", "--verbose", is_flag=True, help="Name what is well, too.")
-@_root_option
+@root_option
 def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -> int:
     """Look into the template's machine, item by item, and say what is to be done before it is cloned.
 
@@ -166,7 +163,7 @@ def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -
 
 @vm_commands.command("switch")
 @click.option("--what-if", is_flag=True, help="Change nothing; say what would be done.")
-@_root_option
+@root_option
 def make_switch(what_if: bool, root: Path) -> int:
     """Make the internal switch of the farm, with the host's own address on it."""
     root = root.resolve()
@@ -180,7 +177,7 @@ def make_switch(what_if: bool, root: Path) -> int:
 
 
 def _treat(
-    verb: vm.Verb | None,
+    verb: vm.Verb,
     *,
     workers: Sequence[str],
     everyone: bool,
@@ -194,10 +191,7 @@ def _treat(
     chosen = vm.choose(config, workers, everyone=everyone, count=count)
     if asks and not what_if:
         _confirm(f"{asks} {', '.join(chosen)}?")
-    if verb is None:
-        limit_s = None if what_if else config.limits.boot_limit_s
-        verb = vm.preparing(lambda machine: _identity(config, root.resolve(), machine), limit_s)
-    elif wait and not what_if:
+    if wait and not what_if:
         verb = vm.waiting(verb, config.limits.boot_limit_s)
     failed = 0
     for done in vm.treat(machines, chosen, verb):

@@ -47,7 +47,7 @@ OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "settings_fil
 ONE_PLACE = {
     "watchdog": {"inbox_agent/doorbell.py"},
     "apscheduler": {"pipeline/metronome.py"},
-    "click": {f"pipeline/{face}.py" for face in ("cli", "look_commands", "vm_commands")},
+    "click": {f"pipeline/{face}.py" for face in ("cli", "look_commands", "options", "vm_commands")},
     "rich": {"pipeline/cli.py", "pipeline/look_commands.py", "pipeline/screens/monitor.py", "pipeline/screens/top.py"},
     "winrm": {"hyperv_ops/winrm.py"},
     "starlette": {"pipeline/serve.py"},

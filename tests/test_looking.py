@@ -257,5 +257,5 @@ def test_data_of_a_script_is_only_data() -> None:
 def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     """And where the project is."""
     for name in ("top", "explain", "results", "report", "serve"):
+        assert name in cli.commands.commands
         assert "--root" in pipeline(capsys, name, "--help")[1]
-    assert cli.commands.commands

@@ -123,6 +123,24 @@ def test_what_a_rung_is(make: Make, rung: Rung | None, verbs: list[str]) -> None
     assert sum(one.reverted for one in [*seen, room.see()["w-a"]]) == (rung is Rung.RESTORE), "it is confirmed once"
 
 
+def test_who_is_no_longer_busy_was_looked_at_since(make: Make) -> None:
+    """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
+    room, rack = make("a", watch_interval_s=60.0)
+    slow, swift = threading.Event(), rack.infos
+
+    def infos() -> dict[str, MachineInfo]:
+        found = swift()
+        slow.wait(0.3)  # as long as a hypervisor may take, or longer
+        return found
+
+    rack.infos = infos  # type: ignore[method-assign]
+    assert room.see()["w-a"].state is MachineState.OFF
+    room.obey("w-a", None)
+    assert idle(room, "w-a")
+
+    assert room.see()["w-a"].state is MachineState.RUNNING
+
+
 def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None:
     """The rung has failed, and the next one will cut the power."""
     room, rack = make("a")

@@ -47,16 +47,12 @@ def served(root: Path, *options: str) -> Iterator[str]:
     assert server.stdout is not None
     try:
         address = server.stdout.readline().decode().strip()
-        assert eventually(lambda: answers(address.partition("?")[0]), 20)
+        assert eventually(lambda: status(address.partition("?")[0]), 20)
         yield address
     finally:
         server.kill()
         server.wait()
         server.stdout.close()
-
-
-def answers(address: str) -> int:
-    return status(address)
 
 
 def status(address: str, **headers: str) -> int:

@@ -79,6 +79,7 @@ class MachineRoom:
         self._lock = threading.Lock()
         self._orders: dict[str, threading.Thread] = {}
         self._reverted: set[str] = set()
+        self._obeyed_at: dict[str, float] = {}  #: how a machine was before that says nothing of how it is
         self._changing_since: dict[str, float] = {}
         self._watcher = Watcher(machines, self._changed, interval_s=watch_interval_s)
 
@@ -89,11 +90,12 @@ class MachineRoom:
     def see(self) -> dict[str, MachineSeen]:
         """How the machines are, as far as is known at this moment; never waits."""
         latest, looked_at, trouble = self._watcher.latest(), self._watcher.looked_at, self._watcher.trouble
-        stale = looked_at is None or time.monotonic() - looked_at > STALE_AFTER_S
+        oldest = time.monotonic() - STALE_AFTER_S
         seen = {}
         for worker, machine in self._machine_of.items():
             info = latest.get(machine)
             busy = self._is_busy(worker)
+            stale = looked_at is None or looked_at < max(oldest, self._obeyed_at.get(worker, oldest))
             if stale or info is None:
                 reason = str(trouble) if trouble is not None else "it was not looked at yet"
                 note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
@@ -156,7 +158,8 @@ class MachineRoom:
             self._climb(worker, machine, rung)
         except MachineError as error:
             log.warning("%s: %s: %s", worker, rung or "start", error)
-        self._watcher.hurry()
+        self._obeyed_at[worker] = time.monotonic()
+        self._watcher.look()
         self._on_change()
 
     def _climb(self, worker: str, machine: str, rung: Rung | None) -> None:
@@ -181,7 +184,8 @@ class MachineRoom:
         """Machines boot a few at a time, and never two in the same moment."""
         with self._turns:
             with self._stagger:
-                at, now = max(self._next_at, time.monotonic()), time.monotonic()
+                now = time.monotonic()
+                at = max(self._next_at, now)
                 self._next_at = at + self._stagger_s
             if self._ended.wait(at - now):
                 return

@@ -66,8 +66,6 @@ def trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]:
                     "best": values[-1] if direction == "maximize" else values[0],
                     "mean": statistics.fmean(values),
                     "quarters": quarters,
-                    "least": values[0],
-                    "most": values[-1],
                 }
             )
     return found
@@ -112,7 +110,7 @@ def _began(attempt: Attempt) -> float:
 
 
 def _worker(farm: Farm, name: str, rungs: int) -> dict[str, Any]:
-    worker: Worker = farm.workers.get(name) or farm.worker(name)
+    worker: Worker = farm.worker(name)
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
     outcomes = Counter(str(attempt.outcome) for attempt in mine if attempt.outcome is not None)
     completed = [attempt for attempt in mine if attempt.outcome is Outcome.COMPLETED]
