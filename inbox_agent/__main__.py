@@ -23,6 +23,7 @@ from inbox_agent.identity import identify
 from inbox_agent.leash import Leash, LeashTaken
 from inbox_agent.lock import Held, Lock
 from inbox_agent.look import AgentLimits
+from inbox_agent.session import look_at_session
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import INBOX, ORDERS
@@ -78,6 +79,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         identify(),
         bell,
         clock=time.monotonic,
+        session=look_at_session,
         own_disk=not args.foreign_disk,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )

@@ -16,6 +16,7 @@ from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, after, next_step
+from inbox_agent.session import Session
 from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
@@ -63,11 +64,12 @@ class Agent:
         bell: Waiter,
         *,
         clock: Callable[[], float],
+        session: Callable[[], Session] = Session,
         own_disk: bool = True,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files, self._evaluator, self._identity, self._bell = files, evaluator, identity, bell
-        self._clock, self._own_disk, self._limits = clock, own_disk, limits
+        self._clock, self._session, self._own_disk, self._limits = clock, session, own_disk, limits
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
         self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
@@ -250,6 +252,7 @@ class Agent:
 
     def _write_beat(self, owner: HostRecord | None) -> None:
         self._counter += 1
+        session = self._session()  # it may be locked, or taken to another screen, at any time
         record = AgentRecord(
             farm=owner.farm if owner else None,
             worker=owner.worker if owner else None,
@@ -261,8 +264,8 @@ class Agent:
             attempt=self._running_id,
             progress=self._evaluator.progress if self.playing else "",
             versions=self._identity.versions,
-            session=self._identity.session,
-            desktop=self._identity.desktop,
+            session=layout.clean(session.id, layout.SESSION_CHARS_MAX),
+            desktop=layout.clean(str(session), layout.SESSION_CHARS_MAX),
             evaluator=self._evaluator.fingerprint,
         )
         self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))

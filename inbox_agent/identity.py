@@ -1,7 +1,5 @@
-"""Who this agent is: the life of its operating system, its own life, its versions and where its windows appear."""
+"""Who this agent is: the life of its operating system, its own life and its versions."""
 
-import ctypes
-import os
 import platform
 import secrets
 import sys
@@ -19,8 +17,6 @@ class Identity:
     boot_id: str
     run_id: str
     versions: dict[str, str] = field(default_factory=dict)
-    session: str = ""
-    desktop: str = ""
 
 
 def identify() -> Identity:
@@ -29,8 +25,6 @@ def identify() -> Identity:
         boot_id=_boot_id(),
         run_id=secrets.token_hex(8),
         versions={"agent": _agent_version(), "python": platform.python_version(), "platform": sys.platform},
-        session=_session(),
-        desktop=os.environ.get("DISPLAY", "")[:64] if sys.platform != "win32" else "",
     )
 
 
@@ -46,12 +40,3 @@ def _agent_version() -> str:
         return version("genome-pipeline")
     except PackageNotFoundError:  # run from a checkout
         return "unknown"
-
-
-def _session() -> str:
-    """Windows: the session number; session 0 has no desktop, so a game cannot show a window there."""
-    if sys.platform != "win32":
-        return os.environ.get("XDG_SESSION_ID", "")[:64]
-    session = ctypes.c_ulong(0)
-    known = ctypes.windll.kernel32.ProcessIdToSessionId(os.getpid(), ctypes.byref(session))
-    return str(session.value) if known else ""

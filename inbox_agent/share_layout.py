@@ -28,6 +28,7 @@ SETTINGS_MAX = 64
 SETTINGS_BYTES_MAX = 32 * 1024
 REASON_CHARS_MAX = 500
 PROGRESS_CHARS_MAX = 200
+SESSION_CHARS_MAX = 64
 
 assert LOG_BYTES_MAX <= ARTIFACT_BYTES_MAX <= GENOME_BYTES_MAX
 assert RECORD_BYTES_MAX >= 2 * SETTINGS_BYTES_MAX
@@ -275,8 +276,8 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     attempt: AttemptId | None = None
     progress: Annotated[str, Meta(max_length=PROGRESS_CHARS_MAX)] = ""
     versions: Annotated[dict[Name, Annotated[str, Meta(max_length=64)]], Meta(max_length=16)] = {}
-    session: Annotated[str, Meta(max_length=64)] = ""  #: the login session the evaluator's windows appear in
-    desktop: Annotated[str, Meta(max_length=64)] = ""
+    session: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: the login session of its windows
+    desktop: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: empty: no window can be shown there
     evaluator: Annotated[str, Meta(max_length=64)] = ""  #: fingerprint of what is played
 
 

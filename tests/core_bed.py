@@ -36,6 +36,7 @@ class ShareOnTable:
     counter: int = 0
     strangers: set[str] = field(default_factory=set)
     damaged_epoch: int = 0
+    desktop: str = ""
 
 
 class Table:
@@ -130,6 +131,7 @@ class Table:
             run_id=share.run_id,
             counter=share.counter,
             state=AgentState.IDLE,
+            desktop=share.desktop,
         )
         outbox = Look(
             worker=name,

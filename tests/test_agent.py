@@ -12,6 +12,7 @@ from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
+from inbox_agent.session import Session
 from inbox_agent.share_layout import AgentRecord, AgentState, Kind, Outcome, ResultRecord, StartedRecord
 from pipeline.core.limits import Limits
 from tests import records
@@ -90,6 +91,7 @@ class Guest:
         self.evaluator = ScriptedEvaluator(self.time, scratch)
         self._own_disk, self._limits = own_disk, limits
         self._runs = 0
+        self.session = Session(id="1", desktop="Default", width=1280, height=720, adapter="Display")
         self.begin()
 
     # ---------------------------------------------------------------------------------------------- what the agent does
@@ -98,13 +100,14 @@ class Guest:
         """The agent starts, or starts again after it was killed with its game."""
         self._runs += 1
         self.evaluator.running = None
-        identity = Identity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"}, desktop=":0")
+        identity = Identity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
             self.evaluator,
             identity,
             self.time,
             clock=self.time,
+            session=lambda: self.session,
             own_disk=self._own_disk,
             limits=self._limits,
         )
@@ -1051,7 +1054,36 @@ def test_a_beat_tells_what_people_ask(guest: Guest) -> None:
     assert (beat.farm, beat.worker, beat.epoch) == (FARM, WORKER, 1)
     assert (beat.boot_id, beat.run_id, beat.counter) == ("boot", "run-1", guest.counter)
     assert (beat.state, beat.attempt, beat.progress) == (AgentState.PLAYING, attempt(1), "level 3")
-    assert (beat.versions, beat.desktop, beat.evaluator) == ({"agent": "1"}, ":0", guest.evaluator.fingerprint)
+    assert (beat.versions, beat.evaluator) == ({"agent": "1"}, guest.evaluator.fingerprint)
+    assert (beat.session, beat.desktop) == ("1", "Default, 1280x720, Display")
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        pytest.param(Session(id="0", desktop=""), id="a service's"),
+        pytest.param(Session(id="2", desktop="Default", locked=True, width=1280, height=720), id="locked"),
+    ],
+)
+def test_a_beat_tells_when_no_window_can_be_shown(guest: Guest, session: Session) -> None:
+    """Also when it was different at the agent's start."""
+    guest.send()
+    guest.step()
+    guest.session = session
+    guest.lives(2 * LIMITS.beat_s)
+
+    assert guest.beat is not None
+    assert (guest.beat.session, guest.beat.desktop) == (session.id, "")
+
+
+def test_a_long_name_of_an_adapter_breaks_no_beat(guest: Guest) -> None:
+    """What a driver calls itself is cut to what the record takes."""
+    guest.session = Session(id="1", desktop="Default", adapter="\x07 Display" * 40)
+    guest.send()
+    guest.step()
+
+    assert guest.beat is not None
+    assert len(guest.beat.desktop) <= layout.SESSION_CHARS_MAX
 
 
 def test_the_agent_never_busy_loops(guest: Guest) -> None:

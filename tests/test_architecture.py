@@ -56,7 +56,7 @@ ONE_PLACE = {
     "sqlite3": {"pipeline/edges/ledger.py"},
     "smbprotocol": {f"pipeline/edges/smb_{part}.py" for part in ("ears", "messages", "session")},
     "keyring": {"pipeline/secret_reference.py"},
-    "ctypes": {f"inbox_agent/{name}.py" for name in ("identity", "job_object", "orphans", "warm_child")},
+    "ctypes": {f"inbox_agent/{name}.py" for name in ("session", "job_object", "orphans", "warm_child")},
 }
 
 #: Calls that are refused, where they are allowed after all, and what to do instead.

@@ -299,3 +299,44 @@ def test_a_quarantined_computer_that_is_still_being_restored_waits() -> None:
 
     assert climbed(facts) == []
     assert table.farm.workers["w0"].state is WorkerState.PROBATION
+
+
+# ----------------------------------------------------------------------------------------------------------- desktops
+
+
+def test_who_has_no_desktop_gets_no_work() -> None:
+    """A game that draws into nothing does not fail, it scores wrongly; so it is never begun."""
+    table = Table("service", "player", genomes=4, limits=Limits(needs_desktop=True))
+    table.shares["player"].desktop = "Default, 1280x720"
+    table.settle_in()
+    table.play_all()
+    assert {attempt.worker for attempt in table.farm.attempts.values()} == {"player"}
+    assert "no desktop" in table.farm.workers["service"].reason
+
+
+def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None:
+    """Its logon task does that; as soon as it tells of a desktop it gets work."""
+    table = Table("w0", genomes=2, machines=True, limits=Limits(needs_desktop=True))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.settle_in()
+    table.run(2)
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    table.shares["w0"].desktop = "Default"
+    table.play_all()
+    assert len(table.orders) == 1
+
+
+def test_nobody_has_a_desktop() -> None:
+    """The farm says so and stops, instead of waiting for ever."""
+    table = Table("w0", genomes=1, limits=Limits(needs_desktop=True, back_off_s=2))
+    table.settle_in()
+    table.run(120)
+    assert not table.farm.attempts
+    assert "no desktop" in standstill(table.farm, 1)
+
+
+def test_a_desktop_is_only_asked_for_if_it_matters() -> None:
+    """Most evaluators need none."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    table.play_all()

@@ -23,6 +23,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     boot_limit_s: Seconds = 240.0  #: the same, where a machine has to boot and log on for it
     back_off_s: Seconds = 15.0  #: the first quarantine; it doubles with every failed probation
     take_back_after_s: Seconds = 1.0  #: waiting behind a game this old, an attempt may go to an idle worker
+    needs_desktop: bool = False  #: whether only agents get work whose windows are shown
 
     def __post_init__(self) -> None:
         if self.losses_per_trial_max < self.losses_max:

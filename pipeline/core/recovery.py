@@ -24,6 +24,8 @@ _IN_VAIN = {
     MachineState.UNHEALTHY: {Rung.RESTART_AGENT, Rung.REBOOT},
 }
 
+_NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
+
 
 def tend(minutes: Minutes, worker: Worker) -> None:
     """Takes care of one worker; called at every sweep. One that is out is left alone."""
@@ -50,6 +52,8 @@ def _tend_ready(minutes: Minutes, worker: Worker) -> None:
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")
     elif minutes.watch.is_silent(worker.name):
         _answer_silence(minutes, worker, None)
+    elif minutes.watch.lacks_desktop(worker.name):
+        _climb(minutes, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
 
 
 def _is_coming_up(minutes: Minutes, worker: Worker, machine: MachineSeen | None) -> bool:
@@ -84,7 +88,7 @@ def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     if watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time  # a rung's time begins when it has been climbed
-    elif _alive_since(watched, watched.rung_at):
+    elif _alive_since(watched, watched.rung_at) and not minutes.watch.lacks_desktop(worker.name):
         minutes.state(WorkerRecovered(worker=worker.name))
     elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
@@ -115,6 +119,8 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
         quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
     elif watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time
+    elif minutes.watch.lacks_desktop(worker.name):
+        quarantine(minutes, worker, _NO_DESKTOP)
     elif minutes.watch.is_silent(worker.name) and (untried or waited):
         _answer_silence(minutes, worker, worker.rung)
 

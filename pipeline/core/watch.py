@@ -107,7 +107,13 @@ class Watch:
             and watched.alive
             and not watched.uncertain
             and not self.is_silent(worker.name)
+            and not self.lacks_desktop(worker.name)
         )
+
+    def lacks_desktop(self, name: str) -> bool:
+        """Whether an agent says that it could show no window, and that matters."""
+        beat = self.workers[name].beat
+        return self._limits.needs_desktop and beat is not None and not beat.desktop
 
     # --------------------------------------------------------------------------------- what the host's own acts told
 
