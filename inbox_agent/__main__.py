@@ -22,6 +22,7 @@ from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.identity import identify
 from inbox_agent.leash import Leash, LeashTaken
 from inbox_agent.lock import Held, Lock
+from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.look import AgentLimits
 from inbox_agent.session import look_at_session
 from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
@@ -49,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         share = Path(args.share)
         if not share.is_dir():
             raise SettingsError(f"{share}: no such folder; create the share first")
+        if problem := too_long(share, IN_A_SHARE):
+            raise SettingsError(problem)
         state = Path(args.state) if args.state else _default_state(share)
         lock = Lock(state / "agent.lock")
     except SettingsError as error:

@@ -18,6 +18,7 @@ import orjson
 
 from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
+from inbox_agent.long_paths import IN_A_PROJECT, too_long
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles, ShareFiles
 from inbox_agent.share_layout import ANSWERS, OUTBOX
@@ -68,6 +69,8 @@ class Host:
     """
 
     def __init__(self, root: Path, config: Config, evaluator_folder: Path) -> None:
+        if problem := too_long(root, IN_A_PROJECT):
+            raise SettingsError(problem)
         self.root, self.config = root, config
         self.state = root / "state"
         try:

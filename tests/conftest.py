@@ -11,6 +11,9 @@ from hypothesis import settings
 
 from tests.farm_bed import FarmBed
 from tests.samba import SmbShares, samba
+from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
+
+__all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]
 
 # The same examples in every run, so that nothing fails by chance; `make prove` looks further.
 settings.register_profile("steady", derandomize=True)

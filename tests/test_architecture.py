@@ -41,7 +41,7 @@ ALLOWED = (
 )
 #: The files directly in `pipeline/` put the parts together; they may use anything of the host and of the machines, and
 #: these of the agent.
-OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "settings_file")
+OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "long_paths", "settings_file")
 
 #: Libraries that are touched in one place each.
 ONE_PLACE = {

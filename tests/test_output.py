@@ -69,7 +69,17 @@ def test_only_the_end_is_kept(child: Child, piece: bytes) -> None:
     assert child.ends() == (written + b"the end")[-LOG_BYTES_MAX:]
 
 
-@pytest.mark.parametrize("filler", [b"x", b"\x1e", b"\n", MARKER, MARKER + b"\n", b"progress: "])
+FLOODS = {
+    "letters": b"x",
+    "half a marker": b"\x1e",
+    "line ends": b"\n",
+    "markers": MARKER,
+    "marked lines": MARKER + b"\n",
+    "progress": b"progress: ",
+}
+
+
+@pytest.mark.parametrize("filler", FLOODS.values(), ids=FLOODS)
 def test_a_flood_costs_no_memory(warm: Child, filler: bytes) -> None:
     """2 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
     flood = filler * (1024 * 1024 // len(filler))

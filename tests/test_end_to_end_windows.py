@@ -1,0 +1,156 @@
+"""A Linux host, Samba shares and Windows agents: the whole way of a genome, with kills on both sides.
+
+The agents and their games are processes of Windows CPython under Wine (docs/windows.md). The test stands in for the
+logon task: whose agent ended gets another.
+"""
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from inbox_agent.share_files import LocalFiles
+from tests.farm_bed import FarmBed
+from tests.samba import ACCOUNT, PASSWORD, Samba, own, samba
+from tests.waiting import eventually
+from tests.windows.bed import NoBed, WindowsPython, path_there, windows_python
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
+VMS = ("vm-0", "vm-1")
+KILLS = ["agent"] * 11 + ["evaluator"] * 6 + ["host"] * 5
+
+
+class WindowsMachines:
+    """Windows agents, each beside the share that it plays; nobody but this object looks after them."""
+
+    def __init__(self, python: WindowsPython, server: Samba, farm: FarmBed) -> None:
+        self._python, self._server, self._farm = python, server, farm
+        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+
+    def tend(self) -> None:
+        """Whose agent ended gets another, as by its logon task."""
+        for name in VMS:
+            if name not in self.agents or self.agents[name].poll() is not None:
+                self.kill(name)
+                self.agents[name] = self._start(name)
+
+    def kill(self, name: str) -> None:
+        """No chance to clean up; its game is Windows' to end."""
+        if (agent := self.agents.get(name)) is not None:
+            agent.kill()
+            agent.communicate()
+
+    def state(self, name: str) -> Path:
+        return self._farm.root / f"machine-{name}"
+
+    def evaluator_of(self, name: str) -> psutil.Process | None:
+        """The process that plays: it lives in the agent's scratch folder."""
+        for process in psutil.process_iter():
+            try:
+                if "warm_child" in " ".join(process.cmdline()) and process.cwd().startswith(str(self.state(name))):
+                    return process
+            except psutil.Error:
+                continue
+        return None
+
+    def playing(self, name: str) -> str:
+        """The attempt a machine has in hand: claimed, and no result yet; empty if there is none."""
+        names = os.listdir(self._server.shares[name] / "outbox")
+        claimed = {one.removesuffix(".started.json") for one in names if one.endswith(".started.json")}
+        done = {one.removesuffix(".result.json") for one in names if one.endswith(".result.json")}
+        return min(claimed - done, default="")
+
+    def close(self) -> None:
+        for name in VMS:
+            self.kill(name)
+        assert eventually(lambda: not any(map(self.evaluator_of, VMS)), 20), "games outlived their agents"
+
+    def _start(self, name: str) -> "subprocess.Popen[bytes]":
+        share = self._server.shares[name]
+        return subprocess.Popen(
+            self._python.argv(
+                *("-m", "inbox_agent", "--share", path_there(share), "--state", path_there(self.state(name))),
+                *("--beat", "1", "--python", "game:play", "--folder", path_there(self._farm.root)),
+            ),
+            env=self._python.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture
+def server() -> Iterator[Samba]:
+    with samba(*VMS) as server:
+        for path in server.shares.values():
+            LocalFiles(path).make_folders()
+            own(path)
+        yield server
+
+
+@pytest.fixture
+def machines(bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[WindowsMachines]:
+    try:
+        python = windows_python()
+    except NoBed as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("FARM_SECRET", PASSWORD)
+    machines = WindowsMachines(python, server, bed)
+    yield machines
+    machines.close()
+
+
+def worker(name: str, port: int) -> str:
+    account = f"account = '{ACCOUNT}'\nsecret = 'env:FARM_SECRET'"
+    return f"[[worker]]\nname = '{name}'\nshare = '\\\\127.0.0.1\\{name}'\nport = {port}\n{account}"
+
+
+def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba, machines: WindowsMachines) -> None:
+    """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""
+    workers = "\n".join(worker(name, server.port) for name in VMS)
+    bed.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
+    bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
+    dice, hit = random.Random(7), set()
+    targets = dice.sample(KILLS, len(KILLS))
+    host = bed.start()
+
+    while targets:
+        machines.tend()
+        in_hand = {name: attempt for name in VMS if (attempt := machines.playing(name)) and attempt[:10] not in hit}
+        if not in_hand:
+            assert host.poll() is None, host.communicate()[0].decode()
+            assert not eventually(lambda: False, 0.02)
+            continue
+        name, attempt = dice.choice(sorted(in_hand.items()))
+        evaluator = machines.evaluator_of(name)
+        if evaluator is None or machines.playing(name) != attempt:
+            continue
+        hit.add(attempt[:10])  # a genome is hit once: hit three times, it would rightly be taken for poison
+        match targets.pop():
+            case "host":
+                host.kill()
+                host.communicate()
+                host = bed.start()
+            case "agent":
+                machines.kill(name)
+                assert eventually(lambda evaluator=evaluator: not evaluator.is_running(), 10), "its game outlived it"
+            case "evaluator":
+                evaluator.kill()
+
+    def ended() -> bool:
+        machines.tend()
+        return host.poll() is not None
+
+    bed.when(ended, within_s=200)
+    out, _ = host.communicate()
+    assert host.returncode == 0, out.decode()
+    assert len(hit) == len(KILLS) >= 20
+    machines.close()
+    bed.assert_counted_once()
+    ended_as = bed.summary()["attempts"]
+    print(f"{len(hit)} kills: {ended_as}")
+    assert ended_as["interrupted"] + ended_as["lost"] + ended_as["failed"] >= 15, ended_as

@@ -1,0 +1,43 @@
+"""Windows opens no path of more than 259 characters unless its machine was told to; people hear of it at the start."""
+
+from pathlib import Path
+
+from inbox_agent.long_paths import IN_A_PROJECT, IN_A_SHARE, PATH_CHARS_MAX, long_paths_enabled, too_long
+from inbox_agent.share_layout import Kind, attempt_id
+
+LONGEST = attempt_id(999_999_999, 999_999_999, 999_999, 999_999, "0" * 12)
+ARTIFACT = "a" * 64
+
+
+def folder_of(length: int) -> Path:
+    base = Path("/").absolute()
+    return base / ("x" * (length - len(str(base))))
+
+
+def test_the_longest_folder_that_fits() -> None:
+    """One character more, and what lies deepest in it could not be opened."""
+    fits = PATH_CHARS_MAX - 1 - IN_A_SHARE
+    assert too_long(folder_of(fits), IN_A_SHARE, enabled=lambda: False) == ""
+    problem = too_long(folder_of(fits + 1), IN_A_SHARE, enabled=lambda: False)
+    assert f"with {fits + 1} characters" in problem
+    assert f"at most {fits}," in problem
+    assert "LongPathsEnabled" in problem
+
+
+def test_a_machine_that_takes_long_paths_is_believed() -> None:
+    """Also every machine that is no Windows."""
+    assert too_long(folder_of(2000), IN_A_SHARE, enabled=lambda: True) == ""
+    assert (too_long(folder_of(2000), IN_A_SHARE) == "") is long_paths_enabled()
+
+
+def test_the_deepest_names_are_counted_right() -> None:
+    """An artifact of the longest name, in the share and in the archive."""
+    in_share = f"outbox/{Kind.FILES.of(LONGEST)}/{ARTIFACT}"
+    in_project = f"results/gen-999999999/attempts/{LONGEST}/files/{ARTIFACT}"
+    assert IN_A_SHARE - 10 <= len(in_share) <= IN_A_SHARE
+    assert IN_A_PROJECT - 10 <= len(in_project) <= IN_A_PROJECT
+
+
+def test_the_setting_is_read() -> None:
+    """Whatever it is, it can be asked for without any right."""
+    assert isinstance(long_paths_enabled(), bool)

@@ -1,0 +1,92 @@
+"""`python -m tests.windows [pytest arguments]`: the suite on Windows CPython under Wine, and how much of it ran there.
+
+Ends with 1 if a test failed, or if so many were left out that it says too little.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from xml.etree import ElementTree
+
+from tests.windows.bed import ROOT, NoBed, WindowsPython, path_there, windows_python
+from tests.windows.left_out import left_out
+
+AT_LEAST = 0.8
+WORKERS = 2
+REPORT = ROOT / "build" / "windows.xml"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.windows", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="show every test that was left out")
+    args, chosen = parser.parse_known_args()
+    try:
+        python = windows_python()
+    except NoBed as error:
+        print(f"test-windows: {error}", file=sys.stderr)
+        return 2
+    print(
+        python.run("-c", "import sys; print('Windows CPython', sys.version)").stdout.strip(), "under Wine", flush=True
+    )
+    if code := _play(python, chosen):
+        return code
+    return 0 if chosen else _conclude(show_all=args.all)
+
+
+def _play(python: WindowsPython, chosen: list[str]) -> int:
+    """Runs pytest there; its exit code."""
+    REPORT.parent.mkdir(exist_ok=True)
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={path_there(REPORT)}"]
+    with subprocess.Popen(
+        python.argv(*pytest, *(chosen or ["-n", str(WORKERS), "--dist", "worksteal"])),
+        cwd=ROOT,
+        env=python.environment(FARM_EXAMPLES="10"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line.decode("utf-8", "replace").rstrip(), flush=True)
+    return process.returncode
+
+
+def _conclude(*, show_all: bool) -> int:
+    """How many of all tests passed there, and why the others were left out."""
+    cases = ElementTree.parse(REPORT).getroot().iter("testcase")  # written by our own pytest
+    skipped: Counter[str] = Counter()
+    passed = 0
+    for case in cases:
+        skip = case.find("skipped")
+        passed += skip is None
+        if skip is not None:
+            skipped[skip.get("message", "")] += 1
+    everything = _collected()
+    for one in left_out():
+        whole = [node for node in everything if any(node.startswith(f"{name}::") for name in one.tests)]
+        if whole:
+            skipped[one.reason] += len(whole)
+    print("\nleft out:")
+    for reason, count in skipped.most_common():
+        print(f"{count:5}  {reason}")
+    if show_all:
+        for node in everything:
+            for one in left_out():
+                if one.covers(node):
+                    print(f"       {node}: {one.reason}")
+    share = passed / len(everything)
+    print(f"\n{passed} of {len(everything)} tests passed under Windows CPython: {share:.0%} (at least {AT_LEAST:.0%})")
+    return 0 if share >= AT_LEAST else 1
+
+
+def _collected() -> list[str]:
+    """All tests there are, as this system collects them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

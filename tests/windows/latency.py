@@ -1,0 +1,104 @@
+"""`python -m tests.windows.latency`: from the start signal in `inbox/` to the evaluator, in milliseconds.
+
+One agent at a time, on this system's Python and on Windows CPython under Wine, with nothing else to do. Both read the
+same clock. The time is taken from before the record is published until the evaluator's first line.
+"""
+
+import hashlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from inbox_agent.evaluator import environment
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
+from tests.waiting import eventually
+from tests.windows.bed import ROOT, path_there, windows_python
+
+GAMES = 40
+GENOME = b"{}"
+GAME = """
+    import json, sys, time
+    def play(genome, trial):
+        return {"fitness": time.time()}
+    if __name__ == "__main__":
+        with open(sys.argv[1], "w") as out:
+            json.dump({"fitness": time.time()}, out)
+"""
+EVALUATORS = {
+    "warm": ["--python", "game:play"],
+    "command": ["--", "python", "game.py", "{result}"],
+}
+
+
+def main() -> None:
+    python = windows_python()
+    here = ([sys.executable], environment(), str)
+    there = (python.argv(), python.environment(), path_there)
+    print(f"start signal to evaluator, {GAMES} games, milliseconds     median     95 %      worst")
+    for system, (program, env, named) in {"this system": here, "Windows CPython": there}.items():
+        for kind, evaluator in EVALUATORS.items():
+            with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+                share, folder = Path(place) / "share", Path(place) / "games"
+                share.mkdir()
+                folder.mkdir()
+                (folder / "game.py").write_text(textwrap.dedent(GAME))
+                agent = subprocess.Popen(
+                    [
+                        *(*program, "-m", "inbox_agent", "--share", named(share), "--folder", named(folder)),
+                        *("--state", named(Path(place) / "state"), *evaluator),
+                    ],
+                    cwd=ROOT,
+                    env=env,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                stack.callback(agent.communicate)
+                stack.callback(agent.kill)
+                times = sorted(_play(LocalFiles(share), number) for number in range(1, GAMES + 2))[:-1]
+                # The first one starts the evaluator; it is the slowest, and no start signal is to blame.
+                high = times[int(0.95 * len(times))]
+                label = f"{system}, {kind} evaluator"
+                print(f"{label:51} {statistics.median(times):9.1f} {high:9.1f} {times[-1]:9.1f}", flush=True)
+
+
+def _play(files: LocalFiles, number: int) -> float:
+    """Sends one start signal and waits for its result; milliseconds until its evaluator began."""
+    files.make_folders()
+    if number == 1:
+        files.publish("inbox/1.host.json", encode(HostRecord(farm="f", worker="w", epoch=1)))
+    attempt = attempt_id(1, number, 1, 1, "0123456789ab")
+    start = StartRecord(
+        farm="f",
+        worker="w",
+        epoch=1,
+        publication=number,
+        attempt=attempt,
+        trial=1,
+        seed=1,
+        time_limit_s=60.0,
+        genome_name="g",
+        genome_suffix="",
+        genome_bytes=len(GENOME),
+        genome_sha256=hashlib.sha256(GENOME).hexdigest(),
+        settings={},
+    )
+    files.write(f"inbox/{Kind.GENOME.of(attempt)}", GENOME)
+    began = time.time()
+    files.publish(f"inbox/{Kind.START.of(attempt)}", encode(start))
+    result = f"outbox/{Kind.RESULT.of(attempt)}"
+    assert eventually((files.root / result).exists, 60), "no result"
+    record = decode(ResultRecord, files.read(result, 65536), result)
+    assert record.fitness is not None, record.reason
+    files.remove([f"inbox/{Kind.START.of(attempt)}", f"inbox/{Kind.GENOME.of(attempt)}"])
+    return 1000 * (record.fitness - began)
+
+
+if __name__ == "__main__":
+    main()

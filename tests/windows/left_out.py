@@ -1,0 +1,65 @@
+"""Which tests Windows does not run, and why: `left_out.toml`, as pytest wants it."""
+
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).with_suffix(".toml")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Tests that have one reason."""
+
+    tests: list[str]  #: files, or tests of them with or without a parameter
+    reason: str
+    wine: bool  #: whether only Wine cannot, so that real Windows runs them
+
+    def covers(self, node: str) -> bool:
+        """Whether a test, or a whole file, is one of them."""
+        return any(node == name or node.startswith((f"{name}::", f"{name}[")) for name in self.tests)
+
+
+def left_out() -> list[LeftOut]:
+    """All of them."""
+    tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["left_out"]
+    return [LeftOut(table["tests"], table["reason"], table.get("wine", False)) for table in tables]
+
+
+def left_out_here() -> list[LeftOut]:
+    """Those that this system leaves out."""
+    return [one for one in left_out() if sys.platform == "win32" and (is_wine() or not one.wine)]
+
+
+def is_wine() -> bool:
+    """Whether this Windows is Wine."""
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whole files are not even read: what they import may not exist there."""
+    node = _node(collection_path, config)
+    return True if any(node in one.tests for one in left_out_here()) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Single tests are skipped by name."""
+    here = left_out_here()
+    for item in items:
+        for one in here:
+            if one.covers(item.nodeid.replace("\\", "/")):
+                item.add_marker(pytest.mark.skip(reason=one.reason))
+
+
+def _node(path: Path, config: pytest.Config) -> str:
+    try:
+        return path.relative_to(config.rootpath).as_posix()
+    except ValueError:
+        return ""
