@@ -25,7 +25,7 @@ from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Finished, Job
 from inbox_agent.leash import Leash
 from inbox_agent.lock import holder_of, note_of
-from inbox_agent.session import look_at_session
+from inbox_agent.session import Session, look_at_session
 from inbox_agent.settings_file import EvaluatorTable
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, HostRecord, LayoutError, Outcome
@@ -191,15 +191,22 @@ def _session(_: Patient) -> str:
     session = look_at_session()
     if sys.platform != "win32":
         return str(session) or "no display"
-    if session.id == "0":
-        raise _Wrong("session 0 has no desktop", "let the logon task start it, not a service (docs/template-vm.md)")
-    if not session.desktop:
-        raise _Wrong(f"session {session.id} has no desktop", "log on at the console as the user who plays")
-    if session.locked:
-        raise _Wrong("the screen is locked: no game is drawn", "unlock it; turn off screen saver and sleep")
-    if session.console is False:
-        raise _Wrong(f"session {session.id} is not at the console", "log on there, not through remote desktop")
+    if trouble := session_trouble(session):
+        raise _Wrong(*trouble)
     return f"session {session.id} at the console: {session}"
+
+
+def session_trouble(session: Session) -> tuple[str, str] | None:
+    """Why no game is drawn in a session of Windows, and the cure; None if one is."""
+    if session.id == "0":
+        return "session 0 has no desktop", "let the logon task start it, not a service (docs/template-vm.md)"
+    if not session.desktop:
+        return f"session {session.id} has no desktop", "log on at the console as the user who plays"
+    if session.console is False:
+        return f"session {session.id} is not at the console", "log on there, not through remote desktop"
+    if session.locked:
+        return "the screen is locked: no game is drawn", "unlock it; turn off screen saver and sleep"
+    return None
 
 
 def _long_paths(patient: Patient) -> str:

@@ -18,10 +18,14 @@ from packaging.tags import platform_tags
 from packaging.utils import parse_wheel_filename
 
 from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import Kind, encode
 from pipeline.agent_bundle import make_bundle
 from pipeline.own_wheel import PACKAGES
+from tests import records
 from tests.test_agent_doctor import GAME
 from tests.test_cli import pipeline
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -152,25 +156,31 @@ def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Pa
 
 
 def test_the_installed_agent_plays(vm: Vm) -> None:
-    """From the bundle into an empty environment: its doctor plays a genome there, by the configuration it wrote."""
+    """From the bundle into an empty environment: it starts as the task starts it, and answers a host's start signal."""
     code, answer = vm.install({"python": "game:play"})
     assert code == 0, answer
-    assert answer["arguments"].startswith("-m inbox_agent --share ")
-    genome = vm.game / "a.bin"
-    genome.write_bytes(b"abcd")
-    for folder in ("inbox/tmp", "outbox/tmp", "status"):
-        (vm.share / folder).mkdir(parents=True)
-    ran = subprocess.run(
-        [
-            *(vm.python, "-m", "inbox_agent", "doctor", "--share", vm.share, "--config", vm.program / "agent.toml"),
-            *("--folder", vm.game, "--state", vm.program / "notes", "--genome", genome, "--seed", "5", "--json"),
-        ],
-        capture_output=True,
-        check=False,
+    config = vm.program / "agent.toml"
+    told = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
+    assert answer["arguments"] == subprocess.list2cmdline(told)
+    result = vm.share / "outbox" / Kind.RESULT.of(records.attempt(1))
+    agent = subprocess.Popen(
+        [answer["program"], *told, "--state", vm.program / "notes", "--leave-with-parent"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    items = {item["item"]: item for item in json.loads(ran.stdout)}
-    assert items["trial"]["found"].startswith("fitness 4.5 after "), ran.stderr
-    assert items["evaluator"]["ok"]
+    try:
+        assert eventually((vm.share / "status/agent.json").exists, 20)
+        host = LocalFiles(vm.share)
+        host.publish("inbox/1.host.json", encode(records.host()))
+        start = records.start(genome=b"abcd", seed=5)
+        host.deliver(f"inbox/{start.attempt}.genome", b"abcd", f"inbox/{start.attempt}.start.json", encode(start))
+        assert eventually(result.exists, 30)
+        assert json.loads(result.read_bytes())["fitness"] == 4.5
+        agent.communicate(timeout=20)
+    finally:
+        agent.kill()
+    doctor = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
+    assert subprocess.run(doctor, check=False).returncode == 0
 
 
 def test_a_command_survives_the_way_into_the_configuration(vm: Vm) -> None:

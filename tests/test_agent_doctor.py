@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from inbox_agent.doctor import session_trouble
+from inbox_agent.session import Session
 from inbox_agent.share_files import LocalFiles
 from inbox_agent.share_layout import HostRecord, encode
 from tests.waiting import eventually
@@ -274,6 +276,27 @@ def test_a_clock_that_went_back(machine: Machine) -> None:
     beat.write_text("{}")
     os.utime(beat, (tomorrow, tomorrow))
     assert "ahead of this clock; set the clock" in machine.wrong()["clock"]
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        (Session(id="0", console=False), "session 0 has no desktop"),
+        (Session(id="2", console=False), "session 2 has no desktop"),
+        (Session(id="2", console=False, desktop="Default"), "session 2 is not at the console"),
+        (Session(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
+    ],
+)
+def test_a_session_in_which_nothing_is_drawn(session: Session, said: str) -> None:
+    """What Windows says of it is judged the same everywhere."""
+    trouble = session_trouble(session)
+    assert trouble is not None
+    assert trouble[0].startswith(said)
+
+
+def test_a_session_at_the_console_is_well() -> None:
+    """Somebody is logged on there, and nothing is locked."""
+    assert session_trouble(Session(id="1", console=True, desktop="Default")) is None
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
