@@ -155,6 +155,17 @@ def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Pa
 # ---------------------------------------------------------------------------------------------------------- installing
 
 
+def test_an_installed_wheel_packs_itself_again(vm: Vm, tmp_path: Path) -> None:
+    """What was installed from a wheel has no checkout, and makes the same one: every byte of every file."""
+    assert vm.install({"python": "game:play"})[0] == 0
+    pack = "import sys, pathlib; from pipeline.own_wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
+    subprocess.run([vm.python, "-P", "-c", pack, tmp_path], check=True)
+    (again,), (packed,) = tmp_path.glob("*.whl"), vm.bundle.glob("wheels/genome_pipeline-*.whl")
+    with zipfile.ZipFile(packed) as one, zipfile.ZipFile(again) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
+        assert all(one.read(name) == other.read(name) for name in one.namelist() if not name.endswith("RECORD"))
+
+
 def test_the_installed_agent_plays(vm: Vm) -> None:
     """From the bundle into an empty environment: it starts as the task starts it, and answers a host's start signal."""
     code, answer = vm.install({"python": "game:play"})
