@@ -1,10 +1,12 @@
 """`inbox-agent`: arguments, logging, exit codes. Puts the parts together and runs the loop until told to stop.
 
-Exit codes: 0 told to stop, 2 bad input, 3 another agent has this share.
+Exit codes: 0 told to stop, 2 bad input, 3 another agent has this share; of `inbox-agent doctor`: 0 all is well,
+1 something is not, 2 bad input.
 """
 
 import argparse
-import hashlib
+import io
+import json
 import logging
 import os
 import signal
@@ -13,10 +15,12 @@ import threading
 import time
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec.structs import asdict
 
 from inbox_agent.agent import Agent, SecondAgent
+from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.callable import CallableEvaluator
+from inbox_agent.doctor import Patient, examine
 from inbox_agent.doorbell import Bell, Doorbell
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.identity import identify
@@ -25,7 +29,7 @@ from inbox_agent.lock import Held, Lock
 from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.look import AgentLimits
 from inbox_agent.session import look_at_session
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings_file import EvaluatorTable, SettingsError
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import INBOX, ORDERS
 
@@ -33,27 +37,22 @@ log = logging.getLogger("inbox_agent")
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
 
 
-class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`agent.toml`: the evaluator of an agent that nobody starts by hand, e.g. in a VM."""
-
-    evaluator: EvaluatorTable
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the agent until SIGINT, SIGTERM or, with `--leave-with-parent`, the end of standard input."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["doctor"]:
+        return _diagnose(words[1:])
+    args = agent_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        table, folder = _evaluator_table(args)
-        if not table.is_playable:
-            raise SettingsError("nothing to play: give --config, --python, or a command after --")
+        table, folder = evaluator_table(args)
         share = Path(args.share)
         if not share.is_dir():
             raise SettingsError(f"{share}: no such folder; create the share first")
         if problem := too_long(share, IN_A_SHARE):
             raise SettingsError(problem)
-        state = Path(args.state) if args.state else _default_state(share)
-        lock = Lock(state / "agent.lock")
+        state = state_folder(args)
+        lock = Lock(state / LOCK)
     except SettingsError as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 2
@@ -107,35 +106,6 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="inbox-agent",
-        description="Plays the genomes that arrive in a share and writes what came out.",
-        epilog="Example: inbox-agent --share D:\\exchange -- python play.py {genome} --seed {seed} --result {result}",
-    )
-    parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with an [evaluator] table")
-    parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
-    parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
-    parser.add_argument("--state", metavar="DIR", help="this machine's own notes and scratch, not in the share")
-    parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
-    parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
-    parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
-    parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
-    parser.add_argument("command", nargs="*", help="after --: the program to play with, one argument each")
-    return parser
-
-
-def _evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
-    if args.config:
-        if args.python or args.command:
-            raise SettingsError("give either --config or an evaluator, not both")
-        path = Path(args.config)
-        return read_settings(path, AgentFile).evaluator, Path(args.folder or path.resolve().parent)
-    given = {"command": args.command or None, "python": args.python}
-    return convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()
-
-
 def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, leash: Leash) -> Evaluator:
     if table.python is not None:
         return CallableEvaluator(table.python, folder, scratch, leash)
@@ -143,14 +113,35 @@ def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, leash: Leash)
     return CommandEvaluator(table.command, folder, scratch, leash)
 
 
-def _default_state(share: Path) -> Path:
-    """A folder of this machine for this share, so that two agents on one share meet at one lock."""
-    key = hashlib.sha256(os.path.normcase(share.resolve()).encode()).hexdigest()[:16]
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
-    return base / "inbox-agent" / key
+def _diagnose(argv: list[str]) -> int:
+    """`inbox-agent doctor`."""
+    args = doctor_parser().parse_args(argv)
+    try:
+        table, folder = evaluator_table(args)
+        genome = Path(args.genome) if args.genome else None
+        if genome is not None and not genome.is_file():
+            raise SettingsError(f"--genome {genome}: no such file")
+    except SettingsError as error:
+        print(f"inbox-agent doctor: {error}", file=sys.stderr)
+        return 2
+    patient = Patient(
+        share=Path(args.share),
+        state=state_folder(args),
+        table=table,
+        folder=folder,
+        genome=genome,
+        seed=args.seed,
+    )
+    items = []
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page has not every character
+    for item in examine(patient):
+        items.append(item)
+        if not args.json and (args.verbose or not item.ok):
+            print(item, flush=True)
+    if args.json:
+        print(json.dumps([asdict(item) for item in items], indent=2))
+    return int(not all(item.ok for item in items))
 
 
 def _stop_on_signals(stop: threading.Event, bell: Bell) -> None:

@@ -73,6 +73,26 @@ class CallableEvaluator:
     def progress(self) -> str:
         return self._child.output.progress if self._game and self._child else ""
 
+    def problem(self) -> str:
+        """Imports the function; what keeps it from being called, in one line, and the empty string if nothing does."""
+        try:
+            child = self._ensure_child()
+        except OSError as error:
+            return f"cannot start {sys.executable!r}: {error.strerror or error}"
+        while time.monotonic() < child.started + IMPORT_LIMIT_S:
+            reply = child.output.wait(_LOOK_S)
+            match reply and parse(reply.body, "the evaluator process's reply"):
+                case {"ready": True}:
+                    child.ready = True
+                    return ""
+                case {"broken": str(reason)}:
+                    child.broken = reason
+                    return reason
+            if child.output.ended or wait_for_exit(child.process, 0):
+                self._kill_child()
+                return f"evaluator process died: {how_it_ended(child.process.returncode)}"
+        return f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s"
+
     def prepare(self, suffix: str) -> Path:
         path = self._scratch.prepare(suffix)
         if self._child is None or self._child.broken:

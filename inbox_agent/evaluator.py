@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from inbox_agent.leash import Leash, wait_for_exit
+from inbox_agent.leash import Leash, find_program, wait_for_exit
 from inbox_agent.output import Output
 from inbox_agent.scratch import Scratch, Unanswered
 from inbox_agent.share_layout import REASON_CHARS_MAX, Outcome, Setting, clean, finite, finite_metrics
 
 LAST_OUTPUT_S = 1.0  # after the tree is dead: for how long the rest of its output may take to be read
 SETTINGS = "settings.json"
+_PYTHON = re.compile(r"pythonw?[\d.]*(\.exe)?", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{(genome|result|seed|trial|settings|scratch)\}")
 _LINE_CHARS_MAX = 200
 
@@ -181,6 +182,16 @@ class CommandEvaluator:
     def progress(self) -> str:
         return self._game.output.progress if self._game else ""
 
+    def problem(self) -> str:
+        """What keeps the command from being started, in one line; the empty string if nothing is seen."""
+        try:
+            program = find_program(self._program(), self._environment)
+        except OSError as error:
+            return f"cannot start {self._argv[0]!r}: {_why(error)}"
+        script = self._argv[1] if len(self._argv) > 1 else ""
+        missing = script[:1] not in ("", "-", "{") and not os.path.exists(os.path.join(self._folder, script))
+        return f"{script}: no such file in {self._folder}" if missing and _PYTHON.fullmatch(Path(program).name) else ""
+
     def prepare(self, suffix: str) -> Path:
         return self._scratch.prepare(suffix)
 
@@ -246,12 +257,13 @@ class CommandEvaluator:
             "settings": str(settings),
             "scratch": str(self._scratch.folder),
         }
-        if self._argv[0] == "python" or (self._argv[0] == "python3" and shutil.which("python3") is None):
-            first = sys.executable
-        else:
-            first = self._locate(self._argv[0])
-        arguments = [first, *map(self._locate, self._argv[1:])]
+        arguments = [self._program(), *map(self._locate, self._argv[1:])]
         return [_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in arguments]
+
+    def _program(self) -> str:
+        if self._argv[0] == "python" or (self._argv[0] == "python3" and shutil.which("python3") is None):
+            return sys.executable
+        return self._locate(self._argv[0])
 
     def _locate(self, argument: str) -> str:
         path = os.path.join(self._folder, argument)

@@ -114,7 +114,7 @@ class Leash:
         stderr: Stream,
     ) -> "subprocess.Popen[bytes]":
         """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
-        command = [_find(argv[0], env), *argv[1:]]
+        command = [find_program(argv[0], env), *argv[1:]]
         self._count += 1
         mark = f"{self._token}:{self._count}"
         return self._start(command, mark, {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr})
@@ -210,7 +210,8 @@ class Leash:
             self.reap()
 
 
-def _find(program: str, env: Mapping[str, str]) -> str:
+def find_program(program: str, env: Mapping[str, str]) -> str:
+    """The program's path, as a spawn would find it. Raises FileNotFoundError or PermissionError."""
     # Asked here, because behind setpriv a missing program would only be an exit code.
     found = shutil.which(program, path=env.get("PATH"))
     if found is None:

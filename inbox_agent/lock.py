@@ -27,24 +27,53 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._note = path.with_name(path.name + ".pid")
+        self._note = note_of(path)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if sys.platform == "win32":
-                msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(self._descriptor)
         except OSError:
             os.close(self._descriptor)
-            raise Held(path, self._holder()) from None
+            raise Held(path, _noted(self._note)) from None
         self._note.write_text(str(os.getpid()))
 
     def release(self) -> None:
         """Lets go. The file stays: removing a lock file would let two processes lock two files of one name."""
         os.close(self._descriptor)
 
-    def _holder(self) -> str:
-        try:
-            return self._note.read_text()[:10]
-        except OSError:
-            return ""
+
+def holder_of(path: Path) -> str | None:
+    """The process id of who holds `path` locked, `unknown` if it is not noted; None if nobody does.
+
+    Raises:
+        OSError: this user may not ask.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        _hold(descriptor)  # and let go with the descriptor, at once
+    except OSError:
+        return _noted(note_of(path)) or "unknown"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _hold(descriptor: int) -> None:
+    if sys.platform == "win32":
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def note_of(path: Path) -> Path:
+    """The file that says who took the lock; it is as old as that."""
+    return path.with_name(path.name + ".pid")
+
+
+def _noted(note: Path) -> str:
+    try:
+        return note.read_text()[:10]
+    except OSError:
+        return ""

@@ -20,6 +20,7 @@ from rich.logging import RichHandler
 from hyperv_ops import MachineError
 from inbox_agent.settings_file import SettingsError
 from pipeline import project
+from pipeline.agent_commands import agent_commands
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
@@ -157,6 +158,7 @@ def take_over_share(worker: str, root: Path) -> int:
 
 
 commands.add_command(vm_commands)
+commands.add_command(agent_commands)
 for look_command in look_commands:
     commands.add_command(look_command)
 

@@ -47,7 +47,7 @@ OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "long_paths",
 ONE_PLACE = {
     "watchdog": {"inbox_agent/doorbell.py"},
     "apscheduler": {"pipeline/metronome.py"},
-    "click": {f"pipeline/{face}.py" for face in ("cli", "look_commands", "options", "vm_commands")},
+    "click": {f"pipeline/{face}.py" for face in ("agent_commands", "cli", "look_commands", "options", "vm_commands")},
     "rich": {"pipeline/cli.py", "pipeline/look_commands.py", "pipeline/screens/monitor.py", "pipeline/screens/top.py"},
     "winrm": {"hyperv_ops/winrm.py"},
     "starlette": {"pipeline/serve.py"},
@@ -55,6 +55,7 @@ ONE_PLACE = {
     "plotly": {"pipeline/screens/report.py"},
     "sqlite3": {"pipeline/edges/ledger.py"},
     "smbprotocol": {f"pipeline/edges/smb_{part}.py" for part in ("ears", "messages", "session")},
+    "packaging": {"pipeline/agent_bundle.py"},
     "keyring": {"pipeline/secret_reference.py"},
     "ctypes": {f"inbox_agent/{name}.py" for name in ("session", "job_object", "orphans", "warm_child")},
 }

@@ -12,7 +12,9 @@ import tree_sitter_powershell
 from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
+from inbox_agent.arguments import doctor_parser
 from pipeline import cli
+from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, load_config
 from pipeline.core.roster import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
@@ -137,12 +139,34 @@ def test_how_many_machines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", ["docs/hyper-v.md", "docs/template-vm.md", "docs/smb.md"])
 def test_powershell_in_the_documents_parses(document: str) -> None:
     """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
-    scripts = {path.name: path.read_text() for path in (ROOT / "hyperv_ops/scripts").glob("*-*.ps1")}
+    folders = (ROOT / "hyperv_ops/scripts", ROOT / "pipeline/installer")
+    scripts = {path.name: path.read_text() for folder in folders for path in folder.glob("*-*.ps1")}
     for block in blocks(document, "powershell"):
         assert not parse(block.encode()).root_node.has_error, block
         for name, arguments in re.findall(r"\.\\([\w-]+\.ps1)((?:[^\n]|`\n)*)", block):
             for parameter in re.findall(r"(?<= )-([A-Z]\w+)", arguments):
-                assert re.search(rf"\${parameter}\b", scripts[name]), f"{name} -{parameter}"
+                known = parameter == "WhatIf" or re.search(rf"\${parameter}\b", scripts[name])
+                assert known, f"{name} -{parameter}"
+
+
+def test_the_installers_own_words_are_right() -> None:
+    """README.txt of the bundle: its PowerShell parses and uses parameters that there are."""
+    text = (ROOT / "pipeline/installer/README.txt").read_text()
+    script = (ROOT / "pipeline/installer/install-agent.ps1").read_text()
+    commands = "\n".join(re.findall(r"^    (.*)", text, re.MULTILINE))
+    assert not parse(commands.encode()).root_node.has_error
+    used = re.findall(r" -([A-Z]\w+)", commands.partition("install-agent.ps1 -Player")[2])
+    assert used and all(f"${name}" in script for name in used)
+
+
+def test_the_agents_commands_in_the_documents_are_understood() -> None:
+    """`pipeline agent bundle` and `inbox-agent doctor`, as docs/template-vm.md has them."""
+    (bundle,) = (shlex.split(block) for block in blocks("docs/template-vm.md", "sh"))
+    assert bundle[:3] == ["pipeline", "agent", "bundle"]
+    assert agent_commands.commands["bundle"].make_context("bundle", bundle[3:]).params["python"] == "3.12"
+    (doctor,) = (block.split() for block in blocks("docs/template-vm.md", "bat"))
+    assert doctor[1:4] == ["-m", "inbox_agent", "doctor"]
+    assert doctor_parser().parse_args(doctor[4:]).folder == r"C:\game"
 
 
 def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ import pytest
 import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
-FOLDER = Path(__file__).parent.parent / "hyperv_ops" / "scripts"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "hyperv_ops" / "scripts"
 TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text())
 # The one place that turns a text into a script, and no script for people: it has to parse, that is all.
 BOOTSTRAP = "bootstrap.ps1"
-SCRIPTS = sorted(path.name for path in FOLDER.glob("*.ps1") if path.name != BOOTSTRAP)
-NOT_LOOKED_UP = {"powercfg.exe"}  # its page is in no repository that could be read
+PLACES = {path.name: path for folder in (FOLDER, ROOT / "pipeline" / "installer") for path in folder.glob("*.ps1")}
+SCRIPTS = sorted(PLACES.keys() - {BOOTSTRAP})
+NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}  # its page is in no repository that could be read; not Microsoft's
 COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters
 OPENING = (
     "Set-StrictMode -Version 3.0",
@@ -28,6 +30,8 @@ OPENING = (
     "$ProgressPreference = 'SilentlyContinue'",
 )
 REASONS = {
+    "BadBundle",
+    "BadInput",
     "BadTemplate",
     "Exists",
     "GuestRefused",
@@ -84,7 +88,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    return Script(name, (FOLDER / name).read_text("utf-8"))
+    return Script(name, PLACES[name].read_text("utf-8"))
 
 
 def text(node: Node) -> str:
@@ -182,7 +186,8 @@ def check_calls_stand_in_the_table(script: Script) -> list[str]:
         # Names of modules that clash with others' are said; those of PowerShell itself are not.
         plain = entry["module"].startswith("Microsoft.PowerShell.") or entry["module"] == "Windows"
         full = bare(node) if plain else f"{entry['module']}\\{bare(node)}"
-        complaints += [f"{line(node)}{name} is called {full}"] if name != full else []
+        # A program that lies in the current folder is called by that: PowerShell looks nowhere else for it then.
+        complaints += [f"{line(node)}{name} is called {full}"] if name.removeprefix(".\\") != full else []
         unknown = set(switches(node)) - set(entry["parameters"]) - COMMON
         complaints += [f"{line(node)}{name} -{one} does not stand in cmdlets.toml" for one in sorted(unknown)]
         splat = [text(one) for one in arguments(node) if text(one).startswith("@") and not text(one).startswith("@(")]
@@ -311,8 +316,8 @@ CHECKS: tuple[Callable[[Script], list[str]], ...] = (
 
 
 def test_there_are_scripts() -> None:
-    """The folder holds one script for each verb, and the bootstrap that another test exempts."""
-    assert len(SCRIPTS) == 16
+    """One for each verb of Hyper-V, two that come with the agent's bundle, and the bootstrap that is exempt."""
+    assert len(SCRIPTS) == 18
     assert (FOLDER / BOOTSTRAP).exists()
 
 

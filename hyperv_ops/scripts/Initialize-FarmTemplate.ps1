@@ -40,7 +40,8 @@ The internal network; SMB and WinRM listen to nobody else.
 The agent's logon task.
 
 .PARAMETER AgentProgram
-What the task starts: pythonw.exe, which opens no window on the desktop of the game.
+What the task starts: pythonw.exe, which opens no window on the desktop of the game. Left out: no task is made; that
+is install-agent.ps1's to do, from a bundle.
 
 .PARAMETER AgentArguments
 The arguments of that program, as one line.
@@ -81,13 +82,10 @@ param(
     [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
     [string] $Task = 'inbox-agent',
 
-    [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|]+\.exe$')]
-    [string] $AgentProgram,
+    [ValidatePattern('^([A-Za-z]:\\[^*?"<>|]+\.exe)?$')]
+    [string] $AgentProgram = '',
 
-    [Parameter(Mandatory)]
-    [ValidateNotNullOrEmpty()]
-    [string] $AgentArguments
+    [string] $AgentArguments = ''
 )
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
@@ -107,6 +105,21 @@ function Assert-Done([string] $What) {
     if ($LASTEXITCODE -ne 0) {
         Stop-Because 'BadTemplate' "${What}: exit code $LASTEXITCODE; run it by hand to see why"
     }
+}
+
+function Register-AgentTask([string] $Task, [string] $Sid, [string] $Program, [string] $Arguments, [string] $Folder) {
+    # The user by id: a name would carry the template's computer name into the clones.
+    $trigger = ScheduledTasks\New-ScheduledTaskTrigger -AtLogOn -User $Sid
+    # Restart on failure covers an agent that could not be started; one that ended is missed within a minute by this.
+    $trigger.Repetition = (ScheduledTasks\New-ScheduledTaskTrigger -Once -At ([datetime]::Today) `
+        -RepetitionInterval ([timespan]::FromMinutes(1))).Repetition
+    $principal = ScheduledTasks\New-ScheduledTaskPrincipal -UserId $Sid -LogonType Interactive -RunLevel Limited
+    $settings = ScheduledTasks\New-ScheduledTaskSettingsSet -Hidden -MultipleInstances IgnoreNew `
+        -RestartCount 999 -RestartInterval ([timespan]::FromMinutes(1)) -ExecutionTimeLimit ([timespan]::Zero) `
+        -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
+    $action = ScheduledTasks\New-ScheduledTaskAction -Execute $Program -Argument $Arguments -WorkingDirectory $Folder
+    ScheduledTasks\Register-ScheduledTask -TaskName $Task -TaskPath '\' -Trigger $trigger -Principal $principal `
+        -Settings $settings -Action $action -Force | Out-Null
 }
 
 $user = [System.Security.Principal.WindowsPrincipal]::new([System.Security.Principal.WindowsIdentity]::GetCurrent())
@@ -205,20 +218,8 @@ if ($PSCmdlet.ShouldProcess($Player, 'log on automatically')) {
     Set-Setting $winlogon 'DefaultPassword' $plain 'String'
 }
 
-if ($PSCmdlet.ShouldProcess($Task, "start the agent when $Player logs on")) {
-    # The user by id: a name would carry the template's computer name into the clones.
-    $trigger = ScheduledTasks\New-ScheduledTaskTrigger -AtLogOn -User $playerSid
-    # Restart on failure covers an agent that could not be started; one that ended is missed within a minute by this.
-    $trigger.Repetition = (ScheduledTasks\New-ScheduledTaskTrigger -Once -At ([datetime]::Today) `
-        -RepetitionInterval ([timespan]::FromMinutes(1))).Repetition
-    $principal = ScheduledTasks\New-ScheduledTaskPrincipal -UserId $playerSid -LogonType Interactive -RunLevel Limited
-    $settings = ScheduledTasks\New-ScheduledTaskSettingsSet -Hidden -MultipleInstances IgnoreNew `
-        -RestartCount 999 -RestartInterval ([timespan]::FromMinutes(1)) -ExecutionTimeLimit ([timespan]::Zero) `
-        -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
-    $action = ScheduledTasks\New-ScheduledTaskAction -Execute $AgentProgram -Argument $AgentArguments `
-        -WorkingDirectory $GameFolder
-    ScheduledTasks\Register-ScheduledTask -TaskName $Task -TaskPath '\' -Trigger $trigger -Principal $principal `
-        -Settings $settings -Action $action -Force | Out-Null
+if ($AgentProgram -ne '' -and $PSCmdlet.ShouldProcess($Task, "start the agent when $Player logs on")) {
+    Register-AgentTask $Task $playerSid $AgentProgram $AgentArguments $GameFolder
 }
 
 ConvertTo-Json -Compress -Depth 4 -InputObject ([pscustomobject]@{

@@ -1,0 +1,90 @@
+"""What `inbox-agent` and `inbox-agent doctor` are told: the share, what is played there, and where notes are kept.
+
+It decides which words are understood and which folder an agent's notes are in if nobody says; it starts nothing.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
+
+LOCK = "agent.lock"  #: among an agent's notes: held while it lives
+
+
+class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """`agent.toml`: the evaluator of an agent that nobody starts by hand, e.g. in a VM."""
+
+    evaluator: EvaluatorTable
+
+
+def agent_parser() -> argparse.ArgumentParser:
+    """The arguments of the agent."""
+    parser = argparse.ArgumentParser(
+        prog="inbox-agent",
+        description="Plays the genomes that arrive in a share and writes what came out.",
+        epilog="Example: inbox-agent --share D:\\exchange -- python play.py {genome} --seed {seed} --result {result}. "
+        "What is wrong with a machine: inbox-agent doctor --help",
+    )
+    _add_what_is_played(parser)
+    parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
+    parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
+    parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
+    parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
+    return parser
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """The arguments of the doctor: an agent's own, so that it looks at the very same."""
+    parser = argparse.ArgumentParser(
+        prog="inbox-agent doctor",
+        description="Says what keeps an agent from playing in this machine, and what to do about it. Run it as the "
+        "user who plays, with the arguments of the agent; a running agent is not disturbed. "
+        "Exit codes: 0 all is well, 1 something is not, 2 bad input.",
+    )
+    _add_what_is_played(parser)
+    parser.add_argument("--genome", metavar="FILE", help="play this one too, once, outside of the share")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the seed to play it with (default: 1)")
+    parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, cure}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="name what is well, too")
+    return parser
+
+
+def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with an [evaluator] table")
+    parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
+    parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
+    parser.add_argument("--state", metavar="DIR", help="this machine's own notes and scratch, not in the share")
+    parser.add_argument("command", nargs="*", help="after --: the program to play with, one argument each")
+
+
+def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
+    """What is played, and the folder of its files. Raises SettingsError."""
+    if args.config:
+        if args.python or args.command:
+            raise SettingsError("give either --config or an evaluator, not both")
+        path = Path(args.config)
+        table, folder = read_settings(path, AgentFile).evaluator, Path(args.folder or path.resolve().parent)
+    else:
+        given = {"command": args.command or None, "python": args.python}
+        table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()
+    if not table.is_playable:
+        raise SettingsError("nothing to play: give --config, --python, or a command after --")
+    return table, folder
+
+
+def state_folder(args: argparse.Namespace) -> Path:
+    """Where the agent's notes are; by itself a folder for this share, so that two agents on it meet at one lock."""
+    if args.state:
+        return Path(args.state)
+    key = hashlib.sha256(os.path.normcase(Path(args.share).resolve()).encode()).hexdigest()[:16]
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
+    return base / "inbox-agent" / key

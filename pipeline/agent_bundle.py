@@ -1,0 +1,117 @@
+"""A folder that installs the agent in a machine without a network: wheels, installers, and what each file must be.
+
+It decides what the machine gets. What is done with it there is `installer/`'s to say, which runs where nothing of this
+program is yet.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from email.parser import HeaderParser
+from pathlib import Path
+
+import orjson
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from inbox_agent.settings_file import SettingsError
+from pipeline.own_wheel import pack_own_wheel
+
+INSTALLER = Path(__file__).parent / "installer"
+MANIFEST, WHEELS = "manifest.json", "wheels"
+EMBEDDED = "python-embedded.zip"
+
+
+def make_bundle(
+    out: Path, python: str, platforms: Sequence[str], *, embed: Path | None = None, extra: Sequence[str] = ()
+) -> list[str]:
+    """Makes the bundle in `out`, which must not exist or be empty; returns the names of its wheels.
+
+    The manifest is written last: an installer refuses a bundle that was not finished.
+
+    Args:
+        python: version of the Python that runs the agent, `3.12`.
+        platforms: its tags, best first, as `pip download --platform` takes them: `win_amd64`.
+        embed: the embeddable Python of python.org for Windows, for a machine without Python.
+        extra: what the evaluator needs besides, as pip's requirements.
+
+    Raises:
+        SettingsError: a folder, version, zip or requirement that cannot be used, or pip could not get something.
+    """
+    if not re.fullmatch(r"3\.\d{1,2}", python):
+        raise SettingsError(f"--python {python}: give major and minor version, e.g. 3.12")
+    if embed is not None:
+        _require_embeddable(embed, python)
+    wheels = out / WHEELS
+    try:
+        if out.exists() and any(out.iterdir()):
+            raise SettingsError(f"--out {out}: is not empty; give a new folder")
+        wheels.mkdir(parents=True, exist_ok=True)
+        own = pack_own_wheel(wheels)
+        _download([str(own), "pip", *extra], wheels, python, platforms)
+        while missing := sorted(_missing(wheels, python, platforms[0])):
+            _download(missing, wheels, python, platforms)
+        for path in sorted(INSTALLER.iterdir()):
+            if path.is_file():
+                (out / path.name).write_bytes(path.read_bytes())
+        if embed is not None:
+            (out / EMBEDDED).write_bytes(embed.read_bytes())
+        (out / MANIFEST).write_bytes(_manifest(out, python, platforms))
+    except OSError as error:
+        raise SettingsError(f"{error.filename or out}: {error.strerror}; give another place with --out") from error
+    return sorted(path.name for path in wheels.iterdir())
+
+
+def _require_embeddable(embed: Path, python: str) -> None:
+    wanted = {"python.exe", "pythonw.exe", f"python{python.replace('.', '')}._pth"}
+    try:
+        with zipfile.ZipFile(embed) as archive:
+            missing = sorted(wanted - set(archive.namelist()))
+    except OSError as error:
+        raise SettingsError(f"--embed {embed}: cannot be read: {error.strerror}") from error
+    except zipfile.BadZipFile as error:
+        raise SettingsError(f"--embed {embed}: is no zip; get python-{python}.…-embed-amd64.zip again") from error
+    if missing:
+        raise SettingsError(f"--embed {embed}: has no {missing[0]}; it must be the embeddable Python {python}")
+
+
+def _download(requirements: Sequence[str], wheels: Path, python: str, platforms: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", f"--dest={wheels}"]
+    command += [f"--platform={platform}" for platform in platforms]
+    ran = subprocess.run([*command, "--", *requirements], capture_output=True, text=True, errors="replace", check=False)
+    if ran.returncode:
+        said = [line for line in ran.stderr.splitlines() if line.startswith("ERROR:")] or ran.stderr.splitlines()
+        why = said[-1].removeprefix("ERROR: ") if said else f"exit code {ran.returncode}"
+        raise SettingsError(f"pip download for Python {python} on {platforms[0]}: {why}")
+
+
+def _missing(wheels: Path, python: str, platform: str) -> Iterator[str]:
+    """What the wheels need on the target and is not among them: pip reads their markers as if for this computer."""
+    there = {parse_wheel_filename(path.name)[0] for path in wheels.iterdir()}
+    target = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    if platform.startswith("win"):
+        target |= {"sys_platform": "win32", "os_name": "nt", "platform_system": "Windows"}
+        target |= {"platform_machine": "ARM64" if platform.endswith("arm64") else "AMD64"}
+    for path in wheels.iterdir():
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = (name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            metadata = HeaderParser().parsestr(wheel.read(name).decode())
+        for line in metadata.get_all("Requires-Dist", ()):
+            needed = Requirement(line)
+            if canonicalize_name(needed.name) not in there and (not needed.marker or needed.marker.evaluate(target)):
+                needed.marker = None
+                yield str(needed)
+
+
+def _manifest(out: Path, python: str, platforms: Sequence[str]) -> bytes:
+    files = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {"python": python, "platforms": platforms, "files": files}
+    return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,51 @@
+"""The wheel of this very program, packed from where it is installed: a checkout and a wheel's installation alike.
+
+What runs here is what is packed, and neither a build nor an index is needed for it.
+"""
+
+import base64
+import hashlib
+import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from inbox_agent.settings_file import SettingsError
+
+NAME = "genome-pipeline"
+PACKAGES = ("hyperv_ops", "inbox_agent", "pipeline")
+_OF_THE_INSTALLATION = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+
+
+def pack_own_wheel(folder: Path) -> Path:
+    """Writes the wheel into `folder` and returns its path.
+
+    Raises:
+        SettingsError: this program runs without having been installed, so nothing says what it needs.
+    """
+    try:
+        installed = distribution(NAME)
+    except PackageNotFoundError as error:
+        raise SettingsError(f"{NAME} runs here without being installed; `pip install -e .` in its checkout") from error
+    stem = f"{NAME.replace('-', '_')}-{installed.version}"
+    contents: dict[str, bytes] = {}
+    site = Path(__file__).parent.parent
+    for package in PACKAGES:
+        for path in sorted((site / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                contents[path.relative_to(site).as_posix()] = path.read_bytes()
+    for entry in installed.files or ():
+        place = entry.as_posix().partition(".dist-info/")[2]
+        if place and place not in _OF_THE_INSTALLATION:
+            contents[f"{stem}.dist-info/{place}"] = Path(str(entry.locate())).read_bytes()
+    record = f"{stem}.dist-info/RECORD"
+    contents[record] = "".join([*(_line(*one) for one in contents.items()), f"{record},,\n"]).encode()
+    path = folder / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, data in contents.items():
+            wheel.writestr(name, data)
+    return path
+
+
+def _line(name: str, data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(data)}\n"

@@ -1,0 +1,273 @@
+"""The agent's bundle: made by pip from its index, installed without one, and played with."""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.tags import platform_tags
+from packaging.utils import parse_wheel_filename
+
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import Kind, encode
+from pipeline.agent_bundle import make_bundle
+from pipeline.own_wheel import PACKAGES
+from tests import records
+from tests.test_agent_doctor import GAME
+from tests.test_cli import pipeline
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for the Python that runs the tests, in a folder with a name that is hard to spell."""
+    bundle = tmp_path_factory.mktemp("bundle") / "mein Bündel"
+    make_bundle(bundle, HERE, tuple(platform_tags()), extra=["tomli-w"])
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def for_windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for a Windows machine without Python; the zip has the names of the embeddable one."""
+    folder = tmp_path_factory.mktemp("windows")
+    make_bundle(folder / "bundle", "3.12", ("win_amd64",), embed=embeddable(folder, "312"), extra=["tqdm"])
+    return folder / "bundle"
+
+
+def embeddable(folder: Path, version: str) -> Path:
+    path = folder / "python-embed.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("python.exe", "pythonw.exe", f"python{version}._pth"):
+            archive.writestr(name, "")
+    return path
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(made, tmp_path / "mein Bündel"))
+
+
+class Vm:
+    """Folders of a machine that has Python and no network."""
+
+    def __init__(self, root: Path, bundle: Path) -> None:
+        self.game, self.share, self.program = root / "das Spiel ü", root / "Tausch ß", root / "Prögramm 1"
+        self.bundle = bundle
+        for folder in (self.game, self.share, self.program):
+            folder.mkdir(parents=True)
+        (self.game / "game.py").write_text(GAME)
+
+    def install(self, evaluator: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        """Runs the installer as install-agent.ps1 does; pip can reach nothing."""
+        order = {name: str(getattr(self, name)) for name in ("program", "game", "share")} | {"evaluator": evaluator}
+        sent = base64.b64encode(json.dumps(order).encode()).decode()
+        ran = subprocess.run(
+            [sys.executable, "-I", self.bundle / "install.py", sent],
+            capture_output=True,
+            check=False,
+            env={"PATH": os.environ["PATH"], "SYSTEMROOT": os.environ.get("SYSTEMROOT", "")},
+        )
+        assert ran.stdout.isascii() and ran.stdout.count(b"\n") == 1, ran.stderr.decode()
+        return ran.returncode, json.loads(ran.stdout)
+
+    @property
+    def python(self) -> Path:
+        return self.program / "python" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+@pytest.fixture
+def vm(tmp_path: Path, bundle: Path) -> Vm:
+    return Vm(tmp_path / "vm", bundle)
+
+
+# --------------------------------------------------------------------------------------------------------- the bundle
+
+
+def test_a_bundle_has_what_the_agent_needs_and_nothing_of_the_host(made: Path) -> None:
+    """Four libraries, the program itself, pip to install them, and what was asked for besides."""
+    names = {parse_wheel_filename(path.name)[0] for path in (made / "wheels").iterdir()}
+    assert names == {"genome-pipeline", "msgspec", "orjson", "psutil", "watchdog", "pip", "tomli-w"}
+
+
+def test_what_only_windows_needs_is_there_for_windows(for_windows: Path) -> None:
+    """Every requirement that holds on Windows is met within the bundle, also where it does not hold here (tqdm)."""
+    wheels = list((for_windows / "wheels").iterdir())
+    there = {str(parse_wheel_filename(path.name)[0]) for path in wheels}
+    assert "colorama" in there
+    target = {"sys_platform": "win32", "os_name": "nt", "platform_system": "Windows", "python_version": "3.12"}
+    for path in wheels:
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = (one for one in wheel.namelist() if one.endswith(".dist-info/METADATA"))
+            metadata = HeaderParser().parsestr(wheel.read(name).decode())
+        for needed in map(Requirement, metadata.get_all("Requires-Dist", ())):
+            if needed.marker is None or needed.marker.evaluate({**target, "extra": ""}):
+                assert needed.name in there, f"{path.name} needs {needed}"
+
+
+def test_wheels_are_for_the_target(for_windows: Path) -> None:
+    """No wheel of this computer slips in."""
+    for path in (for_windows / "wheels").iterdir():
+        assert {tag.platform for tag in parse_wheel_filename(path.name)[3]} <= {"win_amd64", "any"}, path.name
+    assert (for_windows / "python-embedded.zip").exists()
+
+
+def test_the_manifest_names_every_file(made: Path) -> None:
+    """By its SHA-256."""
+    files = json.loads((made / "manifest.json").read_bytes())["files"]
+    there = {path.relative_to(made).as_posix(): path for path in made.rglob("*") if path.is_file()}
+    assert files.keys() == there.keys() - {"manifest.json"}
+    assert all(hashlib.sha256(there[name].read_bytes()).hexdigest() == digest for name, digest in files.items())
+    assert {"install-agent.ps1", "uninstall-agent.ps1", "install.py", "README.txt"} < files.keys()
+
+
+def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Path) -> None:
+    """File by file, apart from the list of them."""
+    root = Path(__file__).parent.parent
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, root], check=True, capture_output=True
+    )
+    (built,), (packed,) = tmp_path.glob("*.whl"), made.glob("wheels/genome_pipeline-*.whl")
+    assert built.name == packed.name
+    with zipfile.ZipFile(built) as one, zipfile.ZipFile(packed) as other:
+        assert other.testzip() is None
+        in_both = set(one.namelist())
+        assert {name for name in other.namelist() if "__pycache__" not in name} == in_both
+        for name in in_both:
+            if not name.endswith(("RECORD", "METADATA")):  # an editable installation's METADATA may be older
+                assert one.read(name) == other.read(name), name
+    assert {name.partition("/")[0] for name in in_both if ".dist-info" not in name} == set(PACKAGES)
+
+
+# ---------------------------------------------------------------------------------------------------------- installing
+
+
+def test_an_installed_wheel_packs_itself_again(vm: Vm, tmp_path: Path) -> None:
+    """What was installed from a wheel has no checkout, and makes the same one: every byte of every file."""
+    assert vm.install({"python": "game:play"})[0] == 0
+    pack = "import sys, pathlib; from pipeline.own_wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
+    subprocess.run([vm.python, "-P", "-c", pack, tmp_path], check=True)
+    (again,), (packed,) = tmp_path.glob("*.whl"), vm.bundle.glob("wheels/genome_pipeline-*.whl")
+    with zipfile.ZipFile(packed) as one, zipfile.ZipFile(again) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
+        assert all(one.read(name) == other.read(name) for name in one.namelist() if not name.endswith("RECORD"))
+
+
+def test_the_installed_agent_plays(vm: Vm) -> None:
+    """From the bundle into an empty environment: it starts as the task starts it, and answers a host's start signal."""
+    code, answer = vm.install({"python": "game:play"})
+    assert code == 0, answer
+    config = vm.program / "agent.toml"
+    told = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
+    assert answer["arguments"] == subprocess.list2cmdline(told)
+    result = vm.share / "outbox" / Kind.RESULT.of(records.attempt(1))
+    agent = subprocess.Popen(
+        [answer["program"], *told, "--state", vm.program / "notes", "--leave-with-parent"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert eventually((vm.share / "status/agent.json").exists, 20)
+        host = LocalFiles(vm.share)
+        host.publish("inbox/1.host.json", encode(records.host()))
+        start = records.start(genome=b"abcd", seed=5)
+        host.deliver(f"inbox/{start.attempt}.genome", b"abcd", f"inbox/{start.attempt}.start.json", encode(start))
+        assert eventually(result.exists, 30)
+        assert json.loads(result.read_bytes())["fitness"] == 4.5
+        agent.communicate(timeout=20)
+    finally:
+        agent.kill()
+    doctor = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
+    assert subprocess.run(doctor, check=False).returncode == 0
+
+
+def test_a_command_survives_the_way_into_the_configuration(vm: Vm) -> None:
+    """Quotes, backslashes, braces and letters from elsewhere."""
+    command = ["C:\\Spiele\\größe 1\\bot.exe", "{genome}", '--say="hi \\"', "雪", "😀", "'", "$(whoami)", "`n"]
+    assert vm.install({"command": command})[0] == 0
+    read = "import sys, tomllib; print(ascii(tomllib.load(open(sys.argv[1], 'rb'))['evaluator']['command']))"
+    ran = subprocess.run([vm.python, "-c", read, vm.program / "agent.toml"], capture_output=True, check=True, text=True)
+    assert ran.stdout.strip() == ascii(command)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda bundle: (bundle / "README.txt").write_text("?"), "README.txt: is not what was made; copy the bundle"),
+        (lambda bundle: (bundle / "README.txt").unlink(), "README.txt: is missing; copy the bundle again"),
+        (lambda bundle: (bundle / "wheels/x.whl").touch(), "x.whl: does not belong to the bundle"),
+        (lambda bundle: (bundle / "manifest.json").unlink(), "manifest.json: not there, so the bundle is not whole"),
+    ],
+    ids=["changed", "missing", "planted", "unfinished"],
+)
+def test_a_spoiled_bundle_installs_nothing(vm: Vm, spoil: Any, said: str) -> None:
+    """The file and the cure are named, and the program folder stays empty."""
+    spoil(vm.bundle)
+    code, answer = vm.install({"python": "game:play"})
+    assert code == 1
+    assert said in answer["error"]
+    assert list(vm.program.iterdir()) == []
+
+
+def test_another_python_is_refused(vm: Vm) -> None:
+    """The wheels would not fit it."""
+    manifest = vm.bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"python": "{HERE}"', '"python": "3.99"'))
+    assert f"is for Python 3.99, and {sys.executable} is {HERE}" in vm.install({"python": "game:play"})[1]["error"]
+
+
+def test_a_bundle_that_lacks_a_library_says_which(vm: Vm) -> None:
+    """A bundle of other hands, with a manifest that is right and wheels that are not enough."""
+    (gone,) = vm.bundle.glob("wheels/orjson-*.whl")
+    manifest = json.loads((vm.bundle / "manifest.json").read_bytes())
+    del manifest["files"][f"wheels/{gone.name}"]
+    (vm.bundle / "manifest.json").write_text(json.dumps(manifest))
+    gone.unlink()
+    code, answer = vm.install({"python": "game:play"})
+    assert code == 1
+    assert "No matching distribution found for orjson" in answer["error"]
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 2, and no manifest, so that nobody installs the half of it."""
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").touch()
+    no_zip = tmp_path / "no.zip"
+    no_zip.write_bytes(b"no zip")
+    out = str(tmp_path / "out")
+    for arguments, said in [
+        (["--out", str(full)], "is not empty; give a new folder"),
+        (["--out", out, "--python", "3"], "--python 3: give major and minor version, e.g. 3.12"),
+        (["--out", out, "--embed", str(tmp_path / "none.zip")], "none.zip: cannot be read: "),
+        (["--out", out, "--embed", str(no_zip)], "no.zip: is no zip"),
+        (["--out", out, "--embed", str(embeddable(tmp_path, "311"))], "has no python312._pth; it must be"),
+        (["--out", str(no_zip)], "is a file"),
+        (["--out", out, "--platform", "pdp_11"], "pip download for Python 3.12 on pdp_11: No matching distribution"),
+    ]:
+        code, _, complained = pipeline(capsys, "agent", "bundle", *arguments)
+        assert code == 2
+        assert said in complained
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_requirement_is_no_option_of_pip(tmp_path: Path) -> None:
+    """What begins with a dash is refused as a requirement, and obeyed by nobody."""
+    with pytest.raises(SettingsError, match="pip download"):
+        make_bundle(tmp_path / "out", HERE, tuple(platform_tags()), extra=["--index-url=https://example.invalid"])

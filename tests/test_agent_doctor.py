@@ -1,0 +1,309 @@
+"""`inbox-agent doctor`: everything it looks at, in a machine that is well and with each trouble planted for real."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from inbox_agent.doctor import session_trouble
+from inbox_agent.session import Session
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import HostRecord, encode
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+GAME = "def play(genome, trial):\n    return len(genome.read_bytes()) + trial.seed / 10\n"
+
+
+class Machine:
+    """A share, a game and an agent's arguments."""
+
+    def __init__(self, root: Path) -> None:
+        self.share, self.state = root / "share ü", root / "notes"
+        self.share.mkdir(parents=True)
+        LocalFiles(self.share).make_folders()
+        (root / "game.py").write_text(GAME)
+        self.root, self.arguments = root, ["--python", "game:play", "--folder", str(root)]
+        self.agent: subprocess.Popen[bytes] | None = None
+
+    def ask(self, *more: str) -> "subprocess.CompletedProcess[str]":
+        words = ["doctor", "--share", str(self.share), "--state", str(self.state), *more, *self.arguments]
+        return subprocess.run(
+            [sys.executable, "-m", "inbox_agent", *words],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+
+    def items(self, *more: str) -> dict[str, dict[str, Any]]:
+        """Every item by name; the exit code must say the same."""
+        ran = self.ask("--json", *more)
+        items = {one["item"]: one for one in json.loads(ran.stdout)}
+        assert ran.returncode == int(not all(one["ok"] for one in items.values())), ran.stderr
+        assert all(bool(one["cure"]) != one["ok"] for one in items.values())
+        return items
+
+    def wrong(self, *more: str) -> dict[str, str]:
+        return {name: f"{one['found']}; {one['cure']}" for name, one in self.items(*more).items() if not one["ok"]}
+
+    def start(self) -> None:
+        self.agent = subprocess.Popen(
+            [sys.executable, "-m", "inbox_agent", "--share", self.share, "--state", self.state, *self.arguments],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert eventually((self.share / "status/agent.json").exists, 20)
+
+    def left(self) -> set[str]:
+        return {path.relative_to(self.share).as_posix() for path in self.share.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "Rechner 1")
+    yield machine
+    if machine.agent is not None:
+        machine.agent.kill()
+        machine.agent.communicate()
+
+
+def fill(path: Path) -> None:
+    """Takes all that is free on its disk."""
+    with path.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(b"x" * 4096)
+            except OSError:
+                return
+
+
+# ------------------------------------------------------------------------------------------------------ all is well
+
+
+def test_of_a_machine_that_is_well_nothing_is_said(machine: Machine) -> None:
+    """Exit code 0, not a word, and nothing left behind."""
+    ran = machine.ask()
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert machine.left() == set()
+    assert not machine.state.exists()
+
+
+def test_what_is_well_is_told_on_demand(machine: Machine) -> None:
+    """With -v each item has a line, the versions too."""
+    lines = dict(line.split(": ", 1) for line in machine.ask("-v").stdout.splitlines())
+    assert list(lines)[:4] == ["folders", "inbox", "outbox", "status"]
+    assert lines["evaluator"] == f"game:play of {machine.root}"
+    assert all(name in lines["versions"] for name in ("genome-pipeline", "msgspec", "orjson", "psutil", "watchdog"))
+
+
+def test_a_trial_is_played_for_real(machine: Machine) -> None:
+    """A genome of three bytes with seed 7 has the fitness that the game gives it."""
+    genome = machine.root / "a.bin"
+    genome.write_bytes(b"abc")
+    assert machine.items("--genome", str(genome), "--seed", "7")["trial"]["found"].startswith("fitness 3.7 after ")
+    assert machine.left() == set()
+
+
+def test_a_running_agent_is_named_and_not_disturbed(machine: Machine) -> None:
+    """It keeps its lock and its life; asking many times over rings no bell and leaves only its heartbeat."""
+    machine.start()
+    assert machine.agent is not None
+    for _ in range(3):
+        assert f"process {machine.agent.pid}" in machine.items()["agent"]["found"]
+    assert machine.agent.poll() is None
+    assert machine.left() == {"status/agent.json"}
+
+
+def test_whose_share_it_is(machine: Machine) -> None:
+    """The host that announced itself is named, with what waits there."""
+    owner = HostRecord(farm="farm-1", worker="vm-3", epoch=2)
+    LocalFiles(machine.share).publish("inbox/2.host.json", encode(owner))
+    assert machine.items()["inbox"]["found"] == "worker vm-3 of farm farm-1, epoch 2; 0 start signals"
+
+
+# ---------------------------------------------------------------------------------------------------- planted troubles
+
+
+def test_a_share_that_is_not_there(machine: Machine) -> None:
+    """It is named; what would be in it is not spoken of."""
+    shutil.rmtree(machine.share)
+    assert list(machine.wrong()) == ["folders"]
+    assert "is no folder; make it, or mend --share" in machine.wrong()["folders"]
+
+
+def test_a_file_in_place_of_a_folder(machine: Machine) -> None:
+    """It is named with the cure."""
+    (machine.share / "outbox/tmp").rmdir()
+    (machine.share / "outbox/tmp").write_bytes(b"")
+    assert "take away what is in its place" in machine.wrong()["folders"]
+
+
+def test_a_folder_that_is_not_there_yet(machine: Machine) -> None:
+    """The agent would make it."""
+    (machine.share / "status").rmdir()
+    assert "the agent makes it when it starts" in machine.wrong()["folders"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may make a folder immutable")
+@pytest.mark.parametrize("folder", ["outbox", "status"])
+def test_a_folder_that_may_not_be_written(machine: Machine, folder: str) -> None:
+    """Rights are tried, not read."""
+    target = machine.share / folder
+    if subprocess.run(["chattr", "+i", target], capture_output=True, check=False).returncode:
+        pytest.skip("this disk knows no immutable folders")
+    try:
+        wrong = machine.wrong()
+    finally:
+        subprocess.run(["chattr", "-i", target], check=True)
+    assert list(wrong) == [folder]
+    assert f"give the user who plays the right to modify {folder}" in wrong[folder]
+    assert machine.left() == set()
+
+
+def test_an_inbox_of_another_version(machine: Machine) -> None:
+    """A host that speaks another layout is no mystery."""
+    (machine.share / "inbox/1.host.json").write_text('{"layout": 2}')
+    assert "install the same version on host and machine" in machine.wrong()["inbox"]
+
+
+def test_a_disk_with_little_room(machine: Machine, tiny_disk: Path) -> None:
+    """A share on 8 MiB is told of, though it can still be written."""
+    machine.share = tiny_disk
+    LocalFiles(tiny_disk).make_folders()
+    assert list(wrong := machine.wrong()) == ["disk"]
+    assert "make room" in wrong["disk"]
+
+
+def test_a_full_disk(machine: Machine, tiny_disk: Path) -> None:
+    """Nothing can be written, and nothing half written is left."""
+    machine.share = tiny_disk
+    LocalFiles(tiny_disk).make_folders()
+    fill(tiny_disk / "ballast")
+    assert set(machine.wrong()) == {"outbox", "status", "disk"}
+    assert machine.left() == {"ballast"}
+
+
+def test_a_function_that_cannot_be_imported(machine: Machine) -> None:
+    """The evaluator's own error is told."""
+    (machine.root / "game.py").write_text("import no_such_module\n")
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in machine.wrong()["evaluator"]
+
+
+def test_a_function_whose_module_ends_the_process(machine: Machine) -> None:
+    """Nothing is waited for that will never answer."""
+    (machine.root / "game.py").write_text("import os\nos._exit(5)\n")
+    assert "evaluator process died: exit code 5" in machine.wrong()["evaluator"]
+
+
+def test_a_program_that_is_not_there(machine: Machine) -> None:
+    """The game was not installed."""
+    machine.arguments = ["--folder", str(machine.root), "--", "no-such-game", "{genome}"]
+    assert "cannot start 'no-such-game'" in machine.wrong()["evaluator"]
+
+
+def test_a_script_that_is_not_there(machine: Machine) -> None:
+    """Python is there, and the script that it should run is not."""
+    machine.arguments = ["--folder", str(machine.root), "--", "python", "play.py", "{genome}"]
+    assert f"play.py: no such file in {machine.root}" in machine.wrong()["evaluator"]
+
+
+def test_a_game_that_fails(machine: Machine) -> None:
+    """A trial that gives no fitness is told with its reason."""
+    (machine.root / "game.py").write_text("def play(genome, trial):\n    return 1 / 0\n")
+    (machine.root / "a.bin").write_bytes(b"x")
+    wrong = machine.wrong("--genome", str(machine.root / "a.bin"))
+    assert list(wrong) == ["trial"]
+    assert "ZeroDivisionError: division by zero (game.py, line 2)" in wrong["trial"]
+
+
+def test_a_trial_beside_a_running_agent(machine: Machine) -> None:
+    """Two games at once would spoil both, so it is not played."""
+    machine.start()
+    (machine.root / "a.bin").write_bytes(b"x")
+    assert "not played: the agent, process" in machine.wrong("--genome", str(machine.root / "a.bin"))["trial"]
+
+
+def test_an_agent_that_is_wedged(machine: Machine) -> None:
+    """It has the lock and its heartbeat is old."""
+    machine.start()
+    assert machine.agent is not None
+    psutil.Process(machine.agent.pid).suspend()
+    long_ago = time.time() - 1000
+    for path in (machine.share / "status/agent.json", machine.state / "agent.lock.pid"):
+        os.utime(path, (long_ago, long_ago))
+    assert re.search(r"has not beaten for 10\d\d s; end its task", machine.wrong()["agent"])
+
+
+def test_an_agent_that_has_just_started(machine: Machine) -> None:
+    """The heartbeat of its predecessor is not held against it."""
+    machine.start()
+    assert machine.agent is not None
+    psutil.Process(machine.agent.pid).suspend()
+    os.utime(machine.share / "status/agent.json", (1, 1))
+    assert machine.items()["agent"]["ok"]
+
+
+def test_an_agent_with_other_notes(machine: Machine) -> None:
+    """Two agents on one share that do not meet at a lock."""
+    machine.start()
+    machine.state = machine.root / "other notes"
+    assert "another agent beats here" in machine.wrong()["agent"]
+
+
+def test_a_clock_that_went_back(machine: Machine) -> None:
+    """What was written in the future gives it away."""
+    beat, tomorrow = machine.share / "status/agent.json", time.time() + 86400
+    beat.write_text("{}")
+    os.utime(beat, (tomorrow, tomorrow))
+    assert "ahead of this clock; set the clock" in machine.wrong()["clock"]
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        (Session(id="0", console=False), "session 0 has no desktop"),
+        (Session(id="2", console=False), "session 2 has no desktop"),
+        (Session(id="2", console=False, desktop="Default"), "session 2 is not at the console"),
+        (Session(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
+    ],
+)
+def test_a_session_in_which_nothing_is_drawn(session: Session, said: str) -> None:
+    """What Windows says of it is judged the same everywhere."""
+    trouble = session_trouble(session)
+    assert trouble is not None
+    assert trouble[0].startswith(said)
+
+
+def test_a_session_at_the_console_is_well() -> None:
+    """Somebody is logged on there, and nothing is locked."""
+    assert session_trouble(Session(id="1", console=True, desktop="Default")) is None
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to play: give --config, --python, or a command after --"),
+        (["--config", "no-such.toml"], "no-such.toml: cannot be read: "),
+        (["--python", "game:play", "--genome", "no-such.bin"], "--genome no-such.bin: no such file"),
+    ],
+)
+def test_bad_input_is_one_line(machine: Machine, arguments: list[str], said: str) -> None:
+    """With exit code 2, before anything is looked at."""
+    machine.arguments = arguments
+    ran = machine.ask()
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert f"inbox-agent doctor: {said}" in ran.stderr
