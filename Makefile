@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint bench prove chaos pictures clean
+.PHONY: demo test test-windows coverage lint bench prove chaos pictures clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -12,6 +12,10 @@ demo: .venv/examples
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+# The suite once more, on Windows CPython under Wine: docs/windows.md.
+test-windows: .venv/dev
+	$(BIN)/python -m tests.windows $(WINDOWS)
 
 # The rules have no I/O, so their stories are quick, and they must reach every branch (pyproject.toml, [tool.coverage]).
 RULES := config dispatcher farm generation lines next_step ownership recovery share_layout verify waiting

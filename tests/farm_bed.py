@@ -7,7 +7,6 @@ any mix-up shows.
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -86,7 +85,7 @@ workers = {workers}
         try:
             out, _ = host.communicate(timeout=within_s)
         except subprocess.TimeoutExpired:
-            os.killpg(host.pid, signal.SIGKILL)
+            host.kill()
             out, _ = host.communicate()
             raise AssertionError(f"no end within {within_s} s:\n{out.decode()}") from None
         return host.returncode, out.decode()

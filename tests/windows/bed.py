@@ -53,7 +53,7 @@ class WindowsPython:
 
     def environment(self, **more: str) -> dict[str, str]:
         """This process's environment, as the program there is to have it."""
-        quiet = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+        quiet = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml,winedbg.exe="}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return {**inherited, **quiet, "WINEPREFIX": str(self.folder / "prefix"), "PYTHONPATH": path_there(ROOT), **more}
 
