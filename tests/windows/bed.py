@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+LAYOUT = "1"  #: of the bed's folder; another one is set up anew
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The source distribution that carries python.org's embeddable package, as it is.
@@ -46,6 +47,11 @@ class WindowsPython:
     @property
     def program(self) -> Path:
         return self.folder / "cp312" / "python.exe"  # as the archive calls it
+
+    @property
+    def embeddable(self) -> Path:
+        """The package as python.org has it, for who wants to install it anew."""
+        return self.folder / "embeddable.zip"
 
     def argv(self, *arguments: str | Path) -> list[str]:
         """A command line for this system that starts it."""
@@ -80,7 +86,7 @@ def path_there(path: Path) -> str:
     return "Z:" + str(path.absolute()).replace("/", "\\")
 
 
-def windows_python(say: "object" = print) -> WindowsPython:
+def windows_python() -> WindowsPython:
     """The bed, set up if it is not yet.
 
     Raises:
@@ -88,7 +94,8 @@ def windows_python(say: "object" = print) -> WindowsPython:
     """
     if shutil.which("wine") is None:
         raise NoBed("there is no Wine: apt-get install wine wine64")
-    key = hashlib.sha256(Path(__file__).read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    contents = (LAYOUT, EMBEDDED, PLATFORM, MISSING, WITHOUT, *_wanted())
+    key = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:12]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genome-pipeline"
     folder = base / f"windows-{key}"
     if not folder.is_dir():
@@ -112,18 +119,23 @@ def _unpack(python: WindowsPython) -> None:
         with zipfile.ZipFile(embedded) as archive:
             archive.extractall(python.folder)
     (python.program.parent / MISSING).unlink()
+    shutil.make_archive(str(python.embeddable.with_suffix("")), "zip", python.program.parent)
     # With it nothing else would be looked at: no PYTHONPATH, no site-packages.
     for isolation in python.program.parent.glob("*._pth"):
         isolation.unlink()
 
 
-def _install(python: WindowsPython) -> None:
+def _wanted() -> list[str]:
+    """All that is installed there, as pip's requirements."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["host"], *ONLY_ON_WINDOWS, *PINNED, *OF_DEVELOPERS, *OF_EXAMPLES]
+    return [*project["dependencies"], *extras["host"], *ONLY_ON_WINDOWS, *PINNED, *OF_DEVELOPERS, *OF_EXAMPLES]
+
+
+def _install(python: WindowsPython) -> None:
     target = python.program.parent / "Lib" / "site-packages"
     foreign = ("--platform", PLATFORM, "--python-version", VERSION, "--only-binary", ":all:")
-    _pip("install", *foreign, "--target", str(target), *wanted)
+    _pip("install", *foreign, "--target", str(target), *_wanted())
     (target / "sitecustomize.py").write_text(WITHOUT)
 
 

@@ -1,0 +1,72 @@
+"""A bundle for Windows, installed and played with by Windows CPython under Wine: as far as there is no PowerShell."""
+
+import base64
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inbox_agent.share_files import LocalFiles
+from pipeline.agent_bundle import EMBEDDED, make_bundle
+from tests.test_agent_doctor import GAME
+from tests.windows.bed import NoBed, WindowsPython, path_there, windows_python
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def windows() -> WindowsPython:
+    try:
+        return windows_python()
+    except NoBed as error:
+        pytest.skip(str(error))
+
+
+def run(windows: WindowsPython, program: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs the Python that was installed, which finds nothing but what was installed with it."""
+    return subprocess.run(
+        ["wine", program, *arguments],
+        env=windows.environment(PYTHONPATH=""),
+        input="",
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=200,
+    )
+
+
+def test_a_bundle_is_installed_and_plays_under_windows(windows: WindowsPython, tmp_path: Path) -> None:
+    """From the bundle alone: Python is unpacked, the agent installed, and its doctor plays a game."""
+    bundle, game, share = tmp_path / "mein Bündel", tmp_path / "das Spiel ü", tmp_path / "Tausch ß"
+    program = tmp_path / "Prögramm 1"
+    game.mkdir()
+    share.mkdir()
+    (game / "my_game.py").write_text(GAME)
+    (game / "a genome.json").write_text("{}")
+    make_bundle(bundle, "3.12", ("win_amd64",), embed=windows.embeddable)
+    with zipfile.ZipFile(bundle / EMBEDDED) as archive:
+        archive.extractall(program / "python")
+    LocalFiles(share).make_folders()
+    python = program / "python" / "python.exe"
+    order = {
+        **{name: path_there(path) for name, path in {"program": program, "game": game, "share": share}.items()},
+        "evaluator": {"python": "my_game:play"},
+    }
+
+    sent = base64.b64encode(json.dumps(order).encode()).decode()
+    installed = run(windows, python, "-I", path_there(bundle / "install.py"), sent)
+
+    answer: dict[str, Any] = json.loads(installed.stdout or "{}")
+    assert answer.get("program", "").endswith("pythonw.exe"), installed.stdout + installed.stderr
+    look = run(
+        *(windows, python, "-m", "inbox_agent", "doctor", "--share", path_there(share), "--json"),
+        *("--config", path_there(program / "agent.toml"), "--folder", path_there(game)),
+        *("--genome", path_there(game / "a genome.json"), "--seed", "7"),
+    )
+    items = {item["item"]: item for item in json.loads(look.stdout)}
+    assert [name for name, item in items.items() if not item["ok"]] == [], look.stdout
+    assert items["trial"]["found"].startswith("fitness ")
+    assert "win32" in items["versions"]["found"] or "Windows" in items["versions"]["found"]
