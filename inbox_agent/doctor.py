@@ -23,6 +23,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.arguments import LOCK
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Finished, Job
+from inbox_agent.identity import agent_version
 from inbox_agent.leash import Leash
 from inbox_agent.lock import holder_of, note_of
 from inbox_agent.long_paths import IN_A_SHARE, too_long
@@ -226,8 +227,10 @@ def _clock(patient: Patient) -> str:
 
 
 def _versions(_: Patient) -> str:
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("genome-pipeline", *LIBRARIES))
-    return f"{libraries}; Python {platform.python_version()} on {platform.platform()}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return (
+        f"genome-pipeline {agent_version()}, {libraries}; Python {platform.python_version()} on {platform.platform()}"
+    )
 
 
 # ------------------------------------------------------------------------------------------- who plays, and with what

@@ -24,18 +24,19 @@ def identify() -> Identity:
     return Identity(
         boot_id=_boot_id(),
         run_id=secrets.token_hex(8),
-        versions={"agent": _agent_version(), "python": platform.python_version(), "platform": sys.platform},
+        versions={"agent": agent_version(), "python": platform.python_version(), "platform": sys.platform},
     )
 
 
 def _boot_id() -> str:
     kernel = Path("/proc/sys/kernel/random/boot_id")
     if kernel.exists():
-        return kernel.read_text().strip()
+        return kernel.read_text(encoding="ascii").strip()
     return f"boot-{int(psutil.boot_time())}"
 
 
-def _agent_version() -> str:
+def agent_version() -> str:
+    """Of this program."""
     try:
         return version("genome-pipeline")
     except PackageNotFoundError:  # run from a checkout

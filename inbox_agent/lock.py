@@ -74,6 +74,6 @@ def note_of(path: Path) -> Path:
 
 def _noted(note: Path) -> str:
     try:
-        return note.read_text()[:10]
+        return note.read_text(encoding="utf-8")[:10]
     except OSError:
         return ""

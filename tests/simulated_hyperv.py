@@ -6,9 +6,7 @@ process of this computer, usually an agent. What was done to whom, and whether i
 """
 
 import base64
-import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import psutil
 
 from hyperv_ops import LocalMachines, MachineError
 from hyperv_ops import script as scripts
@@ -82,7 +81,7 @@ class SimulatedHyperV:
             vm = self._vms[name]
             vm.ill, vm.frozen = "frozen", self._processes(name)
             for pid in vm.frozen:
-                os.kill(pid, signal.SIGSTOP)
+                psutil.Process(pid).suspend()
             vm.heartbeat = "LostCommunication"
 
     def silence(self, name: str) -> None:
@@ -91,7 +90,7 @@ class SimulatedHyperV:
             vm = self._vms[name]
             vm.ill, vm.frozen = "silent", self._processes(name)
             for pid in vm.frozen:
-                os.kill(pid, signal.SIGSTOP)
+                psutil.Process(pid).suspend()
 
     def crash(self, name: str) -> None:
         """The machine loses its power by itself."""
@@ -353,8 +352,8 @@ class SimulatedHyperV:
         """A frozen process dies only when it runs again."""
         for pid in vm.frozen:
             try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
+                psutil.Process(pid).resume()
+            except psutil.NoSuchProcess:
                 continue
         vm.frozen = []
 

@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/smb.md",
     "docs/hyper-v.md",
     "docs/template-vm.md",
+    "docs/windows.md",
     "examples/lunar_lander/README.md",
 )
 

@@ -282,7 +282,7 @@ def test_what_overflowed_the_queue_rings(tmp_path: Path) -> None:
     (tmp_path / "1.host.json").touch()
     assert rung.get(timeout=PATIENCE_S) == "vm-0"  # and now the reader is held up
 
-    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 1):
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="utf-8")) + 1):
         file = tmp_path / f"{number % 2}"
         file.touch()
         file.unlink()

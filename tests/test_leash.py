@@ -65,7 +65,7 @@ class Agent:
 
 
 def is_there(path: Path) -> Callable[[], bool]:
-    return lambda: path.exists() and path.read_text() != ""
+    return lambda: path.exists() and path.read_text(encoding="utf-8") != ""
 
 
 @pytest.fixture

@@ -39,7 +39,10 @@ def complaint(path: Path, text: str | bytes) -> str:
 
 def test_a_file_is_read(path: Path) -> None:
     """TOML becomes records, with defaults for what is not said."""
-    path.write_text('[evaluator]\ncommand = ["play", "{genome}"]\n[[worker]]\n[[worker]]\ndepth = 5\n[free]\nx = 1\n')
+    path.write_text(
+        '[evaluator]\ncommand = ["play", "{genome}"]\n[[worker]]\n[[worker]]\ndepth = 5\n[free]\nx = 1\n',
+        encoding="utf-8",
+    )
 
     settings = read_settings(path, Outer)
 
@@ -50,7 +53,7 @@ def test_a_file_is_read(path: Path) -> None:
 
 def test_an_empty_file_is_all_defaults(path: Path) -> None:
     """Nothing has to be said."""
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
 
     assert read_settings(path, Outer) == Outer()
 

@@ -39,7 +39,7 @@ def spawn(
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, env=env, start_new_session=start_new_session
     )
-    Path(note).write_text(str(child.pid))
+    Path(note).write_text(str(child.pid), encoding="utf-8")
     return child
 
 
@@ -61,7 +61,7 @@ def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch
         scratch=Path(scratch),
     )
     answer = play(genome, told)
-    Path(result).write_text(json.dumps(answer if isinstance(answer, dict) else {"fitness": answer}))
+    Path(result).write_text(json.dumps(answer if isinstance(answer, dict) else {"fitness": answer}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ ONLY_ON_WINDOWS = ("colorama", "pywin32-ctypes", "sspilib", "tzdata")
 PINNED = ("cryptography==42.0.5", "numpy<2.1")
 #: What the tests themselves use there. A browser and the type checker stay here.
 OF_DEVELOPERS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "tree-sitter", "tree-sitter-powershell")
-OF_EXAMPLES = ("gymnasium", "box2d", "cloudpickle", "farama-notifications")
+OF_EXAMPLES = ("gymnasium", "box2d", "pygame", "cloudpickle", "farama-notifications")
 #: What Wine 8 has not got ends the process that calls it. Python does without, as on an older Windows.
 MISSING = "_wmi.pyd"
 WITHOUT = "import _winapi; del _winapi.CopyFile2\n"
