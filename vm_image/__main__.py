@@ -9,6 +9,7 @@ from vm_image.build import PROJECT, Game, build
 from vm_image.steps import BuildError
 
 LANDER = PROJECT / "examples/lunar_lander"
+LANDER_NEEDS = ("gymnasium[box2d]>=1.2.3", "numpy>=1.26")
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
     parser.add_argument("--python", default="evaluator:play", metavar="MODULE:FUNCTION")
     parser.add_argument("--requirement", action="append", metavar="PACKAGE", help="of the evaluator; may be repeated")
     args = parser.parse_args()
-    requirements = args.requirement or (["gymnasium[box2d]>=1.2.3", "numpy>=1.26"] if args.game == LANDER else [])
+    requirements = args.requirement or (LANDER_NEEDS if args.game == LANDER else ())
     try:
         image = build(Game(folder=args.game.resolve(), python=args.python, requirements=requirements), cache())
     except BuildError as error:
