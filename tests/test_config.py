@@ -110,7 +110,7 @@ def test_an_unknown_key_names_the_nearest(tables: dict[str, Any], said: str) -> 
         ({"hyperv": {"host": "bad host!", "account": "a", "secret": "env:A"}}, "a name or an address is expected"),
         ({"hyperv": {"host": "hv1"}}, "[hyperv] host needs an account and a secret"),
         ({"hyperv": {"secret": "hunter2"}}, "[hyperv]: "),
-        ({"worker": [{"name": "a", "machine": "vm-1"}]}, "there is no [hyperv] table to find it by"),
+        ({"worker": [{"name": "a", "machine": "vm-1"}]}, "there is no [hyperv] or [qemu] table"),
         ({"hooks": {"command": ["notify", "{evnt}"]}}, "{evnt} is no placeholder; there is {event}"),
         ({"settings": {"map": ["a"]}}, "got `array` - at `settings[...]`"),
         ({"limits": {"silence_limit_s": float("nan")}}, "at `limits.silence_limit_s`"),
