@@ -25,6 +25,7 @@ from hyperv_ops.qemu_guest import GuestAgent
 from hyperv_ops.qmp import SOCKET_PATH_MAX, Line
 
 START_LIMIT_S, DISK_LIMIT_S, MOMENT_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
+PROGRAMS = ("qemu-system-x86_64", "qemu-img")
 CHECKPOINT = "clean"
 LOOPBACK = "127.0.0.1"
 _QUIT_S, _KILL_S, _LOOK_S = 5.0, 10.0, 0.1
@@ -51,7 +52,6 @@ class QemuSpec:
     memory_mb: int = 512
     processors: int = 1
     accelerator: str = "auto"  #: QEMU's name of it; auto: KVM where the processor offers it, or else TCG
-    program: str = "qemu-system-x86_64"
     service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
 
 
@@ -120,7 +120,7 @@ class QemuMachines:
         if self._process(name) is not None or self._only_says(name, "switch it on"):
             return
         self._guest[name].forget()
-        _run(name, [self._spec.program, *self._arguments(name)], START_LIMIT_S)
+        _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         self._require(name)
@@ -336,7 +336,7 @@ class QemuMachines:
         return self._what_if is not None
 
     def _image(self, name: str, *words: str | Path) -> bytes:
-        return _run(name, ["qemu-img", *map(str, words)], DISK_LIMIT_S)
+        return _run(name, [PROGRAMS[1], *map(str, words)], DISK_LIMIT_S)
 
     def _job(self, name: str, command: str, arguments: dict[str, object]) -> None:
         """Has QEMU do something that takes a while. Source: QAPI schema, Background jobs."""

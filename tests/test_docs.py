@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
 from pipeline import cli
-from pipeline.config import Config, HyperVTable, load_config
+from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.roster import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG
@@ -114,6 +114,20 @@ def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
             assert str(getattr(config.hyperv, key)) == default
     for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
         assert getattr(config.limits, name[0]) == float(name[1])
+    for command in re.findall(r"pipeline vm ([\w-]+)", text):
+        assert command in vm_commands.commands
+
+
+def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
+    """The block of docs/qemu.md is a configuration; its table names the defaults; its commands exist."""
+    (block,) = blocks("docs/qemu.md", "toml")
+    (tmp_path / "pipeline.toml").write_text(block)
+    config = load_config(tmp_path)
+    assert config.worker[1].unc == ("vm-2", "exchange", "")
+    assert config.qemu is not None
+    text = (ROOT / "docs/qemu.md").read_text()
+    defaults = re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE)
+    assert {key: str(getattr(QemuTable(), key)) for key, _default in defaults} == dict(defaults)
     for command in re.findall(r"pipeline vm ([\w-]+)", text):
         assert command in vm_commands.commands
 
