@@ -6,7 +6,7 @@ Two guests play; the hypervisor stops them, their kernels panic, their disks fil
 import pytest
 
 from pipeline.core.facts import Rung
-from tests.vm_farm import FAULTS, Fault, Figures, frozen, measure_boots, play_round, powerless, vm_farm
+from tests.vm_farm import FAULTS, Figures, frozen, measure_boots, play_round, powerless, vm_farm
 
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = [
@@ -22,11 +22,12 @@ def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixtu
     figures = Figures()
     with vm_farm(*NAMES) as farm:
         measure_boots(farm, figures)
-        play_round(farm, 1, {"vm-1": frozen, "vm-2": powerless}, 24, figures)
+        play_round(farm, 1, {}, figures)
+        play_round(farm, 2, {"vm-1": frozen, "vm-2": powerless}, figures)
 
     with capsys.disabled():
         print(f"\n{figures}")
-    assert [story.rungs for story in figures.stories] == [(Rung.POWER_CYCLE,), (Rung.REBOOT,)]
+    assert [story.rungs[-1] for story in figures.stories] == [Rung.POWER_CYCLE, Rung.REBOOT]
 
 
 @pytest.mark.timeout(5400)
@@ -35,13 +36,12 @@ def test_everything_that_can_happen_to_a_machine(capsys: pytest.CaptureFixture[s
     figures, faults = Figures(), list(FAULTS)
     with vm_farm(*NAMES) as farm:
         measure_boots(farm, figures)
-        for generation, pair in enumerate(zip(faults[::2], faults[1::2], strict=True), start=1):
-            play_round(farm, generation, dict(zip(NAMES, pair, strict=True)), 24, figures)
+        play_round(farm, 1, {}, figures)
+        for generation, pair in enumerate(zip(faults[::2], faults[1::2], strict=True), start=2):
+            play_round(farm, generation, dict(zip(NAMES, pair, strict=True)), figures)
 
     with capsys.disabled():
         print(f"\n{figures}")
-    cured: dict[Fault, Rung | None] = {
-        story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories
-    }
-    assert cured == FAULTS
+    cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
+    assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
     assert set(cured.values()) >= set(Rung)

@@ -42,8 +42,9 @@ ROUND_ENDS_WITHIN_S, READY_WITHIN_S = 900.0, 240.0
 _LIMITS = """
 silence_limit_s = 20.0
 rung_limit_s = 30.0
-boot_limit_s = 75.0
+boot_limit_s = 60.0
 claim_limit_s = 60.0
+grace_s = 10.0
 back_off_s = 5.0
 losses_max = 10
 losses_per_trial_max = 30
@@ -63,7 +64,7 @@ class VmFarm(FarmBed):
         self.root.mkdir(parents=True)
         (self.root / "pipeline.toml").write_text(
             "[generation]\ntrials_per_genome = 1\nseed = 11\n"
-            f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 60.0\n"
+            f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
             f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.bed.tables()}\n"
         )
         for words in (("vm", "create", "--backend", "qemu", "--all"), ("vm", "prepare", "--all", "--yes")):
@@ -178,18 +179,27 @@ def back_in_time(farm: VmFarm, name: str) -> None:
 
 
 Fault = Callable[[VmFarm, str], None]
-#: Each fault, and the rung that cures it; None: it heals without one.
-FAULTS: dict[Fault, Rung | None] = {
-    frozen: Rung.POWER_CYCLE,
-    powerless: Rung.REBOOT,
-    agent_hangs: Rung.RESTART_AGENT,
-    panicked: Rung.POWER_CYCLE,
-    network_cut: Rung.REBOOT,
-    back_in_time: None,
-    agent_killed: None,
-    game_killed: None,
-    server_killed: None,
-    disk_full: Rung.RESTORE,
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """What helps against a fault."""
+
+    rung: Rung | None  #: None: it heals without one
+    within_s: float  #: how long the others must go on playing, so that a host is there that climbs
+
+
+FAULTS: dict[Fault, Cure] = {
+    frozen: Cure(Rung.POWER_CYCLE, 120.0),
+    powerless: Cure(Rung.REBOOT, 45.0),
+    agent_hangs: Cure(Rung.RESTART_AGENT, 60.0),
+    panicked: Cure(Rung.POWER_CYCLE, 80.0),
+    network_cut: Cure(Rung.REBOOT, 170.0),
+    back_in_time: Cure(None, 30.0),
+    agent_killed: Cure(None, 20.0),
+    game_killed: Cure(None, 20.0),
+    server_killed: Cure(None, 20.0),
+    disk_full: Cure(Rung.RESTORE, 260.0),
 }
 
 
@@ -218,12 +228,17 @@ class Figures:
     """What a run of rounds showed."""
 
     boot_s: list[float] = field(default_factory=list)
+    games_per_s: float = 0.0  #: of all machines, while nothing happens
     stories: list[Story] = field(default_factory=list)
     evaluations: int = 0
     attempts: int = 0
 
     def __str__(self) -> str:
-        lines = [f"boot: {_range(self.boot_s)}", *map(str, self.stories)]
+        lines = [
+            f"boot: {_range(self.boot_s)}",
+            f"calm: {self.games_per_s:.1f} games per second",
+            *map(str, self.stories),
+        ]
         faults = ", ".join(f"{name} {count}" for name, count in self.counts().items())
         lines += [f"faults: {faults}", f"evaluations: {self.evaluations} counted, {self.attempts} attempts"]
         return "\n".join([*lines, "losses: 0, duplicates: 0"])  # or an assertion would have ended it
@@ -268,8 +283,13 @@ def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: 
 # ------------------------------------------------------------------------------------------------------------ rounds
 
 
-def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], genomes: int, figures: Figures) -> None:
-    """One generation in which each of these machines meets its fault; raises AssertionError if anything was lost."""
+def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figures: Figures) -> None:
+    """One generation in which each of these machines meets its fault; raises AssertionError if anything was lost.
+
+    The first round of a farm has none, and tells how much the machines play.
+    """
+    lasts_s = max((FAULTS[fault].within_s for fault in faults.values()), default=0.0)
+    genomes = 20 + round(lasts_s * figures.games_per_s)
     farm.drop_landers(genomes, generation)
     host = farm.start("run", "--gen", str(generation))
     try:
@@ -290,6 +310,9 @@ def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], genom
     code, verified = farm.run("verify", "--gen", str(generation))
     assert code == 0, verified
     told = farm.told()
+    if not faults:
+        ended = [at for at, fact in told if _counts(fact)]
+        figures.games_per_s = (len(ended) - 1) / (ended[-1] - ended[0])
     figures.stories += [story(told, name, fault, struck_at[name]) for name, fault in faults.items()]
     figures.evaluations += genomes
     figures.attempts += farm.summary(generation)["attempts"]["issued"]
