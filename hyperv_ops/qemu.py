@@ -38,7 +38,7 @@ _IDENTIFY = """
 set -e
 echo "$1" > /etc/hostname
 hostname "$1"
-read -r password
+IFS= read -r password
 printf '%s\\n%s\\n' "$password" "$password" | smbpasswd -s -a "$2"
 """
 

@@ -111,6 +111,12 @@ def test_an_unknown_key_names_the_nearest(tables: dict[str, Any], said: str) -> 
         ({"hyperv": {"host": "hv1"}}, "[hyperv] host needs an account and a secret"),
         ({"hyperv": {"secret": "hunter2"}}, "[hyperv]: "),
         ({"worker": [{"name": "a", "machine": "vm-1"}]}, "there is no [hyperv] or [qemu] table"),
+        ({"hyperv": {}, "qemu": {}}, "a farm's machines are of one kind"),
+        ({"qemu": {"accelerator": "vt-x"}}, "at `qemu.accelerator`"),
+        (
+            {"qemu": {}, "worker": [{"name": "a", "machine": "vm-1"}, {"name": "b", "machine": "vm-2"}]},
+            "port 445 is another's; each QEMU machine has its own",
+        ),
         ({"hooks": {"command": ["notify", "{evnt}"]}}, "{evnt} is no placeholder; there is {event}"),
         ({"settings": {"map": ["a"]}}, "got `array` - at `settings[...]`"),
         ({"limits": {"silence_limit_s": float("nan")}}, "at `limits.silence_limit_s`"),

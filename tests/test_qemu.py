@@ -16,7 +16,9 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu import QemuMachines, QemuSpec
 from hyperv_ops.qmp import Line
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
 from tests.samba import free_port
+from tests.test_cli import pipeline
 from tests.waiting import eventually
 
 pytestmark = [
@@ -154,6 +156,33 @@ def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None
     assert list(machines.infos()) == ["vm-1"]
 
 
+def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
+    (tmp_path / "pipeline.toml").write_text(
+        f"[qemu]\nimage = '{spec.image}'\nfolder = 'm'\n"
+        "[[worker]]\nname = 'a'\nmachine = 'vm-1'\naccount = 'x'\nsecret = 'env:X'\n"
+    )
+
+    def vm(*words: str) -> tuple[int, str, str]:
+        return pipeline(capsys, *words, "--root", tmp_path)
+
+    code, _, said = vm("vm", "create", "--all", "--backend", "hyperv")
+    assert (code, said.strip()) == (BAD_INPUT, "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table")
+    code, said, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
+    assert (code, said.strip()) == (ALL_COMPLETED, f"vm-1: would make its disk on {spec.image}")
+    assert vm("vm", "status")[0] == SOME_FAILED
+
+    assert vm("vm", "create", "--all")[0] == ALL_COMPLETED
+    code, said, _ = vm("vm", "status")
+    assert code == ALL_COMPLETED
+    assert "off" in said
+    said = " ".join(vm("doctor")[1:])
+    assert "vm-1 has no checkpoint 'clean' to go back to; `pipeline vm checkpoint a`" in said
+
+    assert vm("vm", "remove", "--all", "--yes")[0] == ALL_COMPLETED
+    assert not (tmp_path / "m/vm-1").exists()
+
+
 def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
     path = tmp_path / "guest"
@@ -164,8 +193,10 @@ def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) 
         def answer() -> None:
             caller, _ = guest.accept()
             with caller:
-                caller.sendall(b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n')
+                late = b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'
                 while asked := caller.recv(65536):  # one question at a time, each is awaited
+                    caller.sendall(late)
+                    late = b""
                     question = orjson.loads(asked)
                     value = question["arguments"]["id"] if question["execute"] == "guest-sync" else {"pid": 2}
                     caller.sendall(orjson.dumps({"return": value, "id": question["id"]}) + b"\n")
