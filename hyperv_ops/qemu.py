@@ -106,6 +106,8 @@ class QemuMachines:
             raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
         if len(str(disk.with_name("monitor"))) > SOCKET_PATH_MAX:
             raise MachineError(name, f"the path of its folder is too long for a socket: {disk.parent}")
+        if "," in str(disk):
+            raise MachineError(name, f"QEMU takes no comma in a path: {disk.parent}")
         unfinished = disk.with_suffix(".new")
         kind = "raw" if self._spec.image.suffix == ".raw" else "qcow2"
         try:
@@ -241,14 +243,14 @@ class QemuMachines:
 
     def _look(self, name: str) -> MachineInfo:
         process = self._process(name)
-        if process is None:
-            note = f"off; its console said last: {self._last_words(name)}"
-            return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
         try:
+            if process is None:
+                note = f"off; its console said last: {self._last_words(name)}"
+                return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
             status = str(self._monitor[name].ask("query-status")["status"])
             drives = self._monitor[name].ask("query-block")
         except MachineError as error:
-            return MachineInfo(name=name, state=PowerState.UNKNOWN, pid=process.pid, note=error.reason)
+            return MachineInfo(name=name, state=PowerState.UNKNOWN, note=error.reason)
         kept = [found for drive in drives for found in drive.get("inserted", {}).get("image", {}).get("snapshots", [])]
         state = _STATES.get(status, PowerState.CHANGING)
         with contextlib.suppress(psutil.Error):
@@ -266,7 +268,7 @@ class QemuMachines:
         return MachineInfo(name=name, state=PowerState.OFF)
 
     def _checkpoints(self, name: str) -> tuple[str, ...]:
-        told = orjson.loads(self._image(name, "info", "--output=json", self._disk(name)))
+        told = orjson.loads(self._image(name, "info", "--force-share", "--output=json", self._disk(name)))
         return tuple(str(one["name"]) for one in told.get("snapshots", []))
 
     def _arguments(self, name: str) -> list[str]:
@@ -297,7 +299,9 @@ class QemuMachines:
 
     def _last_words(self, name: str) -> str:
         try:
-            text = (self._place(name) / "console.log").read_bytes()[-1000:].decode("utf-8", "replace")
+            with (self._place(name) / "console.log").open("rb") as console:
+                console.seek(max(0, console.seek(0, os.SEEK_END) - 1000))
+                text = console.read().decode("utf-8", "replace")
         except OSError:
             return "nothing"
         return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")[:200]

@@ -132,7 +132,7 @@ def test_a_port_that_somebody_has_is_told_in_a_line(spec: QemuSpec) -> None:
 
 @pytest.mark.parametrize(
     ("image", "folder", "said"),
-    [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long")],
+    [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
 )
 def test_what_cannot_be_made_is_told(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
     """Before anything of it exists."""
