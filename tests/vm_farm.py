@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
+from hyperv_ops import wait_until_healthy
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
@@ -75,16 +77,18 @@ class VmFarm(FarmBed):
         """Puts pilots into a generation's folder, no two alike."""
         folder = self.root / f"genomes/gen-{generation:04d}"
         folder.mkdir(parents=True)
+        _evaluator, policy = _example()
         dice = np.random.default_rng(generation)
         for number in range(count):
-            genome = _lander().encode(np.array(PILOT) + dice.normal(0, 0.02, len(PILOT)))
+            genome = policy.encode(np.array(PILOT) + dice.normal(0, 0.02, len(PILOT)))
             (folder / f"g{number:03d}.npz").write_bytes(genome)
 
     def fitness(self, genome: bytes, seed: int) -> float:
+        evaluator, policy = _example()
         with tempfile.NamedTemporaryFile() as file:
             file.write(genome)
             file.flush()
-            return _lander().fitness(Path(file.name), seed)
+            return float(evaluator.episode(policy.Policy(policy.load(file.name)), seed, MAX_STEPS)["fitness"])
 
     def processes(self) -> list[psutil.Process]:
         return [process for process in super().processes() if not process.name().startswith("qemu")]
@@ -110,24 +114,14 @@ class VmFarm(FarmBed):
         return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in told)
 
 
-class _Lander:
-    """The example's own modules, imported as its agent does."""
+def _example() -> tuple[Any, Any]:
+    """The modules `evaluator` and `policy` of the example, imported as its agent does."""
+    if str(LANDER) not in sys.path:
+        sys.path.insert(0, str(LANDER))
+    import evaluator
+    import policy
 
-    def __init__(self) -> None:
-        if str(LANDER) not in sys.path:
-            sys.path.insert(0, str(LANDER))
-        import evaluator
-        import policy
-
-        self.encode, self._policy, self._evaluator = policy.encode, policy, evaluator
-
-    def fitness(self, genome: Path, seed: int) -> float:
-        policy = self._policy.Policy(self._policy.load(genome))
-        return float(self._evaluator.episode(policy, seed, MAX_STEPS)["fitness"])
-
-
-def _lander() -> _Lander:
-    return _Lander()
+    return evaluator, policy
 
 
 # ------------------------------------------------------------------------------------------------------------ faults
@@ -337,8 +331,6 @@ def vm_farm(*names: str) -> Iterator[VmFarm]:
 
 def measure_boots(farm: VmFarm, figures: Figures) -> None:
     """Switches every machine on, one after the other, and takes the time until its guest answers."""
-    from hyperv_ops import wait_until_healthy
-
     for name in farm.bed.ports:
         began = time.monotonic()
         farm.machines.start(name)
