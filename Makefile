@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-windows coverage lint bench prove chaos pictures clean
+.PHONY: demo test test-windows coverage lint bench prove chaos vm-image test-vm test-vm-short soak pictures clean
 
 SEEDS ?= 1000
 RUNS ?= 20
+HOURS ?= 1
 
 demo: .venv/examples
 	$(BIN)/python -m examples.lunar_lander
@@ -40,6 +41,19 @@ prove: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --runs $(RUNS)
+
+# Real virtual machines. They need root, QEMU and mmdebstrap (apt-get install qemu-system-x86 qemu-utils mmdebstrap).
+vm-image: .venv/dev
+	$(BIN)/python -m vm_image
+
+test-vm: vm-image
+	$(BIN)/python -m pytest -m vm
+
+test-vm-short: vm-image
+	$(BIN)/python -m pytest -m vm tests/test_end_to_end_qemu.py -k freezes
+
+soak: vm-image
+	$(BIN)/python -m tests.soak --hours $(HOURS)
 
 pictures: .venv/dev
 	$(BIN)/python -m docs.pictures

@@ -2,7 +2,7 @@
 
 Public: `Machines` (the protocol every kind of machine follows) with its states and errors, and its implementations:
 `LocalMachines` for processes of this computer, `HyperVMachines` for a Hyper-V host, reached by a `PowerShellRunner` on
-that host or a `WinRmRunner` from elsewhere.
+that host or a `WinRmRunner` from elsewhere, and `qemu.QemuMachines` for real guests on this computer.
 """
 
 from hyperv_ops.hyperv import GuestAccess, HyperVMachines, Template

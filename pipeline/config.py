@@ -50,7 +50,7 @@ class LocalTable(_Table, frozen=True, kw_only=True):
 
 
 class WorkerTable(_Table, frozen=True, kw_only=True):
-    """`[[worker]]`: a worker that somebody else started, behind a share; or one on a machine of `[hyperv]`."""
+    """`[[worker]]`: a worker that somebody else started, behind a share; or one on a machine of this farm."""
 
     name: str
     share: str = ""  #: a folder that this host can reach by path, or a UNC path, which is reached over SMB
@@ -133,6 +133,19 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
         _check_secret("[hyperv] guest_secret", self.guest_secret)
 
 
+class QemuTable(_Table, frozen=True, kw_only=True):
+    """`[qemu]`: the workers' machines are QEMU processes of this computer. Paths may be relative to the project."""
+
+    image: str = ""  #: the template's disk; a `vmlinuz` and an `initrd.img` beside it are booted directly
+    folder: str = "machines"  #: where the machines' disks go
+    memory_mb: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 512
+    processors: Annotated[int, Meta(ge=1, le=240)] = 1
+    accelerator: Literal["auto", "kvm", "hvf", "tcg"] = "auto"
+    booting_max: Annotated[int, Meta(ge=1, le=64)] = 2
+    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
+
+
 def _check_secret(whose: str, secret: str) -> None:
     if secret:
         try:
@@ -162,6 +175,7 @@ class Config(_Table, frozen=True, kw_only=True):
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
     hyperv: HyperVTable | None = None
+    qemu: QemuTable | None = None
     hooks: HooksTable = HooksTable()
     limits: Limits = Limits()
 
@@ -175,8 +189,8 @@ class Config(_Table, frozen=True, kw_only=True):
         for worker in self.worker:
             if not worker.place.strip():
                 raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
-            if worker.machine and self.hyperv is None:
-                raise ValueError(f"worker {worker.name!r} has a machine, and there is no [hyperv] table to find it by")
+            if worker.machine and self.machine_table() is None:
+                raise ValueError(f"worker {worker.name!r} has a machine, and there is no [hyperv] or [qemu] table")
             if not _WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
@@ -192,6 +206,14 @@ class Config(_Table, frozen=True, kw_only=True):
         for worker in self.worker:
             if machines.count(worker.machine.lower()) > 1:
                 raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
+        if self.hyperv is not None and self.qemu is not None:
+            raise ValueError("[hyperv] and [qemu]: a farm's machines are of one kind; take one of the tables out")
+        ports = [worker.port for worker in self.worker if worker.machine]
+        for worker in self.worker:
+            if self.qemu is not None and worker.machine and ports.count(worker.port) > 1:
+                raise ValueError(
+                    f"worker {worker.name!r}: port {worker.port} is another's; each QEMU machine has its own"
+                )
 
     def local_names(self) -> list[str]:
         """The names of the local workers."""
@@ -203,6 +225,10 @@ class Config(_Table, frozen=True, kw_only=True):
     def worker_names(self) -> list[str]:
         """The names of all workers."""
         return self.local_names() + [worker.name for worker in self.worker]
+
+    def machine_table(self) -> HyperVTable | QemuTable | None:
+        """The table that says what kind of machines the workers have."""
+        return self.hyperv or self.qemu
 
     def machine_of(self) -> dict[str, str]:
         """The machine of each worker that has one."""

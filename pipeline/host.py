@@ -243,7 +243,7 @@ class Host:
         )
 
     def _make_room(self) -> MachineRoom | None:
-        machines, table = machines_of(self.config, self.root), self.config.hyperv
+        machines, table = machines_of(self.config, self.root), self.config.machine_table()
         if machines is None or table is None:
             return None
         return MachineRoom(

@@ -1,8 +1,9 @@
-"""`pipeline doctor` for machines: looks at the Hyper-V host and each worker's machine, and says what to do about them.
+"""`pipeline doctor` for machines: looks at what they need and at each worker's own, and says what to do about them.
 
 Like the doctor of shares it says nothing of what is well, and stops where what follows depends on what is not.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import msgspec
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Trouble
 from inbox_agent.settings_file import SettingsError
-from pipeline.config import Config, HyperVTable
+from pipeline.config import Config, HyperVTable, QemuTable
 from pipeline.doctor import Finding
 from pipeline.reach import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0
 FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night of logs, updates and page files
-_HOST = "[hyperv]"
+_HOST, _QEMU = "[hyperv]", "[qemu]"
 _CURES = {
     Trouble.DENIED: "mend `account` or `secret`; the account must be one of that host, and no Microsoft account",
     Trouble.UNTRUSTED: "set `certificate` to the file of the authority that signed it, or make one (docs/hyper-v.md)",
@@ -46,9 +47,33 @@ class _Host(msgspec.Struct):
 def examine_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Looks at the machines of these workers, or of all, and at their host. Nothing if there are none."""
     chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
-    table, machines = config.hyperv, machines_of(config, root)
-    if table is None or machines is None or not chosen:
+    machines = machines_of(config, root)
+    if machines is None or not chosen:
         return
+    if config.qemu is not None:
+        yield from _qemu(root, config.qemu, machines, chosen)
+    elif config.hyperv is not None:
+        yield from _hyperv(root, config.hyperv, machines, chosen)
+
+
+def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
+    from hyperv_ops.qemu import CHECKPOINT, PROGRAMS
+
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")
+        return
+    if not (root / table.image).is_file():
+        yield Finding(_QEMU, f"image {root / table.image} is not there; `make vm-image` builds one (docs/qemu.md)")
+    try:
+        found = machines.infos()
+    except MachineError as error:
+        yield Finding(_QEMU, f"its machines cannot be looked at: {error}")
+        return
+    for worker, machine in chosen.items():
+        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), CHECKPOINT))
+
+
+def _hyperv(root: Path, table: HyperVTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
     try:
         told = runner_of(table, root).run(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
@@ -102,7 +127,9 @@ def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: Hy
         yield Finding(_HOST, f"its machines cannot be listed: {error}")
         return
     for worker, machine in chosen.items():
-        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), table))
+        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), table.checkpoint))
+        if machine in found and not table.guest_account:
+            yield Finding(worker, "its agent cannot be restarted alone: set [hyperv] guest_account and guest_secret")
     missing_mb = sum(table.memory_min_mb for machine in chosen.values() if not _is_on(found.get(machine)))
     if missing_mb > host.free_memory_mb:
         yield Finding(
@@ -115,20 +142,18 @@ def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: Hy
         yield Finding(_HOST, f"{host.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
 
 
-def _machine(worker: str, machine: str, info: MachineInfo | None, table: HyperVTable) -> Iterator[str]:
+def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: str) -> Iterator[str]:
     if info is None:
         yield f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
         return
-    if table.checkpoint not in info.checkpoints:
-        yield f"{machine} has no checkpoint {table.checkpoint!r} to go back to; `pipeline vm checkpoint {worker}`"
+    if checkpoint not in info.checkpoints:
+        yield f"{machine} has no checkpoint {checkpoint!r} to go back to; `pipeline vm checkpoint {worker}`"
     if info.state is PowerState.CHANGING:
         yield f"{machine} is between on and off ({info.note}); look at its console"
     elif info.state is PowerState.RUNNING and info.heartbeat is Heartbeat.LOST:
         yield f"the guest of {machine} has lost its heartbeat; look at its console, `pipeline vm stop --power-off`"
     elif info.state is PowerState.RUNNING and info.healthy and not info.addresses:
         yield f"{machine} tells no address; it has no network, or its integration services are old"
-    if not table.guest_account:
-        yield "its agent cannot be restarted alone: set [hyperv] guest_account and guest_secret"
 
 
 def _is_on(info: MachineInfo | None) -> bool:

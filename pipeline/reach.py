@@ -1,13 +1,13 @@
 """From the configuration to the way to a worker's share, and to its machine."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
-from pipeline.config import Config, HyperVTable, WorkerTable
+from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
 from pipeline.secret_reference import fetch_secret
 
@@ -35,10 +35,13 @@ def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence
 
 def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> Machines | None:
     """The workers' machines; None if no worker has one. With `what_if` they only say what they would do."""
-    table = config.hyperv
-    if table is None or not config.machine_of():
+    if not config.machine_of():
         return None
-    return _machines(table, list(config.machine_of().values()), root, what_if)
+    if config.qemu is not None:
+        ports = {worker.machine: worker.port for worker in config.worker if worker.machine}
+        return _qemu_machines(config.qemu, ports, root, what_if)
+    assert config.hyperv is not None
+    return _machines(config.hyperv, list(config.machine_of().values()), root, what_if)
 
 
 def template_machine(table: HyperVTable, root: Path) -> Machines:
@@ -68,6 +71,22 @@ def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callabl
         checkpoint=table.checkpoint,
         what_if=what_if,
     )
+
+
+def _qemu_machines(
+    table: QemuTable, ports: Mapping[str, int], root: Path, what_if: Callable[[str], None] | None
+) -> Machines:
+    from hyperv_ops.qemu import QemuMachines, QemuSpec  # which not everybody has to wait for
+
+    spec = QemuSpec(
+        image=root / table.image,
+        folder=root / table.folder,
+        memory_mb=table.memory_mb,
+        processors=table.processors,
+        accelerator=table.accelerator,
+        service=table.service,
+    )
+    return QemuMachines(spec, ports, what_if=what_if)
 
 
 def runner_of(table: HyperVTable, root: Path) -> Runner:

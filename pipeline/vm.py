@@ -102,7 +102,6 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
     Raises:
         MachineError: the configuration does not say all of it.
     """
-    assert config.hyperv is not None
     tables = [table for table in config.worker if table.machine]
     number = next(number for number, table in enumerate(tables) if table.machine == machine)
     computer = machine.replace("_", "-")
@@ -110,18 +109,26 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
         raise MachineError(machine, f"Windows takes no computer name of more than {COMPUTER_NAME_MAX} characters")
     if not (tables[number].account and tables[number].secret):
         raise MachineError(machine, "its [[worker]] has no account and secret for the share")
+    address, network = _address(config, machine, number)
+    return Identity(
+        computer=computer,
+        share_account=tables[number].account.rpartition("\\")[2].partition("@")[0],
+        share_password=password(tables[number]),
+        address=str(address),
+        prefix_length=network.prefixlen,
+    )
+
+
+def _address(config: Config, machine: str, number: int) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Network]:
+    if config.hyperv is None:  # a QEMU machine is reached through this computer's loopback
+        network = ipaddress.IPv4Network("127.0.0.0/8")
+        return network[1], network
     if not config.hyperv.network:
         raise MachineError(machine, "[hyperv] network is not set, so it has no address to get")
     network = ipaddress.IPv4Network(config.hyperv.network)
     if network.num_addresses <= FIRST_ADDRESS + number + 1:
         raise MachineError(machine, f"[hyperv] network {network} has no address left for it")
-    return Identity(
-        computer=computer,
-        share_account=tables[number].account.rpartition("\\")[2].partition("@")[0],
-        share_password=password(tables[number]),
-        address=str(network[FIRST_ADDRESS + number]),
-        prefix_length=network.prefixlen,
-    )
+    return network[FIRST_ADDRESS + number], network
 
 
 def start(machines: Machines, machine: str) -> str:

@@ -36,6 +36,7 @@ def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
         click.argument("workers", nargs=-1),
         click.option("--all", "everyone", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
+        click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),
         root_option,
     ]
     if changes:
@@ -56,7 +57,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 @vm_commands.command("create")
 @_of_machines()
 def create(**chosen: Any) -> int:
-    """Make machines from the template, as differencing disks. What exists is left alone."""
+    """Make machines from the template, as copy-on-write disks. What exists is left alone."""
     return _treat(vm.create, **chosen)
 
 
@@ -125,9 +126,11 @@ def remove(yes: bool, **chosen: Any) -> int:
 @vm_commands.command("status")
 @_of_machines(changes=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(as_json: bool, workers: Sequence[str], everyone: bool, count: int | None, root: Path) -> int:
+def status(
+    as_json: bool, workers: Sequence[str], everyone: bool, count: int | None, backend: str | None, root: Path
+) -> int:
     """Say how machines are (default: all)."""
-    config, machines = _open(root)
+    config, machines = _open(root, backend)
     everyone = everyone or not (workers or count)
     seen = vm.look(machines, vm.choose(config, workers, everyone=everyone, count=count))
     if as_json:
@@ -182,12 +185,13 @@ def _treat(
     workers: Sequence[str],
     everyone: bool,
     count: int | None,
+    backend: str | None,
     root: Path,
     what_if: bool,
     wait: bool = False,
     asks: str | bool = False,
 ) -> int:
-    config, machines = _open(root, click.echo if what_if else None)
+    config, machines = _open(root, backend, click.echo if what_if else None)
     chosen = vm.choose(config, workers, everyone=everyone, count=count)
     if asks and not what_if:
         _confirm(f"{asks} {', '.join(chosen)}?")
@@ -214,11 +218,13 @@ def _confirm(question: str) -> None:
         raise SettingsError("not confirmed, so nothing was done; --yes answers beforehand")
 
 
-def _open(root: Path, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
+def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
     root = root.resolve()
     config = load_config(root)
+    if backend is not None and getattr(config, backend) is None:
+        raise SettingsError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
     machines = machines_of(config, root, what_if)
     if machines is None:
         vm.choose(config, (), everyone=True, count=None)  # which says why
-        raise SettingsError("pipeline.toml has no [hyperv] table")
+        raise SettingsError("pipeline.toml has no [hyperv] or [qemu] table")
     return config, machines

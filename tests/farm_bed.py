@@ -148,11 +148,19 @@ workers = {workers}
         done = {name.removesuffix(".result.json") for name in names if name.endswith(".result.json")}
         return min(claimed - done, default="")
 
-    def when(self, condition: Callable[[], object], within_s: float = 30.0) -> None:
+    def when(self, condition: Callable[[], object], within_s: float = 30.0, every_s: float = 0.005) -> None:
         """Waits until a condition holds."""
-        assert eventually(condition, within_s), f"did not come true within {within_s} s"
+        assert eventually(condition, within_s, every_s), f"did not come true within {within_s} s"
 
     # ----------------------------------------------------------------------------------------------------- outcomes
+
+    def fitness(self, genome: bytes, seed: int) -> float:
+        """The one true fitness of a trial, without the code that counts."""
+        return fitness_of(genome, seed)
+
+    def archived(self, generation: int = 1) -> int:
+        """How many results were accepted so far."""
+        return len(list((self.root / f"results/gen-{generation:04d}/attempts").glob("*/result.json")))
 
     def results(self, generation: int = 1) -> dict[str, dict[str, str]]:
         """results.csv, by genome."""
@@ -189,7 +197,7 @@ workers = {workers}
             else:
                 data = (folder / name).read_bytes()
                 seeds = [trial_seed(11, generation, n) for n in range(1, int(row["trials"]) + 1)]
-                assert float(row["fitness"]) == sum(fitness_of(data, seed) for seed in seeds) / len(seeds), name
+                assert float(row["fitness"]) == sum(self.fitness(data, seed) for seed in seeds) / len(seeds), name
         self._assert_archive(generation)
         assert eventually(lambda: not self.processes(), 10), self.processes()
 

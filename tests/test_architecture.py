@@ -50,6 +50,7 @@ ONE_PLACE = {
     "click": {f"pipeline/{face}.py" for face in ("agent_commands", "cli", "look_commands", "options", "vm_commands")},
     "rich": {"pipeline/cli.py", "pipeline/look_commands.py", "pipeline/screens/monitor.py", "pipeline/screens/top.py"},
     "winrm": {"hyperv_ops/winrm.py"},
+    "qemu": {"hyperv_ops/qmp.py"},
     "starlette": {"pipeline/serve.py"},
     "uvicorn": {"pipeline/serve.py"},
     "plotly": {"pipeline/screens/report.py"},

@@ -15,7 +15,7 @@ from tree_sitter import Language, Parser, Tree
 from inbox_agent.arguments import doctor_parser
 from pipeline import cli
 from pipeline.agent_commands import agent_commands
-from pipeline.config import Config, HyperVTable, load_config
+from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.roster import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG
@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/reliability.md",
     "docs/smb.md",
     "docs/hyper-v.md",
+    "docs/qemu.md",
     "docs/template-vm.md",
     "docs/windows.md",
     "examples/lunar_lander/README.md",
@@ -116,6 +117,20 @@ def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
             assert str(getattr(config.hyperv, key)) == default
     for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
         assert getattr(config.limits, name[0]) == float(name[1])
+    for command in re.findall(r"pipeline vm ([\w-]+)", text):
+        assert command in vm_commands.commands
+
+
+def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
+    """The block of docs/qemu.md is a configuration; its table names the defaults; its commands exist."""
+    (block,) = blocks("docs/qemu.md", "toml")
+    (tmp_path / "pipeline.toml").write_text(block)
+    config = load_config(tmp_path)
+    assert config.worker[1].unc == ("vm-2", "exchange", "")
+    assert config.qemu is not None
+    text = (ROOT / "docs/qemu.md").read_text()
+    defaults = re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE)
+    assert {key: str(getattr(QemuTable(), key)) for key, _default in defaults} == dict(defaults)
     for command in re.findall(r"pipeline vm ([\w-]+)", text):
         assert command in vm_commands.commands
 

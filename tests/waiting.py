@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 
 
-def eventually(condition: Callable[[], object], within_s: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], within_s: float = 5.0, every_s: float = 0.005) -> bool:
     """Whether `condition` becomes true in time. Asked every few milliseconds, and once more at the end."""
     deadline = time.monotonic() + within_s
     pause = threading.Event()
     while time.monotonic() < deadline:
         if condition():
             return True
-        pause.wait(0.005)
+        pause.wait(every_s)
     return bool(condition())

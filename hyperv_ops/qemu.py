@@ -1,0 +1,385 @@
+"""Machines that are QEMU processes of this computer: real guests without a hypervisor's host.
+
+A machine is a folder: a copy-on-write disk on the template's image, the sockets of its monitor and of its guest's
+agent, what its console said. Its process belongs to nobody: it lives on when the host that started it ends, and the
+next one finds it by the folder.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import psutil
+
+from hyperv_ops.machines import Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.qemu_guest import GuestAgent
+from hyperv_ops.qmp import SOCKET_PATH_MAX, Line
+
+START_LIMIT_S, DISK_LIMIT_S, MOMENT_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
+PROGRAMS = ("qemu-system-x86_64", "qemu-img")
+CHECKPOINT = "clean"
+LOOPBACK = "127.0.0.1"
+_QUIT_S, _KILL_S, _LOOK_S = 5.0, 10.0, 0.1
+_KERNEL_ARGUMENTS = "root=/dev/vda rw console=tty0 console=ttyS0 quiet mitigations=off"
+_DISK = "disk"  #: its node in QEMU
+#: Source: QAPI schema, RunState. Whatever is not here is between on and off.
+_STATES = {"running": PowerState.RUNNING, "guest-panicked": PowerState.RUNNING}
+#: In the guest, as root. The password comes on standard input.
+_IDENTIFY = """
+set -e
+echo "$1" > /etc/hostname
+hostname "$1"
+IFS= read -r password
+printf '%s\\n%s\\n' "$password" "$password" | smbpasswd -s -a "$2"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuSpec:
+    """What machines are made of, and where."""
+
+    image: Path  #: the template's disk; with a `vmlinuz` and an `initrd.img` beside it those are booted directly
+    folder: Path  #: a folder per machine is made in it
+    memory_mb: int = 512
+    processors: int = 1
+    accelerator: str = "auto"  #: QEMU's name of it; auto: KVM where the processor offers it, or else TCG
+    service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
+
+
+class QemuMachines:
+    """`Machines` as QEMU processes of this computer. Any thread may call."""
+
+    def __init__(
+        self, spec: QemuSpec, ports: Mapping[str, int], *, what_if: Callable[[str], None] | None = None
+    ) -> None:
+        """`ports`: behind which port of the loopback each machine's SMB is to be reached."""
+        self._spec, self._ports, self._what_if = spec, dict(ports), what_if
+        self._monitor = {name: Line(name, self._place(name) / "monitor") for name in ports}
+        self._guest = {
+            name: GuestAgent(name, self._place(name) / "guest", self._place(name) / "heard") for name in ports
+        }
+
+    def names(self) -> list[str]:
+        return list(self._ports)
+
+    # ------------------------------------------------------------------------------------------------------ asking
+
+    def infos(self) -> dict[str, MachineInfo]:
+        there = [name for name in self._ports if self._disk(name).exists()]
+        with ThreadPoolExecutor(max(1, len(there))) as crew:
+            return dict(zip(there, crew.map(self._look, there), strict=True))
+
+    def info(self, name: str) -> MachineInfo:
+        self._require(name)
+        return self._look(name)
+
+    def screenshot(self, name: str) -> bytes | None:
+        require_name(name, self.names())
+        if self._process(name) is None:
+            return None
+        picture = self._place(name) / "screen.png"
+        self._monitor[name].ask("screendump", {"filename": str(picture), "format": "png"})
+        try:
+            return picture.read_bytes()
+        except OSError:
+            return None
+        finally:
+            picture.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------------- power
+
+    def create(self, name: str) -> None:
+        require_name(name, self.names())
+        disk = self._disk(name)
+        if disk.exists() or self._only_says(name, f"make its disk on {self._spec.image}"):
+            return
+        if not self._spec.image.exists():
+            raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
+        if len(str(disk.with_name("monitor"))) > SOCKET_PATH_MAX:
+            raise MachineError(name, f"the path of its folder is too long for a socket: {disk.parent}")
+        if "," in str(disk):
+            raise MachineError(name, f"QEMU takes no comma in a path: {disk.parent}")
+        unfinished = disk.with_suffix(".new")
+        kind = "raw" if self._spec.image.suffix == ".raw" else "qcow2"
+        try:
+            disk.parent.mkdir(parents=True, exist_ok=True)
+            self._image(name, "create", "-q", "-f", "qcow2", "-b", self._spec.image.resolve(), "-F", kind, unfinished)
+            os.replace(unfinished, disk)
+        except OSError as error:
+            raise MachineError(name, f"its disk cannot be made: {error}") from error
+
+    def start(self, name: str) -> None:
+        self._require(name)
+        if self._process(name) is not None or self._only_says(name, "switch it on"):
+            return
+        self._guest[name].forget()
+        _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
+
+    def shutdown(self, name: str, timeout_s: float) -> bool:
+        self._require(name)
+        if self._process(name) is None or self._only_says(name, "ask its guest to shut down"):
+            return True
+        deadline = time.monotonic() + timeout_s
+        asked = self._guest[name].ask_to_shut_down(timeout_s)
+        return asked and self._wait_until_gone(name, deadline - time.monotonic())
+
+    def power_off(self, name: str) -> None:
+        self._require(name)
+        process = self._process(name)
+        if process is None or self._only_says(name, "cut its power"):
+            return
+        with contextlib.suppress(MachineError):  # an answer is not waited for: it may be the last thing QEMU does
+            self._monitor[name].ask("quit", timeout_s=_QUIT_S)
+        if not self._wait_until_gone(name, _QUIT_S):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+            if not self._wait_until_gone(name, _KILL_S):
+                raise MachineError(name, f"its process {process.pid} does not die", Trouble.TIMED_OUT)
+
+    def reset(self, name: str) -> None:
+        """Presses its reset button."""
+        self._on(name)
+        self._monitor[name].ask("system_reset")
+
+    def pause(self, name: str) -> None:
+        """Stops its processors; nothing in it notices."""
+        self._on(name)
+        self._monitor[name].ask("stop")
+
+    def resume(self, name: str) -> None:
+        """Lets its processors go on."""
+        self._on(name)
+        self._monitor[name].ask("cont")
+
+    def connect_network(self, name: str, *, connected: bool) -> None:
+        """Plugs in its network cable, or pulls it out."""
+        self._on(name)
+        self._monitor[name].ask("set_link", {"name": "net", "up": connected})
+
+    def remove(self, name: str) -> None:
+        require_name(name, self.names())
+        if not self._place(name).exists() or self._only_says(name, "remove it with its disk"):
+            return
+        if self._disk(name).exists():
+            self.power_off(name)
+        try:
+            shutil.rmtree(self._place(name))
+        except OSError as error:
+            raise MachineError(name, f"its disk cannot be removed: {error}") from error
+
+    # ------------------------------------------------------------------------------------------------ back in time
+
+    def checkpoint(self, name: str) -> None:
+        self._require(name)
+        if self._process(name) is not None:
+            raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
+        if self._only_says(name, f"make checkpoint {CHECKPOINT}"):
+            return
+        if CHECKPOINT in self._look(name).checkpoints:
+            self._image(name, "snapshot", "-d", CHECKPOINT, self._disk(name))
+        self._image(name, "snapshot", "-c", CHECKPOINT, self._disk(name))
+
+    def restore(self, name: str) -> None:
+        self._require(name)
+        if self._only_says(name, f"take it back to checkpoint {CHECKPOINT}"):
+            return
+        self.power_off(name)
+        if CHECKPOINT not in self._look(name).checkpoints:
+            raise MachineError(name, f"there is no checkpoint {CHECKPOINT!r}", Trouble.NO_CHECKPOINT)
+        self._image(name, "snapshot", "-a", CHECKPOINT, self._disk(name))
+
+    def keep_moment(self, name: str, moment: str) -> None:
+        """Keeps what a running machine is now, with its memory, under a name; an earlier one of that name is gone."""
+        self._on(name)
+        self._job(name, "snapshot-delete", {"tag": moment, "devices": [_DISK]})
+        self._job(name, "snapshot-save", {"tag": moment, "vmstate": _DISK, "devices": [_DISK]})
+
+    def go_back_to(self, name: str, moment: str) -> None:
+        """Makes a running machine what it was then, in mid-sentence: it does not boot, so its boot id is the same."""
+        self._on(name)
+        self._job(name, "snapshot-load", {"tag": moment, "vmstate": _DISK, "devices": [_DISK]})
+
+    # -------------------------------------------------------------------------------------------------- in the guest
+
+    def restart_agent(self, name: str) -> None:
+        self._on(name)
+        if self._only_says(name, f"restart the service {self._spec.service}"):
+            return
+        ran = self.run(name, "/usr/sbin/service", [self._spec.service, "restart"], AGENT_LIMIT_S)
+        if ran.exit_code != 0:
+            raise MachineError(name, f"the agent's service: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+
+    def identify(self, name: str, identity: Identity) -> None:
+        """Gives the guest its name, and the share's account its password. Its address is QEMU's affair."""
+        self._require(name)
+        if self._only_says(name, f"name its guest {identity.computer} and set the password of its share"):
+            return
+        self._on(name)
+        words = ["-c", _IDENTIFY, "identify", identity.computer, identity.share_account]
+        ran = self._guest[name].run("/bin/sh", words, IDENTITY_LIMIT_S, f"{identity.share_password}\n".encode())
+        if ran.exit_code != 0:
+            raise MachineError(name, f"its guest refused: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+
+    def send(self, name: str, data: bytes, destination: str) -> None:
+        self._on(name)
+        if self._only_says(name, f"write {destination} in its guest"):
+            return
+        self._guest[name].send(data, destination)
+
+    def run(self, name: str, program: str, arguments: Sequence[str], timeout_s: float) -> Ran:
+        self._on(name)
+        return self._guest[name].run(program, arguments, timeout_s)
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _look(self, name: str) -> MachineInfo:
+        process = self._process(name)
+        try:
+            if process is None:
+                note = f"off; its console said last: {self._last_words(name)}"
+                return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
+            status = str(self._monitor[name].ask("query-status")["status"])
+            drives = self._monitor[name].ask("query-block")
+        except MachineError as error:
+            return MachineInfo(name=name, state=PowerState.UNKNOWN, note=error.reason)
+        kept = [found for drive in drives for found in drive.get("inserted", {}).get("image", {}).get("snapshots", [])]
+        state = _STATES.get(status, PowerState.CHANGING)
+        with contextlib.suppress(psutil.Error):
+            return MachineInfo(
+                name=name,
+                state=state,
+                heartbeat=self._guest[name].heartbeat(ask=state is PowerState.RUNNING),
+                uptime_s=time.time() - process.create_time(),
+                memory_mb=self._spec.memory_mb,
+                addresses=(LOOPBACK,),
+                checkpoints=tuple(str(one["name"]) for one in kept),
+                pid=process.pid,
+                note=f"QEMU says {status}; its console said last: {self._last_words(name)}",
+            )
+        return MachineInfo(name=name, state=PowerState.OFF)
+
+    def _checkpoints(self, name: str) -> tuple[str, ...]:
+        told = orjson.loads(self._image(name, "info", "--force-share", "--output=json", self._disk(name)))
+        return tuple(str(one["name"]) for one in told.get("snapshots", []))
+
+    def _arguments(self, name: str) -> list[str]:
+        spec, place = self._spec, self._place(name)
+        accelerator = _accelerator() if spec.accelerator == "auto" else spec.accelerator
+        words = ["-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-machine", "pc"]
+        words += ["-accel", accelerator, "-cpu", "max" if accelerator == "tcg" else "host"]
+        words += ["-m", str(spec.memory_mb), "-smp", str(spec.processors)]
+        words += ["-blockdev", f"driver=qcow2,node-name={_DISK},file.driver=file,file.filename={self._disk(name)}"]
+        words += ["-device", f"virtio-blk-pci,drive={_DISK}", "-device", "virtio-rng-pci"]
+        # The guest is reached through that port of the loopback, and reaches nobody itself.
+        words += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:{LOOPBACK}:{self._ports[name]}-:445"]
+        words += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        words += ["-chardev", f"socket,id=guest,path={place / 'guest'},server=on,wait=off"]
+        words += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=guest,name=org.qemu.guest_agent.0"]
+        words += ["-qmp", f"unix:{place / 'monitor'},server=on,wait=off"]
+        words += ["-serial", f"file:{place / 'console.log'}", "-pidfile", str(place / "pid"), "-daemonize"]
+        kernel, drivers = spec.image.with_name("vmlinuz"), spec.image.with_name("initrd.img")
+        if kernel.exists() and drivers.exists():
+            words += ["-kernel", str(kernel), "-initrd", str(drivers), "-append", _KERNEL_ARGUMENTS]
+        return words
+
+    def _place(self, name: str) -> Path:
+        return self._spec.folder / name
+
+    def _disk(self, name: str) -> Path:
+        return self._place(name) / "disk.qcow2"
+
+    def _last_words(self, name: str) -> str:
+        try:
+            with (self._place(name) / "console.log").open("rb") as console:
+                console.seek(max(0, console.seek(0, os.SEEK_END) - 1000))
+                text = console.read().decode("utf-8", "replace")
+        except OSError:
+            return "nothing"
+        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")[:200]
+
+    def _process(self, name: str) -> psutil.Process | None:
+        """The machine's process, whoever started it."""
+        pid_file = self._place(name) / "pid"
+        try:
+            process = psutil.Process(int(pid_file.read_text()))
+            ours = str(pid_file) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, psutil.Error):
+            return None
+        return process if ours else None
+
+    def _wait_until_gone(self, name: str, timeout_s: float) -> bool:
+        deadline, pause = time.monotonic() + timeout_s, threading.Event()
+        while self._process(name) is not None:
+            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
+                return False
+        return True
+
+    def _require(self, name: str) -> None:
+        require_name(name, self.names())
+        if not self._disk(name).exists():
+            reason = f"there is no such machine in {self._spec.folder}; `pipeline vm create {name}` makes it"
+            raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
+
+    def _on(self, name: str) -> None:
+        self._require(name)
+        if self._process(name) is None:
+            raise MachineError(name, "it is off; nothing can be done on it", Trouble.GUEST_REFUSED)
+
+    def _only_says(self, name: str, what: str) -> bool:
+        if self._what_if is not None:
+            self._what_if(f"{name}: would {what}")
+        return self._what_if is not None
+
+    def _image(self, name: str, *words: str | Path) -> bytes:
+        return _run(name, [PROGRAMS[1], *map(str, words)], DISK_LIMIT_S)
+
+    def _job(self, name: str, command: str, arguments: dict[str, object]) -> None:
+        """Has QEMU do something that takes a while. Source: QAPI schema, Background jobs."""
+        job = f"{command}-{time.monotonic_ns()}"
+        deadline, pause = time.monotonic() + MOMENT_LIMIT_S, threading.Event()
+        self._monitor[name].ask(command, {"job-id": job, **arguments})
+        while True:
+            (found,) = (
+                one for one in self._monitor[name].ask("query-jobs", timeout_s=MOMENT_LIMIT_S) if one["id"] == job
+            )
+            if found["status"] == "concluded":
+                self._monitor[name].ask("job-dismiss", {"id": job})
+                if "error" in found:
+                    raise MachineError(name, f"{command}: {found['error']}")
+                return
+            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
+                raise MachineError(name, f"{command} took more than {MOMENT_LIMIT_S:g} s", Trouble.UNKNOWN_OUTCOME)
+
+
+def _run(name: str, words: Sequence[str], timeout_s: float) -> bytes:
+    """Runs one of QEMU's programs. Raises MachineError with its last words."""
+    if sys.platform == "win32":
+        raise MachineError(name, "QEMU machines run on Linux only; on Windows there is Hyper-V", Trouble.UNSUPPORTED)
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
+    except FileNotFoundError as error:
+        raise MachineError(name, f"{words[0]} is not installed", Trouble.UNSUPPORTED) from error
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(name, f"{words[0]} did not end in {timeout_s:g} s", Trouble.UNKNOWN_OUTCOME) from error
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise MachineError(name, lines[-1][:300], Trouble.NO_SPACE if "No space" in lines[-1] else Trouble.OTHER)
+    return done.stdout
+
+
+def _accelerator() -> str:
+    """KVM on a processor that says it virtualises; where only `/dev/kvm` is there, an ordinary kernel may not boot."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        flags = set()
+    return "kvm" if flags & {"vmx", "svm"} and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"

@@ -1,0 +1,87 @@
+"""What is done inside of a QEMU guest: by QEMU's guest agent, over a channel that needs no network.
+
+Its answers are the machine's heartbeat; the last one's time is kept as a file's, so that the next host knows it, too.
+"""
+
+import base64
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble
+from hyperv_ops.qmp import ASK_LIMIT_S, Ask, Line, Said, Talk
+
+PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
+LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss a beat or two
+_LOOK_S = 0.1
+_SEND_PIECE_BYTES = 48 * 1024
+
+
+class GuestAgent:
+    """The guest agent of one machine. Any thread may call."""
+
+    def __init__(self, name: str, socket: Path, heard: Path) -> None:
+        """`heard`: a file as old as the guest's last answer since its machine was switched on."""
+        self._name, self._heard = name, heard
+        self._line = Line(name, socket, guest=True)
+
+    def heartbeat(self, *, ask: bool) -> Heartbeat:
+        """Whether the guest answers now, or did so lately; with `ask` it is asked."""
+        if ask:
+            with contextlib.suppress(MachineError):
+                self._talk(lambda ask: ask("guest-ping"), PING_LIMIT_S)
+        try:
+            silent_s = time.time() - self._heard.stat().st_mtime
+        except OSError:
+            return Heartbeat.NONE
+        return Heartbeat.OK if silent_s < LOST_AFTER_S else Heartbeat.LOST
+
+    def forget(self) -> None:
+        """The machine is being switched on: nothing was heard of it yet."""
+        self._heard.unlink(missing_ok=True)
+
+    def ask_to_shut_down(self, timeout_s: float) -> bool:
+        """Whether it could be asked. Source: guest-shutdown; there is no answer but the end of the machine."""
+        try:
+            self._talk(lambda ask: ask("guest-shutdown", {"mode": "powerdown"}), min(PING_LIMIT_S, timeout_s))
+        except MachineError as error:
+            return error.trouble in (Trouble.TIMED_OUT, Trouble.UNKNOWN_OUTCOME)
+        return True
+
+    def run(self, program: str, arguments: Sequence[str], timeout_s: float, stdin: bytes = b"") -> Ran:
+        """Runs a program as root. Raises MachineError. Source: guest-exec, guest-exec-status."""
+        deadline, pause = time.monotonic() + timeout_s, threading.Event()
+        order: dict[str, object] = {"path": program, "arg": list(arguments), "capture-output": True}
+        if stdin:
+            order["input-data"] = base64.b64encode(stdin).decode()
+        # To begin takes no time: a guest that does not answer soon is not there, however long the program may run.
+        pid = self._talk(lambda ask: ask("guest-exec", order), ASK_LIMIT_S)["pid"]
+        while True:
+            done = self._talk(lambda ask: ask("guest-exec-status", {"pid": pid}), ASK_LIMIT_S)
+            if done["exited"]:
+                said = b"".join(base64.b64decode(done.get(part, "")) for part in ("out-data", "err-data"))
+                code = int(done["exitcode"]) if "exitcode" in done else -int(done.get("signal", 1))
+                return Ran(code, said.decode("utf-8", "replace"))
+            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
+                raise MachineError(self._name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT)
+
+    def send(self, data: bytes, destination: str) -> None:
+        """Writes a file, and the folders above it. Raises MachineError. Source: guest-file-open and its like."""
+        path = PurePosixPath("/", destination)
+        self.run("/bin/mkdir", ["-p", str(path.parent)], SEND_LIMIT_S)
+
+        async def write(ask: Ask) -> None:
+            handle = await ask("guest-file-open", {"path": str(path), "mode": "wb"})
+            for at in range(0, len(data), _SEND_PIECE_BYTES):
+                piece = base64.b64encode(data[at : at + _SEND_PIECE_BYTES]).decode()
+                await ask("guest-file-write", {"handle": handle, "buf-b64": piece})
+            await ask("guest-file-close", {"handle": handle})
+
+        self._talk(write, SEND_LIMIT_S)
+
+    def _talk(self, talk: Talk[Said], timeout_s: float) -> Said:
+        said = self._line.talk(talk, timeout_s)
+        self._heard.touch()
+        return said

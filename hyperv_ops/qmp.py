@@ -1,0 +1,102 @@
+"""Conversations with a QEMU process and with the guest agent inside of its machine, each within a deadline.
+
+It decides that a conversation is short, because QEMU speaks with one at a time, and that an answer to somebody who has
+gone is never taken for one's own. Sources: QEMU Machine Protocol Specification; QEMU Guest Agent Protocol Reference,
+guest-sync.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
+
+from hyperv_ops.machines import MachineError, Trouble
+
+ASK_LIMIT_S = 10.0
+SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
+_RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # whatever fails is raised, and told once
+
+
+class Ask(Protocol):
+    """Asks one question and waits for its answer."""
+
+    def __call__(self, command: str, arguments: Mapping[str, object] | None = None) -> Awaitable[Any]:
+        """Raises what `Line.talk` turns into a MachineError."""
+
+
+Said = TypeVar("Said")
+Talk = Callable[[Ask], Awaitable[Said]]
+
+
+class Line:
+    """The way to a machine's monitor or to its guest's agent. Any thread may use it; others wait their turn."""
+
+    def __init__(self, name: str, socket: Path, *, guest: bool = False) -> None:
+        self._name, self._socket, self._guest = name, socket, guest
+        self._whom = "its guest agent" if guest else "QEMU"
+        self._turn = threading.Lock()
+
+    def ask(self, command: str, arguments: Mapping[str, object] | None = None, timeout_s: float = ASK_LIMIT_S) -> Any:
+        """One question. Raises MachineError, like `talk`."""
+        return self.talk(lambda ask: ask(command, arguments), timeout_s)
+
+    def talk(self, talk: Talk[Said], timeout_s: float) -> Said:
+        """One conversation from beginning to end.
+
+        Raises:
+            MachineError: UNREACHABLE if nobody is there, BUSY or TIMED_OUT if there was no answer in time,
+                UNKNOWN_OUTCOME if the connection broke, OTHER with their own words if they refused.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._turn.acquire(timeout=max(0.0, timeout_s)):
+            raise MachineError(self._name, f"somebody else is talking to {self._whom}", Trouble.BUSY)
+        try:
+            return asyncio.run(asyncio.wait_for(self._talk(talk), deadline - time.monotonic()))
+        except ExecuteError as error:
+            raise MachineError(self._name, f"{self._whom} says: {error}", Trouble.OTHER) from error
+        except ConnectError as error:
+            raise MachineError(self._name, f"no way to {self._whom}: {error.exc}", Trouble.UNREACHABLE) from error
+        except TimeoutError as error:
+            reason = f"{self._whom} did not answer in {timeout_s:g} s"
+            raise MachineError(self._name, reason, Trouble.TIMED_OUT) from error
+        except (QMPError, OSError, EOFError) as error:
+            reason = f"the connection to {self._whom} broke: {error}"
+            raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
+        finally:
+            self._turn.release()
+
+    async def _talk(self, talk: Talk[Said]) -> Said:
+        client = QMPClient(self._name)
+        client.negotiate = client.await_greeting = not self._guest
+        await self._connect(client)
+        try:
+            if self._guest:
+                await _read_past_old_answers(client)
+            return await talk(lambda command, arguments=None: client.execute(command, arguments))
+        finally:
+            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
+                await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
+
+    async def _connect(self, client: QMPClient) -> None:
+        while True:
+            try:
+                return await client.connect(str(self._socket))
+            except ConnectError as error:
+                if not isinstance(error.exc, BlockingIOError):  # another process is talking, and one more waits
+                    raise
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _read_past_old_answers(client: QMPClient) -> None:
+    for _ in range(_STALE_MAX):
+        told = secrets.randbelow(2**31)
+        if await client.execute("guest-sync", {"id": told}) == told:
+            return

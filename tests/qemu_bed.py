@@ -1,0 +1,54 @@
+"""QEMU machines for tests: real guests that boot from the image of `make vm-image`, and are all gone afterwards."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperv_ops import MachineError
+from hyperv_ops.qemu import QemuMachines, QemuSpec
+from tests.samba import free_port
+from vm_image.__main__ import LANDER, LANDER_NEEDS, cache
+from vm_image.build import Game, build
+
+ACCOUNT, PASSWORD = "exchange", "Gu3st-canary"
+BOOT_S = 180.0  #: at most; an emulated processor on a busy computer takes its time
+
+
+@dataclass(frozen=True, slots=True)
+class QemuBed:
+    """Machines, and where they are."""
+
+    image: Path
+    folder: Path
+    ports: dict[str, int]
+    machines: QemuMachines
+
+    def tables(self, **qemu: object) -> str:
+        """The part of pipeline.toml that names the machines."""
+        told = {"image": f"'{self.image}'", "folder": f"'{self.folder}'", **qemu}
+        lines = ["[qemu]", *(f"{key} = {value}" for key, value in told.items())]
+        for name, port in self.ports.items():
+            lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'", f"port = {port}"]
+            lines += [f"account = '{ACCOUNT}'", "secret = 'env:SHARE_SECRET'"]
+        return "\n".join(lines)
+
+    def in_guest(self, name: str, command: str) -> str:
+        """What a line of shell says in a guest; nothing if the guest did not live to tell."""
+        with contextlib.suppress(MachineError):
+            return self.machines.run(name, "/bin/sh", ["-c", command], 30).output
+        return ""
+
+
+@contextmanager
+def qemu_bed(folder: Path, *names: str) -> Iterator[QemuBed]:
+    """Machines that may be made, in a folder with a short path."""
+    image = build(Game(folder=LANDER, python="evaluator:play", requirements=LANDER_NEEDS), cache()) / "disk.raw"
+    ports = {name: free_port() for name in names}
+    machines = QemuMachines(QemuSpec(image=image, folder=folder), ports)
+    try:
+        yield QemuBed(image, folder, ports, machines)
+    finally:
+        for name in names:
+            machines.remove(name)

@@ -1,0 +1,47 @@
+"""The restart ladder on machines that boot, freeze and panic for real: `make test-vm`.
+
+Two guests play; the hypervisor stops them, their kernels panic, their disks fill up. Every genome is counted once.
+"""
+
+import pytest
+
+from pipeline.core.facts import Rung
+from tests.vm_farm import FAULTS, Figures, frozen, measure_boots, play_round, powerless, vm_farm
+
+# Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning"),
+]
+NAMES = ("vm-1", "vm-2")
+
+
+@pytest.mark.timeout(1200)
+def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are back by the rung that helps them, and the generation has lost nothing."""
+    figures = Figures()
+    with vm_farm(*NAMES) as farm:
+        measure_boots(farm, figures)
+        play_round(farm, 1, {}, figures)
+        play_round(farm, 2, {"vm-1": frozen, "vm-2": powerless}, figures)
+
+    with capsys.disabled():
+        print(f"\n{figures}")
+    assert [story.rungs[-1] for story in figures.stories] == [Rung.POWER_CYCLE, Rung.REBOOT]
+
+
+@pytest.mark.timeout(5400)
+def test_everything_that_can_happen_to_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each fault once, two at a time; each is cured by the rung that is meant for it, and all rungs are climbed."""
+    figures, faults = Figures(), list(FAULTS)
+    with vm_farm(*NAMES) as farm:
+        measure_boots(farm, figures)
+        play_round(farm, 1, {}, figures)
+        for generation, pair in enumerate(zip(faults[::2], faults[1::2], strict=True), start=2):
+            play_round(farm, generation, dict(zip(NAMES, pair, strict=True)), figures)
+
+    with capsys.disabled():
+        print(f"\n{figures}")
+    cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
+    assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
+    assert set(cured.values()) >= set(Rung)

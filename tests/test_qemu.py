@@ -1,0 +1,205 @@
+"""QEMU machines without a guest: their processes are real and have nothing to boot from. Guests: `make test-vm`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
+from hyperv_ops.qemu import QemuMachines, QemuSpec
+from hyperv_ops.qmp import Line
+from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
+from tests.samba import free_port
+from tests.test_cli import pipeline
+from tests.waiting import eventually
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux"),
+]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> QemuSpec:
+    image = tmp_path / "empty.raw"
+    image.touch()
+    os.truncate(image, 2**20)
+    return QemuSpec(image=image, folder=tmp_path / "m", memory_mb=128)
+
+
+@pytest.fixture
+def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
+    """One machine, made and off."""
+    machines = QemuMachines(spec, {"vm-1": free_port()})
+    machines.create("vm-1")
+    yield machines
+    machines.remove("vm-1")
+
+
+def test_a_machine_outlives_who_started_it(machines: QemuMachines, spec: QemuSpec) -> None:
+    """Its host is killed; the next one finds it running, and switches it off."""
+    code = (
+        "import sys, time; from pathlib import Path; from hyperv_ops.qemu import QemuMachines, QemuSpec\n"
+        f"spec = QemuSpec(image=Path({str(spec.image)!r}), folder=Path({str(spec.folder)!r}), memory_mb=128)\n"
+        f"QemuMachines(spec, {{'vm-1': {free_port()}}}).start('vm-1'); print('on', flush=True); time.sleep(60)"
+    )
+    host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert host.stdout is not None
+    assert host.stdout.readline() == b"on\n"
+    os.killpg(host.pid, signal.SIGKILL)
+    host.communicate()
+
+    info = machines.info("vm-1")
+    assert (info.state, info.heartbeat) == (PowerState.RUNNING, Heartbeat.NONE)
+    assert info.pid is not None
+    machines.power_off("vm-1")
+    assert machines.info("vm-1").state is PowerState.OFF
+
+
+def test_a_process_that_hangs_is_unknown_and_can_be_switched_off(machines: QemuMachines) -> None:
+    """Its monitor does not answer; nothing is concluded from that, and its power can be cut."""
+    machines.start("vm-1")
+    pid = machines.info("vm-1").pid
+    assert pid is not None
+    psutil.Process(pid).suspend()
+
+    assert machines.info("vm-1").state is PowerState.UNKNOWN
+    machines.power_off("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.OFF
+    assert eventually(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_paused_machine_is_between_on_and_off(machines: QemuMachines) -> None:
+    """Until it is let go on."""
+    machines.start("vm-1")
+    machines.pause("vm-1")
+    assert machines.info("vm-1").state is PowerState.CHANGING
+
+    machines.resume("vm-1")
+    machines.reset("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.RUNNING
+
+
+def test_a_moment_is_kept_beside_the_clean_checkpoint(machines: QemuMachines) -> None:
+    """With memory and without; a later moment takes the place of an earlier one."""
+    machines.checkpoint("vm-1")
+    machines.start("vm-1")
+    machines.keep_moment("vm-1", "now")
+    machines.keep_moment("vm-1", "now")
+    machines.go_back_to("vm-1", "now")
+
+    assert sorted(machines.info("vm-1").checkpoints) == ["clean", "now"]
+    with pytest.raises(MachineError, match="never"):
+        machines.go_back_to("vm-1", "never")
+
+
+def test_nothing_to_go_back_to_is_told(machines: QemuMachines) -> None:
+    """A machine that was never prepared."""
+    with pytest.raises(MachineError) as error:
+        machines.restore("vm-1")
+    assert error.value.trouble is Trouble.NO_CHECKPOINT
+
+
+def test_what_its_screen_shows_is_a_picture(machines: QemuMachines) -> None:
+    """Of a machine that is on."""
+    assert machines.screenshot("vm-1") is None
+    machines.start("vm-1")
+    picture = machines.screenshot("vm-1")
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_a_port_that_somebody_has_is_told_in_a_line(spec: QemuSpec) -> None:
+    """QEMU's own words, not a page of them."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        machines = QemuMachines(spec, {"vm-1": port})
+        machines.create("vm-1")
+        with pytest.raises(MachineError, match=f"tcp:127.0.0.1:{port}-:445") as error:
+            machines.start("vm-1")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "folder", "said"),
+    [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
+)
+def test_what_cannot_be_made_is_told(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
+    """Before anything of it exists."""
+    machines = QemuMachines(QemuSpec(image=tmp_path / image, folder=tmp_path / folder), {"vm-1": 1})
+    with pytest.raises(MachineError, match=said):
+        machines.create("vm-1")
+    assert machines.infos() == {}
+
+
+def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
+    """Every verb says what it would do."""
+    said: list[str] = []
+    only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=said.append)
+    only_saying.create("vm-2")
+    for verb in (only_saying.start, only_saying.checkpoint, only_saying.restore, only_saying.remove):
+        verb("vm-1")
+
+    assert [line.partition(": would ")[0] for line in said] == ["vm-2", "vm-1", "vm-1", "vm-1", "vm-1"]
+    info = machines.info("vm-1")
+    assert (info.state, info.checkpoints) == (PowerState.OFF, ())
+    assert list(machines.infos()) == ["vm-1"]
+
+
+def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
+    (tmp_path / "pipeline.toml").write_text(
+        f"[qemu]\nimage = '{spec.image}'\nfolder = 'm'\n"
+        "[[worker]]\nname = 'a'\nmachine = 'vm-1'\naccount = 'x'\nsecret = 'env:X'\n"
+    )
+
+    def vm(*words: str) -> tuple[int, str, str]:
+        return pipeline(capsys, *words, "--root", tmp_path)
+
+    code, _, said = vm("vm", "create", "--all", "--backend", "hyperv")
+    assert (code, said.strip()) == (BAD_INPUT, "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table")
+    code, said, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
+    assert (code, said.strip()) == (ALL_COMPLETED, f"vm-1: would make its disk on {spec.image}")
+    assert vm("vm", "status")[0] == SOME_FAILED
+
+    assert vm("vm", "create", "--all")[0] == ALL_COMPLETED
+    code, said, _ = vm("vm", "status")
+    assert code == ALL_COMPLETED
+    assert "off" in said
+    said = " ".join(vm("doctor")[1:])
+    assert "vm-1 has no checkpoint 'clean' to go back to; `pipeline vm checkpoint a`" in said
+
+    assert vm("vm", "remove", "--all", "--yes")[0] == ALL_COMPLETED
+    assert not (tmp_path / "m/vm-1").exists()
+
+
+def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
+    path = tmp_path / "guest"
+    with socket.socket(socket.AF_UNIX) as guest:
+        guest.bind(str(path))
+        guest.listen()
+
+        def answer() -> None:
+            caller, _ = guest.accept()
+            with caller:
+                late = b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'
+                while asked := caller.recv(65536):  # one question at a time, each is awaited
+                    caller.sendall(late)
+                    late = b""
+                    question = orjson.loads(asked)
+                    value = question["arguments"]["id"] if question["execute"] == "guest-sync" else {"pid": 2}
+                    caller.sendall(orjson.dumps({"return": value, "id": question["id"]}) + b"\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert Line("vm-1", path, guest=True).ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}

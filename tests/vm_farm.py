@@ -1,0 +1,343 @@
+"""A farm on real virtual machines that play the lunar lander, and everything that can happen to such a machine.
+
+Faults are put in from outside: through QEMU's monitor, its guest agent, its process. What became of each is read from
+the ledger; whether all was counted is computed a second time from genomes and seeds.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from hyperv_ops import wait_until_healthy
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import (
+    AttemptEnded,
+    AttemptIssued,
+    Fact,
+    GenomeCharged,
+    ResultLate,
+    Rung,
+    RungClimbed,
+    WorkerRecovered,
+)
+from pipeline.edges.ledger import Ledger
+from tests.farm_bed import FarmBed
+from tests.qemu_bed import PASSWORD, QemuBed, qemu_bed
+from vm_image.__main__ import LANDER
+
+#: Steers against drift and tilt and brakes the fall: its games last.
+PILOT = (0.5, 0, 1, 0, -1, -1, 0, 0, -0.05, -0.5, -1, -0.5, 0.3, 0, 0, 0, -0.05)
+MAX_STEPS = 400
+ROUND_ENDS_WITHIN_S, READY_WITHIN_S = 900.0, 240.0
+#: Shorter than the defaults where that shortens the test, longer where an emulated processor is slow.
+_LIMITS = """
+silence_limit_s = 20.0
+rung_limit_s = 30.0
+boot_limit_s = 60.0
+claim_limit_s = 60.0
+grace_s = 10.0
+back_off_s = 5.0
+losses_max = 10
+losses_per_trial_max = 30
+attempts_max = 8
+"""
+
+
+class VmFarm(FarmBed):
+    """A project whose workers live on real machines."""
+
+    def __init__(self, root: Path, bed: QemuBed) -> None:
+        super().__init__(root)
+        self.bed, self.machines = bed, bed.machines
+
+    def set_up(self) -> None:
+        """Writes the project, and makes its machines by the commands that a user would take."""
+        self.root.mkdir(parents=True)
+        (self.root / "pipeline.toml").write_text(
+            "[generation]\ntrials_per_genome = 1\nseed = 11\n"
+            f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
+            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.bed.tables()}\n"
+        )
+        for words in (("vm", "create", "--backend", "qemu", "--all"), ("vm", "prepare", "--all", "--yes")):
+            code, out = self.run(*words, within_s=READY_WITHIN_S)
+            assert code == 0, out
+
+    def drop_landers(self, count: int, generation: int) -> None:
+        """Puts pilots into a generation's folder, no two alike."""
+        folder = self.root / f"genomes/gen-{generation:04d}"
+        folder.mkdir(parents=True)
+        _evaluator, policy = _example()
+        dice = np.random.default_rng(generation)
+        for number in range(count):
+            genome = policy.encode(np.array(PILOT) + dice.normal(0, 0.02, len(PILOT)))
+            (folder / f"g{number:03d}.npz").write_bytes(genome)
+
+    def fitness(self, genome: bytes, seed: int) -> float:
+        evaluator, policy = _example()
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(genome)
+            file.flush()
+            return float(evaluator.episode(policy.Policy(policy.load(file.name)), seed, MAX_STEPS)["fitness"])
+
+    def processes(self) -> list[psutil.Process]:
+        return [process for process in super().processes() if not process.name().startswith("qemu")]
+
+    def told(self) -> list[tuple[float, Fact]]:
+        """The ledger so far."""
+        if not (self.root / "state/ledger.db").exists():
+            return []
+        ledger = Ledger(self.root / "state", read_only=True)
+        try:
+            return [(entry.at, entry.fact) for entry in ledger.entries()]
+        finally:
+            ledger.close()
+
+    def when_played(self, worker: str, games: int) -> None:
+        """Waits until a worker has played so many games more."""
+        then = self._played(worker)
+        self.when(lambda: self._played(worker) >= then + games, READY_WITHIN_S, every_s=0.5)
+
+    def _played(self, worker: str) -> int:
+        told = self.told()
+        issued = {fact.attempt for _at, fact in told if isinstance(fact, AttemptIssued) and fact.worker == worker}
+        return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in told)
+
+
+def _example() -> tuple[Any, Any]:
+    """The modules `evaluator` and `policy` of the example, imported as its agent does."""
+    if str(LANDER) not in sys.path:
+        sys.path.insert(0, str(LANDER))
+    import evaluator
+    import policy
+
+    return evaluator, policy
+
+
+# ------------------------------------------------------------------------------------------------------------ faults
+
+
+def frozen(farm: VmFarm, name: str) -> None:
+    farm.machines.pause(name)
+
+
+def powerless(farm: VmFarm, name: str) -> None:
+    psutil.Process(farm.machines.info(name).pid).kill()
+
+
+def panicked(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+
+
+def agent_killed(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "pkill -KILL -f 'm inbox_agen[t]'")
+
+
+def agent_hangs(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "pkill -STOP -f 'm inbox_agen[t]'")
+
+
+def game_killed(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "pkill -KILL -P $(pgrep -o -f 'm inbox_agen[t]')")
+
+
+def server_killed(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "pkill -KILL smbd")
+
+
+def disk_full(farm: VmFarm, name: str) -> None:
+    farm.bed.in_guest(name, "dd if=/dev/zero of=/hog bs=1M 2>&1; df /")
+
+
+def network_cut(farm: VmFarm, name: str) -> None:
+    farm.machines.connect_network(name, connected=False)
+
+
+def back_in_time(farm: VmFarm, name: str) -> None:
+    """To a moment in mid-game, memory and all, after that game was counted."""
+    boot_id = farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+    farm.machines.keep_moment(name, "mid-game")
+    farm.when_played(name, 2)
+    farm.machines.go_back_to(name, "mid-game")
+    assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id != ""
+
+
+Fault = Callable[[VmFarm, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """What helps against a fault."""
+
+    rung: Rung | None  #: None: it heals without one
+    within_s: float  #: how long the others must go on playing, so that a host is there that climbs
+
+
+FAULTS: dict[Fault, Cure] = {
+    frozen: Cure(Rung.POWER_CYCLE, 120.0),
+    powerless: Cure(Rung.REBOOT, 45.0),
+    agent_hangs: Cure(Rung.RESTART_AGENT, 60.0),
+    panicked: Cure(Rung.POWER_CYCLE, 80.0),
+    network_cut: Cure(Rung.REBOOT, 170.0),
+    back_in_time: Cure(None, 30.0),
+    agent_killed: Cure(None, 20.0),
+    game_killed: Cure(None, 20.0),
+    server_killed: Cure(None, 20.0),
+    disk_full: Cure(Rung.RESTORE, 260.0),
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What became of one fault."""
+
+    fault: Fault
+    noticed_s: float | None  #: until the host did or gave up something because of it; None: it never had to
+    recovered_s: float | None  #: until a game that was issued afterwards was counted
+    rungs: tuple[Rung, ...]
+
+    def __str__(self) -> str:
+        noticed, recovered = (f"{s:.0f} s" if s is not None else "-" for s in (self.noticed_s, self.recovered_s))
+        by = ", ".join(self.rungs) or "itself"
+        return (
+            f"{self.fault.__name__.replace('_', ' ')}: noticed after {noticed}, plays again after {recovered}, by {by}"
+        )
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a run of rounds showed."""
+
+    boot_s: list[float] = field(default_factory=list)
+    games_per_s: float = 0.0  #: of all machines, while nothing happens
+    stories: list[Story] = field(default_factory=list)
+    evaluations: int = 0
+    attempts: int = 0
+
+    def __str__(self) -> str:
+        lines = [
+            f"boot: {_range(self.boot_s)}",
+            f"calm: {self.games_per_s:.1f} games per second",
+            *map(str, self.stories),
+        ]
+        faults = ", ".join(f"{name} {count}" for name, count in self.counts().items())
+        lines += [f"faults: {faults}", f"evaluations: {self.evaluations} counted, {self.attempts} attempts"]
+        return "\n".join([*lines, "losses: 0, duplicates: 0"])  # or an assertion would have ended it
+
+    def counts(self) -> dict[str, int]:
+        """How often each fault was put in."""
+        names = [story.fault.__name__ for story in self.stories]
+        return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def _range(seconds: list[float]) -> str:
+    return f"{min(seconds):.0f} to {max(seconds):.0f} s ({len(seconds)} boots)" if seconds else "none"
+
+
+def _counts(fact: Fact) -> bool:
+    return isinstance(fact, AttemptEnded) and fact.outcome is Outcome.COMPLETED
+
+
+def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: float) -> Story:
+    """What the ledger tells of a worker since a fault."""
+    worker_of = {fact.attempt: fact.worker for _at, fact in told if isinstance(fact, AttemptIssued)}
+    issued_at = {fact.attempt: at for at, fact in told if isinstance(fact, AttemptIssued)}
+    since = [(at, fact) for at, fact in told if at > struck_at]
+    mine = [
+        (at, fact)
+        for at, fact in since
+        if getattr(fact, "worker", worker_of.get(getattr(fact, "attempt", ""), "")) == worker
+    ]
+    rungs = [(at, fact.rung) for at, fact in mine if isinstance(fact, RungClimbed)]
+    ill = [at for at, fact in mine if isinstance(fact, AttemptEnded) and not _counts(fact)]
+    ill += [at for at, fact in mine if isinstance(fact, RungClimbed | ResultLate | GenomeCharged)]
+    back_at = max((at for at, fact in mine if isinstance(fact, WorkerRecovered)), default=struck_at)
+    well = [at for at, f in mine if isinstance(f, AttemptEnded) and _counts(f) and issued_at[f.attempt] >= back_at]
+    return Story(
+        fault=fault,
+        noticed_s=min(ill) - struck_at if ill else None,
+        recovered_s=min(well) - struck_at if well else None,
+        rungs=tuple(rung for _at, rung in rungs),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ rounds
+
+
+def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figures: Figures) -> None:
+    """One generation in which each of these machines meets its fault; raises AssertionError if anything was lost.
+
+    The first round of a farm has none, and tells how much the machines play.
+    """
+    lasts_s = max((FAULTS[fault].within_s for fault in faults.values()), default=0.0)
+    genomes = 20 + round(lasts_s * figures.games_per_s)
+    farm.drop_landers(genomes, generation)
+    host = farm.start("run", "--gen", str(generation))
+    try:
+        struck_at = {}
+        for name, fault in faults.items():
+            farm.when_played(name, 1)
+            assert host.poll() is None, "the generation was over too soon"
+            struck_at[name] = time.time()
+            fault(farm, name)
+        out, _ = host.communicate(timeout=ROUND_ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        host.terminate()
+        raise AssertionError(
+            f"generation {generation} did not end:\n{host.communicate()[0].decode()[-3000:]}"
+        ) from None
+    assert host.returncode == 0, out.decode()[-3000:]
+    farm.assert_counted_once(generation=generation)
+    code, verified = farm.run("verify", "--gen", str(generation))
+    assert code == 0, verified
+    told = farm.told()
+    if not faults:
+        ended = [at for at, fact in told if _counts(fact)]
+        figures.games_per_s = (len(ended) - 1) / (ended[-1] - ended[0])
+    figures.stories += [story(told, name, fault, struck_at[name]) for name, fault in faults.items()]
+    figures.evaluations += genomes
+    figures.attempts += farm.summary(generation)["attempts"]["issued"]
+
+
+@contextmanager
+def vm_farm(*names: str) -> Iterator[VmFarm]:
+    """Prepared machines in a project of their own; nothing of them is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix="vms-") as place:
+        os.environ["SHARE_SECRET"] = PASSWORD
+        with qemu_bed(Path(place) / "m", *names) as bed:
+            farm = VmFarm(Path(place) / "farm", bed)
+            try:
+                farm.set_up()
+                yield farm
+                code, out = farm.run("vm", "remove", "--all", "--yes", within_s=60)
+                assert code == 0, out
+                assert not any((bed.folder / name).exists() for name in names)
+            finally:
+                farm.close()
+
+
+def measure_boots(farm: VmFarm, figures: Figures) -> None:
+    """Switches every machine on, one after the other, and takes the time until its guest answers."""
+    for name in farm.bed.ports:
+        began = time.monotonic()
+        farm.machines.start(name)
+        assert wait_until_healthy(farm.machines, name, READY_WITHIN_S, interval_s=0.2)
+        figures.boot_s.append(time.monotonic() - began)
+
+
+def draw_faults(dice: random.Random, names: tuple[str, ...]) -> dict[str, Fault]:
+    """A fault for each machine."""
+    return {name: dice.choice(list(FAULTS)) for name in names}
