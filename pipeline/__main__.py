@@ -1,6 +1,7 @@
 """`pipeline`: finds out whether the host's libraries are installed, then hands over to the CLI."""
 
 import importlib.util
+import io
 import sys
 
 from pipeline.exit_codes import BAD_INPUT
@@ -20,6 +21,9 @@ def main() -> int:
         return BAD_INPUT
     from pipeline.cli import run_commands
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe has the code page's characters only, a genome's name any
+            stream.reconfigure(errors="backslashreplace")
     return run_commands()
 
 

@@ -1,6 +1,9 @@
 """The command line, as a person meets it: every mistake is one line that says what, where and what to do."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,6 +180,23 @@ def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     pipeline(capsys, "init", tmp_path)
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
     assert (code, "pipeline run --gen 1" in err) == (BAD_INPUT, True)
+
+
+def test_names_that_a_pipe_cannot_take_are_spelt_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe of Windows takes the characters of its code page; a name with others ends no command."""
+    pipeline(capsys, "init", tmp_path)
+    folder = tmp_path / "genomes/gen-0002"
+    folder.mkdir()
+    (folder / "größe-漢字.txt").write_text("x = 1", encoding="utf-8")
+    pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline", "results", "--gen", "2", "--root", tmp_path],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert b"gr\\xf6\\xdfe" in ran.stdout
 
 
 def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
