@@ -191,12 +191,12 @@ def test_names_that_a_pipe_cannot_take_are_spelt_out(tmp_path: Path, capsys: pyt
     pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)
     ran = subprocess.run(
         [sys.executable, "-m", "pipeline", "results", "--gen", "2", "--root", tmp_path],
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
         capture_output=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert b"gr\\xf6\\xdfe" in ran.stdout
+    assert b"gr\xf6\xdfe-\\u6f22\\u5b57.txt" in ran.stdout
 
 
 def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
