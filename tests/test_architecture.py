@@ -12,7 +12,7 @@ PACKAGES = ("hyperv_ops", "inbox_agent", "pipeline")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 #: The rules, as the measurement of their coverage lists them.
-RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["include"]
+RULES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]["run"]["include"]
 #: What a pure module may import of the standard library: nothing that acts, waits, rolls dice or tells the time.
 PURE_IMPORTS = {"collections", "dataclasses", "enum", "hashlib", "math", "re", "typing", "msgspec", "orjson"}
 

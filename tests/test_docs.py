@@ -37,9 +37,14 @@ DOCUMENTS = (
 )
 
 
+def text_of(document: str) -> str:
+    """All of a document, or of another file."""
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
 def blocks(document: str, language: str) -> list[str]:
     """The fenced blocks of one language, without their common indentation."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text_of(document), re.DOTALL | re.MULTILINE)
     return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
 
 
@@ -51,14 +56,14 @@ def parse(code: bytes) -> Tree:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     """Every relative link names a file of this repository."""
-    text = (ROOT / document).read_text()
+    text = text_of(document)
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
 def test_files_that_the_architecture_names_exist() -> None:
     """Every `path.py` of ARCHITECTURE.md is a file, given from the root, from `pipeline/` or beside its neighbours."""
-    text = (ROOT / "ARCHITECTURE.md").read_text()
+    text = text_of("ARCHITECTURE.md")
     known = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
     for name in set(re.findall(r"`([\w/]+\.py)`", text)):
         assert any(path == name or path.endswith("/" + name) for path in known), name
@@ -66,9 +71,9 @@ def test_files_that_the_architecture_names_exist() -> None:
 
 def test_make_targets_exist() -> None:
     """Every `make x` of the documents is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     for document in DOCUMENTS:
-        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text_of(document), re.MULTILINE))
         assert named <= targets, document
 
 
@@ -111,7 +116,7 @@ def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
     config = load_config(tmp_path)
     assert config.worker[0].unc == ("vm-1", "exchange", "")
     assert config.hyperv is not None
-    text = (ROOT / "docs/hyper-v.md").read_text()
+    text = text_of("docs/hyper-v.md")
     for key, default in re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE):
         if key != "port":
             assert str(getattr(config.hyperv, key)) == default
@@ -128,7 +133,7 @@ def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
     config = load_config(tmp_path)
     assert config.worker[1].unc == ("vm-2", "exchange", "")
     assert config.qemu is not None
-    text = (ROOT / "docs/qemu.md").read_text()
+    text = text_of("docs/qemu.md")
     defaults = re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE)
     assert {key: str(getattr(QemuTable(), key)) for key, _default in defaults} == dict(defaults)
     for command in re.findall(r"pipeline vm ([\w-]+)", text):
@@ -137,7 +142,10 @@ def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
 
 def test_how_many_machines(tmp_path: Path) -> None:
     """The arithmetic of the capacity table, from the defaults."""
-    table, rows = HyperVTable(), (ROOT / "docs/hyper-v.md").read_text().partition("## How many machines")[2]
+    table, rows = (
+        HyperVTable(),
+        text_of("docs/hyper-v.md").partition("## How many machines")[2],
+    )
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines() if line[:1] == "|"]
     counts = [int(cell) for cell in cells[0][1:]]
     wanted = {
@@ -156,7 +164,7 @@ def test_how_many_machines(tmp_path: Path) -> None:
 def test_powershell_in_the_documents_parses(document: str) -> None:
     """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
     folders = (ROOT / "hyperv_ops/scripts", ROOT / "pipeline/installer")
-    scripts = {path.name: path.read_text() for folder in folders for path in folder.glob("*-*.ps1")}
+    scripts = {path.name: path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*-*.ps1")}
     for block in blocks(document, "powershell"):
         assert not parse(block.encode()).root_node.has_error, block
         for name, arguments in re.findall(r"\.\\([\w-]+\.ps1)((?:[^\n]|`\n)*)", block):
@@ -167,8 +175,8 @@ def test_powershell_in_the_documents_parses(document: str) -> None:
 
 def test_the_installers_own_words_are_right() -> None:
     """README.txt of the bundle: its PowerShell parses and uses parameters that there are."""
-    text = (ROOT / "pipeline/installer/README.txt").read_text()
-    script = (ROOT / "pipeline/installer/install-agent.ps1").read_text()
+    text = text_of("pipeline/installer/README.txt")
+    script = text_of("pipeline/installer/install-agent.ps1")
     commands = "\n".join(re.findall(r"^    (.*)", text, re.MULTILINE))
     assert not parse(commands.encode()).root_node.has_error
     used = re.findall(r" -([A-Z]\w+)", commands.partition("install-agent.ps1 -Player")[2])
@@ -198,7 +206,7 @@ def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None
 
 def test_the_planted_bugs_in_the_documents_are_those_that_are_planted() -> None:
     """The table names each bug with its rule and its place, in their order, and a seed that found it."""
-    table = (ROOT / "docs/reliability.md").read_text().partition("## Planted bugs")[2].partition("\n## ")[0]
+    table = text_of("docs/reliability.md").partition("## Planted bugs")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[:3] for row in rows[2:]] == [[bug.name, bug.rule, f"`{bug.file}`"] for bug in BUGS]
@@ -216,7 +224,7 @@ def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_every_command_is_in_the_readme_and_has_help() -> None:
     """A command that nobody is told of does not exist; each explains itself."""
-    readme = (ROOT / "README.md").read_text()
+    readme = text_of("README.md")
     for name, command in cli.commands.commands.items():
         assert f"pipeline {name}" in readme
         shown = CliRunner().invoke(command, ["--help"])
@@ -237,7 +245,7 @@ def test_the_example_configuration_says_the_defaults() -> None:
 
 def test_the_glossary_has_the_words_of_the_code() -> None:
     """Words that name types of the core are explained once, in ARCHITECTURE.md."""
-    text = (ROOT / "ARCHITECTURE.md").read_text()
+    text = text_of("ARCHITECTURE.md")
     for word in ("genome", "trial", "attempt", "worker", "farm", "fact", "watch", "view"):
         assert f"\n| {word} |" in text
     assert all(str(state) for state in WorkerState)

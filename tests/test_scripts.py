@@ -17,7 +17,7 @@ from tree_sitter import Language, Node, Parser
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "hyperv_ops" / "scripts"
-TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text())
+TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text(encoding="utf-8"))
 # The one place that turns a text into a script, and no script for people: it has to parse, that is all.
 BOOTSTRAP = "bootstrap.ps1"
 PLACES = {path.name: path for folder in (FOLDER, ROOT / "pipeline" / "installer") for path in folder.glob("*.ps1")}
