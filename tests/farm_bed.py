@@ -7,6 +7,7 @@ any mix-up shows.
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from pipeline.core.roster import trial_seed
 from tests.games.game import fitness_of
 from tests.waiting import eventually
 
+#: Windows: a group of processes that can be interrupted by itself.
+OF_ITS_OWN = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 GAMES = Path(__file__).parent / "games"
 Orders = Mapping[str, Any]
 
@@ -75,9 +78,14 @@ workers = {workers}
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            creationflags=OF_ITS_OWN,
         )
         self._hosts.append(host)
         return host
+
+    def interrupt(self, host: "subprocess.Popen[bytes]") -> None:
+        """Ctrl-C; Windows lets a process send only Ctrl-Break to another group of processes."""
+        host.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
 
     def run(self, *args: str, within_s: float = 60.0) -> tuple[int, str]:
         """Runs a `pipeline` command to its end: exit code and everything it printed."""

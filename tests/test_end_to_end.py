@@ -7,7 +7,6 @@ failed; the summary adds up; no process is left.
 import os
 import random
 import shutil
-import signal
 
 import psutil
 import pytest
@@ -153,7 +152,7 @@ def test_ctrl_c_stops_and_the_same_command_resumes(bed: FarmBed) -> None:
     bed.drop(plays(30, seconds=0.1))
     host = bed.start()
     bed.when(lambda: len(list((bed.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
-    host.send_signal(signal.SIGINT)
+    bed.interrupt(host)
     out, _ = host.communicate(timeout=30)
     assert host.returncode == 3, out.decode()
     before = {row["attempt"] for row in bed.attempts() if row["outcome"] == "completed"}

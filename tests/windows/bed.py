@@ -76,10 +76,6 @@ class WindowsPython:
             timeout=timeout_s,
         )
 
-    def end(self) -> None:
-        """Ends everything that runs there, also what nobody knows of."""
-        subprocess.run(["wineserver", "-k", "-w"], env=self.environment(), check=False, timeout=60)
-
 
 def path_there(path: Path) -> str:
     """What a path of this system is called there."""
