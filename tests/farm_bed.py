@@ -4,6 +4,7 @@ The fitness of every genome is computed here a second time, from the file and th
 any mix-up shows.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -121,7 +122,8 @@ workers = {workers}
                 host.stdout.close()
             host.wait()
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself, as its agent has ended
+                process.kill()
 
     # --------------------------------------------------------------------------------------------------- processes
 
