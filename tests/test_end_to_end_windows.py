@@ -15,6 +15,7 @@ import pytest
 
 from inbox_agent.share_files import LocalFiles
 from tests.farm_bed import FarmBed
+from tests.players import has_ended
 from tests.samba import ACCOUNT, PASSWORD, Samba, own, samba
 from tests.waiting import eventually
 from tests.windows.bed import NoBed, WindowsPython, path_there, windows_python
@@ -137,7 +138,7 @@ def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba,
                 host = bed.start()
             case "agent":
                 machines.kill(name)
-                assert eventually(lambda evaluator=evaluator: not evaluator.is_running(), 10), "its game outlived it"
+                assert eventually(lambda pid=evaluator.pid: has_ended(pid), 10), "its game outlived it"
             case "evaluator":
                 evaluator.kill()
 

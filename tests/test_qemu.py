@@ -75,7 +75,7 @@ def test_a_process_that_hangs_is_unknown_and_can_be_switched_off(machines: QemuM
     machines.power_off("vm-1")
 
     assert machines.info("vm-1").state is PowerState.OFF
-    assert eventually(lambda: not psutil.pid_exists(pid))
+    assert eventually(lambda: has_ended(pid))
 
 
 def test_a_paused_machine_is_between_on_and_off(machines: QemuMachines) -> None:
