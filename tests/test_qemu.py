@@ -17,6 +17,7 @@ from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu import QemuMachines, QemuSpec
 from hyperv_ops.qmp import Line
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
+from tests.players import has_ended
 from tests.samba import free_port
 from tests.test_cli import pipeline
 from tests.waiting import eventually
