@@ -6,7 +6,9 @@ Ends with 1 if a test failed, or if so many were left out that it says too littl
 import argparse
 import subprocess
 import sys
+import threading
 from collections import Counter
+from typing import IO
 from xml.etree import ElementTree
 
 from tests.windows.bed import ROOT, NoBed, WindowsPython, path_there, windows_python
@@ -14,6 +16,7 @@ from tests.windows.left_out import left_out
 
 AT_LEAST = 0.8
 WORKERS = 2
+LAST_WORDS_S = 2.0
 REPORT = ROOT / "build" / "windows.xml"
 
 
@@ -47,9 +50,19 @@ def _play(python: WindowsPython, chosen: list[str]) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            print(line.decode("utf-8", "replace").rstrip(), flush=True)
-    return process.returncode
+        # Wine's own services have the other end of the pipe, too, and they stay: its end says nothing.
+        reader = threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True)
+        reader.start()
+        code = process.wait()
+        reader.join(LAST_WORDS_S)
+        python.end()
+        reader.join()
+    return code
+
+
+def _pass_on(stream: IO[bytes]) -> None:
+    for line in stream:
+        print(line.decode("utf-8", "replace").rstrip(), flush=True)
 
 
 def _conclude(*, show_all: bool) -> int:

@@ -76,6 +76,10 @@ class WindowsPython:
             timeout=timeout_s,
         )
 
+    def end(self) -> None:
+        """Ends everything that runs there, Wine's own services too."""
+        subprocess.run(["wineserver", "-k"], env=self.environment(), check=False, timeout=60)
+
 
 def path_there(path: Path) -> str:
     """What a path of this system is called there."""
