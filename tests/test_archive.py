@@ -1,7 +1,6 @@
 """The archive on a real disk: what is accepted lies under its attempt's id, whole or not at all."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,6 @@ def test_an_accepted_result_is_kept_with_all_it_speaks_for(archive: Archive, inc
     assert files_in(incoming) == {}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="moving over a file needs CopyFile2 there, which ends Wine")
 def test_keeping_twice_is_keeping_once(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """archived -> the host is killed before it records it -> collected again, to the same name."""
     for _ in range(2):
