@@ -184,7 +184,7 @@ class Cure:
 
 
 FAULTS: dict[Fault, Cure] = {
-    frozen: Cure(Rung.POWER_CYCLE, 120.0),
+    frozen: Cure(Rung.POWER_CYCLE, 300.0),
     powerless: Cure(Rung.REBOOT, 45.0),
     agent_hangs: Cure(Rung.RESTART_AGENT, 60.0),
     panicked: Cure(Rung.POWER_CYCLE, 80.0),
