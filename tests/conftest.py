@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.farm_bed import FarmBed
 from tests.samba import SmbShares, samba
+from tests.windows.bed import NoBed, WindowsPython, windows_python
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
 
 __all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]
@@ -39,6 +40,15 @@ def tiny_disk() -> Iterator[Path]:
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
     disk.rmdir()
+
+
+@pytest.fixture(scope="session")
+def windows() -> WindowsPython:
+    """Windows CPython, under Wine."""
+    try:
+        return windows_python()
+    except NoBed as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

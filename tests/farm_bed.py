@@ -122,7 +122,7 @@ workers = {workers}
                 host.stdout.close()
             host.wait()
         for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself, as its agent has ended
+            with contextlib.suppress(psutil.Error):  # it may end by itself, as its agent has ended
                 process.kill()
 
     # --------------------------------------------------------------------------------------------------- processes
@@ -135,7 +135,7 @@ workers = {workers}
                 mine = str(self.root) in " ".join(process.cmdline()) or process.cwd().startswith(str(self.root))
                 if mine and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
                     found.append(process)
-            except psutil.Error:
+            except (psutil.Error, OSError):  # it is just ending: Wine has a plain OSError for that
                 continue
         return found
 
@@ -146,7 +146,7 @@ workers = {workers}
             try:
                 if "inbox_agent" in process.cmdline() and share in process.cmdline():
                     return process
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 continue
         return None
 

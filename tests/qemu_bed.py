@@ -9,8 +9,9 @@ from pathlib import Path
 from hyperv_ops import MachineError
 from hyperv_ops.qemu import QemuMachines, QemuSpec
 from tests.samba import free_port
-from vm_image.__main__ import LANDER, LANDER_NEEDS, cache
+from vm_image.__main__ import LANDER, LANDER_NEEDS
 from vm_image.build import Game, build
+from vm_image.cache import cache
 
 ACCOUNT, PASSWORD = "exchange", "Gu3st-canary"
 BOOT_S = 180.0  #: at most; an emulated processor on a busy computer takes its time

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from inbox_agent.share_files import LocalFiles
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.waiting import eventually
@@ -218,6 +219,23 @@ def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[
             yield server
         finally:
             server.close()
+
+
+@contextmanager
+def exchange(*names: str) -> Iterator[Samba]:
+    """A server whose shares are laid out, as the agents beside them would have done it."""
+    with samba(*names) as server:
+        for path in server.shares.values():
+            LocalFiles(path).make_folders()
+            own(path)
+        yield server
+
+
+def worker_table(name: str, port: int, **other: str) -> str:
+    """The part of pipeline.toml that names a share; its password comes from the environment."""
+    told = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
+    lines = [f"{key} = '{value}'" for key, value in told.items()]
+    return "\n".join(["[[worker]]", *lines, f"port = {port}"])
 
 
 class SmbShares:

@@ -12,17 +12,9 @@ import pytest
 from inbox_agent.share_files import LocalFiles
 from pipeline.agent_bundle import EMBEDDED, make_bundle
 from tests.test_agent_doctor import GAME
-from tests.windows.bed import NoBed, WindowsPython, path_there, windows_python
+from tests.windows.bed import WindowsPython, path_there
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def windows() -> WindowsPython:
-    try:
-        return windows_python()
-    except NoBed as error:
-        pytest.skip(str(error))
 
 
 def run(windows: WindowsPython, program: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -14,7 +14,7 @@ import pytest
 
 from inbox_agent.share_files import LocalFiles
 from tests.farm_bed import FarmBed
-from tests.samba import ACCOUNT, PASSWORD, Samba, own, samba
+from tests.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
 from tests.smb_proxy import Proxy
 from tests.waiting import eventually
 
@@ -26,17 +26,8 @@ CANARY = PASSWORD
 @pytest.fixture
 def server() -> Iterator[Samba]:
     """A server with a share for each of four machines."""
-    with samba(*VMS) as server:
-        for path in server.shares.values():
-            LocalFiles(path).make_folders()
-            own(path)
+    with exchange(*VMS) as server:
         yield server
-
-
-def worker(name: str, port: int, **other: str) -> str:
-    told = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
-    lines = [f"{key} = '{value}'" for key, value in told.items()]
-    return "\n".join(["[[worker]]", *lines, f"port = {port}"])
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def archived(farm: FarmBed) -> int:
 
 def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmBed, server: Samba) -> None:
     """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
-    farm.configure(workers=2, extra="\n".join(worker(name, server.port) for name in VMS))
+    farm.configure(workers=2, extra="\n".join(worker_table(name, server.port) for name in VMS))
     farm.drop(plays(60, 0.4))
     agents = start_agents(farm, server)
     code, out = farm.run()
@@ -87,7 +78,7 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Sa
         workers=0,
         silence_limit_s=12.0,
         losses_max=10,
-        extra="\n".join(worker(name, proxy.port if name == "vm-0" else server.port) for name in VMS),
+        extra="\n".join(worker_table(name, proxy.port if name == "vm-0" else server.port) for name in VMS),
     )
     farm.drop(plays(120, 0.25))
     agents = start_agents(farm, server)
@@ -127,7 +118,7 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> Non
         share = server.shares["vm-0"]
         LocalFiles(share).make_folders()
         own(share)
-        farm.configure(workers=0, claim_limit_s=30, extra=worker("vm-0", server.port))
+        farm.configure(workers=0, claim_limit_s=30, extra=worker_table("vm-0", server.port))
         farm.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
         agent = farm.start_agent(share)
         host = farm.start()
@@ -147,7 +138,7 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> Non
 
 def test_a_share_is_taken_over_by_smb(farm: FarmBed, server: Samba) -> None:
     """The command reaches the share the same way as the host does."""
-    farm.configure(workers=0, extra=worker("vm-0", server.port))
+    farm.configure(workers=0, extra=worker_table("vm-0", server.port))
     farm.drop(plays(3, 0.0))
     share = server.shares["vm-0"]
     (share / "inbox/3.host.json").write_text('{"layout": 1, "farm": "another", "worker": "vm-0", "epoch": 3}')
@@ -167,7 +158,9 @@ def test_a_share_is_taken_over_by_smb(farm: FarmBed, server: Samba) -> None:
 def test_a_wrong_password_is_told(farm: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
     """The farm cannot go on, and says why; the password is not in it."""
     monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
-    farm.configure(workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker("vm-0", server.port))
+    farm.configure(
+        workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker_table("vm-0", server.port)
+    )
     farm.drop(plays(3, 0.0))
 
     code, out = farm.run()

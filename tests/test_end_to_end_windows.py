@@ -4,7 +4,6 @@ The agents and their games are processes of Windows CPython under Wine (docs/win
 logon task: whose agent ended gets another.
 """
 
-import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inbox_agent.share_files import LocalFiles
-from tests.farm_bed import FarmBed
+from tests.farm_bed import FarmBed, in_hand
 from tests.players import has_ended
-from tests.samba import ACCOUNT, PASSWORD, Samba, own, samba
+from tests.samba import PASSWORD, Samba, exchange, worker_table
 from tests.waiting import eventually
-from tests.windows.bed import NoBed, WindowsPython, path_there, windows_python
+from tests.windows.bed import WindowsPython, path_there
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 VMS = ("vm-0", "vm-1")
@@ -60,10 +58,7 @@ class WindowsMachines:
 
     def playing(self, name: str) -> str:
         """The attempt a machine has in hand: claimed, and no result yet; empty if there is none."""
-        names = os.listdir(self._server.shares[name] / "outbox")
-        claimed = {one.removesuffix(".started.json") for one in names if one.endswith(".started.json")}
-        done = {one.removesuffix(".result.json") for one in names if one.endswith(".result.json")}
-        return min(claimed - done, default="")
+        return in_hand(self._server.shares[name])
 
     def close(self) -> None:
         for name in VMS:
@@ -86,33 +81,23 @@ class WindowsMachines:
 
 @pytest.fixture
 def server() -> Iterator[Samba]:
-    with samba(*VMS) as server:
-        for path in server.shares.values():
-            LocalFiles(path).make_folders()
-            own(path)
+    with exchange(*VMS) as server:
         yield server
 
 
 @pytest.fixture
-def machines(bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[WindowsMachines]:
-    try:
-        python = windows_python()
-    except NoBed as error:
-        pytest.skip(str(error))
+def machines(
+    windows: WindowsPython, bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WindowsMachines]:
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
-    machines = WindowsMachines(python, server, bed)
+    machines = WindowsMachines(windows, server, bed)
     yield machines
     machines.close()
 
 
-def worker(name: str, port: int) -> str:
-    account = f"account = '{ACCOUNT}'\nsecret = 'env:FARM_SECRET'"
-    return f"[[worker]]\nname = '{name}'\nshare = '\\\\127.0.0.1\\{name}'\nport = {port}\n{account}"
-
-
 def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba, machines: WindowsMachines) -> None:
     """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""
-    workers = "\n".join(worker(name, server.port) for name in VMS)
+    workers = "\n".join(worker_table(name, server.port) for name in VMS)
     bed.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
     bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
     dice, hit = random.Random(7), set()
@@ -121,12 +106,12 @@ def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba,
 
     while targets:
         machines.tend()
-        in_hand = {name: attempt for name in VMS if (attempt := machines.playing(name)) and attempt[:10] not in hit}
-        if not in_hand:
+        at_work = {name: attempt for name in VMS if (attempt := machines.playing(name)) and attempt[:10] not in hit}
+        if not at_work:
             assert host.poll() is None, host.communicate()[0].decode()
             assert not eventually(lambda: False, 0.02)
             continue
-        name, attempt = dice.choice(sorted(in_hand.items()))
+        name, attempt = dice.choice(sorted(at_work.items()))
         evaluator = machines.evaluator_of(name)
         if evaluator is None or machines.playing(name) != attempt:
             continue

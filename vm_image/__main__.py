@@ -1,11 +1,11 @@
 """`python -m vm_image`: builds the guest image, or finds it in the cache, and prints its disk's path."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from vm_image.build import PROJECT, Game, build
+from vm_image.cache import cache
 from vm_image.steps import BuildError
 
 LANDER = PROJECT / "examples/lunar_lander"
@@ -27,11 +27,6 @@ def main() -> int:
         return 1
     print(image / "disk.raw")
     return 0
-
-
-def cache() -> Path:
-    """Where images are kept: outside of the checkout, for all of them."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genome-pipeline"
 
 
 if __name__ == "__main__":

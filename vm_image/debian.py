@@ -33,7 +33,7 @@ def _make_initramfs(root: Path) -> None:
     (version,) = (path.name for path in (kernel / "lib/modules").iterdir())
     inside(root, "/bin/busybox", "depmod", "-b", "/boot/kernel", version)
     modules = kernel / "lib/modules" / version
-    for folder in ("bin", "dev", "root"):
+    for folder in ("bin", "dev", "disk"):
         (rescue / folder).mkdir(parents=True)
     shutil.copy(root / "bin/busybox", rescue / "bin")
     shutil.copy(HERE / "initramfs_init", rescue / "init")

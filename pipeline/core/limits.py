@@ -9,7 +9,10 @@ Count = Annotated[int, Meta(ge=1, le=1000)]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often something is tried and how long it is waited for. Times are the host's own, in seconds."""
+    """How often something is tried, how long it is waited for, what a worker must have.
+
+    Times are the host's own, in seconds.
+    """
 
     attempts_max: Count = 3  #: tries that may be the genome's fault, before its trial is settled without a fitness
     losses_per_trial_max: Count = 10  #: tries lost on the way, before a trial is given up

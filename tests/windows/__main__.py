@@ -44,7 +44,7 @@ def _play(python: WindowsPython, chosen: list[str]) -> int:
     with subprocess.Popen(
         python.argv(*pytest, *(chosen or ["-n", str(WORKERS), "--dist", "worksteal"])),
         cwd=ROOT,
-        env=python.environment(FARM_EXAMPLES="10"),
+        env=python.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

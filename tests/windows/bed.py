@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vm_image.cache import cache
+
 LAYOUT = "1"  #: of the bed's folder; another one is set up anew
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,11 +98,10 @@ def windows_python() -> WindowsPython:
         raise NoBed("there is no Wine: apt-get install wine wine64")
     contents = (LAYOUT, EMBEDDED, PLATFORM, MISSING, WITHOUT, *_wanted())
     key = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:12]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genome-pipeline"
-    folder = base / f"windows-{key}"
+    folder = cache() / f"windows-{key}"
     if not folder.is_dir():
-        base.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=base, prefix="making-") as making:
+        cache().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as making:
             python = WindowsPython(Path(making) / "it")
             _unpack(python)
             _install(python)
