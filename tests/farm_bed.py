@@ -27,6 +27,15 @@ GAMES = Path(__file__).parent / "games"
 Orders = Mapping[str, Any]
 
 
+def in_hand(share: Path) -> str:
+    """The attempt that is played in a share: claimed, and no result yet; empty if there is none."""
+    outbox = share / "outbox"
+    names = os.listdir(outbox) if outbox.is_dir() else []
+    claimed = {name.removesuffix(".started.json") for name in names if name.endswith(".started.json")}
+    done = {name.removesuffix(".result.json") for name in names if name.endswith(".result.json")}
+    return min(claimed - done, default="")
+
+
 class FarmBed:
     """A project folder with games in it."""
 
@@ -152,11 +161,7 @@ workers = {workers}
 
     def playing(self, worker: str) -> str:
         """The attempt a worker has in hand: claimed, and no result yet; empty if there is none."""
-        outbox = self.root / "state" / "shares" / worker / "outbox"
-        names = os.listdir(outbox) if outbox.is_dir() else []
-        claimed = {name.removesuffix(".started.json") for name in names if name.endswith(".started.json")}
-        done = {name.removesuffix(".result.json") for name in names if name.endswith(".result.json")}
-        return min(claimed - done, default="")
+        return in_hand(self.root / "state" / "shares" / worker)
 
     def when(self, condition: Callable[[], object], within_s: float = 30.0, every_s: float = 0.005) -> None:
         """Waits until a condition holds."""
