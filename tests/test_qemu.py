@@ -91,6 +91,15 @@ def test_a_paused_machine_is_between_on_and_off(machines: QemuMachines) -> None:
     assert machines.info("vm-1").state is PowerState.RUNNING
 
 
+@pytest.mark.timeout(30)
+def test_a_paused_machine_does_not_shut_down_and_is_not_waited_for(machines: QemuMachines) -> None:
+    """Its processors stand still: nobody in it hears what it is asked."""
+    machines.start("vm-1")
+    machines.pause("vm-1")
+
+    assert not machines.shutdown("vm-1", 600)
+
+
 def test_a_moment_is_kept_beside_the_clean_checkpoint(machines: QemuMachines) -> None:
     """With memory and without; a later moment takes the place of an earlier one."""
     machines.checkpoint("vm-1")
