@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.farm_bed import FarmBed
+from tests.guest import Guest
 from tests.samba import SmbShares, samba
 from tests.windows.bed import NoBed, WindowsPython, windows_python
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
@@ -28,6 +29,14 @@ def bed(tmp_path: Path) -> Iterator[FarmBed]:
     farm = FarmBed(tmp_path / "farm")
     yield farm
     farm.close()
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    """An agent on a share of this farm, on its own disk."""
+    guest = Guest(tmp_path)
+    guest.own()
+    return guest
 
 
 @pytest.fixture

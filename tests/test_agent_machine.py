@@ -19,8 +19,8 @@ from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Finished
 from inbox_agent.share_layout import Kind, Outcome
 from tests import records
+from tests.guest import COMPLETED, Guest
 from tests.records import GENOME, attempt
-from tests.test_agent import COMPLETED, Guest
 
 EXAMPLES = int(os.environ.get("FARM_EXAMPLES", "60"))
 NUMBERS = st.integers(1, 6)

@@ -1,0 +1,186 @@
+"""A machine for the agent's loop: a share in memory, a clock that waiting moves, games that end when a test says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from inbox_agent import share_layout as layout
+from inbox_agent.agent import Agent
+from inbox_agent.evaluator import Finished, Job
+from inbox_agent.identity import Identity
+from inbox_agent.look import AgentLimits
+from inbox_agent.session import Session
+from inbox_agent.share_layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
+from tests import records
+from tests.memory_files import ProbedFiles
+from tests.records import GENOME, attempt
+
+LIMITS = AgentLimits()
+COMPLETED = Finished(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
+
+
+class Time:
+    """The agent's clock and its bell: waiting is what makes time pass."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, timeout_s: float) -> bool:
+        self.now += timeout_s
+        return False
+
+
+class ScriptedEvaluator:
+    """Plays nothing: a game lasts until the test says how it ended."""
+
+    fingerprint = "0123456789abcdef"
+
+    def __init__(self, time: Time, folder: Path) -> None:
+        self.progress = ""
+        self.jobs: list[Job] = []  #: every game that was begun
+        self.played: list[bytes] = []  #: the genomes as they were at that moment
+        self.running: Job | None = None
+        self.stops = 0
+        self.ending: Finished | None = None
+        self.on_start: Callable[[], None] = lambda: None
+        self.broken: OSError | None = None
+        self._time, self._folder = time, folder
+
+    def prepare(self, suffix: str) -> Path:
+        if self.broken is not None:
+            raise self.broken
+        return self._folder / f"genome{suffix}"
+
+    def start(self, job: Job) -> None:
+        assert self.running is None, "one game at a time"
+        self.jobs.append(job)
+        self.played.append(job.genome.read_bytes())
+        self.running = job
+        self.on_start()
+
+    def wait(self, timeout_s: float) -> Finished | None:
+        assert self.running is not None, "nothing is played"
+        if self.ending is None:
+            self._time.wait(timeout_s)
+            return None
+        finished, self.ending, self.running = self.ending, None, None
+        return finished
+
+    def stop(self) -> None:
+        self.stops += 1
+        self.running = self.ending = None
+
+    def close(self) -> None:
+        self.stop()
+
+
+class Guest:
+    """A machine with one agent at a time on one share, and the host's hands on that share."""
+
+    def __init__(self, scratch: Path, *, own_disk: bool = True, limits: AgentLimits = LIMITS) -> None:
+        self.files = ProbedFiles()
+        self.files.make_folders()
+        self.time = Time()
+        self.evaluator = ScriptedEvaluator(self.time, scratch)
+        self._own_disk, self._limits = own_disk, limits
+        self._runs = 0
+        self.session = Session(id="1", desktop="Default", width=1280, height=720, adapter="Display")
+        self.begin()
+
+    # ---------------------------------------------------------------------------------------------- what the agent does
+
+    def begin(self) -> None:
+        """The agent starts, or starts again after it was killed with its game."""
+        self._runs += 1
+        self.evaluator.running = None
+        identity = Identity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
+        self.agent = Agent(
+            self.files,
+            self.evaluator,
+            identity,
+            self.time,
+            clock=self.time,
+            session=lambda: self.session,
+            own_disk=self._own_disk,
+            limits=self._limits,
+        )
+        self._idle_rests = 0
+
+    def step(self) -> float:
+        """One round; an agent that does nothing must rest."""
+        changes = len(self.files.journal) + len(self.evaluator.jobs) + self.evaluator.stops
+        rest = self.agent.step()
+        changed = changes != len(self.files.journal) + len(self.evaluator.jobs) + self.evaluator.stops
+        self._idle_rests = 0 if rest > 0 or changed else self._idle_rests + 1
+        assert self._idle_rests < 2, "a busy loop"
+        assert rest <= self._limits.poll_s
+        return rest
+
+    def lives(self, seconds: float) -> None:
+        """So much time passes in rounds, and one more round is made at its end."""
+        until = self.time.now + seconds
+        while (rest := self.step()) == 0 or self.time.now < until:
+            self.agent.rest(min(rest, until - self.time.now))
+
+    def game_ends(self, finished: Finished = COMPLETED) -> None:
+        """The running game ends, and the agent notices."""
+        self.evaluator.ending = finished
+        self.agent.rest(0)
+
+    # ----------------------------------------------------------------------------------------------- what the host does
+
+    def own(self, epoch: int = 1, **other: object) -> None:
+        self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
+        self.files.journal.clear()
+
+    def send(self, number: int = 1, genome: bytes = GENOME, **other: object) -> str:
+        """Publishes a genome and its start signal."""
+        self.files.write(f"inbox/{attempt(number)}.genome", genome)
+        return self.send_record(number, layout.encode(records.start(number, **other)))
+
+    def send_record(self, number: int, data: bytes) -> str:
+        self.files.publish(f"inbox/{attempt(number)}.start.json", data)
+        self.files.journal.clear()
+        return attempt(number)
+
+    def withdraw(self, number: int = 1) -> None:
+        self.files.remove([f"inbox/{attempt(number)}.start.json", f"inbox/{attempt(number)}.genome"])
+        self.files.journal.clear()
+
+    # ------------------------------------------------------------------------------------------ what the host finds
+
+    @property
+    def outbox(self) -> set[str]:
+        return set(self.files.names("outbox")) - {"tmp"}
+
+    @property
+    def beat(self) -> AgentRecord | None:
+        data = self.files.files.get("status/agent.json")
+        return layout.decode(AgentRecord, data, "agent.json") if data is not None else None
+
+    @property
+    def counter(self) -> int:
+        """How often the agent has beaten in its life."""
+        return self.beat.counter if self.beat else 0
+
+    def result(self, number: int = 1) -> ResultRecord:
+        name = Kind.RESULT.of(attempt(number))
+        return layout.decode(ResultRecord, self.files.files[f"outbox/{name}"], name)
+
+    def claim(self, number: int = 1) -> StartedRecord:
+        name = Kind.STARTED.of(attempt(number))
+        return layout.decode(StartedRecord, self.files.files[f"outbox/{name}"], name)
+
+    @property
+    def playing(self) -> str | None:
+        return self.evaluator.running.attempt if self.evaluator.running else None
+
+
+def started(number: int = 1) -> str:
+    return Kind.STARTED.of(attempt(number))
+
+
+def answered(number: int = 1) -> str:
+    return Kind.RESULT.of(attempt(number))
