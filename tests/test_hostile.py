@@ -1,7 +1,7 @@
 """One corpus of hostile bytes and names, in every place of a share where a record may lie, before both sides.
 
 Whatever lies there: nobody crashes, nobody believes it, memory stays bounded, nothing outside of the share is touched.
-What each parser says of it in detail is the matter of `test_share_names.py`, `test_share_records.py` and `test_shares.py`.
+What each parser says of it: `test_share_names.py`, `test_share_records.py` and `test_shares.py`.
 """
 
 import os

@@ -1,0 +1,431 @@
+"""What only a share on a mounted path can get wrong: links, FIFOs, full disks, busy files, power that goes."""
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from inbox_agent import share_files
+from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareError, Unavailable, Unfit
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+
+RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
+ARTIFACTS = "outbox/x.files"
+BEAT = "status/agent.json"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "share"
+
+
+@pytest.fixture
+def disk(root: Path) -> LocalFiles:
+    """A share with its folders on this computer's disk."""
+    root.mkdir()
+    files = LocalFiles(root)
+    files.make_folders()
+    return files
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file outside the share that nobody on the share may reach through it."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"secret")
+    return path
+
+
+def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
+    """Whether every way to look at a path says that it is no file, and nothing was copied."""
+    for look in (
+        lambda: files.size(path),
+        lambda: files.read(path, 100),
+        lambda: files.fetch(path, destination, 100),
+    ):
+        with pytest.raises(Unfit):
+            look()
+    return not destination.exists()
+
+
+@posix
+def test_a_link_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
+    """A link to a file, to a folder, to nothing or to itself is unfit."""
+    for target in (secret, tmp_path, tmp_path / "nothing", root / PAYLOAD):
+        (root / PAYLOAD).symlink_to(target)
+        assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
+        (root / PAYLOAD).unlink()
+
+
+@posix
+def test_a_link_in_the_place_of_a_folder_is_not_followed(
+    disk: LocalFiles, root: Path, secret: Path, tmp_path: Path
+) -> None:
+    """An artifacts' folder that leads out of the share holds nothing."""
+    (root / ARTIFACTS).symlink_to(secret.parent)
+
+    assert is_unfit(disk, f"{ARTIFACTS}/secret", tmp_path / "fetched")
+
+
+@posix
+def test_tidying_does_not_leave_the_share(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """Who removes all that is staged removes nothing elsewhere, even if tmp/ was made a link."""
+    (root / "inbox" / "tmp").rmdir()
+    (root / "inbox" / "tmp").symlink_to(secret.parent)
+
+    with pytest.raises(Unavailable):
+        disk.remove([f"inbox/tmp/{name}" for name in disk.names("inbox/tmp") if name == "secret"])
+
+    assert secret.exists()
+
+
+@posix
+def test_nothing_is_written_through_a_link(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """What a link leads to is never changed, whoever waits for a payload, a record or a heartbeat to be written."""
+    for planted in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
+        (root / planted).symlink_to(secret)
+
+    with contextlib.suppress(Unavailable):
+        disk.write(PAYLOAD, b"genome")
+    with contextlib.suppress(Unavailable):
+        disk.publish(RECORD, b"record")
+    with contextlib.suppress(Unavailable):
+        disk.replace(BEAT, b"beat")
+    with pytest.raises(AlreadyThere):
+        disk.publish("outbox/x.result.json", b"result", durable=True)
+
+    assert secret.read_bytes() == b"secret"
+    assert not (root / RECORD).is_symlink()
+
+
+@posix
+def test_a_link_is_removed_and_not_what_it_leads_to(disk: LocalFiles, root: Path, secret: Path) -> None:
+    """Links to files and to folders go like any file."""
+    (root / RECORD).symlink_to(secret)
+    (root / ARTIFACTS).symlink_to(secret.parent)
+
+    disk.remove([RECORD, ARTIFACTS])
+
+    assert disk.names("inbox") == disk.names("outbox") == ["tmp"]
+    assert secret.read_bytes() == b"secret"
+
+
+@posix
+@pytest.mark.timeout(20)
+def test_a_fifo_blocks_no_reader(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+    """A FIFO without a writer is unfit at once, and can be removed."""
+    os.mkfifo(root / PAYLOAD)
+
+    assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
+    disk.remove([PAYLOAD])
+    assert disk.names("inbox") == ["tmp"]
+
+
+@posix
+@pytest.mark.parametrize("planted", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
+@pytest.mark.timeout(20)
+def test_a_fifo_blocks_no_writer(disk: LocalFiles, root: Path, planted: str) -> None:
+    """Who writes where somebody planted a FIFO gets done or is told so, and does not wait for its reader."""
+    os.mkfifo(root / planted)
+
+    def write() -> None:
+        for verb in (disk.publish, disk.write, disk.replace):
+            with contextlib.suppress(ShareError):
+                verb({disk.publish: RECORD, disk.write: PAYLOAD, disk.replace: BEAT}[verb], b"data")
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(0.5)
+    was_stuck = writer.is_alive()
+    if was_stuck:  # a reader lets it go
+        reader = os.open(root / planted, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join(5)
+        os.close(reader)
+
+    assert not was_stuck
+
+
+@posix
+def test_the_outside_cannot_grow_a_read(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+    """A file of a terabyte is unfit after no more than the limit was read."""
+    with open(root / PAYLOAD, "wb") as sparse:
+        sparse.truncate(1 << 40)
+
+    assert disk.size(PAYLOAD) == 1 << 40
+    with pytest.raises(Unfit):
+        disk.read(PAYLOAD, 64 * 1024)
+    with pytest.raises(Unfit):
+        disk.fetch(PAYLOAD, tmp_path / "fetched", 64 * 1024)
+
+
+@posix
+def test_who_still_has_a_removed_record_open_never_takes_another_for_it(disk: LocalFiles, root: Path) -> None:
+    """Its file may be filled again by then: what is read is damaged or speaks of another attempt, and is asked anew."""
+    disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
+    with open(root / RECORD, "rb", buffering=0) as reader:
+        disk.remove([RECORD])
+        disk.publish("inbox/y.start.json", b'{"attempt": "y", "fitness": 2}')
+        read = reader.read()
+
+    assert read == b'{"attempt": "y", "fitness": 2}'
+    with pytest.raises(Absent):
+        disk.read(RECORD, 1000)
+
+
+@posix
+def test_a_record_that_goes_while_it_is_read_is_absent(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system does not read at one stroke what is written meanwhile: neither a mixture nor another's is believed."""
+    disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
+    real_read = os.read
+
+    def read_by_halves(descriptor: int, count: int) -> bytes:
+        begun = real_read(descriptor, 16)
+        disk.remove([RECORD])
+        disk.publish("inbox/y.start.json", b'{"attempt": "y", "fitness": 2}')
+        monkeypatch.undo()
+        return begun + real_read(descriptor, count - 16)
+
+    monkeypatch.setattr(os, "read", read_by_halves)
+
+    with pytest.raises((Absent, Unavailable)):
+        LocalFiles(root).read(RECORD, 1000)
+
+
+@posix
+def test_a_published_record_is_never_filled_again(disk: LocalFiles, root: Path) -> None:
+    """As long as its name is there, so is what it said, however many records follow it."""
+    for number in range(20):
+        disk.publish(f"inbox/{number}.start.json", b"record %d" % number)
+        if number % 3 == 0:
+            disk.remove([f"inbox/{number}.start.json"])
+
+    for number in range(20):
+        if number % 3:
+            assert disk.read(f"inbox/{number}.start.json", 100) == b"record %d" % number
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_an_empty_folder(disk: LocalFiles, root: Path) -> None:
+    """It cannot be listed, so nothing is known."""
+    (root / "status").rmdir()
+    (root / "status").write_bytes(b"")
+
+    with pytest.raises(Unavailable):
+        disk.names("status")
+    with pytest.raises(Unavailable):
+        disk.replace(BEAT, b"beat")
+
+
+def test_a_full_disk_publishes_nothing(tiny_disk: Path) -> None:
+    """What does not fit is Unavailable, no name appears for it, and it can be published when there is room again."""
+    files = LocalFiles(tiny_disk)
+    files.make_folders()
+    with pytest.raises(Unavailable):
+        files.write(PAYLOAD, b"x" * 2**24)
+
+    with pytest.raises(Unavailable):
+        files.publish(RECORD, b"y" * 2**16)
+    assert sorted(files.names("inbox")) == ["tmp", "x.genome"]
+
+    files.remove([PAYLOAD])
+    files.publish(RECORD, b"y" * 2**16)
+    assert files.read(RECORD, 2**16) == b"y" * 2**16
+
+
+def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(disk: LocalFiles, tiny_disk: Path) -> None:
+    """A genome is fetched whole or not at all: half of it under the digest of the whole would be played and counted."""
+    disk.write(PAYLOAD, b"x" * 300_000)
+    room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
+    (tiny_disk / "filler").write_bytes(b"x" * (room - 200_000))
+
+    with pytest.raises(Unavailable):
+        disk.fetch(PAYLOAD, tiny_disk / "genome", 10**7)
+
+
+# ---------------------------------------------------------------------------------------------------- busy files
+
+
+@dataclass
+class Obstacle:
+    """Something real in the way of the heartbeat; asked whether the error is a passing one, it goes in the end."""
+
+    path: Path
+    times: int  #: asked so often, it goes
+    passing: bool = True
+    asked: int = 0
+
+    def is_busy(self, _error: OSError) -> bool:
+        self.asked += 1
+        if self.asked == self.times:
+            self.path.rmdir()
+        return self.passing
+
+
+def test_a_busy_file_is_asked_again(disk: LocalFiles, root: Path) -> None:
+    """An error that passes while it is asked again is never seen by the caller."""
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=3)
+
+    LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert obstacle.asked == 3
+    assert disk.read(BEAT, 100) == b"beat"
+
+
+def test_other_errors_are_not_asked_again(disk: LocalFiles, root: Path) -> None:
+    """What does not pass by itself is said at once."""
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=99, passing=False)
+
+    with pytest.raises(Unavailable):
+        LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert obstacle.asked == 1
+
+
+@pytest.mark.parametrize(("tries_max", "wait_s_max"), [(3, 60.0), (1000, 0.1)])
+def test_a_busy_file_is_not_asked_for_ever(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
+) -> None:
+    """Asking again is bounded in count and in time; then the file is Unavailable."""
+    monkeypatch.setattr(share_files, "BUSY_TRIES_MAX", tries_max)
+    monkeypatch.setattr(share_files, "BUSY_WAIT_S_MAX", wait_s_max)
+    (root / BEAT).mkdir()
+    obstacle = Obstacle(root / BEAT, times=9999)
+    began = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        LocalFiles(root, is_busy=obstacle.is_busy).replace(BEAT, b"beat")
+
+    assert 1 < obstacle.asked <= 4
+    assert time.monotonic() - began < 5
+
+
+class Busy:
+    """A call of the system that says so many times, as Windows would, that the file is busy; then it does its work."""
+
+    def __init__(self, call: Callable[..., object], winerror: int | None, times: int) -> None:
+        self._call, self._winerror, self._times = call, winerror, times
+        self.calls = 0
+
+    def __call__(self, *args: object, **options: object) -> object:
+        self.calls += 1
+        if self.calls > self._times:
+            return self._call(*args, **options)
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        error.winerror = self._winerror  # type: ignore[attr-defined, unused-ignore]
+        raise error
+
+
+@pytest.mark.parametrize("winerror", [5, 32, 33])
+@pytest.mark.parametrize("verb", ["replace", "unlink", "listdir"])
+def test_windows_says_busy_in_three_ways(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, winerror: int
+) -> None:
+    """Access denied, a sharing violation and a lock are asked again, for writing, removing and listing alike."""
+    disk.write(PAYLOAD, b"genome")
+    busy = Busy(getattr(os, verb), winerror, times=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, verb, busy)
+        disk.replace(BEAT, b"beat")
+        disk.remove([PAYLOAD])
+        names = disk.names("inbox")
+
+    assert busy.calls == 3
+    assert names == ["tmp"]
+    assert disk.read(BEAT, 100) == b"beat"
+
+
+@pytest.mark.parametrize("winerror", [None, 2, 112, 1224])
+def test_other_errors_of_windows_do_not_pass(
+    disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None
+) -> None:
+    """A full disk or an error without a number is said at once."""
+    busy = Busy(os.replace, winerror, times=99)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", busy)
+        with pytest.raises(Unavailable):
+            disk.replace(BEAT, b"beat")
+
+    assert busy.calls == 1
+
+
+# --------------------------------------------------------------------------------- no hard links, flushed to the disk
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The disk becomes one that has no hard links."""
+
+    def link(*_args: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+def test_without_hard_links_a_record_is_published_once_as_well(
+    disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """On FAT, or on a share that refuses links, nothing is replaced either."""
+    refuse_links(monkeypatch, number)
+
+    disk.publish(RECORD, b"the first")
+    assert disk.names("inbox/tmp") == []
+    with pytest.raises(AlreadyThere):
+        disk.publish(RECORD, b"second")
+
+    assert disk.read(RECORD, 100) == b"the first"
+
+
+@posix
+def test_without_hard_links_a_dangling_link_takes_its_name(
+    disk: LocalFiles, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks absent but is not there to be replaced either stays."""
+    refuse_links(monkeypatch, errno.EPERM)
+    (root / RECORD).symlink_to(tmp_path / "nothing")
+
+    with pytest.raises(AlreadyThere):
+        disk.publish(RECORD, b"record")
+
+    assert (root / RECORD).is_symlink()
+
+
+@posix
+def test_an_error_of_the_disk_is_no_lack_of_links(disk: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another error of `link` is told and does not lead to a rename."""
+    refuse_links(monkeypatch, errno.EIO)
+
+    with pytest.raises(Unavailable):
+        disk.publish(RECORD, b"record")
+
+    assert disk.names("inbox") == ["tmp"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_record_is_flushed_under_its_final_name(
+    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """The disk is told to keep the file once it has its name, or the name might not outlive a power cut."""
+    final, real_fsync = root / RECORD, os.fsync
+    flushed: list[bool] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(final.exists() and os.path.samestat(os.fstat(descriptor), final.stat()))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    disk.publish(RECORD, b"record", durable=durable)
+
+    assert flushed == ([True] if durable else [])
