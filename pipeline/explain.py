@@ -1,25 +1,29 @@
 """`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
 
 import re
+from pathlib import PureWindowsPath
 
 from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_layout import attempt_of
 from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 
-_ATTEMPT = re.compile(r"g(\d{4,9})-", re.ASCII)
+_SAYS_GENERATION = re.compile(r"g(\d{4,9})-.*|.*gen-(\d{1,9})", re.ASCII)
 SUGGESTED_MAX = 5
 
 
 def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
-    """The story of a genome, an attempt or a worker.
+    """The story of a genome, an attempt or a worker, given by its name, or by a path of a genome or of a share's file.
 
     Raises:
         SettingsError: nothing of that name is known.
     """
-    said = _ATTEMPT.match(what)
-    if said is not None and generation is None and int(said[1]) in chronicle.generations():
-        generation = int(said[1])  # an attempt says itself where it belongs
+    path = PureWindowsPath(what)  # which takes both kinds of slashes
+    file = attempt_of(path.name)
+    what = file[0] if file is not None else path.name
+    if generation is None:
+        generation = _said_by(chronicle, what, path.parent.name)
     chosen = chronicle.choose(generation)
     farm, playing = chronicle.farm(chosen), chronicle.is_playing(chosen)
     depth = chronicle.config.queue_depths()
@@ -31,6 +35,14 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     if what in farm.workers or what in farm.retired:
         return "\n".join(explain_worker(farm, what, chronicle.told(chosen)))
     raise SettingsError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, what)}")
+
+
+def _said_by(chronicle: Chronicle, *names: str) -> int | None:
+    """The generation that an attempt's id or a genome's folder tells, if it was ever run."""
+    for said in filter(None, map(_SAYS_GENERATION.fullmatch, names)):
+        if (generation := int(said[1] or said[2])) in chronicle.generations():
+            return generation
+    return None
 
 
 def _suggestion(farm: Farm, what: str) -> str:

@@ -160,6 +160,25 @@ def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.
     assert f"{attempt} is try 1" in pipeline(capsys, "explain", attempt, "--root", finished)[1]
 
 
+@pytest.mark.parametrize("path", ["results/gen-0001/{}", "genomes/gen-0001/{}", "C:\\farm\\genomes\\gen-0001\\{}"])
+def test_a_genome_may_be_named_by_its_path(finished: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    """As a shell completes it: the folder says which generation is meant."""
+    out = pipeline(capsys, "explain", path.format("bot-01-013.json"), "--root", finished)[1]
+
+    assert "It is charged with the loss of g0001-0013" in out
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.result.json", "state/shares/vm-1/outbox/{}.started.json"])
+def test_an_attempt_may_be_named_by_any_of_its_files(
+    finished: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """As they are found when one looks into a share by hand."""
+    with Chronicle(finished) as chronicle:
+        attempt = next(iter(chronicle.farm(1).attempts))
+
+    assert f"{attempt} is try" in pipeline(capsys, "explain", name.format(attempt), "--root", finished)[1]
+
+
 def test_who_is_unknown_gets_a_suggestion(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line."""
     code, _, err = pipeline(capsys, "explain", "VM-", "--root", finished)
