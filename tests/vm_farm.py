@@ -43,8 +43,8 @@ ROUND_ENDS_WITHIN_S, READY_WITHIN_S = 900.0, 240.0
 #: Shorter than the defaults where that shortens the test, longer where an emulated processor is slow.
 _LIMITS = """
 silence_limit_s = 20.0
-rung_limit_s = 30.0
-boot_limit_s = 60.0
+rung_limit_s = 20.0
+boot_limit_s = 45.0
 claim_limit_s = 60.0
 grace_s = 10.0
 back_off_s = 5.0
@@ -184,7 +184,7 @@ class Cure:
 
 
 FAULTS: dict[Fault, Cure] = {
-    frozen: Cure(Rung.POWER_CYCLE, 300.0),
+    frozen: Cure(Rung.POWER_CYCLE, 200.0),
     powerless: Cure(Rung.REBOOT, 45.0),
     agent_hangs: Cure(Rung.RESTART_AGENT, 60.0),
     panicked: Cure(Rung.POWER_CYCLE, 80.0),
