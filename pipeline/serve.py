@@ -51,6 +51,16 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def called(host: str) -> str:
+    """What others put into their browser for an address that is listened on."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            return socket.gethostname()
+        return f"[{host}]" if address.version == 6 else host
+    return host
+
+
 class Page:
     """What is served, of one project."""
 
@@ -152,8 +162,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
-    shown = f"[{host}]" if ":" in host else host
-    say(f"http://{shown}:{port}/" + (f"?token={token}" if token else ""))
+    say(f"http://{called(host)}:{port}/" + (f"?token={token}" if token else ""))
     if token is not None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])

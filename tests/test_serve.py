@@ -5,6 +5,7 @@ Chromium without a head, driven from outside; the server is the shipped command 
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile
 from pipeline.screens.progress import progress
+from pipeline.serve import called
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.samba import free_port
 from tests.waiting import eventually
@@ -47,12 +49,17 @@ def served(root: Path, *options: str) -> Iterator[str]:
     assert server.stdout is not None
     try:
         address = server.stdout.readline().decode().strip()
-        assert eventually(lambda: status(address.partition("?")[0]), 20)
+        assert eventually(lambda: status(here(address).partition("?")[0]), 20)
         yield address
     finally:
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+def here(address: str) -> str:
+    """The same on this computer, whatever name it tells others."""
+    return address.replace(socket.gethostname(), "127.0.0.1")
 
 
 def status(address: str, **headers: str) -> int:
@@ -221,13 +228,20 @@ def test_what_the_page_may_do_is_in_its_policy(project: Path) -> None:
     assert "unsafe-eval" not in policy and "script-src 'self' 'unsafe-inline'" not in policy
 
 
+@pytest.mark.parametrize(
+    ("host", "name"), [("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]"), ("a", "a")]
+)
+def test_an_address_is_told_that_others_can_go_to(host: str, name: str) -> None:
+    """Nobody can go to all addresses at once."""
+    assert called(host) == name
+
+
 def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:
     """Without it nothing is told; with it, once, the browser remembers, and the address shows it no more."""
     with served(project, "--host", "0.0.0.0") as address:
-        here = address.replace("0.0.0.0", "127.0.0.1")
-        bare, _, token = here.partition("?token=")
+        bare, _, token = here(address).partition("?token=")
         assert len(token) >= 32
         assert status(bare) == status(f"{bare}data") == status(f"{bare}?token=wrong") == 401
-        with opened(browser, here) as page:
+        with opened(browser, here(address)) as page:
             assert "token" not in page.url
             expect(page.locator("#state")).to_have_text("finished")
