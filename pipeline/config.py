@@ -234,6 +234,13 @@ class Config(_Table, frozen=True, kw_only=True):
         """The machine of each worker that has one."""
         return {worker.name: worker.machine for worker in self.worker if worker.machine}
 
+    def secrets(self) -> dict[str, str]:
+        """Every reference to a secret that playing needs, by whose it is."""
+        wanted = {f"worker {worker.name!r}": worker.secret for worker in self.worker}
+        if self.hyperv is not None and self.machine_of():
+            wanted |= {"[hyperv] secret": self.hyperv.secret, "[hyperv] guest_secret": self.hyperv.guest_secret}
+        return {whose: reference for whose, reference in wanted.items() if reference}
+
     def queue_depths(self) -> dict[str, int]:
         """How many attempts each worker may hold."""
         depths = dict.fromkeys(self.local_names(), self.local.queue_depth)

@@ -43,7 +43,7 @@ from pipeline.edges.workers import LocalWorkers
 from pipeline.hooks import Hooks
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
-from pipeline.reach import machines_of, smb_access
+from pipeline.reach import machines_of, require_secrets, smb_access
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
 
@@ -152,6 +152,8 @@ class Host:
                 raise
             genomes = []  # the roster is fixed; files that went missing stay in it
         opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
+        if opening or retry_failed or self.farm.open_trials:
+            require_secrets(self.config, self.root)
         if any(isinstance(fact, RunOpened) for fact in opening):
             self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
             _move_aside(results)

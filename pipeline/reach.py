@@ -107,6 +107,15 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
     )
 
 
+def require_secrets(config: Config, root: Path) -> None:
+    """Raises SettingsError if a secret cannot be had now: later it would only look like a share that is gone."""
+    for whose, reference in config.secrets().items():
+        try:
+            fetch_secret(reference, root)
+        except SettingsError as error:
+            raise SettingsError(f"{whose}: {error}") from error
+
+
 def _secret_of(whose: str, reference: str, root: Path) -> str:
     """A password; one that cannot be had is the machine layer's trouble, and no call is tried again for it."""
     try:

@@ -90,6 +90,36 @@ def test_a_bad_configuration_is_one_line(
     assert not (tmp_path / "state").exists()
 
 
+HYPERV = "[hyperv]\nhost = 'hv1'\naccount = 'a'\nsecret = 'file:there'\n"
+
+
+@pytest.mark.parametrize(
+    ("toml", "whose"),
+    [
+        ("[[worker]]\nname = 'a'\nshare = '//h/s'\naccount = 'x'\nsecret = 'env:NO_SUCH_VARIABLE'", "worker 'a'"),
+        (HYPERV.replace("file:there", "env:NO_SUCH_VARIABLE"), "[hyperv] secret"),
+        (f"{HYPERV}guest_account = 'p'\nguest_secret = 'env:NO_SUCH_VARIABLE'", "[hyperv] guest_secret"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_told_before_anything_begins(
+    toml: str, whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after the silence of a worker that nobody could ever have reached; and the next run finds nothing begun."""
+    pipeline(capsys, "init", tmp_path)
+    (tmp_path / "there").write_text("hunter2")
+    (tmp_path / "there").chmod(0o600)
+    if "hyperv" in toml:
+        toml += "\n[[worker]]\nname = 'a'\nmachine = 'vm-a'\nshare = 'share'"
+    with (tmp_path / "pipeline.toml").open("a") as file:
+        file.write(f"\n{toml}\n")
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+
+    assert code == BAD_INPUT
+    assert f"{whose}: env:NO_SUCH_VARIABLE: the environment variable NO_SUCH_VARIABLE is not set" in err
+    assert err.count("\n") == 1
+    assert "nothing was run here yet" in pipeline(capsys, "status", "--root", tmp_path)[2]
+
+
 def test_bad_genomes_are_named_all_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each file that cannot be a genome; the ledger stays empty, so nothing needs to be undone."""
     pipeline(capsys, "init", tmp_path)
