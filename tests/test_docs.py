@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
 from inbox_agent.arguments import doctor_parser
-from pipeline import cli
+from pipeline import cli, exit_codes
 from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.roster import WorkerState
@@ -75,6 +75,12 @@ def test_make_targets_exist() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text_of(document), re.MULTILINE))
         assert named <= targets, document
+
+
+def test_the_readmes_exit_codes_are_all_there_are() -> None:
+    """Its table has a row for each, in their order."""
+    told = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
+    assert [int(code) for code in told] == [code for name, code in vars(exit_codes).items() if name.isupper()]
 
 
 def test_the_readmes_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
