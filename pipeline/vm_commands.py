@@ -16,6 +16,7 @@ from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
 from pipeline.options import root_option
 from pipeline.reach import machines_of, runner_of, template_machine
 from pipeline.secret_reference import fetch_secret
+from pipeline.taken_back import expect_taken_back
 from pipeline.template_check import check_template
 
 _Command = Callable[..., Any]
@@ -111,16 +112,16 @@ def checkpoint(**chosen: Any) -> int:
 @_of_machines()
 @_yes_option
 def restore(yes: bool, **chosen: Any) -> int:
-    """Take machines back to their clean checkpoint; what they did since is gone."""
-    return _treat(vm.restore, asks=not yes and "Take back to the clean checkpoint", **chosen)
+    """Take machines back to their clean checkpoint; what they did since is gone. Not while they play."""
+    return _treat(vm.restore, asks=not yes and "Take back to the clean checkpoint", takes_back=True, **chosen)
 
 
 @vm_commands.command("remove")
 @_of_machines()
 @_yes_option
 def remove(yes: bool, **chosen: Any) -> int:
-    """Take machines away, with their disks."""
-    return _treat(vm.remove, asks=not yes and "Remove, with all disks,", **chosen)
+    """Take machines away, with their disks. Not while they play."""
+    return _treat(vm.remove, asks=not yes and "Remove, with all disks,", takes_back=True, **chosen)
 
 
 @vm_commands.command("status")
@@ -190,11 +191,14 @@ def _treat(
     what_if: bool,
     wait: bool = False,
     asks: str | bool = False,
+    takes_back: bool = False,
 ) -> int:
     config, machines = _open(root, backend, click.echo if what_if else None)
     chosen = vm.choose(config, workers, everyone=everyone, count=count)
     if asks and not what_if:
         _confirm(f"{asks} {', '.join(chosen)}?")
+    if takes_back and not what_if:
+        expect_taken_back(root.resolve(), config, chosen)
     if wait and not what_if:
         verb = vm.waiting(verb, config.limits.boot_limit_s)
     failed = 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from inbox_agent.share_files import LocalFiles
+from pipeline.exit_codes import BAD_INPUT
 from tests.farm_bed import FarmBed
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 from tests.samba import PASSWORD as SHARE_PASSWORD
@@ -122,3 +123,26 @@ def test_a_host_that_is_killed_while_it_restarts_machines(bed: FarmBed, pool: Hy
     bed.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
     assert max(hyperv.boots(name) for name in VMS) <= 2
+
+
+@pytest.mark.parametrize("verb", ["restore", "remove"])
+def test_machines_that_were_taken_back_by_hand(bed: FarmBed, pool: HyperVBed, verb: str) -> None:
+    """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
+    bed.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
+    bed.drop(plays(200, 0.5))
+    host = bed.start()
+    bed.when(lambda: archived(bed) >= 10)
+    code, out = bed.run("vm", verb, "--all", "--yes")
+    assert (code, "another `pipeline run` is at work here" in out) == (BAD_INPUT, True)
+    host.kill()
+    host.wait()
+    for command in (("vm", verb, "--all", "--yes"), ("vm", "create", "--all")):
+        code, out = bed.run(*command)
+        assert code == 0, out
+
+    code, out = bed.run(within_s=60)
+
+    assert code == 0, out
+    pool.hyperv.close()
+    bed.assert_counted_once()
+    assert bed.run("verify")[0] == 0
