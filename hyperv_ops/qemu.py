@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -100,9 +101,12 @@ class QemuMachines:
     def create(self, name: str) -> None:
         require_name(name, self.names())
         disk = self._disk(name)
-        if disk.exists() or self._only_says(name, f"make its disk on {self._spec.image}"):
+        if disk.exists():
+            self._require_our_image(name)
             return
-        if not self._spec.image.exists():
+        if self._only_says(name, f"make its disk on {self._spec.image}"):
+            return
+        if not os.path.isfile(self._spec.image):  # also if it may not be looked for
             raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
         if len(str(disk.with_name("monitor"))) > SOCKET_PATH_MAX:
             raise MachineError(name, f"the path of its folder is too long for a socket: {disk.parent}")
@@ -111,7 +115,7 @@ class QemuMachines:
         unfinished = disk.with_suffix(".new")
         kind = "raw" if self._spec.image.suffix == ".raw" else "qcow2"
         try:
-            disk.parent.mkdir(parents=True, exist_ok=True)
+            disk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's passwords are in there
             self._image(name, "create", "-q", "-f", "qcow2", "-b", self._spec.image.resolve(), "-F", kind, unfinished)
             os.replace(unfinished, disk)
         except OSError as error:
@@ -122,6 +126,8 @@ class QemuMachines:
         if self._process(name) is not None or self._only_says(name, "switch it on"):
             return
         self._guest[name].forget()
+        with contextlib.suppress(FileNotFoundError):  # QEMU begins a new one, and a panic's last words would be gone
+            os.replace(self._console(name), self._console(name).with_suffix(".log.1"))
         _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
@@ -137,15 +143,8 @@ class QemuMachines:
     def power_off(self, name: str) -> None:
         self._require(name)
         process = self._process(name)
-        if process is None or self._only_says(name, "cut its power"):
-            return
-        with contextlib.suppress(MachineError):  # an answer is not waited for: it may be the last thing QEMU does
-            self._monitor[name].ask("quit", timeout_s=_QUIT_S)
-        if not self._wait_until_gone(name, _QUIT_S):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-            if not self._wait_until_gone(name, _KILL_S):
-                raise MachineError(name, f"its process {process.pid} does not die", Trouble.TIMED_OUT)
+        if process is not None and not self._only_says(name, "cut its power"):
+            self._end(name, process)
 
     def reset(self, name: str) -> None:
         """Presses its reset button."""
@@ -171,8 +170,8 @@ class QemuMachines:
         require_name(name, self.names())
         if not self._place(name).exists() or self._only_says(name, "remove it with its disk"):
             return
-        if self._disk(name).exists():
-            self.power_off(name)
+        if (process := self._process(name)) is not None:
+            self._end(name, process)
         try:
             shutil.rmtree(self._place(name))
         except OSError as error:
@@ -186,7 +185,7 @@ class QemuMachines:
             raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
         if self._only_says(name, f"make checkpoint {CHECKPOINT}"):
             return
-        if CHECKPOINT in self._look(name).checkpoints:
+        if CHECKPOINT in self._checkpoints(name):
             self._image(name, "snapshot", "-d", CHECKPOINT, self._disk(name))
         self._image(name, "snapshot", "-c", CHECKPOINT, self._disk(name))
 
@@ -194,9 +193,9 @@ class QemuMachines:
         self._require(name)
         if self._only_says(name, f"take it back to checkpoint {CHECKPOINT}"):
             return
-        self.power_off(name)
-        if CHECKPOINT not in self._look(name).checkpoints:
+        if CHECKPOINT not in self._checkpoints(name):
             raise MachineError(name, f"there is no checkpoint {CHECKPOINT!r}", Trouble.NO_CHECKPOINT)
+        self.power_off(name)
         self._image(name, "snapshot", "-a", CHECKPOINT, self._disk(name))
 
     def keep_moment(self, name: str, moment: str) -> None:
@@ -270,8 +269,17 @@ class QemuMachines:
         return MachineInfo(name=name, state=PowerState.OFF)
 
     def _checkpoints(self, name: str) -> tuple[str, ...]:
-        told = orjson.loads(self._image(name, "info", "--force-share", "--output=json", self._disk(name)))
-        return tuple(str(one["name"]) for one in told.get("snapshots", []))
+        return tuple(str(one["name"]) for one in self._told_of_disk(name).get("snapshots", []))
+
+    def _require_our_image(self, name: str) -> None:
+        image = self._told_of_disk(name).get("full-backing-filename", "nothing")
+        if Path(image) != self._spec.image.resolve():
+            reason = f"it was made from another image, {image}; remove it, and create it again"
+            raise MachineError(name, reason, Trouble.EXISTS)
+
+    def _told_of_disk(self, name: str) -> dict[str, Any]:
+        told = self._image(name, "info", "--force-share", "--output=json", self._disk(name))
+        return dict(orjson.loads(told))
 
     def _stands_still(self, name: str) -> bool:
         """Whether its processors are known to be stopped, so that its guest hears nothing."""
@@ -293,7 +301,7 @@ class QemuMachines:
         words += ["-chardev", f"socket,id=guest,path={place / 'guest'},server=on,wait=off"]
         words += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=guest,name=org.qemu.guest_agent.0"]
         words += ["-qmp", f"unix:{place / 'monitor'},server=on,wait=off"]
-        words += ["-serial", f"file:{place / 'console.log'}", "-pidfile", str(place / "pid"), "-daemonize"]
+        words += ["-serial", f"file:{self._console(name)}", "-pidfile", str(place / "pid"), "-daemonize"]
         kernel, drivers = spec.image.with_name("vmlinuz"), spec.image.with_name("initrd.img")
         if kernel.exists() and drivers.exists():
             words += ["-kernel", str(kernel), "-initrd", str(drivers), "-append", _KERNEL_ARGUMENTS]
@@ -305,9 +313,12 @@ class QemuMachines:
     def _disk(self, name: str) -> Path:
         return self._place(name) / "disk.qcow2"
 
+    def _console(self, name: str) -> Path:
+        return self._place(name) / "console.log"
+
     def _last_words(self, name: str) -> str:
         try:
-            with (self._place(name) / "console.log").open("rb") as console:
+            with self._console(name).open("rb") as console:
                 console.seek(max(0, console.seek(0, os.SEEK_END) - 1000))
                 text = console.read().decode("utf-8", "replace")
         except OSError:
@@ -323,6 +334,15 @@ class QemuMachines:
         except (OSError, ValueError, psutil.Error):
             return None
         return process if ours else None
+
+    def _end(self, name: str, process: psutil.Process) -> None:
+        with contextlib.suppress(MachineError):  # an answer is not waited for: it may be the last thing QEMU does
+            self._monitor[name].ask("quit", timeout_s=_QUIT_S)
+        if not self._wait_until_gone(name, _QUIT_S):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+            if not self._wait_until_gone(name, _KILL_S):
+                raise MachineError(name, f"its process {process.pid} does not die", Trouble.TIMED_OUT)
 
     def _wait_until_gone(self, name: str, timeout_s: float) -> bool:
         deadline, pause = time.monotonic() + timeout_s, threading.Event()

@@ -3,6 +3,7 @@
 Like the doctor of shares it says nothing of what is well, and stops where what follows depends on what is not.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")
         return
-    if not (root / table.image).is_file():
+    if not os.path.isfile(root / table.image):  # also if it may not be looked for
         yield Finding(_QEMU, f"image {root / table.image} is not there; `make vm-image` builds one (docs/qemu.md)")
     try:
         found = machines.infos()
@@ -145,6 +146,9 @@ def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: Hy
 def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: str) -> Iterator[str]:
     if info is None:
         yield f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+        return
+    if info.state is PowerState.UNKNOWN:
+        yield f"{machine} cannot be asked: {info.note}"
         return
     if checkpoint not in info.checkpoints:
         yield f"{machine} has no checkpoint {checkpoint!r} to go back to; `pipeline vm checkpoint {worker}`"

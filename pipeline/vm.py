@@ -85,8 +85,8 @@ def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> 
     boot = start if limit_s is None else waiting(start, limit_s)
 
     def prepare(machines: Machines, machine: str) -> str:
+        identity = identity_of(machine)  # before anything is switched on for nothing
         boot(machines, machine)
-        identity = identity_of(machine)
         machines.identify(machine, identity)
         if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was booting once more, for its new name
             stop(machines, machine)
@@ -105,7 +105,7 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
     tables = [table for table in config.worker if table.machine]
     number = next(number for number, table in enumerate(tables) if table.machine == machine)
     computer = machine.replace("_", "-")
-    if len(computer) > COMPUTER_NAME_MAX:
+    if config.hyperv is not None and len(computer) > COMPUTER_NAME_MAX:
         raise MachineError(machine, f"Windows takes no computer name of more than {COMPUTER_NAME_MAX} characters")
     if not (tables[number].account and tables[number].secret):
         raise MachineError(machine, "its [[worker]] has no account and secret for the share")

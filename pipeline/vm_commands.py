@@ -14,7 +14,7 @@ from pipeline import vm
 from pipeline.config import Config, load_config
 from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
 from pipeline.options import root_option
-from pipeline.reach import machines_of, runner_of, template_machine
+from pipeline.reach import machines_of, require_secrets, runner_of, template_machine
 from pipeline.secret_reference import fetch_secret
 from pipeline.taken_back import expect_taken_back
 from pipeline.template_check import check_template
@@ -69,6 +69,8 @@ def prepare(yes: bool, **chosen: Any) -> int:
     """Give new machines their identity and their clean checkpoint: boot, name, address, password, shutdown."""
     root = chosen["root"].resolve()
     config = load_config(root)
+    if not chosen["what_if"]:
+        require_secrets(config, root)
     limit_s = None if chosen["what_if"] else config.limits.boot_limit_s
     verb = vm.preparing(lambda machine: _identity(config, root, machine), limit_s)
     return _treat(verb, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)

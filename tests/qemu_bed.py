@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperv_ops import MachineError
 from hyperv_ops.qemu import QemuMachines, QemuSpec
-from tests.samba import free_port
+from tests.samba import quiet_port
 from vm_image.__main__ import LANDER, LANDER_NEEDS
 from vm_image.build import Game, build
 from vm_image.cache import cache
@@ -36,17 +36,22 @@ class QemuBed:
         return "\n".join(lines)
 
     def in_guest(self, name: str, command: str) -> str:
-        """What a line of shell says in a guest; nothing if the guest did not live to tell."""
+        """What a line of shell says in a guest; raises AssertionError if it fails."""
+        ran = self.machines.run(name, "/bin/sh", ["-c", command], 120)
+        assert ran.exit_code == 0, f"{command}: {ran.output}"
+        return ran.output.strip()
+
+    def last_order(self, name: str, command: str) -> None:
+        """Runs a line of shell that its guest does not live to tell of."""
         with contextlib.suppress(MachineError):
-            return self.machines.run(name, "/bin/sh", ["-c", command], 30).output
-        return ""
+            self.machines.run(name, "/bin/sh", ["-c", command], 30)
 
 
 @contextmanager
 def qemu_bed(folder: Path, *names: str) -> Iterator[QemuBed]:
     """Machines that may be made, in a folder with a short path."""
     image = build(Game(folder=LANDER, python="evaluator:play", requirements=LANDER_NEEDS), cache()) / "disk.raw"
-    ports = {name: free_port() for name in names}
+    ports = {name: quiet_port() for name in names}
     machines = QemuMachines(QemuSpec(image=image, folder=folder), ports)
     try:
         yield QemuBed(image, folder, ports, machines)

@@ -6,6 +6,7 @@ started again on the same port.
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -199,6 +200,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def quiet_port() -> int:
+    """A port of loopback that nobody has, and that no outgoing connection is given while nobody listens on it.
+
+    Source: IANA's registered ports end at 49151, but Linux hands out those from 32768 on (ip_local_port_range).
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("100 ports and somebody had each")
 
 
 @contextmanager

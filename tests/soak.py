@@ -9,7 +9,7 @@ import random
 import sys
 import time
 
-from tests.vm_farm import Figures, draw_faults, measure_boots, play_round, vm_farm
+from tests.vm_farm import NOTHING_LOST, Figures, draw_faults, measure_boots, play_round, vm_farm
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
                 return 1
             for story in figures.stories[before:]:
                 print(f"generation {generation}: {story}", flush=True)
-    print(f"\n{generation} generations on {args.machines} machines, seed {args.seed}\n{figures}")
+    print(f"\n{generation} generations on {args.machines} machines, seed {args.seed}\n{figures}\n{NOTHING_LOST}")
     return 0
 
 

@@ -6,7 +6,17 @@ Two guests play; the hypervisor stops them, their kernels panic, their disks fil
 import pytest
 
 from pipeline.core.facts import Rung
-from tests.vm_farm import FAULTS, Figures, frozen, measure_boots, play_round, powerless, vm_farm
+from tests.vm_farm import (
+    FAULTS,
+    NOTHING_LOST,
+    Figures,
+    back_in_time,
+    frozen,
+    measure_boots,
+    play_round,
+    powerless,
+    vm_farm,
+)
 
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = [
@@ -26,8 +36,9 @@ def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixtu
         play_round(farm, 2, {"vm-1": frozen, "vm-2": powerless}, figures)
 
     with capsys.disabled():
-        print(f"\n{figures}")
+        print(f"\n{figures}\n{NOTHING_LOST}")
     assert [story.rungs[-1] for story in figures.stories] == [Rung.POWER_CYCLE, Rung.REBOOT]
+    assert all(story.recovered_s for story in figures.stories)
 
 
 @pytest.mark.timeout(5400)
@@ -41,7 +52,11 @@ def test_everything_that_can_happen_to_a_machine(capsys: pytest.CaptureFixture[s
             play_round(farm, generation, dict(zip(NAMES, pair, strict=True)), figures)
 
     with capsys.disabled():
-        print(f"\n{figures}")
+        print(f"\n{figures}\n{NOTHING_LOST}")
     cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
     assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
     assert set(cured.values()) >= set(Rung)
+    assert all(story.recovered_s for story in figures.stories)
+    assert all(story.noticed_s for story in figures.stories if story.fault is back_in_time), (
+        "what was played came again"
+    )

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -15,6 +17,7 @@ import pytest
 
 from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu import QemuMachines, QemuSpec
+from hyperv_ops.qemu_guest import GuestAgent
 from hyperv_ops.qmp import Line
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
 from tests.players import has_ended
@@ -152,6 +155,53 @@ def test_what_cannot_be_made_is_told(tmp_path: Path, spec: QemuSpec, image: str,
     assert machines.infos() == {}
 
 
+def test_a_machine_of_another_image_is_not_taken_for_one_of_this(machines: QemuMachines, spec: QemuSpec) -> None:
+    """A new image changes nothing in machines that were made from an older one; who asks for them is told."""
+    newer = spec.image.with_name("newer.raw")
+    newer.write_bytes(spec.image.read_bytes())
+    machines.create("vm-1")
+
+    with pytest.raises(MachineError, match=f"made from another image, {spec.image}") as error:
+        QemuMachines(replace(spec, image=newer), {"vm-1": 1}).create("vm-1")
+
+    assert error.value.trouble is Trouble.EXISTS
+
+
+def test_nobody_else_may_read_a_machines_disk(machines: QemuMachines, spec: QemuSpec) -> None:
+    """It holds what the share's password is checked against."""
+    assert (spec.folder / "vm-1").stat().st_mode & 0o077 == 0
+
+
+def test_what_the_console_said_before_is_kept(machines: QemuMachines, spec: QemuSpec) -> None:
+    """The last words of a panic are there after the power cycle that cured it."""
+    console = spec.folder / "vm-1" / "console.log"
+    console.write_text("Kernel panic - not syncing")
+    machines.start("vm-1")
+
+    assert console.with_name("console.log.1").read_text() == "Kernel panic - not syncing"
+    assert "panic" not in console.read_text()
+
+
+def test_what_cannot_be_asked_loses_no_power_for_nothing(machines: QemuMachines) -> None:
+    """Where there is nothing to go back to, the machine runs on."""
+    machines.start("vm-1")
+    with pytest.raises(MachineError, match="no checkpoint"):
+        machines.restore("vm-1")
+    assert machines.info("vm-1").state is PowerState.RUNNING
+
+
+def test_a_machine_without_its_disk_is_removed_with_its_process(machines: QemuMachines, spec: QemuSpec) -> None:
+    """Somebody tidied up by hand; nothing holds its port afterwards."""
+    machines.start("vm-1")
+    pid = machines.info("vm-1").pid
+    (spec.folder / "vm-1" / "disk.qcow2").unlink()
+
+    machines.remove("vm-1")
+
+    assert pid is not None
+    assert eventually(lambda: has_ended(pid))
+
+
 def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
     """Every verb says what it would do."""
     said: list[str] = []
@@ -193,9 +243,9 @@ def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest
     assert not (tmp_path / "m/vm-1").exists()
 
 
-def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
-    """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
-    path = tmp_path / "guest"
+@contextmanager
+def answering(path: Path, late: bytes = b"") -> Iterator[None]:
+    """A guest's agent that answers one caller; with an answer before that nobody has waited for."""
     with socket.socket(socket.AF_UNIX) as guest:
         guest.bind(str(path))
         guest.listen()
@@ -203,13 +253,42 @@ def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) 
         def answer() -> None:
             caller, _ = guest.accept()
             with caller:
-                late = b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'
+                early = late
                 while asked := caller.recv(65536):  # one question at a time, each is awaited
-                    caller.sendall(late)
-                    late = b""
+                    caller.sendall(early)
+                    early = b""
                     question = orjson.loads(asked)
                     value = question["arguments"]["id"] if question["execute"] == "guest-sync" else {"pid": 2}
                     caller.sendall(orjson.dumps({"return": value, "id": question["id"]}) + b"\n")
 
         threading.Thread(target=answer, daemon=True).start()
-        assert Line("vm-1", path, guest=True).ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
+        yield
+
+
+def test_the_doctor_concludes_nothing_from_a_machine_that_cannot_be_asked(
+    tmp_path: Path, machines: QemuMachines, spec: QemuSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it has a checkpoint is not known; that it does not answer is."""
+    (tmp_path / "pipeline.toml").write_text(
+        f"[qemu]\nimage = '{spec.image}'\nfolder = '{spec.folder}'\n[[worker]]\nname = 'a'\nmachine = 'vm-1'\n"
+    )
+    machines.start("vm-1")
+    psutil.Process(machines.info("vm-1").pid).suspend()
+
+    said = " ".join(pipeline(capsys, "doctor", "--root", tmp_path)[1:])
+
+    assert "vm-1 cannot be asked: QEMU did not answer" in said
+    assert "checkpoint" not in said
+
+
+def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
+    with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
+        line = Line("vm-1", tmp_path / "guest", guest=True)
+        assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
+
+
+def test_a_heartbeat_that_cannot_be_noted_spoils_no_look(tmp_path: Path) -> None:
+    """This computer's disk is full, or somebody has removed the machine's folder meanwhile."""
+    with answering(tmp_path / "guest"):
+        assert GuestAgent("vm-1", tmp_path / "guest", tmp_path / "gone/heard").heartbeat(ask=True) is Heartbeat.NONE

@@ -111,6 +111,27 @@ def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) 
     assert "canary" not in out
 
 
+def test_who_a_machine_is_to_be_is_known_before_it_boots(
+    bed: HyperVBed, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that is not there, or a name that is too long: nothing was switched on for nothing."""
+    told = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    tables = bed.tables(network="'192.168.77.0/24'").replace("[[worker]]", told)
+    for name in NAMES:
+        tables = tables.replace(f"share = '{bed.disks / name}'", "")
+    long = "a-name-that-windows-cuts"
+    (tmp_path / "pipeline.toml").write_text(tables.replace("machine = 'vm-1'", f"machine = '{long}'"))
+    code, _, err = vm("vm", "prepare", "vm-1", "--yes")
+    assert (code, "Windows takes no computer name of more than 15 characters" in err) == (SOME_FAILED, True)
+    (tmp_path / "pipeline.toml").write_text(tables)
+    monkeypatch.delenv("SHARE_SECRET")
+    code, _, err = vm("vm", "prepare", "--all", "--yes")
+    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert "worker 'vm-1': env:SHARE_SECRET: the environment variable SHARE_SECRET is not set" in err
+
+    assert bed.hyperv.events == []
+
+
 def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
     """The check goes into the guest, runs there, and what is not well is told with its cure."""
     configure(tmp_path, bed, template_machine="'vm-1'", network="'192.168.77.0/24'")

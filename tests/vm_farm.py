@@ -136,7 +136,7 @@ def powerless(farm: VmFarm, name: str) -> None:
 
 
 def panicked(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+    farm.bed.last_order(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
 
 
 def agent_killed(farm: VmFarm, name: str) -> None:
@@ -156,7 +156,7 @@ def server_killed(farm: VmFarm, name: str) -> None:
 
 
 def disk_full(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "dd if=/dev/zero of=/hog bs=1M 2>&1; df /")
+    farm.bed.last_order(name, "dd if=/dev/zero of=/hog bs=1M")
 
 
 def network_cut(farm: VmFarm, name: str) -> None:
@@ -169,10 +169,11 @@ def back_in_time(farm: VmFarm, name: str) -> None:
     farm.machines.keep_moment(name, "mid-game")
     farm.when_played(name, 2)
     farm.machines.go_back_to(name, "mid-game")
-    assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id != ""
+    assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
 
 
 Fault = Callable[[VmFarm, str], None]
+NOTHING_LOST = "losses: 0, duplicates: 0"  #: said behind figures when no assertion has ended the rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,7 @@ class Figures:
         ]
         faults = ", ".join(f"{name} {count}" for name, count in self.counts().items())
         lines += [f"faults: {faults}", f"evaluations: {self.evaluations} counted, {self.attempts} attempts"]
-        return "\n".join([*lines, "losses: 0, duplicates: 0"])  # or an assertion would have ended it
+        return "\n".join(lines)
 
     def counts(self) -> dict[str, int]:
         """How often each fault was put in."""

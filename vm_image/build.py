@@ -55,7 +55,11 @@ def build(game: Game, cache: Path) -> Path:
             run("tar", "--create", "--numeric-owner", f"--directory={work / 'debian'}", f"--file={work / 'tar'}", ".")
             os.replace(work / "tar", debian)
         _make_image(work, debian, game)
-        os.replace(work / "image", image)
+        try:
+            os.replace(work / "image", image)
+        except OSError:
+            if not image.is_dir():  # or somebody else was quicker
+                raise
     return image
 
 
@@ -73,6 +77,10 @@ def _make_image(work: Path, debian: Path, game: Game) -> None:
     inside(root, "install", "--directory", "--owner=exchange", "/srv/exchange")
     _install(root, wheels, game)
     inside(root, "python3", "-W", "ignore", "-m", "compileall", "-q", "/opt/farm")
+    # Who plays is not root, and whatever rights the files had here, everybody may read them there.
+    inside(root, "chmod", "-R", "a+rX,go-w", "/opt/farm", "/opt/busybox")
+    inside(root, "chmod", "755", "/", "/etc", "/etc/init.d", "/etc/samba", "/opt", "/usr", "/usr/sbin")
+    inside(root, "chmod", "644", "/etc/inittab", "/etc/samba/smb.conf", "/etc/hostname")
     run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(image / "disk.raw"), DISK)
 
 
@@ -104,7 +112,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(paths: Iterable[Path], *also: str) -> str:
+    """Of the files' bytes and places, wherever the checkout or the game's folder is."""
     told = hashlib.sha256(repr(also).encode())
     for path in paths:
-        told.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        told.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return told.hexdigest()[:16]
