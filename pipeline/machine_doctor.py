@@ -151,7 +151,8 @@ def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: st
         yield f"{machine} cannot be asked: {info.note}"
         return
     if checkpoint not in info.checkpoints:
-        yield f"{machine} has no checkpoint {checkpoint!r} to go back to; `pipeline vm checkpoint {worker}`"
+        cure = f"`pipeline vm prepare {worker}` if it is new, or `vm checkpoint`"
+        yield f"{machine} has no checkpoint {checkpoint!r}; {cure}"
     if info.state is PowerState.CHANGING:
         yield f"{machine} is between on and off ({info.note}); look at its console"
     elif info.state is PowerState.RUNNING and info.heartbeat is Heartbeat.LOST:

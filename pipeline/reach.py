@@ -129,8 +129,8 @@ def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:
     try:
         found = [ipaddress.ip_address(address) for address in addresses()]
     except (MachineError, ValueError) as error:
-        raise Unavailable(f"{machine}: its address is not known: {error}") from error
+        raise Unavailable(f"the address of machine {machine} is not known: {error}") from error
     usable = sorted((address for address in found if not address.is_link_local), key=lambda address: address.version)
     if not usable:
-        raise Unavailable(f"{machine}: it has told no address yet; is it on, with its integration services?")
+        raise Unavailable(f"machine {machine} has told no address yet; is it on, and its guest up?")
     return str(usable[0])

@@ -237,7 +237,7 @@ def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest
     assert code == ALL_COMPLETED
     assert "off" in said
     said = " ".join(vm("doctor")[1:])
-    assert "vm-1 has no checkpoint 'clean' to go back to; `pipeline vm checkpoint a`" in said
+    assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in said
 
     assert vm("vm", "remove", "--all", "--yes")[0] == ALL_COMPLETED
     assert not (tmp_path / "m/vm-1").exists()

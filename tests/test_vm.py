@@ -267,7 +267,7 @@ def test_what_machines_lack(bed: HyperVBed, vm: Command) -> None:
     told = "\n".join(complaints(vm))
 
     assert "vm-1: the guest of vm-1 has lost its heartbeat" in told
-    assert "vm-2: vm-2 has no checkpoint 'clean' to go back to; `pipeline vm checkpoint vm-2`" in told
+    assert "vm-2: vm-2 has no checkpoint 'clean'; `pipeline vm prepare vm-2` if it is new" in told
     assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
 
 

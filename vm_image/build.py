@@ -20,6 +20,10 @@ PROJECT = HERE.parent
 PYTHON = "3.11"  #: of the guest
 DISK = "1G"
 HOME = "/var/lib/inbox-agent"
+#: Who plays, and who the host is over SMB; each may write what is its own and read the rest (docs/smb.md).
+PLAYER, HOST = "player", "exchange"
+OF_THE_HOST = ("/srv/exchange/inbox", "/srv/exchange/inbox/tmp")
+OF_THE_PLAYER = ("/srv/exchange/outbox", "/srv/exchange/outbox/tmp", "/srv/exchange/status")
 _TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "tar": "tar"}
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _OF_DEBIAN = ("debian.py", "fetch_kernel", "initramfs_init")
@@ -73,8 +77,11 @@ def _make_image(work: Path, debian: Path, game: Game) -> None:
     shutil.copytree(HERE / "guest", root, dirs_exist_ok=True)
     (root / "opt/busybox").mkdir()
     inside(root, "/bin/busybox", "--install", "-s", "/opt/busybox")
-    inside(root, "useradd", "--system", "--create-home", f"--home-dir={HOME}", "exchange")
-    inside(root, "install", "--directory", "--owner=exchange", "/srv/exchange")
+    inside(root, "useradd", "--system", "--create-home", f"--home-dir={HOME}", PLAYER)
+    inside(root, "useradd", "--system", "--no-create-home", HOST)
+    inside(root, "install", "--directory", "/srv/exchange")
+    inside(root, "install", "--directory", f"--owner={HOST}", *OF_THE_HOST)
+    inside(root, "install", "--directory", f"--owner={PLAYER}", *OF_THE_PLAYER)
     _install(root, wheels, game)
     inside(root, "python3", "-W", "ignore", "-m", "compileall", "-q", "/opt/farm")
     # Who plays is not root, and whatever rights the files had here, everybody may read them there.
