@@ -28,11 +28,13 @@ NAMES = ("vm-1", "vm-2")
 
 @pytest.mark.timeout(1200)
 def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both are back by the rung that helps them, and the generation has lost nothing."""
+    """The doctor has no word to say of them; both are back by the rung that helps, and the generation lost nothing."""
     figures = Figures()
     with vm_farm(*NAMES) as farm:
         measure_boots(farm, figures)
         play_round(farm, 1, {}, figures)
+        code, out = farm.run("doctor")
+        assert code == 0, out
         play_round(farm, 2, {"vm-1": frozen, "vm-2": powerless}, figures)
 
     with capsys.disabled():

@@ -7,7 +7,7 @@ from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits
 from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState
-from tests.core_bed import Table, named
+from tests.core_bed import SETTINGS, Table, named, replace_struct
 
 
 def test_quarantine_probation_and_out() -> None:
@@ -126,6 +126,27 @@ def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
 
     assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
     assert "could not be read" in table.farm.workers["w0"].reason
+
+
+def test_who_could_not_be_seen_was_not_silent() -> None:
+    """An agent whose share is read for the first time has its time to answer, and not longer (seed 147977)."""
+    settings = replace_struct(SETTINGS, time_limit_s=20.0)
+    table = Table("w0", genomes=1, machines=True, settings=settings, limits=Limits(grace_s=10.0))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.state(f.EpochRaised(worker="w0", epoch=1, reason="first contact"))  # and its host.json was not published yet
+    table.restart_host()
+    share = table.shares["w0"]
+    share.unknown = "no route"
+    table.run(25)
+    share.unknown = ""
+    table.tick()
+    share.unknown = "names failed"
+
+    table.run(29)
+    assert table.orders == []
+    table.run(3)
+
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
 
 
 def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:

@@ -18,7 +18,7 @@ from pipeline.core.view import Look, MachineSeen, MachineState, View
 class WorkerWatch:
     """One worker, as this process has seen it. Times are on the fair clock."""
 
-    life_at: float  #: last sign of life, or when the watch began
+    life_at: float  #: last sign of life, or when one could have been seen first
     alive: bool = False  #: a beat of this epoch, or a record, was seen since the watch or the epoch began
     looked: bool = False  #: at least one full look succeeded in this process
     readable: bool = False
@@ -83,6 +83,8 @@ class Watch:
         if any(attempt in worker.wanted for attempt in new_records):
             self.note_life(watched)  # any new record of a worker is life as well
         if look.full:
+            if not watched.looked:
+                watched.life_at = self.time  # who could not be seen was not silent
             watched.looked = True
             watched.starts, watched.payloads = set(look.starts), set(look.payloads)
 
