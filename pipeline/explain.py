@@ -1,7 +1,6 @@
 """`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
 
 import re
-from pathlib import PureWindowsPath
 
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_layout import attempt_of
@@ -9,7 +8,7 @@ from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 
-_SAYS_GENERATION = re.compile(r"g(\d{4,9})-.*|.*gen-(\d{1,9})", re.ASCII)
+_SAYS_GENERATION = re.compile(r"g(\d{4,9})-.*|(?:.*/)?gen-(\d{1,9})", re.ASCII)
 SUGGESTED_MAX = 5
 
 
@@ -19,22 +18,23 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     Raises:
         SettingsError: nothing of that name is known.
     """
-    path = PureWindowsPath(what)  # which takes both kinds of slashes
-    file = attempt_of(path.name)
-    what = file[0] if file is not None else path.name
+    folder, _, name = what.replace("\\", "/").rpartition("/")
+    file = attempt_of(name)
+    names = (what, file[0] if file is not None else name)  # a backslash may belong to the name
     if generation is None:
-        generation = _said_by(chronicle, what, path.parent.name)
+        generation = _said_by(chronicle, folder, names[1])
     chosen = chronicle.choose(generation)
     farm, playing = chronicle.farm(chosen), chronicle.is_playing(chosen)
     depth = chronicle.config.queue_depths()
-    if what in farm.attempts:
-        return "\n".join(explain_attempt(farm, farm.attempts[what], depth, playing=playing))
-    for genome in farm.genomes:
-        if genome.name == what:
-            return "\n".join(explain_genome(farm, genome, depth, playing=playing))
-    if what in farm.workers or what in farm.retired:
-        return "\n".join(explain_worker(farm, what, chronicle.told(chosen)))
-    raise SettingsError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, what)}")
+    for name in names:
+        if name in farm.attempts:
+            return "\n".join(explain_attempt(farm, farm.attempts[name], depth, playing=playing))
+        for genome in farm.genomes:
+            if genome.name == name:
+                return "\n".join(explain_genome(farm, genome, depth, playing=playing))
+        if name in farm.workers or name in farm.retired:
+            return "\n".join(explain_worker(farm, name, chronicle.told(chosen)))
+    raise SettingsError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
 
 
 def _said_by(chronicle: Chronicle, *names: str) -> int | None:

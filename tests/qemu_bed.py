@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperv_ops import MachineError
 from hyperv_ops.qemu import QemuMachines, QemuSpec
-from tests.samba import quiet_port
+from tests.samba import free_port
 from vm_image.__main__ import LANDER, LANDER_NEEDS
 from vm_image.build import Game, build
 from vm_image.cache import cache
@@ -51,7 +51,7 @@ class QemuBed:
 def qemu_bed(folder: Path, *names: str) -> Iterator[QemuBed]:
     """Machines that may be made, in a folder with a short path."""
     image = build(Game(folder=LANDER, python="evaluator:play", requirements=LANDER_NEEDS), cache()) / "disk.raw"
-    ports = {name: quiet_port() for name in names}
+    ports = {name: free_port() for name in names}
     machines = QemuMachines(QemuSpec(image=image, folder=folder), ports)
     try:
         yield QemuBed(image, folder, ports, machines)

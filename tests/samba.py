@@ -196,13 +196,6 @@ def own(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def quiet_port() -> int:
     """A port of loopback that nobody has, and that no outgoing connection is given while nobody listens on it.
 
     Source: IANA's registered ports end at 49151, but Linux hands out those from 32768 on (ip_local_port_range).

@@ -168,6 +168,13 @@ def test_a_genome_may_be_named_by_its_path(finished: Path, capsys: pytest.Captur
     assert "It is charged with the loss of g0001-0013" in out
 
 
+def test_a_genomes_folder_says_more_than_its_name(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which may look like an attempt of another generation."""
+    err = pipeline(capsys, "explain", "genomes/gen-0001/g0002-bot.json", "--root", finished)[2]
+
+    assert "no genome, attempt or worker of generation 1" in err
+
+
 @pytest.mark.parametrize("name", ["{}", "{}.result.json", "state/shares/vm-1/outbox/{}.started.json"])
 def test_an_attempt_may_be_named_by_any_of_its_files(
     finished: Path, capsys: pytest.CaptureFixture[str], name: str
