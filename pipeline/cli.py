@@ -3,7 +3,6 @@
 It decides the words people read and the exit code they get; every error of theirs is one line.
 """
 
-import itertools
 import logging
 import signal
 import sys
@@ -25,7 +24,7 @@ from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
-from pipeline.doctor import examine
+from pipeline.doctor import examine, once_each
 from pipeline.edges.intake import IntakeError
 from pipeline.edges.ledger import LedgerError
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
@@ -136,12 +135,12 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     Says nothing of what is well. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
     """
     root = root.resolve()
-    config, found = load_config(root), 0
-    for finding in itertools.chain(examine_machines(root, config, workers), examine(root, config, workers)):
+    config = load_config(root)
+    findings = once_each([*examine_machines(root, config, workers), *examine(root, config, workers)])
+    for finding in findings:
         if verbose or not finding.only_told:
             click.echo(str(finding))
-        found += not finding.only_told
-    return SOME_FAILED if found else ALL_COMPLETED
+    return ALL_COMPLETED if all(finding.only_told for finding in findings) else SOME_FAILED
 
 
 @commands.command("take-over")

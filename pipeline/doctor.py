@@ -1,6 +1,7 @@
 """`pipeline doctor`: looks at the share of every worker that somebody else set up, and says what to do about it.
 
-It tries each thing in the order in which one depends on the other, and says nothing of what is well.
+It tries each thing in the order in which one depends on the other, and says nothing of what is well. Several shares are
+looked at at once: each silent agent is waited for.
 """
 
 import contextlib
@@ -9,8 +10,9 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +30,8 @@ from pipeline.reach import machines_of, smb_access
 REACH_LIMIT_S = 5.0
 BEAT_WAIT_S = 12.0  #: two beats and a little
 FREE_BYTES_MIN = 256 * 1024 * 1024
+AT_ONCE_MAX = 8
+_NAMED_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,19 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.worker}: {self.line}"
+
+
+def once_each(findings: Iterable[Finding]) -> list[Finding]:
+    """What several workers have in common is told once, with their names."""
+    workers: dict[Finding, list[str]] = {}
+    for finding in findings:
+        workers.setdefault(replace(finding, worker=""), []).append(finding.worker)
+    return [replace(finding, worker=_named(names)) for finding, names in workers.items()]
+
+
+def _named(names: list[str]) -> str:
+    unnamed = len(names) - _NAMED_MAX
+    return ", ".join(names) if unnamed <= 0 else f"{', '.join(names[:_NAMED_MAX])} and {unnamed} more"
 
 
 class _Stop(Exception):
@@ -71,11 +88,24 @@ def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator
         known = ", ".join(tables) or "none"
         raise SettingsError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
     farm_id, machines = _farm_id(root), machines_of(config, root)
-    for name in names or tables:
-        table = tables[name]
-        medium = _medium(table, root, machines)
-        with contextlib.suppress(_Stop), contextlib.closing(medium):
-            yield from _examine(table, medium, farm_id)
+
+    def examined(name: str) -> list[Finding]:
+        medium = _medium(tables[name], root, machines)
+        with contextlib.closing(medium):
+            return list(_as_far_as_it_goes(name, _examine(tables[name], medium, farm_id)))
+
+    with ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="doctor") as pool:
+        for findings in pool.map(examined, names or tables):
+            yield from findings
+
+
+def _as_far_as_it_goes(worker: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from findings
+    except _Stop:
+        return
+    except ShareError as error:
+        yield Finding(worker, f"it went away while it was looked at ({error}); ask again")
 
 
 def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Medium":

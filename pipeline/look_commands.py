@@ -69,26 +69,33 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
 @click.option("--top", "top_max", type=click.IntRange(min=1), help="The first so many only.")
 @click.option("--sort", type=click.Choice(COLUMNS), default="fitness", show_default=True, help="By what.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--json", "form", flag_value="json", help="For programs.")
-@click.option("--csv", "form", flag_value="csv", help="For spreadsheets.")
+@click.option("--json", "for_programs", is_flag=True, help="For programs.")
+@click.option("--csv", "for_spreadsheets", is_flag=True, help="For spreadsheets.")
 @_options
 def results(
-    every: bool, top_max: int | None, sort: str, reverse: bool, form: str | None, gen: str | None, root: Path
+    every: bool,
+    top_max: int | None,
+    sort: str,
+    reverse: bool,
+    for_programs: bool,
+    for_spreadsheets: bool,
+    gen: str | None,
+    root: Path,
 ) -> int:
     """Show the genomes and their fitness, the fittest first."""
+    if for_programs and for_spreadsheets:
+        raise click.UsageError("--json and --csv cannot both be had; choose one")
     with Chronicle(root.resolve()) as chronicle:
         chosen = chronicle.generations() if every else [chronicle.choose(_number(gen))]
         farms = [chronicle.farm(generation) for generation in chosen]
         minimize = chronicle.config.generation.direction == "minimize"
     rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]
-    match form:
-        case "json":
-            click.echo(as_json(rows))
-        case "csv":
-            click.echo(as_csv(rows), nl=False)
-        case _:
-            width = Console().width if sys.stdout.isatty() else None
-            click.echo(as_table(rows, width))
+    if for_programs:
+        click.echo(as_json(rows))
+    elif for_spreadsheets:
+        click.echo(as_csv(rows), nl=False)
+    else:
+        click.echo(as_table(rows, Console().width if sys.stdout.isatty() else None))
     return ALL_COMPLETED
 
 

@@ -223,7 +223,7 @@ def test_a_share_without_room(tiny_disk: Path, project: Path, capsys: pytest.Cap
 def test_a_share_by_path(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same questions, as far as they make sense there."""
     share = tmp_path / "mnt"
-    (project / "pipeline.toml").write_text(f"[local]\nworkers = 0\n[[worker]]\nname = 'vm-0'\nshare = '{share}'\n")
+    configure_by_path(project, {"vm-0": share})
     assert examined(capsys, project) == (1, f"vm-0: {share} is not there; mount it, or mend `share` in pipeline.toml\n")
 
     share.mkdir()
@@ -231,6 +231,68 @@ def test_a_share_by_path(tmp_path: Path, project: Path, capsys: pytest.CaptureFi
     beating = Beating(share)
     assert examined(capsys, project) == (0, "")
     beating.close()
+
+
+def configure_by_path(root: Path, shares: dict[str, Path]) -> None:
+    tables = [f"[[worker]]\nname = '{name}'\nshare = '{share}'\n" for name, share in shares.items()]
+    (root / "pipeline.toml").write_text("[local]\nworkers = 0\n" + "".join(tables))
+
+
+def test_one_cause_is_told_once(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with many machines in the same way is one line, with their names or how many they are."""
+    shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(6)}
+    for share in shares.values():
+        share.mkdir()
+        if share != shares["vm-3"]:
+            LocalFiles(share).make_folders()
+    configure_by_path(project, shares)
+
+    code, out = examined(capsys, project)
+
+    assert code == 1
+    silent, empty = out.splitlines()
+    assert silent.startswith("vm-0, vm-1, vm-2, vm-4 and 1 more: no agent has ever beaten there; ")
+    assert empty.startswith("vm-3: no inbox/, outbox/, status/ there; ")
+
+
+def test_nobody_waits_for_the_silence_of_others(
+    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All agents are listened to at the same time."""
+    all_listened_to = threading.Barrier(3, timeout=20.0)
+
+    def listen(_files: LocalFiles) -> Iterator[str]:
+        all_listened_to.wait()
+        yield "silent"
+
+    monkeypatch.setattr(doctor, "_heartbeat", listen)
+    shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(3)}
+    for share in shares.values():
+        share.mkdir()
+        LocalFiles(share).make_folders()
+    configure_by_path(project, shares)
+
+    assert examined(capsys, project) == (1, "vm-0, vm-1, vm-2: silent\n")
+
+
+def test_a_share_that_goes_away_in_between(
+    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a finding like any other."""
+    share = tmp_path / "share"
+    share.mkdir()
+    LocalFiles(share).make_folders()
+    configure_by_path(project, {"vm-0": share})
+
+    def unplugged(_medium: object) -> Iterator[str]:
+        shutil.rmtree(share)
+        yield from ()
+
+    monkeypatch.setattr(doctor, "_space", unplugged)
+    code, out = examined(capsys, project)
+
+    assert code == 1
+    assert out.startswith("vm-0: it went away while it was looked at (")
 
 
 def test_a_worker_that_is_not_configured(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,6 +224,14 @@ def test_results_across_generations(finished: Path, capsys: pytest.CaptureFixtur
     assert {"level", "score"} <= rows[0].keys()
 
 
+def test_results_have_one_form(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who asks for two is told to choose, instead of getting the last."""
+    code, out, err = pipeline(capsys, "results", "--json", "--csv", "--root", finished)
+
+    assert (code, out) == (BAD_INPUT, "")
+    assert "choose one" in err
+
+
 def test_where_nothing_was_run_there_is_nothing_to_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, for each command; where there is not even a project, it is said how one is made."""
     assert "pipeline init" in pipeline(capsys, "top", "--root", tmp_path)[2]
