@@ -72,6 +72,7 @@ class Agent:
         self._clock, self._session, self._own_disk, self._limits = clock, session, own_disk, limits
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
+        self._half_claimed: set[str] = set()
         self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
         self._counter = 0
         self._beat_due = 0.0
@@ -118,7 +119,8 @@ class Agent:
         return True
 
     def _look_and_act(self) -> None:
-        seen = self._lookout.look(self._running_id)
+        seen = self._lookout.look(self._running_id, self._half_claimed)
+        self._half_claimed &= set(seen.present)
         while not isinstance(step := next_step(seen), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
@@ -168,11 +170,7 @@ class Agent:
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
         )
-        try:
-            # Durable before the game begins: a genome that takes the whole machine down is found by its claim.
-            self._files.publish(f"{OUTBOX}/{Kind.STARTED.of(attempt)}", layout.encode(claim), durable=True)
-        except AlreadyThere as error:
-            raise SecondAgent(f"{attempt} was claimed by somebody else on this share") from error
+        self._claim(claim)
         self._running = start
         self._evaluator.start(
             Job(
@@ -184,6 +182,26 @@ class Agent:
                 settings=start.settings,
             )
         )
+
+    def _claim(self, claim: StartedRecord) -> None:
+        """Durable before the game begins: a genome that takes the whole machine down is found by its claim."""
+        name = f"{OUTBOX}/{Kind.STARTED.of(claim.attempt)}"
+        try:
+            self._files.publish(name, layout.encode(claim), durable=True)
+        except AlreadyThere as error:
+            if claim.attempt not in self._half_claimed or self._claim_at(name) != claim:
+                raise SecondAgent(f"{claim.attempt} was claimed by somebody else on this share") from error
+        except Unavailable:
+            self._half_claimed.add(claim.attempt)  # it may be there: the next round goes on from it
+            raise
+        self._half_claimed.discard(claim.attempt)
+
+    def _claim_at(self, name: str) -> StartedRecord:
+        try:
+            return layout.decode(StartedRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
+        except (Absent, Unfit, LayoutError) as error:
+            self._half_claimed.clear()  # torn: nobody can tell whose it is, and it will be given up
+            raise Unavailable(f"{name} cannot be read: {error}") from error
 
     def _report_finished(self) -> None:
         if self._running is not None and self._finished is not None:

@@ -59,6 +59,7 @@ class Seen:
     hopeless: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)  #: given up on, with outcome and reason
     outbox: Mapping[str, Collection[Kind]]  #: what the agent's own folder holds, by attempt
     running: str | None = None
+    half_claimed: Collection[str] = ()  #: claimed by this life of the agent, without an answer, and not played yet
 
 
 def next_step(seen: Seen) -> Step:
@@ -92,9 +93,10 @@ def _report(seen: Seen) -> Report | None:
         found = seen.outbox.get(attempt, ())
         if Kind.RESULT in found or attempt == seen.running:
             continue
+        half_claimed = attempt in seen.half_claimed  # no genome pays for a claim whose answer was lost
         # The claim before the start signal: a genome that takes the machine down may take the unflushed signal with it,
         # and must not get away with "undelivered".
-        if Kind.STARTED in found and (_is_ours(seen, attempt) or attempt in seen.hopeless):
+        if Kind.STARTED in found and not half_claimed and (_is_ours(seen, attempt) or attempt in seen.hopeless):
             return Report(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
         if attempt in seen.hopeless:
             return Report(attempt, *seen.hopeless[attempt])
@@ -104,12 +106,10 @@ def _report(seen: Seen) -> Report | None:
 def _run(seen: Seen) -> Run | None:
     if seen.running is not None:
         return None
-    waiting = [
-        start
-        for attempt, start in seen.starts.items()
-        if attempt in seen.present and attempt not in seen.outbox
-        if _is_ours(seen, attempt)
-    ]
+    half_claimed = [a for a in seen.half_claimed if a in seen.outbox and Kind.RESULT not in seen.outbox[a]]
+    # Never two claims at once: who dies in one game must not be found with the claim of another.
+    untouched = half_claimed or [a for a in seen.starts if a not in seen.outbox]
+    waiting = [seen.starts[a] for a in untouched if a in seen.present and _is_ours(seen, a)]
     return Run(min(waiting, key=lambda start: start.publication)) if waiting else None
 
 

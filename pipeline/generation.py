@@ -16,6 +16,9 @@ from pipeline.core.facts import (
     EpochRaised,
     Fact,
     GenomeAdded,
+    HostStopped,
+    Rung,
+    RungClimbed,
     RunOpened,
     RunSettings,
     TrialReopened,
@@ -50,6 +53,8 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
         elif isinstance(fact, AttemptIssued):
             worker = farm.worker(fact.worker)
             worker.publications = max(worker.publications, fact.publication)
+        elif isinstance(fact, RungClimbed) and fact.rung is Rung.RESTORE:
+            farm.worker(fact.worker).reverting = True  # until an epoch begins, in whatever generation that is
 
 
 def opening_facts(
@@ -83,6 +88,11 @@ def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -
         for worker in chosen
         for attempt in worker.wanted.values()
     ]
+
+
+def closing_facts(farm: Farm, local: Iterable[str], reason: str) -> list[Fact]:
+    """A host ends in order: what its local workers hold is taken back, because they end with it."""
+    return [*withdrawals(farm, "host ended", local), HostStopped(reason=reason)]
 
 
 def reopening_facts(farm: Farm) -> list[Fact]:

@@ -25,7 +25,7 @@ from inbox_agent.share_layout import ANSWERS, OUTBOX
 from pipeline import generation as rules
 from pipeline.config import Config, WorkerTable
 from pipeline.core.dispatcher import Queues, standstill
-from pipeline.core.facts import Fact, HostStarted, HostStopped, RunOpened
+from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.roster import WorkerState
 from pipeline.edges.archive import Archive
@@ -200,9 +200,8 @@ class Host:
                 self._metronome.close()
             self._doorbell.close()
             if self.farm.generation and not self.farm.finished:
-                held = rules.withdrawals(self.farm, "host ended", self.locals.names())
-                self.loop.record([*held, HostStopped(reason="stopped" if self._stop.is_set() else "ended")])
-                self.loop.tidy()
+                reason = "stopped" if self._stop.is_set() else "ended"
+                self.loop.leave(rules.closing_facts(self.farm, self.locals.names(), reason))
         finally:
             self._couriers.close()
             for files in self._smb.values():
@@ -228,7 +227,7 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> Loop:
         shares = {
-            name: Share(name, self.ledger.farm_id, files, self.state / "incoming").carry_out
+            name: Share(name, self.ledger.farm_id, files, self.state / "incoming" / name).carry_out
             for name, files in self._shares.items()
         }
         distant = {worker.name for worker in self.config.worker}

@@ -5,11 +5,12 @@ says so. The metronome asks for sweeps and polls, doorbells for a look at one sh
 say.
 """
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from inbox_agent import share_layout as layout
@@ -68,6 +69,7 @@ class Loop:
         self._bells: set[str] = set()  #: workers whose outbox is to be looked at
         self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
         self._sweep = True
+        self._is_ahead = False  #: whether the farm says what the ledger may not have
         self._wake = threading.Event()
 
     # ------------------------------------------------------------------------------------------------------ waking
@@ -117,8 +119,9 @@ class Loop:
             HostTrouble: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
         """
         view = self._observe()
-        minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
-        self._record(minutes)
+        with self._ahead_of_ledger():
+            minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
+            self._record(minutes)
         touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
         self._act_on(touched)
@@ -127,9 +130,16 @@ class Loop:
     def record(self, facts: list[Fact]) -> None:
         """States facts from outside the tick: the user's wishes, the host's own beginning and end."""
         at = self._wall()
-        for fact in facts:
-            self.farm.evolve(fact, at)
-        self._append(facts, at)
+        with self._ahead_of_ledger():
+            for fact in facts:
+                self.farm.evolve(fact, at)
+            self._append(facts, at)
+
+    def leave(self, last: list[Fact]) -> None:
+        """States a host's last facts and acts on them; after trouble nothing: the next host replays what is there."""
+        if not self._is_ahead:
+            self.record(last)
+            self.tidy()
 
     def tidy(self) -> None:
         """Acts on what was recorded outside a tick."""
@@ -140,6 +150,15 @@ class Loop:
         self.farm = farm
         self.watch = Watch(farm, self.limits, self._clock())
         self.ask_poll()
+
+    @contextlib.contextmanager
+    def _ahead_of_ledger(self) -> Iterator[None]:
+        """Facts are folded in before they are recorded. Where that fails, nothing may be built on them any more."""
+        if self._is_ahead:
+            raise HostTrouble("an earlier fact could not be recorded; run again")
+        self._is_ahead = True
+        yield
+        self._is_ahead = False
 
     def _observe(self) -> View:
         with self._lock:
@@ -168,28 +187,27 @@ class Loop:
     def _record(self, minutes: Minutes) -> None:
         if not minutes.facts:
             return
-        results = {seen.attempt: seen for look in minutes.view.looks for seen in look.results}
         try:
             for fact in minutes.facts:
-                self._archive(fact, results)
+                self._archive(fact, minutes.judged)
         except OSError as error:
             raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
         self._append(minutes.facts, minutes.view.wall)
 
-    def _archive(self, fact: Fact, results: dict[str, ResultSeen]) -> None:
+    def _archive(self, fact: Fact, judged: Mapping[str, tuple[str, ResultSeen]]) -> None:
         if self.archive is None or not isinstance(fact, AttemptEnded | ResultLate | ResultUnexpected):
             return
-        seen = results.get(fact.attempt)
-        if seen is None:
+        if fact.attempt not in judged:
             return
+        worker, seen = judged[fact.attempt]
         if isinstance(fact, AttemptEnded) and fact.archived:
-            self.archive.keep(seen)
+            self.archive.keep(worker, seen)
         elif isinstance(fact, AttemptEnded) and fact.answered:
-            self.archive.set_aside(seen, Outcome.CORRUPT)
+            self.archive.set_aside(worker, seen, Outcome.CORRUPT)
         elif isinstance(fact, ResultLate):
-            self.archive.set_aside(seen, "late")
+            self.archive.set_aside(worker, seen, "late")
         elif isinstance(fact, ResultUnexpected):
-            self.archive.set_aside(seen, "unexpected")
+            self.archive.set_aside(worker, seen, "unexpected")
 
     def _append(self, facts: list[Fact], at: float) -> None:
         try:

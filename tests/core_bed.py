@@ -12,6 +12,7 @@ from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, 
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
+from pipeline.core.minutes import Minutes
 from pipeline.core.roster import Attempt, TrialState
 from pipeline.core.view import Look, MachineSeen, MachineState, ResultSeen, View
 from pipeline.core.watch import Watch
@@ -88,22 +89,25 @@ class Table:
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, look: bool = True) -> list[Fact]:
         """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
         self.now += seconds
-        self.nonce += 1
-        looks = [self._look(name, full=full) for name in self.shares] if look else []
-        view = View(
-            now=self.now,
-            wall=self.now,
-            nonce=f"{self.nonce:08d}",
-            sweep=sweep,
-            looks=looks,
-            machines=self.machines if sweep else {},
-        )
-        minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
+        minutes = self.minutes([*self.shares] if look else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in minutes.facts]
         for act in plan(self.farm, self.watch, self.farm.workers):
             self._do(act)
         self.check()
         return minutes.facts
+
+    def minutes(self, order: list[str], *, sweep: bool = True, full: bool = True) -> Minutes:
+        """What is decided when these shares are looked at, in this order; nothing is recorded or done."""
+        self.nonce += 1
+        view = View(
+            now=self.now,
+            wall=self.now,
+            nonce=f"{self.nonce:08d}",
+            sweep=sweep,
+            looks=[self.look(name, full=full) for name in order],
+            machines=self.machines if sweep else {},
+        )
+        return decide(self.farm, self.watch, view, self.limits, self.queues)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for so long; returns all facts."""
@@ -117,7 +121,8 @@ class Table:
         for _ in range(3):
             self.tick()
 
-    def _look(self, name: str, *, full: bool) -> Look:
+    def look(self, name: str, *, full: bool = True) -> Look:
+        """What a worker's share shows now."""
         share = self.shares[name]
         if share.unknown:
             return Look(worker=name, full=full, unknown=share.unknown)

@@ -111,6 +111,7 @@ class ProbedFiles(MemoryFiles):
         self.journal: list[tuple[str, str]] = []  #: verb and path, in order
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
         self.troubles: set[tuple[str, str]] = set()  #: verb and folder of what is Unavailable now
+        self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
@@ -130,6 +131,8 @@ class ProbedFiles(MemoryFiles):
         self._pass("publish", _layout_folder(path))
         self.journal.append(("publish durably" if durable else "publish", path))
         super().publish(path, data, durable=durable)
+        if ("publish", _layout_folder(path)) in self.unheard:
+            raise Unavailable(f"{path}: the answer was lost")
 
     def replace(self, path: str, data: bytes) -> None:
         self._change("replace", path)

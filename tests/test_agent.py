@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent import share_layout as layout
+from inbox_agent.agent import SecondAgent
 from inbox_agent.evaluator import Finished
 from inbox_agent.look import AgentLimits
 from inbox_agent.session import Session
@@ -392,6 +393,49 @@ def test_a_claim_that_cannot_be_published_starts_no_game(guest: Guest) -> None:
     guest.lives(LIMITS.poll_s)
 
     assert guest.playing == attempt(1)
+
+
+def test_a_claim_whose_answer_was_lost_is_gone_on_from(guest: Guest) -> None:
+    """It is there, and the agent was told that it is not: the game is begun with the next look, and nobody pays."""
+    guest.files.unheard = {("publish", "outbox")}
+    guest.send()
+    guest.step()
+    assert (started() in guest.outbox, guest.playing) == (True, None)
+
+    guest.files.unheard = set()
+    guest.lives(LIMITS.poll_s)
+    guest.game_ends()
+    guest.lives(LIMITS.poll_s)
+
+    assert guest.result().outcome is Outcome.COMPLETED
+    assert len(guest.evaluator.jobs) == 1
+
+
+def test_a_torn_claim_is_given_up(guest: Guest) -> None:
+    """Nobody can tell whose it is, so the attempt is not played."""
+    guest.files.unheard = {("publish", "outbox")}
+    guest.send()
+    guest.step()
+    guest.files.files[f"outbox/{started()}"] = b""
+    guest.files.unheard = set()
+
+    guest.lives(2 * LIMITS.poll_s)
+
+    assert guest.result().outcome is Outcome.INTERRUPTED
+    assert guest.evaluator.jobs == []
+
+
+def test_a_claim_that_was_lost_and_made_by_another_agent_is_left_to_it(guest: Guest) -> None:
+    """Of two agents on one share the second one ends."""
+    guest.files.troubles = {("publish", "outbox")}
+    guest.send()
+    guest.step()
+    guest.files.troubles = set()
+    theirs = StartedRecord(farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="another", run_id="another")
+    guest.files.files[f"outbox/{started()}"] = layout.encode(theirs)
+
+    with pytest.raises(SecondAgent, match="claimed by somebody else"):
+        guest.lives(2 * LIMITS.poll_s)
 
 
 def test_who_cannot_read_its_inbox_falls_silent(guest: Guest) -> None:

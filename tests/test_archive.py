@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.view import ResultSeen
 from pipeline.edges.archive import Archive
 from tests import records
-from tests.records import attempt
+from tests.records import WORKER, attempt
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def arrives(incoming: Path, name: str, data: bytes) -> None:
-    """An artifact was fetched from a share."""
-    (incoming / attempt(1)).mkdir(parents=True, exist_ok=True)
-    (incoming / attempt(1) / name).write_bytes(data)
+def arrives(incoming: Path, name: str, data: bytes, worker: str = WORKER) -> None:
+    """An artifact was fetched from a worker's share."""
+    (incoming / worker / attempt(1)).mkdir(parents=True, exist_ok=True)
+    (incoming / worker / attempt(1) / name).write_bytes(data)
 
 
 def test_an_accepted_result_is_kept_with_all_it_speaks_for(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
-    archive.keep(seen(artifacts=("replay",)))
+    archive.keep(WORKER, seen(artifacts=("replay",)))
 
     folder = f"attempts/{attempt(1)}"
     assert files_in(tmp_path / "results") == {
@@ -55,7 +55,7 @@ def test_keeping_twice_is_keeping_once(archive: Archive, incoming: Path, tmp_pat
     """archived -> the host is killed before it records it -> collected again, to the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
-        archive.keep(seen(artifacts=("replay",)))
+        archive.keep(WORKER, seen(artifacts=("replay",)))
 
     assert len(files_in(tmp_path / "results")) == 3
 
@@ -64,15 +64,25 @@ def test_a_result_that_is_not_counted_is_set_aside(archive: Archive, incoming: P
     """Evidence is kept under the reason; its artifacts are not."""
     arrives(incoming, "replay", b"replay")
 
-    archive.set_aside(seen(artifacts=("replay",)), "late")
+    archive.set_aside(WORKER, seen(artifacts=("replay",)), "late")
 
     assert files_in(tmp_path / "results") == {f"set-aside/{attempt(1)}.late.json": b"{}"}
     assert files_in(incoming) == {}
 
 
+def test_artifacts_of_another_worker_are_not_mixed_in(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+    """Whoever answers for an attempt that was not given to it leaves its bytes in its own folder."""
+    arrives(incoming, "replay", b"replay")
+    arrives(incoming, "replay", b"forged", worker="vm-99")
+
+    archive.keep(WORKER, seen(artifacts=("replay",)))
+
+    assert (tmp_path / "results/attempts" / attempt(1) / "files/replay").read_bytes() == b"replay"
+
+
 def test_what_could_not_be_read_leaves_nothing(archive: Archive, tmp_path: Path) -> None:
     """A corrupt result without bytes is not set aside."""
-    archive.set_aside(seen(record=None, data=b""), "corrupt")
+    archive.set_aside(WORKER, seen(record=None, data=b""), "corrupt")
 
     assert files_in(tmp_path / "results") == {}
 
@@ -84,4 +94,4 @@ def test_a_full_disk_is_noticed(tiny_disk: Path, part: str) -> None:
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
 
     with pytest.raises(OSError, match="No space left"):
-        Archive(tiny_disk / "results", tiny_disk / "incoming").keep(seen(**{"log": b"", part: b"x" * 60_000}))
+        Archive(tiny_disk / "results", tiny_disk / "incoming").keep(WORKER, seen(**{"log": b"", part: b"x" * 60_000}))

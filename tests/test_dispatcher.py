@@ -484,6 +484,36 @@ def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
     assert named(facts, f.GenomeCharged) == []
 
 
+def test_a_claim_that_crosses_the_hosts_verdict_charges_nobody() -> None:
+    """Lost because nobody claimed it; its agent claims it in the moment before its start signal is removed."""
+    table = Table("w0", "w1", genomes=2, limits=Limits(claim_limit_s=5))
+    table.settle_in()
+    facts = table.run(7)
+    (lost, *_) = [fact.attempt for fact in named(facts, f.AttemptEnded) if fact.outcome is Outcome.LOST]
+    table.claim_by_name(table.farm.attempts[lost])
+
+    facts = table.tick()
+
+    assert named(facts, f.GenomeCharged) == []
+
+
+def test_what_is_archived_is_what_was_judged() -> None:
+    """Two shares show a result of one attempt in the same tick; the one that counts is its own worker's."""
+    table = Table("w0", "w1", genomes=2)
+    table.settle_in()
+    (mine,) = table.farm.workers["w1"].wanted.values()
+    table.answer(mine.id, fitness=2.0)
+    table.shares["w0"].results[mine.id] = ResultSeen(attempt=mine.id, record=table.record(mine, fitness=1e9))
+
+    for name in ("w0", "w1"):
+        minutes = table.minutes(order=[name, *(other for other in table.shares if other != name)])
+        worker, seen = minutes.judged[mine.id]
+        assert worker == "w1"
+        assert seen.record is not None
+        assert seen.record.fitness == 2.0
+        table.restart_host()
+
+
 def test_a_result_that_cannot_be_read_is_corrupt() -> None:
     """The edge has tried often enough; the worker is blamed, and the trial is tried again."""
     table = Table("w0", genomes=1)

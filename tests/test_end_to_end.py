@@ -4,9 +4,11 @@ Each story ends the same way: every genome is counted exactly once, with the fit
 failed; the summary adds up; no process is left.
 """
 
+import contextlib
 import os
 import random
 import shutil
+import time
 
 import psutil
 import pytest
@@ -307,6 +309,34 @@ def test_a_full_disk_stops_the_host_and_loses_nothing(bed: FarmBed, tiny_disk) -
     out, _ = host.communicate(timeout=60)
     assert host.returncode == 3, out.decode()
     os.unlink(hog)
+    code, text = bed.run()
+    assert code == 0, text
+    bed.assert_counted_once()
+
+
+def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed: FarmBed) -> None:
+    """The ledger could be written all the while, and yet nothing is in it that was built on a result that is not."""
+    bed.configure()
+    bed.drop(plays(12, seconds=0.3))
+    host = bed.start()
+    attempts = bed.root / "results/gen-0001/attempts"
+    bed.when(attempts.is_dir)
+    in_the_way = bed.root / "a-file"
+    in_the_way.write_text("and no folder")
+    while not attempts.is_file():  # the host makes its folder again when it is gone
+        with contextlib.suppress(OSError):
+            attempts.rename(attempts.with_name(f"aside-{time.monotonic_ns()}"))
+        with contextlib.suppress(OSError):
+            in_the_way.rename(attempts)
+
+    out, _ = host.communicate(timeout=60)
+    assert host.returncode == 3, out.decode()
+    assert b"a result cannot be archived" in out
+    attempts.unlink()
+    attempts.mkdir()
+    for folder in attempts.parent.glob("aside-*/*"):
+        folder.rename(attempts / folder.name)
+
     code, text = bed.run()
     assert code == 0, text
     bed.assert_counted_once()

@@ -139,6 +139,23 @@ def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configurat
     assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
 
 
+def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:
+    """Its share will be empty, and that must not look like one that is not mounted."""
+    climbed = f.RungClimbed(worker="w0", rung=f.Rung.RESTORE, reason="it froze")
+    entries = [
+        Entry(1, 0.0, 1, 1, f.EpochRaised(worker="w0", epoch=1, reason="first contact")),
+        Entry(2, 0.0, 1, 1, f.EpochOpened(worker="w0", epoch=1)),
+        Entry(3, 0.0, 1, 1, climbed),
+    ]
+    farm, later = Farm("f00d", ["w0"]), Farm("f00d", ["w0"])
+
+    replay(entries, farm, generation=2)
+    replay([*entries, Entry(4, 0.0, 1, 1, f.EpochRaised(worker="w0", epoch=2, reason="back"))], later, generation=2)
+
+    assert farm.workers["w0"].reverting
+    assert not later.workers["w0"].reverting
+
+
 def test_of_other_generations_only_what_shares_depend_on_is_replayed() -> None:
     """Epochs and publication numbers go on counting; another generation's attempts and fitness are its own."""
     table = Table("w0", genomes=3)

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.facts import Rung
+import pytest
+
+from pipeline.core.facts import AttemptEnded, Fact, HostStopped, Rung
 from pipeline.core.limits import Limits
-from pipeline.core.view import Look, MachineSeen
+from pipeline.core.view import Look, MachineSeen, ResultSeen
+from pipeline.edges.ledger import LedgerError
 from pipeline.edges.shares import Order, Report
-from pipeline.loop import Loop
+from pipeline.generation import closing_facts
+from pipeline.loop import HostTrouble, Loop
 from tests.core_bed import Table
 
 
@@ -52,11 +56,34 @@ class Shelf:
         return f"/snapshots/{sha256}"
 
 
-def loop_over(table: Table, post: Post) -> Loop:
-    nothing: Any = None
-    parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": nothing}
+class Books:
+    """A ledger and an archive whose disk may be full."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.archived: dict[str, bytes] = {}
+        self.full = ""  #: which of the two
+
+    def append(self, facts: list[Fact], at: float, generation: int, run: int) -> None:
+        if self.full == "ledger":
+            raise LedgerError("disk full")
+        self.facts += facts
+
+    def keep(self, worker: str, seen: ResultSeen) -> None:
+        if self.full == "archive":
+            raise OSError(28, "No space left on device")
+        self.archived[seen.attempt] = seen.data
+
+    def issued(self, attempt: str) -> bool:
+        return False
+
+    heard = issued
+
+
+def loop_over(table: Table, post: Post, books: Books | None = None) -> Loop:
+    parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": books}
     loop = Loop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
-    loop.watch = table.watch
+    loop.watch, loop.archive = table.watch, books  # type: ignore[assignment]
     return loop
 
 
@@ -124,3 +151,48 @@ def test_what_is_owed_and_looks_take_turns() -> None:
         loop.tick()
 
     assert [order.look for order in post.sent] == [True, False, True, False, True]
+
+
+def answered(table: Table, post: Post, worker: str = "vm-0") -> str:
+    """A result lies in the share, and is about to be seen."""
+    (attempt,) = table.farm.workers[worker].wanted
+    table.answer(attempt)
+    post.on_the_way = [Report(worker=worker, look=table.look(worker))]
+    return attempt
+
+
+@pytest.mark.parametrize("full", ["ledger", "archive"])
+def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
+    """What it has decided is not in the ledger, and whatever it built on that could never be replayed."""
+    table = Table("vm-0", genomes=2, depth=1)
+    table.settle_in()
+    post, books = Post(), Books()
+    loop = loop_over(table, post, books)
+    answered(table, post)
+    books.full = full
+    loop.ring("vm-0")
+    with pytest.raises(HostTrouble, match=r"full|No space"):
+        loop.tick()
+    books.full, sent = "", len(post.sent)
+
+    loop.leave([HostStopped(reason="ended")])
+    with pytest.raises(HostTrouble, match="run again"):
+        loop.tick()
+    with pytest.raises(HostTrouble, match="run again"):
+        loop.record([HostStopped(reason="ended")])
+
+    assert (books.facts, len(post.sent)) == ([], sent)
+
+
+def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
+    """What its local workers held is taken back, on the record and then on their shares."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    (held,) = table.farm.workers["vm-0"].wanted
+    post, books = Post(), Books()
+    loop = loop_over(table, post, books)
+
+    loop.leave(closing_facts(table.farm, ["vm-0"], "ended"))
+
+    assert [type(fact) for fact in books.facts] == [AttemptEnded, HostStopped]
+    assert [order.remove for order in post.sent] == [(held,)]

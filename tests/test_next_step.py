@@ -45,6 +45,7 @@ def seen(
     hopeless: Mapping[str, tuple[Outcome, str]] | None = None,
     outbox: Mapping[str, Collection[Kind]] | None = None,
     running: str | None = None,
+    half_claimed: Collection[str] = (),
 ) -> Seen:
     """A look: `starts` are there and read, `unread` are there; what is hopeless is there as well."""
     hopeless = hopeless or {}
@@ -55,6 +56,7 @@ def seen(
         hopeless=hopeless,
         outbox=outbox or {},
         running=running,
+        half_claimed=half_claimed,
     )
 
 
@@ -236,6 +238,38 @@ def test_the_running_game_is_not_given_up() -> None:
     assert next_step(look) == Wait()
 
 
+# ------------------------------------------------------------------------------- claims that were published unheard
+
+
+def test_a_claim_whose_answer_was_lost_is_gone_on_from() -> None:
+    """This life of the agent has not played it: no genome pays for that."""
+    look = seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+
+    assert next_step(look) == Run(start(FIRST))
+
+
+def test_a_claim_that_did_not_arrive_is_made_again_in_its_turn() -> None:
+    """Nothing of it is there, so it waits like any other."""
+    look = seen(start(FIRST, 2), start(SECOND, 1), half_claimed={FIRST})
+
+    assert next_step(look) == Run(start(SECOND, 1))
+
+
+def test_there_are_never_two_claims_at_once() -> None:
+    """Who dies in one game must not be found with the claim of another: the half claimed one comes first, or waits."""
+    half = {"outbox": {FIRST: {Kind.STARTED}}, "half_claimed": {FIRST}}
+
+    assert next_step(seen(start(FIRST, 2), start(SECOND, 1), **half)) == Run(start(FIRST, 2))  # type: ignore[arg-type]
+    assert next_step(seen(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
+
+
+def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
+    """It was never played, and says so."""
+    look = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+
+    assert next_step(look) == Report(FIRST, *UNDELIVERED)
+
+
 # ------------------------------------------------------------------------------------------- what is no longer wanted
 
 
@@ -339,7 +373,16 @@ def looks(draw: st.DrawFn) -> Seen:
         outbox |= {attempt: left} if left is not None else {}
     owner = draw(st.sampled_from([OURS, OURS, *OTHERS.values(), None]))
     running = draw(st.sampled_from([None, *ATTEMPTS]))
-    return Seen(owner=owner, present=present, starts=starts, hopeless=hopeless, outbox=outbox, running=running)
+    half_claimed = draw(st.sampled_from([(), (), *((attempt,) for attempt in ATTEMPTS)]))
+    return Seen(
+        owner=owner,
+        present=present,
+        starts=starts,
+        hopeless=hopeless,
+        outbox=outbox,
+        running=running,
+        half_claimed=half_claimed,
+    )
 
 
 LOOKS = looks()
@@ -372,13 +415,12 @@ def test_every_step_keeps_the_laws(look: Seen) -> None:
             assert look.hopeless.get(attempt) == (outcome, reason) or (
                 outcome is Outcome.INTERRUPTED
                 and Kind.STARTED in look.outbox[attempt]
+                and attempt not in look.half_claimed
                 and (playable(look, attempt) or attempt in look.hopeless)
             )
         case Run(chosen):
             assert look.running is None
-            assert chosen.attempt not in look.outbox
-            assert chosen.attempt not in look.hopeless
-            assert playable(look, chosen.attempt)
+            assert waits(look, chosen.attempt)
             assert chosen.publication == min(s.publication for a, s in look.starts.items() if waits(look, a))
         case Wait():
             assert look.owner is None or look.running is not None or not any(waits(look, a) for a in look.starts)
@@ -400,6 +442,7 @@ def test_what_is_due_is_done_in_its_order(look: Seen) -> None:
     assert isinstance(step, Clean) is (bool(litter) and not unwanted)
     if isinstance(step, Run | Wait):
         claims = {a for a, kinds in look.outbox.items() if Kind.STARTED in kinds and playable(look, a)}
+        claims -= set(look.half_claimed)
         unanswered = {a for a in look.present if Kind.RESULT not in look.outbox.get(a, ())} - {look.running}
         assert not unanswered & (look.hopeless.keys() | claims)
 
@@ -466,7 +509,9 @@ def playable(look: Seen, attempt: str) -> bool:
 
 def waits(look: Seen, attempt: str) -> bool:
     """Whether an attempt might be played if nothing else were to be done."""
-    return playable(look, attempt) and attempt not in look.outbox and attempt not in look.hopeless
+    begun = {a for a in look.half_claimed if a in look.outbox and Kind.RESULT not in look.outbox[a]}
+    free = attempt in begun if begun else attempt not in look.outbox
+    return playable(look, attempt) and free and attempt not in look.hopeless
 
 
 def renumbered(record: StartRecord, publication: int) -> StartRecord:

@@ -32,6 +32,21 @@ def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
     table.play_all()
 
 
+def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
+    """The look that shows that the share went back also shows who was playing: it is not their doing."""
+    table = Table("w0", genomes=2)
+    table.settle_in()
+    claimed = table.farm.attempts[table.claim("w0")]
+    table.tick()
+    table.shares["w0"].damaged_epoch = 1
+
+    facts = table.tick()
+
+    assert claimed.outcome is Outcome.LOST
+    assert not any(isinstance(fact, f.GenomeCharged) for fact in facts)
+    assert table.farm.workers["w0"].epoch == 2
+
+
 def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
     """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
     table = Table("w0", genomes=3)

@@ -17,7 +17,7 @@ from pipeline.core.facts import (
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.roster import Attempt, Genome, Trial, TrialState
-from pipeline.core.view import View
+from pipeline.core.view import ResultSeen, View
 from pipeline.core.watch import Watch
 
 
@@ -27,6 +27,7 @@ class Minutes:
     def __init__(self, farm: Farm, watch: Watch, view: View, limits: Limits) -> None:
         self.farm, self.watch, self.view, self.limits = farm, watch, view, limits
         self.facts: list[Fact] = []
+        self.judged: dict[str, tuple[str, ResultSeen]] = {}  #: attempt -> worker and result that a fact of it rests on
         self.touched: set[str] = {look.worker for look in view.looks}
 
     def state(self, fact: Fact) -> None:

@@ -38,6 +38,7 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
     attempt = farm.attempts.get(seen.attempt)
     if attempt is None:
         if seen.attempt not in farm.noted and not seen.heard_elsewhere:
+            minutes.judged[seen.attempt] = worker, seen
             minutes.state(
                 _late(seen, worker, "of an earlier run")
                 if seen.known_elsewhere
@@ -48,6 +49,7 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
         return  # collected before; its file has not been cleaned up yet
     if worker != attempt.worker:
         return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
+    minutes.judged[seen.attempt] = worker, seen
     problem = _problem(minutes, attempt, seen)
     trial_open = attempt.trial.state is not TrialState.SETTLED
     completed = not problem and seen.record is not None and seen.record.outcome is Outcome.COMPLETED
@@ -117,8 +119,9 @@ def _note_claim(minutes: Minutes, worker: str, attempt_id: str) -> None:
         return
     still_played = attempt_id in farm.workers[worker].kept
     known = attempt.charged or attempt.answered or attempt_id in farm.noted
-    if attempt.outcome is Outcome.LOST and not still_played and not known:
-        # Law 5: the genome that pays is the one whose claim stands there without a result.
+    if attempt.kept and not still_played and not known:
+        # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
+        # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
         minutes.charge(attempt)
 
 

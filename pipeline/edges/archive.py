@@ -6,21 +6,22 @@ recorded is collected again to the same name; recorded and not archived cannot h
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.view import ResultSeen
 
 
 class Archive:
-    """Results of one generation in its results folder."""
+    """Results of one generation in its results folder; their artifacts wait in `incoming/<worker>/<attempt>/`."""
 
     def __init__(self, results: Path, incoming: Path) -> None:
         self._attempts = results / "attempts"
         self._aside = results / "set-aside"
         self._incoming = incoming
 
-    def keep(self, seen: ResultSeen) -> None:
-        """Archives an accepted result as `attempts/<attempt>/result.json`. Raises OSError (a full disk)."""
+    def keep(self, worker: str, seen: ResultSeen) -> None:
+        """Archives an accepted result of a worker as `attempts/<attempt>/result.json`. Raises OSError (a full disk)."""
         folder = f"{self._attempts}{os.sep}{seen.attempt}"
         try:
             os.mkdir(folder)
@@ -32,22 +33,22 @@ class Archive:
         if seen.log:
             _write(f"{folder}{os.sep}log.txt", seen.log)
         if seen.artifacts:
-            self._keep_artifacts(Path(folder) / "files", seen)
+            self._keep_artifacts(Path(folder) / "files", self._incoming / worker / seen.attempt, seen.artifacts)
 
-    def set_aside(self, seen: ResultSeen, why: str) -> None:
+    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None:
         """Keeps a result that is not counted as evidence: late, corrupt or unexpected."""
         if seen.data:
             self._aside.mkdir(parents=True, exist_ok=True)
             _write(str(self._aside / f"{seen.attempt}.{why}.json"), seen.data)
-        shutil.rmtree(self._incoming / seen.attempt, ignore_errors=True)
+        shutil.rmtree(self._incoming / worker / seen.attempt, ignore_errors=True)
 
-    def _keep_artifacts(self, folder: Path, seen: ResultSeen) -> None:
+    @staticmethod
+    def _keep_artifacts(folder: Path, incoming: Path, names: Iterable[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in seen.artifacts:
-            source = self._incoming / seen.attempt / name
-            if source.exists():
-                shutil.move(source, folder / name)
-        shutil.rmtree(self._incoming / seen.attempt, ignore_errors=True)
+        for name in names:
+            if (incoming / name).exists():
+                shutil.move(incoming / name, folder / name)
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _write(path: str, data: bytes) -> None:
