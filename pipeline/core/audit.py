@@ -1,8 +1,8 @@
 """The audit of one generation: ledger and results side by side, counted without any of the code that counted. Pure.
 
 In the words of Jepsen's queue checker: *lost* is a trial of a finished run that was never settled, *duplicated* one
-that was settled twice, *unexpected* a fitness that no result of that trial gave, *recovered* one that needed more than
-one attempt. It decides whether the promise held, and says what is wrong in one line each.
+that was settled twice, *unexpected* a settlement that does not follow from what was answered, *recovered* a trial that
+needed more than one attempt. It decides whether the promise held, and says what is wrong in one line each.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from pipeline.core.facts import (
     AttemptIssued,
     Fact,
     GenomeAdded,
+    GenomePoisoned,
     RunFinished,
     RunOpened,
     Settlement,
@@ -26,6 +27,9 @@ from pipeline.core.facts import (
 )
 
 TrialKey = tuple[int, int]
+
+#: The settlements that a result decides, and what it says.
+_ANSWERS = {Settlement.COMPLETED: Outcome.COMPLETED, Settlement.TIMED_OUT: Outcome.TIMED_OUT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,96 +81,204 @@ class _Auditor:
         assert isinstance(opened, RunOpened), "a run begins with the fact that opened it"
         self._opened = opened
         self._found = Audit(generation=opened.generation, run=opened.run)
-        self._genomes = {fact.genome: fact for fact in facts if isinstance(fact, GenomeAdded)}
-        self._issued = {fact.attempt: fact for fact in facts if isinstance(fact, AttemptIssued)}
+        self._numbers = range(1, opened.settings.trials_per_genome + 1)
+        self._genomes: dict[int, GenomeAdded] = {}
+        self._issued: dict[str, AttemptIssued] = {}
+        self._ended: dict[str, AttemptEnded] = {}
+        self._open: dict[TrialKey, str] = {}  #: the attempt of a trial that is not over
         self._settled: dict[TrialKey, TrialSettled] = {}
+        self._failed: set[int] = set()  #: genomes of which a trial failed
+        self._poisoned: set[int] = set()
         self._finished = False
 
     def audit(self) -> Audit:
         found = self._found
-        every = [(n, t) for n in self._genomes for t in range(1, self._opened.settings.trials_per_genome + 1)]
+        for fact in self._facts:
+            self._follow(fact)
+        every = [(number, trial) for number in self._genomes for trial in self._numbers]
         found.genomes, found.trials = len(self._genomes), len(every)
-        self._settle()
         missing = [key for key in every if key not in self._settled]
         found.open = 0 if self._finished else len(missing)
-        found.lost = [self._name(key) for key in missing] if self._finished else []
+        found.lost += [self._name(key) for key in missing] if self._finished else []
         tries = Counter((fact.genome, fact.trial) for fact in self._issued.values())
         found.recovered = sum(tries[key] > 1 for key, fact in self._settled.items() if fact.fitness is not None)
-        for key, settled in self._settled.items():
-            self._check_settled(key, settled)
+        self._check_accepted()
         self._check_archive()
         self._check_snapshots()
         if self._finished:
             self._check_outputs()
         return found
 
-    def _settle(self) -> None:
-        for fact in self._facts:
-            if isinstance(fact, TrialSettled):
-                key = fact.genome, fact.trial
-                if key in self._settled:
-                    self._found.duplicated.append(f"{self._name(key)} was settled twice")
-                self._settled[key] = fact
-            elif isinstance(fact, TrialReopened):
-                self._settled.pop((fact.genome, fact.trial), None)
-            if not isinstance(fact, RunFinished) and isinstance(fact, GenomeAdded | TrialReopened):
-                self._finished = False
-            elif isinstance(fact, RunFinished):
+    # ---------------------------------------------------------------------------------------- one fact after another
+
+    def _follow(self, fact: Fact) -> None:
+        match fact:
+            case GenomeAdded():
+                self._add(fact)
+            case AttemptIssued():
+                self._issue(fact)
+            case AttemptEnded():
+                self._end(fact)
+            case GenomePoisoned():
+                self._poisoned.add(fact.genome)
+            case TrialSettled():
+                self._settle(fact)
+            case TrialReopened():
+                self._reopen(fact)
+            case RunFinished():
                 self._finished = True
 
-    def _check_settled(self, key: TrialKey, settled: TrialSettled) -> None:
-        wrong = self._found.unexpected
-        name = self._name(key)
-        if settled.settlement is Settlement.COMPLETED:
-            issued = self._issued.get(settled.attempt)
-            if key[0] not in self._genomes:
-                wrong.append(f"{name}: no such genome in the roster")
-            elif issued is None:
-                wrong.append(f"{name}: decided by {settled.attempt or 'nothing'}, which was never issued")
-            elif (issued.genome, issued.trial) != key:
-                wrong.append(f"{name}: decided by {settled.attempt}, which was issued for another trial")
-            elif problem := self._result_problem(key, settled):
-                wrong.append(f"{name}: {problem}")
-        elif settled.settlement is not Settlement.TIMED_OUT and settled.fitness is not None:
-            wrong.append(f"{name}: is {settled.settlement} and has the fitness {settled.fitness:g}")
+    def _add(self, fact: GenomeAdded) -> None:
+        if fact.genome in self._genomes:
+            self._found.others.append(f"genome {fact.genome} was added twice, as {fact.name} the second time")
+        self._genomes[fact.genome] = fact
+        self._finished = False
 
-    def _result_problem(self, key: TrialKey, settled: TrialSettled) -> str:
-        """What is wrong with the archived result that decided a trial."""
-        record = self._evidence.archived.get(settled.attempt, "it is missing")
+    def _issue(self, fact: AttemptIssued) -> None:
+        key, others = (fact.genome, fact.trial), self._found.others
+        if problem := self._roster_problem(key):
+            others.append(f"{fact.attempt} was issued for {self._name(key)}: {problem}")
+            return
+        if fact.attempt in self._issued:
+            others.append(f"{fact.attempt} was issued twice")
+        if key in self._settled:
+            others.append(f"{fact.attempt} was issued when {self._name(key)} was settled")
+        if key in self._open:
+            others.append(f"{fact.attempt} was issued while {self._open[key]} was open")
+        self._issued[fact.attempt], self._open[key] = fact, fact.attempt
+
+    def _end(self, fact: AttemptEnded) -> None:
+        issued, before = self._issued.get(fact.attempt), self._ended.get(fact.attempt)
+        if issued is None:
+            self._found.others.append(f"{fact.attempt} ended, and was never issued")
+            return
+        key, completed = (issued.genome, issued.trial), fact.outcome is Outcome.COMPLETED
+        if before is not None and before.answered and fact.answered:
+            self._found.duplicated.append(f"{self._name(key)}: {fact.attempt} was answered twice")
+        elif before is not None and not (fact.answered and completed):  # what was given up may come back completed
+            self._found.others.append(f"{fact.attempt} ended twice")
+        if completed and key in self._settled:
+            self._found.duplicated.append(f"{self._name(key)}: was settled when {fact.attempt} was accepted")
+        self._ended[fact.attempt] = fact
+        if self._open.get(key) == fact.attempt:
+            del self._open[key]
+
+    def _settle(self, fact: TrialSettled) -> None:
+        key = fact.genome, fact.trial
+        name = self._name(key)
+        if key in self._settled:
+            self._found.duplicated.append(f"{name} was settled twice")
+        if key in self._open:
+            self._found.others.append(f"{name} was settled while {self._open[key]} was open")
+        if problem := self._settlement_problem(key, fact):
+            self._found.unexpected.append(f"{name}: {problem}")
+        self._settled[key] = fact
+        if fact.settlement is not Settlement.SKIPPED and fact.fitness is None:
+            self._failed.add(fact.genome)
+
+    def _reopen(self, fact: TrialReopened) -> None:
+        key = fact.genome, fact.trial
+        before = self._settled.pop(key, None)
+        if before is None:
+            self._found.others.append(f"{self._name(key)} was reopened, and was open")
+        elif before.fitness is not None:
+            self._found.others.append(f"{self._name(key)} was reopened, and had the fitness {before.fitness:g}")
+        self._failed.discard(fact.genome)
+        self._poisoned.discard(fact.genome)
+        self._finished = False
+
+    # --------------------------------------------------------------------------------------------- one settlement
+
+    def _settlement_problem(self, key: TrialKey, settled: TrialSettled) -> str:
+        if problem := self._roster_problem(key):
+            return problem
+        if settled.settlement is Settlement.SKIPPED:
+            return self._skip_problem(settled) or _fitness_problem(settled, None)
+        if problem := self._attempt_problem(key, settled):
+            return problem
+        if settled.settlement is Settlement.FAILED:
+            return _fitness_problem(settled, None)
+        if settled.settlement is Settlement.TIMED_OUT:
+            expected = self._opened.settings.timed_out_fitness
+            return _fitness_problem(settled, expected) or self._archive_problem(settled.attempt, None)
+        return self._archive_problem(settled.attempt, settled.fitness)
+
+    def _skip_problem(self, settled: TrialSettled) -> str:
+        if settled.attempt:
+            return f"is skipped, and was decided by {settled.attempt}"
+        return "" if settled.genome in self._failed else "is skipped, and no other trial of its genome failed"
+
+    def _attempt_problem(self, key: TrialKey, settled: TrialSettled) -> str:
+        """What is wrong with the attempt that decided a trial."""
+        issued, ended = self._issued.get(settled.attempt), self._ended.get(settled.attempt)
+        failed, attempt = settled.settlement is Settlement.FAILED, settled.attempt
+        if issued is None:
+            return f"decided by {attempt or 'nothing'}, which was never issued"
+        poison = failed and issued.genome == key[0] and issued.genome in self._poisoned
+        if (issued.genome, issued.trial) != key and not poison:
+            return f"decided by {attempt}, which was issued for another trial"
+        if ended is None:
+            return f"decided by {attempt}, which was not over"
+        if failed:
+            fits = ended.outcome is not Outcome.COMPLETED
+        else:
+            fits = ended.answered and ended.outcome is _ANSWERS[settled.settlement]
+        whose = "answered" if ended.answered else "given up as"
+        return "" if fits else f"is {settled.settlement}, and {attempt} was {whose} {ended.outcome}"
+
+    def _archive_problem(self, attempt: str, fitness: float | None) -> str:
+        problem = self._result_problem(attempt, self._ended[attempt].outcome, fitness)
+        return f"the archived result of {attempt} cannot be used: {problem}" if problem else ""
+
+    def _result_problem(self, attempt: str, outcome: Outcome, fitness: float | None) -> str:
+        """What is wrong with an archived result, compared with what the ledger knows of its attempt."""
+        record, issued = self._evidence.archived.get(attempt, "it is missing"), self._issued[attempt]
         if isinstance(record, str):
-            return f"the archived result of {settled.attempt} cannot be used: {record}"
+            return record
         expected = {
-            "attempt": settled.attempt,
-            "trial": key[1],
-            "seed": seed_of(self._opened, key[1]),
-            "genome_sha256": self._genomes[key[0]].sha256,
-            "outcome": Outcome.COMPLETED,
-            "fitness": settled.fitness,
+            "attempt": attempt,
+            "trial": issued.trial,
+            "seed": seed_of(self._opened, issued.trial),
+            "genome_sha256": self._genomes[issued.genome].sha256,
+            "outcome": outcome,
+            "fitness": fitness,
         }
         wrong = [
             f"{name} {getattr(record, name)}, counted was {value}"
             for name, value in expected.items()
-            if getattr(record, name) != value
+            if getattr(record, name) not in (value, None)  # an agent that could not read its order echoes None
         ]
-        return f"the archived result of {settled.attempt} says {'; '.join(wrong)}" if wrong else ""
+        return f"it says {'; '.join(wrong)}" if wrong else ""
+
+    def _roster_problem(self, key: TrialKey) -> str:
+        if key[0] not in self._genomes:
+            return "no such genome in the roster"
+        return "" if key[1] in self._numbers else "no such trial in the roster"
+
+    # ------------------------------------------------------------------------------------- ledger, archive, outputs
+
+    def _check_accepted(self) -> None:
+        """Every result that was accepted decided its trial, and no trial accepted two."""
+        accepted: dict[TrialKey, list[str]] = {}
+        for attempt, fact in self._ended.items():
+            if fact.outcome is Outcome.COMPLETED:
+                issued = self._issued[attempt]
+                accepted.setdefault((issued.genome, issued.trial), []).append(attempt)
+        for key, attempts in accepted.items():
+            settled = self._settled.get(key)
+            if len(attempts) > 1:
+                self._found.duplicated.append(f"{self._name(key)}: {len(attempts)} results were accepted")
+            elif settled is None or settled.attempt != attempts[0]:
+                self._found.lost.append(f"{self._name(key)}: {attempts[0]} was accepted, and was not counted")
 
     def _check_archive(self) -> None:
-        ended = {fact.attempt: fact for fact in self._facts if isinstance(fact, AttemptEnded)}
         for attempt in sorted(self._evidence.archived.keys() - self._issued.keys()):
             self._found.others.append(f"attempts/{attempt} was never issued in this run")
-        for attempt, fact in ended.items():
-            if fact.archived and isinstance(why := self._evidence.archived.get(attempt, "it is missing"), str):
-                decided = any(settled.attempt == attempt for settled in self._settled.values())
-                if not decided:  # else it was told already
-                    self._found.others.append(f"attempts/{attempt}: {why}")
-        accepted = Counter(
-            (issued.genome, issued.trial)
-            for attempt, fact in ended.items()
-            if fact.outcome is Outcome.COMPLETED and (issued := self._issued.get(attempt)) is not None
-        )
-        for key, count in accepted.items():
-            if count > 1:
-                self._found.duplicated.append(f"{self._name(key)}: {count} results were accepted")
+        told = {fact.attempt for fact in self._settled.values() if fact.settlement in _ANSWERS}
+        for attempt, fact in self._ended.items():
+            untold = fact.archived and attempt not in told
+            if untold and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
+                self._found.others.append(f"attempts/{attempt}: {problem}")
 
     def _check_snapshots(self) -> None:
         for genome in self._genomes.values():
@@ -209,14 +321,20 @@ class _Auditor:
             )
 
     def _fitness(self, genome: int) -> float | None:
-        trials = range(1, self._opened.settings.trials_per_genome + 1)
-        values = [settled.fitness for t in trials if (settled := self._settled.get((genome, t))) is not None]
+        values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(trials) else None
+        return sum(known) / len(known) if len(known) == len(self._numbers) else None
 
     def _name(self, key: TrialKey) -> str:
         genome = self._genomes.get(key[0])
         return f"trial {key[1]} of {genome.name if genome else f'genome {key[0]}'}"
+
+
+def _fitness_problem(settled: TrialSettled, expected: float | None) -> str:
+    if settled.fitness == expected:
+        return ""
+    said, wanted = ("none" if value is None else f"{value:g}" for value in (settled.fitness, expected))
+    return f"is {settled.settlement} and has the fitness {said}, expected is {wanted}"
 
 
 def seed_of(opened: RunOpened, trial: int) -> int:
