@@ -117,7 +117,7 @@ def _snapshot_problem(path: Path, digest: str) -> str:
 def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
     try:
         text = files.read("results.csv", OUTPUT_BYTES_MAX).decode("utf-8")
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except (ShareError, UnicodeDecodeError, csv.Error):
         return None
 

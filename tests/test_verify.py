@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from inbox_agent.share_layout import Outcome, ResultRecord
@@ -29,6 +31,7 @@ from pipeline.core.facts import (
 )
 from pipeline.edges.ledger import Ledger
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STANDSTILL
+from pipeline.verify import verify
 from tests import records
 from tests.test_cli import pipeline
 
@@ -48,6 +51,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(played: Path, tmp_path: Path) -> Path:
     """A copy of it that may be spoilt."""
     return Path(shutil.copytree(played, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def spoilt_outputs(played: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another copy, whose outputs are spoilt again and again."""
+    return Path(shutil.copytree(played, tmp_path_factory.mktemp("spoilt") / "project"))
 
 
 def facts_of(root: Path) -> list[Fact]:
@@ -128,6 +137,12 @@ def edit_the_table(root: Path) -> None:
     path.write_text("\n".join([head, ",".join(cells), *others]) + "\n")
 
 
+def cut_the_table(root: Path) -> None:
+    path = root / "results" / "gen-0001" / "results.csv"
+    head, first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([head, first.split(",", maxsplit=1)[0], *others]) + "\n")
+
+
 def lose_the_table(root: Path) -> None:
     (root / "results" / "gen-0001" / "results.csv").unlink()
 
@@ -193,6 +208,7 @@ def fail_by_a_stranger(root: Path) -> None:
         (swap_results, "says attempt g0001"),
         (link_a_result, "cannot be used"),
         (edit_the_table, "unexpected: results.csv gives camel.txt the fitness 99.5"),
+        (cut_the_table, "unexpected: results.csv gives camel.txt the fitness none"),
         (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it anew"),
         (edit_the_summary, "summary.json says {'submitted': 4, 'completed': 5"),
         (spoil_a_snapshot, "its snapshot has the digest"),
@@ -215,6 +231,19 @@ def test_tampering_is_found_out(
     assert code == SOME_FAILED
     assert "THE PROMISE WAS BROKEN" in out
     assert said in out
+
+
+@given(table=st.binary(max_size=200) | st.text('a,\n\r"0.e-', max_size=60).map(str.encode), summary=st.binary())
+@settings(deadline=None, max_examples=30)
+def test_whatever_lies_in_the_outputs_is_no_proof(spoilt_outputs: Path, table: bytes, summary: bytes) -> None:
+    """It is told, not tripped over."""
+    results = spoilt_outputs / "results" / "gen-0001"
+    (results / "results.csv").write_bytes(table)
+    (results / "summary.json").write_bytes(summary)
+
+    (found,) = verify(spoilt_outputs, 1)
+
+    assert not found.held
 
 
 def test_a_damaged_ledger_is_no_basis_for_a_verdict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
