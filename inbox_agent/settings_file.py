@@ -13,9 +13,12 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from inbox_agent.share_layout import clean
+
 T = TypeVar("T", bound=Struct)
 
 
+_LINE_CHARS_MAX = 500
 PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch")
 
 
@@ -59,8 +62,10 @@ def read_settings(path: Path, kind: type[T]) -> T:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError:
+        raise SettingsError(f"{path}: not valid TOML: it is nested too deep") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise SettingsError(f"{path}: not valid TOML: {clean(str(error), _LINE_CHARS_MAX)}") from error
     return convert(table, kind, str(path))
 
 
@@ -70,7 +75,8 @@ def convert(table: dict[str, Any], kind: type[T], source: str) -> T:
     try:
         return msgspec.convert(table, kind)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"{source}: {str(error).replace('`$.', '`')}") from error
+        reason = clean(str(error).replace("`$.", "`"), _LINE_CHARS_MAX)
+        raise SettingsError(f"{source}: {reason}") from error
 
 
 def _refuse_unknown_keys(table: dict[str, Any], kind: type[Struct], source: str, where: str) -> None:
@@ -79,7 +85,8 @@ def _refuse_unknown_keys(table: dict[str, Any], kind: type[Struct], source: str,
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
             place = f" in [{where}]" if where else ""
-            raise SettingsError(f"{source}: unknown key `{key}`{place}; the nearest valid key is `{near[0]}`")
+            known = f"the nearest valid key is `{near[0]}`"
+            raise SettingsError(f"{source}: unknown key `{clean(key, 64)}`{place}; {known}")
         for inner in _structs_in(fields[key]):
             path = f"{where}.{key}" if where else key
             for item in value if isinstance(value, list) else [value]:
