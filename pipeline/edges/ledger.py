@@ -137,7 +137,7 @@ class Ledger:
                 if not isinstance(body, str) or crc != _checksum(tuple(row)):
                     raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_CURE}")
                 yield Entry(seq, at, generation, run, decode_fact(body))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_CURE}") from error
         except (sqlite3.Error, UnicodeError) as error:  # on the way to the next one
             raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_CURE}") from error

@@ -8,6 +8,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import orjson
@@ -47,7 +48,7 @@ class Live(msgspec.Struct, frozen=True):
     """What was written last."""
 
     at: float
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     progress: msgspec.Raw
 
 
@@ -55,7 +56,7 @@ def read_live(state: Path) -> Live | None:
     """What a host at work shows; None if there is none, or it was killed or is stuck."""
     try:
         live = msgspec.json.decode((state / FILE_NAME).read_bytes(), type=Live)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     fresh = abs(time.time() - live.at) < FRESH_S and psutil.pid_exists(live.pid)
     return live if fresh else None
