@@ -162,6 +162,11 @@ class Machines(Protocol):
         """What is to be seen on it, as a PNG; None where there is no screen."""
 
 
+def one_line(words: str) -> str:
+    """What somebody said, as one printable line of bounded length."""
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:300]
+
+
 def require_name(name: str, names: Sequence[str]) -> None:
     """Raises MachineError: this is not one of the machines that may be touched."""
     if name not in names:

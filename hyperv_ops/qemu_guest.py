@@ -9,14 +9,36 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble
+import msgspec
+
+from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble, one_line
 from hyperv_ops.qmp import ASK_LIMIT_S, Ask, Line, Said, Talk
 
 PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
 LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss a beat or two
 _LOOK_S = 0.1
 _SEND_PIECE_BYTES = 48 * 1024
+
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class _Begun(msgspec.Struct):
+    """The answer to guest-exec."""
+
+    pid: int
+
+
+class _Status(msgspec.Struct, rename="kebab"):
+    """The answer to guest-exec-status."""
+
+    exited: bool
+    exitcode: int | None = None
+    signal: int = 1
+    out_data: bytes = b""
+    err_data: bytes = b""
 
 
 class GuestAgent:
@@ -57,13 +79,12 @@ class GuestAgent:
         if stdin:
             order["input-data"] = base64.b64encode(stdin).decode()
         # To begin takes no time: a guest that does not answer soon is not there, however long the program may run.
-        pid = self._talk(lambda ask: ask("guest-exec", order), ASK_LIMIT_S)["pid"]
+        pid = self._ask(_Begun, "guest-exec", order).pid
         while True:
-            done = self._talk(lambda ask: ask("guest-exec-status", {"pid": pid}), ASK_LIMIT_S)
-            if done["exited"]:
-                said = b"".join(base64.b64decode(done.get(part, "")) for part in ("out-data", "err-data"))
-                code = int(done["exitcode"]) if "exitcode" in done else -int(done.get("signal", 1))
-                return Ran(code, said.decode("utf-8", "replace"))
+            now = self._ask(_Status, "guest-exec-status", {"pid": pid})
+            if now.exited:
+                code = now.exitcode if now.exitcode is not None else -now.signal
+                return Ran(code, (now.out_data + now.err_data).decode("utf-8", "replace"))
             if pause.wait(_LOOK_S) or time.monotonic() > deadline:
                 raise MachineError(self._name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT)
 
@@ -80,6 +101,14 @@ class GuestAgent:
             await ask("guest-file-close", {"handle": handle})
 
         self._talk(write, SEND_LIMIT_S)
+
+    def _ask(self, kind: type[Answer], command: str, arguments: dict[str, object]) -> Answer:
+        said = self._talk(lambda ask: ask(command, arguments), ASK_LIMIT_S)
+        try:
+            return msgspec.convert(said, kind)
+        except msgspec.ValidationError as error:
+            reason = f"its guest agent's answer makes no sense: {one_line(str(error))}"
+            raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
 
     def _talk(self, talk: Talk[Said], timeout_s: float) -> Said:
         said = self._line.talk(talk, timeout_s)

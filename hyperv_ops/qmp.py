@@ -17,10 +17,11 @@ from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
-from hyperv_ops.machines import MachineError, Trouble
+from hyperv_ops.machines import MachineError, Trouble, one_line
 
 ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
+_SENSELESS = (ValueError, TypeError, RecursionError)  #: what the library's reading of odd answers ends in
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # whatever fails is raised, and told once
 
@@ -61,14 +62,15 @@ class Line:
         try:
             return asyncio.run(asyncio.wait_for(self._talk(talk), deadline - time.monotonic()))
         except ExecuteError as error:
-            raise MachineError(self._name, f"{self._whom} says: {error}", Trouble.OTHER) from error
+            raise MachineError(self._name, f"{self._whom} says: {one_line(str(error))}", Trouble.OTHER) from error
         except ConnectError as error:
-            raise MachineError(self._name, f"no way to {self._whom}: {error.exc}", Trouble.UNREACHABLE) from error
+            reason = f"no way to {self._whom}: {one_line(str(error.exc))}"
+            raise MachineError(self._name, reason, Trouble.UNREACHABLE) from error
         except TimeoutError as error:
             reason = f"{self._whom} did not answer in {timeout_s:g} s"
             raise MachineError(self._name, reason, Trouble.TIMED_OUT) from error
         except (QMPError, OSError, EOFError) as error:
-            reason = f"the connection to {self._whom} broke: {error}"
+            reason = f"the connection to {self._whom} broke: {one_line(str(error))}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
         finally:
             self._turn.release()
@@ -82,7 +84,7 @@ class Line:
                 await _read_past_old_answers(client)
             return await talk(lambda command, arguments=None: client.execute(command, arguments))
         finally:
-            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):
+            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_SENSELESS):
                 await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
 
     async def _connect(self, client: QMPClient) -> None:

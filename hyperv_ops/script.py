@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from hyperv_ops.machines import MachineError, Trouble
+from hyperv_ops.machines import MachineError, Trouble, one_line
 
 _MARK = b"reply:"
 REPLY_BYTES_MAX = 64 * 1024 * 1024
@@ -83,10 +83,10 @@ def unpack(where: str, stdout: bytes, stderr: bytes) -> Reply:
             reply = orjson.loads(base64.b64decode(line[len(_MARK) :].strip(), validate=True))
             if reply["ok"] is True:
                 return Reply(orjson.loads(reply["value"] or b"null"), tuple(filter(None, said)))
-            raise MachineError(where, _line(str(reply["message"])), _trouble(str(reply["id"])))
+            raise MachineError(where, one_line(str(reply["message"])), _trouble(str(reply["id"])))
         except (binascii.Error, orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise MachineError(where, f"an answer that makes no sense: {error}", Trouble.UNKNOWN_OUTCOME) from error
-    words = _line(stderr.decode("utf-8", "replace")) or "nothing"
+    words = one_line(stderr.decode("utf-8", "replace")) or "nothing"
     raise MachineError(where, f"PowerShell ended without an answer; it said: {words}", Trouble.UNKNOWN_OUTCOME)
 
 
@@ -94,7 +94,3 @@ def _trouble(error_id: str) -> Trouble:
     """`NoSpace,New-FarmVM.ps1` → NO_SPACE. Source: about_Throw, FullyQualifiedErrorId."""
     name = error_id.partition(",")[0]
     return Trouble(name) if name in {trouble.value for trouble in Trouble} else Trouble.OTHER
-
-
-def _line(words: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:300]
