@@ -14,6 +14,9 @@ from smbprotocol.connection import Connection
 from smbprotocol.exceptions import SMBException
 from smbprotocol.header import NtStatus
 
+from inbox_agent.share_files import Unavailable
+from pipeline.edges.smb_messages import numbered_names, unpacked
+
 log = logging.getLogger(__name__)
 
 _BUFFER_BYTES = 16 * 1024
@@ -86,18 +89,14 @@ class Ears:
         """Whether somebody waits for this. Too much for one answer, or an error, concerns everybody."""
         if response["status"].get_value() != NtStatus.STATUS_SUCCESS:
             return True
-        told = SMB2ChangeNotifyResponse()
-        told.unpack(response["data"].get_value())
-        news, at = bytes(told["buffer"].get_value()), 0
-        while len(news) - at >= 12:
-            step, action, length = (int.from_bytes(news[at + n : at + n + 4], "little") for n in (0, 4, 8))
-            name = news[at + 12 : at + 12 + length].decode("utf-16-le", "replace")
-            if action in (_ADDED, _RENAMED_TO) and name.endswith(self._endings):
-                return True
-            if not step:
-                break
-            at += step
-        return not news
+        try:
+            news = unpacked(SMB2ChangeNotifyResponse(), response["data"].get_value())["buffer"].get_value()
+            return not news or any(
+                action in (_ADDED, _RENAMED_TO) and name.endswith(self._endings)
+                for action, name in numbered_names(bytes(news))
+            )
+        except Unavailable:
+            return True
 
 
 class _Bell(threading.Event):

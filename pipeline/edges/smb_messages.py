@@ -4,6 +4,7 @@ No oplock and no lease is ever asked for, so nothing is cached on this side. Mes
 2.3.1; structures inside of messages: MS-FSCC 2.4.
 """
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from smbprotocol.open import (
     SMB2WriteRequest,
 )
 
+from inbox_agent.share_files import Unavailable
 from inbox_agent.share_layout import STAGING
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ _WORDS = {
     FILE_IS_A_DIRECTORY: "a folder",
 }
 
+_SENSELESS = "the server's answer makes no sense"
 _PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
 _SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAccess.FILE_SHARE_DELETE
 
@@ -249,9 +252,8 @@ class Opened:
 
 
 def opened(reply: Reply) -> Opened:
-    """The answer to a create."""
-    response = SMB2CreateResponse()
-    response.unpack(reply.data)
+    """The answer to a create. Raises Unavailable, as the others do: it makes no sense."""
+    response = unpacked(SMB2CreateResponse(), reply.data)
     return Opened(
         handle=bytes(response["file_id"].get_value()),
         size_bytes=int(response["end_of_file"].get_value()),
@@ -262,16 +264,15 @@ def opened(reply: Reply) -> Opened:
 
 def content(reply: Reply) -> bytes:
     """The answer to a read."""
-    response = SMB2ReadResponse()
-    response.unpack(reply.data)
+    response = unpacked(SMB2ReadResponse(), reply.data)
     return bytes(response["buffer"].get_value())
 
 
 def free_bytes(reply: Reply) -> int:
     """The answer to a question for room: units in all, free units, sectors per unit, bytes per sector."""
-    response = SMB2QueryInfoResponse()
-    response.unpack(reply.data)
-    room = bytes(response["buffer"].get_value())
+    room = bytes(unpacked(SMB2QueryInfoResponse(), reply.data)["buffer"].get_value())
+    if len(room) < 24:
+        raise Unavailable(_SENSELESS)
     free_units, sectors, sector_bytes = (
         int.from_bytes(room[at:end], "little") for at, end in ((8, 16), (16, 20), (20, 24))
     )
@@ -279,21 +280,35 @@ def free_bytes(reply: Reply) -> int:
 
 
 def names(reply: Reply) -> Iterator[str]:
-    """The answer to a query: offset of the next, index, length, name, and so on (MS-FSCC 2.4.28)."""
-    if reply.status != OK:
-        return
-    response = SMB2QueryDirectoryResponse()
-    response.unpack(reply.data)
-    listing, at = bytes(response["buffer"].get_value()), 0
+    """The answer to a query."""
+    if reply.status == OK:
+        listing = bytes(unpacked(SMB2QueryDirectoryResponse(), reply.data)["buffer"].get_value())
+        yield from (name for _, name in numbered_names(listing) if name not in (".", ".."))
+
+
+def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
+    """Offset of the next, a number, length, name, and so on: FileNamesInformation and FILE_NOTIFY_INFORMATION
+    (MS-FSCC 2.4.28, 2.7.1). Raises Unavailable: an entry is not within its bounds.
+    """
+    at = 0
     while True:
-        step = int.from_bytes(listing[at : at + 4], "little")
-        length = int.from_bytes(listing[at + 8 : at + 12], "little")
-        name = listing[at + 12 : at + 12 + length].decode("utf-16-le", "replace")
-        if name not in (".", ".."):
-            yield name
-        if step == 0:
+        step, number, length = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4, 8))
+        end, bound = at + 12 + length, at + step if step else len(data)
+        if not end <= bound <= len(data):
+            raise Unavailable(_SENSELESS)
+        yield number, data[at + 12 : end].decode("utf-16-le", "replace")
+        if not step:
             return
         at += step
+
+
+def unpacked(response: Any, data: bytes) -> Any:
+    """An empty response, filled. Raises Unavailable."""
+    try:
+        response.unpack(data)
+    except (struct.error, ValueError) as error:
+        raise Unavailable(f"{_SENSELESS}: {error}") from error
+    return response
 
 
 def each(replies: Sequence[Reply], count: int) -> Iterator[Sequence[Reply]]:

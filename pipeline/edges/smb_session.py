@@ -43,8 +43,9 @@ CONNECT_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 10.0
 BACK_OFF_S, BACK_OFF_S_MAX, REFUSED_BACK_OFF_S = 0.25, 15.0, 60.0
 DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dialects.SMB_3_0_0}
-#: What smbprotocol, its authentication and the socket raise. `KeyError`: an answer to a question that was given up.
-_TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError)
+#: What smbprotocol, its authentication and the socket raise. `KeyError`: an answer to a question that was given up;
+#: `struct.error`: one that is cut off; `TypeError`: none, because the connection ended just then.
+_TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError, struct.error, TypeError)
 #: The server has forgotten us: another connection is needed before anything else can be asked (MS-SMB2 3.2.5.1).
 FORGOTTEN = frozenset(
     {
