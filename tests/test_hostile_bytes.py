@@ -1,0 +1,444 @@
+"""Whoever reads bytes from outside says what they are, or that they are nothing: no other exception, and at once.
+
+Bytes at random, and messages that are nearly right. Names and records of a share: `test_share_names.py`,
+`test_share_records.py`; what either side makes of them: `test_hostile.py`.
+"""
+
+import base64
+import contextlib
+import json
+import socket
+import sqlite3
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+from smbprotocol.change_notify import SMB2ChangeNotifyResponse
+from smbprotocol.connection import SMB2NegotiateResponse
+from smbprotocol.header import NtStatus, SMB2HeaderResponse
+from smbprotocol.open import (
+    SMB2CreateResponse,
+    SMB2QueryDirectoryResponse,
+    SMB2QueryInfoResponse,
+    SMB2ReadResponse,
+)
+
+from hyperv_ops import MachineError, qemu_guest
+from hyperv_ops.machines import Ran
+from hyperv_ops.qemu_guest import GuestAgent
+from hyperv_ops.qmp import Line
+from hyperv_ops.script import Reply as ScriptReply
+from hyperv_ops.script import unpack
+from inbox_agent.callable import CallableEvaluator
+from inbox_agent.evaluator import believe, parse
+from inbox_agent.leash import Leash
+from inbox_agent.scratch import Unanswered
+from inbox_agent.settings_file import SettingsError
+from inbox_agent.share_files import Unavailable
+from inbox_agent.share_layout import Outcome
+from pipeline.config import Config, load_config
+from pipeline.core.facts import AttemptEnded, Fact
+from pipeline.edges import ledger as ledgers
+from pipeline.edges import smb_messages as smb
+from pipeline.edges import smb_session
+from pipeline.edges.ledger import Entry, Ledger, LedgerError
+from pipeline.edges.live import FILE_NAME as LIVE
+from pipeline.edges.live import Live, read_live
+from pipeline.edges.smb_ears import Ears
+from pipeline.edges.smb_session import SmbAccess, SmbSession
+from tests.players import FUNCTION, SCRIPTED, Player
+from tests.records import attempt
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
+# A fixture may be used again: each example overwrites what the last one left there.
+CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+some = settings(deadline=None, max_examples=60, suppress_health_check=CHECKS)
+few = settings(some, max_examples=20)
+
+DEEP = b"[" * 5_000
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    10**30,
+    1.5,
+    "",
+    "x",
+    "\0\n\x1b[2J",
+    "é" * 300,
+    [],
+    [[]],
+    {},
+    {"": None},
+    [{}],
+    [1, "x"],
+]
+VALUES = st.sampled_from(ODD) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def spoilt(data: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes, cut off somewhere, or with some that others stand for."""
+
+    def replaced(places: list[tuple[int, int]]) -> bytes:
+        found = bytearray(data)
+        for place, byte in places:
+            found[place] = byte
+        return bytes(found)
+
+    one = st.tuples(st.integers(0, len(data) - 1), st.sampled_from([0, 1, 127, 255]) | st.integers(0, 255))
+    return st.integers(0, len(data)).map(lambda cut: data[:cut]) | st.lists(one, max_size=4).map(replaced)
+
+
+def nearly(message: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """The message with a field that holds something else or is not there, damaged, or something else altogether."""
+    names = st.sampled_from(sorted(message))
+    odd = st.builds(lambda name, value: {**message, name: value}, names, VALUES)
+    missing = names.map(lambda gone: {name: value for name, value in message.items() if name != gone})
+    whole = (odd | missing | VALUES).map(lambda value: json.dumps(value).encode())
+    hollow = (names | st.just("new")).map(
+        lambda name: json.dumps({**message, name: "HERE"}).encode().replace(b'"HERE"', DEEP)
+    )
+    return whole | hollow | spoilt(json.dumps(message).encode()) | st.binary(max_size=100)
+
+
+# ------------------------------------------------------------------------------------------------------- our own files
+
+ENDED = AttemptEnded(attempt=attempt(1), outcome=Outcome.COMPLETED, answered=True, fitness=1.0, metrics={"x": 1.0})
+
+
+@given(body=nearly({"fact": "AttemptEnded", **structs.asdict(ENDED)}))
+@example(body=b'{"fact": "HostStopped", "reason": "", "new": ' + DEEP)
+@some
+def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes
+) -> None:
+    """Also where the checksum is right."""
+    folder = tmp_path_factory.getbasetemp() / "ledger of hostile bytes"
+    if not folder.exists():
+        ledger = Ledger(folder)
+        ledger.append([ENDED], at=1.0, generation=1, run=1)
+        ledger.close()
+    text = body.decode("utf-8", "replace")
+    db = sqlite3.connect(folder / ledgers.FILE_NAME)
+    row = (1, 1.0, 1, 1, None, text)
+    db.execute("UPDATE facts SET body = ?, crc = ?", (text, ledgers._checksum(row)))
+    db.commit()
+    db.close()
+
+    ledger = Ledger(folder, read_only=True)
+    try:
+        (entry,) = ledger.entries()
+        assert isinstance(entry, Entry)
+        assert isinstance(entry.fact, Fact)
+    except LedgerError as error:
+        assert "restore the state folder from a backup" in str(error)
+    finally:
+        ledger.close()
+
+
+@given(data=nearly({"at": 1.0, "pid": 1, "progress": {}}), pid=VALUES)
+@example(data=b'{"at": 1, "pid": 1, "progress": ' + DEEP, pid=1)
+@example(data=b"", pid=2**31)
+@some
+def test_the_live_file_shows_a_host_at_work_or_nothing(tmp_path: Path, data: bytes, pid: object) -> None:
+    """A process id may be anything as well, in a file that is as fresh as can be."""
+    for content in (data, json.dumps({"at": time.time(), "pid": pid, "progress": None}).encode()):
+        (tmp_path / LIVE).write_bytes(content)
+
+        assert isinstance(read_live(tmp_path), Live | None)
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+TOML = ["1", "-1", "1.5", "1e999", "nan", "true", '""', '"x"', "[]", "{}", "[1]", '["x"]', "[[]]", "[{}]", "{a={}}"]
+TOML += ["1979-05-27", "07:32:00", "9" * 5000, "[" * 5000, "{a=" * 5000, r'"a\nb\u001b[2J"', r'"\u0000"', r"'\\a'"]
+TOML += [r"'\\a\b\c'", '"{seed} {sead}"', '["{sead}"]', '"mod:fun"', '"10.0.0.0/8"', '"env:X"', '"x:y:z"']
+
+
+def tables() -> st.SearchStrategy[str]:
+    """One key of one table holds something, and nothing else is there but what makes the rest complete."""
+    found = []
+    for table in structs.fields(Config):
+        kinds = [table.type, *getattr(table.type, "__args__", ())]
+        struct_types = [kind for kind in kinds if isinstance(kind, type) and hasattr(kind, "__struct_fields__")]
+        keys = struct_types[0].__struct_fields__ if struct_types else ("x", '"a\\nb\\u001b"')
+        head = "[[worker]]\nname = 'other'\nshare = '/s'\n[[worker]]" if table.name == "worker" else f"[{table.name}]"
+        found += [f"{head}\n{key} =" for key in keys]
+        found.append(f"{table.name} =")
+    return st.builds(lambda place, value: f"{place} {value}\n", st.sampled_from(found), st.sampled_from(TOML))
+
+
+@given(text=tables() | st.text(max_size=100) | tables().flatmap(lambda text: spoilt(text.encode())))
+@example(text='"a\\nb\\u001b" = 1')
+@example(text=f'"{"a" * 10_000}" = 1')
+@example(text="[settings]\n'a' = inf")
+@settings(some, max_examples=300)
+def test_settings_are_a_config_or_one_line(tmp_path: Path, text: str | bytes) -> None:
+    """Whatever is in the file, what is wrong with it is told in one line that a terminal can show."""
+    path = tmp_path / "pipeline.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+    try:
+        assert isinstance(load_config(tmp_path), Config)
+    except SettingsError as error:
+        said = str(error)
+        assert said.startswith(str(path))
+        assert said.isprintable()
+        assert len(said) < len(str(path)) + 1000
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+@given(answer=nearly({"fitness": 1.0, "metrics": {"x": 1.0}}))
+@some
+def test_an_evaluators_answer_is_a_fitness_or_none(answer: bytes) -> None:
+    try:
+        fitness, metrics = believe(parse(answer, "the answer"), "the answer")
+    except Unanswered as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
+    else:
+        assert isinstance(fitness, float)
+        assert isinstance(metrics, dict)
+
+
+REPLAY = """
+frame = sys._getframe()
+while not hasattr(frame.f_locals.get('self'), '_marker'):
+    frame = frame.f_back
+child = frame.f_locals['self']
+os.write(child._replies, child._marker + bytes.fromhex('{reply}') + b'\\n')
+return 2.0
+"""
+
+
+@pytest.fixture(scope="module")
+def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
+    folder = tmp_path_factory.mktemp("agent")
+    leash = Leash(folder / "leash")
+    evaluator = CallableEvaluator(FUNCTION, SCRIPTED, folder / "scratch", leash)
+    yield Player(evaluator, folder / "scratch")
+    evaluator.close()
+    leash.close()
+
+
+REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"}, {"broken": "x"})
+
+
+@given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))
+@few
+def test_a_reply_of_the_warm_child_ends_a_game_or_is_none(player: Player, reply: bytes) -> None:
+    """A game that speaks in its child's name harms itself at most: the next one is played."""
+    finished = player.play(REPLAY.format(reply=reply.hex()))
+
+    assert finished.outcome in (Outcome.COMPLETED, Outcome.FAILED)
+    assert player.play("return 1.0").fitness == 1.0
+
+
+@given(reply=nearly({"ok": True, "value": "[1]"}) | nearly({"ok": False, "id": "NoSpace,x", "message": "m"}))
+@some
+def test_a_script_answers_or_refuses(reply: bytes) -> None:
+    """In Base64 as it should be, and as it is."""
+    for line in (base64.b64encode(reply), reply):
+        try:
+            assert isinstance(unpack("host", b"said\xff\r\nreply:" + line, reply), ScriptReply)
+        except MachineError as error:
+            assert str(error).isprintable()
+            assert len(str(error)) < 1000
+
+
+# ---------------------------------------------------------------------------------------------------------------- QEMU
+
+
+class Socket:
+    """Somebody at a socket: says something first, and has an answer to each question. Empty: hangs up."""
+
+    def __init__(self, server: socket.socket, greeting: bytes, answer: Callable[[bytes], bytes]) -> None:
+        self._server, self._greeting, self._answer = server, greeting, answer
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> "Socket":
+        self._server.listen()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # where nobody is woken by it, closing does
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # the server is closed
+            while True:
+                caller, _ = self._server.accept()
+                with contextlib.suppress(OSError), caller:  # the caller hung up
+                    self._talk(caller)
+
+    def _talk(self, caller: socket.socket) -> None:
+        caller.settimeout(1)
+        caller.sendall(self._greeting)
+        while (asked := caller.recv(65536)) and (answer := self._answer(asked)):
+            caller.sendall(answer)
+
+
+def unix(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    return server
+
+
+GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}
+STATUS = {"return": {"status": "running", "running": True}, "id": "__qmp#00000"}
+
+
+@posix
+@given(greeting=nearly(GREETING) | st.just(json.dumps(GREETING).encode()), answer=nearly(STATUS))
+@few
+def test_qemu_is_understood_or_not(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
+    """Whatever comes out of its monitor, and as much of it as there may be."""
+    answers = iter((b'{"return": {}}\n', answer + b"\n", b""))
+    with Socket(unix(tmp_path / "monitor"), greeting + b"\n", lambda _asked: next(answers)):
+        try:
+            Line("vm-1", tmp_path / "monitor").ask("query-status", timeout_s=0.05)
+        except MachineError as error:
+            assert str(error).isprintable()
+            assert len(str(error)) < 1000
+
+
+@posix
+@given(told=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
+@example(told=b'{"exited": true, "out-data": "x"}', pid=1)
+@few
+def test_a_guest_tells_what_became_of_a_program_or_makes_no_sense(tmp_path: Path, told: bytes, pid: object) -> None:
+    """A guest belongs to whoever broke into it."""
+
+    def answer(asked: bytes) -> bytes:
+        question = json.loads(asked)
+        value = told
+        if question["execute"] == "guest-sync":
+            value = json.dumps(question["arguments"]["id"]).encode()
+        elif question["execute"] == "guest-exec":
+            value = json.dumps({"pid": pid}).encode()
+        return b'{"id": "%s", "return": %s}\n' % (question["id"].encode(), value)
+
+    with Socket(unix(tmp_path / "guest"), b"", answer):
+        agent = GuestAgent("vm-1", tmp_path / "guest", tmp_path / "heard")
+        with patch.object(qemu_guest, "ASK_LIMIT_S", 0.05):
+            try:
+                assert isinstance(agent.run("/bin/true", [], timeout_s=0.0), Ran)
+            except MachineError as error:
+                assert str(error).isprintable()
+                assert len(str(error)) < 1000
+
+
+# ----------------------------------------------------------------------------------------------------------------- SMB
+
+
+def filled(response: Any, **fields: Any) -> bytes:
+    for name, value in fields.items():
+        response[name] = value
+    return bytes(response.pack())
+
+
+def entries(*names: str) -> bytes:
+    """A listing, or news: the structures are the same."""
+    found = b""
+    for name in names:
+        text = name.encode("utf-16-le")
+        step = 0 if name == names[-1] else 12 + len(text)
+        found += struct.pack("<III", step, 1, len(text)) + text
+    return found
+
+
+NAMES = entries(".", attempt(1) + ".result.json", "b")
+NEWS = filled(SMB2ChangeNotifyResponse(), buffer=NAMES)
+ANSWERS: dict[Callable[[smb.Reply], object], bytes] = {
+    smb.opened: filled(SMB2CreateResponse(), file_id=b"x" * 16),
+    smb.content: filled(SMB2ReadResponse(), buffer=b"content"),
+    smb.free_bytes: filled(SMB2QueryInfoResponse(), buffer=b"\1" * 24),
+    lambda reply: list(smb.names(reply)): filled(SMB2QueryDirectoryResponse(), buffer=NAMES),
+}
+
+
+@given(data=st.data())
+@settings(some, max_examples=200)
+def test_a_servers_answer_is_read_or_makes_no_sense(data: st.DataObject) -> None:
+    """Which is as good as none."""
+    read, whole = data.draw(st.sampled_from(list(ANSWERS.items())))
+    answer = data.draw(spoilt(whole) | st.binary(max_size=100))
+    with contextlib.suppress(Unavailable):
+        read(smb.Reply(smb.OK, answer))
+
+
+def test_names_that_lie_on_top_of_each_other_are_refused() -> None:
+    """A megabyte of them would be as long as all books of a library."""
+    listing = struct.pack("<III", 12, 0, 2**20) * 50_000
+    answer = filled(SMB2QueryDirectoryResponse(), buffer=listing)
+
+    with pytest.raises(Unavailable, match="makes no sense"):
+        list(smb.names(smb.Reply(smb.OK, answer)))
+
+
+class Wire:
+    """As much of a connection as listening needs."""
+
+    def __init__(self) -> None:
+        self.transport = SimpleNamespace(connected=True)
+        self.outstanding_requests: dict[int, object] = {}
+        self.asked: list[Any] = []
+
+    def send(self, _message: object, sid: int, tid: int) -> Any:
+        number = SimpleNamespace(get_value=lambda: 1)
+        request = SimpleNamespace(message={"message_id": number}, response=None, response_event=threading.Event())
+        self.asked.append(request)
+        return request
+
+
+@given(news=spoilt(NEWS) | st.binary(max_size=100))
+@some
+def test_news_ring_or_are_asked_for_again(news: bytes) -> None:
+    """Nobody catches what goes wrong in the thread of a library."""
+    wire, rings = Wire(), []
+    Ears(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
+    (request,) = wire.asked
+
+    request.response = {
+        name: SimpleNamespace(get_value=lambda value=value: value)
+        for name, value in {"status": NtStatus.STATUS_SUCCESS, "data": news}.items()
+    }
+    request.response_event.set()
+
+    assert (len(rings), len(wire.asked)) in ((1, 1), (0, 2))
+
+
+HELLO = filled(SMB2HeaderResponse(), data=filled(SMB2NegotiateResponse()))
+
+
+@given(body=spoilt(HELLO) | st.binary(max_size=100))
+@few
+def test_a_server_that_says_anything_at_all_is_unavailable(body: bytes) -> None:
+    """From its first word on."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    with Socket(server, b"", lambda _asked: struct.pack(">I", len(body)) + body):
+        access = SmbAccess(server="127.0.0.1", share="s", port=port, account="a", password=lambda: "p")
+        with pytest.raises(Unavailable), patch.object(smb_session, "CONNECT_LIMIT_S", 1):
+            SmbSession(access).connect()
