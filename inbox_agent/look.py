@@ -125,7 +125,7 @@ class Lookout:
     def _not_surely_gone(self, missing: set[str]) -> set[str]:
         for attempt in self._missing_since.keys() - missing:
             del self._missing_since[attempt]
-        return {attempt for attempt in missing if not self._is_gone(attempt)}
+        return {attempt for attempt in sorted(missing) if not self._is_gone(attempt)}
 
     def _is_gone(self, attempt: str) -> bool:
         """Law 4: gone is what neither a successful listing nor an open by name shows, twice on a foreign disk."""

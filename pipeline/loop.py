@@ -95,10 +95,11 @@ class Loop:
         """Makes the next tick come now; any thread may call."""
         self._wake.set()
 
-    def wait(self, timeout_s: float) -> None:
-        """Waits for a bell, a report or the metronome."""
-        self._wake.wait(timeout_s)
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for a bell, a report or the metronome; whether one of them came."""
+        woken = self._wake.wait(timeout_s)
         self._wake.clear()
+        return woken
 
     def awaited(self) -> set[str]:
         """Workers whose next full look should not wait for the poll: they are about to show themselves."""

@@ -4,6 +4,7 @@ import pytest
 
 from inbox_agent.share_layout import HostRecord, Outcome
 from pipeline.core import facts as f
+from pipeline.core.facts import Rung
 from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState
 from tests.core_bed import ShareOnTable, Table
@@ -15,6 +16,24 @@ def test_first_contact_begins_epoch_one() -> None:
     table.settle_in()
     assert (table.farm.workers["w0"].epoch, table.farm.workers["w0"].epoch_open) == (1, True)
     assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
+
+
+def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> None:
+    """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
+    table = Table("w0", machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    share = table.shares["w0"]
+    share.beating = False
+    table.tick()
+    share.unknown = "no answer"
+    table.run(29)
+    share.unknown = ""
+
+    table.run(29)
+    assert table.orders == []
+    table.run(3)
+
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
 
 
 def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:

@@ -44,6 +44,7 @@ def settle_ownership(minutes: Minutes, look: Look) -> None:
     else:
         if not worker.epoch_open:
             minutes.state(EpochOpened(worker=worker.name, epoch=worker.epoch))
+            watched.life_at = minutes.watch.time  # nobody could beat in its name before
         _check_history(minutes, worker, watched, look)
 
 

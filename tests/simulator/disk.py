@@ -2,11 +2,12 @@
 
 import copy
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import orjson
 
 from inbox_agent.share_files import Absent, AlreadyThere, OneByOne, Unavailable
 from inbox_agent.share_layout import INBOX, Kind, attempt_of, epoch_of
@@ -38,7 +39,8 @@ class Disk(MemoryFiles):
         self.unjournaled: set[str] = set()  #: … and their names with it
         self.story = Story()
         self.playing: dict[str, object] = {}  #: attempt -> who plays it now
-        self.reachable = True
+        self.reachable = True  #: over the network
+        self.served = True  #: … by the computer that it is in
         self.full = False
 
     def __deepcopy__(self, _memo: object) -> "Disk":
@@ -48,7 +50,7 @@ class Disk(MemoryFiles):
         """Farm, worker and epoch of the newest `host.json`; None if there is none, or it cannot be read."""
         epochs = {epoch: path for path in self.files if (epoch := epoch_of(path.partition("/")[2]))}
         try:
-            record = json.loads(self.files[epochs[max(epochs)]])
+            record = orjson.loads(self.files[epochs[max(epochs)]])
         except ValueError:  # none, or a torn one
             return None
         return record["farm"], record["worker"], record["epoch"]
@@ -170,13 +172,18 @@ class Way(OneByOne):
         if self._remote and self._torn("torn record", after):
             self._disk.publish(path, b"")
             self._tell(path)
+            self._half_claimed(path, "nobody can tell")
             raise Unavailable(f"{path}: torn")
         self._room(path, after)
         self._disk.publish(path, data)
         self._tell(path)
         self._disk.note(path, durable=durable)
         self.on_arrival(path)
-        self._after(after)
+        try:
+            self._after(after)
+        except Unavailable:
+            self._half_claimed(path, orjson.loads(data).get("run_id", ""))
+            raise
 
     def replace(self, path: str, data: bytes) -> None:
         after = self._before("replace")
@@ -198,19 +205,31 @@ class Way(OneByOne):
         self._after(after)
 
     def _before(self, verb: str) -> str:
-        how = self._world.step(self._who)
-        if self._world.strikes("slow operation", self._world.options.slow):
-            self._world.now += self._world.dice.uniform(0.5, 8)
+        world, options = self._world, self._world.options
+        how = world.step(self._who)
+        if options.slow and world.strikes("slow operation", options.slow):
+            world.now += world.dice.uniform(0.5, 8)
         # A share that is gone is gone for those who reach it over the network; an agent stands beside its own disk.
-        if not self._disk.reachable and self._remote:
+        if self._remote and not ((disk := self._disk).reachable and disk.served):
             raise Unavailable("no route")
-        if how == "fail" or self._world.strikes(f"failed {verb}", self._world.options.op_fault):
+        if how == "fail" or (options.op_fault and world.strikes(f"failed {verb}", options.op_fault)):
             raise Unavailable(f"{verb} failed")
         return how
 
     def _after(self, how: str) -> None:
-        if how == "unknown" or self._world.strikes("unknown outcome", self._world.options.op_unknown):
+        if self._is(how, "unknown") or self._world.strikes("unknown outcome", self._world.options.op_unknown):
             raise Unavailable("the answer was lost")
+
+    def _half_claimed(self, path: str, who: str) -> None:
+        known = attempt_of(path.partition("/")[2])
+        if known is not None and known[1] is Kind.STARTED:
+            self._world.half_claimed[known[0]] = who
+
+    def _is(self, how: str, this: str) -> bool:
+        """Whether the one operation that was to fail is this one, and fails in this way."""
+        if how == this:
+            self._world.struck = True
+        return how == this
 
     def _tell(self, path: str) -> None:
         known = attempt_of(path.partition("/")[2])
@@ -228,10 +247,10 @@ class Way(OneByOne):
             story.answered.add(attempt)
 
     def _torn(self, kind: str, how: str) -> bool:
-        return how == "torn" or self._world.strikes(kind, self._world.options.torn)
+        return self._is(how, "torn") or self._world.strikes(kind, self._world.options.torn)
 
     def _room(self, path: str, how: str) -> None:
-        if self._disk.full or how == "full":
+        if self._disk.full or self._is(how, "full"):
             self._world.fired["disk full"] += 1
             raise Unavailable(f"{path}: disk full")
 

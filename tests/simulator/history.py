@@ -57,7 +57,10 @@ def play(seed: int, options: Options | None = None, prepare: Callable[[World], N
     host.start()
     if not world.options.local:
         for machine in cast.machines.values():
-            world.later(world.dice.uniform(0, 3), machine.start_agent)
+            if world.options.computers and world.dice.random() < 0.5:
+                machine.switch_off()  # the host will switch it on
+            else:
+                world.later(world.dice.uniform(0, 3), machine.start_agent)
     _plan_faults(world, cast)
     world.run_until(lambda: host.finished or bool(host.stands_still), world.options.fault_phase_s)
     calm_at = world.now
@@ -160,14 +163,17 @@ def _plan_faults(world: World, cast: _Cast) -> None:
     def kill_agent() -> None:
         world.kill_at[f"agent:{one().name}"] = dice.randint(1, 40)
 
-    def twin() -> None:
+    def twin() -> bool:
         machine = one()
         if machine.own_disk:
-            return  # the lock in the machine's own state folder lets only one agent begin
+            return False  # the lock in the machine's own state folder lets only one agent begin
         double = Machine(world, f"{machine.name}-twin-{len(cast.twins)}", own_disk=machine.own_disk, disk=machine.disk)
         cast.twins.append(double)
+        if dice.random() < 0.5:
+            machine.start_agent()  # both at once, as after a power cut
         double.start_agent()
         world.later(dice.uniform(5, 60), double.kill_agent)
+        return True
 
     def swap() -> None:
         if len(machines) > 1:
@@ -175,14 +181,21 @@ def _plan_faults(world: World, cast: _Cast) -> None:
             host.swap(a, b)
             world.later(dice.choice([3, 20, 60]), host.mount_all)
 
+    def blind() -> None:
+        machine = one()
+        machine.blind = True
+        world.later(dice.choice([5, 30, 90]), lambda: setattr(machine, "blind", False))
+
     def unmount() -> None:
         host.unmount(one().name)
-        world.later(dice.choice([3, 20, 60]), host.mount_all)
+        world.later(dice.choice([3, 20, 60, 90]), host.mount_all)
 
     world.every("host kill", options.host_kill, host.kill)
+    world.every("host stop", options.host_stop, host.stop)
     world.every("agent kill", options.agent_kill, kill_agent)
     world.every("machine crash", options.agent_kill / 3, lambda: one().crash())
     world.every("hang", options.hang, lambda: one().hang())
+    world.every("hypervisor away", options.blind if options.computers else 0.0, blind)
     world.every("outage", options.outage, outage)
     world.every("disk full for a while", options.full, full)
     world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.remember() for m in machines])

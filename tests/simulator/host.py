@@ -1,13 +1,16 @@
 """The simulated host: the shipped loop, core and share edge, over a ledger in memory that outlives the process."""
 
+import contextlib
 import json
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from inbox_agent.share_layout import Kind
 from pipeline.core.dispatcher import Queues, standstill
@@ -26,10 +29,11 @@ from pipeline.core.limits import Limits
 from pipeline.core.view import MachineSeen, ResultSeen
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.ledger import Entry, LedgerError
-from pipeline.edges.shares import Report, Share
-from pipeline.generation import replay
+from pipeline.edges.shares import CarryOut, Report, Share
+from pipeline.generation import closing_facts, replay
 from pipeline.loop import HostTrouble, Loop
 from pipeline.take_over import carry_out
+from tests.simulator.couriers import LATE_S, DistantCouriers
 from tests.simulator.disk import Disk, Way
 from tests.simulator.machine import Machine
 from tests.simulator.witness import Witness
@@ -37,7 +41,7 @@ from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, HURRY_S = 3.0, 6.0, 0.5
 START = Kind.START.value
-LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, back_off_s=10, grace_s=10)
+LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, boot_limit_s=40, back_off_s=10, grace_s=10)
 TIME_LIMIT_S = 20.0
 
 
@@ -52,14 +56,20 @@ class MemoryLedger:
         self._heard: set[str] = set()
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
-        how = self._world.step(self._who)
-        if how or self._world.strikes("failed commit", self._world.options.op_fault / 10):
+        how = self._fails()
+        if (how and how != "unknown") or self._world.strikes("failed commit", self._world.options.op_fault / 10):
             raise LedgerError("disk full")
         bodies = [encode_fact(fact) for fact in facts]
         self.rows += [(at, generation, run, body) for body in bodies]
         for body in bodies:
-            self._note(json.loads(body))
-        self._world.step(self._who)
+            self._note(orjson.loads(body))
+        if how or self._fails() or self._world.strikes("unknown commit", self._world.options.op_unknown / 10):
+            raise LedgerError("it was written, and said not to be")
+
+    def _fails(self) -> str:
+        how = self._world.step(self._who)
+        self._world.struck = self._world.struck or bool(how)
+        return how
 
     def entries(self) -> list[Entry]:
         return [
@@ -87,13 +97,18 @@ class MemoryArchive:
     def __init__(self, world: World, who: str, witness: Witness) -> None:
         self._world, self._who, self._witness = world, who, witness
 
-    def keep(self, seen: ResultSeen) -> None:
-        if self._world.step(self._who) or self._world.strikes("failed archive", self._world.options.op_fault / 4):
-            raise OSError(28, "No space left on device")
+    def keep(self, worker: str, seen: ResultSeen) -> None:
+        self._fails()
         self._witness.archived[seen.attempt] = seen.data
 
-    def set_aside(self, seen: ResultSeen, why: str) -> None:
-        self._world.step(self._who)
+    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None:
+        self._fails()
+
+    def _fails(self) -> None:
+        how = self._world.step(self._who)
+        self._world.struck = self._world.struck or bool(how)
+        if how or self._world.strikes("failed archive", self._world.options.op_fault / 4):
+            raise OSError(28, "No space left on device")
 
 
 class MachinesOfAll:
@@ -106,8 +121,10 @@ class MachinesOfAll:
         return {name: machine.see() for name, machine in self._machines.items()}
 
     def obey(self, name: str, rung: Rung | None) -> None:
-        self._machines[name].world.step(self._who)
-        self._machines[name].obey(rung)
+        machine = self._machines[name]
+        how = machine.world.step(self._who)
+        machine.world.struck = machine.world.struck or bool(how)
+        machine.obey(rung, lost=bool(how) and how != "unknown")
 
 
 class Shelf:
@@ -163,8 +180,9 @@ class SimulatedHost:
         self.loop: Loop | None = None
         self.starts = 0
         self._dice = random.Random(f"ids/{self.name}/{world.seed}")
-        self._tick_planned = False
+        self._tick_at: float | None = None
         self._shelf = Shelf()
+        self._couriers: DistantCouriers | None = None
         self._life = 0
 
     @property
@@ -185,14 +203,14 @@ class SimulatedHost:
             self.world.kill_at[self.name] = self.world.host_kills.pop(0)
         self._life += 1
         self.starts += 1
-        self._tick_planned = False
+        self._tick_at = None
         if self.world.strikes("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
             self.kill()
         try:
             self.loop = self._make_loop()
             self._open()
         except (Killed, HostTrouble):
-            self._die()
+            self._die(self._life)
             return
         self._beat(self._life, SWEEP_S, Loop.ask_sweep)
         self._beat(self._life, POLL_S, Loop.ask_poll)
@@ -207,11 +225,11 @@ class SimulatedHost:
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
             share = Share(name, self.ledger.farm_id, way, Path("/nowhere"))
-            shares[name] = lambda order, share=share: self._watched(share.carry_out(order))  # type: ignore[misc]
+            shares[name] = share.carry_out
         loop = Loop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
-            couriers=Couriers(shares, (), lambda: None),
+            couriers=self._make_couriers(shares),
             machines=MachinesOfAll(self.name, {} if self.rival else self.machines),
             snapshots=self._shelf,  # type: ignore[arg-type]
             limits=LIMITS,
@@ -226,11 +244,32 @@ class SimulatedHost:
         loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
 
-    def _watched(self, report: Report) -> Report:
-        if report.look is not None and report.look.beat is not None:
-            machine = self.machines[report.worker]
-            machine.seen_well_at = machine.way.beats_at[-1] + self.world.fair_skew_s
+    def _make_couriers(self, shares: Mapping[str, CarryOut]) -> Any:
+        if not self.world.options.distant:
+            prompt = {name: lambda order, do=do: self._heard(do(order)) for name, do in shares.items()}  # type: ignore[misc]
+            return Couriers(prompt, (), lambda: None)
+        life = self._life
+        self._couriers = DistantCouriers(
+            self.world,
+            shares,
+            seen=self._seen,
+            wake=lambda: self._plan_tick(0.0),
+            killed=lambda: self._die(life),
+        )
+        return self._couriers
+
+    def _heard(self, report: Report) -> Report:
+        self._seen(report)()
         return report
+
+    def _seen(self, report: Report) -> Callable[[], None]:
+        """What is to be noted when this report arrives: whose beat is in it was well when it was looked at."""
+        beat = report.look.beat if report.look is not None else None
+        if beat is None or beat.farm is None:  # an announcement is not life in anybody's name (law 7)
+            return lambda: None
+        machine = self.machines[report.worker]
+        at = machine.way.beats_at[-1] + self.world.fair_skew_s
+        return lambda: setattr(machine, "seen_well_at", at)
 
     def draw(self) -> str:
         """Eight characters for the ids of one tick, from the seed's own dice."""
@@ -270,10 +309,10 @@ class SimulatedHost:
         attempt = path.removeprefix("inbox/").removesuffix(START)
         says = self._disk(worker).owner()
         # Between the look that showed the share and this publication it may have gone.
-        settled = (
-            not (self.swapped or self.world.options.revert) and self.world.now - self.mounts_changed_at > 3 * POLL_S
-        )
-        if settled and (says is None or says[:2] != (self.ledger.farm_id, worker)):
+        look_age_s = 3 * POLL_S + (2 * LATE_S[1] if self.world.options.distant else 0.0)
+        looked_since = self.world.now - self.mounts_changed_at > look_age_s
+        ours = says is not None and says[:2] == (self.ledger.farm_id, worker)
+        if looked_since and not ours and not self.world.options.revert:
             self.world.breach(f"{attempt} was published on the share of {says}")
         orders = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
         options = self.world.options
@@ -298,22 +337,37 @@ class SimulatedHost:
         self.world.later(interval_s, beat)
 
     def _plan_tick(self, delay_s: float) -> None:
-        if not self._tick_planned:
-            self._tick_planned = True
-            life = self._life
-            self.world.later(delay_s, lambda: self._tick(life))
+        at, life = self.world.now + delay_s, self._life
+        if self._tick_at is None or at < self._tick_at:
+            self._tick_at = at
+            self.world.later(delay_s, lambda: self._tick(life, at))
 
-    def _tick(self, life: int) -> None:
-        if life != self._life or self.loop is None:
+    def _tick(self, life: int, planned_at: float) -> None:
+        if life != self._life or self.loop is None or planned_at != self._tick_at:
             return
-        self._tick_planned = False
+        self._tick_at = None
+        self.loop.wait(0.0)
         try:
             self.loop.tick()
-        except (Killed, HostTrouble):
-            self._die()
+        except Killed:
+            self._die(life)
+        except HostTrouble:
+            self.stop()
+        else:
+            if self.loop.wait(0.0):
+                self._plan_tick(0.001)
+            elif not self.finished and self.loop.awaited():
+                self._plan_tick(HURRY_S)
+
+    def stop(self) -> None:
+        """The host ends as hosts do, and says so if it can; it is started again soon."""
+        if self.loop is None:
             return
-        if not self.finished and self.loop.awaited():
-            self._plan_tick(HURRY_S)
+        if not self.finished:
+            with contextlib.suppress(Killed, HostTrouble):
+                local = self.machines if self.world.options.local else ()
+                self.loop.leave(closing_facts(self.loop.farm, local, "stopped"))
+        self._die(self._life, in_order=True)
 
     def swap(self, one: str, other: str) -> None:
         """Two shares are mounted in each other's place."""
@@ -331,6 +385,8 @@ class SimulatedHost:
 
     def mount_all(self) -> None:
         """Every share is where it belongs."""
+        if self.swapped or self.unmounted:
+            self.mounts_changed_at = self.world.now
         self.swapped.clear()
         self.unmounted.clear()
 
@@ -345,10 +401,14 @@ class SimulatedHost:
         """Kills the host at one of its next operations."""
         self.world.kill_at[self.name] = self.world.dice.randint(1, 60)
 
-    def _die(self) -> None:
+    def _die(self, life: int, *, in_order: bool = False) -> None:
+        if life != self._life:
+            return
         self.witness.host_ended()
         self.loop = None
         self._life += 1
+        if self._couriers is not None:
+            self._couriers.end(in_order=in_order)
         if self.world.options.local and not self.rival:
             for machine in self.machines.values():
                 machine.kill_agent()

@@ -5,12 +5,13 @@ The evaluator computes its fitness from the genome's bytes and the seed, so that
 
 import copy
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.evaluator import Finished, Job
@@ -23,6 +24,8 @@ from tests.simulator.disk import Disk, Picture, Way, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
+SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
+HEARTBEAT_LOST_S = 5.0  #: after so long a hypervisor notices that its guest is frozen
 SEEN_LATELY_S = 20.0  #: well below the host's limits for silence and for a rung
 POLL_S = 6.0  # slower than shipped: whatever is asked twice costs a seed
 
@@ -36,7 +39,7 @@ def fitness_of(genome: bytes, seed: int) -> float:
 def orders_in(genome: bytes) -> dict[str, Any]:
     """What a genome does; one that is not whole is played all the same, and gets the fitness of its bytes."""
     try:
-        return dict(json.loads(genome))
+        return dict(orjson.loads(genome))
     except ValueError:
         return {"do": "play", "seconds": 1.0}
 
@@ -130,6 +133,12 @@ class Machine:
         self.agent: Agent | None = None
         self.hung = False
         self.reverted = False
+        self.frozen_at: float | None = None  #: since when nothing in it goes on, and only its power helps
+        self.spoilt = False  #: no agent comes up in it before it is restored
+        self.is_on = self.is_up = True  #: whether it has power, and has booted
+        self.on_at = 0.0  #: when it was switched on
+        self.busy_until = -1.0  #: until when an order is carried out
+        self.blind = False  #: the hypervisor cannot be asked
         self.playing: set[str] = set()
         self.boots = self.lives = self.restarts = 0
         self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
@@ -156,12 +165,17 @@ class Machine:
 
     def _check_answer(self, path: str) -> None:
         """Law 7: nobody says of a game that another one plays that it was interrupted."""
-        record = json.loads(self.disk.files[path])
+        record = orjson.loads(self.disk.files[path])
         player = self.disk.playing.get(record["attempt"])
         played_by_another = isinstance(player, Machine) and player is not self and not player.hung
-        undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in self.disk.story.claimed
+        claimed = self.disk.story.claimed - self.world.half_claimed.keys()
+        undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in claimed
         if undelivered and not self.world.options.revert:
             self.world.breach(f"{self.name} says undelivered of {record['attempt']}, which it had claimed")
+        half_claimed = self.world.half_claimed.get(record["attempt"]) == record["run_id"]
+        never_played = half_claimed and record["attempt"] not in self.world.played
+        if never_played and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
+            self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which it has not played")
         if played_by_another and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
             self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
 
@@ -171,7 +185,7 @@ class Machine:
         """A new life of the agent; the old one ends first."""
         self.kill_agent()
         self.lives += 1
-        self.hung = False
+        self.hung = self.spoilt
         self._evaluator, self.way = PretendEvaluator(self), self._make_way()
         identity = Identity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
         limits = AgentLimits(poll_s=POLL_S)
@@ -244,6 +258,7 @@ class Machine:
             self.world.breach(f"{self.name} plays {attempt} and {min(self.playing)} at once")
         if attempt in self.disk.story.played:
             self.world.breach(f"{self.name} plays {attempt} a second time")
+        self.world.played.add(attempt)
         self.playing.add(attempt)
         self.disk.playing[attempt] = self
         self.disk.story.played.add(attempt)
@@ -262,15 +277,54 @@ class Machine:
             self.world.later(self.world.dice.uniform(0.5, 3), self._start_if_none)
 
     def crash(self) -> None:
-        """The machine loses power and comes back, sometimes by itself."""
+        """The machine loses power and comes back by itself; a computer, sometimes only when somebody switches it on."""
+        self.switch_off()
+        if not self.world.options.computers or self.world.dice.random() < 0.5:
+            self._boot(1)
+
+    def hang(self) -> bool:
+        """The agent hangs, or all of the machine; some go on as if nothing had been, one in ten has to be restored."""
+        if self.agent is None or self.hung:
+            return False
+        dice = self.world.dice
+        self.hung = True
+        if not self.world.options.local:
+            kind = dice.random()
+            self.frozen_at = self.world.now if kind < 0.6 else None
+            self.spoilt = self.spoilt or kind > 0.9
+            if self.frozen_at is not None and self.world.options.computers:
+                self.disk.served = False
+        if dice.random() < 0.3:
+            agent = self.agent
+            self.world.later(dice.choice([3, 20, 28, 32, 40, 60]), lambda: self._thaw(agent))
+        return True
+
+    def _thaw(self, agent: Agent | None) -> None:
+        if self.hung and not self.spoilt and self.agent is agent and agent is not None:
+            self.world.fired["thaw"] += 1
+            self.hung, self.frozen_at, self.disk.served = False, None, True
+            self._go_on(0.0)
+
+    def switch_off(self) -> None:
+        """It loses its power, and with it what was never flushed; the share in it cannot be reached any more."""
         self.kill_agent()
         self.disk.lose_power(self.world)
-        self.boots += 1
-        self.world.later(BOOT_S, self._start_if_none)
+        self.is_on = self.is_up = False
+        self.disk.served, self.frozen_at = not self.world.options.computers, None
 
-    def hang(self) -> None:
-        """The machine freezes with its agent in it."""
-        self.hung = True
+    def _boot(self, slow: int) -> None:
+        """It is switched on; its share is there before its agent."""
+        self.boots += 1
+        self.is_on, self.on_at = True, self.world.now
+        boot, took_s = self.boots, BOOT_S * slow
+
+        def up() -> None:
+            if boot == self.boots and self.is_on:
+                self.is_up = self.disk.served = True
+                self._start_if_none()
+
+        self.busy_until = max(self.busy_until, self.world.now + min(took_s, 40))
+        self.world.later(took_s, up)
 
     def remember(self) -> None:
         """A checkpoint is taken: of the disk, and of the memory with the agent in it."""
@@ -286,12 +340,12 @@ class Machine:
         how = self.world.dice.choice(["share", "boot", "memory"])
         self.world.fired[f"revert: {how}"] += 1
         if how == "boot":
-            self.kill_agent()
-            self.boots += 1
-            self.world.later(BOOT_S, self._start_if_none)
+            self.switch_off()
+            self._boot(1)
         elif how == "memory" and checkpoint.memory:
             self.kill_agent()
-            self.hung = False
+            self.hung, self.frozen_at = False, None
+            self.is_on = self.is_up = self.disk.served = True
             self.agent, self._evaluator, self.way = copy.deepcopy(checkpoint.memory)
             slept_s = self.world.now - checkpoint.at
             self.clock_s -= slept_s
@@ -302,7 +356,8 @@ class Machine:
     def lie(self) -> None:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
-        attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
+        others = sorted(self.world.played)[-3:]  # which another worker may have been given
+        attempt = self.world.dice.choice([*held, *others, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
         bad = [b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null", self._forged(attempt)]
         data = self.world.dice.choice(bad)
         path = self.world.dice.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
@@ -341,50 +396,81 @@ class Machine:
 
     def heal(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
-        self.disk.reachable, self.disk.full = True, False
+        self.disk.reachable, self.disk.full, self.blind = True, False, False
 
     def _start_if_none(self) -> None:
-        if self.agent is None:
+        if self.agent is None and self.is_up and self.frozen_at is None:
             self.start_agent()
 
     # ---------------------------------------------------------------------------------------------- what is asked
 
     def see(self) -> MachineSeen:
         """What the machine layer says of it."""
+        reverted, self.reverted = self.reverted, False
+        if self.world.options.computers:
+            return self._see_computer(reverted)
         state = MachineState.RUNNING
         if self.agent is None and self.world.options.local:
             state = MachineState.OFF
-        reverted, self.reverted = self.reverted, False
         return MachineSeen(state, tuple(Rung), reverted=reverted)
 
-    def obey(self, rung: Rung | None) -> None:
-        """Climbs a rung; sometimes the order is lost, and nobody knows."""
+    def _see_computer(self, reverted: bool) -> MachineSeen:
+        now, state = self.world.now, MachineState.RUNNING if self.is_on else MachineState.OFF
+        if self.frozen_at is not None and now - self.frozen_at > HEARTBEAT_LOST_S:
+            state = MachineState.UNHEALTHY
+        if self.blind:
+            self.reverted = reverted
+            return MachineSeen(MachineState.UNKNOWN, tuple(Rung), boots=True, busy=now < self.busy_until)
+        return MachineSeen(
+            state,
+            tuple(Rung),
+            reverted=reverted,
+            boots=True,
+            busy=now < self.busy_until,
+            uptime_s=now - self.on_at if self.is_on else 0.0,
+        )
+
+    def obey(self, rung: Rung | None, *, lost: bool = False) -> None:
+        """Climbs a rung, or switches it on; sometimes the order is lost, and nobody knows."""
+        if self.world.options.computers and self.world.now < self.busy_until:
+            return  # at most one order at a time is carried out
         if rung is not None:
             self.restarts += 1
             self.on_restart(self.name)
             seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
-            if self.is_well and seen_well and not self.world.options.muddles_beats:
+            if self.is_well and seen_well and not self.world.muddled:
                 self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
-        if self.world.strikes("lost order", 0.2):
+        if lost or self.blind or self.world.strikes("lost order", 0.2):
             return
+        self.world.obeyed[rung or "start"] += 1
         match rung:
             case None:
-                self._start_if_none()
+                self._switch_on()
             case Rung.RESTART_AGENT:
-                if not self.hung or self.world.dice.random() < 0.3:
+                if self.frozen_at is None:
                     self.kill_agent()
-                    self.world.later(AGENT_START_S, self.start_agent)
-            case Rung.REBOOT | Rung.POWER_CYCLE:
-                self.kill_agent()
-                self.disk.lose_power(self.world)
-                self.boots += 1
-                slow = 10 if self.world.strikes("slow boot", 0.1) else 1
-                self.world.later(BOOT_S * slow, self.start_agent)
+                    self.world.later(AGENT_START_S, self._start_if_none)
+            case Rung.REBOOT:
+                self.busy_until = self.world.now + SHUTDOWN_LIMIT_S
+                if self.frozen_at is None:
+                    self._power_cycle()
+            case Rung.POWER_CYCLE:
+                self._power_cycle()
             case Rung.RESTORE:
-                self.kill_agent()
+                self.switch_off()
                 self.disk.files.clear()
                 self.disk.make_folders()
                 self._checkpoints.clear()
-                self.reverted = True
-                self.boots += 1
-                self.world.later(RESTORE_S, self.start_agent)
+                self.reverted, self.spoilt = True, False
+                self.world.later(RESTORE_S - BOOT_S, lambda: self._boot(1))
+                self.busy_until = self.world.now + RESTORE_S
+
+    def _switch_on(self) -> None:
+        if self.is_on:
+            self._start_if_none()
+        else:
+            self._boot(1)
+
+    def _power_cycle(self) -> None:
+        self.switch_off()
+        self._boot(SLOW_BOOT if self.world.strikes("slow boot", 0.1) else 1)

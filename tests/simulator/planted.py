@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -20,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS_MAX = 1000
 FAULT_FREE = 5
+ITSELF = "the program itself: "
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Found:
     breach: str = ""
 
 
-TICK = """\
-        self._record(minutes)
+RECORD = "            self._record(minutes)\n"
+ACTING = """\
         touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
         self._act_on(touched)
@@ -56,10 +58,9 @@ TICK = """\
 
 RECORDING = "        self._append(minutes.facts, minutes.view.wall)\n"
 ARCHIVING = """\
-        results = {seen.attempt: seen for look in minutes.view.looks for seen in look.results}
         try:
             for fact in minutes.facts:
-                self._archive(fact, results)
+                self._archive(fact, minutes.judged)
         except OSError as error:
             raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
         self._append(minutes.facts, minutes.view.wall)
@@ -70,8 +71,8 @@ BUGS = [
         "act before record",
         "what is done stands in the ledger first",
         "pipeline/loop.py",
-        TICK,
-        TICK.removeprefix("        self._record(minutes)\n") + "        self._record(minutes)\n",
+        RECORD + ACTING,
+        textwrap.indent(ACTING, "    ") + RECORD,
     ),
     Bug(
         "record before archive",
@@ -97,6 +98,22 @@ BUGS = [
         "pipeline/loop.py",
         "            raise HostTrouble(str(error)) from error\n",
         '            log.warning("%s", error)\n',
+    ),
+    Bug(
+        "last words after trouble",
+        "a host whose farm is ahead of its ledger records nothing more",
+        "pipeline/loop.py",
+        "        self._is_ahead = True\n        yield\n",
+        "        yield\n",
+    ),
+    Bug(
+        "anybody's result archived",
+        "what is archived is what was judged",
+        "pipeline/loop.py",
+        "                self._archive(fact, minutes.judged)\n",
+        "                self._archive(\n"
+        "                    fact, {s.attempt: (look.worker, s) for look in minutes.view.looks for s in look.results}\n"
+        "                )\n",
     ),
     Bug(
         "restarted again and again",
@@ -151,8 +168,8 @@ BUGS = [
         "newcomer does not watch",
         "law 7: on a foreign disk a new agent watches for three beats",
         "inbox_agent/agent.py",
-        "        if self._watching_until is not None:\n",
-        "        if False:\n",
+        '                raise SecondAgent(f"another agent (run {beat[0]}) beats on this share")\n',
+        "                pass\n",
     ),
     Bug(
         "a claim forgotten at the start",
@@ -166,8 +183,15 @@ BUGS = [
         "undelivered although claimed",
         "the claim before the start signal",
         "inbox_agent/next_step.py",
-        "        if Kind.STARTED in found and (_is_ours(seen, attempt) or attempt in seen.hopeless):\n",
-        "        if Kind.STARTED in found and _is_ours(seen, attempt) and attempt not in seen.hopeless:\n",
+        " and (_is_ours(seen, attempt) or attempt in seen.hopeless):\n",
+        " and _is_ours(seen, attempt) and attempt not in seen.hopeless:\n",
+    ),
+    Bug(
+        "half a claim is a whole one",
+        "no genome pays for a claim whose answer was lost",
+        "inbox_agent/next_step.py",
+        "        half_claimed = attempt in seen.half_claimed  # no",
+        "        half_claimed = False  # no",
     ),
     Bug(
         "ids used again",
@@ -219,6 +243,20 @@ BUGS = [
         "            continue\n        if attempt.id in watched.claims:\n",
     ),
     Bug(
+        "failed once is failed",
+        "a trial settles after attempts_max, and not before",
+        "pipeline/core/minutes.py",
+        "        if trial.blamed >= self.limits.attempts_max:\n",
+        "        if trial.blamed >= 1:\n",
+    ),
+    Bug(
+        "poison at first sight",
+        "a genome is poison after attempts_max charges, and not before",
+        "pipeline/core/minutes.py",
+        "        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough\n",
+        "        return len(genome.charges) >= 1\n",
+    ),
+    Bug(
         "sibling not withdrawn",
         "law 6: a late completed result withdraws the attempt that followed it",
         "pipeline/core/minutes.py",
@@ -250,8 +288,8 @@ BUGS = [
         "somebody else's share",
         "law 7: hands off the share of another farm or worker",
         "pipeline/core/ownership.py",
-        "    elif (look.owner.farm, look.owner.worker) != (minutes.farm.farm_id, worker.name):\n",
-        "    elif False:\n",
+        "    minutes.state(WorkerOut(worker=worker.name, reason=reason))\n",
+        "    del reason\n",
     ),
     Bug(
         "an empty folder is believed",
@@ -299,8 +337,8 @@ def _hunt_here(seeds_max: int) -> Found:
         options = calm_options(World(seed).options) if calm else None
         try:
             return "; ".join(play(seed, options).breaches[:1])
-        except Exception as error:  # the program's own assertions see as well
-            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # an assertion of the program: no run of it would come to its end
+            return f"{ITSELF}{type(error).__name__}: {error}"
 
     for seed in range(1, FAULT_FREE + 1):
         if found := breach(seed, calm=True):
@@ -334,8 +372,9 @@ def main() -> int:
     found = hunt_all(bugs, args.seeds)
     print("| planted bug | rule it breaks | where | found by seed |\n|---|---|---|---|")
     for bug, result in zip(bugs, found, strict=True):
-        seed = result.seed if result.fault_free else "breaks without a fault"
-        print(f"| {bug.name} | {bug.rule} | `{bug.file}` | {seed or 'not found'} |")
+        seed = f"{result.seed or 'not found'}" if result.fault_free else "breaks without a fault"
+        by_itself = ", by the program itself" if result.breach.startswith(ITSELF) else ""
+        print(f"| {bug.name} | {bug.rule} | `{bug.file}` | {seed}{by_itself} |")
         print(f"    {result.breach}", file=sys.stderr)
     seen = sum(result.seed is not None for result in found)
     shell = sum(bug.in_shell and result.seed is not None for bug, result in zip(bugs, found, strict=True))

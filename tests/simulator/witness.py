@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from tests.simulator.disk import Disk
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
 #: Laws 5 and 6: attempts_max that may be the genome's fault, losses_per_trial_max that are the way's. What the host
 #: itself took back is bounded by the faults of a world, not by a rule.
-ATTEMPTS_PER_TRIAL_MAX = 3 + 10
+ATTEMPTS_MAX, LOSSES_MAX = 3, 10
+ATTEMPTS_PER_TRIAL_MAX = ATTEMPTS_MAX + LOSSES_MAX
+LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
 
 Trial = tuple[int, int]
 
@@ -37,8 +41,13 @@ class Witness:
         self.attempts: Counter[Trial] = Counter()  #: that were not ordered back by the host
         self._wanted: dict[Trial, str] = {}
         self._answered: set[str] = set()
-        self._to_be_archived: set[str] = set()
+        self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
+        self.unexpected = 0  #: fitness that no game of that genome gave
         self._unseen: set[str] = set()  #: attempts that were lost because their share could not be read
+        self._blamed: Counter[Trial] = Counter()  #: attempts that failed, or ran out of time
+        self._lost: Counter[Trial] = Counter()  #: attempts that were lost on the way
+        self._charges: Counter[int] = Counter()  #: of a genome
+        self._failed: set[int] = set()  #: genomes with a trial that has no fitness
 
     def hear(self, fact: dict[str, Any]) -> None:
         """Takes in one committed fact."""
@@ -60,8 +69,11 @@ class Witness:
 
     def host_ended(self) -> None:
         """Whatever the host had half done stays half done: what it counted must be archived, what it gave out known."""
-        if missing := self._to_be_archived - self.archived.keys():
-            self._breach(f"{min(missing)} was counted and never archived")
+        for attempt, fitness in self._to_be_archived.items():
+            if attempt not in self.archived:
+                self._breach(f"{attempt} was counted and never archived")
+            elif fitness is not None and orjson.loads(self.archived[attempt])["fitness"] != fitness:
+                self._breach(f"the archive of {attempt} is not what was counted")
         given_out = {attempt for disk in self._disks for attempt in disk.story.published}
         if not self._world.options.rival and (unknown := given_out - self.issued.keys()):
             self._breach(f"{min(unknown)} was published and never recorded")
@@ -100,7 +112,9 @@ class Witness:
         if fact.get("ordered"):
             self.attempts[trial] -= 1
         if fact.get("archived"):
-            self._to_be_archived.add(attempt)
+            self._to_be_archived.setdefault(attempt, None)
+        self._blamed[trial] += fact["outcome"] in ("failed", "timed_out")
+        self._lost[trial] += fact["outcome"] in LOSSES and not fact.get("ordered")
 
     def _answer(self, attempt: str) -> None:
         if attempt in self._answered:
@@ -116,10 +130,9 @@ class Witness:
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: the genome that pays is the one that was being played."""
         attempt = fact["attempt"]
-        if self._world.options.revert or self._world.options.twin:
-            return  # what a share has seen, it may have forgotten
-        if attempt not in self._unseen and not any(attempt in disk.story.claimed for disk in self._disks):
-            self._breach(f"{attempt} was charged and never claimed")
+        self._charges[fact["genome"]] += 1
+        if attempt not in self._unseen | self._world.played | self._world.half_claimed.keys():
+            self._breach(f"{attempt} was charged and never played")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, how, fitness = (fact["genome"], fact["trial"]), fact["settlement"], fact.get("fitness")
@@ -130,12 +143,27 @@ class Witness:
             self._breach(f"trial {trial} was settled while {self._wanted[trial]} is not over")
         if how == "completed":
             expected = fitness_of(self._genomes[trial[0] - 1], seed_of(self._seed, trial[1]))
-            if fitness != expected or self.issued.get(fact.get("attempt", "")) != trial:
-                self._breach(f"trial {trial} has the fitness {fitness} from {fact.get('attempt')}")
+            if fitness != expected or self.issued.get(fact["attempt"]) != trial:
+                self.unexpected += 1
+                self._breach(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
+            self._to_be_archived[fact["attempt"]] = fitness
         elif fitness is not None:
             self._breach(f"trial {trial} is {how} and has a fitness")
-        if how == "timed_out" and b'"hang"' not in self._genomes[trial[0] - 1]:
-            self._breach(f"trial {trial} of an innocent genome is settled as timed out")
+        elif not self._is_justified(how, trial):
+            self._breach(f"trial {trial} is settled as {how} without a reason: {fact.get('reason')}")
+        self._failed |= {trial[0]} if fitness is None else set()
+
+    def _is_justified(self, how: str, trial: Trial) -> bool:
+        """Design, §4, table: how often something must have gone wrong before a trial is settled without a fitness."""
+        poison = self._charges[trial[0]] >= ATTEMPTS_MAX
+        match how:
+            case "skipped":
+                return trial[0] in self._failed
+            case "timed_out":
+                return self._blamed[trial] >= ATTEMPTS_MAX and b'"hang"' in self._genomes[trial[0] - 1]
+            case "failed":
+                return poison or self._blamed[trial] >= ATTEMPTS_MAX or self._lost[trial] >= LOSSES_MAX
+        return False
 
     def _breach(self, what: str) -> None:
         self._world.breach(f"{self._farm}: {what}")

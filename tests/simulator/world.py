@@ -49,14 +49,14 @@ class Options:
     poison: int
     failing: int
     hanging: float
+    distant: bool  #: orders to shares take their time, while everything else goes on
+    late_courier: float  #: … and sometimes a very long time
+    computers: bool  #: machines take time to come up, and a hypervisor has an opinion of them
+    blind: float  #: the hypervisor cannot be asked for a while
+    host_stop: float  #: the host ends in good order
 
-    @property
-    def muddles_beats(self) -> bool:
-        """Whether a heartbeat may be there that is not its worker's own, or not of today."""
-        return any((self.foreign_disk, self.swap, self.unmount, self.revert, self.liar, self.rival))
 
-
-_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s"}
+_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "distant", "computers"}
 
 
 def calm_options(options: Options) -> Options:
@@ -73,12 +73,12 @@ def draw_options(dice: random.Random) -> Options:
 
     local = dice.random() < 0.3
     return Options(
-        workers=dice.randint(2, 6),
+        workers=dice.choice([2, 3, 4, 4, 5, 5, 6]),
         genomes=dice.randint(5, 12),
         trials=dice.randint(1, 4),
         depth=dice.randint(1, 3),
         local=local,
-        foreign_disk=not local and dice.random() < 0.3,
+        foreign_disk=not local and dice.random() < 0.4,
         fault_phase_s=dice.uniform(20, 90),
         op_fault=sometimes(0.6, 0.02),
         op_unknown=sometimes(0.5, 0.01),
@@ -96,14 +96,19 @@ def draw_options(dice: random.Random) -> Options:
         wall_jump=sometimes(0.2, 1.0),
         liar=sometimes(0.3, 3.0),
         stranger=sometimes(0.15, 1.5),
-        twin=sometimes(0.5, 1.0),
-        swap=sometimes(0.15, 1.0),
-        unmount=sometimes(0.15, 1.0),
-        rival=not local and dice.random() < 0.15,
+        twin=sometimes(0.5, 3.0),
+        swap=sometimes(0.2, 2.0),
+        unmount=sometimes(0.2, 2.0),
+        rival=not local and dice.random() < 0.2,
         poison=dice.choice([0, 0, 0, 1]),
         failing=dice.choice([0, 0, 1, 2]),
         hanging=dice.choice([0.0, 0.1]),
         deaf=dice.random() < 0.1,
+        distant=not local and dice.random() < 0.5,
+        late_courier=sometimes(0.3, 0.01),
+        computers=not local and dice.random() < 0.5,
+        blind=sometimes(0.3, 1.0),
+        host_stop=sometimes(0.3, 1.0),
     )
 
 
@@ -127,9 +132,13 @@ class World:
         self.wall_skew_s = 0.0  #: how wrong the host's wall clock is
         self.faulty = True
         self.fired: Counter[str] = Counter()
+        self.obeyed: Counter[str] = Counter()  #: orders that machines carried out
         self.steps: Counter[str] = Counter()  #: operations of each process
         self.operations = 0
         self.breaches: list[str] = []  #: promises that were broken, in the order in which it was seen
+        self.played: set[str] = set()  #: attempts of which a game was begun, whatever became of it
+        self.half_claimed: dict[str, str] = {}  #: attempt -> whose claim is there, and was said not to be
+        self.struck = False  #: whether the operation that was to fail could fail in that way
         self.kill_at: dict[str, int] = {}  #: who -> operations from now until it is killed
         self.host_kills: list[int] = []  #: for each start of the host, after how many operations it is killed
         self.kills_take_power = False  #: an agent that is killed goes with its machine
@@ -163,15 +172,20 @@ class World:
         """Whether a notification gets lost."""
         return self.options.deaf or self.strikes("lost bell", self.options.bell_lost)
 
-    def every(self, kind: str, per_minute: float, run: Callable[[], None]) -> None:
-        """Lets a fault happen again and again, at random times, while the world is faulty."""
+    @property
+    def muddled(self) -> bool:
+        """Whether a heartbeat may be there that is not its worker's own, or not of today."""
+        others = ("twin", "swap", "unmount", "revert", "lie")
+        return self.options.rival or any(self.fired[kind] for kind in others)
+
+    def every(self, kind: str, per_minute: float, run: Callable[[], object]) -> None:
+        """Lets a fault happen again and again, at random times, while the world is faulty; False: it could not."""
         if not per_minute:
             return
 
         def happen() -> None:
             if self.faulty:
-                self.fired[kind] += 1
-                run()
+                self.fired[kind] += run() is not False
                 self.later(self.dice.expovariate(per_minute / 60), happen)
 
         self.later(self.dice.expovariate(per_minute / 60), happen)
@@ -191,11 +205,13 @@ class World:
             self.kill_at[who] -= 1
             if self.kill_at[who] <= 0:
                 del self.kill_at[who]
+                self.struck = True
                 raise Killed(who)
         if who in self.fail_at:
             left, how = self.fail_at[who]
             self.fail_at[who] = (left - 1, how)
             if left <= 1:
                 del self.fail_at[who]
+                self.struck = how == "fail"
                 return how
         return ""
