@@ -57,7 +57,8 @@ class DistantCouriers:
 
     def end(self, *, in_order: bool) -> None:
         """Their host is gone, and they with it; one that ends in order may still do what it was sent for."""
-        self._ended_at = self._world.now if in_order else -LAST_WAY_S
+        if self._ended_at is None:
+            self._ended_at = self._world.now if in_order else -LAST_WAY_S
 
     @property
     def _is_gone(self) -> bool:

@@ -257,5 +257,10 @@ class Way(OneByOne):
 
 def attempts_in(disk: Disk, folder: str) -> set[str]:
     """The attempts that have a file in `inbox/` or `outbox/`."""
-    known = (attempt_of(path.partition("/")[2]) for path in disk.files if path.startswith(folder + "/"))
-    return {found[0] for found in known if found is not None}
+    return {attempt for path in disk.files if path.startswith(folder + "/") and (attempt := attempt_in(path))}
+
+
+def attempt_in(path: str) -> str:
+    """The attempt in a path; empty if it is not a file of one."""
+    known = attempt_of(path.partition("/")[2])
+    return known[0] if known is not None else ""

@@ -190,6 +190,12 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         host.unmount(one().name)
         world.later(dice.choice([3, 20, 60, 90]), host.mount_all)
 
+    def answered(path: str) -> None:
+        if options.liar and world.strikes("copied answer", 0.05):
+            one().copy_answer(path)
+
+    for machine in machines:
+        machine.on_answer = answered
     world.every("host kill", options.host_kill, host.kill)
     world.every("host stop", options.host_stop, host.stop)
     world.every("agent kill", options.agent_kill, kill_agent)

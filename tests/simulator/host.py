@@ -198,7 +198,9 @@ class SimulatedHost:
         return standstill(self.farm, len(self.farm.workers)) if self.farm is not None else ""
 
     def start(self) -> None:
-        """A new host process: replay, then the first tick."""
+        """A new host process: replay, then the first tick. One that runs is killed first."""
+        if self._couriers is not None:
+            self._couriers.end(in_order=False)
         if self.world.host_kills:
             self.world.kill_at[self.name] = self.world.host_kills.pop(0)
         self._life += 1
@@ -309,7 +311,7 @@ class SimulatedHost:
         attempt = path.removeprefix("inbox/").removesuffix(START)
         says = self._disk(worker).owner()
         # Between the look that showed the share and this publication it may have gone.
-        look_age_s = 3 * POLL_S + (2 * LATE_S[1] if self.world.options.distant else 0.0)
+        look_age_s = 3 * POLL_S + (2 * LATE_S[1] if self.world.options.late_courier else 0.0)
         looked_since = self.world.now - self.mounts_changed_at > look_age_s
         ours = says is not None and says[:2] == (self.ledger.farm_id, worker)
         if looked_since and not ours and not self.world.options.revert:

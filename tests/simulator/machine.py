@@ -20,7 +20,7 @@ from inbox_agent.look import AgentLimits
 from inbox_agent.share_layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
-from tests.simulator.disk import Disk, Picture, Way, attempts_in
+from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
@@ -143,6 +143,7 @@ class Machine:
         self.boots = self.lives = self.restarts = 0
         self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
         self.on_restart: Callable[[str], object] = lambda _name: None
+        self.on_answer: Callable[[str], None] = lambda _path: None
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
@@ -160,6 +161,7 @@ class Machine:
     def _heard(self, path: str) -> None:
         if path.endswith(ANSWERS):
             self._check_answer(path)
+            self.on_answer(path)
             for ear in list(self.ears.values()):
                 ear(path)
 
@@ -356,8 +358,7 @@ class Machine:
     def lie(self) -> None:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
-        others = sorted(self.world.played)[-3:]  # which another worker may have been given
-        attempt = self.world.dice.choice([*held, *others, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
+        attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
         bad = [b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null", self._forged(attempt)]
         data = self.world.dice.choice(bad)
         path = self.world.dice.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
@@ -365,6 +366,13 @@ class Machine:
             self.disk.files[path] = data
         else:
             self.disk.files.setdefault(path, data)
+
+    def copy_answer(self, path: str) -> None:
+        """It answers for another worker, in the same moment and better."""
+        if self.disk.reachable and path not in self.disk.files:
+            self.disk.files[path] = self._forged(attempt_in(path))
+            for ear in list(self.ears.values()):
+                ear(path)
 
     def _forged(self, attempt: str) -> bytes:
         """A result that is well-formed, and of another game than was asked for."""

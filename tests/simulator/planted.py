@@ -291,16 +291,6 @@ BUGS = [
         "    minutes.state(WorkerOut(worker=worker.name, reason=reason))\n",
         "    del reason\n",
     ),
-    Bug(
-        "an empty folder is believed",
-        "law 4: a listing without a host.json of this farm says nothing",
-        "pipeline/core/ownership.py",
-        """\
-        watched.readable = False
-        watched.unknown = "no host.json in inbox/: not mounted, or emptied by hand"
-""",
-        "        pass\n",
-    ),
 ]
 
 
