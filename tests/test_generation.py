@@ -12,6 +12,7 @@ from pipeline.core.farm import Farm
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
 from pipeline.generation import (
+    closing_facts,
     folder_name,
     opening_facts,
     parse_generation,
@@ -137,6 +138,17 @@ def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configurat
     assert {fact.attempt for fact in withdrawals(smaller, "host ended")} == set(table.farm.attempts)
     (mine,) = table.farm.workers["w1"].wanted
     assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
+
+
+def test_the_last_words_of_a_host_are_that_it_ended() -> None:
+    """Before that it takes back what its local workers hold, which end with it; what others play is played on."""
+    table = Table("local-0", "vm-0", genomes=2, depth=1)
+    table.settle_in()
+
+    *taken_back, last = closing_facts(table.farm, ["local-0"], "stopped")
+
+    assert [fact.attempt for fact in taken_back] == list(table.farm.workers["local-0"].wanted)
+    assert last == f.HostStopped(reason="stopped")
 
 
 def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:

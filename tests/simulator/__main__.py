@@ -8,6 +8,7 @@ import gc
 import hashlib
 import logging
 import os
+import subprocess
 import sys
 from multiprocessing import Pool
 from pathlib import Path
@@ -39,14 +40,14 @@ def main() -> int:
     total = Figures()
     for part in journal.of(firsts):
         total.add(part)
-    print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}, code {fingerprint()}")
+    print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}, code {fingerprint()}, commit {_commit()}")
     print(total)
     return 1 if total.broken else 0
 
 
 def _one(seed: int) -> int:
     history = play(seed)
-    print(f"seed {seed}, code {fingerprint()}: {history.world.options}")
+    print(f"seed {seed}, code {fingerprint()}, commit {_commit()}: {history.world.options}")
     print(f"{history.seconds:.0f} virtual seconds, {history.world.operations:,} operations")
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in history.world.fired.most_common()))
     print("\n".join(history.breaches) or "the promise was kept")
@@ -60,6 +61,15 @@ def fingerprint() -> str:
         for path in sorted((ROOT / part).rglob("*.py")) or [ROOT / part]:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _commit() -> str:
+    """The commit that is checked out, if this is a clone; what is changed beside it only the fingerprint shows."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _be_quiet() -> None:

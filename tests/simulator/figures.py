@@ -22,6 +22,9 @@ class Figures:
     workers: int = 0
     trials: int = 0
     attempts: int = 0
+    lost: int = 0  #: of histories that came to their end, as are the next three
+    duplicated: int = 0
+    unexpected: int = 0
     recovered: int = 0
     operations: int = 0
     virtual_s: float = 0.0
@@ -43,9 +46,10 @@ class Figures:
     def __str__(self) -> str:
         n = max(1, self.seeds)
         speed = self.seeds / max(0.001, self.busy_s)
-        verdict = f"{self.trials:,} trials: lost 0, duplicated 0, unexpected 0, recovered {self.recovered:,}"
+        counted = {name: getattr(self, name) for name in ("lost", "duplicated", "unexpected", "recovered")}
+        verdict = f"{self.trials:,} trials: " + ", ".join(f"{name} {count:,}" for name, count in counted.items())
         if self.broken:
-            verdict = f"broken: {', '.join(sorted(self.broken)[:20])}"
+            verdict += f"\nbroken: {', '.join(sorted(self.broken)[:20])}"
         return f"""\
 {self.seeds:,} seeds: {len(self.broken)} broken; {speed:.1f} a second and core
 {verdict}
@@ -72,7 +76,12 @@ def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
         figures.workers += world.options.workers
         figures.trials += history.trials
         figures.attempts += len(history.host.witness.issued)
-        figures.recovered += history.host.witness.recovered
+        if history.host.finished:
+            settled = history.host.witness.settled
+            figures.lost += history.trials - len(+settled)
+            figures.duplicated += sum(times > 1 for times in settled.values())
+            figures.unexpected += history.host.witness.unexpected
+            figures.recovered += history.host.witness.recovered
         figures.operations += world.operations
         figures.virtual_s += history.seconds
         figures.machine_s += history.seconds * world.options.workers
