@@ -96,7 +96,7 @@ class OpenFarm:
         Raises:
             SettingsError, IntakeError: the genomes or settings cannot be used; nothing was begun.
             StoppedEarly: no worker can go on, or everything fails from the start.
-            HostTrouble: this host's disk or ledger failed.
+            HostTrouble: this host's disk or ledger failed; leave the block and open the farm again.
         """
         number = generation if generation is not None else self._next_generation()
         folder = self._host.root / "genomes" / folder_name(number)

@@ -6,6 +6,7 @@ Long runs: `make prove SEEDS=100000`, which can be stopped and taken up again.
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.edges.archive import Archive
+from pipeline.edges.couriers import Couriers
+from pipeline.loop import Loop
 from tests.simulator import crash_points
+from tests.simulator.couriers import DistantCouriers
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
 from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
 from tests.simulator.history import play
@@ -184,9 +188,18 @@ def test_a_bug_whose_place_has_moved_is_not_planted(tmp_path: Path) -> None:
         plant(next(bug for bug in BUGS if bug.file == "pipeline/loop.py"), tmp_path)
 
 
-def test_the_archive_of_the_simulator_has_the_verbs_of_the_real_one() -> None:
-    """What the loop calls on the pretended archive exists on the shipped one, with the same arguments."""
-    verbs = [name for name in vars(MemoryArchive) if not name.startswith("_")]
+@pytest.mark.parametrize(
+    ("pretended", "shipped", "verbs"),
+    [
+        (MemoryArchive, Archive, {"keep", "set_aside"}),
+        (DistantCouriers, Couriers, {"is_away", "send", "arrivals", "overdue"}),
+    ],
+    ids=["archive", "couriers"],
+)
+def test_what_is_pretended_has_the_verbs_of_what_is_shipped(pretended: type, shipped: type, verbs: set[str]) -> None:
+    """What the loop calls on the one exists on the other, with the same arguments."""
+    called = set(re.findall(r"self\.(?:_couriers|archive)\.(\w+)\(", inspect.getsource(Loop)))
+    assert verbs == called & vars(shipped).keys()
     for name in verbs:
-        ours, theirs = getattr(MemoryArchive, name), getattr(Archive, name)
+        ours, theirs = getattr(pretended, name), getattr(shipped, name)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
