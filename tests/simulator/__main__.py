@@ -18,7 +18,8 @@ from tests.simulator.history import play
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a history depends on.
-WORLD = tuple(f"tests/simulator/{part}.py" for part in ("world", "disk", "machine", "host", "witness", "history"))
+PARTS = ("world", "disk", "couriers", "machine", "host", "witness", "history")
+WORLD = tuple(f"tests/simulator/{part}.py" for part in PARTS)
 CODE = ("pipeline/core", "pipeline/edges", "pipeline/loop.py", "pipeline/generation.py", "inbox_agent")
 
 

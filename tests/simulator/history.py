@@ -6,6 +6,7 @@ game of that genome gave), recovered (settled although something went wrong on t
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 
 from pipeline.core.farm import Farm
 from pipeline.generation import replay
@@ -14,7 +15,7 @@ from tests.simulator.machine import Machine
 from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
-SETTLING_S = 300.0  #: … after which no machine may be restarted any more
+SETTLING_S = 600.0  #: … after which no machine may be restarted any more: two whole ladders
 RESTARTS_PER_MINUTE_MAX = 8
 
 
@@ -31,7 +32,8 @@ class History:
 
     @property
     def trials(self) -> int:
-        return self.world.options.trials * self.world.options.genomes
+        options = self.world.options
+        return options.generations * options.genomes * options.trials
 
     @property
     def breaches(self) -> list[str]:
@@ -127,13 +129,15 @@ def _judge_end(world: World, cast: _Cast) -> None:
     for machine in cast.machines.values():
         if machine.restarts > 3 + RESTARTS_PER_MINUTE_MAX * world.now / 60:
             world.breach(f"{machine.name} was restarted {machine.restarts} times")
-    trials = {(genome, trial) for genome in range(1, options.genomes + 1) for trial in range(1, options.trials + 1)}
+    generations = range(1, options.generations + 1)
+    trials = set(product(generations, range(1, options.genomes + 1), range(1, options.trials + 1)))
     if missing := sorted(trials - (+host.witness.settled).keys()):
         world.breach(f"lost: {missing[:5]}")
-    farm = Farm(host.ledger.farm_id, list(cast.machines))
-    replay(host.ledger.entries(), farm, generation=1)
-    if not farm.finished:
-        world.breach("the replayed ledger is not finished")
+    for generation in generations:
+        farm = Farm(host.ledger.farm_id, list(cast.machines))
+        replay(host.ledger.entries(), farm, generation)
+        if not farm.finished:
+            world.breach(f"the replayed generation {generation} is not finished")
 
 
 def _plan_faults(world: World, cast: _Cast) -> None:

@@ -62,7 +62,7 @@ class MemoryLedger:
         bodies = [encode_fact(fact) for fact in facts]
         self.rows += [(at, generation, run, body) for body in bodies]
         for body in bodies:
-            self._note(orjson.loads(body))
+            self._note(orjson.loads(body), generation)
         if how or self._fails() or self._world.strikes("unknown commit", self._world.options.op_unknown / 10):
             raise LedgerError("it was written, and said not to be")
 
@@ -83,12 +83,12 @@ class MemoryLedger:
     def heard(self, attempt: str) -> bool:
         return attempt in self._heard
 
-    def _note(self, fact: dict[str, Any]) -> None:
+    def _note(self, fact: dict[str, Any], generation: int) -> None:
         if fact["fact"] == "AttemptIssued":
             self._issued.add(fact["attempt"])
         elif fact["fact"] == "ResultLate" or fact.get("answered"):
             self._heard.add(fact["attempt"])
-        self._witness.hear(fact)
+        self._witness.hear(fact, generation)
 
 
 class MemoryArchive:
@@ -178,6 +178,7 @@ class SimulatedHost:
         self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed, disks)
         self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
         self.loop: Loop | None = None
+        self.generation = 1
         self.starts = 0
         self._dice = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_at: float | None = None
@@ -191,7 +192,8 @@ class SimulatedHost:
 
     @property
     def finished(self) -> bool:
-        return self.farm is not None and self.farm.finished
+        """Whether the last generation is."""
+        return self.farm is not None and self.farm.finished and self.generation == self.world.options.generations
 
     @property
     def stands_still(self) -> str:
@@ -219,9 +221,7 @@ class SimulatedHost:
         self._plan_tick(0.0)
 
     def _make_loop(self) -> Loop:
-        farm = Farm(self.ledger.farm_id, list(self.machines))
-        replay(self.ledger.entries(), farm, generation=1)
-        shares = {}
+        farm, shares = self._remembered(), {}
         for name, machine in self.machines.items():
             way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
@@ -245,6 +245,12 @@ class SimulatedHost:
         )
         loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
+
+    def _remembered(self) -> Farm:
+        """What the ledger says of the generation that is played."""
+        farm = Farm(self.ledger.farm_id, list(self.machines))
+        replay(self.ledger.entries(), farm, self.generation)
+        return farm
 
     def _make_couriers(self, shares: Mapping[str, CarryOut]) -> Any:
         if not self.world.options.distant:
@@ -288,7 +294,7 @@ class SimulatedHost:
                 evaluator="pretended",
                 time_limit_s=TIME_LIMIT_S,
             )
-            facts.append(RunOpened(generation=1, run=1, settings=settings))
+            facts.append(RunOpened(generation=self.generation, run=1, settings=settings))
             for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
                 digest = self._shelf.put(data)
                 facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
@@ -351,15 +357,28 @@ class SimulatedHost:
         self.loop.wait(0.0)
         try:
             self.loop.tick()
+            if self.loop.farm.finished and not self.finished:
+                self._begin_next_generation()
         except Killed:
             self._die(life)
         except HostTrouble:
             self.stop()
+        if life != self._life:
+            return
+        if self.loop.wait(0.0):
+            self._plan_tick(0.001)
+        elif not self.finished and self.loop.awaited():
+            self._plan_tick(HURRY_S)
+
+    def _begin_next_generation(self) -> None:
+        """By the same host, or by another one that is told to."""
+        assert self.loop is not None
+        self.generation += 1
+        if self._dice.random() < 0.5:
+            self._die(self._life, in_order=True)
         else:
-            if self.loop.wait(0.0):
-                self._plan_tick(0.001)
-            elif not self.finished and self.loop.awaited():
-                self._plan_tick(HURRY_S)
+            self.loop.adopt(self._remembered())
+            self._open()
 
     def stop(self) -> None:
         """The host ends as hosts do, and says so if it can; it is started again soon."""

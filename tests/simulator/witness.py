@@ -20,12 +20,14 @@ ATTEMPTS_MAX, LOSSES_MAX = 3, 10
 ATTEMPTS_PER_TRIAL_MAX = ATTEMPTS_MAX + LOSSES_MAX
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
 
-Trial = tuple[int, int]
+Genome = tuple[int, int]  #: generation and number
+Trial = tuple[int, int, int]  #: generation, genome and number
 
 
-def seed_of(run_seed: int, trial: int) -> int:
-    """The seed of a trial of generation 1 (share_layout.md, "Seeds")."""
-    return int.from_bytes(hashlib.sha256(f"{run_seed}/1/{trial}".encode()).digest()[:4], "big") & 0x7FFFFFFF
+def seed_of(run_seed: int, trial: Trial) -> int:
+    """The seed of a trial (share_layout.md, "Seeds")."""
+    digest = hashlib.sha256(f"{run_seed}/{trial[0]}/{trial[2]}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
 class Witness:
@@ -46,11 +48,13 @@ class Witness:
         self._unseen: set[str] = set()  #: attempts that were lost because their share could not be read
         self._blamed: Counter[Trial] = Counter()  #: attempts that failed, or ran out of time
         self._lost: Counter[Trial] = Counter()  #: attempts that were lost on the way
-        self._charges: Counter[int] = Counter()  #: of a genome
-        self._failed: set[int] = set()  #: genomes with a trial that has no fitness
+        self._charges: Counter[Genome] = Counter()
+        self._failed: set[Genome] = set()  #: with a trial that has no fitness
+        self._generation = 0
 
-    def hear(self, fact: dict[str, Any]) -> None:
+    def hear(self, fact: dict[str, Any], generation: int) -> None:
         """Takes in one committed fact."""
+        self._generation = generation
         match fact["fact"]:
             case "AttemptIssued":
                 self._attempt_issued(fact)
@@ -65,7 +69,7 @@ class Witness:
             case "TrialSettled":
                 self._trial_settled(fact)
             case "TrialReopened":
-                self.settled[fact["genome"], fact["trial"]] -= 1
+                self.settled[self._trial(fact)] -= 1
 
     def host_ended(self) -> None:
         """Whatever the host had half done stays half done: what it counted must be archived, what it gave out known."""
@@ -85,7 +89,7 @@ class Witness:
         return sum(tries[trial] > 1 for trial in self.settled)
 
     def _attempt_issued(self, fact: dict[str, Any]) -> None:
-        attempt, trial = fact["attempt"], (fact["genome"], fact["trial"])
+        attempt, trial = fact["attempt"], self._trial(fact)
         if attempt in self.issued:
             self._breach(f"{attempt} was issued twice")
         if trial in self._wanted:
@@ -130,19 +134,19 @@ class Witness:
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: the genome that pays is the one that was being played."""
         attempt = fact["attempt"]
-        self._charges[fact["genome"]] += 1
+        self._charges[self._generation, fact["genome"]] += 1
         if attempt not in self._unseen | self._world.played | self._world.half_claimed.keys():
             self._breach(f"{attempt} was charged and never played")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
-        trial, how, fitness = (fact["genome"], fact["trial"]), fact["settlement"], fact.get("fitness")
+        trial, how, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
         self.settled[trial] += 1
         if self.settled[trial] > 1:
             self._breach(f"trial {trial} was settled twice")
         if trial in self._wanted:
             self._breach(f"trial {trial} was settled while {self._wanted[trial]} is not over")
         if how == "completed":
-            expected = fitness_of(self._genomes[trial[0] - 1], seed_of(self._seed, trial[1]))
+            expected = fitness_of(self._genomes[trial[1] - 1], seed_of(self._seed, trial))
             if fitness != expected or self.issued.get(fact["attempt"]) != trial:
                 self.unexpected += 1
                 self._breach(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
@@ -151,19 +155,22 @@ class Witness:
             self._breach(f"trial {trial} is {how} and has a fitness")
         elif not self._is_justified(how, trial):
             self._breach(f"trial {trial} is settled as {how} without a reason: {fact.get('reason')}")
-        self._failed |= {trial[0]} if fitness is None else set()
+        self._failed |= {trial[:2]} if fitness is None else set()
 
     def _is_justified(self, how: str, trial: Trial) -> bool:
         """Design, §4, table: how often something must have gone wrong before a trial is settled without a fitness."""
-        poison = self._charges[trial[0]] >= ATTEMPTS_MAX
+        poison = self._charges[trial[:2]] >= ATTEMPTS_MAX
         match how:
             case "skipped":
-                return trial[0] in self._failed
+                return trial[:2] in self._failed
             case "timed_out":
-                return self._blamed[trial] >= ATTEMPTS_MAX and b'"hang"' in self._genomes[trial[0] - 1]
+                return self._blamed[trial] >= ATTEMPTS_MAX and b'"hang"' in self._genomes[trial[1] - 1]
             case "failed":
                 return poison or self._blamed[trial] >= ATTEMPTS_MAX or self._lost[trial] >= LOSSES_MAX
         return False
+
+    def _trial(self, fact: dict[str, Any]) -> Trial:
+        return self._generation, fact["genome"], fact["trial"]
 
     def _breach(self, what: str) -> None:
         self._world.breach(f"{self._farm}: {what}")

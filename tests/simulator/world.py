@@ -54,9 +54,10 @@ class Options:
     computers: bool  #: machines take time to come up, and a hypervisor has an opinion of them
     blind: float  #: the hypervisor cannot be asked for a while
     host_stop: float  #: the host ends in good order
+    generations: int  #: … one after the other, with the same shares
 
 
-_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "distant", "computers"}
+_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "distant", "computers", "generations"}
 
 
 def calm_options(options: Options) -> Options:
@@ -72,9 +73,10 @@ def draw_options(dice: random.Random) -> Options:
         return value * dice.uniform(0.3, 1.5) if dice.random() < share else 0.0
 
     local = dice.random() < 0.3
+    generations = dice.choice([1, 1, 1, 2])
     return Options(
         workers=dice.choice([2, 3, 4, 4, 5, 5, 6]),
-        genomes=dice.randint(5, 12),
+        genomes=dice.randint(5, 12) // generations,
         trials=dice.randint(1, 4),
         depth=dice.randint(1, 3),
         local=local,
@@ -109,6 +111,7 @@ def draw_options(dice: random.Random) -> Options:
         computers=not local and dice.random() < 0.5,
         blind=sometimes(0.3, 1.0),
         host_stop=sometimes(0.3, 1.0),
+        generations=generations,
     )
 
 
