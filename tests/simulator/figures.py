@@ -12,6 +12,8 @@ from typing import Any
 from tests.simulator.history import play
 
 CHUNK = 50
+#: What is noted beside the faults: that one may come, of which kind it will be, what came of it.
+_NO_FAULTS = ("checkpoint", "revert", "second agent")
 
 
 @dataclass
@@ -43,6 +45,11 @@ class Figures:
             else:
                 setattr(self, name, max(mine, value) if name.endswith("_max") else mine + value)
 
+    @property
+    def faults(self) -> Counter[str]:
+        """The faults that fired, by kind."""
+        return Counter({kind: count for kind, count in self.fired.items() if kind not in _NO_FAULTS})
+
     def __str__(self) -> str:
         n = max(1, self.seeds)
         speed = self.seeds / max(0.001, self.busy_s)
@@ -55,9 +62,9 @@ class Figures:
 {verdict}
 {self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines
 per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts
-per seed: {self.operations / n:,.0f} operations, {self.fired.total() / n:.1f} faults, {self.virtual_s / n:.0f} s
+per seed: {self.operations / n:,.0f} operations, {self.faults.total() / n:.1f} faults, {self.virtual_s / n:.0f} s
 settled at most {self.healing_s_max:.0f} s after the last fault
-faults: {", ".join(f"{kind} {count:,}" for kind, count in self.fired.most_common())}"""
+faults: {", ".join(f"{kind} {count:,}" for kind, count in self.faults.most_common())}"""
 
 
 def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
