@@ -17,7 +17,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, after, next_step
 from inbox_agent.session import Session
-from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
     INBOX,
@@ -120,7 +120,8 @@ class Agent:
 
     def _look_and_act(self) -> None:
         seen = self._lookout.look(self._running_id, self._half_claimed)
-        self._half_claimed &= set(seen.present)
+        if seen.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
+            self._half_claimed &= set(seen.present)
         while not isinstance(step := next_step(seen), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
@@ -156,7 +157,7 @@ class Agent:
             return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
-        except (Absent, Unfit) as error:
+        except (Absent, Unfit, OSError) as error:  # OSError: of this machine's own disk, which is full
             self._lookout.not_there_yet(attempt, str(error))
             return
         if digest != start.genome_sha256:
@@ -239,11 +240,12 @@ class Agent:
         if not data:
             return None
         name = Kind.LOG.of(attempt)
-        self._files.write(f"{OUTBOX}/{name}", data)
+        if not self._write_payload(name, data):
+            return None
         return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def _write_artifacts(self, attempt: str, paths: Sequence[Path]) -> list[PayloadRef]:
-        """Copies artifacts into the share; one that cannot be read is left out and never voids a fitness."""
+        """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
         refs: dict[str, PayloadRef] = {}
         for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
             name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
@@ -256,9 +258,19 @@ class Agent:
             except OSError as error:
                 log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
                 continue
-            self._files.write(f"{OUTBOX}/{Kind.FILES.of(attempt)}/{name}", path)
+            if not self._write_payload(f"{Kind.FILES.of(attempt)}/{name}", path):
+                continue
             refs[name] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
         return list(refs.values())
+
+    def _write_payload(self, name: str, source: bytes | Path) -> bool:
+        try:
+            self._files.write(f"{OUTBOX}/{name}", source)
+        except NoRoom as error:
+            log.warning("%s has no room and is left out: %s", name, error)
+            self._files.remove([f"{OUTBOX}/{name}"])
+            return False
+        return True
 
     # ------------------------------------------------------------------------------------------------- heartbeat
 

@@ -29,6 +29,7 @@ SPARES_TRIED_MAX = 4
 _CHUNK_BYTES = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -45,6 +46,10 @@ class ShareError(Exception):
 
 class Unavailable(ShareError):
     """The share could not be asked: this says nothing about whether a file is there."""
+
+
+class NoRoom(Unavailable):
+    """Its disk is full, or this account may use no more of it."""
 
 
 class Absent(ShareError):
@@ -184,6 +189,8 @@ class LocalFiles(OneByOne):
                     _write_all(out.fileno(), piece)
                 out.truncate()
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise  # where it goes to: that is not the share's fault
             raise Unavailable(str(error)) from error
         finally:
             os.close(descriptor)
@@ -304,6 +311,8 @@ class LocalFiles(OneByOne):
             except OSError as error:
                 if error.errno in _ABSENT:
                     raise absent(str(error)) from error
+                if error.errno in NO_ROOM:
+                    raise NoRoom(str(error)) from error
                 pause_s = 0.01 * 2 ** min(attempt, 5)
                 if not self._is_busy(error) or attempt == BUSY_TRIES_MAX or time.monotonic() + pause_s > deadline:
                     raise Unavailable(str(error)) from error

@@ -6,7 +6,7 @@ raises for the others.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert
 from inbox_agent.share_layout import Setting
 from pipeline.config import Config, LocalTable, checked, load_config
 from pipeline.core.facts import Fact
+from pipeline.edges.intake import is_litter
 from pipeline.generation import folder_name
 from pipeline.host import Ending, Host
 from pipeline.screens.progress import Progress
@@ -100,6 +101,9 @@ class OpenFarm:
         """
         number = generation if generation is not None else self._next_generation()
         folder = self._host.root / "genomes" / folder_name(number)
+        _refuse_names(genomes)
+        if number in self._host.ledger.generations():
+            _refuse_other_bytes(folder, genomes)
         folder.mkdir(parents=True, exist_ok=True)
         for name, source in genomes.items():
             _drop(folder, name, source)
@@ -137,7 +141,7 @@ class OpenFarm:
 
     def _next_generation(self) -> int:
         folders = self._host.root / "genomes"
-        numbers = [0, self.generation]
+        numbers = [0, *self._host.ledger.generations()]
         if folders.is_dir():
             numbers += [int(p.name[4:]) for p in folders.glob("gen-*") if p.name[4:].isdecimal()]
         return max(numbers) + 1
@@ -196,10 +200,31 @@ def _overridden(
     return convert(to_builtins(replace(config, **changes)), Config, "open_farm")
 
 
+def _refuse_names(names: Iterable[str]) -> None:
+    """What the folder of a generation would not hold, or not take for a genome, is refused before anything is there."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise SettingsError(f"genome name {name!r}: a plain file name is needed")
+        if is_litter(name):
+            raise SettingsError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
+        same = seen.setdefault(name.casefold(), name)
+        if same != name:
+            raise SettingsError(f"genome names {same!r} and {name!r} are one file on Windows; rename one")
+
+
+def _refuse_other_bytes(folder: Path, genomes: Mapping[str, bytes | Path]) -> None:
+    for name, source in genomes.items():
+        if (folder / name).exists() and (folder / name).read_bytes() != _content(source):
+            raise SettingsError(f"genome {name!r}: {folder.name} was begun with other bytes; give another generation")
+
+
+def _content(source: bytes | Path) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
 def _drop(folder: Path, name: str, source: bytes | Path) -> None:
     """Puts one genome into its folder, whole: an interrupted call leaves no half genome behind."""
-    if os.path.basename(name) != name or name in ("", ".", ".."):
-        raise SettingsError(f"genome name {name!r}: a plain file name is needed")
     aside = folder / f".{name[:200]}.new"
-    aside.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
+    aside.write_bytes(_content(source))
     os.replace(aside, folder / name)

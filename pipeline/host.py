@@ -4,6 +4,7 @@ It decides what is set up and taken down in which order; the rules of a generati
 the core's. At most one per state folder, by a lock that ends with the process.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -28,7 +29,7 @@ from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.roster import WorkerState
-from pipeline.edges.archive import Archive
+from pipeline.edges.archive import ATTEMPTS, SET_ASIDE, Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import IntakeError, Snapshots
 from pipeline.edges.journal import Journal
@@ -77,6 +78,13 @@ class Host:
             self._lock = Lock(self.state / "host.lock")
         except Held as error:
             raise SettingsError(f"another `pipeline run` is at work here: {error}; wait for it or stop it") from error
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.release)
+            self._set_up(config, evaluator_folder)
+            undo.pop_all()
+
+    def _set_up(self, config: Config, evaluator_folder: Path) -> None:
+        root = self.root
         self.ledger = Ledger(self.state)
         self._journal = Journal(self.state)
         self.snapshots = Snapshots(self.state / "genomes")
@@ -93,7 +101,7 @@ class Host:
         self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
         self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
         self._shares |= self._smb
-        self._rhythm = Rhythm(self._smb)
+        self._rhythm = Rhythm(self._smb, config.limits.silence_limit_s)
         self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
@@ -156,7 +164,6 @@ class Host:
             require_secrets(self.config, self.root)
         if any(isinstance(fact, RunOpened) for fact in opening):
             self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
-            _move_aside(results)
             retry_failed = False  # there is nothing yet that could have failed
         reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
         # A finished generation that gets nothing new is not taken up: the same facts, the same outputs.
@@ -165,6 +172,8 @@ class Host:
             # What this farm still wants of workers that are no longer configured, nobody will ever play.
             retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
             self.loop.record([started, *retired, *opening, *reopening])
+        if not self.farm.attempts:
+            _move_aside(results)  # a run that has issued nothing has no results: these are of one before
         self.outputs = Outputs(results)
         self._outputs_due = time.monotonic() + OUTPUTS_INTERVAL_S
         self.loop.archive = Archive(results, self.state / "incoming")
@@ -186,7 +195,8 @@ class Host:
         try:
             return self._play(self._metronome, on_tick)
         finally:
-            self.outputs.write(self.farm)
+            if not self.loop.is_ahead:
+                self.outputs.write(self.farm)
 
     def stop(self) -> None:
         """Makes `play` return soon; any thread and any signal handler may call."""
@@ -308,6 +318,7 @@ class Host:
                 self._hooks.stands_still(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
             metronome.hurry(bool(self.loop.awaited()))
+            metronome.make_up()
             self._doorbell.supervise(self._readable())
             self._write_outputs()
             if self._live.is_due:
@@ -344,7 +355,7 @@ def _holds_files(folder: Path) -> bool:
 
 def _move_aside(results: Path) -> None:
     """Keeps what an earlier run, or an earlier farm, left in a results folder."""
-    if not results.exists():
+    if not (results / ATTEMPTS).exists() and not (results / SET_ASIDE).exists():
         return
     number = 1
     while (aside := results.with_name(f"{results.name}.before-{number}")).exists():

@@ -136,6 +136,11 @@ class Loop:
                 self.farm.evolve(fact, at)
             self._append(facts, at)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the farm says what the ledger may not have; then this process is to say nothing more."""
+        return self._is_ahead
+
     def leave(self, last: list[Fact]) -> None:
         """States a host's last facts and acts on them; after trouble nothing: the next host replays what is there."""
         if not self._is_ahead:
@@ -168,6 +173,8 @@ class Loop:
         sweep, self._sweep = self._sweep, False
         self._receive()  # first: who is back can be sent again
         for worker in sorted(bells | polls):
+            if self.farm.workers[worker].state is WorkerState.OUT:
+                continue  # hands off; and nothing of it would be taken in
             # Acts and looks take turns at a distant share, or the one would never let the other through.
             if self._couriers.is_away(worker) or (worker in self._owed and worker not in self._acted):
                 (self._polls if worker in polls else self._bells).add(worker)
@@ -175,7 +182,7 @@ class Loop:
                 self._acted.discard(worker)
                 self._couriers.send(self._look_order(worker, full=worker in polls))
         self._receive()
-        looks, self._looks = self._looks, []
+        looks, self._looks = [self._with_knowledge(look) for look in self._looks], []
         return View(
             now=self._clock(),
             wall=self._wall(),
@@ -273,7 +280,7 @@ class Loop:
             for attempt, surely in report.sent.items():
                 self.watch.note_sent(report.worker, attempt, surely=surely)
             if report.look is not None:
-                self._looks.append(self._with_knowledge(report.look))
+                self._looks.append(report.look)
 
     def _with_knowledge(self, look: Look) -> Look:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""

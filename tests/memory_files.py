@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, OneByOne, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 
@@ -112,6 +112,7 @@ class ProbedFiles(MemoryFiles):
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
         self.troubles: set[tuple[str, str]] = set()  #: verb and folder of what is Unavailable now
         self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
+        self.too_big: set[str] = set()  #: paths for which there is no room; half of them is written
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
@@ -125,6 +126,9 @@ class ProbedFiles(MemoryFiles):
 
     def write(self, path: str, source: bytes | Path) -> None:
         self._change("write", path)
+        if path in self.too_big:
+            super().write(path, b"half")
+            raise NoRoom(path)
         super().write(path, source)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:

@@ -382,6 +382,40 @@ def test_a_full_disk_keeps_the_result(guest: Guest, verb: str) -> None:
     assert guest.playing == attempt(2)
 
 
+def test_what_has_no_room_never_voids_a_fitness(guest: Guest, tmp_path: Path) -> None:
+    """An artifact that does not fit is left out, and what was written of it makes room again; the result is told."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    (tmp_path / "notes").write_bytes(b"notes")
+    files = f"outbox/{attempt(1)}.files"
+    guest.files.too_big = {f"{files}/replay", f"outbox/{attempt(1)}.log"}
+    guest.send()
+    guest.step()
+    guest.game_ends(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay", tmp_path / "notes"]))
+    guest.step()
+
+    result = guest.result()
+    assert (result.fitness, result.log) == (2.5, None)
+    assert [ref.name for ref in result.artifacts] == ["notes"]
+    assert f"{files}/replay" not in guest.files.files
+
+
+def test_a_half_claimed_attempt_is_not_forgotten_while_the_share_is_nobodys(guest: Guest) -> None:
+    """For a moment there is no `host.json`: nothing can be said to be gone."""
+    guest.files.unheard = {("publish", "outbox")}
+    guest.send()
+    guest.step()
+    guest.files.unheard = set()
+    hosts = {path: data for path, data in guest.files.files.items() if path.endswith(".host.json")}
+    for path in hosts:
+        del guest.files.files[path]
+    guest.step()
+    guest.files.files.update(hosts)
+
+    guest.lives(LIMITS.poll_s)
+
+    assert guest.playing == attempt(1)
+
+
 def test_a_claim_that_cannot_be_published_starts_no_game(guest: Guest) -> None:
     """Without its claim on the disk a game is not begun; it is tried again with every look."""
     guest.files.troubles = {("publish", "outbox")}

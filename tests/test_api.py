@@ -1,11 +1,13 @@
 """The farm for programs: what `open_farm` promises, with real local workers."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from inbox_agent.settings_file import SettingsError
 from pipeline import Evaluator, Progress, StoppedEarly, open_farm
+from pipeline.edges.ledger import LedgerError
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
 
@@ -65,6 +67,38 @@ def test_a_genome_name_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
     """Nothing that a caller passes as a name reaches a path outside the generation's folder."""
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match="plain file name"):
         farm.evaluate({name: b"x"})
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [([".hidden"], "not taken for genomes"), (["Thumbs.db"], "not taken for genomes"), (["a", "A"], "one file on")],
+)
+def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, names: list[str], said: str) -> None:
+    """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match=said):
+        farm.evaluate(dict.fromkeys(["good", *names], b'{"n": 1}'))
+    assert not list(tmp_path.glob("genomes/*/*"))
+
+
+def test_a_generation_that_was_begun_keeps_its_bytes(tmp_path: Path) -> None:
+    """Other bytes under its number are refused before anything is overwritten; without a number the next is taken."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        farm.evaluate({"a": b'{"n": 1}'})
+        with pytest.raises(SettingsError, match="give another generation"):
+            farm.evaluate({"a": b'{"n": 2}'}, generation=1)
+        assert (tmp_path / "genomes/gen-0001/a").read_bytes() == b'{"n": 1}'
+        shutil.rmtree(tmp_path / "genomes")
+        farm.evaluate({"a": b'{"n": 2}'})
+        assert farm.generation == 2
+
+
+def test_a_farm_that_could_not_be_opened_is_free_again(tmp_path: Path) -> None:
+    """Its ledger is damaged: the second try says so, too, and not that somebody else is at work."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/ledger.db").write_bytes(b"no ledger at all" * 1000)
+    for _ in range(2):
+        with pytest.raises(LedgerError):
+            open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
 
 
 def test_a_farm_that_cannot_go_on_raises_with_the_diagnosis(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ import os
 import random
 import shutil
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from pipeline import host
+from pipeline.config import load_config
 from tests.farm_bed import FarmBed
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -339,4 +342,24 @@ def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed:
 
     code, text = bed.run()
     assert code == 0, text
+    bed.assert_counted_once()
+
+
+def test_a_host_that_dies_before_old_results_were_moved_aside(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--fresh` is on the record already: the next start moves them, and neither run takes the other's for its own."""
+    bed.configure()
+    bed.drop(plays(4))
+    assert bed.run()[0] == 0
+
+    def die(_results: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host, "_move_aside", die)
+    with pytest.raises(KeyboardInterrupt), host.Host(bed.root, load_config(bed.root), bed.root) as dying:
+        dying.begin(1, fresh=True)
+    monkeypatch.undo()
+
+    code, text = bed.run()
+    assert code == 0, text
+    assert len(list((bed.root / "results/gen-0001.before-1/attempts").iterdir())) == 4
     bed.assert_counted_once()

@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm, IllegalFact
 from pipeline.core.limits import Limits
-from pipeline.core.roster import TrialState
+from pipeline.core.roster import TrialState, WorkerState
 from tests.core_bed import SETTINGS, Table, snapshot
 
 
@@ -102,3 +102,19 @@ def test_a_host_that_stopped_in_good_order_changes_nothing() -> None:
     table.farm.evolve(f.HostStopped(reason="done"), 0.0)
 
     assert snapshot(table.farm) == before
+
+
+def test_a_worker_that_was_given_up_and_is_no_longer_configured_is_no_hindrance() -> None:
+    """It was quarantined by one host and again by the next; then it was taken out of the configuration."""
+    story: list[f.Fact] = [f.RunOpened(generation=1, run=1, settings=SETTINGS)]
+    for pid in (1, 2):
+        story += [
+            f.HostStarted(pid=pid, workers=1),
+            f.WorkerQuarantined(worker="w0", back_off_s=15.0, reason="it froze"),
+        ]
+    configured, without = Farm("f00d", ["w0", "w1"]), Farm("f00d", ["w1"])
+    for farm in (configured, without):
+        for fact in story:
+            farm.evolve(fact, 0.0)
+
+    assert without.retired["w0"].state is configured.workers["w0"].state is WorkerState.QUARANTINED

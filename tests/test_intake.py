@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -444,3 +445,17 @@ def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> No
         Snapshots(tiny_disk / "genomes").take_in(folder)
 
     assert os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize > 7 * MIB
+
+
+def test_what_a_killed_host_left_half_taken_in_is_no_hindrance(
+    snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]
+) -> None:
+    """It had write-protected it already, which Windows would neither write to nor remove."""
+    staged = Path(snapshots.path("00")).parents[1] / "staged"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(b"half")
+    staged.chmod(stat.S_IREAD)
+
+    (genome,) = snapshots.take_in(folder, bytes_max=10**6)
+
+    assert kept() == [Path(snapshots.path(genome.sha256))]

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.facts import AttemptEnded, Fact, HostStopped, Rung
+from pipeline.core.facts import (
+    AttemptEnded,
+    EpochOpened,
+    EpochRaised,
+    Fact,
+    HostStopped,
+    ResultLate,
+    ResultUnexpected,
+    Rung,
+    WorkerOut,
+)
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.view import Look, MachineSeen, ResultSeen
 from pipeline.edges.ledger import LedgerError
@@ -63,6 +74,7 @@ class Books:
         self.facts: list[Fact] = []
         self.archived: dict[str, bytes] = {}
         self.full = ""  #: which of the two
+        self.known: set[str] = set()  #: attempts that were issued in another generation
 
     def append(self, facts: list[Fact], at: float, generation: int, run: int) -> None:
         if self.full == "ledger":
@@ -75,9 +87,12 @@ class Books:
         self.archived[seen.attempt] = seen.data
 
     def issued(self, attempt: str) -> bool:
+        return attempt in self.known
+
+    def heard(self, attempt: str) -> bool:
         return False
 
-    heard = issued
+    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None: ...
 
 
 def loop_over(table: Table, post: Post, books: Books | None = None) -> Loop:
@@ -196,3 +211,37 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
 
     assert [type(fact) for fact in books.facts] == [AttemptEnded, HostStopped]
     assert [order.remove for order in post.sent] == [(held,)]
+
+
+def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
+    """Its worker is out, and nothing of it would be taken in: hands off means eyes off."""
+    table = Table("vm-0", "vm-1", genomes=1)
+    table.settle_in()
+    table.state(WorkerOut(worker="vm-0", reason="hands off"))
+    post = Post()
+    loop = loop_over(table, post)
+
+    loop.tick()
+
+    assert [order.worker for order in post.sent] == ["vm-1"]
+
+
+def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next() -> None:
+    """A report comes in, and before the next tick another generation is begun: its result is late, and no stranger."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    post, books = Post(), Books()
+    loop = loop_over(table, post, books)
+    loop.tick()
+    attempt = answered(table, post)
+    books.known = {attempt}
+    loop.tidy()  # takes the report in
+    farm = Farm(table.farm.farm_id, ["vm-0"])
+    for fact, at in table.facts:
+        if isinstance(fact, EpochRaised | EpochOpened):
+            farm.evolve(fact, at)
+    loop.adopt(farm)
+
+    facts = loop.tick()
+
+    assert [type(fact) for fact in facts if isinstance(fact, ResultLate | ResultUnexpected)] == [ResultLate]

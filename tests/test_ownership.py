@@ -66,6 +66,24 @@ def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
     assert table.farm.workers["w0"].epoch == 2
 
 
+def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
+    """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
+    table = Table("w0", "w1", genomes=1, machines=True)
+    table.settle_in()
+    kept = table.farm.genomes[0].trials[0].attempts[0]
+    share = table.shares[kept.worker]
+    table.claim_by_name(kept)
+    share.unknown = "network down"
+    table.run(40)
+    assert kept.kept
+    share.unknown, share.counter = "", 0
+
+    table.tick()
+
+    assert table.farm.workers[kept.worker].epoch == 2
+    assert not kept.charged
+
+
 def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
     """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
     table = Table("w0", genomes=3)

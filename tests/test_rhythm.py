@@ -22,7 +22,7 @@ def looks(rhythm: Rhythm, clock: list[float], seconds: int, *, unsure: bool = Fa
 def test_how_often_a_share_is_looked_at() -> None:
     """Rarely while its server tells of news, less rarely while something is played there, else at every poll."""
     clock, server = [0.0], Server()
-    rhythm = Rhythm({"vm-0": server}, lambda: clock[0])
+    rhythm = Rhythm({"vm-0": server}, 30.0, lambda: clock[0])
 
     assert 120 / IDLE_POLL_S <= looks(rhythm, clock, 120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
     assert 120 / BUSY_POLL_S <= looks(rhythm, clock, 120, busy=True) <= 1 + 120 / (0.75 * BUSY_POLL_S - 1)
@@ -34,7 +34,7 @@ def test_how_often_a_share_is_looked_at() -> None:
 def test_shares_are_not_looked_at_in_step() -> None:
     """A thousand of them would otherwise be due in the same second."""
     clock = [0.0]
-    rhythm = Rhythm({f"vm-{number}": Server() for number in range(100)}, lambda: clock[0])
+    rhythm = Rhythm({f"vm-{number}": Server() for number in range(100)}, 30.0, lambda: clock[0])
     rhythm.resting(set(), set())
     due = []
     for _ in range(12):
@@ -42,3 +42,12 @@ def test_shares_are_not_looked_at_in_step() -> None:
         due.append(100 - len(rhythm.resting(set(), set())))
 
     assert max(due) < 80
+
+
+def test_who_is_soon_called_silent_is_looked_at_more_often() -> None:
+    """A short silence limit shortens the pauses: a beat must not wait longer for a look than silence may last."""
+    clock = [0.0]
+    rhythm = Rhythm({"vm-0": Server()}, 5.0, lambda: clock[0])
+
+    assert looks(rhythm, clock, 20) >= 20 / 2
+    assert looks(rhythm, clock, 20, busy=True) == 20

@@ -102,7 +102,7 @@ class Farm:
 
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
         self.settled_since_start = self.failed_since_start = 0
-        for worker in self.workers.values():
+        for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have mended what was wrong: every worker gets its chances anew.
             worker.state, worker.rung, worker.reason = WorkerState.READY, None, ""
             worker.losses = worker.restarts = worker.probations = 0
@@ -113,7 +113,7 @@ class Farm:
         pass
 
     def _run_opened(self, fact: f.RunOpened, at: float) -> None:
-        for worker in self.workers.values():
+        for worker in (*self.workers.values(), *self.retired.values()):
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
             worker.kept.clear()

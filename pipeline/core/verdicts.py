@@ -119,7 +119,7 @@ def _note_claim(minutes: Minutes, worker: str, attempt_id: str) -> None:
         return
     still_played = attempt_id in farm.workers[worker].kept
     known = attempt.charged or attempt.answered or attempt_id in farm.noted
-    if attempt.kept and not still_played and not known:
+    if attempt.kept and attempt.epoch == farm.workers[worker].epoch and not still_played and not known:
         # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
         # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
         minutes.charge(attempt)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from pipeline.core.view import ResultSeen
 
+ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
+
 
 class Archive:
     """Results of one generation in its results folder; their artifacts wait in `incoming/<worker>/<attempt>/`."""
 
     def __init__(self, results: Path, incoming: Path) -> None:
-        self._attempts = results / "attempts"
-        self._aside = results / "set-aside"
+        self._attempts = results / ATTEMPTS
+        self._aside = results / SET_ASIDE
         self._incoming = incoming
 
     def keep(self, worker: str, seen: ResultSeen) -> None:

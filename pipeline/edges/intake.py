@@ -113,12 +113,12 @@ class Snapshots:
     def _staged(self) -> Iterator[BufferedWriter]:
         """A file beside the snapshots to write to; if that fails, the room it took is given back."""
         path = f"{self._base}staged"
+        _discard(path)  # of a host that was killed; write-protected already, maybe
         try:
             with open(path, "wb") as copy:
                 yield copy
         except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            _discard(path)
             raise
 
     def _keep(self, taken: "_Taken", digest: str) -> None:
@@ -137,6 +137,17 @@ class Snapshots:
         if sys.platform == "win32" and os.path.exists(final):
             os.chmod(final, stat.S_IWRITE)  # a damaged one; write-protected files cannot be replaced there
         os.replace(aside, final)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file of that name is left alone: what systems and editors leave in folders."""
+    return _LITTER.fullmatch(name) is not None
+
+
+def _discard(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(path, stat.S_IWRITE)  # Windows removes nothing that is write-protected
+        os.unlink(path)
 
 
 def _holds(path: str, digest: str) -> bool:
@@ -162,7 +173,7 @@ def _genome_names(folder: Path) -> Iterator[str]:
         raise IntakeError(f"{folder}: no such folder; put one file per genome there") from None
     except OSError as error:
         raise IntakeError(f"{folder}: cannot be listed: {error.strerror}") from error
-    return (name for name in names if not _LITTER.fullmatch(name))
+    return (name for name in names if not is_litter(name))
 
 
 def _refuse_bad_name(name: str, shown: str) -> None:

@@ -90,7 +90,8 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         if not tables:
-            self._db.executescript(f"PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
+            # In one piece: a host that is killed in between must not leave half a ledger.
+            self._db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}COMMIT;")
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         """Writes facts in one commit. Raises LedgerError; then nothing of them is written."""

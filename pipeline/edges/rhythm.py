@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-#: Where something is played. What arrives is told of; only claims and beats wait so long.
+#: At most, where something is played. What arrives is told of; only claims and beats wait so long.
 BUSY_POLL_S = 5.0
-#: Where nothing is: well below half of the silence limit, so that one look may fail.
+#: At most, where nothing is: well below half of the silence limit, so that one look may fail.
 IDLE_POLL_S = 12.0
 
 
@@ -22,8 +22,12 @@ class Hears(Protocol):
 class Rhythm:
     """Remembers when each of these shares was looked at."""
 
-    def __init__(self, shares: Mapping[str, Hears], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, shares: Mapping[str, Hears], silence_limit_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._shares, self._clock = shares, clock
+        self._busy_s = min(BUSY_POLL_S, silence_limit_s / 6)
+        self._idle_s = min(IDLE_POLL_S, silence_limit_s * 0.4)
         self._looked_at: dict[str, float] = {}
 
     def resting(self, unsure: Collection[str], busy: Collection[str]) -> set[str]:
@@ -31,7 +35,7 @@ class Rhythm:
         now = self._clock()
         found = set()
         for name, share in self._shares.items():
-            pause_s = BUSY_POLL_S if name in busy else IDLE_POLL_S
+            pause_s = self._busy_s if name in busy else self._idle_s
             if share.hears and name not in unsure and now - self._looked_at.get(name, -pause_s) < pause_s:
                 found.add(name)
             else:  # never in step with others

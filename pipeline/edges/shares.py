@@ -299,6 +299,9 @@ class Share:
                     return True
             except (Absent, Unfit):
                 pass
+            except OSError:
+                (folder / ref.name).unlink(missing_ok=True)  # half of it would keep the room that is missing
+                raise
             (folder / ref.name).unlink(missing_ok=True)
         missing.append(layout.clean(ref.name, 64))
         return False

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inbox_agent.share_files import Absent, AlreadyThere, ShareError, Unavailable, Unfit
+from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, ShareError, Unavailable, Unfit
 from inbox_agent.share_layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from pipeline.edges import smb_messages as m
 from pipeline.edges.smb_ears import Ears
@@ -269,8 +269,10 @@ def _content_of(source: bytes | Path) -> bytes | None:
 
 @contextmanager
 def _local() -> Iterator[None]:
-    """What fails on this computer's own disk has not reached the share either."""
+    """What fails on this computer's own disk has not reached the share either; that it is full is not its fault."""
     try:
         yield
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
         raise Unavailable(str(error)) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from inbox_agent.share_files import Absent, AlreadyThere, OneByOne, Unavailable
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable
 from inbox_agent.share_layout import INBOX, Kind, attempt_of, epoch_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
@@ -252,7 +252,7 @@ class Way(OneByOne):
     def _room(self, path: str, how: str) -> None:
         if self._disk.full or self._is(how, "full"):
             self._world.fired["disk full"] += 1
-            raise Unavailable(f"{path}: disk full")
+            raise NoRoom(f"{path}: disk full")
 
 
 def attempts_in(disk: Disk, folder: str) -> set[str]:
