@@ -80,7 +80,12 @@ class ShareFiles(Protocol):
         """A whole small file. Raises Absent, Unfit (not a regular file, or larger than `bytes_max`)."""
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
-        """Copies a payload to a local file in pieces; returns the SHA-256 of what was copied. Raises Absent, Unfit."""
+        """Copies a payload to a local file in pieces; returns the SHA-256 of what was copied.
+
+        Raises:
+            Absent, Unfit
+            OSError: there is no room where it goes to, which is not the share's fault.
+        """
 
     def write(self, path: str, source: bytes | Path) -> None:
         """Puts a payload in place; nothing refers to it yet. A local file is copied, or linked if it never changes."""

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
+from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 
@@ -39,6 +39,8 @@ class MemoryFiles(OneByOne):
         try:
             destination.write_bytes(data)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
             raise Unavailable(str(error)) from error
         return hashlib.sha256(data).hexdigest()
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline.core.facts import AttemptIssued, Fact, HostStarted, HostStopped
+from pipeline.edges import ledger as ledgers
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger, LedgerError
 from tests.records import attempt
 
@@ -461,4 +462,17 @@ def test_a_full_disk_writes_nothing_by_halves(folder: Path, written: Path) -> No
     ledger._db.execute("PRAGMA max_page_count = 100000")
     ledger.append(much, at=2.0, generation=7, run=1)
     assert [entry.seq for entry in ledger.entries()] == list(range(1, len(STORY) + 51))
+    ledger.close()
+
+
+def test_a_ledger_that_was_half_made_is_made_by_the_next_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one ended between two of its tables: either all of them are there, or none."""
+    monkeypatch.setattr(ledgers, "_SCHEMA", f"{ledgers._SCHEMA}THE END;")
+    with pytest.raises(LedgerError):
+        Ledger(folder)
+    monkeypatch.undo()
+
+    ledger = Ledger(folder)
+
+    assert ledger.farm_id
     ledger.close()

@@ -241,16 +241,6 @@ def test_a_full_disk_publishes_nothing(tiny_disk: Path) -> None:
     assert files.read(RECORD, 2**16) == b"y" * 2**16
 
 
-def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(disk: LocalFiles, tiny_disk: Path) -> None:
-    """A genome is fetched whole or not at all, and that is not the share's fault: it is told of the disk it goes to."""
-    disk.write(PAYLOAD, b"x" * 300_000)
-    room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
-    (tiny_disk / "filler").write_bytes(b"x" * (room - 200_000))
-
-    with pytest.raises(OSError, match="No space left"):
-        disk.fetch(PAYLOAD, tiny_disk / "genome", 10**7)
-
-
 # ---------------------------------------------------------------------------------------------------- busy files
 
 

@@ -236,6 +236,16 @@ def test_an_empty_file_is_a_file(files: ShareFiles, tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_bytes() == b""
 
 
+def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(files: ShareFiles, tiny_disk: Path) -> None:
+    """A genome is fetched whole or not at all, and that is not the share's fault: it is told of the disk it goes to."""
+    files.write(PAYLOAD, b"x" * 300_000)
+    room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
+    (tiny_disk / "filler").write_bytes(b"x" * (room - 200_000))
+
+    with pytest.raises(OSError, match="No space left"):
+        files.fetch(PAYLOAD, tiny_disk / "genome", 10**7)
+
+
 def test_what_is_fetched_replaces_what_was_fetched(files: ShareFiles, tmp_path: Path) -> None:
     """The local copy holds this payload and nothing of a longer one before."""
     (tmp_path / "fetched").write_bytes(b"the genome of an earlier attempt")

@@ -1,6 +1,7 @@
 """The host's side of a share, over a share in memory: what it does in which order, and what hostile bytes become."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -624,6 +625,20 @@ def test_an_artifact_may_be_late(owner: Host) -> None:
 
     assert seen is not None
     assert (seen.artifacts, seen.missing) == (("replay",), ())
+
+
+def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(owner: Host, tiny_disk: Path) -> None:
+    """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
+    data = bytes(2**20)
+    (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
+    owner.share = Share(WORKER, FARM, owner.files, tiny_disk / "incoming")
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
+    owner.answers(1, artifacts=[ref("replay", data)])
+
+    report = owner.does(look=True)
+
+    assert "No space left" in report.damage
+    assert not list(tiny_disk.rglob("replay"))
 
 
 def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Host) -> None:
