@@ -15,6 +15,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 import requests
+from spnego.exceptions import SpnegoError
 from winrm.exceptions import (
     AuthenticationError,
     WinRMError,
@@ -37,7 +38,7 @@ _UTF_8 = 65001
 #: What pywinrm raises: its own, what it does not catch of requests, and what its readings of odd answers end in.
 _TROUBLE = (
     *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError, requests.RequestException, OSError, ValueError),
-    *(AssertionError, KeyError, StopIteration, ElementTree.ParseError),
+    *(AssertionError, KeyError, StopIteration, ElementTree.ParseError, SpnegoError),
 )
 _IDLE_LIMIT = "PT60S"  #: a shell of which nobody ever heard the id closes itself
 _QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit

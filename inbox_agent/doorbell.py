@@ -77,7 +77,7 @@ class Doorbell:
         Only folders of `reachable` keys are touched (all, if None): asking for an unreachable one may hang.
         """
         for key, folder in self._folders.items():
-            if not self._ears.hear(key) and (reachable is None or key in reachable) and folder.is_dir():
+            if not self._ears.hear(key) and (reachable is None or key in reachable) and os.path.isdir(folder):
                 self._listen(key, folder)
 
     def close(self) -> None:

@@ -5,11 +5,12 @@ raises for the others.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from msgspec import to_builtins
@@ -101,7 +102,7 @@ class OpenFarm:
         """
         number = generation if generation is not None else self._next_generation()
         folder = self._host.root / "genomes" / folder_name(number)
-        _refuse_names(genomes)
+        refuse_names(genomes, windows=sys.platform == "win32")
         if number in self._host.ledger.generations():
             _refuse_other_bytes(folder, genomes)
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,14 +201,25 @@ def _overridden(
     return convert(to_builtins(replace(config, **changes)), Config, "open_farm")
 
 
-def _refuse_names(names: Iterable[str]) -> None:
-    """What the folder of a generation would not hold, or not take for a genome, is refused before anything is there."""
+_WINDOWS_REFUSES = set('<>:"|?*\\')
+
+
+def refuse_names(names: Iterable[str], *, windows: bool) -> None:
+    """What the folder of a generation would not hold, or not take for a genome, is refused before anything is there.
+
+    Raises:
+        SettingsError: a name is none, or would get lost, or is the same file as another one.
+    """
     seen: dict[str, str] = {}
     for name in names:
         if os.path.basename(name) != name or name in ("", ".", ".."):
             raise SettingsError(f"genome name {name!r}: a plain file name is needed")
         if is_litter(name):
             raise SettingsError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
+        if not windows:
+            continue
+        if PureWindowsPath(name).is_reserved() or name.rstrip(". ") != name or set(name) & _WINDOWS_REFUSES:
+            raise SettingsError(f"genome name {name!r}: Windows has no file of that name; choose another")
         same = seen.setdefault(name.casefold(), name)
         if same != name:
             raise SettingsError(f"genome names {same!r} and {name!r} are one file on Windows; rename one")

@@ -7,6 +7,7 @@ import pytest
 
 from inbox_agent.settings_file import SettingsError
 from pipeline import Evaluator, Progress, StoppedEarly, open_farm
+from pipeline.api import refuse_names
 from pipeline.edges.ledger import LedgerError
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
@@ -69,15 +70,30 @@ def test_a_genome_name_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
         farm.evaluate({name: b"x"})
 
 
+@pytest.mark.parametrize("name", [".hidden", "Thumbs.db"])
+def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> None:
+    """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match="not taken for"):
+        farm.evaluate(dict.fromkeys(["good", name], b'{"n": 1}'))
+    assert not list(tmp_path.glob("genomes/*/*"))
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
-    [([".hidden"], "not taken for genomes"), (["Thumbs.db"], "not taken for genomes"), (["a", "A"], "one file on")],
+    [
+        (["a", "A"], "one file"),
+        (["g", "g."], "no file"),
+        (["g "], "no file"),
+        (["CON"], "no file"),
+        (["nul.txt"], "no file"),
+        (["a:b"], "no file"),
+    ],
 )
-def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, names: list[str], said: str) -> None:
-    """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
-    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match=said):
-        farm.evaluate(dict.fromkeys(["good", *names], b'{"n": 1}'))
-    assert not list(tmp_path.glob("genomes/*/*"))
+def test_names_that_windows_does_not_keep_apart_are_refused_there(names: list[str], said: str) -> None:
+    """One file would get the fitness of the other; elsewhere they are names like any other."""
+    refuse_names(names, windows=False)
+    with pytest.raises(SettingsError, match=said):
+        refuse_names(names, windows=True)
 
 
 def test_a_generation_that_was_begun_keeps_its_bytes(tmp_path: Path) -> None:

@@ -66,6 +66,21 @@ def test_an_idle_worker_gets_what_waits_behind_a_long_game() -> None:
     assert (second.blamed, second.losses) == (0, 0)
 
 
+def test_what_the_idle_worker_has_tried_already_is_not_taken_back_for_it() -> None:
+    """It would not be given it, and the attempt would come back at once, again and again."""
+    table = Table("w0", "w1", genomes=2, depth=1)
+    table.settle_in()
+    (tried,) = table.farm.workers["w1"].wanted.values()
+    table.claim("w0")
+    table.answer(tried.id, Outcome.FAILED)
+    table.queues.depth.update(w0=2)
+    facts = table.run(20)
+
+    again = [fact for fact in facts if isinstance(fact, f.AttemptIssued) and fact.genome == tried.trial.genome.number]
+    assert [fact.worker for fact in again] == ["w0"]
+    assert table.farm.workers["w1"].wanted == {}
+
+
 # ---------------------------------------------------------------------------------------------- the genome's fault
 
 

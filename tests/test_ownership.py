@@ -66,6 +66,23 @@ def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
     assert table.farm.workers["w0"].epoch == 2
 
 
+def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_epoch() -> None:
+    """The share's disk is full: what appears under its name is empty. No epoch begins for that, and in the end it is
+    silence that says so.
+    """
+    table = Table("w0", machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    share = table.shares["w0"]
+    share.beating = False
+    facts = []
+    for _ in range(40):
+        facts += table.tick(1.0)
+        share.damaged_epoch = 1
+
+    assert [fact.epoch for fact in facts if isinstance(fact, f.EpochRaised)] == [1]
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+
+
 def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
     """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
     table = Table("w0", "w1", genomes=1, machines=True)

@@ -347,6 +347,26 @@ def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None
     assert len(table.orders) == 1
 
 
+def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
+    """What it plays and what waits there is taken back: nothing it says of them counts, and no genome pays."""
+    table = Table("w0", "w1", genomes=4, machines=True, limits=Limits(needs_desktop=True))
+    table.machines = {name: MachineSeen(MachineState.RUNNING, tuple(Rung)) for name in ("w0", "w1")}
+    for share in table.shares.values():
+        share.desktop = "Default"
+    table.settle_in()
+    held = list(table.farm.workers["w0"].wanted.values())
+    table.claim("w0")
+    table.tick()
+    assert len(held) == 2
+
+    table.shares["w0"].desktop = ""
+    table.tick()
+
+    assert {attempt.outcome for attempt in held} == {Outcome.WITHDRAWN}
+    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert table.shares["w0"].starts == set()
+
+
 def test_nobody_has_a_desktop() -> None:
     """The farm says so and stops, instead of waiting for ever."""
     table = Table("w0", genomes=1, limits=Limits(needs_desktop=True, back_off_s=2))

@@ -183,6 +183,19 @@ def test_the_highest_owner_counts(owner: Host) -> None:
     assert owner.looks().owner == records.host(10)
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"\0" * 40], ids=["empty", "cut off", "zeros"])
+def test_a_host_json_that_cannot_be_read_is_written_again(owner: Host, data: bytes) -> None:
+    """A full disk let the rename through and nothing else; one that can be read is left as it is."""
+    owner.files.files["inbox/3.host.json"] = data
+
+    owner.does(host=records.host(3))
+    mended = owner.files.files["inbox/3.host.json"]
+    owner.does(host=records.host(3, farm="another"))
+
+    assert mended == layout.encode(records.host(3))
+    assert owner.files.files["inbox/3.host.json"] == mended
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 10**6])
 def test_a_damaged_owner_is_told_with_its_epoch(owner: Host, data: bytes) -> None:
     """A torn host.json is neither unknown nor nobody's, and the lower one does not count instead."""

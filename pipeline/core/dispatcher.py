@@ -94,13 +94,18 @@ def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) 
             break
         if trial.alone and worker.wanted:
             continue
-        tried = {attempt.worker for attempt in trial.attempts if attempt.issued_at and not attempt.ordered}
+        tried = _tried(trial)
         if worker.name not in tried:
             return trial
         better = (w for w in able if w.name not in tried and len(w.wanted) < queues.depth[w.name])
         if not worker.wanted and next(better, None) is None:
             return trial  # nobody with room has not tried it, and this worker has nothing else to do
     return None
+
+
+def _tried(trial: Trial) -> set[str]:
+    """The workers that have tried a trial, or are about to."""
+    return {attempt.worker for attempt in trial.attempts if attempt.issued_at and not attempt.ordered}
 
 
 def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
@@ -138,12 +143,15 @@ def _take_back(minutes: Minutes) -> None:
         claims = watch.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]
         waiting = [a for a in worker.wanted.values() if a.id not in claims]
-        if not idle or not waiting or not playing:
+        if not playing or watch.time - min(playing) <= minutes.limits.take_back_after_s:
             continue
-        if watch.time - min(playing) > minutes.limits.take_back_after_s:
-            idle.pop()
-            last = max(waiting, key=lambda attempt: attempt.publication)
-            minutes.withdraw(last, "an idle worker can play it sooner")
+        for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
+            # Who has tried it would not be given it, and it would come back at once.
+            taker = next((w for w in idle if w.name not in _tried(last.trial)), None)
+            if taker is not None:
+                idle.remove(taker)
+                minutes.withdraw(last, "an idle worker can play it sooner")
+                break
 
 
 # ------------------------------------------------------------------------------------------------------------- acts

@@ -49,7 +49,13 @@ def settle_ownership(minutes: Minutes, look: Look) -> None:
 
 
 def _damaged(minutes: Minutes, worker: Worker, look: Look) -> None:
-    """The newest `host.json` was torn by a power cut. If it can only be ours, a new one takes its place."""
+    """The newest `host.json` was torn by a power cut or a full disk. If it can only be ours, it is mended.
+
+    Of an epoch that was never seen open nothing can have been played, so its `host.json` is written again (`plan`); one
+    that was begins a new epoch.
+    """
+    if look.damaged_epoch <= worker.epoch and not worker.epoch_open:
+        return
     if look.damaged_epoch <= worker.epoch:
         reason = f"host.json of epoch {look.damaged_epoch} is damaged"
         minutes.raise_epoch(worker.name, look.damaged_epoch, reason)

@@ -53,6 +53,8 @@ def _tend_ready(minutes: Minutes, worker: Worker) -> None:
     elif minutes.watch.is_silent(worker.name):
         _answer_silence(minutes, worker, None)
     elif minutes.watch.lacks_desktop(worker.name):
+        for attempt in list(worker.wanted.values()):
+            minutes.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
         _climb(minutes, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
 
 

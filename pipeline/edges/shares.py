@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent import share_layout as layout
-from inbox_agent.share_files import Absent, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
     INBOX,
@@ -115,10 +115,21 @@ class Share:
         self._files.make_folders()
         name = f"{INBOX}/{layout.host_name(host.epoch)}"
         try:
-            self._files.publish(name, layout.encode(host), durable=True)
+            try:
+                self._files.publish(name, layout.encode(host), durable=True)
+            except AlreadyThere:
+                self._mend(name, host)
         except ShareError as error:
             # Whether it is there, and whose it is, is the next look's to say.
             log.debug("%s: %s", name, error)
+
+    def _mend(self, name: str, host: HostRecord) -> None:
+        """Writes a `host.json` again that is there and cannot be read: a disk was full, and the rename went through."""
+        try:
+            layout.decode(HostRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
+        except (Unfit, LayoutError):
+            self._files.remove([name])
+            self._files.publish(name, layout.encode(host), durable=True)
 
     def _remove(self, attempts: tuple[str, ...]) -> None:
         # The record first: while it is there, what it speaks for must be there too.
