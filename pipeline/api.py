@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from msgspec import to_builtins
@@ -212,7 +212,7 @@ def refuse_names(names: Iterable[str], *, windows: bool) -> None:
     """
     seen: dict[str, str] = {}
     for name in names:
-        if os.path.basename(name) != name or name in ("", ".", ".."):
+        if (PureWindowsPath if windows else PurePosixPath)(name).name != name or name in ("", ".", ".."):
             raise SettingsError(f"genome name {name!r}: a plain file name is needed")
         if is_litter(name):
             raise SettingsError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")

@@ -86,7 +86,8 @@ def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> Non
         (["g "], "no file"),
         (["CON"], "no file"),
         (["nul.txt"], "no file"),
-        (["a:b"], "no file"),
+        (["a:b"], "a plain file name is needed"),
+        (["a|b"], "no file"),
     ],
 )
 def test_names_that_windows_does_not_keep_apart_are_refused_there(names: list[str], said: str) -> None:
