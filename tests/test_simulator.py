@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.facts import Rung
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.loop import Loop
@@ -109,6 +110,7 @@ def test_the_worlds_are_wild_enough() -> None:
     figures = Figures(**data)
     assert figures.operations / CHUNK >= 500
     assert figures.faults.total() / CHUNK >= 5
+    assert {"start", Rung.RESTART_AGENT, Rung.REBOOT, Rung.POWER_CYCLE} <= figures.obeyed.keys()
 
 
 def test_a_long_proof_is_taken_up_again(tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ class Figures:
     busy_s: float = 0.0  #: of this machine's processors
     healing_s_max: float = 0.0
     fired: Counter[str] = field(default_factory=Counter)
+    obeyed: Counter[str] = field(default_factory=Counter)  #: orders that machines carried out
     broken: dict[str, str] = field(default_factory=dict)  #: seed -> what was broken, with the world's options
 
     def add(self, other: "Figures") -> None:
         """Adds the sums of others."""
         for name, value in vars(other).items():
             mine = getattr(self, name)
-            if name in ("fired", "broken"):
+            if name in ("fired", "obeyed", "broken"):
                 mine.update(value)
             else:
                 setattr(self, name, max(mine, value) if name.endswith("_max") else mine + value)
@@ -64,7 +65,8 @@ class Figures:
 per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts
 per seed: {self.operations / n:,.0f} operations, {self.faults.total() / n:.1f} faults, {self.virtual_s / n:.0f} s
 settled at most {self.healing_s_max:.0f} s after the last fault
-faults: {", ".join(f"{kind} {count:,}" for kind, count in self.faults.most_common())}"""
+faults: {", ".join(f"{kind} {count:,}" for kind, count in self.faults.most_common())}
+machines obeyed: {", ".join(f"{order} {count:,}" for order, count in self.obeyed.most_common())}"""
 
 
 def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
@@ -94,8 +96,9 @@ def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
         figures.machine_s += history.seconds * world.options.workers
         figures.healing_s_max = max(figures.healing_s_max, history.healing_s)
         figures.fired += world.fired
+        figures.obeyed += world.obeyed
     figures.busy_s = time.process_time() - began
-    return first, {**vars(figures), "fired": dict(figures.fired)}
+    return first, {**vars(figures), "fired": dict(figures.fired), "obeyed": dict(figures.obeyed)}
 
 
 class Journal:
@@ -126,4 +129,6 @@ class Journal:
         """The figures of these chunks."""
         for first in firsts:
             if first in self._done:
-                yield Figures(**{**self._done[first], "fired": Counter(self._done[first]["fired"])})
+                done = self._done[first]
+                counters = {name: Counter(done.get(name, {})) for name in ("fired", "obeyed")}
+                yield Figures(**{**done, **counters})
