@@ -8,6 +8,7 @@ must fall silent.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -119,9 +120,10 @@ class Agent:
         return True
 
     def _look_and_act(self) -> None:
-        seen = self._lookout.look(self._running_id, self._half_claimed)
+        seen = self._lookout.look(self._running_id)
         if seen.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
             self._half_claimed &= set(seen.present)
+        seen = replace(seen, half_claimed=self._half_claimed)
         while not isinstance(step := next_step(seen), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):

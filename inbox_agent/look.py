@@ -5,7 +5,7 @@ is `next_step`'s to say. It reads; the only thing it removes is what a predecess
 """
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Lookout:
         self._missing_since: dict[str, float] = {}
         self._tidied = False
 
-    def look(self, running: str | None, half_claimed: Collection[str] = ()) -> Seen:
+    def look(self, running: str | None) -> Seen:
         """What the share shows now. Raises Unavailable when it cannot be asked."""
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
@@ -81,7 +81,6 @@ class Lookout:
             hopeless=self._hopeless,
             outbox=outbox,
             running=running,
-            half_claimed=half_claimed,
         )
 
     def _look_at_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:

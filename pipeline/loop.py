@@ -32,6 +32,7 @@ from pipeline.edges.shares import Order, Publication
 
 log = logging.getLogger(__name__)
 
+AboutResult = AttemptEnded | ResultLate | ResultUnexpected
 HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
 
 
@@ -69,7 +70,7 @@ class Loop:
         self._bells: set[str] = set()  #: workers whose outbox is to be looked at
         self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
         self._sweep = True
-        self._is_ahead = False  #: whether the farm says what the ledger may not have
+        self.is_ahead = False  #: whether the farm says what the ledger may not have; then it is to say nothing more
         self._wake = threading.Event()
 
     # ------------------------------------------------------------------------------------------------------ waking
@@ -136,14 +137,9 @@ class Loop:
                 self.farm.evolve(fact, at)
             self._append(facts, at)
 
-    @property
-    def is_ahead(self) -> bool:
-        """Whether the farm says what the ledger may not have; then this process is to say nothing more."""
-        return self._is_ahead
-
     def leave(self, last: list[Fact]) -> None:
         """States a host's last facts and acts on them; after trouble nothing: the next host replays what is there."""
-        if not self._is_ahead:
+        if not self.is_ahead:
             self.record(last)
             self.tidy()
 
@@ -160,11 +156,11 @@ class Loop:
     @contextlib.contextmanager
     def _ahead_of_ledger(self) -> Iterator[None]:
         """Facts are folded in before they are recorded. Where that fails, nothing may be built on them any more."""
-        if self._is_ahead:
+        if self.is_ahead:
             raise HostTrouble("an earlier fact could not be recorded; run again")
-        self._is_ahead = True
+        self.is_ahead = True
         yield
-        self._is_ahead = False
+        self.is_ahead = False
 
     def _observe(self) -> View:
         with self._lock:
@@ -203,19 +199,18 @@ class Loop:
         self._append(minutes.facts, minutes.view.wall)
 
     def _archive(self, fact: Fact, judged: Mapping[str, tuple[str, ResultSeen]]) -> None:
-        if self.archive is None or not isinstance(fact, AttemptEnded | ResultLate | ResultUnexpected):
-            return
-        if fact.attempt not in judged:
+        if self.archive is None or not isinstance(fact, AboutResult) or fact.attempt not in judged:
             return
         worker, seen = judged[fact.attempt]
-        if isinstance(fact, AttemptEnded) and fact.archived:
-            self.archive.keep(worker, seen)
-        elif isinstance(fact, AttemptEnded) and fact.answered:
-            self.archive.set_aside(worker, seen, Outcome.CORRUPT)
-        elif isinstance(fact, ResultLate):
-            self.archive.set_aside(worker, seen, "late")
-        elif isinstance(fact, ResultUnexpected):
-            self.archive.set_aside(worker, seen, "unexpected")
+        match fact:
+            case AttemptEnded(archived=True):
+                self.archive.keep(worker, seen)
+            case AttemptEnded(answered=True):
+                self.archive.set_aside(worker, seen, Outcome.CORRUPT)
+            case ResultLate():
+                self.archive.set_aside(worker, seen, "late")
+            case ResultUnexpected():
+                self.archive.set_aside(worker, seen, "unexpected")
 
     def _append(self, facts: list[Fact], at: float) -> None:
         try:

@@ -103,7 +103,7 @@ BUGS = [
         "last words after trouble",
         "a host whose farm is ahead of its ledger records nothing more",
         "pipeline/loop.py",
-        "        self._is_ahead = True\n        yield\n",
+        "        self.is_ahead = True\n        yield\n",
         "        yield\n",
     ),
     Bug(
