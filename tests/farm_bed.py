@@ -19,7 +19,7 @@ import psutil
 
 from pipeline.core.roster import trial_seed
 from tests.games.game import fitness_of
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, PATIENCE_S, eventually
 
 #: Windows: a group of processes that can be interrupted by itself.
 OF_ITS_OWN = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
@@ -49,7 +49,7 @@ class FarmBed:
         self, *, workers: int = 2, trials: int = 1, time_limit_s: float = 30.0, extra: str = "", **limits: Any
     ) -> None:
         """Writes pipeline.toml; keyword arguments beyond the first four are `[limits]`."""
-        patience = {"silence_limit_s": 6.0, "back_off_s": 1.0, "rung_limit_s": 6.0, **limits}
+        patience = {"silence_limit_s": 6.0 * PATIENCE, "back_off_s": 1.0, "rung_limit_s": 6.0 * PATIENCE, **limits}
         lines = "\n".join(f"{name} = {value}" for name, value in patience.items())
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "pipeline.toml").write_text(
@@ -97,9 +97,12 @@ workers = {workers}
         """Ctrl-C; Windows lets a process send only Ctrl-Break to another group of processes."""
         host.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
 
-    def run(self, *args: str, within_s: float = 60.0) -> tuple[int, str]:
+    def run(self, *args: str, within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
         """Runs a `pipeline` command to its end: exit code and everything it printed."""
-        host = self.start(*args)
+        return self.end_of(self.start(*args), within_s)
+
+    def end_of(self, host: "subprocess.Popen[bytes]", within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
+        """Waits for a command that was started to end by itself: exit code and everything it printed."""
         try:
             out, _ = host.communicate(timeout=within_s)
         except subprocess.TimeoutExpired:
@@ -163,7 +166,7 @@ workers = {workers}
         """The attempt a worker has in hand: claimed, and no result yet; empty if there is none."""
         return in_hand(self.root / "state" / "shares" / worker)
 
-    def when(self, condition: Callable[[], object], within_s: float = 30.0, every_s: float = 0.005) -> None:
+    def when(self, condition: Callable[[], object], within_s: float = PATIENCE_S, every_s: float = 0.005) -> None:
         """Waits until a condition holds."""
         assert eventually(condition, within_s, every_s), f"did not come true within {within_s} s"
 

@@ -10,12 +10,11 @@ from typing import Any
 import psutil
 
 from inbox_agent.evaluator import Evaluator, Finished, Job
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 SCRIPTED = Path(__file__).parent / "scripted"
 COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
 FUNCTION = "scripted:play"
-PATIENCE_S = 20.0
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Player:
 
     def until(self, condition: Callable[[], object]) -> bool:
         """Waits, as the agent does, until something is true of the running game."""
-        return eventually(lambda: condition() or self.evaluator.wait(0), PATIENCE_S) and bool(condition())
+        return eventually(lambda: condition() or self.evaluator.wait(0)) and bool(condition())
 
     def pid_in(self, note: str) -> int | None:
         """The process id that a game left in a file of its scratch folder; None while it is not there."""

@@ -58,9 +58,9 @@ def main() -> int:
             for name, (_words, fault) in zip(names, FAULTS.items(), strict=False):
                 met[name] = time.time()
                 fault(pool.hyperv, name)
-            out, _ = host.communicate(timeout=900)
+            code, out = bed.end_of(host, within_s=900)
             pool.hyperv.close()
-        assert host.returncode == 0, out.decode()
+        assert code == 0, out
         bed.assert_counted_once()
         _print(bed, dict(zip(names, FAULTS, strict=False)), met)
         needless = [event for event in pool.hyperv.events if event.well]

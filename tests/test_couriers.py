@@ -8,9 +8,7 @@ import pytest
 
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.shares import Order, Report
-from tests.waiting import eventually
-
-PATIENCE_S = 30.0
+from tests.waiting import PATIENCE_S, eventually
 
 
 class Road:
@@ -52,7 +50,7 @@ class Post:
     def arrives(self) -> list[str]:
         """Whose reports come next, waiting for the bell as the loop does."""
         found: list[Report] = []
-        assert eventually(lambda: found.extend(self.couriers.arrivals()) or found, PATIENCE_S)
+        assert eventually(lambda: found.extend(self.couriers.arrivals()) or found)
         return [report.worker for report in found]
 
     def close(self) -> None:

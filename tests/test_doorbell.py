@@ -14,9 +14,8 @@ from inbox_agent import doorbell
 from inbox_agent.doorbell import Bell, Doorbell, EmitterEars
 from inbox_agent.share_files import LocalFiles
 from inbox_agent.share_layout import ORDERS
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
-PATIENCE_S = 30.0
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
 
 
@@ -199,7 +198,7 @@ def test_a_folder_that_goes_and_comes_back_is_watched_again(door: Door) -> None:
     inbox = door.shares["vm-0"] / "inbox"
     (inbox / "tmp").rmdir()
     inbox.rmdir()
-    assert eventually(lambda: door.bell.supervise() or door.bell.deaf == {"vm-0"}, PATIENCE_S)
+    assert eventually(lambda: door.bell.supervise() or door.bell.deaf == {"vm-0"})
 
     door.mount()
     door.bell.supervise()
@@ -218,7 +217,7 @@ def test_one_bad_folder_does_not_silence_the_others(street: Door) -> None:
     street.bell.supervise()
     assert Counter([street.hear(), street.hear()]) == {"vm-0": 1, "vm-1": 1}
     (street.shares["vm-1"] / "inbox").rename(street.shares["vm-1"] / "elsewhere")
-    assert eventually(lambda: street.bell.supervise() or street.bell.deaf == {"vm-1"}, PATIENCE_S)
+    assert eventually(lambda: street.bell.supervise() or street.bell.deaf == {"vm-1"})
 
     while not street.hears_no_more():  # whether the neighbour is watched anew is the doorbell's own affair
         pass

@@ -93,8 +93,8 @@ def test_twenty_kills_in_one_generation(bed: FarmBed) -> None:
                 for child in agent.children():
                     child.kill()
         bed.when(lambda worker=worker, attempt=attempt: bed.playing(worker) != attempt)
-    out, _ = host.communicate(timeout=90)
-    assert host.returncode == 0, out.decode()
+    code, out = bed.end_of(host, within_s=90)
+    assert code == 0, out
     bed.assert_counted_once()
     ended = bed.summary()["attempts"]
     assert len(hit) == 24
@@ -110,9 +110,9 @@ def test_a_stopped_agent_is_restarted(bed: FarmBed) -> None:
     agent = bed.agent_of("local-0")
     assert agent is not None
     agent.suspend()
-    out, _ = host.communicate(timeout=60)
-    assert host.returncode == 0, out.decode()
-    assert "local-0: restart_agent" in out.decode()
+    code, out = bed.end_of(host)
+    assert code == 0, out
+    assert "local-0: restart_agent" in out
     bed.assert_counted_once()
     assert bed.summary()["attempts"]["lost"] >= 1
 
@@ -158,8 +158,8 @@ def test_ctrl_c_stops_and_the_same_command_resumes(bed: FarmBed) -> None:
     host = bed.start()
     bed.when(lambda: len(list((bed.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
     bed.interrupt(host)
-    out, _ = host.communicate(timeout=30)
-    assert host.returncode == 3, out.decode()
+    code, out = bed.end_of(host)
+    assert code == 3, out
     before = {row["attempt"] for row in bed.attempts() if row["outcome"] == "completed"}
     assert len(before) >= 4
     assert bed.run()[0] == 0
@@ -309,8 +309,8 @@ def test_a_full_disk_stops_the_host_and_loses_nothing(bed: FarmBed, tiny_disk) -
     with pytest.raises(OSError, match="No space"), hog.open("wb", buffering=0) as pig:
         while True:
             pig.write(b"x" * 4096)
-    out, _ = host.communicate(timeout=60)
-    assert host.returncode == 3, out.decode()
+    code, out = bed.end_of(host)
+    assert code == 3, out
     os.unlink(hog)
     code, text = bed.run()
     assert code == 0, text
@@ -332,9 +332,9 @@ def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed:
         with contextlib.suppress(OSError):
             in_the_way.rename(attempts)
 
-    out, _ = host.communicate(timeout=60)
-    assert host.returncode == 3, out.decode()
-    assert b"a result cannot be archived" in out
+    code, out = bed.end_of(host)
+    assert code == 3, out
+    assert "a result cannot be archived" in out
     attempts.unlink()
     attempts.mkdir()
     for folder in attempts.parent.glob("aside-*/*"):

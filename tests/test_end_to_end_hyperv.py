@@ -63,8 +63,8 @@ def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None
     for name in ("vm-0", "vm-1", "vm-2", "vm-3"):
         bed.when(lambda name=name: hyperv.is_well(name), within_s=60)
 
-    out, _ = host.communicate(timeout=120)
-    assert host.returncode == 0, out.decode()
+    code, out = bed.end_of(host, within_s=120)
+    assert code == 0, out
     hyperv.close()  # machines run on when their farm's host has ended
     bed.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
@@ -94,9 +94,9 @@ def test_machines_whose_shares_are_inside_of_them(bed: FarmBed, monkeypatch: pyt
             bed.when(lambda: archived(bed) >= 6)
             pool.hyperv.freeze("vm-0")
             bed.when(lambda: pool.hyperv.is_well("vm-0"), within_s=40)
-            out, _ = host.communicate(timeout=90)
+            code, out = bed.end_of(host, within_s=90)
 
-            assert host.returncode == 0, out.decode()
+            assert code == 0, out
             pool.hyperv.close()
             bed.assert_counted_once()
             assert [event for event in pool.hyperv.events if event.well] == []

@@ -104,10 +104,10 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Sa
     own(inbox)
     server.drop_connections()
 
-    out, _ = host.communicate(timeout=120)
+    code, out = farm.end_of(host, within_s=120)
     stop(agents)
     proxy.close()
-    assert host.returncode == 0, out.decode()
+    assert code == 0, out
     farm.assert_counted_once()
 
 
@@ -129,10 +129,10 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> Non
                 pig.write(b"x" * 4096)
         assert not eventually(lambda: False, 2.0)
         hog.unlink()
-        out, _ = host.communicate(timeout=100)
+        code, out = farm.end_of(host, within_s=100)
         agent.terminate()
         agent.wait(10)
-    assert host.returncode == 0, out.decode()
+    assert code == 0, out
     farm.assert_counted_once()
 
 

@@ -13,11 +13,10 @@ import psutil
 import pytest
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
-PATIENCE_S = 30.0
 OBEDIENT = "import sys; print('up', flush=True); sys.stdin.read(); print('bye')"
 #: Does not end when its owner hangs up.
 STUBBORN = "import time; print('up', flush=True); [time.sleep(1) for _ in range(600)]"
@@ -57,7 +56,7 @@ class Rack:
         return path.read_text() if path.exists() else ""
 
     def is_up(self, name: str) -> bool:
-        return eventually(lambda: "up" in self.log(name), PATIENCE_S)
+        return eventually(lambda: "up" in self.log(name))
 
     def process(self, name: str) -> psutil.Process:
         pid = self.machines.info(name).pid
@@ -66,7 +65,7 @@ class Rack:
 
     def ends(self, name: str) -> str:
         """Waits until a machine has ended by itself; what is said of it."""
-        assert eventually(lambda: self.machines.info(name).state is PowerState.OFF, PATIENCE_S)
+        assert eventually(lambda: self.machines.info(name).state is PowerState.OFF)
         return self.machines.info(name).note
 
 
