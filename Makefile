@@ -19,7 +19,7 @@ test-windows: .venv/dev
 	$(BIN)/python -m tests.windows $(WINDOWS)
 
 # The rules have no I/O, so their stories are quick, and they must reach every branch (pyproject.toml, [tool.coverage]).
-RULES := config dispatcher farm generation lines next_step ownership recovery share_layout share_names share_records verify waiting
+RULES := audit charges config dispatcher farm generation lines next_step ownership recovery share_layout share_names share_records verdicts verify waiting
 
 coverage: .venv/dev
 	$(BIN)/coverage run -m pytest -q $(RULES:%=tests/test_%.py)

@@ -12,6 +12,7 @@ from hypothesis import settings
 from tests.farm_bed import FarmBed
 from tests.guest import Guest
 from tests.samba import SmbShares, samba
+from tests.share_host import Host
 from tests.windows.bed import NoBed, WindowsPython, windows_python
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
 
@@ -37,6 +38,21 @@ def guest(tmp_path: Path) -> Guest:
     guest = Guest(tmp_path)
     guest.own()
     return guest
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host at first contact: the share has no folders yet."""
+    state = tmp_path / "state"
+    state.mkdir()
+    return Host(state)
+
+
+@pytest.fixture
+def owner(host: Host) -> Host:
+    """A host whose share is its own."""
+    host.owns()
+    return host
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 from inbox_agent.share_layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
 from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan
-from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings
+from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.minutes import Minutes
@@ -237,6 +237,10 @@ class Table:
                         self.answer(attempt_id)
             self.tick()
         raise AssertionError("the run does not come to an end")
+
+    def settlements(self) -> list[Settlement | None]:
+        """How each trial ended, in the order of the roster."""
+        return [trial.settlement for genome in self.farm.genomes for trial in genome.trials]
 
     # --------------------------------------------------------------------------------------------------- invariants
 

@@ -23,8 +23,8 @@ from inbox_agent.share_layout import Kind, encode
 from pipeline.agent_bundle import make_bundle
 from pipeline.own_wheel import PACKAGES
 from tests import records
+from tests.command_line import pipeline
 from tests.test_agent_doctor import GAME
-from tests.test_cli import pipeline
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]

@@ -25,9 +25,12 @@ def stranger(tmp_path: Path) -> Guest:
 # ---------------------------------------------------------------------------------------------------- whose share
 
 
-def test_nobodys_share_is_left_alone(tmp_path: Path) -> None:
-    """Without a host.json nothing is claimed and nothing removed, and the agent beats without a farm."""
+@pytest.mark.parametrize("owner", [None, records.of_another_version(records.host())], ids=["none", "another layout"])
+def test_nobodys_share_is_left_alone(tmp_path: Path, owner: bytes | None) -> None:
+    """Without a host.json that it can read nothing is claimed, nothing removed, and the agent beats without a farm."""
     guest = Guest(tmp_path)
+    if owner is not None:
+        guest.files.publish("inbox/1.host.json", owner)
     guest.files.write(f"outbox/{attempt(9)}.log", b"of an unknown life")
     guest.send()
 
@@ -36,6 +39,7 @@ def test_nobodys_share_is_left_alone(tmp_path: Path) -> None:
     assert guest.evaluator.jobs == []
     assert guest.outbox == {f"{attempt(9)}.log"}
     assert guest.beat is not None
+    assert guest.counter > 1
     assert (guest.beat.farm, guest.beat.worker, guest.beat.epoch) == (None, None, None)
     assert guest.beat.state is AgentState.UNOWNED
 

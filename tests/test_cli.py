@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
 from pipeline.exit_codes import BAD_INPUT
 from pipeline.generation import parse_generation
+from tests.command_line import pipeline
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def pipeline(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    """Runs a command in this process: exit code, what it printed, what it complained."""
-    code = cli.run_commands([str(arg) for arg in args])
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,14 @@ def test_the_fitness_of_a_time_out_is_finite(value: float) -> None:
         {"": 1},
         {f"key-{number}": number for number in range(layout.SETTINGS_MAX + 1)},
         {"map": "x" * layout.RECORD_BYTES_MAX},
+        {"map": "x" * 1001},
+        {f"key-{number}": "x" * 1000 for number in range(33)},
+        {"seed": 2**70},
     ],
-    ids=["inf", "nan", "too large a number", "too long a name", "no name", "too many", "too much"],
+    ids=[
+        *("inf", "nan", "too large a number", "too long a name", "no name", "too many", "too much"),
+        *("too long a text", "too much together", "a number beyond 64 bits"),
+    ],
 )
 def test_settings_that_no_start_signal_can_carry_are_refused(settings: dict[str, Any]) -> None:
     """What would fail with the first publication is said before anything is done."""

@@ -15,8 +15,8 @@ from inbox_agent.share_layout import encode
 from pipeline import doctor
 from pipeline.edges.ledger import Ledger
 from tests import records
+from tests.command_line import pipeline
 from tests.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba
-from tests.test_cli import pipeline
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -1,25 +1,31 @@
 """One corpus of hostile bytes and names, in every place of a share where a record may lie, before both sides.
 
 Whatever lies there: nobody crashes, nobody believes it, memory stays bounded, nothing outside of the share is touched.
-What each parser says of it: `test_share_names.py`, `test_share_records.py` and `test_shares.py`.
+What each parser says of it: `test_share_names.py`, `test_share_records.py` and `test_collecting.py`.
 """
 
 import os
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from inbox_agent import share_layout as layout
+from inbox_agent.agent import Agent
+from inbox_agent.evaluator import Finished, Job
+from inbox_agent.identity import Identity
 from inbox_agent.share_files import LocalFiles
 from inbox_agent.share_layout import (
     HEARTBEAT,
     INBOX,
     OUTBOX,
     RECORD_BYTES_MAX,
+    STAGING,
     STATUS,
     Kind,
+    Outcome,
     echo_problem,
     encode,
     host_name,
@@ -27,8 +33,7 @@ from inbox_agent.share_layout import (
 from pipeline.core.view import ResultSeen
 from pipeline.edges.shares import READS_MAX, Order, Share
 from tests import records
-from tests.records import FARM, WORKER, attempt, of_another_version
-from tests.test_regressions import Guest, guest_on, publish_start
+from tests.records import FARM, GENOME, WORKER, attempt, of_another_version
 
 WHOLE = encode(records.result())
 
@@ -73,13 +78,71 @@ def places(number: int = 1) -> dict[str, str]:
     }
 
 
+class FinishedGame:
+    """An evaluator whose games are over as soon as they have begun."""
+
+    fingerprint, progress = "0123456789abcdef", ""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def prepare(self, suffix: str) -> Path:
+        return self._folder / f"genome{suffix}"
+
+    def start(self, job: Job) -> None: ...
+
+    def wait(self, timeout_s: float) -> Finished | None:
+        return Finished(outcome=Outcome.COMPLETED, fitness=1.0, seconds=1.0)
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SilentBell:
+    """A doorbell that nobody rings."""
+
+    def wait(self, timeout_s: float) -> bool:
+        return False
+
+
+@dataclass
+class Guest:
+    """An agent on a share of real files, and a clock that the test moves."""
+
+    agent: Agent
+    files: LocalFiles
+    clock: list[float]
+
+    @property
+    def root(self) -> Path:
+        return self.files.root
+
+    def rounds(self, count: int) -> None:
+        """So many rounds of the agent's loop, a second apart."""
+        for _ in range(count):
+            self.agent.step()
+            self.agent.rest(0.0)
+            self.clock[0] += 1.0
+
+
+def publish_start(files: LocalFiles) -> None:
+    """As a host does it: whose share it is, the genome, the start signal."""
+    files.publish(f"{INBOX}/{host_name(1)}", encode(records.host()))
+    files.write(f"{INBOX}/{Kind.GENOME.of(attempt(1))}", GENOME)
+    files.publish(f"{INBOX}/{Kind.START.of(attempt(1))}", encode(records.start()))
+
+
 @pytest.fixture
 def guest(tmp_path: Path) -> Guest:
     """A share with one attempt in it, an agent beside it, and a file outside that nobody may touch."""
     (tmp_path / "secret.json").write_bytes(WHOLE)
-    guest = guest_on(tmp_path)
-    publish_start(guest.files)
-    return guest
+    files, clock = LocalFiles(tmp_path / "share"), [0.0]
+    files.root.mkdir()
+    files.make_folders()
+    publish_start(files)
+    identity = Identity(boot_id="boot", run_id="run")
+    return Guest(Agent(files, FinishedGame(tmp_path), identity, SilentBell(), clock=lambda: clock[0]), files, clock)
 
 
 @pytest.fixture
@@ -117,7 +180,7 @@ def test_hostile_bytes_mislead_nobody(guest: Guest, host: Share, place: str, dat
 
 def answers_what_was_asked(seen: ResultSeen) -> bool:
     """Whether the core would count it: this farm's, this worker's, and every echo as it was asked for."""
-    asked = layout.Echo(attempt(1), 1, 7, records.sha256(records.GENOME))
+    asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME))
     record = seen.record
     return record is not None and (record.farm, record.worker) == (FARM, WORKER) and not echo_problem(record, asked)
 
@@ -135,6 +198,20 @@ def test_hostile_names_are_nobodys(guest: Guest, host: Share, folder: str, name:
     assert look is not None
     assert [seen.attempt for seen in look.results] == [attempt(1)]
     assert litter.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("litter", ["x/y", "x"])
+@pytest.mark.parametrize("folder", [INBOX, OUTBOX])
+def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: Share, folder: str, litter: str) -> None:
+    """What cannot be tidied makes no share unreadable, and keeps nobody from playing."""
+    (guest.root / folder / STAGING / litter).mkdir(parents=True)
+
+    guest.rounds(3)
+    looks = [host.carry_out(Order(worker=WORKER, look=True, full=True)).look for _ in range(3)]
+
+    assert [(look.unknown, look.owner) for look in looks if look] == [("", records.host())] * 3
+    assert looks[0] is not None
+    assert [seen.attempt for seen in looks[0].results] == [attempt(1)]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs and no free links here")

@@ -19,8 +19,8 @@ from pipeline.edges.live import LiveFile, read_live
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT
 from pipeline.screens.report import as_script_data, report
 from pipeline.screens.top import top_picture
+from tests.command_line import pipeline
 from tests.faulty_run import HOSTILE, faulty_project
-from tests.test_cli import pipeline
 
 pytestmark = pytest.mark.timeout(60)
 

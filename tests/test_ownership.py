@@ -6,8 +6,8 @@ from inbox_agent.share_layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Rung
 from pipeline.core.roster import WorkerState
-from pipeline.core.view import MachineSeen, MachineState
-from tests.core_bed import ShareOnTable, Table
+from pipeline.core.view import MachineSeen, MachineState, ResultSeen
+from tests.core_bed import ShareOnTable, Table, named
 
 
 def test_first_contact_begins_epoch_one() -> None:
@@ -184,6 +184,23 @@ def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
     table.play_all()
 
 
+@pytest.mark.parametrize(
+    "owner", [HostRecord(farm="f00d", worker="w0", epoch=1), HostRecord(farm="another", worker="w1", epoch=1)]
+)
+def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted(owner: HostRecord) -> None:
+    """Two shares may be mounted the wrong way round: what lies in them is still wanted where it belongs."""
+    table = Table("w0", "w1", genomes=1)
+    table.settle_in()
+    (wanted,) = table.farm.workers["w0"].wanted.values()
+    table.shares["w1"].owner = owner
+    table.shares["w1"].results[wanted.id] = ResultSeen(attempt=wanted.id, record=table.record(wanted))
+
+    facts = table.tick()
+
+    assert [type(fact) for fact in facts] == [f.WorkerOut]
+    assert wanted.outcome is None
+
+
 def test_a_start_signal_that_this_ledger_never_issued() -> None:
     """A second host, or an old ledger: hands off."""
     table = Table("w0", genomes=2)
@@ -191,6 +208,23 @@ def test_a_start_signal_that_this_ledger_never_issued() -> None:
     table.shares["w0"].strangers.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
     table.tick()
     assert table.farm.workers["w0"].state is WorkerState.OUT
+
+
+def test_a_listing_may_be_older_than_a_publication_that_it_does_not_show() -> None:
+    """Once a listing has shown it, its absence is a share that went back in time."""
+    table = Table("w0", genomes=1)
+    share = table.shares["w0"]
+    while not share.starts:
+        table.tick()
+    published, share.starts = share.starts, set()
+
+    facts = table.tick()
+    assert named(facts, f.EpochRaised) == []
+
+    share.starts = set(published)
+    table.tick()
+    share.starts = set()
+    assert named(table.tick(), f.EpochRaised) != []
 
 
 def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
@@ -307,3 +341,17 @@ def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share(
 
     assert table.farm.workers["w0"].epoch == 2
     table.play_all()
+
+
+def test_a_restore_that_was_confirmed_between_two_looks_is_remembered() -> None:
+    """Machines are asked more often than shares, and a machine says only once that it went back."""
+    table = Table("w0", genomes=2, machines=True)
+    table.settle_in()
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (), reverted=True)
+    table.tick(look=False)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, ())
+    table.shares["w0"] = ShareOnTable()
+
+    table.settle_in()
+
+    assert table.farm.workers["w0"].epoch == 2

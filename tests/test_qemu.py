@@ -20,9 +20,9 @@ from hyperv_ops.qemu import QemuMachines, QemuSpec
 from hyperv_ops.qemu_guest import GuestAgent
 from hyperv_ops.qmp import Line
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
+from tests.command_line import pipeline
 from tests.players import has_ended
 from tests.samba import free_port
-from tests.test_cli import pipeline
 from tests.waiting import eventually
 
 pytestmark = [

@@ -17,6 +17,7 @@ from inbox_agent.share_layout import (
     SAID_BY_AGENT,
     AgentRecord,
     Echo,
+    HostRecord,
     LayoutError,
     Outcome,
     PayloadRef,
@@ -28,8 +29,10 @@ from inbox_agent.share_layout import (
     decode,
     echo_problem,
     encode,
+    epoch_of,
     finite,
     finite_metrics,
+    host_name,
 )
 from tests.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives
 
@@ -389,6 +392,27 @@ def test_numbers_that_json_has_not_are_refused_before_they_are_written(value: fl
             msgspec.structs.replace(start, settings={name: value})
     with pytest.raises(ValueError, match="not finite"):
         msgspec.structs.replace(start, time_limit_s=value)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**64, -(2**63) - 1])
+def test_a_whole_number_that_is_never_written_is_never_read(number: int) -> None:
+    """Not every reader of JSON has it."""
+    start = json.loads(FIRST[StartRecord])
+    with pytest.raises(LayoutError):
+        decoded(StartRecord, {**start, "settings": {"x": number}})
+
+
+def test_an_epoch_that_no_file_name_may_have_is_in_no_record() -> None:
+    """The last one within the limit has a name, and the first one beyond it is refused."""
+    last = 10**9 - 1
+    host, start = json.loads(FIRST[HostRecord]), json.loads(FIRST[StartRecord])
+
+    assert epoch_of(host_name(last)) == last
+    assert decoded(HostRecord, {**host, "epoch": last}).epoch == last
+    with pytest.raises(LayoutError):
+        decoded(HostRecord, {**host, "epoch": last + 1})
+    with pytest.raises(LayoutError):
+        decoded(StartRecord, {**start, "epoch": last + 1})
 
 
 # ------------------------------------------------------------------------------------------- words from the other side

@@ -10,8 +10,8 @@ import pytest
 from hyperv_ops import script as scripts
 from pipeline import doctor
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
+from tests.command_line import pipeline
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
-from tests.test_cli import pipeline
 
 pytestmark = pytest.mark.timeout(60)
 NAMES = ("vm-1", "vm-2", "vm-3")

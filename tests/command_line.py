@@ -1,0 +1,12 @@
+"""The command line without a process: what a command prints and returns."""
+
+import pytest
+
+from pipeline import cli
+
+
+def pipeline(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Runs a command in this process: exit code, what it printed, what it complained."""
+    code = cli.run_commands([str(arg) for arg in args])
+    said = capsys.readouterr()
+    return code, said.out, said.err

@@ -1,0 +1,70 @@
+"""The host's side of one share in memory, its snapshots and its incoming folder; the test is the worker."""
+
+from pathlib import Path
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_layout import Kind
+from pipeline.core.view import Look, ResultSeen
+from pipeline.edges.shares import READS_MAX, Order, Publication, Report, Share
+from tests import records
+from tests.memory_files import ProbedFiles
+from tests.records import FARM, GENOME, WORKER, attempt, sha256
+
+
+class Host:
+    """A host with one share, and the worker's hands on it."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.files = ProbedFiles()
+        self.share = Share(WORKER, FARM, self.files, state / "incoming")
+
+    def does(self, **order: object) -> Report:
+        return self.share.carry_out(Order(worker=WORKER, **order))  # type: ignore[arg-type]
+
+    def looks(self, *, full: bool = True, **order: object) -> Look:
+        self.files.asked.clear()
+        look = self.does(look=True, full=full, **order).look
+        assert look is not None
+        assert (look.worker, look.full) == (WORKER, full)
+        return look
+
+    def owns(self, epoch: int = 1, **other: object) -> None:
+        """The share carries that owner's host.json."""
+        self.files.make_folders()
+        self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
+        self.files.journal.clear()
+
+    def snapshot(self, genome: bytes = GENOME) -> str:
+        path = self.state / sha256(genome)
+        path.write_bytes(genome)
+        return str(path)
+
+    def publication(self, number: int = 1, genome: bytes = GENOME) -> Publication:
+        return Publication(records.start(number, genome), self.snapshot(genome))
+
+    def answers(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
+        """The worker's result lies in the outbox, whatever its bytes."""
+        data = layout.encode(records.result(number, **other)) if data is None else data
+        self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data
+        return attempt(number)
+
+    def collects(self) -> ResultSeen | None:
+        """What one quick look makes of the only result there is."""
+        found = self.looks(full=False)
+        assert not found.unknown
+        return found.results[0] if found.results else None
+
+    def gives_up(self) -> ResultSeen:
+        """Looks until a result is taken or given up; it must take all the readings that are allowed."""
+        for _ in range(READS_MAX - 1):
+            assert self.collects() is None
+        seen = self.collects()
+        assert seen is not None
+        return seen
+
+    @property
+    def incoming(self) -> set[str]:
+        """Every file that was fetched from the share."""
+        folder = self.state / "incoming"
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,319 @@
+"""Collecting results: what is fetched with them, what hostile bytes become, and whose trouble it is if that fails."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from inbox_agent import share_layout as layout
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import Outcome, PayloadRef
+from pipeline.core.view import ResultSeen
+from pipeline.edges.shares import READS_MAX, Order, Share
+from tests import records
+from tests.records import FARM, WORKER, attempt, sha256
+from tests.share_host import Host
+
+
+def test_a_result_is_collected_with_all_it_speaks_for(owner: Host) -> None:
+    """Record, its very bytes, log and artifacts; the artifacts land under the attempt's id."""
+    owner.files.write(f"outbox/{attempt(1)}.log", b"hello")
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
+    refs = {"log": ref(f"{attempt(1)}.log", b"hello"), "artifacts": [ref("replay", b"replay")]}
+    owner.answers(1, **refs)
+
+    seen = owner.collects()
+
+    assert seen == ResultSeen(
+        attempt=attempt(1),
+        record=records.result(1, **refs),
+        data=layout.encode(records.result(1, **refs)),
+        log=b"hello",
+        artifacts=("replay",),
+    )
+    assert owner.incoming == {f"{attempt(1)}/replay"}
+
+
+def ref(name: str, data: bytes, **other: object) -> PayloadRef:
+    return PayloadRef(**{"name": name, "size_bytes": len(data), "sha256": sha256(data), **other})  # type: ignore[arg-type]
+
+
+GARBAGE = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "half": layout.encode(records.result(1))[:-20],
+    "too large": b" " * (layout.RECORD_BYTES_MAX + 1),
+    "very large": b"[" * 10**6,
+    "deep": b'{"a":' * 10_000,
+    "a list": b"[]",
+    "without fields": b'{"layout": 1}',
+    "not a number": layout.encode(records.result(1)).replace(b"2.5", b"NaN"),
+    "infinite": layout.encode(records.result(1)).replace(b"2.5", b"1e999"),
+    "text for a number": layout.encode(records.result(1)).replace(b"2.5", b'"2.5"'),
+    "the host's to say": layout.encode(records.result(1)).replace(b'"completed"', b'"lost"'),
+    "completed without a fitness": layout.encode(records.result(1)).replace(b"2.5", b"null"),
+    "a control character": b"\x1b[2J",
+}
+
+
+@pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
+def test_garbage_is_read_again_and_then_given_up(owner: Host, data: bytes) -> None:
+    """A result that is none may not be whole yet; after three looks it is told as such in one printable line."""
+    owner.answers(1, data)
+
+    seen = owner.gives_up()
+
+    assert (seen.attempt, seen.record, seen.data, seen.unknown_layout) == (attempt(1), None, b"", False)
+    assert seen.problem.isprintable()
+    assert 0 < len(seen.problem) <= 300
+
+
+def test_a_result_may_be_late_in_becoming_whole(owner: Host) -> None:
+    """Half at the first two looks, whole at the third: it counts like any other."""
+    owner.answers(1, b"")
+    assert owner.collects() is None
+    assert owner.collects() is None
+    owner.answers(1)
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert seen.record == records.result(1)
+
+
+def test_readings_are_counted_for_each_result(owner: Host) -> None:
+    """One bad result does not use up another one's readings, and a good one does not wait for it."""
+    owner.answers(1, b"")
+    assert owner.collects() is None
+    owner.answers(2)
+    owner.answers(3, b"")
+
+    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(2)]
+    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(1), attempt(2)]
+    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(1), attempt(2), attempt(3)]
+
+
+def test_a_result_that_went_is_forgotten(owner: Host) -> None:
+    """Its readings are counted anew if it ever comes back."""
+    owner.answers(1, b"")
+    assert owner.collects() is None
+    assert owner.collects() is None
+    owner.files.remove([f"outbox/{attempt(1)}.result.json"])
+    assert owner.looks(full=False).answers == frozenset()
+
+    owner.answers(1, b"")
+
+    assert owner.gives_up().record is None
+
+
+def test_a_result_of_another_version_needs_no_second_reading(owner: Host) -> None:
+    """It is complete, and will not become another one."""
+    owner.answers(1, records.of_another_version(records.result(1)))
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert (seen.record, seen.unknown_layout) == (None, True)
+    assert "layout 2, spoken is 1" in seen.problem
+
+
+def test_what_a_result_says_of_other_attempts_is_the_cores_to_judge(owner: Host) -> None:
+    """The name of its file decides whose result it is; the echo comes along unchanged."""
+    owner.answers(1, layout.encode(records.result(2)))
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert seen.record is not None
+    assert (seen.attempt, seen.record.attempt) == (attempt(1), attempt(2))
+
+
+def test_a_result_that_cannot_be_asked_for_is_unknown(owner: Host) -> None:
+    """An error of the share uses up no reading."""
+    owner.answers(1)
+    owner.files.troubles = {("read", "outbox")}
+    for _ in range(2 * READS_MAX):
+        assert owner.looks(full=False).unknown
+    owner.files.troubles = set()
+
+    assert owner.collects() is not None
+
+
+LOG = f"{attempt(1)}.log"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        ref(LOG, b"other bytes"),
+        ref(LOG, b"hello", size_bytes=4),
+        ref(LOG, b"hello", sha256="0" * 64),
+        ref(f"{attempt(2)}.log", b"hello"),
+        ref("../inbox/1.host.json", b"hello"),
+        ref("/etc/passwd", b"hello"),
+        ref(f"{attempt(1)}.result.json", b"hello"),
+    ],
+    ids=["other bytes", "other size", "other digest", "another attempt's", "outside", "absolute", "a record"],
+)
+def test_a_log_that_is_not_what_it_should_be_is_missing(owner: Host, log: PayloadRef) -> None:
+    """After three looks the fitness counts without it; only the attempt's own log is ever opened."""
+    owner.files.write(f"outbox/{LOG}", b"hello")
+    owner.files.write(f"outbox/{attempt(2)}.log", b"hello")
+    owner.answers(1, log=log)
+
+    seen = owner.gives_up()
+
+    assert seen.record is not None
+    assert (seen.record.fitness, seen.log, seen.missing) == (2.5, b"", ("log",))
+    assert set(owner.files.asked) <= {"outbox", f"outbox/{LOG}", f"outbox/{attempt(1)}.result.json"}
+
+
+@pytest.mark.parametrize("data", [None, b"x" * (layout.LOG_BYTES_MAX + 1)])
+def test_a_log_that_cannot_be_had_is_missing(owner: Host, data: bytes | None) -> None:
+    """It is not there, or larger than a log may be."""
+    if data is not None:
+        owner.files.write(f"outbox/{LOG}", data)
+    owner.answers(1, log=ref(LOG, data or b"hello"))
+
+    assert owner.gives_up().missing == ("log",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../escaped",
+        "..",
+        ".",
+        "/etc/escaped",
+        "a/b",
+        "a\\b",
+        "..\\escaped",
+        "C:escaped",
+        "con",
+        "nul.txt",
+        "UPPER",
+        ".hidden",
+        "trailing.",
+        "with space",
+        "Ⅸ",
+        "a\x00b",
+        "\x1b[2J",
+    ],
+)
+def test_no_artifact_leaves_its_folder(owner: Host, name: str) -> None:
+    """A name that is not plainly one of the protocol's is missing, told in printable characters, and never a path."""
+    folder = f"outbox/{attempt(1)}.files"
+    owner.files.write(f"{folder}/good", b"good")
+    owner.files.files[f"{folder}/{name}"] = b"evil"
+    before = everything_in(owner.state.parent)
+    owner.answers(1, artifacts=[ref(name, b"evil"), ref("good", b"good")])
+
+    seen = owner.gives_up()
+
+    assert seen.artifacts == ("good",)
+    assert len(seen.missing) == 1
+    assert seen.missing[0].isprintable()
+    assert owner.incoming == {f"{attempt(1)}/good"}
+    assert everything_in(owner.state.parent) - before == {owner.state / "incoming" / attempt(1) / "good"}
+
+
+def everything_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        ref("replay", b"other bytes"),
+        ref("replay", b"replay", sha256="0" * 64),
+        ref("replay", b"replay", size_bytes=5),
+        ref("absent", b"replay"),
+    ],
+    ids=["other bytes", "other digest", "larger than it says", "absent"],
+)
+def test_an_artifact_that_is_not_what_it_should_be_is_missing(owner: Host, artifact: PayloadRef) -> None:
+    """The fitness counts without it, and nothing of it is kept."""
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
+    owner.answers(1, artifacts=[artifact])
+
+    seen = owner.gives_up()
+
+    assert seen.record is not None
+    assert (seen.artifacts, seen.missing) == ((), (artifact.name,))
+    assert owner.incoming == set()
+
+
+def test_an_artifact_may_be_late(owner: Host) -> None:
+    """Absent at the first look, there at the second: nothing is missing."""
+    owner.answers(1, artifacts=[ref("replay", b"replay")])
+    assert owner.collects() is None
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert (seen.artifacts, seen.missing) == (("replay",), ())
+
+
+def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(owner: Host, tiny_disk: Path) -> None:
+    """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
+    data = bytes(2**20)
+    (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
+    owner.share = Share(WORKER, FARM, owner.files, tiny_disk / "incoming")
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
+    owner.answers(1, artifacts=[ref("replay", data)])
+
+    report = owner.does(look=True)
+
+    assert "No space left" in report.damage
+    assert not list(tiny_disk.rglob("replay"))
+
+
+def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Host) -> None:
+    """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
+    (owner.state / "incoming").write_text("in the way")
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
+    owner.answers(1, artifacts=[ref("replay", b"replay")])
+
+    report = owner.does(look=True)
+
+    assert "incoming" in report.damage
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+@pytest.mark.timeout(20)
+def test_an_outbox_full_of_traps(tmp_path: Path) -> None:
+    """Links, FIFOs and folders under the names of records on a real disk: given up one by one, blocking nobody."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(layout.encode(records.result(1)))
+    root = tmp_path / "share"
+    root.mkdir()
+    files = LocalFiles(root)
+    files.make_folders()
+    files.publish("inbox/1.host.json", layout.encode(records.host(1)))
+    (root / "outbox" / f"{attempt(1)}.result.json").symlink_to(secret)
+    os.mkfifo(root / "outbox" / f"{attempt(2)}.result.json")
+    (root / "outbox" / f"{attempt(3)}.result.json").mkdir()
+    os.mkfifo(root / "outbox" / f"{attempt(4)}.log")
+    files.publish(
+        f"outbox/{attempt(4)}.result.json", layout.encode(records.result(4, log=ref(f"{attempt(4)}.log", b"x")))
+    )
+    (root / "status" / "agent.json").symlink_to(secret)
+    share = Share(WORKER, FARM, files, tmp_path / "incoming")
+
+    for _ in range(READS_MAX):
+        report = share.carry_out(Order(worker=WORKER, look=True, full=True))
+
+    assert report.look is not None
+    assert (report.look.unknown, report.look.beat) == ("", None)
+    assert [(seen.attempt, seen.record is None) for seen in report.look.results] == [
+        (attempt(1), True),
+        (attempt(2), True),
+        (attempt(3), True),
+        (attempt(4), False),
+    ]
+    assert report.look.results[3].missing == ("log",)
+    assert report.look.results[3].record is not None
+    assert report.look.results[3].record.outcome is Outcome.COMPLETED
