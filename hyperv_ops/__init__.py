@@ -17,6 +17,7 @@ from hyperv_ops.machines import (
     PowerState,
     Ran,
     Trouble,
+    one_line,
 )
 from hyperv_ops.powershell import PowerShellRunner
 from hyperv_ops.script import Reply, Runner, script_folder
@@ -41,6 +42,7 @@ __all__ = [
     "Template",
     "Trouble",
     "Watcher",
+    "one_line",
     "script_folder",
     "wait_until_healthy",
 ]

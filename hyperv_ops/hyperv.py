@@ -116,7 +116,8 @@ class HyperVMachines:
             seen = msgspec.convert(written, list[_Seen])
         except msgspec.ValidationError as error:
             raise MachineError(self._runner.where, f"an answer that makes no sense: {error}") from error
-        return {one.name: _read(one) for one in seen if one.name in self._names}
+        ours = {name.lower(): name for name in self._names}  # to Hyper-V `VM-1` and `vm-1` are one machine
+        return {name: _read(name, one) for one in seen if (name := ours.get(one.name.lower()))}
 
     def info(self, name: str) -> MachineInfo:
         require_name(name, self._names)
@@ -153,19 +154,18 @@ class HyperVMachines:
 
     def power_off(self, name: str) -> None:
         parameters = {"TimeoutSeconds": round(POWER_OFF_LIMIT_S - ASK_LIMIT_S), "TurnOff": True}
-        state = ""
-        for _ in range(2):  # one that hangs in Stopping may need to be told twice
-            value = self._do(name, "Stop-FarmVM", POWER_OFF_LIMIT_S, _is_off, parameters)
-            if value is None or value.get("off") or self._what_if is not None:
-                return
-            state = str(value.get("state"))
-        raise MachineError(name, f"its power was cut, and Hyper-V still says {state}", Trouble.TIMED_OUT)
+        self._do(name, "Stop-FarmVM", POWER_OFF_LIMIT_S, _is_off, parameters)
 
     def restart_agent(self, name: str) -> None:
         """By the guest's logon task: whatever PowerShell Direct starts itself has no desktop (docs/template-vm.md)."""
         guest = self._require_guest(name)
         # Asked twice by mistake it starts twice: the second agent finds the first one's lock, or nothing.
-        parameters = {"Account": guest.account, "Secret": guest.secret(), "Task": guest.task}
+        parameters = {
+            "Account": guest.account,
+            "Secret": guest.secret(),
+            "Task": guest.task,
+            "TimeoutSeconds": round(AGENT_LIMIT_S - ASK_LIMIT_S),
+        }
         self._do(name, "Restart-FarmVMAgent", AGENT_LIMIT_S, lambda _info: False, parameters)
 
     def identify(self, name: str, identity: Identity) -> None:
@@ -213,8 +213,8 @@ class HyperVMachines:
             "ArgumentList": list(arguments),
             "TimeoutSeconds": max(1, round(timeout_s)),
         }
-        # Once: nobody knows what it would do a second time.
-        value = self._runner.run("Invoke-FarmVMCommand", parameters, timeout_s + ASK_LIMIT_S).value
+        # Once: nobody knows what it would do a second time. Beyond the program's time the guest has half a minute.
+        value = self._runner.run("Invoke-FarmVMCommand", parameters, timeout_s + 2 * ASK_LIMIT_S).value
         try:
             return Ran(int(value["exit_code"]), str(value["output"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -259,7 +259,9 @@ class HyperVMachines:
                 if error.trouble is Trouble.UNKNOWN_OUTCOME and self._was_done(name, done):
                     return None
                 pause_s = _PAUSE_S * 2 ** (number - 1)
-                if not error.transient or number == _TRIES_MAX or time.monotonic() + pause_s >= deadline:
+                # A script that gave up by itself had all the time there is.
+                final = not error.transient or error.trouble is Trouble.TIMED_OUT
+                if final or number == _TRIES_MAX or time.monotonic() + pause_s >= deadline:
                     raise MachineError(name, f"{script}: {error}", error.trouble) from error
                 log.info("%s: %s: %s; again in %g s", name, script, error, pause_s)
                 threading.Event().wait(pause_s)
@@ -281,11 +283,11 @@ def _is_off(info: MachineInfo) -> bool:
     return info.state is PowerState.OFF
 
 
-def _read(seen: _Seen) -> MachineInfo:
+def _read(name: str, seen: _Seen) -> MachineInfo:
     plain = seen.state.removesuffix("Critical")
     state = PowerState.CHANGING if plain in _CHANGING else _STATES.get(plain, PowerState.UNKNOWN)
     return MachineInfo(
-        name=seen.name,
+        name=name,
         state=state,
         heartbeat=_HEARTBEATS.get(seen.heartbeat, Heartbeat.UNKNOWN) if state is PowerState.RUNNING else Heartbeat.NONE,
         uptime_s=seen.uptime_s,

@@ -32,7 +32,7 @@ from hyperv_ops.script import Reply
 log = logging.getLogger(__name__)
 
 CALLS_MAX = 4  #: at once; a Windows 10 or 11 takes five from one account
-OPERATION_LIMIT_S, READ_LIMIT_S = 5, 15
+OPERATION_LIMIT_S, READ_LIMIT_S = 20, 30
 _PIECE_BYTES = 64 * 1024  #: well below MaxEnvelopeSizekb (500), twice encoded
 _UTF_8 = 65001
 #: What pywinrm raises: its own, what it does not catch of requests, and what its readings of odd answers end in.
@@ -42,6 +42,7 @@ _TROUBLE = (
 )
 _IDLE_LIMIT = "PT60S"  #: a shell of which nobody ever heard the id closes itself
 _QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit
+_DENIED = "AccessDenied"  #: of the shell, to an account that may come in. Source: DSP0226 14.1, wsman:AccessDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,10 @@ class _Call:
         for at in range(0, len(stdin), _PIECE_BYTES):
             last = at + _PIECE_BYTES >= len(stdin)
             self._begun = last  # only what is complete makes sense to the other side
-            self._winrm.send_command_input(shell, command, stdin[at : at + _PIECE_BYTES], end=last)
+            self._keep_within_deadline()
+            # A busy host may take long to say that it has it. To give up now would end a script that is at work.
+            with contextlib.suppress(*([WinRMOperationTimeoutError] if last else [])):
+                self._winrm.send_command_input(shell, command, stdin[at : at + _PIECE_BYTES], end=last)
 
     def _receive(self, shell: str, command: str) -> tuple[bytes, bytes]:
         """pywinrm's own loop waits for ever; this one does not."""
@@ -134,6 +138,7 @@ class _Call:
         while not done:
             if time.monotonic() > self._deadline:
                 raise MachineError(self._where, "no answer in time", Trouble.UNKNOWN_OUTCOME)
+            self._keep_within_deadline()
             with contextlib.suppress(WinRMOperationTimeoutError):
                 some_out, some_err, _, done = self._winrm.get_command_output_raw(shell, command)
                 out += some_out
@@ -141,6 +146,10 @@ class _Call:
             if len(out) > scripts.REPLY_BYTES_MAX:
                 raise MachineError(self._where, "an answer without an end", Trouble.UNKNOWN_OUTCOME)
         return bytes(out), bytes(err)
+
+    def _keep_within_deadline(self) -> None:
+        left_s = round(self._deadline - time.monotonic())
+        self._winrm.operation_timeout_sec = min(max(1, left_s), OPERATION_LIMIT_S)
 
     def _clean_up(self, shell: str, command: str) -> None:
         # A shell that stays open is one of the thirty that an account may have.
@@ -172,5 +181,8 @@ def _explained(where: str, error: Exception, *, begun: bool) -> MachineError:
             return MachineError(where, "WinRM does not answer there", Trouble.UNREACHABLE)
         case WSManFaultError() if (error.fault_subcode or "").endswith(_QUOTA):
             return MachineError(where, "it takes no more calls for now", Trouble.BUSY)
+        case WSManFaultError() if (error.fault_subcode or "").endswith(_DENIED):
+            reason = "the account may not open a shell; `winrm configSDDL default` there gives it Read and Execute"
+            return MachineError(where, reason, Trouble.DENIED)
     trouble = Trouble.UNKNOWN_OUTCOME if begun else Trouble.UNREACHABLE
     return MachineError(where, " ".join(str(error).split())[:300] or type(error).__name__, trouble)

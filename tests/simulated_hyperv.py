@@ -45,6 +45,7 @@ class _Vm:
     ill: str = ""  #: what is wrong with it: frozen, gone, silent
     frozen: list[int] = field(default_factory=list)
     sticky: bool = False  #: its next way down takes until somebody ends its worker process
+    nailed: bool = False  #: and even that does not help
     checkpoints: list[str] = field(default_factory=list)
     boots: int = 0
     computer: str = "TEMPLATE"
@@ -71,6 +72,7 @@ class SimulatedHyperV:
         self.secrets: set[str] = set()  #: what came as a secret
         self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
         self.template: object = []  #: what Test-FarmTemplate.ps1 answers in a guest
+        self.template_arguments: list[str] = []  #: what it was given
         self.booting_max = 0  #: how many booted at once, at most
 
     # ------------------------------------------------------------------------------------------------- the adversary
@@ -99,8 +101,12 @@ class SimulatedHyperV:
             self._down(self._vms[name])
 
     def stick(self, name: str) -> None:
-        """Its next way down hangs in Stopping until its power is cut, and even that takes a second try."""
+        """Its next way down hangs in Stopping until its power is cut, which takes the end of its worker process."""
         self._vms[name].sticky = True
+
+    def nail(self, name: str) -> None:
+        """Nothing takes it down any more."""
+        self._vms[name].nailed = True
 
     def boot_slowly(self, name: str, boot_s: float) -> None:
         """Its next boots take so long."""
@@ -191,8 +197,6 @@ class SimulatedHyperV:
             "processors": 2,
             "addresses": ["fe80::1", vm.address] if running and vm.heartbeat.startswith("Ok") else [],
             "checkpoints": list(vm.checkpoints),
-            "disk": rf"D:\farm\{vm.name}\{vm.name}.vhdx",
-            "parent": r"D:\template.vhdx",
         }
 
     def _host(self, Switch: str = "", Folder: str = "", Template: str = "") -> dict[str, Any]:  # noqa: N803
@@ -200,12 +204,12 @@ class SimulatedHyperV:
             "computer": "hv1",
             "hyper_v": True,
             "administrator": True,
-            "switch_exists": "switch" not in self.missing,
+            "switch_type": "" if "switch" in self.missing else "Internal",
             "folder_exists": True,
             "template_exists": "template" not in self.missing,
             "template_read_only": True,
             "free_disk_gb": 3 if "space" in self.missing else 900,
-            "free_memory_mb": 32_000,
+            "free_memory_mb": None if "administrator" in self.missing else 32_000,
             "total_memory_mb": 65_536,
             "logical_processors": 16,
             "powershell": "5.1",
@@ -241,7 +245,9 @@ class SimulatedHyperV:
                 self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_well(Name))
                 if not TurnOff and vm.ill == "frozen":
                     return {"name": Name, "state": vm.state, "off": False}  # nobody inside hears it
-                if vm.sticky and vm.state != "Stopping":
+                if vm.nailed and TurnOff:
+                    raise Refused("TimedOut", f"{Name}: still Stopping; restart the host")
+                if vm.sticky and not TurnOff:
                     vm.state = "Stopping"
                     return {"name": Name, "state": vm.state, "off": False}
                 vm.sticky = False
@@ -284,6 +290,7 @@ class SimulatedHyperV:
         with self._vm(Name) as vm:
             self._need_guest(vm)
             if FilePath == "powershell.exe":  # which there is none of here; the guest answers for it
+                self.template_arguments = ArgumentList
                 return {"name": Name, "exit_code": 0, "output": orjson.dumps(self.template).decode()}
             ran = self._guests.run(Name, FilePath, ArgumentList, float(other["TimeoutSeconds"]))
             return {"name": Name, "exit_code": ran.exit_code, "output": ran.output}
@@ -358,8 +365,6 @@ class SimulatedHyperV:
         vm.frozen = []
 
     def _processes(self, name: str) -> list[int]:
-        import psutil
-
         pid = self._guests.info(name).pid
         if pid is None:
             return []

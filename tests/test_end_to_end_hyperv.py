@@ -73,7 +73,7 @@ def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None
     assert done_to(pool, "vm-3") == ["start", "agent"]
     assert hyperv.booting_max <= 4
     assert server.shells == set()
-    told = out + b"".join(path.read_bytes() for path in bed.root.rglob("*") if path.is_file())
+    told = out.encode() + b"".join(path.read_bytes() for path in bed.root.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
 
 

@@ -4,7 +4,7 @@ import base64
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import orjson
@@ -12,6 +12,7 @@ import pytest
 
 from hyperv_ops import (
     HyperVMachines,
+    Identity,
     MachineError,
     PowerShellRunner,
     PowerState,
@@ -82,6 +83,16 @@ def test_a_wrong_password(bed: HyperVBed) -> None:
     assert "canary" not in str(error)
 
 
+def test_an_account_that_may_not_open_a_shell(bed: HyperVBed) -> None:
+    """Its password is right; what it lacks is a right that only WinRM's own list gives. It is not tried again."""
+    bed.server.plan("Create", Trouble.ACCESS_DENIED)
+
+    error = refusal(lambda: bed.machines().start("vm-1"))
+
+    assert (error.trouble, error.transient) == (Why.DENIED, False)
+    assert "winrm configSDDL default" in error.reason
+
+
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     """It is not talked to."""
     with hyperv_bed(tmp_path, "vm-1", tls=True) as bed:
@@ -137,6 +148,15 @@ def test_a_host_that_takes_no_more_calls(bed: HyperVBed) -> None:
     assert bed.hyperv.boots("vm-1") == 1
 
 
+def test_a_script_goes_on_though_a_busy_host_is_slow_to_take_it(bed: HyperVBed) -> None:
+    """Its input has arrived, so its answer is waited for: who ended it now would end it in the middle of its work."""
+    bed.server.plan("Send", Trouble.UNACKNOWLEDGED)
+
+    bed.machines().create("vm-3")
+
+    assert bed.hyperv.scripts == ["New-FarmVM"]
+
+
 def test_a_program_in_a_guest_is_run_once(bed: HyperVBed) -> None:
     """Nobody knows what a second run would do, so an unknown outcome is told and not repeated."""
     machines = bed.machines()
@@ -169,15 +189,70 @@ def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
         assert server.shells == set()
 
 
-def test_a_machine_that_stays_on_without_power(bed: HyperVBed) -> None:
-    """Stuck in Stopping it is told twice; a third time would be somebody's who looks at it."""
+def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(bed: HyperVBed) -> None:
+    """Its shutdown does not come to an end; its worker process does."""
     machines = bed.machines()
     machines.start("vm-1")
     bed.hyperv.stick("vm-1")
 
+    assert not machines.shutdown("vm-1", 5)
     machines.power_off("vm-1")
 
     assert machines.info("vm-1").state is PowerState.OFF
+
+
+def test_a_machine_that_stays_on_whatever_is_done(bed: HyperVBed) -> None:
+    """The script had all the time there is: it is not repeated, and what it advises is told."""
+    machines = bed.machines()
+    machines.start("vm-1")
+    bed.hyperv.nail("vm-1")
+
+    error = refusal(lambda: machines.power_off("vm-1"))
+
+    assert error.trouble is Why.TIMED_OUT
+    assert "restart the host" in error.reason
+    assert bed.hyperv.scripts.count("Stop-FarmVM") == 1
+
+
+NOBODY = Identity(
+    computer="vm-1", share_account="exchange", share_password="secret", address="192.168.77.11", prefix_length=24
+)
+
+
+def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nobody would hear why: what a script waits for, and how long its answer is awaited."""
+    waits: dict[str, tuple[float, float]] = {}
+
+    def run(_runner: WinRmRunner, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+        waits[script] = (float(str(parameters.get("TimeoutSeconds", 0))), timeout_s)
+        return Reply({"exit_code": 0, "output": "", "off": True})
+
+    monkeypatch.setattr(WinRmRunner, "run", run)
+    machines = bed.machines()
+    machines.shutdown("vm-1", 20)
+    machines.restart_agent("vm-1")
+    machines.run("vm-1", "x", [], 20)
+    machines.identify("vm-1", NOBODY)
+    guest_answers_within_s = {"Invoke-FarmVMCommand": 30}  # beyond the program's own time
+
+    assert len(waits) == 4
+    for script, (waited_s, timeout_s) in waits.items():
+        assert 0 < waited_s + guest_answers_within_s.get(script, 0) + 20 <= timeout_s, script
+
+
+def test_a_name_is_the_same_in_any_case(bed: HyperVBed) -> None:
+    """As it is to Hyper-V: the machine `VM-1` is the one that is configured as `vm-1`."""
+
+    class Shouting:
+        where = "hv1"
+
+        def run(self, script: str, parameters: object, timeout_s: float) -> Reply:
+            row = {"name": "VM-1", "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
+            return Reply([{**row, "memory_mb": 1, "addresses": [], "checkpoints": []}])
+
+    machines = HyperVMachines(Shouting(), ["vm-1"])
+
+    assert machines.info("vm-1").name == "vm-1"
 
 
 # ------------------------------------------------------------------------------------------------------- the wire

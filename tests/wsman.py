@@ -36,7 +36,7 @@ from spnego.exceptions import SpnegoError
 MAX_SHELLS = 30  #: per account: the quota MaxShellsPerUser of Windows
 PIECE = 100_000  #: bytes of output in one Receive: as base64 they fit into an envelope of 150 KiB
 OPERATION_TIMED_OUT, TOO_MANY_SHELLS, NO_SUCH_SHELL = 2150858793, 2150859173, 2150858843
-INVALID_PARAMETER, BROKEN_PIPE, ABORTED = 87, 109, 995  # plain errors of Windows
+ACCESS_DENIED, INVALID_PARAMETER, BROKEN_PIPE, ABORTED = 5, 87, 109, 995  # plain errors of Windows
 
 _NS = {
     "s": "http://www.w3.org/2003/05/soap-envelope",
@@ -81,6 +81,8 @@ class Trouble(enum.Enum):
     DROP_AFTER = enum.auto()  #: it is done, and the connection is closed without an answer
     HTTP_503 = enum.auto()  #: the service is unavailable, nothing is done
     QUOTA = enum.auto()  #: the fault of too many shells, nothing is done
+    UNACKNOWLEDGED = enum.auto()  #: it is done, but a busy host says that it took too long
+    ACCESS_DENIED = enum.auto()  #: the account may come in, and may not do that
     SLOW = enum.auto()  #: it is done, and nothing comes for 60 s, or until the server is closed
     CLIXML = enum.auto()  #: on Receive: PowerShell's progress goes to stderr first
 
@@ -470,9 +472,13 @@ class WsmanServer:
         try:
             if trouble is Trouble.QUOTA:
                 raise _too_many_shells()
+            if trouble is Trouble.ACCESS_DENIED:
+                raise _Fault(ACCESS_DENIED, "AccessDenied", "Access is denied.")
             if trouble is Trouble.CLIXML:
                 self._shells.make_noise(message)
             status, reply = 200, message.reply(f"{message.uri}Response", self._shells.act(message))
+            if trouble is Trouble.UNACKNOWLEDGED:
+                raise _Fault(OPERATION_TIMED_OUT, "TimedOut", "The operation did not end within OperationTimeout.")
         except _Fault as fault:
             status, reply = 500, message.reply("http://schemas.dmtf.org/wbem/wsman/1/wsman/fault", fault.body)
         if trouble is Trouble.DROP_AFTER:
