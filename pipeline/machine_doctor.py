@@ -19,8 +19,12 @@ from pipeline.reach import machines_of, runner_of
 ASK_LIMIT_S = 60.0
 FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night of logs, updates and page files
 _HOST, _QEMU = "[hyperv]", "[qemu]"
+_OUT_OF_REACH = (
+    "switch {switch!r} joins its machines with {host} and nobody else, so no share is reached from here; "
+    "run the pipeline on {host}, or take an external switch (docs/hyper-v.md)"
+)
 _CURES = {
-    Trouble.DENIED: "mend `account` or `secret`; the account must be one of that host, and no Microsoft account",
+    Trouble.DENIED: "mend `account` or `secret`; one of that host, no Microsoft account (docs/hyper-v.md)",
     Trouble.UNTRUSTED: "set `certificate` to the file of the authority that signed it, or make one (docs/hyper-v.md)",
     Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
     Trouble.BUSY: "close other sessions there, or raise MaxShellsPerUser",
@@ -34,12 +38,12 @@ class _Host(msgspec.Struct):
     computer: str
     hyper_v: bool
     administrator: bool
-    switch_exists: bool
+    switch_type: str  #: Internal, External, Private; empty: there is no such switch
     folder_exists: bool
     template_exists: bool
     template_read_only: bool
     free_disk_gb: float
-    free_memory_mb: int
+    free_memory_mb: int | None  #: None: the account may not ask
     total_memory_mb: int
     logical_processors: int
     powershell: str
@@ -54,7 +58,7 @@ def examine_machines(root: Path, config: Config, names: tuple[str, ...] = ()) ->
     if config.qemu is not None:
         yield from _qemu(root, config.qemu, machines, chosen)
     elif config.hyperv is not None:
-        yield from _hyperv(root, config.hyperv, machines, chosen)
+        yield from _hyperv(root, config, config.hyperv, machines, chosen)
 
 
 def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
@@ -74,7 +78,9 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
         yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), CHECKPOINT))
 
 
-def _hyperv(root: Path, table: HyperVTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
+def _hyperv(
+    root: Path, config: Config, table: HyperVTable, machines: Machines, chosen: dict[str, str]
+) -> Iterator[Finding]:
     try:
         told = runner_of(table, root).run(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
@@ -93,7 +99,13 @@ def _hyperv(root: Path, table: HyperVTable, machines: Machines, chosen: dict[str
     yield from (Finding(_HOST, line) for line in wrong)
     yield Finding(_HOST, _reading(host, len(chosen)), only_told=True)
     if host.hyper_v and host.administrator:
+        if table.host and host.switch_type == "Internal" and _over_smb(config, chosen):
+            yield Finding(_HOST, _OUT_OF_REACH.format(switch=table.switch, host=host.computer))
         yield from _machines(machines, chosen, host, table)
+
+
+def _over_smb(config: Config, chosen: dict[str, str]) -> bool:
+    return any(worker.unc is not None for worker in config.worker if worker.name in chosen)
 
 
 def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
@@ -103,7 +115,7 @@ def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
     if not host.administrator:
         yield f"the account may not manage Hyper-V on {host.computer}; add it to Hyper-V Administrators there"
         return
-    if table.switch and not host.switch_exists:
+    if table.switch and not host.switch_type:
         yield f"{host.computer} has no switch {table.switch!r}; New-FarmSwitch.ps1 makes it (docs/template-vm.md)"
     if table.folder and not host.folder_exists:
         yield f"{table.folder} is not there on {host.computer}; make it, on a disk with room"
@@ -114,10 +126,10 @@ def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
 
 
 def _reading(host: _Host, machines: int) -> str:
+    free = "unknown" if host.free_memory_mb is None else f"{host.free_memory_mb / 1024:.0f}"
     return (
-        f"{host.computer}: {host.logical_processors} processors, {host.free_memory_mb / 1024:.0f} of "
-        f"{host.total_memory_mb / 1024:.0f} GB memory free, {host.free_disk_gb:.0f} GB disk free, {machines} machines; "
-        f"PowerShell {host.powershell}"
+        f"{host.computer}: {host.logical_processors} processors, {free} of {host.total_memory_mb / 1024:.0f} GB memory "
+        f"free, {host.free_disk_gb:.0f} GB disk free, {machines} machines; PowerShell {host.powershell}"
     )
 
 
@@ -132,7 +144,7 @@ def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: Hy
         if machine in found and not table.guest_account:
             yield Finding(worker, "its agent cannot be restarted alone: set [hyperv] guest_account and guest_secret")
     missing_mb = sum(table.memory_min_mb for machine in chosen.values() if not _is_on(found.get(machine)))
-    if missing_mb > host.free_memory_mb:
+    if host.free_memory_mb is not None and missing_mb > host.free_memory_mb:
         yield Finding(
             _HOST,
             f"{missing_mb} MB of memory are needed for the machines that are off, {host.free_memory_mb} are free; "

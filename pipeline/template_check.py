@@ -3,7 +3,8 @@
 import orjson
 from msgspec import Struct, ValidationError, convert
 
-from hyperv_ops import MachineError, Machines, script_folder
+from hyperv_ops import MachineError, Machines, one_line, script_folder
+from pipeline.config import HyperVTable
 
 SCRIPT = "Test-FarmTemplate.ps1"
 GUEST_PATH = rf"C:\farm\{SCRIPT}"
@@ -19,17 +20,21 @@ class Item(Struct, frozen=True):
     cure: str
 
     def __str__(self) -> str:
-        return f"{self.item}: {self.found or 'well'}" if self.ok else f"{self.item}: {self.found}; {self.cure}"
+        return one_line(
+            f"{self.item}: {self.found or 'well'}" if self.ok else f"{self.item}: {self.found}; {self.cure}"
+        )
 
 
-def check_template(machines: Machines, machine: str, player: str, game_folder: str) -> list[Item]:
-    """Sends the check into the guest and runs it there. Raises MachineError."""
+def check_template(machines: Machines, table: HyperVTable, player: str, game_folder: str) -> list[Item]:
+    """Sends the check into the guest of `template_machine` and runs it there. Raises MachineError."""
+    machine = table.template_machine
     machines.send(machine, (script_folder() / SCRIPT).read_bytes(), GUEST_PATH)
     arguments = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File", GUEST_PATH]
-    arguments += ["-Player", player, "-GameFolder", game_folder]
+    arguments += ["-Player", player, "-GameFolder", game_folder, "-Task", table.task]
+    arguments += ["-Subnet", table.network] if table.network else []
     ran = machines.run(machine, "powershell.exe", arguments, LIMIT_S)
     try:
         return convert(orjson.loads(ran.output.strip().lstrip("\ufeff")), list[Item])
     except (orjson.JSONDecodeError, ValidationError) as error:
-        words = " ".join(ran.output.split())[:300]
-        raise MachineError(machine, f"{SCRIPT} ended with {ran.exit_code} and said: {words}") from error
+        reason = f"{SCRIPT} ended with {ran.exit_code} and said: {one_line(ran.output)}"
+        raise MachineError(machine, reason) from error

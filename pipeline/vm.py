@@ -9,7 +9,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hyperv_ops import Identity, MachineError, MachineInfo, Machines, PowerState, Runner, Trouble, wait_until_healthy
+from hyperv_ops import (
+    Identity,
+    MachineError,
+    MachineInfo,
+    Machines,
+    PowerState,
+    Runner,
+    Trouble,
+    one_line,
+    wait_until_healthy,
+)
 from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.screens.columns import columns
@@ -215,8 +225,8 @@ def table(seen: Sequence[tuple[str, MachineInfo | None]]) -> str:
                 f"{info.uptime_s / 60:.0f} min" if on else "",
                 f"{info.cpu_percent:.0f} %" if on and info.cpu_percent is not None else "",
                 f"{info.memory_mb} MB" if on and info.memory_mb is not None else "",
-                next((address for address in info.addresses if ":" not in address), ""),
-                ", ".join(info.checkpoints),
+                one_line(next((address for address in info.addresses if ":" not in address), "")),  # a guest's word
+                one_line(", ".join(info.checkpoints)),
             )
         )
     return columns(rows)

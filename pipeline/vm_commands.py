@@ -160,7 +160,7 @@ def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -
         raise SettingsError(
             "pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there"
         )
-    items = check_template(template_machine(table, root), table.template_machine, player, game_folder)
+    items = check_template(template_machine(table, root), table, player, game_folder)
     for item in items:
         if verbose or not item.ok:
             click.echo(str(item))

@@ -116,9 +116,13 @@ def test_workers_in_the_documents_are_valid(tmp_path: Path) -> None:
 
 
 def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
-    """The block of docs/hyper-v.md is a configuration; the tables name the defaults; its commands exist."""
-    (block,) = blocks("docs/hyper-v.md", "toml")
-    (tmp_path / "pipeline.toml").write_text(block)
+    """The blocks of docs/hyper-v.md are configurations; the tables name the defaults; its commands exist."""
+    here, from_elsewhere = blocks("docs/hyper-v.md", "toml")
+    (tmp_path / "pipeline.toml").write_text(here.replace("[hyperv]\n", from_elsewhere))
+    elsewhere = load_config(tmp_path).hyperv
+    assert elsewhere is not None
+    assert elsewhere.host == "hv1"
+    (tmp_path / "pipeline.toml").write_text(here)
     config = load_config(tmp_path)
     assert config.worker[0].unc == ("vm-1", "exchange", "")
     assert config.hyperv is not None

@@ -134,7 +134,7 @@ def test_who_a_machine_is_to_be_is_known_before_it_boots(
 
 def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
     """The check goes into the guest, runs there, and what is not well is told with its cure."""
-    configure(tmp_path, bed, template_machine="'vm-1'", network="'192.168.77.0/24'")
+    configure(tmp_path, bed, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
     vm("vm", "start", "vm-1", "--wait")
     well = {"item": "sleep", "ok": True, "found": "never", "cure": ""}
     unwell = {"item": "share encrypted", "ok": False, "found": "no", "cure": "Set-SmbShare -EncryptData $true"}
@@ -147,6 +147,11 @@ def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path
     assert "sleep: never\n" in vm("vm", "check-template", "--game-folder", r"C:\game", "--verbose")[1]
     sent = bed.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
     assert sent.read_bytes() == (scripts.script_folder() / "Test-FarmTemplate.ps1").read_bytes()
+    asked = bed.hyperv.template_arguments
+    assert asked[asked.index("-Subnet") :] == ["-Subnet", "10.1.0.0/24"]
+    assert asked[asked.index("-Task") + 1] == "my agent"
+    bed.hyperv.template = [{"item": "agent", "ok": False, "found": "\x1b[2Jversion", "cure": "none"}]
+    assert vm("vm", "check-template", "--game-folder", "C:\\g")[1] == "agent: [2Jversion; none\n"
     bed.hyperv.template = "no JSON array"
     assert "Test-FarmTemplate.ps1 ended with 0 and said" in vm("vm", "check-template", "--game-folder", "C:\\g")[2]
 
@@ -256,6 +261,26 @@ def test_what_the_host_lacks(bed: HyperVBed, vm: Command, missing: str, said: st
     bed.hyperv.missing.add(missing)
 
     assert any(said in line for line in complaints(vm))
+
+
+def test_shares_that_only_the_hypervisors_host_can_reach(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+    """An internal switch ends there; from another computer every share would be away, and nobody would know why."""
+    tables = bed.tables().replace(
+        f"share = '{bed.disks / 'vm-1'}'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    )
+    (tmp_path / "pipeline.toml").write_text(tables)
+
+    assert any("run the pipeline on hv1, or take an external switch" in line for line in complaints(vm))
+
+
+def test_an_account_that_may_not_ask_for_everything(bed: HyperVBed, vm: Command) -> None:
+    """Free memory that is not told is not missing."""
+    bed.hyperv.missing.add("administrator")
+    vm("vm", "create", "--all")
+    vm("vm", "checkpoint", "vm-2", "vm-3")
+
+    assert complaints(vm) == []
+    assert "unknown of 64 GB memory free" in vm("doctor", "--verbose")[1]
 
 
 def test_what_machines_lack(bed: HyperVBed, vm: Command) -> None:

@@ -33,17 +33,14 @@ try {
 } catch [System.Management.Automation.CommandNotFoundException] {
     Stop-Because 'NoHyperV' "${env:COMPUTERNAME}: no Hyper-V module; turn on the Windows feature Hyper-V"
 }
-if (@($problems | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
+# A machine that does not exist is an invalid argument; of anything else it does not follow that there is none.
+$unclear = @($problems | Where-Object { "$($_.CategoryInfo.Category)" -ne 'InvalidArgument' })
+if (@($unclear | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
     Stop-Because 'NotAllowed' "${env:COMPUTERNAME}: not allowed; join Hyper-V Administrators and log on again"
 }
+if ($unclear.Count -gt 0) { throw $unclear[0] }
 
 $answers = @(foreach ($machine in $machines) {
-    $disk = @(Hyper-V\Get-VMHardDiskDrive -VM $machine | ForEach-Object { "$($_.Path)" })
-    $parent = ''
-    if ($disk.Count -gt 0) {
-        # A disk that is gone or busy has no parent to tell of; the machine is told of all the same.
-        $parent = "$(Hyper-V\Get-VHD -Path $disk[0] -ErrorAction SilentlyContinue | ForEach-Object { $_.ParentPath })"
-    }
     [pscustomobject]@{
         name = $machine.Name
         id = "$($machine.Id)"
@@ -55,8 +52,6 @@ $answers = @(foreach ($machine in $machines) {
         processors = [int] $machine.ProcessorCount
         addresses = [string[]] @(Hyper-V\Get-VMNetworkAdapter -VM $machine | ForEach-Object { $_.IPAddresses })
         checkpoints = [string[]] @(Hyper-V\Get-VMSnapshot -VM $machine | ForEach-Object { $_.Name })
-        disk = "$($disk | Select-Object -First 1)"
-        parent = $parent
     }
 })
 ConvertTo-Json -Compress -Depth 4 -InputObject $answers

@@ -5,7 +5,8 @@ Makes a machine from the template: a differencing disk and a virtual machine aro
 .DESCRIPTION
 The disk is <Folder>\<Name>\<Name>.vhdx and holds only what differs from the template. The template is made read-only
 first: a parent that changes spoils all its clones.
-A machine that exists on the same template is left as it is. What fails halfway is taken away again.
+A machine that exists on the same template is left as it is, unless it is off and was left half made: then it is
+finished. What fails halfway is taken away again.
 
 Checkpoints are disabled: a checkpoint that nobody asked for grows a second disk and is restored by mistake.
 Checkpoint-FarmVM allows them for the moment in which it makes the clean one; Restore-FarmVM needs no permission.
@@ -97,6 +98,17 @@ function Stop-Because([string] $Reason, [string] $Message) {
         [System.InvalidOperationException]::new($Message), $Reason, 'NotSpecified', $null)
 }
 
+function Complete-Machine($Machine) {
+    # All of them: heartbeat, shutdown, addresses, time, files. Their names are translated, so none is named.
+    Hyper-V\Get-VMIntegrationService -VM $Machine | Where-Object { -not $_.Enabled } |
+        Hyper-V\Enable-VMIntegrationService -Confirm:$false
+    # Last: that checkpoints are disabled tells that all was done.
+    Hyper-V\Set-VM -VM $Machine -ProcessorCount $Processors -DynamicMemory `
+        -MemoryMinimumBytes ($MemoryMinMb * 1mb) -MemoryMaximumBytes ($MemoryMaxMb * 1mb) `
+        -AutomaticStartAction Start -AutomaticStartDelay $StartDelaySeconds -AutomaticStopAction ShutDown `
+        -AutomaticCheckpointsEnabled $false -CheckpointType Disabled -Notes $Notes -Confirm:$false
+}
+
 function Test-StandsOn([string] $Disk, [string] $Parent) {
     while ($Disk -ne '') {
         if ($Disk -eq $Parent) { return $true }
@@ -122,6 +134,10 @@ if ($machines.Count -gt 0) {
     $disks = @(Hyper-V\Get-VMHardDiskDrive -VM $machines[0])
     if ($machines.Count -gt 1 -or $disks.Count -eq 0 -or -not (Test-StandsOn "$($disks[0].Path)" $Template)) {
         Stop-Because 'Exists' "${Name}: another machine has this name; choose another one, or remove that one"
+    }
+    $isHalfMade = "$($machines[0].State)" -eq 'Off' -and "$($machines[0].CheckpointType)" -ne 'Disabled'
+    if ($isHalfMade -and $PSCmdlet.ShouldProcess($Name, 'finish what was left half made')) {
+        Complete-Machine $machines[0]
     }
     ConvertTo-Json -Compress -Depth 4 -InputObject ([pscustomobject]@{
         name = $Name; id = "$($machines[0].Id)"; disk = "$($disks[0].Path)"; created = $false
@@ -162,13 +178,7 @@ if ($PSCmdlet.ShouldProcess($Name, "make a machine on $Template")) {
         $start = [System.Math]::Min([System.Math]::Max($MemoryStartMb, $MemoryMinMb), $MemoryMaxMb)
         $machine = Hyper-V\New-VM -Name $Name -Generation 2 -VHDPath $disk -Path $Folder -SwitchName $Switch `
             -MemoryStartupBytes ($start * 1mb) -Confirm:$false
-        Hyper-V\Set-VM -VM $machine -ProcessorCount $Processors -DynamicMemory `
-            -MemoryMinimumBytes ($MemoryMinMb * 1mb) -MemoryMaximumBytes ($MemoryMaxMb * 1mb) `
-            -AutomaticStartAction Start -AutomaticStartDelay $StartDelaySeconds -AutomaticStopAction ShutDown `
-            -AutomaticCheckpointsEnabled $false -CheckpointType Disabled -Notes $Notes -Confirm:$false
-        # All of them: heartbeat, shutdown, addresses, time, files. Their names are translated, so none is named.
-        Hyper-V\Get-VMIntegrationService -VM $machine | Where-Object { -not $_.Enabled } |
-            Hyper-V\Enable-VMIntegrationService -Confirm:$false
+        Complete-Machine $machine
     } catch {
         $problem = $_
         if ($null -ne $machine) { Hyper-V\Remove-VM -VM $machine -Force -Confirm:$false }

@@ -53,9 +53,12 @@ function Get-Machine([string] $Name) {
     if ($found.Count -gt 1) {
         Stop-Because 'NotAllowed' "${Name}: $($found.Count) machines have this name; rename all but one"
     }
-    if (@($problems | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
+    # A machine that does not exist is an invalid argument; of anything else it does not follow that there is none.
+    $unclear = @($problems | Where-Object { "$($_.CategoryInfo.Category)" -ne 'InvalidArgument' })
+    if (@($unclear | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
         Stop-Because 'NotAllowed' "${env:COMPUTERNAME}: not allowed; join Hyper-V Administrators and log on again"
     }
+    if ($unclear.Count -gt 0) { throw $unclear[0] }
     Stop-Because 'NoSuchMachine' "${Name}: no such machine on ${env:COMPUTERNAME}; New-FarmVM makes it"
 }
 

@@ -4,7 +4,8 @@ Makes a clone somebody: its computer name, its address, the password of its shar
 
 .DESCRIPTION
 For the first boot of a clone, through PowerShell Direct, which needs no address. What is right already stays; the
-password is set again. The guest is restarted if its name changed, and this does not wait for it.
+password is set again. A guest that has only just booted is waited for: its heartbeat comes before PowerShell Direct
+does. The guest is restarted if its name changed, and this does not wait for it.
 
 .PARAMETER Name
 The machine.
@@ -34,7 +35,7 @@ How many bits of the address are the network's.
 The way out of the internal switch; none by default.
 
 .PARAMETER TimeoutSeconds
-How long the guest may take.
+How long the guest may take, its boot included.
 
 .EXAMPLE
 .\Set-FarmVMIdentity.ps1 -Name vm-1 -Account farm -Secret $secret -Worker vm-1 -ShareAccount exchange `
@@ -102,10 +103,29 @@ function Get-Machine([string] $Name) {
     if ($found.Count -gt 1) {
         Stop-Because 'NotAllowed' "${Name}: $($found.Count) machines have this name; rename all but one"
     }
-    if (@($problems | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
+    # A machine that does not exist is an invalid argument; of anything else it does not follow that there is none.
+    $unclear = @($problems | Where-Object { "$($_.CategoryInfo.Category)" -ne 'InvalidArgument' })
+    if (@($unclear | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
         Stop-Because 'NotAllowed' "${env:COMPUTERNAME}: not allowed; join Hyper-V Administrators and log on again"
     }
+    if ($unclear.Count -gt 0) { throw $unclear[0] }
     Stop-Because 'NoSuchMachine' "${Name}: no such machine on ${env:COMPUTERNAME}; New-FarmVM makes it"
+}
+
+function Wait-Guest($Machine, [pscredential] $Credential, [datetime] $Until) {
+    while ($true) {
+        $reason = 'no answer'
+        try {
+            $job = Invoke-Command -VMId $Machine.Id -Credential $Credential -AsJob -ScriptBlock { 'here' }
+            if ((Wait-Job -Job $job -Timeout 20) -and "$(Receive-Job -Job $job -ErrorAction Stop)" -eq 'here') { return }
+        } catch {
+            $reason = $_.Exception.Message
+        }
+        if ([datetime]::UtcNow -ge $Until) {
+            Stop-Because 'GuestRefused' "$($Machine.Name): PowerShell Direct as $($Credential.UserName): $reason"
+        }
+        Start-Sleep -Seconds 2
+    }
 }
 
 $machine = Get-Machine $Name
@@ -116,6 +136,8 @@ $restarted = $false
 if ($PSCmdlet.ShouldProcess($Name, "become the computer $Worker at $Address/$PrefixLength")) {
     $credential = [pscredential]::new($Account, (ConvertTo-SecureString -String $Secret -AsPlainText -Force))
     $answer = $null
+    $deadline = [datetime]::UtcNow.AddSeconds($TimeoutSeconds)
+    Wait-Guest $machine $credential $deadline
     try {
         $job = Invoke-Command -VMId $machine.Id -Credential $credential -AsJob `
             -ArgumentList $Worker, $ShareAccount, $SharePassword, $Address, $PrefixLength, $Gateway -ScriptBlock {
@@ -161,7 +183,8 @@ if ($PSCmdlet.ShouldProcess($Name, "become the computer $Worker at $Address/$Pre
                 [pscustomobject]@{ restart = (Get-ItemProperty -LiteralPath $parameters).Hostname -ne $Worker }
             }
         # Of a guest that does not answer the job is left alone: to stop it would wait for the guest as well.
-        if (Wait-Job -Job $job -Timeout $TimeoutSeconds) {
+        $left = [int] ($deadline - [datetime]::UtcNow).TotalSeconds
+        if (Wait-Job -Job $job -Timeout ([System.Math]::Max(10, $left))) {
             $answer = Receive-Job -Job $job -ErrorAction Stop
         }
     } catch {

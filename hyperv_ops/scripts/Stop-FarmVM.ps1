@@ -8,7 +8,9 @@ power is never cut. Stop-VM is no help with this: it offers to turn the machine 
 with -Force it does so after five minutes. So the guest is asked through Msvm_ShutdownComponent, which returns at once.
 
 With -TurnOff the power is cut. A machine can hang in Stopping; after half of the time the worker process of this
-machine, and of no other, is ended. That takes an administrator.
+machine, and of no other, is ended. That takes an administrator; without one it is only waited for.
+
+A machine that is saved counts as off. One that is on its way down already is waited for.
 
 .PARAMETER Name
 The machine.
@@ -57,9 +59,12 @@ function Get-Machine([string] $Name) {
     if ($found.Count -gt 1) {
         Stop-Because 'NotAllowed' "${Name}: $($found.Count) machines have this name; rename all but one"
     }
-    if (@($problems | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
+    # A machine that does not exist is an invalid argument; of anything else it does not follow that there is none.
+    $unclear = @($problems | Where-Object { "$($_.CategoryInfo.Category)" -ne 'InvalidArgument' })
+    if (@($unclear | Where-Object { "$($_.CategoryInfo.Category)" -eq 'PermissionDenied' }).Count -gt 0) {
         Stop-Because 'NotAllowed' "${env:COMPUTERNAME}: not allowed; join Hyper-V Administrators and log on again"
     }
+    if ($unclear.Count -gt 0) { throw $unclear[0] }
     Stop-Because 'NoSuchMachine' "${Name}: no such machine on ${env:COMPUTERNAME}; New-FarmVM makes it"
 }
 
@@ -68,7 +73,7 @@ function Get-State([guid] $Id) {
 }
 
 function Wait-Off([guid] $Id, [datetime] $Until) {
-    while ((Get-State $Id) -ne 'Off') {
+    while ((Get-State $Id) -notin 'Off', 'Saved') {
         if ([datetime]::UtcNow -ge $Until) { return $false }
         Start-Sleep -Milliseconds 500
     }
@@ -90,10 +95,14 @@ if ($TurnOff -and $state -ne 'Off' -and $PSCmdlet.ShouldProcess($Name, "cut the 
         Wait-Job -Job $job -Timeout ([System.Math]::Max(1, [int] ($TimeoutSeconds / 2))) | Out-Null
     }
     if (-not (Wait-Off $machine.Id $half)) {
-        $workers = @(CimCmdlets\Get-CimInstance -ClassName Win32_Process -Filter "Name = 'vmwp.exe'" |
-            Where-Object { "$($_.CommandLine)" -like "*$($machine.Id)*" })
-        if ($workers.Count -eq 1) {
-            Stop-Process -Id $workers[0].ProcessId -Force -Confirm:$false
+        try {
+            $workers = @(CimCmdlets\Get-CimInstance -ClassName Win32_Process -Filter "Name = 'vmwp.exe'" |
+                Where-Object { "$($_.CommandLine)" -like "*$($machine.Id)*" })
+            if ($workers.Count -eq 1) {
+                Stop-Process -Id $workers[0].ProcessId -Force -Confirm:$false
+            }
+        } catch {
+            Write-Verbose -Message "Its worker process cannot be ended: $($_.Exception.Message)"
         }
         if (-not (Wait-Off $machine.Id $deadline)) {
             Stop-Because 'TimedOut' ("${Name}: still $(Get-State $machine.Id) after $TimeoutSeconds s; " +
@@ -102,11 +111,12 @@ if ($TurnOff -and $state -ne 'Off' -and $PSCmdlet.ShouldProcess($Name, "cut the 
     }
 }
 
-if (-not $TurnOff -and $state -eq 'Running' -and $PSCmdlet.ShouldProcess($Name, 'ask the guest to shut down')) {
+if (-not $TurnOff -and $state -notin 'Off', 'Saved' -and
+    $PSCmdlet.ShouldProcess($Name, "ask the guest to shut down, it is $state")) {
     $asked = $false
     do {
         # A guest that is booting or frozen does not hear; it is asked again while there is time.
-        if (-not $asked) {
+        if (-not $asked -and (Get-State $machine.Id) -eq 'Running') {
             $answer = CimCmdlets\Get-CimInstance -Namespace root/virtualization/v2 -ClassName Msvm_ShutdownComponent `
                 -Filter "SystemName = '$($machine.Id)'" |
                 CimCmdlets\Invoke-CimMethod -MethodName InitiateShutdown -Confirm:$false `
@@ -121,5 +131,5 @@ if (-not $TurnOff -and $state -eq 'Running' -and $PSCmdlet.ShouldProcess($Name, 
 
 $state = Get-State $machine.Id
 ConvertTo-Json -Compress -Depth 4 -InputObject ([pscustomobject]@{
-    name = $machine.Name; state = $state; off = $state -eq 'Off'
+    name = $machine.Name; state = $state; off = $state -in 'Off', 'Saved'
 })

@@ -68,7 +68,7 @@ param(
     [int] $Width = 1024,
 
     [ValidateRange(480, 4320)]
-    [int] $Height = 768,
+    [int] $Height = 720,
 
     [ValidateRange(1, 4096)]
     [int] $FreeGb = 10

@@ -11,5 +11,7 @@ try {
     $reply = @{ ok = $false; id = $_.FullyQualifiedErrorId; message = $_.Exception.Message }
 }
 $json = ConvertTo-Json -Compress -InputObject $reply
-'reply:' + [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($json))
-exit [int](-not $reply.ok)
+[Console]::Out.WriteLine('reply:' + [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($json)))
+[Console]::Out.Flush()
+# At once: `exit` would wait for jobs that were left alone because their guest does not answer.
+[Environment]::Exit([int](-not $reply.ok))
