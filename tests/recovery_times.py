@@ -19,6 +19,7 @@ from tests.simulated_hyperv import SimulatedHyperV
 from tests.waiting import eventually
 
 BOOT_S = 20.0
+STUCK_S = 30.0  # half of the minute that Stop-FarmVM.ps1 is given
 Fault = Callable[[SimulatedHyperV, str], None]
 
 
@@ -49,6 +50,7 @@ def main() -> int:
         bed = FarmBed(Path(folder) / "farm")
         bed.root.mkdir()
         with hyperv_bed(bed.root, *names, boot_s=BOOT_S) as pool:
+            pool.hyperv.stuck_s = STUCK_S
             bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
             bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
             host = bed.start()

@@ -74,6 +74,7 @@ class SimulatedHyperV:
         self.template: object = []  #: what Test-FarmTemplate.ps1 answers in a guest
         self.template_arguments: list[str] = []  #: what it was given
         self.booting_max = 0  #: how many booted at once, at most
+        self.stuck_s = 0.3  #: for how long a worker process is hoped to end by itself: half of what the script may take
 
     # ------------------------------------------------------------------------------------------------- the adversary
 
@@ -240,6 +241,10 @@ class SimulatedHyperV:
             return {"name": Name, "state": vm.state}
 
     def _stop(self, Name: str, TimeoutSeconds: int, TurnOff: bool = False) -> dict[str, Any]:  # noqa: N803
+        with self._vm(Name) as vm:
+            hangs = TurnOff and vm.sticky
+        if hangs:  # and meanwhile the others can be asked
+            time.sleep(self.stuck_s)
         with self._vm(Name) as vm:
             if vm.state != "Off":
                 self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_well(Name))
