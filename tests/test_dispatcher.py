@@ -145,9 +145,41 @@ def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
     assert next_one.trial is lost.trial
 
 
+def test_a_worker_on_probation_is_tried_with_a_genome_that_nobody_lost() -> None:
+    """The only worker was lost three times with the genome that kills it, which waits first in line: were it given that
+    again and again, all its probations would fail, and the others would never be played.
+    """
+    table = Table("w0", genomes=3, trials=3, limits=Limits(losses_max=1))
+    table.settle_in()
+    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+
+    table.run(16)
+
+    assert table.farm.workers["w0"].state is WorkerState.PROBATION
+    (tried,) = table.farm.workers["w0"].wanted.values()
+    assert tried.trial.genome.number == 2
+    table.answer(tried.id)
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.READY
+
+
+def test_a_worker_on_probation_takes_what_there_is() -> None:
+    """Where every genome that waits was lost before, it is better to be tried with one of them than not at all."""
+    table = Table("w0", genomes=1, trials=2, limits=Limits(losses_max=1))
+    table.settle_in()
+    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
+
+    table.run(17)
+
+    assert len(table.farm.workers["w0"].wanted) == 1
+    table.play_all()
+
+
 def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials wait for another worker, a tick looks at a few of them only."""
-    monkeypatch.setattr("pipeline.core.dispatcher._RETRIES_SEARCHED_MAX", 0)
+    monkeypatch.setattr("pipeline.core.dispatcher._SEARCHED_MAX", 0)
     table = Table("w0", genomes=1)
     table.settle_in()
     assert table.farm.workers["w0"].wanted == {}

@@ -51,6 +51,7 @@ REGRESSIONS = {
     67844: "a newcomer whose announcement took long acted as soon as it had been made",
     81246: "an agent whose beats failed on a foreign share tried again only a whole poll later",
     147977: "a worker whose share could be read for the first time was restarted before its agent could answer",
+    91145: "a worker was tried on probation with the genome that kills it, until it was out and nobody was left",
     1351: "a new epoch's silence was counted from before its host.json had arrived",
     32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
 }

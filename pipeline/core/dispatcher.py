@@ -6,6 +6,7 @@ who gets what. `plan` derives every act from the farm and the watch, desired min
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from inbox_agent.share_layout import HostRecord, StartRecord, attempt_id
 from pipeline.core.facts import AttemptIssued, RunFinished, Rung
@@ -20,7 +21,7 @@ from pipeline.core.view import MachineState, View
 from pipeline.core.watch import Watch
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_RETRIES_SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker
+_SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,7 @@ def _plays_alone(worker: Worker) -> bool:
 
 def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
     """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
-    for searched, trial in enumerate(minutes.farm.pending()):
-        if searched >= _RETRIES_SEARCHED_MAX:
-            break
+    for trial in _in_its_order(minutes.farm, worker):
         if trial.alone and worker.wanted:
             continue
         tried = _tried(trial)
@@ -101,6 +100,14 @@ def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) 
         if not worker.wanted and next(better, None) is None:
             return trial  # nobody with room has not tried it, and this worker has nothing else to do
     return None
+
+
+def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:
+    """What waits. Probation tries the worker and not the genome: rather with one that took nobody down, new first."""
+    if worker.state is not WorkerState.PROBATION:
+        return islice(farm.pending(), _SEARCHED_MAX)
+    waiting = islice(chain(farm.fresh.values(), farm.retries.values()), _SEARCHED_MAX)
+    return sorted(waiting, key=lambda trial: trial.genome.is_suspect)
 
 
 def _tried(trial: Trial) -> set[str]:

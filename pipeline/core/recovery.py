@@ -24,6 +24,7 @@ _IN_VAIN = {
     MachineState.UNHEALTHY: {Rung.RESTART_AGENT, Rung.REBOOT},
 }
 
+_LOST_AGAIN = "it lost its attempt on probation: "
 _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 
 
@@ -118,7 +119,7 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
     untried = worker.rung is None and watched.machine is not None and bool(watched.machine.rungs)
     waited = minutes.watch.time - watched.rung_at > _rung_limit_s(minutes, worker, watched)
     if worker.losses:
-        quarantine(minutes, worker, f"it lost its attempt on probation: {worker.reason}")
+        quarantine(minutes, worker, _LOST_AGAIN + worker.reason.removeprefix(_LOST_AGAIN))
     elif watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time
     elif minutes.watch.lacks_desktop(worker.name):

@@ -122,6 +122,11 @@ class Genome:
     charges: list[Attempt] = field(default_factory=list)
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether attempts at it were lost: it may be what takes its workers down."""
+        return bool(self.charges) or any(trial.losses for trial in self.trials)
+
+    @property
     def fitness(self) -> float | None:
         """Mean over its trials; None unless every one of them has a fitness."""
         values = [trial.fitness for trial in self.trials]
