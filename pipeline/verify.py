@@ -1,12 +1,14 @@
 """`pipeline verify`: reads a state folder and its results, and says whether the promise held.
 
-It gathers, `core.audit` judges. Nothing is written, and a host may be at work meanwhile.
+It gathers, `core.audit` judges. Nothing is written, and a host may be at work meanwhile: what it has just archived and
+not yet recorded, or recorded and not yet shown, is looked at once more before anything is called broken.
 """
 
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import LayoutError, ResultRecord
 from pipeline.core.audit import Audit, Evidence, audit
-from pipeline.core.facts import Fact, GenomeAdded, RunOpened
+from pipeline.core.facts import AttemptIssued, Fact, GenomeAdded, RunOpened
 from pipeline.edges.intake import Snapshots
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
+from pipeline.edges.live import read_live
 from pipeline.generation import folder_name
 
+_NOTHING = "{root}: nothing was run here yet; `pipeline run --gen 1` begins"
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is at work
 _ATTEMPTS = "attempts"
 
 
-def verify(root: Path, generation: int | None) -> Iterator[Audit]:
+def verify(root: Path, generation: int | None) -> list[Audit]:
     """Audits the newest run of one generation, or of every one that was ever opened.
 
     Raises:
@@ -34,17 +39,33 @@ def verify(root: Path, generation: int | None) -> Iterator[Audit]:
         LedgerError: the ledger itself is damaged.
     """
     if not (root / "state" / FILE_NAME).exists():
-        raise SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")
+        raise SettingsError(_NOTHING.format(root=root))
+    for number in range(1, LOOKS_MAX + 1):
+        at_work = read_live(root / "state") is not None  # asked first: one that has ended meanwhile was at work
+        audits = _look(root, generation)
+        if not at_work or number == LOOKS_MAX or all(found.held for found in audits):
+            break
+        threading.Event().wait(LOOK_AGAIN_S)
+    return audits
+
+
+def _look(root: Path, generation: int | None) -> list[Audit]:
+    # Before the ledger: what is archived while that is read is no orphan.
+    before = {folder.name: _archive(LocalFiles(folder)) for folder in (root / "results").glob("gen-*")}
     ledger = Ledger(root / "state", read_only=True)
     try:
         runs = _newest_runs(ledger.entries())
     finally:
         ledger.close()
+    if not runs:
+        raise SettingsError(_NOTHING.format(root=root))
     if generation is not None and generation not in runs:
         raise SettingsError(f"{root}: generation {generation} was never run here")
-    for number, facts in sorted(runs.items()):
-        if generation in (None, number):
-            yield audit(facts, _evidence(root, number, facts))
+    return [
+        audit(facts, _evidence(root, number, facts, before.get(folder_name(number), set())))
+        for number, facts in sorted(runs.items())
+        if generation in (None, number)
+    ]
 
 
 def report(audits: Iterable[Audit]) -> tuple[str, bool]:
@@ -77,24 +98,26 @@ def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
     return runs
 
 
-def _evidence(root: Path, generation: int, facts: list[Fact]) -> Evidence:
+def _evidence(root: Path, generation: int, facts: list[Fact], before: set[str]) -> Evidence:
     results = root / "results" / folder_name(generation)
     snapshots = Snapshots(root / "state" / "genomes")
+    issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
     digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded)}
     return Evidence(
-        archived=_archived(LocalFiles(results)),
+        archived={
+            name: _result(LocalFiles(results), name) for name in _archive(LocalFiles(results)) & (before | issued)
+        },
         snapshots={digest: _snapshot_problem(Path(snapshots.path(digest)), digest) for digest in digests},
         rows=_rows(LocalFiles(results)),
         summary=_summary(LocalFiles(results)),
     )
 
 
-def _archived(files: LocalFiles) -> dict[str, ResultRecord | str]:
+def _archive(files: LocalFiles) -> set[str]:
     try:
-        names = files.names(_ATTEMPTS)
+        return {name for name in files.names(_ATTEMPTS) if layout.is_attempt(name)}
     except ShareError:
-        return {}
-    return {name: _result(files, name) for name in names if layout.is_attempt(name)}
+        return set()
 
 
 def _result(files: LocalFiles, attempt: str) -> ResultRecord | str:

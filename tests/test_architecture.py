@@ -14,7 +14,18 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 #: The rules, as the measurement of their coverage lists them.
 RULES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]["run"]["include"]
 #: What a pure module may import of the standard library: nothing that acts, waits, rolls dice or tells the time.
-PURE_IMPORTS = {"collections", "dataclasses", "enum", "hashlib", "math", "re", "typing", "msgspec", "orjson"}
+PURE_IMPORTS = {
+    "collections",
+    "dataclasses",
+    "enum",
+    "hashlib",
+    "itertools",
+    "math",
+    "re",
+    "typing",
+    "msgspec",
+    "orjson",
+}
 
 #: (importing path, imported module) pairs are allowed if the importing path starts with the first and the imported
 #: module with the second; everything else between our packages is refused.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from pipeline import cli
+from pipeline.core.audit import Audit
 from pipeline.core.facts import (
     AttemptIssued,
     Fact,
@@ -22,11 +23,15 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.edges.ledger import Ledger
+from pipeline.edges.live import LiveFile
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STANDSTILL
+from pipeline.verify import _look as look_once
 from pipeline.verify import verify
 from tests.command_line import pipeline
+from tests.farm_bed import FarmBed
 
 pytestmark = pytest.mark.timeout(60)
+STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +155,7 @@ def spoil_a_snapshot(root: Path) -> None:
 
 
 def plant_an_orphan(root: Path) -> None:
-    archived(root, "g0001-0001-t1-a9-zzzzzzzzzzzz").parent.mkdir()
+    archived(root, STRANGER).parent.mkdir()
 
 
 def settle_twice(root: Path) -> None:
@@ -166,7 +171,7 @@ def settle_by_a_stranger(root: Path) -> None:
             genome=fact.genome,
             trial=fact.trial,
             settlement=Settlement.COMPLETED,
-            attempt="g0001-0001-t1-a9-zzzzzzzzzzzz",
+            attempt=STRANGER,
             fitness=1.0,
         ),
         RunFinished(),
@@ -188,7 +193,7 @@ def time_out_with_a_fitness(root: Path) -> None:
 
 
 def fail_by_a_stranger(root: Path) -> None:
-    settle_as(root, settlement=Settlement.FAILED, fitness=None, attempt="g0001-0001-t1-a9-zzzzzzzzzzzz")
+    settle_as(root, settlement=Settlement.FAILED, fitness=None, attempt=STRANGER)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +208,12 @@ def fail_by_a_stranger(root: Path) -> None:
         (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it anew"),
         (edit_the_summary, "summary.json says {'submitted': 4, 'completed': 5"),
         (spoil_a_snapshot, "its snapshot has the digest"),
-        (plant_an_orphan, "attempts/g0001-0001-t1-a9-zzzzzzzzzzzz was never issued in this run"),
+        (plant_an_orphan, f"attempts/{STRANGER} was never issued in this run"),
         (settle_twice, "duplicated: trial 1 of camel.txt was settled twice"),
-        (settle_by_a_stranger, "decided by g0001-0001-t1-a9-zzzzzzzzzzzz, which was never issued"),
+        (settle_by_a_stranger, f"decided by {STRANGER}, which was never issued"),
         (lose_a_trial, "lost: trial 1 of camel.txt"),
         (time_out_with_a_fitness, "unexpected: trial 1 of camel.txt: is timed_out, and g0001-0001-t1-a1-"),
-        (fail_by_a_stranger, "decided by g0001-0001-t1-a9-zzzzzzzzzzzz, which was never issued"),
+        (fail_by_a_stranger, f"decided by {STRANGER}, which was never issued"),
     ],
 )
 def test_tampering_is_found_out(
@@ -261,3 +266,56 @@ def test_what_was_never_run_cannot_be_verified(
 
     assert code == BAD_INPUT
     assert said in err
+
+
+def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It archives first and records then; who looks in between looks once more."""
+    plant_an_orphan(project)
+    LiveFile(project / "state").write({})
+    looks: list[list[Audit]] = []
+
+    def look(root: Path, generation: int | None) -> list[Audit]:
+        looks.append(look_once(root, generation))
+        shutil.rmtree(archived(project, STRANGER).parent, ignore_errors=True)
+        return looks[-1]
+
+    monkeypatch.setattr("pipeline.verify._look", look)
+
+    assert all(found.held for found in verify(project, None))
+    assert [found.held for found in looks[0]] == [False]
+    assert len(looks) == 2
+
+
+def test_what_is_broken_stays_so_whoever_is_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at several times, and not for ever."""
+    plant_an_orphan(project)
+    LiveFile(project / "state").write({})
+    monkeypatch.setattr("pipeline.verify.LOOK_AGAIN_S", 0.001)
+
+    assert not all(found.held for found in verify(project, None))
+
+
+@pytest.mark.processes
+def test_a_farm_at_work_can_be_verified(bed: FarmBed) -> None:
+    """Again and again while it plays, and each time the promise holds."""
+    bed.configure(trials=3)
+    bed.drop({f"g{n:03d}.json": {"n": n} for n in range(100)})
+    host, looks = bed.start(), 0
+    bed.when(lambda: bed.archived() > 3)
+    while host.poll() is None:
+        broken = [found.problems for found in verify(bed.root, None) if not found.held]
+        assert broken == []
+        looks += 1
+
+    assert bed.end_of(host)[0] == 0
+    assert looks > 1
+
+
+def test_a_ledger_without_a_run_holds_no_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was refused leaves one: there is nothing to verify, which is not the same as all being well."""
+    Ledger(tmp_path / "state").close()
+
+    for command in (["verify"], ["results", "--all"]):
+        code, out, err = pipeline(capsys, *command, "--root", tmp_path)
+        assert (code, out) == (BAD_INPUT, ""), command
+        assert "nothing was run here yet" in err
