@@ -20,8 +20,8 @@ from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert
 from inbox_agent.share_layout import Setting
 from pipeline.config import Config, LocalTable, checked, load_config
 from pipeline.core.facts import Fact
-from pipeline.edges.intake import is_litter
-from pipeline.generation import folder_name
+from pipeline.edges.intake import IntakeError, is_litter
+from pipeline.generation import GENERATION_MAX, folder_name
 from pipeline.host import Ending, Host
 from pipeline.screens.progress import Progress
 from pipeline.screens.results import status, why
@@ -58,7 +58,9 @@ class WorkerHandle:
 
 
 class StoppedEarly(Exception):
-    """The farm cannot go on: the message is the diagnosis. What was done is recorded; evaluate again to resume."""
+    """The farm cannot go on: the message is the diagnosis. What was done is recorded; to resume, evaluate again with
+    the number of the generation, which the message names: without one the next generation begins.
+    """
 
 
 class OpenFarm:
@@ -96,22 +98,25 @@ class OpenFarm:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
         Raises:
-            SettingsError, IntakeError: the genomes or settings cannot be used; nothing was begun.
+            SettingsError, IntakeError: genomes, number or settings cannot be used; nothing was begun, and no
+                genome was left in its folder.
             StoppedEarly: no worker can go on, or everything fails from the start.
             HostTrouble: this host's disk or ledger failed; leave the block and open the farm again.
         """
         number = generation if generation is not None else self._next_generation()
+        if not 1 <= number <= GENERATION_MAX:
+            raise SettingsError(f"generation {number}: expected a number from 1 to {GENERATION_MAX}")
         folder = self._host.root / "genomes" / folder_name(number)
         refuse_names(genomes, windows=sys.platform == "win32")
         if number in self._host.ledger.generations():
             _refuse_other_bytes(folder, genomes)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, source in genomes.items():
-            _drop(folder, name, source)
-        self._host.begin(number)
+        with _taken_away_if_refused(folder, genomes):
+            for name, source in genomes.items():
+                _drop(folder, name, source)
+            self._host.begin(number)
         ending = self.play(on_progress)
         if ending.diagnosis:
-            raise StoppedEarly(ending.diagnosis)
+            raise StoppedEarly(f"{ending.diagnosis}\nevaluate with generation={number} to resume")
         return self.scores()
 
     def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
@@ -145,7 +150,7 @@ class OpenFarm:
         numbers = [0, *self._host.ledger.generations()]
         if folders.is_dir():
             numbers += [int(p.name[4:]) for p in folders.glob("gen-*") if p.name[4:].isdecimal()]
-        return max(numbers) + 1
+        return max(number for number in numbers if number <= GENERATION_MAX) + 1
 
 
 @contextmanager
@@ -188,8 +193,10 @@ def _overridden(
         generation["seed"] = seed
     changes: dict[str, Any] = {"generation": replace(config.generation, **generation)}
     if evaluator is not None:
+        if isinstance(evaluator.command, str):
+            raise SettingsError(f"command {evaluator.command!r}: expected its parts one by one, as a list")
         changes["evaluator"] = EvaluatorTable(
-            command=list(evaluator.command) if evaluator.command is not None else None,
+            command=[str(part) for part in evaluator.command] if evaluator.command is not None else None,
             python=evaluator.python,
             time_limit_s=evaluator.time_limit_s,
         )
@@ -235,8 +242,24 @@ def _content(source: bytes | Path) -> bytes:
     return source if isinstance(source, bytes) else Path(source).read_bytes()
 
 
+@contextmanager
+def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Genomes of a call that was refused do not wait there to be counted by another one."""
+    was_there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    new = [name for name in names if not (folder / name).exists()]
+    try:
+        yield
+    except (SettingsError, IntakeError):
+        for name in new:
+            (folder / name).unlink(missing_ok=True)
+        if not was_there:
+            folder.rmdir()
+        raise
+
+
 def _drop(folder: Path, name: str, source: bytes | Path) -> None:
     """Puts one genome into its folder, whole: an interrupted call leaves no half genome behind."""
-    aside = folder / f".{name[:200]}.new"
+    aside = folder / ".genome.new"
     aside.write_bytes(_content(source))
     os.replace(aside, folder / name)

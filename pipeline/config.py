@@ -180,10 +180,11 @@ class Config(_Table, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        numbers = {**self.settings, "timed_out_fitness": self.generation.timed_out_fitness}
-        for name, value in numbers.items():
+        for name, value in (*self.settings.items(), ("timed_out_fitness", self.generation.timed_out_fitness)):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
+        if self.limits.attempts_max != Limits().attempts_max:
+            raise ValueError("[limits] attempts_max: it stands under [generation]")
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:

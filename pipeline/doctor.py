@@ -110,7 +110,7 @@ def _as_far_as_it_goes(worker: str, findings: Iterator[Finding]) -> Iterator[Fin
 
 def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Medium":
     if table.unc is None:
-        return _ByPath(Path(table.place))
+        return _ByPath(root / table.place)
     addresses = None if machines is None else lambda: machines.info(table.machine).addresses
     return _OverSmb(smb_access(table, root, addresses))
 

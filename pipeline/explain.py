@@ -3,12 +3,13 @@
 import re
 
 from inbox_agent.settings_file import SettingsError
-from inbox_agent.share_layout import attempt_of
+from inbox_agent.share_layout import attempt_of, is_attempt
 from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 
-_SAYS_GENERATION = re.compile(r"g(\d{4,9})-.*|(?:.*/)?gen-(\d{1,9})", re.ASCII)
+_GENERATION_OF_FOLDER = re.compile(r"(?:.*/)?gen-(\d{1,9})", re.ASCII)
+_GENERATION_OF_ATTEMPT = re.compile(r"g(\d{4,9})-.*", re.ASCII)
 SUGGESTED_MAX = 5
 
 
@@ -18,9 +19,9 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     Raises:
         SettingsError: nothing of that name is known.
     """
-    folder, _, name = what.replace("\\", "/").rpartition("/")
+    folder, _, name = what.replace("\\", "/").rstrip("/").rpartition("/")  # completion leaves one at its end
     file = attempt_of(name)
-    names = (what, file[0] if file is not None else name)  # a backslash may belong to the name
+    names = (what.rstrip("/"), file[0] if file is not None else name)  # a backslash may belong to the name
     if generation is None:
         generation = _said_by(chronicle, folder, names[1])
     chosen = chronicle.choose(generation)
@@ -37,10 +38,11 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     raise SettingsError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
 
 
-def _said_by(chronicle: Chronicle, *names: str) -> int | None:
+def _said_by(chronicle: Chronicle, folder: str, name: str) -> int | None:
     """The generation that an attempt's id or a genome's folder tells, if it was ever run."""
-    for said in filter(None, map(_SAYS_GENERATION.fullmatch, names)):
-        if (generation := int(said[1] or said[2])) in chronicle.generations():
+    of_attempt = _GENERATION_OF_ATTEMPT.fullmatch(name) if is_attempt(name) else None
+    for said in filter(None, (of_attempt, _GENERATION_OF_FOLDER.fullmatch(folder))):
+        if (generation := int(said[1])) in chronicle.generations():
             return generation
     return None
 

@@ -28,6 +28,7 @@ from pipeline.core.roster import TrialState
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
 
+GENERATION_MAX = 999_999_999  #: what an attempt's id has room for (share_layout.md)
 _FORMS = re.compile(r"(?:.*[/\\])?(?:gen-)?(\d{1,9})[/\\]?", re.ASCII)
 
 

@@ -7,6 +7,7 @@ on its command line but the event's name; one that fails or hangs costs a line o
 import logging
 import queue
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,10 @@ class Hooks:
     def _run(self) -> None:
         while (told := self._events.get()) is not None:
             event, data = told
-            command = [part.replace("{event}", event) for part in self._table.command]
+            program, *arguments = self._table.command
+            # As in [evaluator] command: `python` is the one that has this program and its user's packages.
+            command = [sys.executable if program == "python" else program]
+            command += [part.replace("{event}", event) for part in arguments]
             try:
                 done = subprocess.run(
                     command,

@@ -97,7 +97,7 @@ class Host:
             on_exit=self._miss_somebody,
         )
         self._room = self._make_room()
-        self._paths = {**self.locals.shares, **{w.name: Path(w.place) for w in config.worker if w.unc is None}}
+        self._paths = {**self.locals.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
         self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
         self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
         self._shares |= self._smb
@@ -195,7 +195,7 @@ class Host:
         try:
             return self._play(self._metronome, on_tick)
         finally:
-            if not self.loop.is_ahead:
+            if not self.loop.is_ahead and not self.farm.finished:
                 self.outputs.write(self.farm)
 
     def stop(self) -> None:
@@ -308,6 +308,8 @@ class Host:
     def _play(self, metronome: Metronome, on_tick: Callable[[list[Fact]], None]) -> Ending:
         while True:
             facts = self.loop.tick()
+            if self.farm.finished and self.outputs is not None:  # before anybody is told, and looks into them
+                self.outputs.write(self.farm)
             on_tick(facts)
             self._hooks.tell(facts, self.farm)
             if self.farm.finished:

@@ -85,8 +85,11 @@ def results(
     """Show the genomes and their fitness, the fittest first."""
     if for_programs and for_spreadsheets:
         raise click.UsageError("--json and --csv cannot both be had; choose one")
+    if every and gen is not None:
+        raise click.UsageError("--all and --gen cannot both be had; choose one")
     with Chronicle(root.resolve()) as chronicle:
-        chosen = chronicle.generations() if every else [chronicle.choose(_number(gen))]
+        newest = chronicle.choose(_number(gen))  # which also says so if there is none
+        chosen = chronicle.generations() if every else [newest]
         farms = [chronicle.farm(generation) for generation in chosen]
         minimize = chronicle.config.generation.direction == "minimize"
     rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]

@@ -69,6 +69,7 @@ class Page:
         self._chronicle = Chronicle(root)
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
+        self.ending: Callable[[], bool] = lambda: False  #: whether those who are told are to be let go
 
     def routes(self) -> list[Route]:
         """The addresses."""
@@ -99,7 +100,7 @@ class Page:
         return StreamingResponse(self._tell(request), media_type="text/event-stream")
 
     async def _tell(self, request: Request) -> AsyncIterator[bytes]:
-        while not await request.is_disconnected():
+        while not (self.ending() or await request.is_disconnected()):
             async with self._lock:
                 told = await run_in_threadpool(self._now)
             yield b"event: progress\ndata: " + told + b"\n\n"
@@ -144,18 +145,18 @@ class _Guard:
         return said is not None and secrets.compare_digest(said.encode(), (self._token or "").encode())
 
 
-def make_app(root: Path, host: str, token: str | None) -> Starlette:
-    """The application. Raises SettingsError, LedgerError: there is nothing to show."""
+def make_app(page: Page, host: str, token: str | None) -> Starlette:
+    """The application."""
     # A page of somebody else's, under a name of somebody else's that leads to this computer, gets no answer.
     names = ["localhost", "127.0.0.1", "[::1]", host] if token is None else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_Guard, token=token)]
-    return Starlette(routes=Page(root).routes(), middleware=middleware)
+    return Starlette(routes=page.routes(), middleware=middleware)
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. Raises SettingsError: nothing to show."""
+    """Serves until Ctrl-C. Raises SettingsError, LedgerError: there is nothing to show."""
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
-    app = make_app(root, host, token)
+    page = Page(root)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
@@ -165,4 +166,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     say(f"http://{called(host)}:{port}/" + (f"?token={token}" if token else ""))
     if token is not None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+    server = uvicorn.Server(uvicorn.Config(make_app(page, host, token), log_level="warning", access_log=False))
+    page.ending = lambda: server.should_exit
+    with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
+        server.run(sockets=[listener])

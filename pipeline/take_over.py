@@ -20,12 +20,12 @@ def take_over(root: Path, config: Config, worker: str) -> str:
     Raises:
         SettingsError: no such worker, the share cannot be reached, or this farm is running.
     """
-    table = next((table for table in config.worker if table.name == worker), None)
-    if table is None:
-        known = ", ".join(table.name for table in config.worker) or "none"
-        raise SettingsError(f"{worker}: no [[worker]] of that name; configured are: {known}")
+    if worker not in config.worker_names():
+        raise SettingsError(f"{worker}: no worker of that name; there are {', '.join(config.worker_names()) or 'none'}")
     with Host(root, config, root) as host:
         host.remember(generation=0)
+        if worker in config.local_names():
+            host.locals.prepare()  # a folder of this project, which somebody deleted; a mount is not made anew
         try:
             return carry_out(host, host.share(worker), worker)
         except ShareError as error:

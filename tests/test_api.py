@@ -8,6 +8,7 @@ import pytest
 from inbox_agent.settings_file import SettingsError
 from pipeline import Evaluator, Progress, StoppedEarly, open_farm
 from pipeline.api import refuse_names
+from pipeline.edges.intake import IntakeError
 from pipeline.edges.ledger import LedgerError
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
@@ -134,3 +135,33 @@ def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
         open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm:
         assert farm.generation == 0
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**9])
+def test_a_generation_has_a_number_that_attempts_can_carry(tmp_path: Path, number: int) -> None:
+    """Another one is refused before anything is recorded, and does no harm to the next."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        with pytest.raises(SettingsError, match="expected a number from 1"):
+            farm.evaluate({"a": b"{}"}, generation=number)
+        (tmp_path / "genomes/gen-1000000000").mkdir(parents=True)
+        farm.evaluate({"a": b"{}"})
+
+        assert farm.generation == 1
+
+
+def test_genomes_that_were_refused_are_not_counted_later(tmp_path: Path) -> None:
+    """The call left nothing behind, so the next one of that number plays what it was given."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        with pytest.raises(IntakeError):
+            farm.evaluate({"typo": b"{}", "empty": b""}, generation=8)
+        assert not (tmp_path / "genomes/gen-0008").exists()
+
+        assert list(farm.evaluate({"right": b"{}"}, generation=8)) == ["right"]
+
+
+def test_a_command_is_a_list(tmp_path: Path) -> None:
+    """A text would be taken apart into its letters; paths are welcome."""
+    with pytest.raises(SettingsError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
+        pass
+    with open_farm(tmp_path, evaluator=Evaluator(command=["python", tmp_path / "play.py"])):  # type: ignore[list-item]
+        pass

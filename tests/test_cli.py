@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import load_config
 from pipeline.exit_codes import BAD_INPUT
 from pipeline.generation import parse_generation
 from tests.command_line import pipeline
@@ -241,3 +243,32 @@ def test_take_over_needs_a_configured_worker(tmp_path: Path, capsys: pytest.Capt
     code, _, err = pipeline(capsys, "take-over", "vm-9", "--root", tmp_path)
     assert code == BAD_INPUT
     assert "vm-9" in err
+
+
+def test_a_local_share_that_was_deleted_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The farm says that it is not where it was, and names this cure; it works for local workers as for others."""
+    pipeline(capsys, "init", tmp_path)
+    assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
+    shutil.rmtree(tmp_path / "state" / "shares")
+    shutil.copytree(tmp_path / "genomes/gen-0001", tmp_path / "genomes/gen-0002")
+
+    for worker in load_config(tmp_path).local_names():
+        code, out, err = pipeline(capsys, "take-over", worker, "--root", tmp_path)
+        assert (code, "this farm's now" in out) == (0, True), err
+
+    assert pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)[0] == 0
+
+
+def test_a_relative_share_is_the_projects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like every other path in pipeline.toml, wherever the command is given."""
+    root = tmp_path / "project"
+    (root / "shares/vm-0").mkdir(parents=True)
+    (root / "pipeline.toml").write_text("[[worker]]\nname = 'vm-0'\nshare = 'shares/vm-0'\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert "mount it" not in pipeline(capsys, "doctor", "--root", root)[1]
+    pipeline(capsys, "take-over", "vm-0", "--root", root)
+
+    assert (root / "shares/vm-0/inbox/1.host.json").exists()

@@ -208,6 +208,7 @@ def test_the_fitness_of_a_time_out_is_finite(value: float) -> None:
     [
         {"wind": float("inf")},
         {"wind": float("nan")},
+        {"timed_out_fitness": float("inf")},
         {"seed": 2**53 + 1},
         {"x" * 65: 1},
         {"": 1},
@@ -218,7 +219,16 @@ def test_the_fitness_of_a_time_out_is_finite(value: float) -> None:
         {"seed": 2**70},
     ],
     ids=[
-        *("inf", "nan", "too large a number", "too long a name", "no name", "too many", "too much"),
+        *(
+            "inf",
+            "nan",
+            "inf under a name of another table",
+            "too large a number",
+            "too long a name",
+            "no name",
+            "too many",
+            "too much",
+        ),
         *("too long a text", "too much together", "a number beyond 64 bits"),
     ],
 )
@@ -250,3 +260,8 @@ def test_limits_are_set_where_users_look_for_them() -> None:
     rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).rules()
 
     assert (rules.attempts_max, rules.silence_limit_s) == (7, 5.0)
+
+
+def test_a_limit_that_is_set_elsewhere_is_not_ignored() -> None:
+    """`attempts_max` is a rule of the generation; in the other table it would do nothing."""
+    assert "it stands under [generation]" in complaint(limits={"attempts_max": 1})

@@ -88,3 +88,26 @@ def test_a_run_calls_its_hook_and_keeps_its_log(bed: FarmBed) -> None:
     lines = [json.loads(line) for line in (bed.root / "state/log/pipeline.jsonl").read_text().splitlines()]
     facts = [line["fact"] for line in lines if "fact" in line]
     assert facts.count("TrialSettled") == 2 and facts[0] == "HostStarted"
+
+
+def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for an evaluator's command: Debian has none of that name, and another one has not the user's packages."""
+    monkeypatch.setenv("PATH", "")
+    hook = Hooks(HooksTable(command=["python", "-c", WRITES, "{event}"]), tmp_path)
+    hook.tell([f.RunFinished()], Table("w0").farm)
+    hook.close()
+
+    assert (tmp_path / "told-finished").exists()
+
+
+def test_who_is_told_of_the_end_finds_the_results(bed: FarmBed) -> None:
+    """To mail them is what most hooks are for."""
+    copies = "import shutil, sys; shutil.copy('results/gen-0001/summary.json', 'seen-' + sys.argv[1])"
+    bed.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")
+    bed.drop({f"g{n:03d}.json": {"n": n} for n in range(100)})
+
+    code, out = bed.run()
+
+    assert code == 0, out
+    seen = json.loads((bed.root / "seen-finished").read_text())
+    assert (seen["finished"], seen["completed"]) == (True, 100)

@@ -13,13 +13,17 @@ from rich.console import Console
 from inbox_agent.share_layout import Outcome
 from pipeline import cli
 from pipeline.chronicle import Chronicle
-from pipeline.core.facts import RunFinished
+from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile, read_live
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT
+from pipeline.screens import monitor
+from pipeline.screens.progress import progress
+from pipeline.screens.ranking import ranked
 from pipeline.screens.report import as_script_data, report
 from pipeline.screens.top import top_picture
 from tests.command_line import pipeline
+from tests.core_bed import SETTINGS, Table
 from tests.faulty_run import HOSTILE, faulty_project
 
 pytestmark = pytest.mark.timeout(60)
@@ -293,3 +297,42 @@ def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> 
     for name in ("top", "explain", "results", "report", "serve"):
         assert name in cli.commands.commands
         assert "--root" in pipeline(capsys, name, "--help")[1]
+
+
+def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a log without a terminal, too: brackets and colons come out as they came in, and end no run."""
+    monkeypatch.setattr(monitor, "PLAIN_INTERVAL_S", 0.0)
+    table = Table("w0", "w1")
+    table.state(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
+    console = Console(file=io.StringIO(), width=300)
+
+    monitor.Monitor(console).show(progress(table.farm, table.watch, 0.0))
+
+    assert isinstance(console.file, io.StringIO)
+    assert "w0 is out: [/boom] [games] :x:" in console.file.getvalue()
+
+
+def test_a_metric_does_not_take_a_columns_name() -> None:
+    """Also not that of the one column which only a table of several generations has."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    table.answer(table.claim("w0"), metrics={"generation": 42.0, "status": 1.0})
+    table.tick()
+
+    (row,) = ranked([table.farm], "fitness", minimize=False, reverse=False)
+
+    assert (row["generation"], row["status"]) == (1, "completed")
+    assert (row["metric_generation"], row["metric_status"]) == (42.0, 1.0)
+
+
+def test_a_genome_may_be_named_like_an_attempt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is one of the generation that was played last; only a whole attempt's id says itself where it belongs."""
+    ledger = Ledger(tmp_path / "state")
+    for generation in (1, 4):
+        added = GenomeAdded(genome=1, name="g0001-elite.bin", suffix="", size_bytes=generation, sha256="0" * 64)
+        ledger.append([RunOpened(generation=generation, run=1, settings=SETTINGS), added], 0.0, generation, 1)
+    ledger.close()
+
+    for path in ("g0001-elite.bin", "genomes/gen-0004/g0001-elite.bin/"):
+        code, out, err = pipeline(capsys, "explain", path, "--root", tmp_path)
+        assert (code, "4 bytes" in out) == (ALL_COMPLETED, True), err + out

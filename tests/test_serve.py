@@ -5,6 +5,7 @@ Chromium without a head, driven from outside; the server is the shipped command 
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -245,3 +246,18 @@ def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:
         with opened(browser, here(address)) as page:
             assert "token" not in page.url
             expect(page.locator("#state")).to_have_text("finished")
+
+
+def test_ctrl_c_ends_it_whoever_looks_on(project: Path) -> None:
+    """An open page is let go; nothing is printed, and nothing is to be resumed."""
+    port = free_port()
+    command = [sys.executable, "-m", "pipeline", "serve", "--root", str(project), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        assert eventually(lambda: status(f"http://127.0.0.1:{port}/") == 200)
+        with socket.create_connection(("127.0.0.1", port)) as page:
+            page.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert b"200" in page.recv(4096)
+            server.send_signal(signal.SIGINT)
+            _, said = server.communicate(timeout=30)
+
+    assert (server.returncode, said) == (0, b"")

@@ -149,14 +149,15 @@ class Monitor:
             self._live.update(Picture(now))
         elif time.monotonic() >= self._plain_due:
             self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
-            self._console.print(plain(now), soft_wrap=True, highlight=False)
+            self._console.print(Text(plain(now)), soft_wrap=True)
 
 
 def plain(now: Progress) -> str:
     """Where a run stands, as one line of a log."""
+    idle = "" if now.playing or now.finished else "; no host plays it now"
     unwell = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _UNWELL)
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
         f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
-        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{unwell}"
+        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{unwell}"
     )

@@ -77,7 +77,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
         values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
-        column = name if name not in row else f"metric_{name}"
+        column = name if name not in (*row, "generation") else f"metric_{name}"
         row[column] = sum(values) / len(values)
     return row
 
