@@ -46,9 +46,16 @@ class FarmBed:
     # ------------------------------------------------------------------------------------------------------ set-up
 
     def configure(
-        self, *, workers: int = 2, trials: int = 1, time_limit_s: float = 30.0, extra: str = "", **limits: Any
+        self,
+        *,
+        workers: int = 2,
+        trials: int = 1,
+        time_limit_s: float = 30.0,
+        attempts_max: int = 3,
+        extra: str = "",
+        **limits: Any,
     ) -> None:
-        """Writes pipeline.toml; keyword arguments beyond the first four are `[limits]`."""
+        """Writes pipeline.toml; keyword arguments beyond the first five are `[limits]`."""
         patience = {"silence_limit_s": 6.0 * PATIENCE, "back_off_s": 1.0, "rung_limit_s": 6.0 * PATIENCE, **limits}
         lines = "\n".join(f"{name} = {value}" for name, value in patience.items())
         self.root.mkdir(parents=True, exist_ok=True)
@@ -56,6 +63,7 @@ class FarmBed:
             f"""
 [generation]
 trials_per_genome = {trials}
+attempts_max = {attempts_max}
 seed = 11
 [evaluator]
 python = "game:play"

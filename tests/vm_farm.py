@@ -50,7 +50,6 @@ grace_s = 10.0
 back_off_s = 5.0
 losses_max = 10
 losses_per_trial_max = 30
-attempts_max = 8
 """
 
 
@@ -65,7 +64,7 @@ class VmFarm(FarmBed):
         """Writes the project, and makes its machines by the commands that a user would take."""
         self.root.mkdir(parents=True)
         (self.root / "pipeline.toml").write_text(
-            "[generation]\ntrials_per_genome = 1\nseed = 11\n"
+            "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nseed = 11\n"
             f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
             f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.bed.tables()}\n"
         )

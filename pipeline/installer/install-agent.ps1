@@ -82,7 +82,8 @@ function Register-AgentTask([string] $Task, [string] $Sid, [string] $Program, [s
     $trigger.Repetition = (ScheduledTasks\New-ScheduledTaskTrigger -Once -At ([datetime]::Today) `
         -RepetitionInterval ([timespan]::FromMinutes(1))).Repetition
     $principal = ScheduledTasks\New-ScheduledTaskPrincipal -UserId $Sid -LogonType Interactive -RunLevel Limited
-    $settings = ScheduledTasks\New-ScheduledTaskSettingsSet -Hidden -MultipleInstances IgnoreNew `
+    # Priority: the usual one of a task is below normal, for work in the background, and games would inherit it.
+    $settings = ScheduledTasks\New-ScheduledTaskSettingsSet -Priority 4 -Hidden -MultipleInstances IgnoreNew `
         -RestartCount 999 -RestartInterval ([timespan]::FromMinutes(1)) -ExecutionTimeLimit ([timespan]::Zero) `
         -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
     $action = ScheduledTasks\New-ScheduledTaskAction -Execute $Program -Argument $Arguments -WorkingDirectory $Folder
