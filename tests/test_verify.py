@@ -1,5 +1,6 @@
 """`pipeline verify` on a real run: it holds, and whoever tampers with ledger, results or snapshots is found out."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -81,13 +82,12 @@ def archived(root: Path, attempt: str) -> Path:
 
 
 def test_a_run_that_kept_the_promise(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for the generation, and exit code 0."""
+    """One line for the generation, and exit code 0. On a slow machine an attempt may have gone to an idle worker."""
     code, out, err = pipeline(capsys, "verify", "--root", project)
 
     assert (code, err) == (ALL_COMPLETED, "")
-    assert out == (
-        "generation 1, run 1: 4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0, recovered 0: the promise held\n"
-    )
+    counted = "4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0"
+    assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
 
 
 def test_verify_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
