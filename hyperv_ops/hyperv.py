@@ -141,7 +141,7 @@ class HyperVMachines:
             "MemoryMaxMb": template.memory_max_mb,
             "Processors": template.processors,
         }
-        # An unknown outcome is repeated: what exists as it should is left alone, what is half made was taken away.
+        # An unknown outcome is repeated: what exists as it should is left alone, what is half made is finished.
         self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters)
 
     def start(self, name: str) -> None:

@@ -128,9 +128,12 @@ class _Call:
             last = at + _PIECE_BYTES >= len(stdin)
             self._begun = last  # only what is complete makes sense to the other side
             self._keep_within_deadline()
-            # A busy host may take long to say that it has it. To give up now would end a script that is at work.
-            with contextlib.suppress(*([WinRMOperationTimeoutError] if last else [])):
+            try:
                 self._winrm.send_command_input(shell, command, stdin[at : at + _PIECE_BYTES], end=last)
+            except WinRMOperationTimeoutError:
+                # A busy host may take long to say that it has it. To give up now would end a script that is at work.
+                if not last:
+                    raise
 
     def _receive(self, shell: str, command: str) -> tuple[bytes, bytes]:
         """pywinrm's own loop waits for ever; this one does not."""

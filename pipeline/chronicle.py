@@ -42,7 +42,7 @@ class Chronicle:
     def __init__(self, root: Path) -> None:
         if not (root / "state" / FILE_NAME).exists():
             load_config(root)  # which knows better if this is no project at all
-            raise _nothing_yet(root)
+            raise nothing_yet(root)
         self.root = root
         self.config: Config = load_config(root, check=False)
         self._ledger = Ledger(root / "state", read_only=True)
@@ -71,7 +71,7 @@ class Chronicle:
         """That generation, or the one played last. Raises SettingsError: it was never run here."""
         chosen = generation if generation is not None else self.latest()
         if not (known := self.generations()):
-            raise _nothing_yet(self.root)  # a first run was refused, and left an empty ledger
+            raise nothing_yet(self.root)  # a first run was refused, and left an empty ledger
         if chosen not in known:
             raise SettingsError(f"{self.root}: generation {chosen} was never run here")
         return chosen
@@ -136,5 +136,6 @@ class Chronicle:
         return shown if shown is not None and shown.generation == generation else None
 
 
-def _nothing_yet(root: Path) -> SettingsError:
+def nothing_yet(root: Path) -> SettingsError:
+    """What is said of a project in which no run was ever opened."""
     return SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")

@@ -18,6 +18,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import LayoutError, ResultRecord
+from pipeline.chronicle import nothing_yet
 from pipeline.core.audit import Audit, Evidence, audit
 from pipeline.core.facts import AttemptIssued, Fact, GenomeAdded, RunOpened
 from pipeline.edges.intake import Snapshots
@@ -25,7 +26,6 @@ from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
 from pipeline.edges.live import read_live
 from pipeline.generation import folder_name
 
-_NOTHING = "{root}: nothing was run here yet; `pipeline run --gen 1` begins"
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is at work
 _ATTEMPTS = "attempts"
@@ -39,7 +39,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
         LedgerError: the ledger itself is damaged.
     """
     if not (root / "state" / FILE_NAME).exists():
-        raise SettingsError(_NOTHING.format(root=root))
+        raise nothing_yet(root)
     for number in range(1, LOOKS_MAX + 1):
         at_work = read_live(root / "state") is not None  # asked first: one that has ended meanwhile was at work
         audits = _look(root, generation)
@@ -58,7 +58,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     finally:
         ledger.close()
     if not runs:
-        raise SettingsError(_NOTHING.format(root=root))
+        raise nothing_yet(root)
     if generation is not None and generation not in runs:
         raise SettingsError(f"{root}: generation {generation} was never run here")
     return [

@@ -49,9 +49,9 @@ class Chaos:
                 host = self.bed.start()
         for process in self.stopped:
             _try(process.resume)
-        out, _ = host.communicate(timeout=HOST_ENDS_WITHIN_S)
-        assert host.returncode in (0, 1), out.decode()
-        return out.decode()
+        code, out = self.bed.end_of(host, HOST_ENDS_WITHIN_S)
+        assert code in (0, 1), out
+        return out
 
     def kill_host(self, host: "subprocess.Popen[bytes]") -> bool:
         """`kill -9` of the host, and sometimes of all it has started in the same moment."""

@@ -116,6 +116,12 @@ class Table:
             found += self.tick(step)
         return found
 
+    def outage(self, worker: str, seconds: float) -> None:
+        """For so long a worker's share cannot be read; the next tick reads it again."""
+        self.shares[worker].unknown = "network down"
+        self.run(seconds)
+        self.shares[worker].unknown = ""
+
     def settle_in(self) -> None:
         """The first ticks of any farm: whose share it is, the first beats, the first publications."""
         for _ in range(3):

@@ -133,9 +133,7 @@ def test_an_agent_that_says_so_itself_is_believed() -> None:
     table = Table("w0", "w1", genomes=1, machines=True)
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
-    table.shares[first.worker].unknown = "network down"
-    table.run(40)
-    table.shares[first.worker].unknown = ""
+    table.outage(first.worker, 40)
     table.answer(first.id, Outcome.INTERRUPTED)
 
     facts = table.tick() + table.tick()

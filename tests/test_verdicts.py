@@ -190,9 +190,7 @@ def test_what_was_kept_and_is_not_played_is_let_go() -> None:
     table = Table("w0", "w1", genomes=1, machines=True)
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
-    table.shares[first.worker].unknown = "network down"
-    table.run(40)
-    table.shares[first.worker].unknown = ""
+    table.outage(first.worker, 40)
 
     table.run(3)
 
@@ -225,9 +223,7 @@ def test_what_was_kept_and_is_played_is_waited_for() -> None:
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
     table.claim_by_name(first)
-    table.shares[first.worker].unknown = "network down"
-    table.run(40)
-    table.shares[first.worker].unknown = ""
+    table.outage(first.worker, 40)
 
     table.run(10)
     assert set(table.farm.workers[first.worker].kept) == {first.id}

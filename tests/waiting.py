@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Under Wine a host takes ten seconds to be there and an agent five, which is a third of it anywhere else.
+#: Under Wine a host needs ten seconds to begin and an agent five; elsewhere neither needs one.
 PATIENCE = 4 if sys.platform == "win32" else 1
 PATIENCE_S = 30.0 * PATIENCE  #: after which what a test waits for is not to be hoped for any more
 

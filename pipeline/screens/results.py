@@ -29,6 +29,7 @@ ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
     "issued", "claimed", "ended", "seconds",
 )  # fmt: skip
+ADDED_COLUMNS = ("generation",)  #: where the rows of several generations stand in one table
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -77,7 +78,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
         values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
-        column = name if name not in (*row, "generation") else f"metric_{name}"
+        column = name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"
         row[column] = sum(values) / len(values)
     return row
 
