@@ -177,6 +177,48 @@ def test_a_worker_on_probation_takes_what_there_is() -> None:
     table.play_all()
 
 
+def test_a_worker_that_fails_everything_condemns_nothing_alone() -> None:
+    """It is idle at once and the other has its hands full: it may try what it has tried, but the last try is not its."""
+    table = Table("w0", "w1", genomes=8, machines=True)
+    table.settle_in()
+    table.claim("w1")
+    for _ in range(60):
+        for attempt in list(table.farm.workers["w0"].wanted):
+            table.answer(attempt, Outcome.FAILED)
+        table.tick(0.5)
+
+    assert [trial for genome in table.farm.genomes for trial in genome.trials if trial.settlement] == []
+    assert table.farm.workers["w0"].wanted == {}
+    table.play_all()
+    assert table.settlements() == [Settlement.COMPLETED] * 8
+
+
+def test_the_last_try_waits_for_nobody_who_cannot_come() -> None:
+    """The other worker is out: whoever is left decides."""
+    table = Table("w0", "w1", genomes=1)
+    table.shares["w1"].beating = False
+    table.settle_in()
+    for _ in range(3):
+        table.answer(table.claim("w0"), Outcome.FAILED)
+        table.tick()
+
+    assert table.settlements() == [Settlement.FAILED]
+
+
+def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:
+    """It holds its one attempt, however deep its queue is otherwise, and is given no other."""
+    table = Table("w0", "w1", genomes=2, limits=Limits(losses_max=1))
+    table.settle_in()
+    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
+    table.tick()
+    table.answer(table.claim("w1"), Outcome.FAILED)
+    table.run(17)
+    assert table.farm.workers["w0"].state is WorkerState.PROBATION
+    assert len(table.farm.workers["w0"].wanted) == 1
+
+    assert len(table.farm.workers["w1"].wanted) == 1
+
+
 def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials wait for another worker, a tick looks at a few of them only."""
     monkeypatch.setattr("pipeline.core.dispatcher._SEARCHED_MAX", 0)

@@ -118,3 +118,15 @@ def test_a_worker_that_was_given_up_and_is_no_longer_configured_is_no_hindrance(
             farm.evolve(fact, 0.0)
 
     assert without.retired["w0"].state is configured.workers["w0"].state is WorkerState.QUARANTINED
+
+
+def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
+    """Epochs are replayed with every generation, and may be raised years after it was played."""
+    farm = Farm("f00d", ["w0"])
+    farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 100.0)
+    farm.evolve(f.RunFinished(), 160.0)
+
+    farm.evolve(f.EpochRaised(worker="w0", epoch=1, reason="first contact"), 9000.0)
+    farm.evolve(f.EpochOpened(worker="w0", epoch=1), 9001.0)
+
+    assert farm.spans == [[100.0, 160.0]]

@@ -277,6 +277,42 @@ def test_a_computer_that_comes_up_is_not_silent() -> None:
     assert table.farm.workers["w0"].state is not WorkerState.READY
 
 
+def test_what_a_computer_holds_that_comes_up_is_played_by_others() -> None:
+    """It may boot for minutes; its share is inside of it, so what it played may come back and count even so."""
+    table = Table("w0", "w1", genomes=2, machines=True)
+    table.machines = dict.fromkeys(table.machines, computer(uptime_s=500))
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.shares["w0"].unknown, table.shares["w0"].beating = "no route", False
+    table.machines["w0"] = computer(uptime_s=1)
+
+    table.run(40)
+
+    assert (held.outcome, held.kept) == (Outcome.LOST, True)
+    assert table.farm.workers["w0"].state is WorkerState.READY
+    assert held.trial.open_attempt is not None
+    assert held.trial.open_attempt.worker == "w1"
+
+
+def test_what_a_computer_holds_that_is_being_restarted_is_played_by_others() -> None:
+    """Nobody waits for it through every rung of the ladder."""
+    table = Table("w0", "w1", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
+    table.machines = dict.fromkeys(table.machines, computer(uptime_s=500))
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.shares["w0"].unknown, table.shares["w0"].beating = "no route", False
+    table.machines["w0"] = computer(MachineState.OFF, uptime_s=0)
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert held.outcome is None
+    table.machines["w0"] = computer(MachineState.OFF, busy=True)
+
+    table.run(40)
+
+    assert held.outcome is Outcome.LOST
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+
+
 def test_a_computer_that_was_heard_since_it_booted_is_silent_like_any_other() -> None:
     """It hangs a minute after its first beat: nobody waits until it is old."""
     table = silent_computer(computer(uptime_s=60))

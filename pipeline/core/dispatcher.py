@@ -72,8 +72,7 @@ def _assign(minutes: Minutes, queues: Queues) -> None:
     able = [w for w in farm.workers.values() if _may_take(w) and watch.may_get_work(w)]
     for level in range(max((queues.depth[w.name] for w in able), default=0)):
         for worker in able:
-            room = 1 if worker.state is WorkerState.PROBATION else queues.depth[worker.name]
-            if len(worker.wanted) > level or level >= room or _plays_alone(worker):
+            if len(worker.wanted) > level or not _has_room(worker, queues):
                 continue
             trial = _pick(minutes, worker, able, queues)
             if trial is not None:
@@ -84,8 +83,9 @@ def _may_take(worker: Worker) -> bool:
     return worker.state in (WorkerState.READY, WorkerState.PROBATION) and not worker.kept
 
 
-def _plays_alone(worker: Worker) -> bool:
-    return any(attempt.alone for attempt in worker.wanted.values())
+def _has_room(worker: Worker, queues: Queues) -> bool:
+    depth = 1 if worker.state is WorkerState.PROBATION else queues.depth[worker.name]
+    return len(worker.wanted) < depth and not any(attempt.alone for attempt in worker.wanted.values())
 
 
 def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
@@ -93,13 +93,21 @@ def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) 
     for trial in _in_its_order(minutes.farm, worker):
         if trial.alone and worker.wanted:
             continue
-        tried = _tried(trial)
-        if worker.name not in tried:
+        if worker.name not in _tried(trial):
             return trial
-        better = (w for w in able if w.name not in tried and len(w.wanted) < queues.depth[w.name])
-        if not worker.wanted and next(better, None) is None:
-            return trial  # nobody with room has not tried it, and this worker has nothing else to do
+        if not worker.wanted and not _is_for_another(minutes, trial, able, queues):
+            return trial
     return None
+
+
+def _is_for_another(minutes: Minutes, trial: Trial, able: list[Worker], queues: Queues) -> bool:
+    """Whether somebody who has not tried a trial could take it now. The last try waits even for one that is busy: a
+    worker that fails whatever it gets is never busy, and would condemn every genome by itself.
+    """
+    others = [other for other in able if other.name not in _tried(trial)]
+    if trial.blamed + 1 >= minutes.limits.attempts_max:
+        return bool(others)
+    return any(_has_room(other, queues) and not (trial.alone and other.wanted) for other in others)
 
 
 def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:

@@ -96,7 +96,8 @@ class Farm:
         Raises:
             IllegalFact: it cannot follow what happened before.
         """
-        if self.spans and not isinstance(fact, f.HostStarted):  # the time between two hosts is nobody's
+        # The time between two hosts is nobody's, and epochs are heard of from other generations, too.
+        if self.spans and not isinstance(fact, f.HostStarted | f.EpochRaised | f.EpochOpened):
             self.spans[-1][1] = at
         _FOLDS[type(fact)](self, fact, at)
 

@@ -47,9 +47,9 @@ def _tend_ready(minutes: Minutes, worker: Worker) -> None:
     if worker.losses >= minutes.limits.losses_max:
         quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
     elif _is_coming_up(minutes, worker, machine):
-        return  # the hypervisor says so, even to a host that has only just begun
+        _let_others_play(minutes, worker)  # the hypervisor says so, even to a host that has only just begun
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
-        # Nothing is declared lost: the agent says itself what was interrupted when it is back.
+        # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")
     elif minutes.watch.is_silent(worker.name):
         _answer_silence(minutes, worker, None)
@@ -67,6 +67,12 @@ def _is_coming_up(minutes: Minutes, worker: Worker, machine: MachineSeen | None)
     heard = minutes.watch.workers[worker.name].alive and silence_s < uptime_s
     young = machine.state is MachineState.RUNNING and uptime_s < minutes.limits.boot_limit_s and not heard
     return machine.busy or (young and silence_s < 2 * minutes.limits.boot_limit_s)
+
+
+def _let_others_play(minutes: Minutes, worker: Worker) -> None:
+    """What a worker holds does not wait for its machine longer than for a silent agent, however long that boots."""
+    if minutes.watch.is_silent(worker.name):
+        lose_all(minutes, worker)
 
 
 def _answer_silence(minutes: Minutes, worker: Worker, last: Rung | None) -> None:
@@ -89,6 +95,7 @@ def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> b
 
 def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
+    _let_others_play(minutes, worker)
     if watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time  # a rung's time begins when it has been climbed
     elif _alive_since(watched, watched.rung_at) and not minutes.watch.lacks_desktop(worker.name):
