@@ -66,6 +66,7 @@ class Loop:
         self._looks: list[Look] = []  #: taken, and not yet part of a view
         self._owed: set[str] = set()  #: workers whose share has acts to come
         self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
+        self._troubled: set[str] = set()  #: workers on whose share something could not be done since the last sweep
         self._lock = threading.Lock()
         self._bells: set[str] = set()  #: workers whose outbox is to be looked at
         self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
@@ -108,7 +109,8 @@ class Loop:
         for name, worker in self.farm.workers.items():
             watched = self.watch.workers[name]
             newly = not (worker.epoch_open and watched.alive) and self.watch.silence_s(name) < HURRY_LIMIT_S
-            if worker.state is not WorkerState.OUT and (newly or watched.uncertain):
+            # Who cannot be read says so at once, and would be asked again at once.
+            if worker.state is not WorkerState.OUT and watched.readable and (newly or watched.uncertain):
                 found.add(name)
         return found
 
@@ -167,6 +169,8 @@ class Loop:
             bells, self._bells = self._bells, set()
             polls, self._polls = self._polls | self.awaited(), set()
         sweep, self._sweep = self._sweep, False
+        if sweep:  # what did not work is not tried again before, or the loop would do nothing else
+            polls, self._troubled = polls | self._troubled, set()
         self._receive()  # first: who is back can be sent again
         for worker in sorted(bells | polls):
             if self.farm.workers[worker].state is WorkerState.OUT:
@@ -270,7 +274,7 @@ class Loop:
                 raise HostTrouble(report.damage)
             if report.trouble:
                 log.warning("%s: %s", report.worker, report.trouble)
-                self._polls.add(report.worker)
+                self._troubled.add(report.worker)
             self.watch.note_removed(report.worker, report.removed)
             for attempt, surely in report.sent.items():
                 self.watch.note_sent(report.worker, attempt, surely=surely)

@@ -112,7 +112,7 @@ class ProbedFiles(MemoryFiles):
         super().__init__()
         self.journal: list[tuple[str, str]] = []  #: verb and path, in order
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
-        self.troubles: set[tuple[str, str]] = set()  #: verb and folder of what is Unavailable now
+        self.troubles: set[tuple[str, str]] = set()  #: verb and folder, or file, of what is Unavailable now
         self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
         self.too_big: set[str] = set()  #: paths for which there is no room; half of them is written
 
@@ -151,11 +151,12 @@ class ProbedFiles(MemoryFiles):
 
     def _change(self, verb: str, path: str) -> None:
         self._pass(verb, _layout_folder(path))
+        self._pass(verb, path)
         self.journal.append((verb, path))
 
-    def _pass(self, verb: str, folder: str) -> None:
-        if (verb, folder) in self.troubles:
-            raise Unavailable(f"{folder}: cannot {verb} there now")
+    def _pass(self, verb: str, where: str) -> None:
+        if (verb, where) in self.troubles:
+            raise Unavailable(f"{where}: cannot {verb} there now")
 
 
 def _folder(path: str) -> str:

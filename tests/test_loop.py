@@ -245,3 +245,35 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
     facts = loop.tick()
 
     assert [type(fact) for fact in facts if isinstance(fact, ResultLate | ResultUnexpected)] == [ResultLate]
+
+
+def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
+    """A share that refuses answers at once: asked again at once, it would have the loop do nothing else."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    post = Post()
+    loop = loop_over(table, post)
+    loop.tick()  # the first look of all
+    post.on_the_way = [Report(worker="vm-0", trouble="inbox/x.genome: somebody has it open")]
+    loop.tick()
+    loop.wait(0)
+
+    assert loop.wait(0) is False
+    loop.tick()
+    assert [order.look for order in post.sent] == [True]
+    loop.ask_sweep()
+    loop.tick()
+    assert [order.look for order in post.sent] == [True, True]
+
+
+def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
+    """It says so at once, and what was published there stays unconfirmed for as long."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    table.watch.workers["vm-0"].uncertain = set(table.farm.workers["vm-0"].wanted)
+    loop = loop_over(table, Post())
+    assert loop.awaited() == {"vm-0"}
+
+    table.outage("vm-0", 1)
+
+    assert loop.awaited() == set()

@@ -182,6 +182,21 @@ def test_an_idle_worker_that_claims_nothing_loses_the_first() -> None:
     assert (first.outcome, second.outcome) == (Outcome.LOST, None)
 
 
+def test_what_a_share_does_not_take_goes_to_another() -> None:
+    """It can be read and its agent beats, but every publication fails before anything is sent."""
+    table = Table("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
+    table.settle_in()
+    first = table.farm.genomes[0].trials[0].attempts[0]
+    table.watch.note_removed(first.worker, frozenset({first.id}))  # as it was before anything was sent
+    for _ in range(7):
+        table.now += 1
+        minutes = table.minutes([*table.shares])
+        table.facts += [(fact, table.now) for fact in minutes.facts]
+
+    assert first.outcome is Outcome.UNDELIVERED
+    assert "takes nothing" in first.reason
+
+
 # ------------------------------------------------------------------------------------------------------ after an outage
 
 

@@ -155,19 +155,20 @@ def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> Non
 
 
 def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
-    waiting = sorted(
-        (a for a in worker.wanted.values() if a.id in watched.delivered and a.id not in watched.claims),
-        key=lambda attempt: attempt.publication,
-    )
+    waiting = [a for a in worker.wanted.values() if a.id not in watched.claims and a.id not in watched.uncertain]
     if playing or not waiting:
         watched.unclaimed_since = None
     elif watched.unclaimed_since is None:
         watched.unclaimed_since = minutes.watch.time
     elif minutes.watch.time - watched.unclaimed_since > minutes.limits.claim_limit_s:
         watched.unclaimed_since = None
-        minutes.end(
-            waiting[0], Outcome.LOST, f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
-        )
+        first = min(waiting, key=lambda attempt: attempt.publication)
+        if first.id in watched.delivered:
+            reason = f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
+            minutes.end(first, Outcome.LOST, reason)
+        else:
+            reason = f"not published within {minutes.limits.claim_limit_s:g} s: its share takes nothing"
+            minutes.end(first, Outcome.UNDELIVERED, reason)
 
 
 def lose_all(minutes: Minutes, worker: Worker) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,8 +94,7 @@ class Share:
         try:
             if order.host is not None:
                 self._say_whose(order.host)
-            self._remove(order.remove)
-            report.removed = frozenset(order.remove)
+            self._remove(order.remove, report)
             for publication in order.publish:
                 self._publish(publication, report)
         except ShareError as error:
@@ -131,10 +130,31 @@ class Share:
             self._files.remove([name])
             self._files.publish(name, layout.encode(host), durable=True)
 
-    def _remove(self, attempts: tuple[str, ...]) -> None:
+    def _remove(self, attempts: tuple[str, ...], report: Report) -> None:
+        """Removes start signals and genomes; a file that somebody has open stays, and keeps nothing else from its way.
+
+        Raises:
+            Unavailable: the share does not answer.
+        """
+        try:
+            self._remove_now(attempts)
+            report.removed = frozenset(attempts)
+        except Unavailable as error:
+            self._names(INBOX)  # who answers that is there, and means this file
+            report.trouble = layout.clean(str(error), 300)
+            report.removed = frozenset(attempt for attempt in attempts if len(attempts) > 1 and self._can_go(attempt))
+
+    def _remove_now(self, attempts: Iterable[str]) -> None:
         # The record first: while it is there, what it speaks for must be there too.
         kinds = (Kind.START, Kind.GENOME)
         self._files.remove([f"{INBOX}/{kind.of(attempt)}" for attempt in attempts for kind in kinds])
+
+    def _can_go(self, attempt: str) -> bool:
+        try:
+            self._remove_now([attempt])
+        except Unavailable:
+            return False
+        return True
 
     def _publish(self, publication: Publication, report: Report) -> None:
         start = publication.start
