@@ -136,11 +136,12 @@ class Host:
         if self.farm.generation:
             self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
             self.loop.tidy()
+        if self._remembered and not self.ledger.has(generation):
+            return  # nothing to be shown; and what shares depend on is in the farm that is there
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation)
-        if farm.generation or not self._remembered:
-            self.loop.adopt(farm)
-            self._remembered = True
+        self.loop.adopt(farm)
+        self._remembered = True
 
     def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
         """Opens a generation, or takes it up again.

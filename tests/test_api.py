@@ -1,6 +1,7 @@
 """The farm for programs: what `open_farm` promises, with real local workers."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from inbox_agent.settings_file import SettingsError
 from pipeline import Evaluator, Progress, StoppedEarly, open_farm
 from pipeline.api import refuse_names
 from pipeline.edges.intake import IntakeError
-from pipeline.edges.ledger import LedgerError
+from pipeline.edges.ledger import Entry, Ledger, LedgerError
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
 
@@ -31,6 +32,23 @@ def test_generations_follow_each_other_on_warm_workers(tmp_path: Path) -> None:
     assert set(scores) == {"a", "b"}
     assert all(score.status == "completed" and len(score.trials) == 2 for score in scores.values())
     assert again["a"].value is not None
+
+
+def test_a_new_generation_does_not_read_what_was_before_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten thousand generations the next one begins as soon as the second did."""
+    replays: list[Ledger] = []
+    entries = Ledger.entries
+
+    def count(ledger: Ledger, *, after: int = 0) -> Iterator[Entry]:
+        replays.append(ledger)
+        return entries(ledger, after=after)
+
+    monkeypatch.setattr(Ledger, "entries", count)
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        scores = [farm.evaluate({"a": b'{"n": %d}' % n}) for n in range(3)]
+
+    assert all(score["a"].status == "completed" for score in scores)
+    assert len(replays) == 1
 
 
 def test_one_failed_genome_never_raises_for_the_others(tmp_path: Path) -> None:

@@ -130,3 +130,14 @@ def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
     farm.evolve(f.EpochOpened(worker="w0", epoch=1), 9001.0)
 
     assert farm.spans == [[100.0, 160.0]]
+
+
+def test_the_mean_of_finite_fitnesses_is_finite() -> None:
+    """Their sum need not be; infinity would be no fitness, and no JSON."""
+    table = Table("w0", genomes=1, trials=2)
+    table.settle_in()
+    for attempt in list(table.farm.workers["w0"].wanted):
+        table.answer(attempt, fitness=1.5e308)
+    table.tick()
+
+    assert table.farm.genomes[0].fitness == 1.5e308

@@ -160,6 +160,15 @@ def test_a_ledger_knows_what_it_issued(folder: Path, written: Path) -> None:
     ledger.close()
 
 
+def test_a_ledger_knows_which_generations_it_has(folder: Path, written: Path) -> None:
+    """Without reading a single fact of them."""
+    ledger = Ledger(folder)
+
+    assert [ledger.has(generation) for generation in (6, 7, 8)] == [False, True, False]
+    assert ledger.generations() == [7]
+    ledger.close()
+
+
 def test_text_of_any_kind_survives(folder: Path) -> None:
     """Facts carry lines from evaluators: quotes, other scripts, control characters."""
     reason = "'\"\\ Ⅸ 🎲 \x00\x1b[2J ; DROP TABLE facts"

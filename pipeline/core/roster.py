@@ -5,6 +5,7 @@ Two small tables say which fact may follow which state of a trial and of a worke
 
 import enum
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 from inbox_agent.share_layout import Outcome
@@ -131,7 +132,10 @@ class Genome:
         """Mean over its trials; None unless every one of them has a fitness."""
         values = [trial.fitness for trial in self.trials]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(values) else None
+        if len(known) != len(values):
+            return None
+        mean = sum(known) / len(known)
+        return mean if math.isfinite(mean) else sum(value / len(known) for value in known)  # the sum was too large
 
 
 @dataclass(slots=True)

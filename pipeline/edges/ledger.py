@@ -148,6 +148,11 @@ class Ledger:
         found = self._db.execute("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
         return [number for (number,) in found]
 
+    def has(self, generation: int) -> bool:
+        """Whether a generation has facts."""
+        found = self._db.execute("SELECT 1 FROM facts WHERE generation = ? LIMIT 1", (generation,)).fetchone()
+        return found is not None
+
     def last(self) -> tuple[int, float, int]:
         """Number, time and generation of the last fact of any generation; zeros if there is none."""
         # `+` keeps SQLite from using the index of generations, which is not in this order.
