@@ -5,9 +5,10 @@ a game is played the evaluator's. The heartbeat is written by this loop and by n
 must fall silent.
 """
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
-from inbox_agent.next_step import Clean, Report, Run, Step, Stop, Wait, after, next_step
+from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.session import Session
 from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 #: The claim goes first: without its result it would look like a game that was never finished. Then the result, and only
 #: then what it speaks for.
 _CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
+CLEAN_AGAIN_S = 10.0  #: after a file could not be removed, since somebody has it open
 
 
 class Waiter(Protocol):
@@ -74,6 +76,7 @@ class Agent:
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
         self._half_claimed: set[str] = set()
+        self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
         self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
         self._counter = 0
         self._beat_due = 0.0
@@ -123,13 +126,20 @@ class Agent:
         seen = self._lookout.look(self._running_id)
         if seen.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
             self._half_claimed &= set(seen.present)
-        seen = replace(seen, half_claimed=self._half_claimed)
+        seen = replace(seen, half_claimed=self._half_claimed, outbox=self._without_what_is_held_open(seen))
         while not isinstance(step := next_step(seen), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
                 break
             seen = after(seen, step)
         self._beat(self._lookout.owner)
+
+    def _without_what_is_held_open(self, seen: Seen) -> dict[str, Collection[Kind]]:
+        """What lies in `outbox/`, but for what nobody asks for and cannot be removed for now."""
+        now = self._clock()
+        held_open = {a for a, again_at in self._clean_again_at.items() if again_at > now and a not in seen.present}
+        self._clean_again_at = {a: again_at for a, again_at in self._clean_again_at.items() if a in seen.outbox}
+        return {a: kinds for a, kinds in seen.outbox.items() if a not in held_open}
 
     @property
     def _running_id(self) -> str | None:
@@ -144,11 +154,20 @@ class Agent:
                 self._evaluator.stop()
                 self._running = self._finished = None
             case Clean(attempt, kinds):
-                self._files.remove([f"{OUTBOX}/{kind.of(attempt)}" for kind in _CLEANING if kind in kinds])
+                self._clean(attempt, kinds)
             case Report(attempt, outcome, reason):
                 self._publish_result(attempt, self._lookout.start_of(attempt), _unplayed(outcome, reason))
             case Run(start):
                 self._run(start)
+
+    def _clean(self, attempt: str, kinds: Collection[Kind]) -> None:
+        """Removes an attempt's files. One that somebody has open is left for a while, and silences nobody."""
+        try:
+            self._files.remove([f"{OUTBOX}/{kind.of(attempt)}" for kind in _CLEANING if kind in kinds])
+        except Unavailable as error:
+            self._files.names(OUTBOX)  # a share that answers that is there: it is this file
+            log.warning("%s cannot be cleaned up yet: %s", attempt, error)
+            self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
@@ -208,8 +227,17 @@ class Agent:
 
     def _report_finished(self) -> None:
         if self._running is not None and self._finished is not None:
-            self._publish_result(self._running.attempt, self._running, self._finished)
+            try:
+                self._publish_result(self._running.attempt, self._running, self._finished)
+            except NoRoom:
+                self._make_room()
+                raise
             self._running = self._finished = None
+
+    def _make_room(self) -> None:
+        """A fitness is worth more than what its game left behind: artifacts that are not in the share yet go."""
+        with contextlib.suppress(OSError):
+            self._evaluator.prepare("")
 
     def _publish_result(self, attempt: str, start: StartRecord | None, finished: Finished) -> None:
         owner = start or self._lookout.owner
@@ -250,6 +278,7 @@ class Agent:
         """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
         refs: dict[str, PayloadRef] = {}
         for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
+            self._beat(self._lookout.owner)  # each may be large, and its share slow
             name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
             while name in refs:
                 name = f"{name[:60]}-{number}"

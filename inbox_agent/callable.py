@@ -7,7 +7,6 @@ child does with a request `warm_child`'s.
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from inbox_agent.evaluator import (
     environment,
     fingerprint_of,
     how_it_ended,
+    interpreter,
     parse,
     time_limit_reason,
 )
@@ -78,7 +78,7 @@ class CallableEvaluator:
         try:
             child = self._ensure_child()
         except OSError as error:
-            return f"cannot start {sys.executable!r}: {error.strerror or error}"
+            return f"cannot start {interpreter()!r}: {error.strerror or error}"
         while time.monotonic() < child.started + IMPORT_LIMIT_S:
             reply = child.output.wait(_LOOK_S)
             match reply and parse(reply.body, "the evaluator process's reply"):
@@ -94,7 +94,11 @@ class CallableEvaluator:
         return f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s"
 
     def prepare(self, suffix: str) -> Path:
-        path = self._scratch.prepare(suffix)
+        try:
+            path = self._scratch.prepare(suffix)
+        except OSError:  # Windows: a file that the last game left open in the process that still lives
+            self._kill_child()
+            path = self._scratch.prepare(suffix)
         if self._child is None or self._child.broken:
             with contextlib.suppress(OSError):  # `start` tries again, and tells
                 self._ensure_child()  # it imports while the genome is fetched
@@ -107,7 +111,7 @@ class CallableEvaluator:
         try:
             child = self._ensure_child()
         except OSError as error:
-            self._stillborn = f"cannot start {sys.executable!r}: {error.strerror or error}"
+            self._stillborn = f"cannot start {interpreter()!r}: {error.strerror or error}"
             return
         child.output.forget_progress()
         if child.ready:
@@ -154,7 +158,7 @@ class CallableEvaluator:
         self._kill_child()
         process = self._leash.spawn(
             # -P: the scratch folder is the current one, and is not a place to import from.
-            [sys.executable, "-P", warm_child.__file__, self._target],
+            [interpreter(), "-P", warm_child.__file__, self._target],
             cwd=self._scratch.folder,
             env=self._environment,
             stdin=subprocess.PIPE,

@@ -136,6 +136,17 @@ def fingerprint_of(kind: str, *parts: str) -> str:
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def interpreter() -> str:
+    """The Python that runs this program, as games and hooks are to be run by it.
+
+    Windows: `pythonw.exe` has no console, so whatever console program a game starts would open a window of its own,
+    over the game. `python.exe` on the leash has one that nobody sees, and its children share it.
+    """
+    program = Path(sys.executable)
+    with_console = program.with_name("python.exe")
+    return str(with_console if program.name.lower() == "pythonw.exe" and with_console.exists() else program)
+
+
 def environment(folder: Path | None = None) -> dict[str, str]:
     """The agent's environment, in which Python prints any character and finds the modules in `folder`."""
     found = {"PYTHONIOENCODING": "utf-8:backslashreplace", **os.environ}
@@ -262,7 +273,7 @@ class CommandEvaluator:
 
     def _program(self) -> str:
         if self._argv[0] == "python" or (self._argv[0] == "python3" and shutil.which("python3") is None):
-            return sys.executable
+            return interpreter()
         return self._locate(self._argv[0])
 
     def _locate(self, argument: str) -> str:

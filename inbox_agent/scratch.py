@@ -4,14 +4,21 @@ It decides what of it is reused, what counts as an answer file and what as an ar
 played there. Creating files costs more than anything else here, so the folder and the genome's file stay.
 """
 
+import contextlib
 import os
+import secrets
 import stat
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from inbox_agent.share_layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
 _BUSY_WAIT_S = 2.0  # Windows: a virus scanner or a dying process may hold a leftover for a moment
@@ -32,13 +39,15 @@ class Scratch:
         self._rewritten = rewritten
         self._artifacts = os.path.join(self.folder, ARTIFACTS)
         os.makedirs(self.folder, exist_ok=True)
+        with contextlib.suppress(OSError):  # `prepare` tries again, and tells
+            self.prepare("")  # what a killed agent's last game left may be what fills the disk
 
     def prepare(self, suffix: str) -> Path:
         """Removes what the last evaluation left; returns where the genome goes. Raises OSError if it cannot."""
         genome = "genome" + suffix
         kept = (genome, *self._rewritten)
         artifacts_there = False
-        for name in os.listdir(self.folder):
+        for name in self._left_behind():
             path = os.path.join(self.folder, name)
             info = os.lstat(path)
             if name == ARTIFACTS and stat.S_ISDIR(info.st_mode) and not _is_link(info):
@@ -51,6 +60,13 @@ class Scratch:
         else:
             os.mkdir(self._artifacts)
         return self.folder / genome
+
+    def _left_behind(self) -> list[str]:
+        try:
+            return os.listdir(self.folder)
+        except FileNotFoundError:  # it was removed with all the rest
+            os.makedirs(self.folder)
+            return []
 
     def answer(self) -> bytes:
         """The bytes of `result.json`. Raises Unanswered."""
@@ -96,29 +112,48 @@ def _can_be_overwritten(info: os.stat_result) -> bool:
 
 
 def _remove(path: str) -> None:
+    """Removes a file, a link or a whole tree. Raises OSError.
+
+    Not by recursion: a tree may be deeper than the stack, and its paths longer than the system takes. Every folder is
+    moved up beside `path` before it is emptied; what a failure leaves there the next cleaning finds.
+    """
     deadline = time.monotonic() + _BUSY_WAIT_S
+    beside = os.path.dirname(path)
+    waiting = [path] if _patiently(deadline, _remove_unless_folder, path) else []
+    while waiting:
+        folder = waiting.pop()
+        for name in os.listdir(folder):
+            inner = os.path.join(folder, name)
+            if _patiently(deadline, _remove_unless_folder, inner):
+                moved = os.path.join(beside, f".{secrets.token_hex(8)}")
+                _patiently(deadline, os.rename, inner, moved)
+                waiting.append(moved)
+        _patiently(deadline, os.rmdir, folder)
+
+
+def _remove_unless_folder(path: str) -> bool:
+    """Removes what is not a folder, or only leads to one; whether it is one, which then can be emptied."""
+    try:
+        info = os.lstat(path)
+        if stat.S_ISDIR(info.st_mode) and not _is_link(info):
+            os.chmod(path, stat.S_IRWXU)
+            return True
+        if stat.S_ISDIR(info.st_mode):
+            os.rmdir(path)  # a junction: what it leads to is not ours
+        else:
+            if sys.platform == "win32":
+                os.chmod(path, stat.S_IWRITE)  # a read-only file cannot be deleted there
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _patiently(deadline: float, act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     while True:
         try:
-            return _remove_at_once(path)
+            return act(*arguments, **named)
         except PermissionError:
             if sys.platform != "win32" or time.monotonic() > deadline:
                 raise
             threading.Event().wait(_PAUSE_S)
-
-
-def _remove_at_once(path: str) -> None:
-    try:
-        info = os.lstat(path)
-        if not stat.S_ISDIR(info.st_mode):
-            if sys.platform == "win32":
-                os.chmod(path, stat.S_IWRITE)  # a read-only file cannot be deleted there
-            os.unlink(path)
-        elif _is_link(info):
-            os.rmdir(path)  # a junction: what it leads to is not ours
-        else:
-            os.chmod(path, stat.S_IRWXU)
-            for name in os.listdir(path):
-                _remove_at_once(os.path.join(path, name))
-            os.rmdir(path)
-    except FileNotFoundError:
-        pass

@@ -71,6 +71,8 @@ class _Child:
             answer = self._play(function, genome, trial)
             if os.getpid() != self._me:
                 os._exit(0)  # the game forked, and this is not the process that was asked
+            with contextlib.suppress(OSError):  # it has removed the folder
+                os.chdir(self._scratch)  # Windows cannot clean up a folder that somebody is in
             self._say({"number": request["number"], **answer})
 
     def _import(self) -> Function | None:
@@ -171,7 +173,8 @@ def _prepare_output() -> None:
     import ctypes
 
     faulthandler.enable()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):  # whatever the environment says: an embeddable Python reads none
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if sys.platform == "win32":
             runtime = ctypes.CDLL("ucrtbase")

@@ -7,7 +7,6 @@ on its command line but the event's name; one that fails or hangs costs a line o
 import logging
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from inbox_agent.evaluator import interpreter
 from pipeline.config import HooksTable
 from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
 from pipeline.core.farm import Farm
@@ -67,7 +67,7 @@ class Hooks:
             event, data = told
             program, *arguments = self._table.command
             # As in [evaluator] command: `python` is the one that has this program and its user's packages.
-            command = [sys.executable if program == "python" else program]
+            command = [interpreter() if program == "python" else program]
             command += [part.replace("{event}", event) for part in arguments]
             try:
                 done = subprocess.run(

@@ -45,12 +45,14 @@ class ScriptedEvaluator:
         self.stops = 0
         self.ending: Finished | None = None
         self.on_start: Callable[[], None] = lambda: None
+        self.on_prepare: Callable[[str], object] = lambda _suffix: None
         self.broken: OSError | None = None
         self._time, self._folder = time, folder
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
             raise self.broken
+        self.on_prepare(suffix)
         return self._folder / f"genome{suffix}"
 
     def start(self, job: Job) -> None:

@@ -5,7 +5,7 @@ It promises what `tests/test_share_files.py` asks of every implementation. The c
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
@@ -114,7 +114,8 @@ class ProbedFiles(MemoryFiles):
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
         self.troubles: set[tuple[str, str]] = set()  #: verb and folder, or file, of what is Unavailable now
         self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
-        self.too_big: set[str] = set()  #: paths for which there is no room; half of them is written
+        self.too_big: set[str] = set()  #: paths for which there is no room; half of a payload is written
+        self.on_write: Callable[[], object] = lambda: None  #: what happens while a payload is written
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
@@ -128,6 +129,7 @@ class ProbedFiles(MemoryFiles):
 
     def write(self, path: str, source: bytes | Path) -> None:
         self._change("write", path)
+        self.on_write()
         if path in self.too_big:
             super().write(path, b"half")
             raise NoRoom(path)
@@ -135,6 +137,8 @@ class ProbedFiles(MemoryFiles):
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         self._pass("publish", _layout_folder(path))
+        if path in self.too_big:
+            raise NoRoom(path)
         self.journal.append(("publish durably" if durable else "publish", path))
         super().publish(path, data, durable=durable)
         if ("publish", _layout_folder(path)) in self.unheard:

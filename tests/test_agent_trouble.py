@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent import share_layout as layout
-from inbox_agent.agent import SecondAgent
+from inbox_agent.agent import CLEAN_AGAIN_S, SecondAgent
 from inbox_agent.look import AgentLimits
 from inbox_agent.share_layout import AgentState, Outcome, StartedRecord
 from tests import records
@@ -129,6 +129,76 @@ def test_a_scratch_folder_that_cannot_be_cleaned_does_not_end_the_agent(guest: G
 
 
 # ---------------------------------------------------------------------------------------------- when a share is unwell
+
+
+def test_a_file_that_somebody_has_open_silences_nobody(guest: Guest) -> None:
+    """An ended attempt's log lies open in somebody's editor: the agent beats, plays on, and tries again later."""
+    guest.send(1)
+    guest.step()
+    guest.game_ends(replace(COMPLETED, log=b"hello"))
+    guest.step()
+    guest.files.troubles = {("remove", f"outbox/{attempt(1)}.log")}
+    guest.withdraw(1)
+    guest.send(2)
+    beats = guest.counter
+
+    guest.lives(30)
+
+    assert guest.playing == attempt(2)
+    assert guest.counter > beats + 3
+    assert f"outbox/{attempt(1)}.log" in guest.files.files
+    guest.files.troubles = set()
+    guest.lives(CLEAN_AGAIN_S + LIMITS.poll_s)
+    assert guest.outbox == {started(2)}
+
+
+def test_an_outbox_that_cannot_be_asked_is_more_than_an_open_file(guest: Guest) -> None:
+    """Then nothing else is done either, until the share is well again."""
+    guest.send(1)
+    guest.step()
+    guest.game_ends(COMPLETED)
+    guest.step()
+    guest.withdraw(1)
+    guest.send(2)
+    guest.files.troubles = {("remove", "outbox"), ("names", "outbox")}
+    guest.lives(3)
+    assert guest.playing is None
+
+    guest.files.troubles = set()
+    guest.lives(LIMITS.poll_s)
+
+    assert guest.outbox == {started(2)}
+
+
+def test_where_a_result_has_no_room_its_game_makes_it(guest: Guest) -> None:
+    """The share and the scratch folder are on one disk; a fitness is worth more than what the game left behind."""
+    guest.send()
+    guest.step()
+    name = f"outbox/{answered()}"
+    guest.files.too_big = {name}
+    guest.evaluator.on_prepare = lambda _suffix: guest.files.too_big.clear()
+    guest.game_ends(COMPLETED)
+
+    guest.lives(LIMITS.poll_s)
+
+    assert guest.result().fitness == 2.5
+
+
+def test_an_agent_beats_between_large_artifacts(guest: Guest, tmp_path: Path) -> None:
+    """Each may take its time on a slow share; together they are longer than any silence."""
+    paths = [tmp_path / f"replay-{number}" for number in range(8)]
+    for path in paths:
+        path.write_bytes(b"replay")
+    guest.send()
+    guest.step()
+    guest.game_ends(replace(COMPLETED, artifacts=paths))
+    guest.files.on_write = lambda: guest.time.wait(LIMITS.beat_s)
+    beats = guest.counter
+
+    guest.step()
+
+    assert guest.counter >= beats + 7
+    assert len(guest.result().artifacts) == 8
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])

@@ -11,6 +11,7 @@ import pytest
 from inbox_agent import warm_child
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.leash import Leash
+from inbox_agent.scratch import Scratch
 from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
 from tests.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
 from tests.waiting import eventually
@@ -150,6 +151,58 @@ def test_a_process_that_died_between_two_games_is_replaced(player: Player) -> No
     assert eventually(lambda: has_ended(pid))
 
     assert player.play("return 1").fitness == 1
+
+
+def test_a_process_that_holds_what_must_go_goes_itself(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a file that a game left open cannot be removed while its process lives; the next game gets another."""
+    first = player.play("return os.getpid()").fitness
+    prepare = Scratch.prepare
+
+    def held_open(scratch: Scratch, suffix: str) -> Path:
+        if psutil.pid_exists(int(first or 0)):
+            raise PermissionError(13, "the process cannot access the file")
+        return prepare(scratch, suffix)
+
+    monkeypatch.setattr(Scratch, "prepare", held_open)
+
+    second = player.play("return os.getpid()")
+
+    assert second.outcome is Outcome.COMPLETED
+    assert second.fitness != first
+
+
+def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: Player) -> None:
+    """A folder that somebody is in cannot be removed on Windows; the process comes back before it answers."""
+    first = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
+
+    assert player.play("return os.getpid() if not os.path.exists('away') else 0").fitness == first
+
+
+@posix
+def test_a_process_does_not_stay_where_a_game_went(player: Player) -> None:
+    """Nor anywhere else but in the scratch folder."""
+    pid = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
+
+    assert Path(psutil.Process(int(pid or 0)).cwd()) == player.scratch
+
+
+def test_a_process_outlives_its_folder(player: Player) -> None:
+    """A game that removes everything is no reason to begin anew."""
+    first = player.play("import shutil; os.chdir('/'); shutil.rmtree(trial.scratch); return os.getpid()")
+    second = player.play("Path('note').touch(); return os.getpid()")
+
+    assert (first.outcome, second.outcome) == (Outcome.COMPLETED, Outcome.COMPLETED)
+    assert first.fitness == second.fitness
+
+
+def test_output_is_utf_8_whatever_the_environment_says(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embeddable Python reads no environment, and takes the console's code page."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+
+    finished = playing(FUNCTION).play("print('Grüße ✓'); print('日本', file=sys.stderr); return 1")
+
+    assert finished.outcome is Outcome.COMPLETED
+    assert finished.log.decode().split() == ["Grüße", "✓", "日本"]
 
 
 def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Player) -> None:

@@ -178,7 +178,7 @@ def test_a_worker_on_probation_takes_what_there_is() -> None:
 
 
 def test_a_worker_that_fails_everything_condemns_nothing_alone() -> None:
-    """It is idle at once and the other has its hands full: it may try what it has tried, but the last try is not its."""
+    """It is idle at once and the other has its hands full: it may try again, but the last try is not its own."""
     table = Table("w0", "w1", genomes=8, machines=True)
     table.settle_in()
     table.claim("w1")

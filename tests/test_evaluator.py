@@ -1,6 +1,7 @@
 """What every evaluator promises, whatever it plays with: one suite, each kind of evaluator."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.callable import CallableEvaluator
-from inbox_agent.evaluator import CommandEvaluator, Evaluator
+from inbox_agent.evaluator import CommandEvaluator, Evaluator, interpreter
 from inbox_agent.leash import Leash
 from inbox_agent.share_layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from tests.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
@@ -277,6 +278,21 @@ def test_nobody_reads_the_agents_input(player: Player) -> None:
 def test_a_time_limit_may_be_days(player: Player) -> None:
     """The longest time limit that a start signal can carry works."""
     assert player.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
+
+
+def test_a_python_without_a_console_has_games_played_by_the_one_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever console program a game starts would otherwise open a window over it."""
+    beside = tmp_path / "python.exe"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "pythonw.exe"))
+    assert interpreter() == sys.executable
+
+    beside.touch()
+
+    assert interpreter() == str(beside)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.11"))
+    assert interpreter() == sys.executable
 
 
 def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, leash: Leash) -> None:

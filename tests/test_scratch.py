@@ -1,6 +1,7 @@
 """The scratch folder: what of it is reused, and what an evaluation may not do to the next."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,54 @@ def test_an_artifact_that_is_too_large_is_left_out(scratch: Scratch) -> None:
     assert scratch.artifacts() == [folder / "small"]
 
 
-def test_a_folder_that_vanished_is_an_error(scratch: Scratch) -> None:
-    """Without a scratch folder nothing can be played, and the caller has to know."""
+def test_a_folder_that_vanished_is_made_again(scratch: Scratch) -> None:
+    """A game may remove all there is; the next one finds what it needs."""
     scratch.prepare("")
     os.rmdir(scratch.folder / "artifacts")
     os.rmdir(scratch.folder)
-
     assert scratch.artifacts() == []
-    with pytest.raises(FileNotFoundError):
-        scratch.prepare("")
+
+    genome = scratch.prepare("")
+
+    assert os.listdir(genome.parent) == ["artifacts"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody goes that deep there: no folder so deep can be entered")
+def test_a_tree_of_any_depth_is_removed(scratch: Scratch) -> None:
+    """It may be deeper than the stack, and its paths longer than any that can be opened."""
+    start, here = scratch.prepare("").parent, os.getcwd()
+    os.chdir(start)
+    try:
+        for _ in range(1500):
+            os.mkdir("deeper")
+            os.chdir("deeper")
+            Path("file").touch()
+    finally:
+        os.chdir(here)
+
+    scratch.prepare("")
+
+    assert os.listdir(start) == ["artifacts"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="read-only folders are no obstacle there")
+def test_a_folder_that_is_write_protected_is_removed(scratch: Scratch) -> None:
+    """So that nobody but root would be kept from it."""
+    start = scratch.prepare("").parent
+    (start / "locked" / "inner").mkdir(parents=True)
+    (start / "locked" / "inner" / "file").touch()
+    (start / "locked" / "inner").chmod(0o500)
+    (start / "locked").chmod(0o500)
+
+    scratch.prepare("")
+
+    assert os.listdir(start) == ["artifacts"]
+
+
+def test_what_a_killed_agents_last_game_left_is_gone_with_the_next_agent(scratch: Scratch) -> None:
+    """It may be what fills the disk, so that there is no room even to say so."""
+    (scratch.prepare("").parent / "large").touch()
+
+    Scratch(scratch.folder)
+
+    assert os.listdir(scratch.folder) == ["artifacts"]
