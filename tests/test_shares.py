@@ -296,19 +296,18 @@ def test_the_record_is_removed_before_its_payload(owner: Host) -> None:
 
 
 def test_a_failed_removal_removed_nothing_for_sure(owner: Host) -> None:
-    """It is planned again."""
+    """It is planned again, and nothing is published on top of it."""
     owner.files.troubles = {("remove", "inbox")}
 
-    report = owner.does(remove=(attempt(1),))
+    report = owner.does(remove=(attempt(1),), publish=(owner.publication(2),))
 
-    assert report.removed == frozenset()
+    assert (report.removed, report.sent) == (frozenset(), {})
     assert "cannot remove there now" in report.trouble
 
 
-@pytest.mark.parametrize("kind", [Kind.GENOME, Kind.START])
-def test_a_file_that_somebody_has_open_keeps_nothing_else_from_its_way(owner: Host, kind: Kind) -> None:
-    """On Windows an editor is enough; the worker would get no work for as long."""
-    owner.files.troubles = {("remove", f"inbox/{kind.of(attempt(1))}")}
+def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: Host) -> None:
+    """On Windows an editor is enough; its worker would get no work for as long."""
+    owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
     report = owner.does(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
 
@@ -317,14 +316,14 @@ def test_a_file_that_somebody_has_open_keeps_nothing_else_from_its_way(owner: Ho
     assert "cannot remove there now" in report.trouble
 
 
-def test_where_nothing_can_be_asked_nothing_is_published(owner: Host) -> None:
-    """It is the share that is away: what is sent there now might have arrived, and its id would be burnt."""
-    owner.files.troubles = {("remove", "inbox"), ("names", "inbox")}
+def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: Host) -> None:
+    """It would be played before them, and the agent would have more to play than its queue is deep."""
+    owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
-    report = owner.does(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
+    report = owner.does(remove=(attempt(1),), publish=(owner.publication(3),))
 
     assert (report.removed, report.sent) == (frozenset(), {})
-    assert report.trouble
+    assert "cannot remove there now" in report.trouble
 
 
 def test_an_order_is_carried_out_in_its_sequence(owner: Host) -> None:

@@ -131,27 +131,26 @@ class Share:
             self._files.publish(name, layout.encode(host), durable=True)
 
     def _remove(self, attempts: tuple[str, ...], report: Report) -> None:
-        """Removes start signals and genomes; a file that somebody has open stays, and keeps nothing else from its way.
+        """Removes start signals and genomes. A genome that somebody has open stays, and keeps nothing else waiting.
 
         Raises:
-            Unavailable: the share does not answer.
+            Unavailable: the share does not answer, or a start signal stays: it would be played before anything new.
         """
         try:
-            self._remove_now(attempts)
+            self._remove_kinds(attempts, Kind.START, Kind.GENOME)
             report.removed = frozenset(attempts)
         except Unavailable as error:
-            self._names(INBOX)  # who answers that is there, and means this file
+            self._remove_kinds(attempts, Kind.START)
             report.trouble = layout.clean(str(error), 300)
-            report.removed = frozenset(attempt for attempt in attempts if len(attempts) > 1 and self._can_go(attempt))
+            report.removed = frozenset(attempt for attempt in attempts if self._can_go(attempt))
 
-    def _remove_now(self, attempts: Iterable[str]) -> None:
+    def _remove_kinds(self, attempts: Iterable[str], *kinds: Kind) -> None:
         # The record first: while it is there, what it speaks for must be there too.
-        kinds = (Kind.START, Kind.GENOME)
         self._files.remove([f"{INBOX}/{kind.of(attempt)}" for attempt in attempts for kind in kinds])
 
     def _can_go(self, attempt: str) -> bool:
         try:
-            self._remove_now([attempt])
+            self._remove_kinds([attempt], Kind.GENOME)
         except Unavailable:
             return False
         return True
