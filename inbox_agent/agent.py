@@ -75,6 +75,7 @@ class Agent:
         self._clock, self._session, self._own_disk, self._limits = clock, session, own_disk, limits
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
+        self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
         self._half_claimed: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
         self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
@@ -152,7 +153,7 @@ class Agent:
             case Stop(attempt):
                 log.info("%s is no longer wanted", attempt)
                 self._evaluator.stop()
-                self._running = self._finished = None
+                self._forget_game()
             case Clean(attempt, kinds):
                 self._clean(attempt, kinds)
             case Report(attempt, outcome, reason):
@@ -168,6 +169,7 @@ class Agent:
             self._files.names(OUTBOX)  # a share that answers that is there: it is this file
             log.warning("%s cannot be cleaned up yet: %s", attempt, error)
             self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
+            self._beat(self._lookout.owner)  # each such file costs seconds
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
@@ -178,7 +180,11 @@ class Agent:
             return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
-        except (Absent, Unfit, OSError) as error:  # OSError: of this machine's own disk, which is full
+        except (Absent, Unfit) as error:
+            self._lookout.not_there_yet(attempt, str(error))
+            return
+        except OSError as error:  # of this machine's own disk: it is full, or a warm process holds the last genome
+            self._evaluator.close()
             self._lookout.not_there_yet(attempt, str(error))
             return
         if digest != start.genome_sha256:
@@ -230,14 +236,15 @@ class Agent:
             try:
                 self._publish_result(self._running.attempt, self._running, self._finished)
             except NoRoom:
-                self._make_room()
+                if self._own_disk:  # a fitness is worth more than artifacts that are not in the share yet
+                    with contextlib.suppress(OSError):
+                        self._evaluator.prepare("")
                 raise
-            self._running = self._finished = None
+            self._forget_game()
 
-    def _make_room(self) -> None:
-        """A fitness is worth more than what its game left behind: artifacts that are not in the share yet go."""
-        with contextlib.suppress(OSError):
-            self._evaluator.prepare("")
+    def _forget_game(self) -> None:
+        self._running = self._finished = None
+        self._copied.clear()
 
     def _publish_result(self, attempt: str, start: StartRecord | None, finished: Finished) -> None:
         owner = start or self._lookout.owner
@@ -278,21 +285,27 @@ class Agent:
         """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
         refs: dict[str, PayloadRef] = {}
         for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
-            self._beat(self._lookout.owner)  # each may be large, and its share slow
-            name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
-            while name in refs:
-                name = f"{name[:60]}-{number}"
-            try:
-                with path.open("rb") as data:
-                    digest = hashlib.file_digest(data, "sha256").hexdigest()
-                    size_bytes = data.tell()
-            except OSError as error:
-                log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
-                continue
-            if not self._write_payload(f"{Kind.FILES.of(attempt)}/{name}", path):
-                continue
-            refs[name] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
+            if path not in self._copied:
+                name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
+                while name in refs:
+                    name = f"{name[:60]}-{number}"
+                self._copy_artifact(attempt, path, name)
+                with contextlib.suppress(Unavailable):  # each may be large, and its share slow
+                    self._beat(self._lookout.owner)
+            if (ref := self._copied.get(path)) is not None:
+                refs[ref.name] = ref
         return list(refs.values())
+
+    def _copy_artifact(self, attempt: str, path: Path, name: str) -> None:
+        try:
+            with path.open("rb") as data:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+                size_bytes = data.tell()
+        except OSError as error:
+            log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
+            return
+        if self._write_payload(f"{Kind.FILES.of(attempt)}/{name}", path):
+            self._copied[path] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
 
     def _write_payload(self, name: str, source: bytes | Path) -> bool:
         try:
@@ -308,6 +321,7 @@ class Agent:
     def _beat(self, owner: HostRecord | None) -> None:
         now = self._clock()
         if now >= self._beat_due or owner != self._beat_owner:
+            self._give_way_to_successor()
             self._write_beat(owner)
             self._beat_owner, self._beat_due = owner, now + self._limits.beat_s
 

@@ -24,10 +24,10 @@ from inbox_agent.evaluator import (
     environment,
     fingerprint_of,
     how_it_ended,
-    interpreter,
     parse,
     time_limit_reason,
 )
+from inbox_agent.interpreter import interpreter
 from inbox_agent.leash import Leash, wait_for_exit
 from inbox_agent.output import Output, Reply, new_marker
 from inbox_agent.scratch import Scratch, Unanswered

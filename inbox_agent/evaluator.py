@@ -11,13 +11,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from inbox_agent.interpreter import interpreter
 from inbox_agent.leash import Leash, find_program, wait_for_exit
 from inbox_agent.output import Output
 from inbox_agent.scratch import Scratch, Unanswered
@@ -82,7 +82,7 @@ class Evaluator(Protocol):
         """Kills the running evaluation with all that it started, and forgets it. Idempotent."""
 
     def close(self) -> None:
-        """Ends for good."""
+        """Ends everything, what is kept for the next evaluation too."""
 
 
 # -------------------------------------------------------------------------------------------- for both evaluators
@@ -134,17 +134,6 @@ def time_limit_reason(time_limit_s: float) -> str:
 def fingerprint_of(kind: str, *parts: str) -> str:
     """16 hex digits for what is played, independent of where it is installed."""
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def interpreter() -> str:
-    """The Python that runs this program, as games and hooks are to be run by it.
-
-    Windows: `pythonw.exe` has no console, so whatever console program a game starts would open a window of its own,
-    over the game. `python.exe` on the leash has one that nobody sees, and its children share it.
-    """
-    program = Path(sys.executable)
-    with_console = program.with_name("python.exe")
-    return str(with_console if program.name.lower() == "pythonw.exe" and with_console.exists() else program)
 
 
 def environment(folder: Path | None = None) -> dict[str, str]:

@@ -9,20 +9,13 @@ import os
 import secrets
 import stat
 import sys
-import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
+from inbox_agent.busy_files import patiently
 from inbox_agent.share_layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 RESULT, ARTIFACTS = "result.json", "artifacts"
-_BUSY_WAIT_S = 2.0  # Windows: a virus scanner or a dying process may hold a leftover for a moment
-_PAUSE_S = 0.02
 _REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
 
 
@@ -117,18 +110,16 @@ def _remove(path: str) -> None:
     Not by recursion: a tree may be deeper than the stack, and its paths longer than the system takes. Every folder is
     moved up beside `path` before it is emptied; what a failure leaves there the next cleaning finds.
     """
-    deadline = time.monotonic() + _BUSY_WAIT_S
-    beside = os.path.dirname(path)
-    waiting = [path] if _patiently(deadline, _remove_unless_folder, path) else []
+    waiting = [path] if patiently(partial(_remove_unless_folder, path)) else []
     while waiting:
         folder = waiting.pop()
         for name in os.listdir(folder):
             inner = os.path.join(folder, name)
-            if _patiently(deadline, _remove_unless_folder, inner):
-                moved = os.path.join(beside, f".{secrets.token_hex(8)}")
-                _patiently(deadline, os.rename, inner, moved)
+            if patiently(partial(_remove_unless_folder, inner)):
+                moved = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+                patiently(partial(os.replace, inner, moved))
                 waiting.append(moved)
-        _patiently(deadline, os.rmdir, folder)
+        patiently(partial(os.rmdir, folder))
 
 
 def _remove_unless_folder(path: str) -> bool:
@@ -147,13 +138,3 @@ def _remove_unless_folder(path: str) -> bool:
     except FileNotFoundError:
         pass
     return False
-
-
-def _patiently(deadline: float, act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    while True:
-        try:
-            return act(*arguments, **named)
-        except PermissionError:
-            if sys.platform != "win32" or time.monotonic() > deadline:
-                raise
-            threading.Event().wait(_PAUSE_S)

@@ -1,7 +1,6 @@
 """Files of a share on a disk this machine can reach by path: the only file I/O on shares, for agent and host alike.
 
-It decides how a file appears whole or not at all, and for how long a busy Windows file is asked again. It does not
-know what the files mean, nor which of them are wanted.
+It decides how a file appears whole or not at all. It does not know what the files mean, nor which of them are wanted.
 """
 
 import contextlib
@@ -10,20 +9,16 @@ import hashlib
 import os
 import stat
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from inbox_agent.busy_files import is_busy, patiently
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 T = TypeVar("T")
 
-#: Windows says these while a virus scanner, an indexer or a reader holds the file: access denied, sharing, lock.
-BUSY_WINERRORS = frozenset({5, 32, 33})
-BUSY_TRIES_MAX = 12
-BUSY_WAIT_S_MAX = 2.5
 SPARES_MAX = 256  # staged names that are kept; one worker's share needs a handful
 SPARES_TRIED_MAX = 4
 _CHUNK_BYTES = 1024 * 1024
@@ -84,7 +79,7 @@ class ShareFiles(Protocol):
 
         Raises:
             Absent, Unfit
-            OSError: there is no room where it goes to, which is not the share's fault.
+            OSError: it cannot be written where it goes to, which is not the share's fault.
         """
 
     def write(self, path: str, source: bytes | Path) -> None:
@@ -129,14 +124,10 @@ class OneByOne:
         return found
 
 
-def _is_busy(error: OSError) -> bool:
-    return getattr(error, "winerror", None) in BUSY_WINERRORS
-
-
 class LocalFiles(OneByOne):
     """`ShareFiles` on a mounted path. `is_busy` tells a passing error from a lasting one; tests bring their own."""
 
-    def __init__(self, root: Path, *, is_busy: Callable[[OSError], bool] = _is_busy) -> None:
+    def __init__(self, root: Path, *, is_busy: Callable[[OSError], bool] = is_busy) -> None:
         self.root = root
         self._base = os.fspath(root) + os.sep
         self._is_busy = is_busy
@@ -185,18 +176,14 @@ class LocalFiles(OneByOne):
             if not _is_plain(os.fstat(descriptor)):
                 raise Unfit(f"{path}: not a regular file")
             # Opened without truncating: to fill a file again costs a fraction of making one.
-            with open(os.open(destination, _FILL_FLAGS, 0o666), "wb", buffering=0) as out:
-                while piece := os.read(descriptor, _CHUNK_BYTES):
+            with open(patiently(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
+                while piece := _piece(descriptor):
                     left -= len(piece)
                     if left < 0:
                         raise Unfit(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
                     _write_all(out.fileno(), piece)
                 out.truncate()
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise  # where it goes to: that is not the share's fault
-            raise Unavailable(str(error)) from error
         finally:
             os.close(descriptor)
         return digest.hexdigest()
@@ -306,23 +293,17 @@ class LocalFiles(OneByOne):
             os.close(descriptor)
 
     def _ask(self, call: Callable[[], T], absent: type[ShareError] = Absent) -> T:
-        """Runs one file operation; asks a busy file again, bounded in count and time, and names what failed."""
-        deadline = time.monotonic() + BUSY_WAIT_S_MAX
-        for attempt in range(1, BUSY_TRIES_MAX + 1):
-            try:
-                return call()
-            except FileExistsError as error:
-                raise AlreadyThere(str(error)) from error
-            except OSError as error:
-                if error.errno in _ABSENT:
-                    raise absent(str(error)) from error
-                if error.errno in NO_ROOM:
-                    raise NoRoom(str(error)) from error
-                pause_s = 0.01 * 2 ** min(attempt, 5)
-                if not self._is_busy(error) or attempt == BUSY_TRIES_MAX or time.monotonic() + pause_s > deadline:
-                    raise Unavailable(str(error)) from error
-                time.sleep(pause_s)
-        raise AssertionError("unreachable")
+        """Runs one file operation; asks a busy file again, and names what failed."""
+        try:
+            return patiently(call, self._is_busy)
+        except FileExistsError as error:
+            raise AlreadyThere(str(error)) from error
+        except OSError as error:
+            if error.errno in _ABSENT:
+                raise absent(str(error)) from error
+            if error.errno in NO_ROOM:
+                raise NoRoom(str(error)) from error
+            raise Unavailable(str(error)) from error
 
 
 def _is_link(info: os.stat_result) -> bool:
@@ -332,6 +313,13 @@ def _is_link(info: os.stat_result) -> bool:
 
 def _is_plain(info: os.stat_result) -> bool:
     return stat.S_ISREG(info.st_mode) and not _is_link(info)
+
+
+def _piece(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError as error:
+        raise Unavailable(str(error)) from error
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -276,6 +276,7 @@ class Loop:
                 log.warning("%s: %s", report.worker, report.trouble)
                 self._troubled.add(report.worker)
             self.watch.note_removed(report.worker, report.removed)
+            self.watch.note_held_open(report.worker, report.held_open)
             for attempt, surely in report.sent.items():
                 self.watch.note_sent(report.worker, attempt, surely=surely)
             if report.look is not None:

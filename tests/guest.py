@@ -47,13 +47,15 @@ class ScriptedEvaluator:
         self.on_start: Callable[[], None] = lambda: None
         self.on_prepare: Callable[[str], object] = lambda _suffix: None
         self.broken: OSError | None = None
-        self._time, self._folder = time, folder
+        self.on_stop: Callable[[], object] = lambda: None
+        self.folder = folder
+        self._time = time
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
             raise self.broken
         self.on_prepare(suffix)
-        return self._folder / f"genome{suffix}"
+        return self.folder / f"genome{suffix}"
 
     def start(self, job: Job) -> None:
         assert self.running is None, "one game at a time"
@@ -72,6 +74,7 @@ class ScriptedEvaluator:
 
     def stop(self) -> None:
         self.stops += 1
+        self.on_stop()
         self.running = self.ending = None
 
     def close(self) -> None:

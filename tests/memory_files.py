@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 
@@ -36,12 +36,7 @@ class MemoryFiles(OneByOne):
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         data = self.read(path, bytes_max)
-        try:
-            destination.write_bytes(data)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise
-            raise Unavailable(str(error)) from error
+        destination.write_bytes(data)
         return hashlib.sha256(data).hexdigest()
 
     def write(self, path: str, source: bytes | Path) -> None:

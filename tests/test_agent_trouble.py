@@ -128,6 +128,18 @@ def test_a_scratch_folder_that_cannot_be_cleaned_does_not_end_the_agent(guest: G
     assert "held open" in guest.result().reason
 
 
+def test_a_genome_that_cannot_be_written_is_not_the_shares_trouble(guest: Guest) -> None:
+    """On Windows a warm process may hold the last one: it has to go, and the agent beats on."""
+    kept = guest.evaluator.folder
+    guest.evaluator.folder = kept / "gone"
+    guest.evaluator.on_stop = lambda: setattr(guest.evaluator, "folder", kept)
+    guest.send()
+
+    guest.lives(LIMITS.delivery_pause_s)
+
+    assert guest.playing == attempt(1)
+
+
 # ---------------------------------------------------------------------------------------------- when a share is unwell
 
 

@@ -38,6 +38,7 @@ ALLOWED = (
     ("pipeline/edges/", "pipeline.edges"),
     ("pipeline/edges/", "inbox_agent.share_layout"),
     ("pipeline/edges/", "inbox_agent.share_files"),
+    ("pipeline/edges/", "inbox_agent.busy_files"),
     ("pipeline/edges/smb_session.py", "inbox_agent.settings_file"),
     ("pipeline/edges/workers.py", "inbox_agent.leash"),
     ("pipeline/edges/workers.py", "inbox_agent.settings_file"),
@@ -52,7 +53,7 @@ ALLOWED = (
 )
 #: The files directly in `pipeline/` put the parts together; they may use anything of the host and of the machines, and
 #: these of the agent.
-OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "lock", "long_paths", "settings_file")
+OF_THE_AGENT = ("share_layout", "share_files", "doorbell", "interpreter", "lock", "long_paths", "settings_file")
 
 #: Libraries that are touched in one place each.
 ONE_PLACE = {
@@ -74,7 +75,7 @@ ONE_PLACE = {
 
 #: Calls that are refused, where they are allowed after all, and what to do instead.
 BANNED_CALLS = {
-    "time.sleep": ({"inbox_agent/share_files.py", "inbox_agent/__main__.py"}, "wait for an event"),
+    "time.sleep": ({"inbox_agent/busy_files.py", "inbox_agent/__main__.py"}, "wait for an event"),
     "os.system": (set(), "use the leash"),
     "shutil.move": ({"pipeline/edges/archive.py"}, "publish without replacing"),
     "os.rename": ({"inbox_agent/share_files.py", "pipeline/host.py"}, "publish without replacing"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent import share_files
+from inbox_agent import busy_files
 from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareError, Unavailable, Unfit
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
@@ -287,8 +287,8 @@ def test_a_busy_file_is_not_asked_for_ever(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
 ) -> None:
     """Asking again is bounded in count and in time; then the file is Unavailable."""
-    monkeypatch.setattr(share_files, "BUSY_TRIES_MAX", tries_max)
-    monkeypatch.setattr(share_files, "BUSY_WAIT_S_MAX", wait_s_max)
+    monkeypatch.setattr(busy_files, "TRIES_MAX", tries_max)
+    monkeypatch.setattr(busy_files, "WAIT_S_MAX", wait_s_max)
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=9999)
     began = time.monotonic()

@@ -246,6 +246,14 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(files: ShareFiles, 
         files.fetch(PAYLOAD, tiny_disk / "genome", 10**7)
 
 
+def test_where_nothing_can_be_written_the_share_is_not_to_blame(files: ShareFiles, tmp_path: Path) -> None:
+    """The folder that a genome goes to is gone, or something holds its file: the share was asked, and answered."""
+    files.write(PAYLOAD, b"genome")
+
+    with pytest.raises(FileNotFoundError):
+        files.fetch(PAYLOAD, tmp_path / "gone" / "genome", 100)
+
+
 def test_what_is_fetched_replaces_what_was_fetched(files: ShareFiles, tmp_path: Path) -> None:
     """The local copy holds this payload and nothing of a longer one before."""
     (tmp_path / "fetched").write_bytes(b"the genome of an earlier attempt")

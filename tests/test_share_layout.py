@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, share_files, share_layout
+from inbox_agent import agent, busy_files, share_layout
 from inbox_agent.look import AgentLimits
 from inbox_agent.share_files import LocalFiles, Unavailable
 from inbox_agent.share_layout import (
@@ -305,7 +305,7 @@ def test_the_grammar_of_attempt_ids_is_the_same_inside_records() -> None:
 
 SOURCES: dict[str, Any] = {
     "share_layout": share_layout,
-    "share_files": share_files,
+    "busy_files": busy_files,
     "agent": agent,
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),

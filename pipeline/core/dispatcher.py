@@ -47,7 +47,7 @@ def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues)
         for worker in farm.workers.values():
             enforce_deadlines(minutes, worker)
             tend(minutes, worker)
-        _take_back(minutes)
+        _take_back(minutes, queues)
     if farm.generation and farm.has_pending:
         _assign(minutes, queues)
     if farm.generation and not farm.open_trials and not farm.finished:
@@ -68,8 +68,7 @@ def _end_what_a_dead_host_left(minutes: Minutes, worker: Worker) -> None:
 
 def _assign(minutes: Minutes, queues: Queues) -> None:
     """Fills the queues, the emptiest first, so that every worker plays before any worker waits."""
-    farm, watch = minutes.farm, minutes.watch
-    able = [w for w in farm.workers.values() if _may_take(w) and watch.may_get_work(w)]
+    able = _able(minutes)
     for level in range(max((queues.depth[w.name] for w in able), default=0)):
         for worker in able:
             if len(worker.wanted) > level or not _has_room(worker, queues):
@@ -79,8 +78,11 @@ def _assign(minutes: Minutes, queues: Queues) -> None:
                 _issue(minutes, worker, trial)
 
 
-def _may_take(worker: Worker) -> bool:
-    return worker.state in (WorkerState.READY, WorkerState.PROBATION) and not worker.kept
+def _able(minutes: Minutes) -> list[Worker]:
+    """The workers that would play what they are given."""
+    states = (WorkerState.READY, WorkerState.PROBATION)
+    workers = minutes.farm.workers.values()
+    return [w for w in workers if w.state in states and not w.kept and minutes.watch.may_get_work(w)]
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
@@ -93,34 +95,29 @@ def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) 
     for trial in _in_its_order(minutes.farm, worker):
         if trial.alone and worker.wanted:
             continue
-        if worker.name not in _tried(trial):
+        if worker.name not in trial.tried_by:
             return trial
-        if not worker.wanted and not _is_for_another(minutes, trial, able, queues):
+        if not worker.wanted and not _is_for_another(minutes, worker, trial, able, queues):
             return trial
     return None
 
 
-def _is_for_another(minutes: Minutes, trial: Trial, able: list[Worker], queues: Queues) -> bool:
-    """Whether somebody who has not tried a trial could take it now. The last try waits even for one that is busy: a
-    worker that fails whatever it gets is never busy, and would condemn every genome by itself.
+def _is_for_another(minutes: Minutes, worker: Worker, trial: Trial, able: list[Worker], queues: Queues) -> bool:
+    """Whether a trial waits for somebody who has not tried it. On the last try it does so even if nobody of them has
+    room: a worker that fails whatever it gets is never busy, and would condemn every genome by itself.
     """
-    others = [other for other in able if other.name not in _tried(trial)]
-    if trial.blamed + 1 >= minutes.limits.attempts_max:
-        return bool(others)
+    if trial.blamed + 1 >= minutes.limits.attempts_max and worker.name in trial.blamed_by:
+        return any(other.name not in trial.blamed_by for other in able)
+    others = (other for other in able if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.alone and other.wanted) for other in others)
 
 
 def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:
     """What waits. Probation tries the worker and not the genome: rather with one that took nobody down, new first."""
+    retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
     if worker.state is not WorkerState.PROBATION:
-        return islice(farm.pending(), _SEARCHED_MAX)
-    waiting = islice(chain(farm.fresh.values(), farm.retries.values()), _SEARCHED_MAX)
-    return sorted(waiting, key=lambda trial: trial.genome.is_suspect)
-
-
-def _tried(trial: Trial) -> set[str]:
-    """The workers that have tried a trial, or are about to."""
-    return {attempt.worker for attempt in trial.attempts if attempt.issued_at and not attempt.ordered}
+        return chain(retries, fresh)  # a failing farm shows itself soon
+    return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
 
 
 def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
@@ -148,13 +145,11 @@ def base36(number: int, width: int) -> str:
     return digits
 
 
-def _take_back(minutes: Minutes) -> None:
+def _take_back(minutes: Minutes, queues: Queues) -> None:
     """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
-    farm, watch = minutes.farm, minutes.watch
-    if farm.has_pending:
-        return
-    idle = [w for w in farm.workers.values() if _may_take(w) and not w.wanted and watch.may_get_work(w)]
-    for worker in farm.workers.values():
+    farm, watch, able = minutes.farm, minutes.watch, _able(minutes)
+    idle = [w for w in able if not w.wanted and _pick(minutes, w, able, queues) is None]
+    for worker in farm.workers.values() if idle else ():
         claims = watch.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]
         waiting = [a for a in worker.wanted.values() if a.id not in claims]
@@ -162,7 +157,7 @@ def _take_back(minutes: Minutes) -> None:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
             # Who has tried it would not be given it, and it would come back at once.
-            taker = next((w for w in idle if w.name not in _tried(last.trial)), None)
+            taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
             if taker is not None:
                 idle.remove(taker)
                 minutes.withdraw(last, "an idle worker can play it sooner")
@@ -226,7 +221,7 @@ def _share_act(farm: Farm, worker: Worker, watch: Watch) -> ShareAct | None:
     if not worker.epoch_open:
         return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
     wanted = worker.wanted.keys() | worker.kept.keys()
-    remove = tuple(sorted((watched.starts | watched.payloads) - wanted))
+    remove = tuple(sorted(watch.removable(worker.name, (watched.starts | watched.payloads) - wanted)))
     publish = tuple(
         attempt
         for attempt in worker.wanted.values()

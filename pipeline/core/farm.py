@@ -5,7 +5,7 @@ story that led there. It decides nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from inbox_agent.share_layout import Echo, Outcome
@@ -65,11 +65,6 @@ class Farm:
     @property
     def has_pending(self) -> bool:
         return bool(self.retries or self.fresh)
-
-    def pending(self) -> Iterator[Trial]:
-        """Trials that want an attempt, those that were tried before first: a failing farm shows itself soon."""
-        yield from self.retries.values()
-        yield from self.fresh.values()
 
     def usable(self) -> list[Worker]:
         """Workers that may still do something in this run."""

@@ -44,10 +44,10 @@ def tend(minutes: Minutes, worker: Worker) -> None:
 def _tend_ready(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     machine = watched.machine
-    if worker.losses >= minutes.limits.losses_max:
-        quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
-    elif _is_coming_up(minutes, worker, machine):
+    if _is_coming_up(minutes, worker, machine):
         _let_others_play(minutes, worker)  # the hypervisor says so, even to a host that has only just begun
+    elif worker.losses >= minutes.limits.losses_max:
+        quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
         # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")
@@ -129,6 +129,7 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
         quarantine(minutes, worker, _LOST_AGAIN + worker.reason.removeprefix(_LOST_AGAIN))
     elif watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time
+        _let_others_play(minutes, worker)
     elif minutes.watch.lacks_desktop(worker.name):
         quarantine(minutes, worker, _NO_DESKTOP)
     elif minutes.watch.is_silent(worker.name) and (untried or waited):

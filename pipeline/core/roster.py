@@ -105,6 +105,17 @@ class Trial:
     reason: str = ""
 
     @property
+    def tried_by(self) -> set[str]:
+        """The workers that have tried it, or are about to."""
+        return {attempt.worker for attempt in self.attempts if not attempt.ordered}
+
+    @property
+    def blamed_by(self) -> set[str]:
+        """The workers on which it failed or timed out since it was (re)opened."""
+        blaming = [attempt.worker for attempt in self.attempts if attempt.outcome in BLAMES_GENOME]
+        return set(blaming[len(blaming) - self.blamed :])
+
+    @property
     def open_attempt(self) -> Attempt | None:
         """The attempt that is wanted now, if there is one."""
         return next((a for a in reversed(self.attempts) if a.outcome is None), None)
@@ -135,7 +146,10 @@ class Genome:
         if len(known) != len(values):
             return None
         mean = sum(known) / len(known)
-        return mean if math.isfinite(mean) else sum(value / len(known) for value in known)  # the sum was too large
+        if math.isfinite(mean):
+            return mean
+        # The sum is too large, the mean is not: it lies between them, whatever rounding makes of it.
+        return min(max(sum(value / len(known) for value in known), min(known)), max(known))
 
 
 @dataclass(slots=True)

@@ -156,13 +156,14 @@ def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> Non
 
 def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
     waiting = [a for a in worker.wanted.values() if a.id not in watched.claims and a.id not in watched.uncertain]
-    if playing or not waiting:
-        watched.unclaimed_since = None
-    elif watched.unclaimed_since is None:
-        watched.unclaimed_since = minutes.watch.time
+    first = min(waiting, key=lambda attempt: attempt.publication, default=None)
+    if playing or first is None:
+        watched.unclaimed = None
+        return
+    unclaimed = first.id, first.id in watched.delivered
+    if unclaimed != watched.unclaimed:
+        watched.unclaimed, watched.unclaimed_since = unclaimed, minutes.watch.time
     elif minutes.watch.time - watched.unclaimed_since > minutes.limits.claim_limit_s:
-        watched.unclaimed_since = None
-        first = min(waiting, key=lambda attempt: attempt.publication)
         if first.id in watched.delivered:
             reason = f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
             minutes.end(first, Outcome.LOST, reason)

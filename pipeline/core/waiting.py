@@ -19,6 +19,7 @@ class Waiting(enum.StrEnum):
     NOBODY_AT_HOME = "nobody_at_home"  #: no worker's share was seen to be ours yet
     ALONE = "alone"  #: it is played with nothing beside it, and no such worker is idle
     NO_ROOM = "no_room"  #: every queue is full
+    ANOTHER = "another"  #: who has room has tried it, and who has not has none
     TURN = "turn"  #: the next tick may issue it
     NO_HOST = "no_host"  #: nobody plays this generation at the moment
 
@@ -54,7 +55,11 @@ def _without_a_worker(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Wai
         return Waiting.NOBODY_AT_HOME
     if trial.alone and all(worker.wanted or worker.kept for worker in at_home):
         return Waiting.ALONE
-    return Waiting.NO_ROOM if all(_is_full(worker, depth) for worker in at_home) else Waiting.TURN
+    with_room = {worker.name for worker in at_home if not _is_full(worker, depth)}
+    if not with_room:
+        return Waiting.NO_ROOM
+    untried = {worker.name for worker in at_home} - trial.tried_by
+    return Waiting.ANOTHER if untried and not untried & with_room else Waiting.TURN
 
 
 def _is_full(worker: Worker, depth: Mapping[str, int]) -> bool:

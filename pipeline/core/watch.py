@@ -5,6 +5,7 @@ that advances with each tick by the time that passed, but never by more than a q
 suspended or stalled host does not call everybody dead (law 5).
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from inbox_agent.share_layout import AgentRecord
@@ -12,6 +13,8 @@ from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.roster import Worker
 from pipeline.core.view import Look, MachineSeen, MachineState, View
+
+REMOVE_AGAIN_S = 30.0  #: after a genome could not be removed: on Windows each try waits for who has it open
 
 
 @dataclass(slots=True)
@@ -31,9 +34,11 @@ class WorkerWatch:
     delivered: set[str] = field(default_factory=set)  #: attempts that are surely published in full
     listed: set[str] = field(default_factory=set)  #: start signals that a listing has shown
     uncertain: set[str] = field(default_factory=set)  #: attempts whose publication nobody has confirmed
+    held_open: dict[str, float] = field(default_factory=dict)  #: attempt -> since when its genome cannot be removed
     handled: set[str] = field(default_factory=set)  #: results in `outbox/` that need no second reading
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
-    unclaimed_since: float | None = None  #: since when something waits and nothing is played
+    unclaimed: tuple[str, bool] | None = None  #: what waits first where nothing is played, and whether it is delivered
+    unclaimed_since: float = 0.0
     rung_at: float = 0.0
     rung_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
     quarantined_at: float = 0.0
@@ -136,8 +141,19 @@ class Watch:
         watched.payloads.add(attempt)
         (watched.delivered if surely else watched.uncertain).add(attempt)
 
+    def note_held_open(self, name: str, attempts: frozenset[str]) -> None:
+        """Genomes could not be removed, because somebody has them open."""
+        self.workers[name].held_open.update(dict.fromkeys(attempts, self.time))
+
+    def removable(self, name: str, attempts: Set[str]) -> set[str]:
+        """Those of these attempts of which it is time to remove what is there."""
+        held_open = self.workers[name].held_open
+        return {a for a in attempts if a not in held_open or self.time - held_open[a] > REMOVE_AGAIN_S}
+
     def note_removed(self, name: str, attempts: frozenset[str]) -> None:
         """Start signals and genomes were removed."""
         watched = self.workers[name]
         for memory in (watched.starts, watched.payloads, watched.delivered, watched.listed, watched.uncertain):
             memory.difference_update(attempts)
+        for attempt in attempts & watched.held_open.keys():
+            del watched.held_open[attempt]

@@ -7,8 +7,10 @@ recorded is collected again to the same name; recorded and not archived cannot h
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+from inbox_agent.busy_files import patiently
 from pipeline.core.view import ResultSeen
 
 ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
@@ -49,12 +51,13 @@ class Archive:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             if (incoming / name).exists():
-                shutil.move(incoming / name, folder / name)
+                patiently(partial(shutil.move, incoming / name, folder / name))
         shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _write(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    descriptor = patiently(lambda: os.open(path, flags, 0o666))
     try:
         written = os.write(descriptor, data)
         while written < len(data):  # a disk that fills up takes a part, and says so only at the next write

@@ -19,6 +19,7 @@ from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from inbox_agent.busy_files import patiently
 from inbox_agent.share_layout import GENOME_BYTES_MAX, safe_suffix
 
 _CHUNK_BYTES = 1024 * 1024
@@ -136,7 +137,7 @@ class Snapshots:
         os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
         if sys.platform == "win32" and os.path.exists(final):
             os.chmod(final, stat.S_IWRITE)  # a damaged one; write-protected files cannot be replaced there
-        os.replace(aside, final)
+        patiently(lambda: os.replace(aside, final))
 
 
 def is_litter(name: str) -> bool:
@@ -147,7 +148,7 @@ def is_litter(name: str) -> bool:
 def _discard(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.chmod(path, stat.S_IWRITE)  # Windows removes nothing that is write-protected
-        os.unlink(path)
+        patiently(lambda: os.unlink(path))
 
 
 def _holds(path: str, digest: str) -> bool:

@@ -71,6 +71,7 @@ class Report:
 
     worker: str
     removed: frozenset[str] = frozenset()
+    held_open: frozenset[str] = frozenset()  #: attempts whose start signal is gone, and whose genome cannot be removed
     sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it surely arrived
     look: Look | None = None
     trouble: str = ""  #: why something was not done; it will be planned again
@@ -143,6 +144,7 @@ class Share:
             self._remove_kinds(attempts, Kind.START)
             report.trouble = layout.clean(str(error), 300)
             report.removed = frozenset(attempt for attempt in attempts if self._can_go(attempt))
+            report.held_open = frozenset(attempts) - report.removed
 
     def _remove_kinds(self, attempts: Iterable[str], *kinds: Kind) -> None:
         # The record first: while it is there, what it speaks for must be there too.

@@ -80,7 +80,7 @@ class SmbFiles:
         try:
             if found.size_bytes > bytes_max:
                 raise Unfit(f"{path}: larger than {bytes_max} bytes")
-            with _local(), open(destination, "wb") as out:
+            with open(destination, "wb") as out:
                 while piece := self._piece(found.handle, offset, path):
                     offset += len(piece)
                     if offset > bytes_max:

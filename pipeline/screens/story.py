@@ -67,6 +67,7 @@ WAITING: dict[Waiting, tuple[str, str]] = {
         "one worker becomes idle",
     ),
     Waiting.NO_ROOM: ("every worker's queue is full", "an attempt ends"),
+    Waiting.ANOTHER: ("who has room has tried it, and the others have none", "another worker has room for it"),
     Waiting.TURN: ("it has its turn", "the next tick gives it to a worker"),
     Waiting.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
 }

@@ -111,6 +111,7 @@ class Way(OneByOne):
         self.landed: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
         self.on_arrival: Callable[[str], None] = lambda _path: None
         self.beats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when the heartbeat was written through here
+        self.beaten_at = -1e9  #: … last, by a fair clock
 
     @property
     def _disk(self) -> Disk:
@@ -190,6 +191,7 @@ class Way(OneByOne):
         self._room(path, after)
         self._disk.replace(path, data)
         self.beats_at.append(self._world.now)
+        self.beaten_at = self._world.now + self._world.fair_skew_s
         self._after(after)
 
     def remove(self, paths: Iterable[str]) -> None:

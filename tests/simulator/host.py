@@ -276,7 +276,7 @@ class SimulatedHost:
         if beat is None or beat.farm is None:  # an announcement is not life in anybody's name (law 7)
             return lambda: None
         machine = self.machines[report.worker]
-        at = machine.way.beats_at[-1] + self.world.fair_skew_s
+        at = machine.way.beaten_at
         return lambda: setattr(machine, "seen_well_at", at)
 
     def draw(self) -> str:

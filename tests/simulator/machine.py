@@ -448,7 +448,7 @@ class Machine:
             seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
             if self.is_well and seen_well and not self.world.muddled:
                 self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
-        if lost or self.blind or self.world.strikes("lost order", 0.2):
+        if lost or self.blind or self.world.strikes("lost order", self.world.options.order_lost):
             return
         self.world.obeyed[rung or "start"] += 1
         match rung:

@@ -53,6 +53,7 @@ class Options:
     late_courier: float  #: … and sometimes a very long time
     computers: bool  #: machines take time to come up, and a hypervisor has an opinion of them
     blind: float  #: the hypervisor cannot be asked for a while
+    order_lost: float  #: … or says that it did what it did not do
     host_stop: float  #: the host ends in good order
     generations: int  #: … one after the other, with the same shares
 
@@ -110,6 +111,7 @@ def draw_options(dice: random.Random) -> Options:
         late_courier=sometimes(0.3, 0.01),
         computers=not local and dice.random() < 0.5,
         blind=sometimes(0.3, 1.0),
+        order_lost=0.2,
         host_stop=sometimes(0.3, 1.0),
         generations=generations,
     )
