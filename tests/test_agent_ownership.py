@@ -1,5 +1,6 @@
 """Whose share it is, and who is its agent: owners, former lives, newcomers, and shares on another disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.agent import SecondAgent
 from inbox_agent.share_layout import AgentState, Outcome
 from tests import records
-from tests.guest import LIMITS, Guest, answered, started
+from tests.guest import COMPLETED, LIMITS, Guest, answered, started
 from tests.records import FARM, GENOME, WORKER, attempt, sha256
 
 
@@ -277,6 +278,29 @@ def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> 
         guest.step()
 
     assert guest.files.journal == []
+
+
+def test_an_agent_that_was_frozen_between_two_artifacts_gives_way_as_well(tmp_path: Path) -> None:
+    """Every beat looks first, also the one that shows that a large result is on its way."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
+    guest.send()
+    guest.lives(1)
+    beat = layout.encode(records.beat("other", 3, farm=FARM, worker=WORKER, epoch=1))
+
+    def freeze() -> None:
+        guest.time.now += 60
+        guest.files.files["status/agent.json"] = beat
+
+    guest.files.on_write = freeze
+    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
+
+    with pytest.raises(SecondAgent, match="run other"):
+        guest.step()
+
+    assert guest.files.files["status/agent.json"] == beat
 
 
 def test_an_agent_does_not_give_way_to_a_newcomer(tmp_path: Path) -> None:

@@ -196,6 +196,52 @@ def test_where_a_result_has_no_room_its_game_makes_it(guest: Guest) -> None:
     assert guest.result().fitness == 2.5
 
 
+def test_an_artifact_that_is_in_the_share_stays_in_the_result(guest: Guest, tmp_path: Path) -> None:
+    """Making room removes what the game left behind, and not what was copied already."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    guest.send()
+    guest.step()
+    guest.files.too_big = {f"outbox/{answered()}"}
+    guest.evaluator.on_prepare = lambda _suffix: ((tmp_path / "replay").unlink(), guest.files.too_big.clear())
+    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
+
+    guest.lives(LIMITS.poll_s)
+
+    assert [ref.name for ref in guest.result().artifacts] == ["replay"]
+    assert f"outbox/{attempt(1)}.files/replay" in guest.files.files
+
+
+def test_a_beat_that_has_no_room_costs_no_artifact(guest: Guest, tmp_path: Path) -> None:
+    """Between two of them it may fail; what matters is the result."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    guest.send()
+    guest.step()
+    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
+    guest.time.now += 2 * LIMITS.beat_s
+    guest.files.troubles = {("replace", "status")}
+
+    guest.step()
+
+    assert [ref.name for ref in guest.result().artifacts] == ["replay"]
+
+
+def test_on_a_foreign_disk_there_is_no_room_to_be_made(tmp_path: Path) -> None:
+    """What the game left behind lies elsewhere; its artifacts are still to be copied."""
+    guest = Guest(tmp_path, own_disk=False)
+    guest.own()
+    guest.lives(LIMITS.newcomer_beats * LIMITS.beat_s)
+    guest.send()
+    guest.lives(1)
+    prepared: list[str] = []
+    guest.evaluator.on_prepare = prepared.append
+    guest.files.too_big = {f"outbox/{answered()}"}
+    guest.game_ends()
+
+    guest.lives(LIMITS.poll_s)
+
+    assert prepared == []
+
+
 def test_an_agent_beats_between_large_artifacts(guest: Guest, tmp_path: Path) -> None:
     """Each may take its time on a slow share; together they are longer than any silence."""
     paths = [tmp_path / f"replay-{number}" for number in range(8)]

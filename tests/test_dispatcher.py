@@ -4,11 +4,12 @@ import pytest
 
 from inbox_agent.share_layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import ShareAct, plan, standstill
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.watch import REMOVE_AGAIN_S
 from tests.core_bed import Table
 
 # ------------------------------------------------------------------------------------------------ the way it should be
@@ -73,6 +74,27 @@ def test_what_the_idle_worker_has_tried_already_is_not_taken_back_for_it() -> No
     again = [fact for fact in facts if isinstance(fact, f.AttemptIssued) and fact.genome == tried.trial.genome.number]
     assert [fact.worker for fact in again] == ["w0"]
     assert table.farm.workers["w1"].wanted == {}
+
+
+def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
+    """Each try to remove it costs seconds on Windows; its start signal is gone, so it harms nobody."""
+    table = Table("w0", genomes=1)
+    table.settle_in()
+    (done,) = table.farm.workers["w0"].wanted
+    table.answer(done)
+    minutes = table.minutes(["w0"])
+    table.facts += [(fact, table.now) for fact in minutes.facts]
+    (act,) = plan(table.farm, table.watch, ["w0"])
+    assert isinstance(act, ShareAct)
+    assert act.remove == (done,)
+
+    table.watch.note_held_open("w0", frozenset({done}))
+
+    assert plan(table.farm, table.watch, ["w0"]) == []
+    table.watch.time += REMOVE_AGAIN_S + 1
+    assert plan(table.farm, table.watch, ["w0"]) == [act]
+    table.watch.note_removed("w0", frozenset({done}))
+    assert table.watch.workers["w0"].held_open == {}
 
 
 # ----------------------------------------------------------------------------------------------------- local workers
@@ -203,6 +225,60 @@ def test_the_last_try_waits_for_nobody_who_cannot_come() -> None:
         table.tick()
 
     assert table.settlements() == [Settlement.FAILED]
+
+
+def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
+    """It never judged the genome: it went down with it. The one that has failed it twice does not decide it alone."""
+    table = Table("w0", "w1", genomes=4, depth=1)
+    table.settle_in()
+    (lost,) = table.farm.workers["w1"].wanted.values()
+    table.answer(lost.id, Outcome.INTERRUPTED)
+    table.answer(table.claim("w0"))
+    table.tick()
+    table.claim("w1")
+    for _ in range(40):
+        for attempt in list(table.farm.workers["w0"].wanted):
+            table.answer(attempt, Outcome.FAILED)
+        table.tick()
+
+    assert (lost.trial.blamed, lost.trial.settlement) == (2, None)
+
+
+def test_fresh_trials_are_not_hidden_behind_those_that_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many last tries wait for a busy worker, an idle one finds what it may play."""
+    monkeypatch.setattr("pipeline.core.dispatcher._SEARCHED_MAX", 3)
+    table = Table("w0", "w1", genomes=20, depth=1)
+    table.settle_in()
+    table.claim("w1")
+    for _ in range(40):
+        for attempt in list(table.farm.workers["w0"].wanted.values()):
+            failing = attempt.trial.genome.number < 10
+            table.answer(attempt.id, Outcome.FAILED if failing else Outcome.COMPLETED)
+        table.tick(0.01)
+
+    assert len(table.farm.retries) == 8  # w1 plays one of those that fail
+    assert not table.farm.fresh
+
+
+def test_what_waits_behind_a_long_game_is_taken_back_although_a_last_try_is_pending() -> None:
+    """That one waits for the busy worker; those that have failed it have nothing to do, and take the other."""
+    table = Table("w0", "w1", "w2", genomes=4)
+    table.settle_in()
+    failing, behind = (table.farm.genomes[number - 1].trials[0] for number in (2, 4))
+    table.claim("w0")
+    table.answer(table.claim("w2"))
+    for _ in range(2):
+        assert failing.open_attempt is not None
+        table.answer(failing.open_attempt.id, Outcome.FAILED)
+        table.tick()
+    assert behind.open_attempt is not None
+    assert behind.open_attempt.worker == "w0"
+
+    table.run(3)
+
+    assert behind.open_attempt.worker in ("w1", "w2")
+    assert failing.open_attempt is not None
+    assert failing.open_attempt.worker == "w0"
 
 
 def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:

@@ -1,5 +1,7 @@
 """The fold of the facts: what it refuses, and what a story it tells then."""
 
+import sys
+
 import pytest
 
 from inbox_agent.share_layout import Outcome
@@ -132,12 +134,27 @@ def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
     assert farm.spans == [[100.0, 160.0]]
 
 
-def test_the_mean_of_finite_fitnesses_is_finite() -> None:
-    """Their sum need not be; infinity would be no fitness, and no JSON."""
-    table = Table("w0", genomes=1, trials=2)
+@pytest.mark.parametrize("fitness", [1.5e308, sys.float_info.max, -sys.float_info.max])
+def test_the_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
+    """Their sum need not be, nor what rounding makes of it; infinity would be no fitness, and no JSON."""
+    table = Table("w0", genomes=1, trials=3, depth=3)
     table.settle_in()
     for attempt in list(table.farm.workers["w0"].wanted):
-        table.answer(attempt, fitness=1.5e308)
+        table.answer(attempt, fitness=fitness)
     table.tick()
 
-    assert table.farm.genomes[0].fitness == 1.5e308
+    assert table.farm.genomes[0].fitness == pytest.approx(fitness)
+
+
+def test_a_fitness_is_the_mean_of_its_trials() -> None:
+    """All of them; before the last one is in there is none."""
+    table = Table("w0", genomes=1, trials=2)
+    table.settle_in()
+    first, second = table.farm.workers["w0"].wanted
+    table.answer(first, fitness=1.0)
+    table.tick()
+    assert table.farm.genomes[0].fitness is None
+    table.answer(second, fitness=4.0)
+    table.tick()
+
+    assert table.farm.genomes[0].fitness == 2.5

@@ -294,6 +294,39 @@ def test_what_a_computer_holds_that_comes_up_is_played_by_others() -> None:
     assert held.trial.open_attempt.worker == "w1"
 
 
+def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile() -> None:
+    """Its games went to others, as many as its queue is deep; it still has all its time to boot."""
+    table = Table("w0", genomes=5, depth=3, machines=True)
+    table.machines["w0"] = computer(uptime_s=500)
+    table.settle_in()
+    table.shares["w0"].unknown, table.shares["w0"].beating = "no route", False
+    table.machines["w0"] = computer(uptime_s=1)
+
+    facts = table.run(200)
+
+    assert table.farm.workers["w0"].losses == 3
+    assert table.farm.workers["w0"].state is WorkerState.READY
+    assert climbed(facts) == []
+
+
+def test_what_a_computer_on_probation_holds_does_not_wait_for_it() -> None:
+    """The hypervisor is busy with it for minutes, and its share is gone."""
+    table = Table("w0", genomes=2, machines=True)
+    table.machines["w0"] = computer(uptime_s=500)
+    table.settle_in()
+    to_quarantine(table)
+    table.run(17)
+    assert table.farm.workers["w0"].state is WorkerState.PROBATION
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.shares["w0"].unknown, table.shares["w0"].beating = "no route", False
+    table.machines["w0"] = computer(MachineState.OFF, busy=True)
+
+    table.run(32)
+
+    assert held.outcome is Outcome.LOST
+    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+
+
 def test_what_a_computer_holds_that_is_being_restarted_is_played_by_others() -> None:
     """Nobody waits for it through every rung of the ladder."""
     table = Table("w0", "w1", genomes=2, machines=True, limits=Limits(boot_limit_s=100))

@@ -182,6 +182,23 @@ def test_an_idle_worker_that_claims_nothing_loses_the_first() -> None:
     assert (first.outcome, second.outcome) == (Outcome.LOST, None)
 
 
+def test_what_was_published_late_has_its_whole_time_to_be_claimed() -> None:
+    """Its share took nothing for almost as long as an idle worker may wait; that is not the agent's fault."""
+    table = Table("w0", genomes=1, limits=Limits(claim_limit_s=10))
+    table.settle_in()
+    (held,) = table.farm.workers["w0"].wanted.values()
+    table.watch.note_removed("w0", frozenset({held.id}))  # as it was before anything was sent
+    for _ in range(9):
+        table.now += 1
+        minutes = table.minutes(["w0"])
+        table.facts += [(fact, table.now) for fact in minutes.facts]
+
+    table.run(9)
+    assert held.outcome is None
+    table.run(5)
+    assert held.outcome is Outcome.LOST
+
+
 def test_what_a_share_does_not_take_goes_to_another() -> None:
     """It can be read and its agent beats, but every publication fails before anything is sent."""
     table = Table("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))

@@ -47,6 +47,19 @@ def test_without_a_worker_because_all_are_busy() -> None:
     assert why_waiting(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is Waiting.TURN
 
 
+def test_for_another_worker_than_those_that_have_tried() -> None:
+    """Who has time for it has failed it, and who has not has its hands full."""
+    table = Table("w0", "w1", genomes=8)
+    table.settle_in()
+    table.claim("w1")
+    for _ in range(20):
+        for attempt in list(table.farm.workers["w0"].wanted):
+            table.answer(attempt, Outcome.FAILED)
+        table.tick()
+
+    assert {waits(table, trial) for trial in table.farm.retries.values()} == {Waiting.ANOTHER}
+
+
 def test_with_a_worker_that_is_recovered() -> None:
     table = settled_in(genomes=3)
     table.state(f.RungClimbed(worker="w0", rung=Rung.REBOOT, reason="silent"))
