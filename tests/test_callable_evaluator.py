@@ -186,6 +186,7 @@ def test_a_process_does_not_stay_where_a_game_went(player: Player) -> None:
     assert Path(psutil.Process(int(pid or 0)).cwd()) == player.scratch
 
 
+@posix
 def test_a_process_outlives_its_folder(player: Player) -> None:
     """A game that removes everything is no reason to begin anew."""
     first = player.play("import shutil; os.chdir('/'); shutil.rmtree(trial.scratch); return os.getpid()")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent import busy_files
+from inbox_agent.busy_files import is_busy
 from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareError, Unavailable, Unfit
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
@@ -335,11 +336,20 @@ def test_windows_says_busy_in_three_ways(
     assert disk.read(BEAT, 100) == b"beat"
 
 
-@pytest.mark.parametrize("winerror", [None, 2, 112, 1224])
+def test_the_c_runtime_of_windows_has_one_word_for_all_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `os.open` says there has no number of Windows; elsewhere the same word means that it is forbidden."""
+    refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr("sys.platform", "win32")
+    assert is_busy(refusal)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert not is_busy(refusal)
+
+
+@pytest.mark.parametrize("winerror", [2, 112, 1224])
 def test_other_errors_of_windows_do_not_pass(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None
 ) -> None:
-    """A full disk or an error without a number is said at once."""
+    """A full disk or a mapped file is said at once."""
     busy = Busy(os.replace, winerror, times=99)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", busy)

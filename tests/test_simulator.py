@@ -63,6 +63,13 @@ def test_a_history_that_broke_the_promise_once_keeps_it(seed: int) -> None:
     assert play(seed).breaches == []
 
 
+def test_every_host_has_a_budget_of_restarts_of_its_own() -> None:
+    """Blows fell so fast on one worker that two hosts restarted it eight times in 37 s, each well within its limits."""
+    history = play(87233)
+    assert history.host.starts == 2
+    assert history.breaches == []
+
+
 def test_a_seed_is_a_history() -> None:
     """The same seed gives the same operations, faults and facts, so that a failure can be looked at again."""
     first, second = play(7), play(7)

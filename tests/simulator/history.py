@@ -127,7 +127,7 @@ def _judge_end(world: World, cast: _Cast) -> None:
     host, options = cast.host, world.options
     host.witness.host_ended()
     for machine in cast.machines.values():
-        if machine.restarts > 3 + RESTARTS_PER_MINUTE_MAX * world.now / 60:
+        if machine.restarts > 3 * host.starts + RESTARTS_PER_MINUTE_MAX * world.now / 60:  # each host has its budget
             world.breach(f"{machine.name} was restarted {machine.restarts} times")
     generations = range(1, options.generations + 1)
     trials = set(product(generations, range(1, options.genomes + 1), range(1, options.trials + 1)))
