@@ -173,7 +173,7 @@ class LocalFiles(OneByOne):
         digest, left = hashlib.sha256(), bytes_max
         descriptor = self._open(path)
         try:
-            if not _is_plain(os.fstat(descriptor)):
+            if not _is_plain(self._ask(lambda: os.fstat(descriptor), absent=Unavailable)):
                 raise Unfit(f"{path}: not a regular file")
             # Opened without truncating: to fill a file again costs a fraction of making one.
             with open(patiently(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -269,6 +270,24 @@ def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(owner
 
     assert "No space left" in report.damage
     assert not list(tiny_disk.rglob("replay"))
+
+
+def test_an_artifact_that_somebody_looks_at_is_fetched_at_the_next_look(
+    owner: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a scanner may have open what an earlier look has fetched: that is no reason for the host to end."""
+    owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
+    owner.answers(1, artifacts=[ref("replay", b"replay")])
+    refusal = PermissionError(13, "somebody has it open")
+    refusal.winerror = 32  # type: ignore[attr-defined, unused-ignore]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner.files, "fetch", Mock(side_effect=refusal))
+        assert "has it open" in owner.looks(full=False).unknown
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert seen.artifacts == ("replay",)
 
 
 def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Host) -> None:

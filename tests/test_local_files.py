@@ -345,6 +345,21 @@ def test_the_c_runtime_of_windows_has_one_word_for_all_three(monkeypatch: pytest
     assert not is_busy(refusal)
 
 
+def test_a_share_that_goes_away_while_its_file_is_open_is_unavailable(
+    disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk where the copy goes to has nothing to do with it."""
+    disk.write(PAYLOAD, b"genome")
+
+    def gone(_descriptor: int) -> None:
+        raise OSError(errno.EHOSTDOWN, os.strerror(errno.EHOSTDOWN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", gone)
+        with pytest.raises(Unavailable):
+            disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+
 @pytest.mark.parametrize("winerror", [2, 112, 1224])
 def test_other_errors_of_windows_do_not_pass(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None

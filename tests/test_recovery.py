@@ -309,6 +309,21 @@ def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile()
     assert climbed(facts) == []
 
 
+def test_a_computer_that_is_heard_and_loses_everything_is_put_aside_also_while_it_is_busy() -> None:
+    """An order may be under way for minutes after the agent is back; till then it would lose trial after trial."""
+    table = Table("w0", "w1", genomes=12, machines=True)
+    table.settle_in()
+    table.claim("w1")
+    table.machines["w0"] = computer(busy=True)
+    for _ in range(30):
+        for attempt in list(table.farm.workers["w0"].wanted):
+            table.answer(attempt, Outcome.UNDELIVERED)
+        table.tick(0.5)
+
+    assert table.farm.workers["w0"].state is not WorkerState.READY
+    assert table.settlements() == [None] * 12
+
+
 def test_what_a_computer_on_probation_holds_does_not_wait_for_it() -> None:
     """The hypervisor is busy with it for minutes, and its share is gone."""
     table = Table("w0", genomes=2, machines=True)

@@ -44,10 +44,12 @@ def tend(minutes: Minutes, worker: Worker) -> None:
 def _tend_ready(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     machine = watched.machine
-    if _is_coming_up(minutes, worker, machine):
-        _let_others_play(minutes, worker)  # the hypervisor says so, even to a host that has only just begun
-    elif worker.losses >= minutes.limits.losses_max:
+    coming_up = _is_coming_up(minutes, worker, machine)
+    # What was lost in the silence of a boot says nothing yet; an agent that is heard and loses everything does.
+    if worker.losses >= minutes.limits.losses_max and not (coming_up and minutes.watch.is_silent(worker.name)):
         quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
+    elif coming_up:
+        _let_others_play(minutes, worker)  # the hypervisor says so, even to a host that has only just begun
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
         # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
         _climb(minutes, worker, None, f"its agent ended: {machine.note}")

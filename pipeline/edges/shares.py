@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent import share_layout as layout
+from inbox_agent.busy_files import is_busy
 from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
@@ -331,10 +332,13 @@ class Share:
                     return True
             except (Absent, Unfit):
                 pass
-            except OSError:
+            except OSError as error:
+                if is_busy(error):  # somebody looks at what an earlier look has fetched: the next one will do
+                    raise Unavailable(str(error)) from error
                 (folder / ref.name).unlink(missing_ok=True)  # half of it would keep the room that is missing
                 raise
-            (folder / ref.name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is overwritten, or goes with its folder
+                (folder / ref.name).unlink(missing_ok=True)
         missing.append(layout.clean(ref.name, 64))
         return False
 

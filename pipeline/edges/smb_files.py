@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from inbox_agent.busy_files import patiently
 from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, ShareError, Unavailable, Unfit
 from inbox_agent.share_layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from pipeline.edges import smb_messages as m
@@ -80,7 +81,7 @@ class SmbFiles:
         try:
             if found.size_bytes > bytes_max:
                 raise Unfit(f"{path}: larger than {bytes_max} bytes")
-            with open(destination, "wb") as out:
+            with patiently(lambda: open(destination, "wb")) as out:
                 while piece := self._piece(found.handle, offset, path):
                     offset += len(piece)
                     if offset > bytes_max:
