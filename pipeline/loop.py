@@ -64,6 +64,7 @@ class Loop:
         self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
         self._clock, self._wall, self._draw, self._told = clock, wall, draw, told
         self._looks: list[Look] = []  #: taken, and not yet part of a view
+        self._asked: dict[str, float] = {}  #: worker -> when its look under way was asked for, on the watch's clock
         self._owed: set[str] = set()  #: workers whose share has acts to come
         self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
         self._troubled: set[str] = set()  #: workers on whose share something could not be done since the last sweep
@@ -153,6 +154,7 @@ class Loop:
         """Goes on with another generation of the same farm; everything is looked at anew."""
         self.farm = farm
         self.watch = Watch(farm, self.limits, self._clock())
+        self._asked.clear()
         self.ask_poll()
 
     @contextlib.contextmanager
@@ -180,6 +182,7 @@ class Loop:
                 (self._polls if worker in polls else self._bells).add(worker)
             else:
                 self._acted.discard(worker)
+                self._asked[worker] = self.watch.time
                 self._couriers.send(self._look_order(worker, full=worker in polls))
         self._receive()
         looks, self._looks = [self._with_knowledge(look) for look in self._looks], []
@@ -280,7 +283,7 @@ class Loop:
             for attempt, surely in report.sent.items():
                 self.watch.note_sent(report.worker, attempt, surely=surely)
             if report.look is not None:
-                self._looks.append(report.look)
+                self._looks.append(replace(report.look, asked_at=self._asked.get(report.worker, 0.0)))
 
     def _with_knowledge(self, look: Look) -> Look:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""

@@ -247,6 +247,24 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
     assert [type(fact) for fact in facts if isinstance(fact, ResultLate | ResultUnexpected)] == [ResultLate]
 
 
+def test_a_look_knows_when_it_was_asked_for() -> None:
+    """However late its report comes in: what happened to a machine meanwhile it does not show."""
+    table = Table("vm-0", genomes=1)
+    table.settle_in()
+    post = Post()
+    loop = loop_over(table, post, Books())
+    loop.tick()
+    asked_at = table.watch.time
+    table.now += 5
+    loop.tick()
+    post.on_the_way = [Report(worker="vm-0", look=table.look("vm-0"))]
+
+    loop.tick()
+
+    watched = table.watch.workers["vm-0"]
+    assert (watched.heard_at, watched.life_at) == (asked_at, asked_at + 5)
+
+
 def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     """A share that refuses answers at once: asked again at once, it would have the loop do nothing else."""
     table = Table("vm-0", genomes=1)

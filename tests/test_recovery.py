@@ -1,5 +1,9 @@
 """What is done about a worker that is not well: the ladder, quarantine, probation."""
 
+from dataclasses import replace
+
+import pytest
+
 from inbox_agent.share_layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import standstill
@@ -307,6 +311,23 @@ def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile()
     assert table.farm.workers["w0"].losses == 3
     assert table.farm.workers["w0"].state is WorkerState.READY
     assert climbed(facts) == []
+
+
+def test_a_look_that_was_under_way_when_a_rung_was_climbed_shows_no_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took its time, and shows a beat from before: of a share, for example, that has been emptied since."""
+    table = silent_computer(computer())
+    table.run(31)
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+    climbed_at, look = table.watch.workers["w0"].rung_at, table.look
+    monkeypatch.setattr(table, "look", lambda name, **how: replace(look(name, **how), asked_at=climbed_at - 1))
+    table.shares["w0"].beating = True
+
+    table.tick()
+    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+    monkeypatch.undo()
+    table.tick()
+
+    assert table.farm.workers["w0"].state is WorkerState.READY
 
 
 def test_a_computer_that_is_heard_and_loses_everything_is_put_aside_also_while_it_is_busy() -> None:

@@ -114,7 +114,7 @@ def _hear_beat(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Loo
             _returned(minutes, worker, watched, look, beat)
             return
     watched.beat = beat
-    minutes.watch.note_life(watched)
+    minutes.watch.note_life(watched, look)
 
 
 def _returned(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:

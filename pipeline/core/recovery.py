@@ -139,7 +139,8 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
 
 
 def _alive_since(watched: WorkerWatch, when: float) -> bool:
-    return watched.alive and watched.life_at > when
+    # A look that was under way when the machine was touched may show what is no more, a restored share for example.
+    return watched.alive and watched.heard_at > when
 
 
 def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> None:

@@ -4,6 +4,7 @@ A share that could not be read is *unknown*, not empty; a share that was not loo
 """
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -55,6 +56,7 @@ class Look:
 
     worker: str
     full: bool = False
+    asked_at: float = math.inf  #: on the watch's clock; what has happened to the machine since, it may not have seen
     unknown: str = ""  #: why the share could not be read; the rest is then empty and says nothing
     bare: bool = False  #: there are no folders yet
     owner: HostRecord | None = None  #: the `host.json` of the highest epoch

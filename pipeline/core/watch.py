@@ -22,6 +22,7 @@ class WorkerWatch:
     """One worker, as this process has seen it. Times are on the fair clock."""
 
     life_at: float  #: last sign of life, or when one could have been seen first
+    heard_at: float = 0.0  #: when the look was asked for that showed the last sign of life
     alive: bool = False  #: a beat of this epoch, or a record, was seen since the watch or the epoch began
     looked: bool = False  #: at least one full look succeeded in this process
     readable: bool = False
@@ -86,16 +87,17 @@ class Watch:
         for attempt in watched.claims.keys() - look.claims:
             del watched.claims[attempt]
         if any(attempt in worker.wanted for attempt in new_records):
-            self.note_life(watched)  # any new record of a worker is life as well
+            self.note_life(watched, look)  # any new record of a worker is life as well
         if look.full:
             if not watched.looked:
                 watched.life_at = self.time  # who could not be seen was not silent
             watched.looked = True
             watched.starts, watched.payloads = set(look.starts), set(look.payloads)
 
-    def note_life(self, watched: WorkerWatch) -> None:
-        """A sign of life, now."""
+    def note_life(self, watched: WorkerWatch, look: Look) -> None:
+        """A look shows a sign of life."""
         watched.life_at, watched.alive = self.time, True
+        watched.heard_at = min(self.time, look.asked_at)
 
     def silence_s(self, name: str) -> float:
         """For how long a worker has given no sign of life."""
