@@ -313,9 +313,15 @@ def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile()
     assert climbed(facts) == []
 
 
-def test_a_look_that_was_under_way_when_a_rung_was_climbed_shows_no_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It took its time, and shows a beat from before: of a share, for example, that has been emptied since."""
-    table = silent_computer(computer())
+@pytest.mark.parametrize(("rung", "state"), [(Rung.RESTORE, "recovering"), (Rung.REBOOT, "ready")])
+def test_a_look_that_was_under_way_when_a_share_was_restored_shows_no_recovery(
+    monkeypatch: pytest.MonkeyPatch, rung: Rung, state: str
+) -> None:
+    """It took its time, and shows a beat of a share that has been emptied since. No other rung does that to a share,
+    and where looks take long, a worker that is well must not be restarted again.
+    """
+    seen = MachineSeen(MachineState.RUNNING, (rung,), boots=True, uptime_s=10_000.0)
+    table = silent_computer(seen)
     table.run(31)
     assert table.farm.workers["w0"].state is WorkerState.RECOVERING
     climbed_at, look = table.watch.workers["w0"].rung_at, table.look
@@ -323,7 +329,7 @@ def test_a_look_that_was_under_way_when_a_rung_was_climbed_shows_no_recovery(mon
     table.shares["w0"].beating = True
 
     table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert table.farm.workers["w0"].state == state
     monkeypatch.undo()
     table.tick()
 

@@ -53,6 +53,7 @@ REGRESSIONS = {
     147977: "a worker whose share could be read for the first time was restarted before its agent could answer",
     91145: "a worker was tried on probation with the genome that kills it, until it was out and nobody was left",
     139418: "a look that was under way when a share was restored brought its worker work for a share that was nobody's",
+    38574: "a worker whose looks take long was restarted again, since the one that showed it well had been under way",
     1351: "a new epoch's silence was counted from before its host.json had arrived",
     32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
 }

@@ -100,7 +100,7 @@ def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
     _let_others_play(minutes, worker)
     if watched.machine is not None and watched.machine.busy:
         watched.rung_at = minutes.watch.time  # a rung's time begins when it has been climbed
-    elif _alive_since(watched, watched.rung_at) and not minutes.watch.lacks_desktop(worker.name):
+    elif _alive_since_rung(worker, watched) and not minutes.watch.lacks_desktop(worker.name):
         minutes.state(WorkerRecovered(worker=worker.name))
     elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
@@ -138,9 +138,10 @@ def _tend_probation(minutes: Minutes, worker: Worker) -> None:
         _answer_silence(minutes, worker, worker.rung)
 
 
-def _alive_since(watched: WorkerWatch, when: float) -> bool:
-    # A look that was under way when the machine was touched may show what is no more, a restored share for example.
-    return watched.alive and watched.heard_at > when
+def _alive_since_rung(worker: Worker, watched: WorkerWatch) -> bool:
+    # A look that was under way when a share was restored may show what was there before.
+    shown_at = watched.heard_at if worker.rung is Rung.RESTORE else watched.life_at
+    return watched.alive and shown_at > watched.rung_at
 
 
 def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> None:
