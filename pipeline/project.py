@@ -20,11 +20,11 @@ difficulty = "hard"
 
 [evaluator]                 # what a local worker plays; this one is made by `pipeline init`
 command = ["python", "play.py", "{genome}", "--seed", "{seed}", "--settings", "{settings}", "--result", "{result}"]
-# python = "play:play"      # or a callable, kept warm: function(genome_path, trial) -> float or {"fitness": ...}
+# python = "my_game:play"   # or a callable, kept warm: function(genome_path, trial) -> float or {"fitness": ...}
 time_limit_s = 1800
 
 [local]
-workers = 2                 # default: one per core
+workers = 2                 # default: one per core; 0 if nobody but [[worker]]s shall play
 queue_depth = 2             # one playing, one waiting
 
 # [[worker]]                # a worker that somebody else started, behind a share
@@ -52,12 +52,12 @@ def score(genome: bytes, seed: int, difficulty: str) -> float:
 parser = argparse.ArgumentParser()
 parser.add_argument("genome", type=Path)
 parser.add_argument("--seed", type=int, required=True)
-parser.add_argument("--settings", type=Path, required=True)
+parser.add_argument("--settings", type=Path)
 parser.add_argument("--result", type=Path, required=True)
 args = parser.parse_args()
 
-settings = json.loads(args.settings.read_text())
-fitness = score(args.genome.read_bytes(), args.seed, settings["difficulty"])
+settings = json.loads(args.settings.read_text()) if args.settings else {}
+fitness = score(args.genome.read_bytes(), args.seed, settings.get("difficulty", "hard"))
 args.result.write_text(json.dumps({"fitness": fitness, "metrics": {"length": args.genome.stat().st_size}}))
 '''
 

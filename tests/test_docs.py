@@ -1,9 +1,11 @@
 """The documents say what is so: commands work, blocks parse, files and words that they name exist."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.roster import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
-from pipeline.project import CONFIG
+from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands
 from tests.simulator.planted import BUGS
 
@@ -230,6 +232,23 @@ def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     (program,) = blocks("README.md", "python")
     exec(compile(program, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/smb.md", "docs/template-vm.md"])
+def test_the_example_can_be_played_as_the_document_calls_it(document: str, tmp_path: Path) -> None:
+    """Whoever tries a line of a document has `init`'s evaluator at hand, and no game yet."""
+    init(tmp_path)
+    calls = re.findall(r"python play\.py ([^`'\n]+)", text_of(document))
+    tables = [tomllib.loads(block).get("evaluator", {}) for block in blocks(document, "toml")]
+    calls += [" ".join(table["command"][2:]) for table in tables if "play.py" in table.get("command", ())]
+    assert calls
+    for call in calls:
+        arguments = call.format(genome="genomes/gen-0001/weasel.txt", seed=7, result="result.json")
+        subprocess.run([sys.executable, "play.py", *arguments.split()], cwd=tmp_path, check=True)
+
+        result = json.loads((tmp_path / "result.json").read_bytes())
+        assert 0.5 < result["fitness"] < 1.5
+        (tmp_path / "result.json").unlink()
 
 
 def test_every_command_is_in_the_readme_and_has_help() -> None:
