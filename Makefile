@@ -62,6 +62,6 @@ clean:
 	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache
 
 .venv/%: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
