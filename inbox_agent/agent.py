@@ -19,7 +19,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.session import Session
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
     INBOX,
@@ -180,7 +180,7 @@ class Agent:
             return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
-        except (Absent, Unfit) as error:
+        except (Absent, Unfit, Refused) as error:
             self._lookout.not_there_yet(attempt, str(error))
             return
         except OSError as error:  # of this machine's own disk: it is full, or a warm process holds the last genome

@@ -11,7 +11,7 @@ from typing import Any
 
 from inbox_agent import share_layout as layout
 from inbox_agent.next_step import Seen
-from inbox_agent.share_files import Absent, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     INBOX,
     OUTBOX,
@@ -133,7 +133,7 @@ class Lookout:
         except Absent:
             since = self._missing_since.setdefault(attempt, self._clock())
             return self._own_disk or self._clock() - since >= self._limits.gone_after_s
-        except Unfit:
+        except (Unfit, Refused):
             pass
         self._missing_since.pop(attempt, None)
         return False
@@ -151,7 +151,7 @@ class Lookout:
                 raise LayoutError(name, f"speaks of attempt {start.attempt}")
         except UnknownLayout as error:
             self._hopeless[attempt] = (Outcome.REJECTED, str(error))
-        except (Absent, Unfit, LayoutError) as error:
+        except (Absent, Unfit, Refused, LayoutError) as error:
             self.not_there_yet(attempt, str(error))
         else:
             self._starts[attempt] = start

@@ -25,6 +25,8 @@ _CHUNK_BYTES = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows EACCES is also what is open or locked elsewhere
+_INFECTED = frozenset({225, 226})  # Windows: a virus scanner does not let it be read, or has removed it
 _READ_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -41,6 +43,10 @@ class ShareError(Exception):
 
 class Unavailable(ShareError):
     """The share could not be asked: this says nothing about whether a file is there."""
+
+
+class Refused(Unavailable):
+    """The share answers, and does not give this one file: somebody has it open, or a virus scanner keeps it."""
 
 
 class NoRoom(Unavailable):
@@ -62,7 +68,8 @@ class Unfit(ShareError):
 class ShareFiles(Protocol):
     """The verbs of a share. Paths are relative, with forward slashes: `inbox/x.start.json`.
 
-    Every verb raises `Unavailable` when the share cannot be asked, and only `Absent` means that a file is not there.
+    Every verb raises `Unavailable` when the share cannot be asked, `Refused` among it when it is only about this file;
+    and only `Absent` means that a file is not there.
     """
 
     def names(self, folder: str) -> list[str]:
@@ -104,7 +111,7 @@ class ShareFiles(Protocol):
         """Puts a payload in place, then publishes the record that speaks for it. Raises AlreadyThere."""
 
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
-        """Several small files, each with its `bytes_max`: the content, or the Absent or Unfit in its place."""
+        """Several small files, each with its `bytes_max`: the content, or the Absent, Unfit or Refused in its place."""
 
 
 class OneByOne:
@@ -119,7 +126,7 @@ class OneByOne:
         for path, bytes_max in asked:
             try:
                 found.append(self.read(path, bytes_max))
-            except (Absent, Unfit) as error:
+            except (Absent, Unfit, Refused) as error:
                 found.append(error)
         return found
 
@@ -159,10 +166,8 @@ class LocalFiles(OneByOne):
             # Read before its name went: a file that is nobody's record any more is filled again, also in mid-reading.
             if not os.path.samestat(os.fstat(descriptor), os.lstat(self._base + path)):
                 raise Absent(f"{path}: removed while it was read")
-        except FileNotFoundError as error:
-            raise Absent(str(error)) from error
         except OSError as error:
-            raise Unavailable(str(error)) from error
+            raise _meaning(error, Absent) from error
         finally:
             os.close(descriptor)
         if len(data) > bytes_max:
@@ -296,14 +301,21 @@ class LocalFiles(OneByOne):
         """Runs one file operation; asks a busy file again, and names what failed."""
         try:
             return patiently(call, self._is_busy)
-        except FileExistsError as error:
-            raise AlreadyThere(str(error)) from error
         except OSError as error:
-            if error.errno in _ABSENT:
-                raise absent(str(error)) from error
-            if error.errno in NO_ROOM:
-                raise NoRoom(str(error)) from error
-            raise Unavailable(str(error)) from error
+            raise _meaning(error, absent) from error
+
+
+def _meaning(error: OSError, absent: type[ShareError]) -> ShareError:
+    """What an error says of a share; `absent`: what it means that something is not there."""
+    if isinstance(error, FileExistsError):
+        return AlreadyThere(str(error))
+    if error.errno in _ABSENT:
+        return absent(str(error))
+    if error.errno in NO_ROOM:
+        return NoRoom(str(error))
+    if error.errno in _REFUSED or getattr(error, "winerror", None) in _INFECTED:
+        return Refused(str(error))
+    return Unavailable(str(error))
 
 
 def _is_link(info: os.stat_result) -> bool:
@@ -319,7 +331,7 @@ def _piece(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK_BYTES)
     except OSError as error:
-        raise Unavailable(str(error)) from error
+        raise _meaning(error, Unavailable) from error
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

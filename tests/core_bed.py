@@ -31,6 +31,7 @@ class ShareOnTable:
     payloads: set[str] = field(default_factory=set)
     claims: set[str] = field(default_factory=set)
     results: dict[str, ResultSeen] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  #: results that the share does not give, with why
     unknown: str = ""
     beating: bool = True
     run_id: str = "run-1"
@@ -148,7 +149,8 @@ class Table:
             worker=name,
             claims=frozenset(share.claims),
             answers=frozenset(share.results),
-            results=tuple(share.results.values()),
+            refused=share.refused,
+            results=tuple(seen for attempt, seen in share.results.items() if attempt not in share.refused),
         )
         if not full:
             return outbox

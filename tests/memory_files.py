@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Refused, Unavailable, Unfit
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 
 
@@ -18,6 +18,7 @@ class MemoryFiles(OneByOne):
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.folders: set[str] = {""}
+        self.held: set[str] = set()  #: files that somebody keeps to himself
 
     def names(self, folder: str) -> list[str]:
         self._require(folder)
@@ -68,8 +69,9 @@ class MemoryFiles(OneByOne):
             self._require(_layout_folder(path))
             if path in self.folders:
                 self._remove_folder(path)
-            else:
-                self.files.pop(path, None)
+            elif path in self.files:
+                self._give(path)
+                del self.files[path]
 
     def make_folders(self) -> None:
         self._require("")
@@ -85,7 +87,12 @@ class MemoryFiles(OneByOne):
             raise Unfit(f"{path}: not a regular file")
         if path not in self.files:
             raise Absent(path)
+        self._give(path)
         return self.files[path]
+
+    def _give(self, path: str) -> None:
+        if path in self.held:
+            raise Refused(f"{path}: somebody has it open")
 
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:
@@ -96,6 +103,7 @@ class MemoryFiles(OneByOne):
         for name in self.names(path):  # one flat folder, never a tree
             if f"{path}/{name}" in self.folders:
                 raise Unavailable(f"{path}/{name}: a folder")
+            self._give(f"{path}/{name}")
             del self.files[f"{path}/{name}"]
         self.folders.remove(path)
 

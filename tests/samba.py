@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import smbclient
 
-from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_files import LocalFiles, ShareFiles
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.waiting import eventually
@@ -86,10 +87,7 @@ class Samba:
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (root / folder).mkdir(parents=True)
-        for parent in (root, *root.parents):  # the account must get through to its share
-            if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
-                break
-            parent.chmod(parent.stat().st_mode | 0o011)
+        let_through(root)
         for path in self.shares.values():
             path.mkdir(parents=True)
             own(path)
@@ -185,6 +183,14 @@ class Samba:
         return True
 
 
+def let_through(root: Path) -> None:
+    """Lets any account get to a folder of this disk, through those that it is in."""
+    for parent in (root, *root.parents):
+        if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
+            break
+        parent.chmod(parent.stat().st_mode | 0o011)
+
+
 def own(path: Path) -> None:
     """Gives a folder of this disk to the account that the shares are used with."""
     import pwd  # not on Windows, which never comes so far
@@ -252,6 +258,7 @@ class SmbShares:
     def __init__(self, server: Samba) -> None:
         self.server = server
         self._names = iter(server.shares)
+        self._names_of: dict[SmbFiles, str] = {}
         self._sessions: list[SmbSession] = []
 
     def access(self, name: str, **other: Any) -> SmbAccess:
@@ -267,11 +274,23 @@ class SmbShares:
 
     def fresh(self) -> SmbFiles:
         """An empty share."""
-        return self.files(self.access(next(self._names)))
+        name = next(self._names)
+        files = self.files(self.access(name))
+        self._names_of[files] = name
+        return files
 
     def nowhere(self) -> SmbFiles:
         """A share that the server does not have."""
         return self.files(self.access("nowhere"))
+
+    @contextmanager
+    def kept(self, files: ShareFiles, path: str) -> Iterator[None]:
+        """For as long as the block runs, somebody else has a file of one of them open, and lets nobody have it."""
+        assert isinstance(files, SmbFiles)
+        unc = rf"\\127.0.0.1\{self._names_of[files]}\{path}".replace("/", "\\")
+        account = {"username": ACCOUNT, "password": PASSWORD, "port": self.server.port}
+        with smbclient.open_file(unc, "rb", buffering=0, connection_cache={}, **account):
+            yield
 
     def close(self) -> None:
         """Ends all connections."""

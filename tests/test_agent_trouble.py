@@ -143,6 +143,39 @@ def test_a_genome_that_cannot_be_written_is_not_the_shares_trouble(guest: Guest)
 # ---------------------------------------------------------------------------------------------- when a share is unwell
 
 
+@pytest.mark.parametrize("kind", ["start.json", "genome"])
+def test_a_delivery_that_is_kept_back_is_given_up_and_silences_nobody(guest: Guest, kind: str) -> None:
+    """A virus scanner takes a genome for what it is not: that one is `undelivered`, and the next one is played."""
+    guest.send(1)
+    guest.send(2)
+    guest.files.held = {f"inbox/{attempt(1)}.{kind}"}
+    beats = guest.counter
+
+    guest.lives(30)
+    assert guest.playing == attempt(2)
+    assert guest.counter > beats + 3
+    guest.game_ends()
+    guest.lives(30)
+
+    assert guest.result(1).outcome is Outcome.UNDELIVERED
+    assert "somebody has it open" in guest.result(1).reason
+    assert guest.result(2).outcome is Outcome.COMPLETED
+
+
+def test_a_start_signal_that_is_kept_back_is_not_gone(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No listing shows it any more, and an open by name is refused: it is there, and its game goes on."""
+    guest.send()
+    guest.step()
+    assert guest.playing == attempt(1)
+    guest.files.held = {f"inbox/{attempt(1)}.start.json"}
+    names = guest.files.names
+    monkeypatch.setattr(guest.files, "names", lambda folder: [n for n in names(folder) if ".start." not in n])
+
+    guest.lives(30)
+
+    assert guest.playing == attempt(1)
+
+
 def test_a_file_that_somebody_has_open_silences_nobody(guest: Guest) -> None:
     """An ended attempt's log lies open in somebody's editor: the agent beats, plays on, and tries again later."""
     guest.send(1)

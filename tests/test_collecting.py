@@ -12,7 +12,7 @@ from inbox_agent import share_layout as layout
 from inbox_agent.share_files import LocalFiles
 from inbox_agent.share_layout import Outcome, PayloadRef
 from pipeline.core.view import ResultSeen
-from pipeline.edges.shares import READS_MAX, Order, Share
+from pipeline.edges.shares import READS_MAX, REFUSALS_MAX, Order, Share
 from tests import records
 from tests.records import FARM, WORKER, attempt, sha256
 from tests.share_host import Host
@@ -140,6 +140,51 @@ def test_a_result_that_cannot_be_asked_for_is_unknown(owner: Host) -> None:
     owner.files.troubles = set()
 
     assert owner.collects() is not None
+
+
+def test_a_result_that_somebody_has_open_hides_nothing_else(owner: Host) -> None:
+    """The share is well: everything else of it is seen, and it is told for which result it is not so, and why."""
+    owner.answers(1)
+    owner.answers(2)
+    owner.files.held = {f"outbox/{attempt(1)}.result.json"}
+
+    look = owner.looks()
+
+    assert (look.unknown, look.answers) == ("", {attempt(1), attempt(2)})
+    assert [seen.attempt for seen in look.results] == [attempt(2)]
+    assert look.refused == {attempt(1): f"outbox/{attempt(1)}.result.json: somebody has it open"}
+
+
+def test_a_refusal_uses_up_no_reading(owner: Host) -> None:
+    """However often: nothing was read, so nothing was wrong with it."""
+    owner.answers(1)
+    owner.files.held = {f"outbox/{attempt(1)}.result.json"}
+    for _ in range(2 * REFUSALS_MAX):
+        assert owner.collects() is None
+    owner.files.held = set()
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert seen.record == records.result(1)
+
+
+@pytest.mark.parametrize("payload", ["x.log", "x.files/replay"])
+def test_a_payload_that_is_kept_back_never_voids_a_fitness(owner: Host, payload: str) -> None:
+    """It is asked for more often than one that is damaged, since who has it open may let go; then it is missing."""
+    path = f"outbox/{attempt(1)}{payload[1:]}"
+    owner.files.write(path, b"hello")
+    refs = {"log": ref(LOG, b"hello")} if payload == "x.log" else {"artifacts": [ref("replay", b"hello")]}
+    owner.answers(1, **refs)
+    owner.files.held = {path}
+    for _ in range(REFUSALS_MAX - 1):
+        assert owner.collects() is None
+
+    seen = owner.collects()
+
+    assert seen is not None
+    assert seen.record is not None
+    assert (seen.record.fitness, seen.missing) == (2.5, (path.rpartition("/")[2].removeprefix(f"{attempt(1)}."),))
 
 
 LOG = f"{attempt(1)}.log"

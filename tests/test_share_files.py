@@ -3,16 +3,18 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, Refused, ShareFiles, Unavailable, Unfit
 from pipeline.edges.smb_files import SmbFiles
 from tests.memory_files import MemoryFiles
-from tests.samba import SmbShares
+from tests.samba import SmbShares, let_through
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
 ARTIFACTS = "outbox/x.files"
@@ -25,6 +27,7 @@ class Medium:
 
     bare: Callable[[], ShareFiles]  #: a share without any folder
     nowhere: Callable[[], ShareFiles]  #: a share that is not there at all
+    kept: Callable[[ShareFiles, str], AbstractContextManager[None]]  #: somebody keeps a file to himself
 
 
 def share_in_memory(*, there: bool) -> MemoryFiles:
@@ -39,14 +42,42 @@ def share_on_disk(root: Path) -> LocalFiles:
     return LocalFiles(root)
 
 
+@contextmanager
+def kept_in_memory(files: ShareFiles, path: str) -> Iterator[None]:
+    assert isinstance(files, MemoryFiles)
+    files.held.add(path)
+    yield
+    files.held.remove(path)
+
+
+@contextmanager
+def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
+    """Opened for nobody else, where a system knows that; elsewhere no rights, and those that keep them."""
+    assert isinstance(files, LocalFiles)
+    if sys.platform == "win32":
+        import _winapi
+
+        handle = _winapi.CreateFile(str(files.root / path), _winapi.GENERIC_READ, 0, 0, _winapi.OPEN_EXISTING, 0, 0)
+        yield
+        _winapi.CloseHandle(handle)
+        return
+    let_through(files.root)
+    (files.root / path).chmod(0)
+    user, nobody = os.geteuid(), 65534
+    if user == 0:
+        os.seteuid(nobody)
+    yield
+    os.seteuid(user)
+
+
 @pytest.fixture(params=["local", "memory", "samba"])
 def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
     if request.param == "memory":
-        return Medium(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False))
+        return Medium(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False), kept_in_memory)
     if request.param == "samba":
         shares: SmbShares = request.getfixturevalue("smb_shares")
-        return Medium(shares.fresh, shares.nowhere)
-    return Medium(lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"))
+        return Medium(shares.fresh, shares.nowhere, shares.kept)
+    return Medium(lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"), kept_on_disk)
 
 
 @pytest.fixture
@@ -285,6 +316,26 @@ def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Pa
         files.fetch(PAYLOAD, tmp_path / "fetched", limit)
 
     assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= limit
+
+
+def test_a_file_that_somebody_keeps_to_himself_is_refused(medium: Medium, tmp_path: Path) -> None:
+    """That one, and for as long: the share is there, and what lies beside it is given in the same breath."""
+    files = medium.bare()
+    files.make_folders()
+    for name in "ab":
+        files.publish(f"outbox/{name}.result.json", name.encode())
+    paths = [f"outbox/{name}.result.json" for name in "ab"]
+
+    with medium.kept(files, paths[0]):
+        found = files.read_all([(path, 100) for path in paths])
+        with pytest.raises(Refused):
+            files.read(paths[0], 100)
+        with pytest.raises(Refused):
+            files.fetch(paths[0], tmp_path / "fetched", 100)
+        assert sorted(files.names("outbox")) == ["a.result.json", "b.result.json", "tmp"]
+
+    assert isinstance(found[0], Refused)
+    assert found[1] == b"b"
 
 
 def test_a_missing_file_is_absent(files: ShareFiles, tmp_path: Path) -> None:

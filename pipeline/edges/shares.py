@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inbox_agent import share_layout as layout
 from inbox_agent.busy_files import is_busy
-from inbox_agent.share_files import Absent, AlreadyThere, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
     HEARTBEAT,
     INBOX,
@@ -36,6 +36,7 @@ from pipeline.core.view import Look, ResultSeen
 log = logging.getLogger(__name__)
 
 READS_MAX = 3  #: of a result or payload that is not what it should be, one per look
+REFUSALS_MAX = 6  #: … of a payload that is refused: who has it open lets go of it sooner, a virus scanner never
 ENTRIES_MAX = 10_000  #: a folder with more names than this is a flood, not a share
 RESULTS_PER_LOOK_MAX = 256
 
@@ -227,11 +228,14 @@ class Share:
             del self._reads[attempt]
         unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
         content = self._read_together({attempt: found[attempt] for attempt in unread})
-        results = tuple(seen for attempt in unread if (seen := self._collect(attempt, content)) is not None)
+        refused = {a: error for a in unread if isinstance(error := content[Kind.RESULT.of(a)], Refused)}
+        readable = [attempt for attempt in unread if attempt not in refused]
+        results = tuple(seen for attempt in readable if (seen := self._collect(attempt, content)) is not None)
         return replace(
             look,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
+            refused={attempt: layout.clean(str(error), 300) for attempt, error in refused.items()},
             results=results,
         )
 
@@ -288,15 +292,15 @@ class Share:
         except UnknownLayout as error:
             return ResultSeen(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
         except (Absent, Unfit, LayoutError) as error:
-            if self._reads_left(attempt):
+            if self._reads_left(attempt, READS_MAX):
                 return None
             return ResultSeen(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
         log_bytes = b""
-        missing: list[str] = []
+        missing: dict[str, int] = {}  # what is not there in full -> how many readings that is worth
         if record.log is not None:
             log_bytes = self._check_log(attempt, record.log, content, missing)
         artifacts = [ref.name for ref in record.artifacts if self._fetch_artifact(attempt, ref, missing)]
-        if missing and self._reads_left(attempt):
+        if missing and self._reads_left(attempt, max(missing.values())):
             return None
         self._reads.pop(attempt, None)
         return ResultSeen(
@@ -308,21 +312,22 @@ class Share:
             missing=tuple(missing),
         )
 
-    def _reads_left(self, attempt: str) -> bool:
+    def _reads_left(self, attempt: str, reads_max: int) -> bool:
         self._reads[attempt] = self._reads.get(attempt, 0) + 1
-        return self._reads[attempt] < READS_MAX
+        return self._reads[attempt] < reads_max
 
     def _check_log(
-        self, attempt: str, ref: PayloadRef, content: Mapping[str, bytes | ShareError], missing: list[str]
+        self, attempt: str, ref: PayloadRef, content: Mapping[str, bytes | ShareError], missing: dict[str, int]
     ) -> bytes:
         # A name from the share is compared, never followed.
         data = content.get(ref.name, b"") if ref.name == Kind.LOG.of(attempt) else None
         if isinstance(data, bytes) and (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
             return data
-        missing.append("log")
+        missing["log"] = REFUSALS_MAX if isinstance(data, Refused) else READS_MAX
         return b""
 
-    def _fetch_artifact(self, attempt: str, ref: PayloadRef, missing: list[str]) -> bool:
+    def _fetch_artifact(self, attempt: str, ref: PayloadRef, missing: dict[str, int]) -> bool:
+        readings = READS_MAX
         if layout.is_artifact(ref.name):
             folder = self._incoming / attempt
             folder.mkdir(parents=True, exist_ok=True)
@@ -332,6 +337,8 @@ class Share:
                     return True
             except (Absent, Unfit):
                 pass
+            except Refused:
+                readings = REFUSALS_MAX
             except OSError as error:
                 if is_busy(error):  # somebody looks at what an earlier look has fetched: the next one will do
                     raise Unavailable(str(error)) from error
@@ -339,7 +346,7 @@ class Share:
                 raise
             with contextlib.suppress(OSError):  # it is overwritten, or goes with its folder
                 (folder / ref.name).unlink(missing_ok=True)
-        missing.append(layout.clean(ref.name, 64))
+        missing[layout.clean(ref.name, 64)] = readings
         return False
 
 

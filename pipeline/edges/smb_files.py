@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inbox_agent.busy_files import patiently
-from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, ShareError, Unavailable, Unfit
+from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
 from inbox_agent.share_layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from pipeline.edges import smb_messages as m
 from pipeline.edges.smb_ears import Ears
@@ -231,14 +231,13 @@ class SmbFiles:
     def _content(self, replies: Sequence[Reply], path: str, bytes_max: int) -> bytes | ShareError:
         opened, data, _ = replies
         try:
-            size_bytes = self._plain(opened, path).size_bytes
-        except (Absent, Unfit) as error:
+            if self._plain(opened, path).size_bytes > bytes_max:
+                return Unfit(f"{path}: larger than {bytes_max} bytes")
+            if data.status == m.END_OF_FILE:
+                return b""
+            self._require(data, path)
+        except (Absent, Unfit, Refused) as error:
             return error
-        if size_bytes > bytes_max:
-            return Unfit(f"{path}: larger than {bytes_max} bytes")
-        if data.status == m.END_OF_FILE:
-            return b""
-        self._require(data, path)
         return m.content(data)
 
     def _published(self, replies: Sequence[Reply], path: str) -> None:
@@ -257,7 +256,8 @@ class SmbFiles:
             raise self._trouble(reply, path)
 
     def _trouble(self, reply: Reply, path: str) -> Unavailable:
-        return Unavailable(f"{self._session.access}: {path or 'the share'}: {reply.word}")
+        kind = Refused if reply.status in m.REFUSED else Unavailable
+        return kind(f"{self._session.access}: {path or 'the share'}: {reply.word}")
 
 
 def _content_of(source: bytes | Path) -> bytes | None:

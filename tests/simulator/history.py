@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 
+from inbox_agent.share_layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
 from pipeline.generation import replay
 from tests.simulator.host import LIMITS, SimulatedHost
@@ -157,6 +158,15 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         machine.disk.full = True
         world.later(dice.choice([2, 10, 30]), lambda: setattr(machine.disk, "full", False))
 
+    def hold() -> bool:
+        machine = one()
+        paths = sorted(path for path in machine.disk.files if path.startswith((INBOX, OUTBOX)))
+        if paths:
+            path = dice.choice(paths)
+            machine.disk.held.add(path)
+            world.later(dice.choice([2, 20, 90, 300]), lambda: machine.disk.held.discard(path))
+        return bool(paths)
+
     def suspend() -> None:
         world.host_skew_s += dice.choice([60, 3600, 40000])
         world.fair_skew_s += LIMITS.silence_limit_s / 4
@@ -210,6 +220,7 @@ def _plan_faults(world: World, cast: _Cast) -> None:
     world.every("disk full for a while", options.full, full)
     world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.remember() for m in machines])
     world.every("revert", options.revert, lambda: one().go_back())
+    world.every("held file", options.held, hold)
     world.every("suspend", options.suspend, suspend)
     world.every("wall clock jump", options.wall_jump, wall_jump)
     world.every("lie", options.liar, lambda: one().lie())

@@ -405,6 +405,7 @@ class Machine:
     def heal(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
         self.disk.reachable, self.disk.full, self.blind = True, False, False
+        self.disk.held.clear()
 
     def _start_if_none(self) -> None:
         if self.agent is None and self.is_up and self.frozen_at is None:

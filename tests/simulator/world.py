@@ -56,6 +56,7 @@ class Options:
     order_lost: float  #: … or says that it did what it did not do
     host_stop: float  #: the host ends in good order
     generations: int  #: … one after the other, with the same shares
+    held: float  #: a file that its share does not give for a while, to nobody
 
 
 _SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "distant", "computers", "generations"}
@@ -114,6 +115,7 @@ def draw_options(dice: random.Random) -> Options:
         order_lost=0.2,
         host_stop=sometimes(0.3, 1.0),
         generations=generations,
+        held=sometimes(0.3, 3.0),
     )
 
 
