@@ -1,16 +1,14 @@
 """The agent's loop: look at the share, ask `next_step`, do it, beat. One thread, one evaluation at a time.
 
-It decides the order in which things become visible in `outbox/`; what is to be done is `next_step`'s to say, and how
-a game is played the evaluator's. The heartbeat is written by this loop and by nothing else: an agent that is wedged
-must fall silent.
+It decides the order of claim, game, result and beat; what is to be done is `next_step`'s to say, how a game is played
+the evaluator's, and what is said of it the result writer's. The heartbeat is written by this loop and by nothing else:
+an agent that is wedged must fall silent.
 """
 
 import contextlib
-import hashlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from inbox_agent import share_layout as layout
@@ -18,6 +16,7 @@ from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
+from inbox_agent.result_writer import ResultWriter
 from inbox_agent.session import Session
 from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.share_layout import (
@@ -31,8 +30,6 @@ from inbox_agent.share_layout import (
     Kind,
     LayoutError,
     Outcome,
-    PayloadRef,
-    ResultRecord,
     StartedRecord,
     StartRecord,
 )
@@ -75,9 +72,9 @@ class Agent:
         self._clock, self._session, self._own_disk, self._limits = clock, session, own_disk, limits
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
-        self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
         self._half_claimed: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
+        self._results = ResultWriter(files, identity, self._beat)
         self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
         self._counter = 0
         self._beat_due = 0.0
@@ -133,7 +130,7 @@ class Agent:
             if self._running is not None and isinstance(step, Run):
                 break
             seen = after(seen, step)
-        self._beat(self._lookout.owner)
+        self._beat()
 
     def _without_what_is_held_open(self, seen: Seen) -> dict[str, Collection[Kind]]:
         """What lies in `outbox/`, but for what nobody asks for and cannot be removed for now."""
@@ -157,7 +154,9 @@ class Agent:
             case Clean(attempt, kinds):
                 self._clean(attempt, kinds)
             case Report(attempt, outcome, reason):
-                self._publish_result(attempt, self._lookout.start_of(attempt), _unplayed(outcome, reason))
+                of = self._lookout.start_of(attempt) or self._lookout.owner
+                assert of is not None, "nothing is reported on a share that is nobody's"
+                self._results.publish(attempt, of, _unplayed(outcome, reason))
             case Run(start):
                 self._run(start)
 
@@ -169,7 +168,7 @@ class Agent:
             self._files.names(OUTBOX)  # a share that answers that is there: it is this file
             log.warning("%s cannot be cleaned up yet: %s", attempt, error)
             self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
-            self._beat(self._lookout.owner)  # each such file costs seconds
+            self._beat()  # each such file costs seconds
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
@@ -234,7 +233,7 @@ class Agent:
     def _report_finished(self) -> None:
         if self._running is not None and self._finished is not None:
             try:
-                self._publish_result(self._running.attempt, self._running, self._finished)
+                self._results.publish(self._running.attempt, self._running, self._finished)
             except NoRoom:
                 if self._own_disk:  # a fitness is worth more than artifacts that are not in the share yet
                     with contextlib.suppress(OSError):
@@ -244,82 +243,12 @@ class Agent:
 
     def _forget_game(self) -> None:
         self._running = self._finished = None
-        self._copied.clear()
-
-    def _publish_result(self, attempt: str, start: StartRecord | None, finished: Finished) -> None:
-        owner = start or self._lookout.owner
-        assert owner is not None, "nothing is reported on a share that is nobody's"
-        record = ResultRecord(
-            farm=owner.farm,
-            worker=owner.worker,
-            epoch=owner.epoch,
-            attempt=attempt,
-            trial=start.trial if start else None,
-            seed=start.seed if start else None,
-            genome_sha256=start.genome_sha256 if start else None,
-            outcome=finished.outcome,
-            fitness=finished.fitness,
-            metrics=finished.metrics,
-            reason=layout.clean(finished.reason, layout.REASON_CHARS_MAX),
-            seconds=finished.seconds,
-            boot_id=self._identity.boot_id,
-            run_id=self._identity.run_id,
-            log=self._write_log(attempt, finished.log),
-            artifacts=self._write_artifacts(attempt, finished.artifacts),
-        )
-        try:
-            # Payloads first, the record last: whoever sees the record finds what it speaks for.
-            self._files.publish(f"{OUTBOX}/{Kind.RESULT.of(attempt)}", layout.encode(record))
-        except AlreadyThere:
-            log.warning("%s already has a result; this one is dropped", attempt)
-
-    def _write_log(self, attempt: str, data: bytes) -> PayloadRef | None:
-        if not data:
-            return None
-        name = Kind.LOG.of(attempt)
-        if not self._write_payload(name, data):
-            return None
-        return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-    def _write_artifacts(self, attempt: str, paths: Sequence[Path]) -> list[PayloadRef]:
-        """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
-        refs: dict[str, PayloadRef] = {}
-        for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
-            if path not in self._copied:
-                name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
-                while name in refs:
-                    name = f"{name[:60]}-{number}"
-                self._copy_artifact(attempt, path, name)
-                with contextlib.suppress(Unavailable):  # each may be large, and its share slow
-                    self._beat(self._lookout.owner)
-            if (ref := self._copied.get(path)) is not None:
-                refs[ref.name] = ref
-        return list(refs.values())
-
-    def _copy_artifact(self, attempt: str, path: Path, name: str) -> None:
-        try:
-            with path.open("rb") as data:
-                digest = hashlib.file_digest(data, "sha256").hexdigest()
-                size_bytes = data.tell()
-        except OSError as error:
-            log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
-            return
-        if self._write_payload(f"{Kind.FILES.of(attempt)}/{name}", path):
-            self._copied[path] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
-
-    def _write_payload(self, name: str, source: bytes | Path) -> bool:
-        try:
-            self._files.write(f"{OUTBOX}/{name}", source)
-        except NoRoom as error:
-            log.warning("%s has no room and is left out: %s", name, error)
-            self._files.remove([f"{OUTBOX}/{name}"])
-            return False
-        return True
+        self._results.forget()
 
     # ------------------------------------------------------------------------------------------------- heartbeat
 
-    def _beat(self, owner: HostRecord | None) -> None:
-        now = self._clock()
+    def _beat(self) -> None:
+        now, owner = self._clock(), self._lookout.owner
         if now >= self._beat_due or owner != self._beat_owner:
             self._give_way_to_successor()
             self._write_beat(owner)

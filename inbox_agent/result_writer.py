@@ -1,0 +1,103 @@
+"""What the agent says of an attempt: log and artifacts first, and the record that speaks for them last.
+
+It decides what a result leaves out so that a fitness is never voided, and remembers what of it is in the share already.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inbox_agent import share_layout as layout
+from inbox_agent.evaluator import Finished
+from inbox_agent.identity import Identity
+from inbox_agent.share_files import AlreadyThere, NoRoom, ShareFiles, Unavailable
+from inbox_agent.share_layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
+
+log = logging.getLogger(__name__)
+
+
+class ResultWriter:
+    """Writes results into one share; `beat` is called between artifacts, of which each may be large."""
+
+    def __init__(self, files: ShareFiles, identity: Identity, beat: Callable[[], None]) -> None:
+        self._files, self._identity, self._beat = files, identity, beat
+        self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
+
+    def forget(self) -> None:
+        """The next artifacts are of another game."""
+        self._copied.clear()
+
+    def publish(self, attempt: str, of: StartRecord | HostRecord, finished: Finished) -> None:
+        """Publishes a result; it echoes the start signal, or the share's owner where that could not be read.
+
+        Raises:
+            Unavailable: the share cannot be asked; asked again, this goes on where it was.
+            NoRoom: there is none for the record itself.
+        """
+        start = of if isinstance(of, StartRecord) else None
+        record = ResultRecord(
+            farm=of.farm,
+            worker=of.worker,
+            epoch=of.epoch,
+            attempt=attempt,
+            trial=start.trial if start else None,
+            seed=start.seed if start else None,
+            genome_sha256=start.genome_sha256 if start else None,
+            outcome=finished.outcome,
+            fitness=finished.fitness,
+            metrics=finished.metrics,
+            reason=layout.clean(finished.reason, layout.REASON_CHARS_MAX),
+            seconds=finished.seconds,
+            boot_id=self._identity.boot_id,
+            run_id=self._identity.run_id,
+            log=self._write_log(attempt, finished.log),
+            artifacts=self._write_artifacts(attempt, finished.artifacts),
+        )
+        try:
+            # Payloads first, the record last: whoever sees the record finds what it speaks for.
+            self._files.publish(f"{OUTBOX}/{Kind.RESULT.of(attempt)}", layout.encode(record))
+        except AlreadyThere:
+            log.warning("%s already has a result; this one is dropped", attempt)
+
+    def _write_log(self, attempt: str, data: bytes) -> PayloadRef | None:
+        name = Kind.LOG.of(attempt)
+        if not data or not self._write_payload(name, data):
+            return None
+        return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    def _write_artifacts(self, attempt: str, paths: Sequence[Path]) -> list[PayloadRef]:
+        """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
+        refs: dict[str, PayloadRef] = {}
+        for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
+            if path not in self._copied:
+                name = path.name if layout.is_artifact(path.name) else f"artifact-{number}"
+                while name in refs:
+                    name = f"{name[:60]}-{number}"
+                self._copy_artifact(attempt, path, name)
+                with contextlib.suppress(Unavailable):
+                    self._beat()
+            if (ref := self._copied.get(path)) is not None:
+                refs[ref.name] = ref
+        return list(refs.values())
+
+    def _copy_artifact(self, attempt: str, path: Path, name: str) -> None:
+        try:
+            with path.open("rb") as data:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+                size_bytes = data.tell()
+        except OSError as error:
+            log.warning("artifact %s cannot be read and is left out: %s", path.name, error)
+            return
+        if self._write_payload(f"{Kind.FILES.of(attempt)}/{name}", path):
+            self._copied[path] = PayloadRef(name=name, size_bytes=size_bytes, sha256=digest)
+
+    def _write_payload(self, name: str, source: bytes | Path) -> bool:
+        try:
+            self._files.write(f"{OUTBOX}/{name}", source)
+        except NoRoom as error:
+            log.warning("%s has no room and is left out: %s", name, error)
+            self._files.remove([f"{OUTBOX}/{name}"])
+            return False
+        return True
