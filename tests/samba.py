@@ -23,6 +23,7 @@ import smbclient
 from inbox_agent.share_files import LocalFiles, ShareFiles
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
+from tests.other_user import let_through
 from tests.waiting import eventually
 
 SMBD = shutil.which("smbd") or shutil.which("smbd", path="/usr/sbin")
@@ -87,7 +88,7 @@ class Samba:
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (root / folder).mkdir(parents=True)
-        let_through(root)
+        let_through(root)  # the account must get through to its share
         for path in self.shares.values():
             path.mkdir(parents=True)
             own(path)
@@ -181,14 +182,6 @@ class Samba:
         except OSError:
             return False
         return True
-
-
-def let_through(root: Path) -> None:
-    """Lets any account get to a folder of this disk, through those that it is in."""
-    for parent in (root, *root.parents):
-        if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
-            break
-        parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def own(path: Path) -> None:

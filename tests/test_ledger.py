@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.facts import AttemptIssued, Fact, HostStarted, HostStopped
 from pipeline.edges import ledger as ledgers
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger, LedgerError
+from tests.other_user import let_through, without_roots_rights
 from tests.records import attempt
 
 CURE = "restore the state folder from a backup, or move it away to begin a new farm"
@@ -428,6 +429,19 @@ def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
     alter(written, "DELETE FROM facts WHERE seq = 3")
 
     assert files_held_by_a_refusal(folder) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, written: Path) -> None:
+    """Who looks on as another user is told to come as the right one, and not to throw the farm away."""
+    let_through(folder)
+    folder.chmod(0o555)
+
+    with without_roots_rights():
+        said = complaint(folder, read_only=True)
+
+    assert "as the user who runs the host" in said
+    assert CURE not in said
 
 
 def test_any_flipped_bit_is_found_or_harmless(folder: Path, written: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, Refused, ShareFiles, Unavailable, Unfit
 from pipeline.edges.smb_files import SmbFiles
 from tests.memory_files import MemoryFiles
-from tests.samba import SmbShares, let_through
+from tests.other_user import let_through, without_roots_rights
+from tests.samba import SmbShares
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
 ARTIFACTS = "outbox/x.files"
@@ -63,11 +64,8 @@ def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
         return
     let_through(files.root)
     (files.root / path).chmod(0)
-    user, nobody = os.geteuid(), 65534
-    if user == 0:
-        os.seteuid(nobody)
-    yield
-    os.seteuid(user)
+    with without_roots_rights():
+        yield
 
 
 @pytest.fixture(params=["local", "memory", "samba"])

@@ -60,7 +60,7 @@ class Ledger:
         try:
             self._db = self._connect(folder, read_only)
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}; {_CURE}") from error
+            raise LedgerError(f"{self.path}: {error}; {_cure_of(error)}") from error
         try:
             if not read_only:
                 self._prepare()
@@ -71,7 +71,7 @@ class Ledger:
             raise
         except (sqlite3.Error, UnicodeError) as error:
             self._db.close()
-            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_CURE}") from error
+            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_cure_of(error)}") from error
 
     def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
         if read_only:
@@ -141,7 +141,7 @@ class Ledger:
         except (msgspec.MsgspecError, RecursionError) as error:
             raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_CURE}") from error
         except (sqlite3.Error, UnicodeError) as error:  # on the way to the next one
-            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_CURE}") from error
+            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_cure_of(error)}") from error
 
     def generations(self) -> list[int]:
         """Those that have facts."""
@@ -197,7 +197,14 @@ class Ledger:
 
 
 _CURE = "restore the state folder from a backup, or move it away to begin a new farm"
+_FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
+_RIGHTS_CURE = "run this as the user who runs the host: SQLite needs to write beside it, even to look on"
 _APPLICATION_ID = 0x47504C31  # "GPL1": tells a ledger from any other SQLite file
+
+
+def _cure_of(error: Exception) -> str:
+    # Source: SQLite, "Result and Error Codes": the lowest byte is the primary code.
+    return _RIGHTS_CURE if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _CURE
 
 
 def _checksum(row: tuple[object, ...]) -> int:
