@@ -278,7 +278,7 @@ class Share:
                 self._files.size(f"{INBOX}/{Kind.START.of(attempt)}"),
                 self._files.size(f"{INBOX}/{Kind.GENOME.of(attempt)}"),
             )
-        except (Absent, Unfit):
+        except (Absent, Unfit, Refused):
             return False
 
     # ------------------------------------------------------------------------------------------------- collecting
