@@ -6,16 +6,18 @@ It decides what a result leaves out so that a fitness is never voided, and remem
 import contextlib
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Finished
 from inbox_agent.identity import Identity
-from inbox_agent.share_files import AlreadyThere, NoRoom, ShareFiles, Unavailable
+from inbox_agent.share_files import AlreadyThere, NoRoom, Refused, ShareFiles, Unavailable
 from inbox_agent.share_layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
 
 log = logging.getLogger(__name__)
+REFUSALS_MAX = 3  #: of one payload; who has its file open lets go of it sooner, a virus scanner never
 
 
 class ResultWriter:
@@ -24,10 +26,12 @@ class ResultWriter:
     def __init__(self, files: ShareFiles, identity: Identity, beat: Callable[[], None]) -> None:
         self._files, self._identity, self._beat = files, identity, beat
         self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
+        self._refusals: Counter[str] = Counter()
 
     def forget(self) -> None:
         """The next artifacts are of another game."""
         self._copied.clear()
+        self._refusals.clear()
 
     def publish(self, attempt: str, of: StartRecord | HostRecord, finished: Finished) -> None:
         """Publishes a result; it echoes the start signal, or the share's owner where that could not be read.
@@ -99,5 +103,11 @@ class ResultWriter:
         except NoRoom as error:
             log.warning("%s has no room and is left out: %s", name, error)
             self._files.remove([f"{OUTBOX}/{name}"])
+            return False
+        except Refused as error:
+            self._refusals[name] += 1
+            if self._refusals[name] < REFUSALS_MAX:
+                raise
+            log.warning("%s is not let into the share, and is left out: %s", name, error)
             return False
         return True

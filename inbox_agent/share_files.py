@@ -26,7 +26,6 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows EACCES is also what is open or locked elsewhere
-_INFECTED = frozenset({225, 226})  # Windows: a virus scanner does not let it be read, or has removed it
 _READ_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -251,8 +250,13 @@ class LocalFiles(OneByOne):
             self._require_folder(path.partition("/")[0])
             raise
         except Unavailable as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ELOOP, errno.ENXIO):
+            code = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+            if code in (errno.ELOOP, errno.ENXIO):
                 raise Unfit(f"{path}: not a regular file") from error
+            if sys.platform == "win32" and code == errno.EINVAL:
+                # So the C runtime says that a virus scanner keeps it (ERROR_VIRUS_INFECTED), among other things.
+                self.names(path.partition("/")[0])  # a share that answers that is there: it is this file
+                raise Refused(f"{path}: kept back, perhaps by a virus scanner") from error
             raise
 
     def _refuse_detour(self, path: str) -> None:
@@ -313,7 +317,7 @@ def _meaning(error: OSError, absent: type[ShareError]) -> ShareError:
         return absent(str(error))
     if error.errno in NO_ROOM:
         return NoRoom(str(error))
-    if error.errno in _REFUSED or getattr(error, "winerror", None) in _INFECTED:
+    if error.errno in _REFUSED:
         return Refused(str(error))
     return Unavailable(str(error))
 

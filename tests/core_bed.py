@@ -31,7 +31,7 @@ class ShareOnTable:
     payloads: set[str] = field(default_factory=set)
     claims: set[str] = field(default_factory=set)
     results: dict[str, ResultSeen] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  #: results that the share does not give, with why
+    unread: set[str] = field(default_factory=set)  #: results that are there, and worth another reading
     unknown: str = ""
     beating: bool = True
     run_id: str = "run-1"
@@ -148,9 +148,8 @@ class Table:
         outbox = Look(
             worker=name,
             claims=frozenset(share.claims),
-            answers=frozenset(share.results),
-            refused=share.refused,
-            results=tuple(seen for attempt, seen in share.results.items() if attempt not in share.refused),
+            answers=frozenset(share.results | dict.fromkeys(share.unread)),
+            results=tuple(share.results.values()),
         )
         if not full:
             return outbox

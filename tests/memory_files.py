@@ -97,6 +97,7 @@ class MemoryFiles(OneByOne):
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:
             raise Unavailable(f"{path}: a folder")
+        self._give(path)
         self.files[path] = bytes(data)
 
     def _remove_folder(self, path: str) -> None:

@@ -10,8 +10,8 @@ NOBODY = 65534
 
 
 def let_through(root: Path) -> None:
-    """Lets any user get to a folder of this disk, through those that it is in."""
-    for parent in (root, *root.parents):
+    """Lets any user get to a folder of root's on this disk, through those that it is in."""
+    for parent in (root, *root.parents) if os.geteuid() == 0 else ():
         if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
             break
         parent.chmod(parent.stat().st_mode | 0o011)

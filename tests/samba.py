@@ -282,8 +282,12 @@ class SmbShares:
         assert isinstance(files, SmbFiles)
         unc = rf"\\127.0.0.1\{self._names_of[files]}\{path}".replace("/", "\\")
         account = {"username": ACCOUNT, "password": PASSWORD, "port": self.server.port}
-        with smbclient.open_file(unc, "rb", buffering=0, connection_cache={}, **account):
-            yield
+        connections: dict[str, Any] = {}
+        try:
+            with smbclient.open_file(unc, "rb", buffering=0, connection_cache=connections, **account):
+                yield
+        finally:
+            smbclient.reset_connection_cache(connection_cache=connections)
 
     def close(self) -> None:
         """Ends all connections."""

@@ -8,6 +8,7 @@ import pytest
 from inbox_agent import share_layout as layout
 from inbox_agent.agent import CLEAN_AGAIN_S, SecondAgent
 from inbox_agent.look import AgentLimits
+from inbox_agent.result_writer import REFUSALS_MAX
 from inbox_agent.share_layout import AgentState, Outcome, StartedRecord
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started
@@ -171,9 +172,12 @@ def test_a_start_signal_that_is_kept_back_is_not_gone(guest: Guest, monkeypatch:
     names = guest.files.names
     monkeypatch.setattr(guest.files, "names", lambda folder: [n for n in names(folder) if ".start." not in n])
 
+    beats = guest.counter
+
     guest.lives(30)
 
     assert guest.playing == attempt(1)
+    assert guest.counter > beats + 3
 
 
 def test_a_file_that_somebody_has_open_silences_nobody(guest: Guest) -> None:
@@ -328,6 +332,39 @@ def test_what_has_no_room_never_voids_a_fitness(guest: Guest, tmp_path: Path) ->
     assert (result.fitness, result.log) == (2.5, None)
     assert [ref.name for ref in result.artifacts] == ["notes"]
     assert f"{files}/replay" not in guest.files.files
+
+
+@pytest.mark.parametrize("payload", ["log", "files/screen"])
+def test_what_is_not_let_into_the_share_never_voids_a_fitness(guest: Guest, tmp_path: Path, payload: str) -> None:
+    """A virus scanner refuses one payload: it is tried a few times, and then the result counts without it."""
+    for name in ("replay", "screen"):
+        (tmp_path / name).write_bytes(name.encode())
+    guest.send()
+    guest.step()
+    guest.files.held = {f"outbox/{attempt(1)}.{payload}"}
+    guest.game_ends(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay", tmp_path / "screen"]))
+
+    guest.lives(LIMITS.beat_s * REFUSALS_MAX)
+
+    result = guest.result()
+    kept = {"log": result.log is not None, **{f"files/{ref.name}": True for ref in result.artifacts}}
+    assert result.outcome is Outcome.COMPLETED
+    assert {name for name, there in kept.items() if there} == {"log", "files/replay", "files/screen"} - {payload}
+
+
+def test_a_payload_that_is_let_in_later_is_in_the_result(guest: Guest) -> None:
+    """Whoever had it open has let go of it before the agent gave up."""
+    guest.send()
+    guest.step()
+    guest.files.held = {f"outbox/{attempt(1)}.log"}
+    guest.game_ends(replace(COMPLETED, log=b"hello"))
+    guest.step()
+    assert answered() not in guest.outbox
+    guest.files.held = set()
+
+    guest.lives(LIMITS.poll_s)
+
+    assert guest.result().log is not None
 
 
 def test_a_half_claimed_attempt_is_not_forgotten_while_the_share_is_nobodys(guest: Guest) -> None:

@@ -433,14 +433,14 @@ def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, written: Path) -> None:
-    """Who looks on as another user is told to come as the right one, and not to throw the farm away."""
+    """Who looks on as another user is told what is missing, and not to throw the farm away."""
     let_through(folder)
     folder.chmod(0o555)
 
     with without_roots_rights():
         said = complaint(folder, read_only=True)
 
-    assert "as the user who runs the host" in said
+    assert "see that this user may write in that folder" in said
     assert CURE not in said
 
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from inbox_agent import busy_files
 from inbox_agent.busy_files import is_busy
-from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, ShareError, Unavailable, Unfit
+from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, Refused, ShareError, Unavailable, Unfit
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 
@@ -358,6 +359,23 @@ def test_a_share_that_goes_away_while_its_file_is_open_is_unavailable(
         patch.setattr(os, "fstat", gone)
         with pytest.raises(Unavailable):
             disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+
+def test_what_a_virus_scanner_keeps_is_refused(
+    disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The C runtime of Windows has no word for it but "invalid"; a share that can be listed shows what that means."""
+    disk.write(PAYLOAD, b"genome")
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
+
+    with pytest.raises(Refused, match="virus"):
+        disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
+
+    monkeypatch.setattr(os, "listdir", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
+    with pytest.raises(Unavailable) as away:
+        disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
+    assert not isinstance(away.value, Refused)
 
 
 @pytest.mark.parametrize("winerror", [2, 112, 1224])

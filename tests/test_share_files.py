@@ -59,8 +59,10 @@ def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
         import _winapi
 
         handle = _winapi.CreateFile(str(files.root / path), _winapi.GENERIC_READ, 0, 0, _winapi.OPEN_EXISTING, 0, 0)
-        yield
-        _winapi.CloseHandle(handle)
+        try:
+            yield
+        finally:
+            _winapi.CloseHandle(handle)
         return
     let_through(files.root)
     (files.root / path).chmod(0)

@@ -179,20 +179,6 @@ def test_a_publication_is_whole_in_full_size_only(
     assert look.whole == ({attempt(1)} if whole else set())
 
 
-@pytest.mark.parametrize("kind", ["start.json", "genome"])
-def test_what_somebody_keeps_is_not_surely_whole(owner: Host, kind: str) -> None:
-    """An uncertain publication that cannot be measured is given up; the share is seen all the same."""
-    owner.files.write(f"inbox/{attempt(1)}.start.json", b"x" * 500)
-    owner.files.write(f"inbox/{attempt(1)}.genome", b"x" * 100)
-    measure = {attempt(1): (500, 100)}
-    assert owner.looks(measure=measure).whole == {attempt(1)}
-    owner.files.held = {f"inbox/{attempt(1)}.{kind}"}
-
-    look = owner.looks(measure=measure)
-
-    assert (look.unknown, look.starts, look.whole) == ("", {attempt(1)}, frozenset())
-
-
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
 def test_a_flood_is_unknown(owner: Host, folder: str) -> None:
     """A folder with more entries than any farm needs is not read."""

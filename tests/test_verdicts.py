@@ -91,74 +91,6 @@ def test_an_id_that_was_never_issued_is_unexpected() -> None:
     assert table.farm.settled.total() == 0
 
 
-# ------------------------------------------------------------------------------------------------ what is kept back
-
-
-def test_a_result_that_somebody_has_open_is_waited_for() -> None:
-    """A virus scanner looks at it for a moment: nothing ends, and when the share gives it, it counts."""
-    table = Table("w0", genomes=1, limits=Limits(grace_s=10))
-    table.settle_in()
-    playing = table.claim("w0")
-    table.answer(playing, fitness=2.0)
-    table.shares["w0"].refused = {playing: "in use by somebody else"}
-    assert named(table.run(9), f.AttemptEnded) == []
-
-    table.shares["w0"].refused = {}
-    table.tick()
-
-    assert table.farm.genomes[0].fitness == 2.0
-    assert len(table.farm.genomes[0].trials[0].attempts) == 1
-
-
-def test_a_result_that_is_kept_back_for_good_is_tried_elsewhere_and_charges_nobody() -> None:
-    """After the grace the trial goes to the other worker, though its game could last for another minute."""
-    table = Table("w0", "w1", genomes=1, limits=Limits(grace_s=10))
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.answer(first.id)
-    table.shares[first.worker].refused = {first.id: "taken for a virus"}
-    table.run(13)
-
-    assert (first.outcome, first.reason) == (Outcome.UNDELIVERED, "its result cannot be read: taken for a virus")
-    assert not first.charged
-    assert table.farm.workers[first.worker].losses == 1
-    table.play_all()
-    assert table.farm.genomes[0].fitness == 1.0
-
-
-def test_a_result_that_was_kept_back_too_long_counts_while_its_trial_is_open() -> None:
-    """It is late and not lost: the try that replaced it is taken back."""
-    table = Table("w0", "w1", genomes=1, limits=Limits(grace_s=10))
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.answer(first.id, fitness=2.0)
-    table.shares[first.worker].refused = {first.id: "access denied"}
-    table.shares[first.worker].starts.add(first.id)
-    while first.outcome is None:
-        table.tick(1)
-    table.answer(first.id, fitness=2.0)
-    table.shares[first.worker].refused = {}
-    table.tick()
-
-    trial = table.farm.genomes[0].trials[0]
-    assert (trial.fitness, trial.decided_by) == (2.0, first.id)
-
-
-def test_time_that_passes_between_two_refusals_is_not_one_refusal() -> None:
-    """A result that was given in between, and is not handled yet, begins anew."""
-    table = Table("w0", genomes=1, limits=Limits(grace_s=10))
-    table.settle_in()
-    playing = table.claim("w0")
-    table.shares["w0"].refused = {playing: "in use by somebody else"}
-    table.run(8)
-    table.shares["w0"].refused = {}
-    table.run(2)
-    table.shares["w0"].refused = {playing: "in use by somebody else"}
-    table.run(8)
-
-    assert table.farm.attempts[playing].outcome is None
-
-
 # ------------------------------------------------------------------------------------------------- silence and loss
 
 
@@ -239,6 +171,38 @@ def test_a_result_beats_a_deadline_of_the_same_tick() -> None:
     table.answer(playing)
     table.tick(7.0)
     assert table.farm.attempts[playing].outcome is Outcome.COMPLETED
+
+
+def test_a_result_that_is_being_read_is_not_overdue() -> None:
+    """Its log is not whole yet, and is asked for at the next looks: nobody pays for that, however late it is."""
+    table = Table("w0", genomes=1, limits=Limits(grace_s=10))
+    table.settle_in()
+    playing = table.claim("w0")
+    table.run(65, step=5)
+    table.shares["w0"].unread = {playing}
+    assert named(table.run(20), f.AttemptEnded) == []
+    table.shares["w0"].unread = set()
+    table.answer(playing)
+    table.tick()
+    assert table.farm.attempts[playing].outcome is Outcome.COMPLETED
+
+
+def test_a_result_that_is_being_read_was_its_workers_last_word() -> None:
+    """The agent ended right after it: what waits there is taken back, what it says is heard."""
+    table = Table("w0", "w1", genomes=4, machines=True)
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT, Rung.RESTORE))
+    table.settle_in()
+    playing = table.claim("w0")
+    table.tick()
+    table.shares["w0"].beating = False
+    table.shares["w0"].unread = {playing}
+    table.run(40)
+    assert set(table.farm.workers["w0"].wanted) == {playing}
+    table.shares["w0"].unread = set()
+    table.answer(playing, fitness=2.0)
+    table.tick()
+    assert table.farm.attempts[playing].outcome is Outcome.COMPLETED
+    assert not table.farm.attempts[playing].charged
 
 
 def test_an_idle_worker_that_claims_nothing_loses_the_first() -> None:

@@ -133,9 +133,10 @@ def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
     watched = minutes.watch.workers[worker.name]
     if not watched.readable or not worker.epoch_open:
         return
-    _give_up_what_is_refused(minutes, worker, watched)
-    claimed = [a for a in worker.wanted.values() if a.id in watched.claims]
-    for attempt in [a for a in claimed if a.id not in watched.refused]:
+    claimed = [attempt for attempt in worker.wanted.values() if attempt.id in watched.claims]
+    for attempt in claimed:
+        if attempt.id in watched.answers:
+            continue  # it was played, and is being read: the edge gives up after a few looks
         played_s = minutes.watch.time - watched.claims[attempt.id]
         limit_s = _time_limit_s(minutes)
         if played_s > limit_s + minutes.limits.grace_s:
@@ -143,14 +144,6 @@ def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
             minutes.charge(attempt)
     _enforce_claim_limit(minutes, worker, watched, bool(claimed))
     _release_kept(minutes, worker, watched)
-
-
-def _give_up_what_is_refused(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> None:
-    """A result that the share does not give is no fault of its genome; another try may bring one that can be read."""
-    for attempt_id, (since, why) in watched.refused.items():
-        attempt = worker.wanted.get(attempt_id)
-        if attempt is not None and minutes.watch.time - since > minutes.limits.grace_s:
-            minutes.end(attempt, Outcome.UNDELIVERED, clean(f"its result cannot be read: {why}", 300))
 
 
 def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> None:
@@ -191,6 +184,8 @@ def lose_all(minutes: Minutes, worker: Worker) -> None:
         if not watched.readable:
             reason = f"the share could not be read for {silence_s:.0f} s ({watched.unknown})"
             minutes.end(attempt, Outcome.LOST, reason, kept=True, isolate=True)
+        elif attempt.id in watched.answers:
+            continue  # its last word is there, and is being read
         elif attempt.id in watched.claims:
             minutes.end(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
             minutes.charge(attempt)

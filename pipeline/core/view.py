@@ -68,7 +68,6 @@ class Look:
     beat: AgentRecord | None = None
     claims: frozenset[str] = frozenset()  #: attempts that are claimed
     answers: frozenset[str] = frozenset()  #: attempts that have a result in `outbox/`
-    refused: Mapping[str, str] = field(default_factory=dict)  #: those of them that the share does not give, with why
     results: tuple[ResultSeen, ...] = ()  #: those of them that were read in this look
 
 

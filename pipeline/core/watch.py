@@ -37,7 +37,7 @@ class WorkerWatch:
     uncertain: set[str] = field(default_factory=set)  #: attempts whose publication nobody has confirmed
     held_open: dict[str, float] = field(default_factory=dict)  #: attempt -> since when its genome cannot be removed
     handled: set[str] = field(default_factory=set)  #: results in `outbox/` that need no second reading
-    refused: dict[str, tuple[float, str]] = field(default_factory=dict)  #: attempt -> since when its result, and why
+    answers: frozenset[str] = frozenset()  #: attempts that have a result there, read or not
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
     unclaimed: tuple[str, bool] | None = None  #: what waits first where nothing is played, and whether it is delivered
     unclaimed_since: float = 0.0
@@ -79,6 +79,7 @@ class Watch:
             return
         if look.full:  # only who has read the `host.json` knows that it is this share (law 4)
             watched.readable, watched.unknown = True, ""
+        watched.answers = look.answers
         watched.handled &= look.answers
         new_records = (look.claims - watched.claims.keys()) | {
             result.attempt for result in look.results if result.attempt not in watched.handled
@@ -87,8 +88,6 @@ class Watch:
             watched.claims.setdefault(attempt, self.time)
         for attempt in watched.claims.keys() - look.claims:
             del watched.claims[attempt]
-        since = {attempt: watched.refused.get(attempt, (self.time,))[0] for attempt in look.refused}
-        watched.refused = {attempt: (since[attempt], why) for attempt, why in look.refused.items()}
         if any(attempt in worker.wanted for attempt in new_records):
             self.note_life(watched, look)  # any new record of a worker is life as well
         if look.full:

@@ -198,7 +198,7 @@ class Ledger:
 
 _CURE = "restore the state folder from a backup, or move it away to begin a new farm"
 _FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_RIGHTS_CURE = "run this as the user who runs the host: SQLite needs to write beside it, even to look on"
+_RIGHTS_CURE = "see that this user may write in that folder: SQLite does so even to look on"
 _APPLICATION_ID = 0x47504C31  # "GPL1": tells a ledger from any other SQLite file
 
 

@@ -228,14 +228,11 @@ class Share:
             del self._reads[attempt]
         unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
         content = self._read_together({attempt: found[attempt] for attempt in unread})
-        refused = {a: error for a in unread if isinstance(error := content[Kind.RESULT.of(a)], Refused)}
-        readable = [attempt for attempt in unread if attempt not in refused]
-        results = tuple(seen for attempt in readable if (seen := self._collect(attempt, content)) is not None)
+        results = tuple(seen for attempt in unread if (seen := self._collect(attempt, content)) is not None)
         return replace(
             look,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
-            refused={attempt: layout.clean(str(error), 300) for attempt, error in refused.items()},
             results=results,
         )
 
@@ -278,13 +275,17 @@ class Share:
                 self._files.size(f"{INBOX}/{Kind.START.of(attempt)}"),
                 self._files.size(f"{INBOX}/{Kind.GENOME.of(attempt)}"),
             )
-        except (Absent, Unfit, Refused):
+        except (Absent, Unfit):
             return False
 
     # ------------------------------------------------------------------------------------------------- collecting
 
     def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> ResultSeen | None:
-        """A result with what it speaks for; None while it is worth another reading at the next look."""
+        """A result with what it speaks for; None while it is worth another reading at the next look.
+
+        Raises:
+            Unavailable: the share, or the result itself, cannot be had; nothing is concluded from that (law 5).
+        """
         name = Kind.RESULT.of(attempt)
         try:
             data = _or_raise(content[name])

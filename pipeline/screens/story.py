@@ -25,7 +25,7 @@ OUTCOMES: dict[Outcome, str] = {
     Outcome.TIMED_OUT: "the game took longer than its limit and was ended; that counts against the genome",
     Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it; that counts against the worker",
     Outcome.LOST: "nothing was heard of it any more; that counts against the worker or its share",
-    Outcome.UNDELIVERED: "it, or its result, did not arrive in full; that counts against the share",
+    Outcome.UNDELIVERED: "it did not arrive there in full; that counts against the share",
     Outcome.CORRUPT: "its result could not be used; that counts against the worker",
     Outcome.WITHDRAWN: "the host took it back; that counts against nobody",
     Outcome.REJECTED: "the agent speaks another version of the protocol; that counts against nobody",

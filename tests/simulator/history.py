@@ -159,12 +159,12 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         world.later(dice.choice([2, 10, 30]), lambda: setattr(machine.disk, "full", False))
 
     def hold() -> bool:
-        machine = one()
-        paths = sorted(path for path in machine.disk.files if path.startswith((INBOX, OUTBOX)))
+        disk = one().disk
+        paths = sorted(path for path in disk.files if path.startswith((INBOX, OUTBOX)))
         if paths:
             path = dice.choice(paths)
-            machine.disk.held.add(path)
-            world.later(dice.choice([2, 20, 90, 300]), lambda: machine.disk.held.discard(path))
+            disk.held.add(path)
+            world.later(dice.choice([2, 20, 90, 300]), lambda: disk.held.discard(path))
         return bool(paths)
 
     def suspend() -> None:
