@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, busy_files, share_layout
+from inbox_agent import agent, busy_files, result_writer, share_layout
 from inbox_agent.look import AgentLimits
 from inbox_agent.share_files import LocalFiles, Unavailable
 from inbox_agent.share_layout import (
@@ -312,6 +312,7 @@ SOURCES: dict[str, Any] = {
     "metronome": metronome,
     "couriers": couriers,
     "shares": shares,
+    "result_writer": result_writer,
 }
 
 
