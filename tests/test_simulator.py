@@ -65,6 +65,13 @@ def test_a_history_that_broke_the_promise_once_keeps_it(seed: int) -> None:
     assert play(seed).breaches == []
 
 
+def test_an_order_that_is_lost_restarts_nobody() -> None:
+    """Blows fell fast on one worker, and four of its nine orders never came to its machine."""
+    history = play(98887)
+    assert history.world.fired["lost order"]
+    assert history.breaches == []
+
+
 def test_every_host_has_a_budget_of_restarts_of_its_own() -> None:
     """Blows fell so fast on one worker that two hosts restarted it eight times in 37 s, each well within its limits."""
     history = play(87233)

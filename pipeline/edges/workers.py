@@ -39,7 +39,7 @@ class LocalWorkers:
         on_exit: Callable[[], None],
     ) -> None:
         self._state = state
-        self._beat_s = silence_limit_s / 6  # the idle beat, three times as long, still fits twice
+        self._beat_s = silence_limit_s / 6
         self.shares: Mapping[str, Path] = {name: state / "shares" / name for name in names}
         self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names}, on_exit)
         self._reverted: set[str] = set()

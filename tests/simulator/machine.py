@@ -444,13 +444,13 @@ class Machine:
         if self.world.options.computers and self.world.now < self.busy_until:
             return  # at most one order at a time is carried out
         if rung is not None:
-            self.restarts += 1
             self.on_restart(self.name)
             seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
             if self.is_well and seen_well and not self.world.muddled:
                 self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
         if lost or self.blind or self.world.strikes("lost order", self.world.options.order_lost):
             return
+        self.restarts += rung is not None
         self.world.obeyed[rung or "start"] += 1
         match rung:
             case None:
