@@ -72,7 +72,7 @@ def as_it_was(seed: int) -> History:
 
 
 def test_an_order_that_is_lost_restarts_nobody() -> None:
-    """Blows fell fast on one worker, and four of its nine orders never came to its machine."""
+    """Blows fell fast on one worker, and three of its nine orders never came to its machine."""
     history = play(98887)
     assert history.world.fired["lost order"]
     assert history.breaches == []
