@@ -105,7 +105,7 @@ def test_a_seed_is_the_same_history_in_every_process() -> None:
 
 _HISTORIES = """
 import hashlib, logging
-from tests.simulator.history import History, play
+from tests.simulator.history import play
 logging.disable(logging.CRITICAL)
 for seed in range(1, 41):
     history = play(seed)
