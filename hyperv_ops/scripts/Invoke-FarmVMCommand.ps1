@@ -34,7 +34,7 @@ By hand, read the secret into a variable first: what is typed on a command line 
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]

@@ -21,11 +21,11 @@ How many bits of the address are the network's.
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^\d{1,3}(\.\d{1,3}){3}$')]
+    [ValidatePattern('^\d{1,3}(\.\d{1,3}){3}\z')]
     [string] $Address,
 
     [ValidateRange(8, 30)]

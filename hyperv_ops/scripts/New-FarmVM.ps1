@@ -53,19 +53,19 @@ Needs Windows 10 version 1809, Windows Server 2019, or later.
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]+\.vhdx$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+\.vhdx\z')]
     [string] $Template,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]+$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+\z')]
     [string] $Folder,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Switch,
 
     [ValidateRange(512, 1048576)]

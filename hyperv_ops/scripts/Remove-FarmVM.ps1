@@ -19,11 +19,11 @@ The folder of all machines, as it was given to New-FarmVM.
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]+$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+\z')]
     [string] $Folder
 )
 Set-StrictMode -Version 3.0

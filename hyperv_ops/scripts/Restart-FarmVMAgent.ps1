@@ -31,7 +31,7 @@ By hand, read the secret into a variable first: what is typed on a command line 
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
@@ -43,7 +43,7 @@ param(
     [string] $Secret,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Task,
 
     [ValidateRange(1, 600)]

@@ -21,11 +21,11 @@ The file's bytes, in base64.
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|]+$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\x00-\x1f]+\z')]
     [string] $Destination,
 
     [Parameter(Mandatory)]

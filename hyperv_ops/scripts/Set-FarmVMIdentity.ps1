@@ -47,7 +47,7 @@ By hand, read secrets into variables first: what is typed on a command line is k
 [CmdletBinding(SupportsShouldProcess)]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Name,
 
     [Parameter(Mandatory)]
@@ -59,11 +59,11 @@ param(
     [string] $Secret,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^(?!\d+$)[A-Za-z0-9]([A-Za-z0-9-]{0,13}[A-Za-z0-9])?$')]
+    [ValidatePattern('^(?!\d+\z)[A-Za-z0-9]([A-Za-z0-9-]{0,13}[A-Za-z0-9])?\z')]
     [string] $Worker,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}\z')]
     [string] $ShareAccount,
 
     [Parameter(Mandatory)]
@@ -71,13 +71,13 @@ param(
     [string] $SharePassword,
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^\d{1,3}(\.\d{1,3}){3}$')]
+    [ValidatePattern('^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}\z')]
     [string] $Address,
 
     [ValidateRange(8, 30)]
     [int] $PrefixLength = 24,
 
-    [ValidatePattern('^(\d{1,3}(\.\d{1,3}){3})?$')]
+    [ValidatePattern('^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3})?\z')]
     [string] $Gateway = '',
 
     [ValidateRange(1, 600)]

@@ -42,26 +42,26 @@ Free space that Windows needs on its drive.
 [CmdletBinding()]
 param(
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}\z')]
     [string] $Player,
 
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,19}\z')]
     [string] $ShareAccount = 'exchange',
 
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z')]
     [string] $Share = 'exchange',
 
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]+$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+\z')]
     [string] $ShareFolder = 'C:\exchange',
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]+$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+\z')]
     [string] $GameFolder,
 
-    [ValidatePattern('^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$')]
+    [ValidatePattern('^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}/([89]|[12][0-9]|3[0-2])\z')]
     [string] $Subnet = '192.168.77.0/24',
 
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Task = 'inbox-agent',
 
     [ValidateRange(640, 7680)]

@@ -42,28 +42,28 @@ The agent's logon task.
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(
-    [ValidatePattern('^[^"/\\\[\]:;|=,+*?<>@]{1,20}$')]
+    [ValidatePattern('^[^"/\\\[\]:;|=,+*?<>@\x00-\x1f]{1,20}\z')]
     [string] $Player = $env:USERNAME,
 
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]*[^*?"<>|\[\]\\]$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]*[^*?"<>|\[\]\\\x00-\x1f]\z')]
     [string] $ShareFolder = 'C:\exchange',
 
     [Parameter(Mandatory)]
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]*[^*?"<>|\[\]\\]$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]*[^*?"<>|\[\]\\\x00-\x1f]\z')]
     [string] $GameFolder,
 
-    [ValidatePattern('^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$')]
+    [ValidatePattern('^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?\z')]
     [string] $Function = '',
 
     [string[]] $Command = @(),
 
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]*[^*?"<>|\[\]\\]$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]*[^*?"<>|\[\]\\\x00-\x1f]\z')]
     [string] $ProgramFolder = 'C:\farm\agent',
 
-    [ValidatePattern('^([A-Za-z]:\\[^*?"<>|\[\]]+)?$')]
+    [ValidatePattern('^([A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]+)?\z')]
     [string] $PythonFolder = '',
 
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Task = 'inbox-agent'
 )
 Set-StrictMode -Version 3.0

@@ -28,16 +28,16 @@ Removes the share's folder and the player's notes too: only if the host has no w
 #>
 [CmdletBinding(SupportsShouldProcess)]
 param(
-    [ValidatePattern('^[^"/\\\[\]:;|=,+*?<>@]{1,20}$')]
+    [ValidatePattern('^[^"/\\\[\]:;|=,+*?<>@\x00-\x1f]{1,20}\z')]
     [string] $Player = $env:USERNAME,
 
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]*[^*?"<>|\[\]\\]$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]*[^*?"<>|\[\]\\\x00-\x1f]\z')]
     [string] $ShareFolder = 'C:\exchange',
 
-    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]]*[^*?"<>|\[\]\\]$')]
+    [ValidatePattern('^[A-Za-z]:\\[^*?"<>|\[\]\x00-\x1f]*[^*?"<>|\[\]\\\x00-\x1f]\z')]
     [string] $ProgramFolder = 'C:\farm\agent',
 
-    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}$')]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}\z')]
     [string] $Task = 'inbox-agent',
 
     [switch] $All
