@@ -29,6 +29,18 @@ OPENING = (
     "$ErrorActionPreference = 'Stop'",
     "$ProgressPreference = 'SilentlyContinue'",
 )
+# Modules whose commands are functions. They see the global $ErrorActionPreference, not that of the script that calls
+# them (PowerShell issue 4568): a script that was started at a prompt would go on after their errors.
+FUNCTIONS = {
+    "Defender",
+    "NetAdapter",
+    "NetConnection",
+    "NetSecurity",
+    "NetTCPIP",
+    "ScheduledTasks",
+    "SmbShare",
+}
+REACHES_FUNCTIONS = "$PSDefaultParameterValues = @{ '*:ErrorAction' = 'Stop' }"
 REASONS = {
     "BadBundle",
     "BadInput",
@@ -154,6 +166,15 @@ def check_it_opens_as_all_do(script: Script) -> list[str]:
     body = child(script.root, "statement_list")
     first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
     return [] if first[: len(OPENING)] == list(OPENING) else [f"opens with {first[: len(OPENING)]}"]
+
+
+def check_errors_of_functions_stop_it(script: Script) -> list[str]:
+    called_of = {TABLE[bare(node)]["module"] for node in script.commands() if bare(node) in TABLE} & FUNCTIONS
+    body = child(script.root, "statement_list")
+    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    if not called_of or REACHES_FUNCTIONS in first[: len(OPENING) + 1]:
+        return []
+    return [f"errors of {', '.join(sorted(called_of))} do not stop it"]
 
 
 def check_its_help_is_complete(script: Script) -> list[str]:
@@ -301,6 +322,7 @@ def check_the_agent_is_never_started_directly(script: Script) -> list[str]:
 CHECKS: tuple[Callable[[Script], list[str]], ...] = (
     check_it_parses,
     check_it_opens_as_all_do,
+    check_errors_of_functions_stop_it,
     check_its_help_is_complete,
     check_parameters_are_typed,
     check_calls_stand_in_the_table,
@@ -406,6 +428,7 @@ PLANTED = [
     (check_it_opens_as_all_do, "$ErrorActionPreference = 'Stop'", "$ErrorActionPreference = 'Continue'"),
     (check_it_opens_as_all_do, "[CmdletBinding(SupportsShouldProcess)]\n", ""),
     (check_it_opens_as_all_do, "param(\n    [string] $Name\n)\n", ""),
+    (check_errors_of_functions_stop_it, STOP, "SmbShare\\Get-SmbShare"),
     (check_its_help_is_complete, ".PARAMETER Name\nThe machine.\n", ""),
     (check_its_help_is_complete, "[string] $Name", "[string] $Name, [int] $Other"),
     (check_its_help_is_complete, ".EXAMPLE", ".EXAMPLES"),

@@ -76,6 +76,8 @@ param(
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
+# Commands that are functions of modules do not see this script's $ErrorActionPreference; this reaches them.
+$PSDefaultParameterValues = @{ '*:ErrorAction' = 'Stop' }
 
 function Test-Item([string] $Item, [string] $Cure, [scriptblock] $Look) {
     # What a look gives first is whether all is well, what it gives then is what it saw.

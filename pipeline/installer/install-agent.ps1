@@ -69,6 +69,8 @@ param(
 Set-StrictMode -Version 3.0
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
+# Commands that are functions of modules do not see this script's $ErrorActionPreference; this reaches them.
+$PSDefaultParameterValues = @{ '*:ErrorAction' = 'Stop' }
 
 function Stop-Because([string] $Reason, [string] $Message) {
     throw [System.Management.Automation.ErrorRecord]::new(
