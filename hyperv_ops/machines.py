@@ -33,7 +33,7 @@ class Heartbeat(enum.StrEnum):
 
 
 class Trouble(enum.StrEnum):
-    """Why a machine could not be asked or did not obey. The first twelve are the scripts' own error ids."""
+    """Why a machine could not be asked or did not obey. The first thirteen are the scripts' own error ids."""
 
     NO_SUCH_MACHINE = "NoSuchMachine"
     NO_SUCH_TEMPLATE = "NoSuchTemplate"
@@ -47,6 +47,7 @@ class Trouble(enum.StrEnum):
     TIMED_OUT = "TimedOut"
     GUEST_REFUSED = "GuestRefused"
     NO_GUEST_SERVICES = "NoGuestServices"
+    BAD_INPUT = "BadInput"  #: what was asked for is impossible: more processors than there are, a broadcast address
     UNREACHABLE = "unreachable"
     BUSY = "busy"  #: the hypervisor's host takes no more calls for now
     DENIED = "denied"
