@@ -26,6 +26,7 @@ IDENTITY_LIMIT_S, CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_
 SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
 SCREEN = (1024, 768)
 _TRIES_MAX, _PAUSE_S = 3, 1.0
+_START_DELAY_MAX_S = 3600  #: the most that `New-FarmVM` takes
 
 #: Source: Microsoft.HyperV.PowerShell.VMState. `…Critical` is the same with a disk that is full or away.
 _STATES = {
@@ -62,6 +63,8 @@ class Template:
     memory_min_mb: int = 1024
     memory_max_mb: int = 4096
     processors: int = 2
+    like: str = ""  #: the machine in which it was set up; a new one gets what belongs to it and not to the disk
+    start_stagger_s: float = 10.0  #: between the starts of two machines when their host starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +133,12 @@ class HyperVMachines:
     # -------------------------------------------------------------------------------------------------------- verbs
 
     def create(self, name: str) -> None:
+        require_name(name, self._names)
         template = self._template
         if template is None:
             raise MachineError(name, "there is no [hyperv] template in pipeline.toml to make it from", Trouble.OTHER)
+        # Hyper-V starts its machines with the host, all at once unless each has a delay of its own.
+        delay_s = min(round(self._names.index(name) * template.start_stagger_s), _START_DELAY_MAX_S)
         parameters = {
             "Template": template.disk,
             "Folder": template.folder,
@@ -140,6 +146,8 @@ class HyperVMachines:
             "MemoryMinMb": template.memory_min_mb,
             "MemoryMaxMb": template.memory_max_mb,
             "Processors": template.processors,
+            "StartDelaySeconds": delay_s,
+            **({"Like": template.like} if template.like else {}),
         }
         # An unknown outcome is repeated: what exists as it should is left alone, what is half made is finished.
         self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters)

@@ -96,7 +96,7 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     secret: str = ""
     certificate: str = ""  #: file of the authority behind the host's certificate; empty: the system's
     template: str = ""  #: path of the template's disk, on the Hyper-V host
-    template_machine: str = ""  #: the machine in which the template is set up, for `pipeline vm check-template`
+    template_machine: str = ""  #: the machine in which the template is set up: it is checked, and new ones are like it
     folder: str = ""  #: where the machines' disks go, there
     switch: str = ""
     network: str = (

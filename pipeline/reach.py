@@ -49,6 +49,10 @@ def template_machine(table: HyperVTable, root: Path) -> Machines:
     return _machines(table, [table.template_machine], root, None)
 
 
+#: What a machine takes to boot, for spreading the starts that Hyper-V does by itself.
+_BOOT_S = 60.0
+
+
 def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callable[[str], None] | None) -> Machines:
     template = Template(
         disk=table.template,
@@ -57,6 +61,8 @@ def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callabl
         memory_min_mb=table.memory_min_mb,
         memory_max_mb=table.memory_max_mb,
         processors=table.processors,
+        like=table.template_machine,
+        start_stagger_s=max(table.stagger_s, _BOOT_S / table.booting_max),
     )
     guest = GuestAccess(
         account=table.guest_account,
