@@ -5,7 +5,7 @@ Public: `Machines` (the protocol every kind of machine follows) with its states 
 that host or a `WinRmRunner` from elsewhere, and `qemu.QemuMachines` for real guests on this computer.
 """
 
-from hyperv_ops.hyperv import GuestAccess, HyperVMachines, Template
+from hyperv_ops.hyperv import Difference, GuestAccess, HyperVMachines, Template
 from hyperv_ops.local import LocalMachines, LocalSpec
 from hyperv_ops.machines import (
     MACHINE_NAME,
@@ -25,6 +25,7 @@ from hyperv_ops.watching import Watcher, wait_until_healthy
 
 __all__ = [
     "MACHINE_NAME",
+    "Difference",
     "GuestAccess",
     "Heartbeat",
     "HyperVMachines",

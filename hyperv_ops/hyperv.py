@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ASK_LIMIT_S, START_LIMIT_S, POWER_OFF_LIMIT_S = 30.0, 60.0, 90.0
 IDENTITY_LIMIT_S, CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 180.0, 120.0, 120.0, 60.0
+COMPARE_LIMIT_S = 120.0
 SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
 SCREEN = (1024, 768)
 _TRIES_MAX, _PAUSE_S = 3, 1.0
@@ -89,6 +90,21 @@ class _Seen(msgspec.Struct):
     checkpoints: list[str]
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """One setting in which a machine differs from another, as `Compare-FarmVM` writes it."""
+
+    what: str
+    found: str
+    wanted: str
+
+
+class _Compared(msgspec.Struct):
+    """One machine, as `Compare-FarmVM` writes it."""
+
+    name: str
+    differs: list[Difference]
+
+
 class HyperVMachines:
     """`Machines` of a Hyper-V host. Any thread may call."""
 
@@ -132,7 +148,7 @@ class HyperVMachines:
 
     # -------------------------------------------------------------------------------------------------------- verbs
 
-    def create(self, name: str) -> None:
+    def create(self, name: str) -> Sequence[str]:
         require_name(name, self._names)
         template = self._template
         if template is None:
@@ -150,7 +166,11 @@ class HyperVMachines:
             **({"Like": template.like} if template.like else {}),
         }
         # An unknown outcome is repeated: what exists as it should is left alone, what is half made is finished.
-        self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters)
+        value = self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters) or {}
+        try:
+            return msgspec.convert(value.get("warnings", []), list[str])
+        except msgspec.ValidationError as error:
+            raise MachineError(name, f"New-FarmVM: an answer that makes no sense: {error}") from error
 
     def start(self, name: str) -> None:
         self._do(name, "Start-FarmVM", START_LIMIT_S, lambda info: info.state is PowerState.RUNNING)
@@ -237,6 +257,22 @@ class HyperVMachines:
             return png_of_rgb565(base64.b64decode(value["rgb565"]), int(value["width"]), int(value["height"]))
         except (KeyError, TypeError, ValueError, binascii.Error):
             return None
+
+    def compare(self, names: Sequence[str], like: str) -> dict[str, list[Difference]]:
+        """How these machines differ from another one of this host in the settings that a disk does not carry."""
+        for machine in names:
+            require_name(machine, self._names)
+        parameters = {"Name": list(names), "Like": like}
+        written = self._runner.run("Compare-FarmVM", parameters, COMPARE_LIMIT_S).value
+        try:
+            compared = msgspec.convert(written, list[_Compared])
+        except msgspec.ValidationError as error:
+            raise MachineError(self._runner.where, f"an answer that makes no sense: {error}") from error
+        ours = {name.lower(): name for name in names}
+        return {name: one.differs for one in compared if (name := ours.get(one.name.lower()))}
+
+    def close(self) -> None:
+        self._runner.close()
 
     # ------------------------------------------------------------------------------------------------------- inside
 

@@ -63,13 +63,14 @@ class LocalMachines:
         uptime_s = time.monotonic() - self._started_at[name]
         return MachineInfo(name=name, state=PowerState.RUNNING, uptime_s=uptime_s, pid=process.pid)
 
-    def create(self, name: str) -> None:
+    def create(self, name: str) -> Sequence[str]:
         spec = self._spec(name)
         try:
             for folder in spec.folders:
                 (spec.disk / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MachineError(name, f"its disk cannot be made: {error}") from error
+        return ()
 
     def start(self, name: str) -> None:
         spec = self._spec(name)

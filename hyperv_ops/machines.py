@@ -126,8 +126,8 @@ class Machines(Protocol):
     def info(self, name: str) -> MachineInfo:
         """How a machine is now."""
 
-    def create(self, name: str) -> None:
-        """Makes it, off, from its template."""
+    def create(self, name: str) -> Sequence[str]:
+        """Makes it, off, from its template. Returns warnings for the user."""
 
     def start(self, name: str) -> None:
         """Gives it power; does not wait until it has booted."""
@@ -161,6 +161,9 @@ class Machines(Protocol):
 
     def screenshot(self, name: str) -> bytes | None:
         """What is to be seen on it, as a PNG; None where there is no screen."""
+
+    def close(self) -> None:
+        """Releases what this object keeps on this computer between calls; virtual machines keep running."""
 
 
 def one_line(words: str) -> str:

@@ -96,16 +96,19 @@ class QemuMachines:
         finally:
             picture.unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """Nothing is kept: each question has a connection of its own."""
+
     # ------------------------------------------------------------------------------------------------------- power
 
-    def create(self, name: str) -> None:
+    def create(self, name: str) -> Sequence[str]:
         require_name(name, self.names())
         disk = self._disk(name)
         if disk.exists():
             self._require_our_image(name)
-            return
+            return ()
         if self._only_says(name, f"make its disk on {self._spec.image}"):
-            return
+            return ()
         if not os.path.isfile(self._spec.image):  # also if it may not be looked for
             raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
         if len(str(disk.with_name("monitor"))) > SOCKET_PATH_MAX:
@@ -120,6 +123,7 @@ class QemuMachines:
             os.replace(unfinished, disk)
         except OSError as error:
             raise MachineError(name, f"its disk cannot be made: {error}") from error
+        return ()
 
     def start(self, name: str) -> None:
         self._require(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hyperv_ops import (
+    Difference,
     Identity,
     MachineError,
     MachineInfo,
@@ -86,8 +87,9 @@ def look(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineI
 
 def create(machines: Machines, machine: str) -> str:
     """Makes a machine; it is its template's twin until it is prepared."""
-    machines.create(machine)
-    return "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
+    warnings = machines.create(machine)
+    there = "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
+    return "; warning: ".join((there, *map(one_line, warnings)))
 
 
 def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
@@ -230,6 +232,13 @@ def table(seen: Sequence[tuple[str, MachineInfo | None]]) -> str:
             )
         )
     return columns(rows)
+
+
+def differences(found: Sequence[Difference], like: str) -> list[str]:
+    """What `vm compare` shows of a machine."""
+    if not found:
+        return [f"as {like}"]
+    return [one_line(f"{one.what} is {one.found or 'none'}, of {like} {one.wanted or 'none'}") for one in found]
 
 
 def _listed(machine_of: dict[str, str]) -> str:

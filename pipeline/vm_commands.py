@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from hyperv_ops import Identity, Machines
+from hyperv_ops import HyperVMachines, Identity, Machines
 from inbox_agent.settings_file import SettingsError
 from pipeline import vm
 from pipeline.config import Config, load_config
@@ -142,6 +142,28 @@ def status(
     else:
         click.echo(vm.table(seen))
     return ALL_COMPLETED if all(info is not None for _worker, info in seen) else SOME_FAILED
+
+
+@vm_commands.command("compare")
+@_of_machines(changes=False)
+def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: str | None, root: Path) -> int:
+    """List how machines differ from `template_machine` of [hyperv] (default: all).
+
+    It compares what a disk does not carry: processors, screen, firmware, TPM and partitions of the GPU.
+    """
+    config, machines = _open(root, backend)
+    like = config.hyperv.template_machine if config.hyperv is not None else ""
+    if not isinstance(machines, HyperVMachines) or not like:
+        raise SettingsError(
+            "pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there"
+        )
+    everyone = everyone or not (workers or count)
+    chosen = vm.choose(config, workers, everyone=everyone, count=count)
+    differences = machines.compare(list(chosen.values()), like)
+    for worker, machine in chosen.items():
+        for line in vm.differences(differences.get(machine, []), like):
+            click.echo(f"{worker}: {line}")
+    return SOME_FAILED if any(differences.values()) else ALL_COMPLETED
 
 
 @vm_commands.command("check-template")

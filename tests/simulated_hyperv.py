@@ -50,6 +50,7 @@ class _Vm:
     boots: int = 0
     computer: str = "TEMPLATE"
     address: str = "127.0.0.1"
+    screen: str = "Default"
 
 
 class Refused(Exception):
@@ -73,6 +74,7 @@ class SimulatedHyperV:
         self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
         self.template: object = []  #: what Test-FarmTemplate.ps1 answers in a guest
         self.template_arguments: list[str] = []  #: what it was given
+        self.warnings: list[str] = []  #: what New-FarmVM warns of
         self.booting_max = 0  #: how many booted at once, at most
         self.stuck_s = 0.3  #: for how long a worker process is hoped to end by itself: half of what the script may take
 
@@ -108,6 +110,10 @@ class SimulatedHyperV:
     def nail(self, name: str) -> None:
         """Nothing takes it down any more."""
         self._vms[name].nailed = True
+
+    def set_screen(self, name: str, screen: str) -> None:
+        """Its screen has this resolution."""
+        self._vms[name].screen = screen
 
     def boot_slowly(self, name: str, boot_s: float) -> None:
         """Its next boots take so long."""
@@ -177,6 +183,7 @@ class SimulatedHyperV:
             "Restart-FarmVMAgent": self._restart_agent,
             "Set-FarmVMIdentity": self._identify,
             "Get-FarmVMScreen": self._screen,
+            "Compare-FarmVM": self._compare,
             "New-FarmSwitch": self._switch,
         }
         return verbs[script](**parameters)
@@ -225,7 +232,25 @@ class SimulatedHyperV:
             made = Name not in self._vms
             self._vms.setdefault(Name, _Vm(Name, boot_s=self._boot_s))
             self._guests.create(Name)
-        return {"name": Name, "created": made}
+        return {"name": Name, "created": made, "warnings": self.warnings}
+
+    def _compare(self, Name: list[str], Like: str) -> list[dict[str, Any]]:  # noqa: N803
+        with self._lock:
+            for name in (*Name, Like):
+                if name not in self._vms:
+                    raise Refused("NoSuchMachine", f"{name}: no such machine on hv1; New-FarmVM makes it")
+            wanted = self._vms[Like].screen
+            return [
+                {
+                    "name": name,
+                    "differs": [
+                        {"what": "screen", "found": found, "wanted": wanted}
+                        for found in [self._vms[name].screen]
+                        if found != wanted
+                    ],
+                }
+                for name in Name
+            ]
 
     def _start(self, Name: str) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
