@@ -1,18 +1,21 @@
-"""How a script gets to a PowerShell and its answer back: the command line, the standard input, the reply.
+"""How a script reaches a PowerShell and how its answer returns: the command line, the standard input, the reply.
 
-It decides what may stand where. The command line is one constant; script, parameters and secrets travel in standard
-input as JSON in Base64, whose alphabet has no quotes; the answer is judged by its one reply line, never by what else is
-on standard output or standard error.
+Owns: what may be written where. The command line is one constant. Script, parameters and secrets travel in standard
+input as JSON in Base64, whose alphabet has no quotes. The outcome is read from the one reply line, never from other
+text on standard output or standard error.
 """
 
 import base64
 import binascii
 import functools
+import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from hyperv_ops.machines import MachineError, Trouble, one_line
@@ -20,13 +23,19 @@ from hyperv_ops.machines import MachineError, Trouble, one_line
 _MARK = b"reply:"
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 
+#: Source: [MS-PSRP], section 2.2.5.1 (primitive types): `_x000A_` is a line feed. PowerShell writes its error stream
+#: in this form when standard error is redirected and the script came by -EncodedCommand.
+_CLIXML = "#< CLIXML"
+_CLIXML_ERROR = re.compile(r'<S S="Error">([^<]*)</S>')
+_CLIXML_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a script wrote."""
 
     value: Any  #: its JSON
-    said: tuple[str, ...] = ()  #: what PowerShell told people meanwhile: `What if: …`
+    said: tuple[str, ...] = ()  #: other lines of its standard output: `What if: …`
 
 
 class Runner(Protocol):
@@ -41,6 +50,20 @@ class Runner(Protocol):
             MachineError: it could not be run, refused, or did not end within `timeout_s`; UNKNOWN_OUTCOME if it may
                 have done its work all the same.
         """
+
+    def close(self) -> None:
+        """Releases processes and connections that are kept between two calls. A later `run` still works."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The JSON of a reply line, as `bootstrap.ps1` writes it."""
+
+    ok: bool
+    value: str = ""
+    id: str = ""
+    message: str = ""
+    last: bool = True  #: the process takes no further job
+    code_page: int = 0  #: of the other lines on standard output
 
 
 def script_folder() -> Path:
@@ -57,37 +80,78 @@ def text(script: str) -> str:
 @functools.cache
 def arguments() -> tuple[str, ...]:
     """The command line, after the name of the program: the same for every script."""
-    code = "\n".join(line for line in text("bootstrap").splitlines() if not line.startswith("#"))
+    code = "\n".join(line for line in text("bootstrap").splitlines() if not line.lstrip().startswith("#"))
     encoded = base64.b64encode(code.encode("utf-16-le")).decode()
     return ("-NoProfile", "-NonInteractive", "-EncodedCommand", encoded)
 
 
 def pack(script: str, parameters: Mapping[str, object]) -> bytes:
-    """What goes into standard input."""
-    job = orjson.dumps({"script": text(script), "parameters": dict(parameters)})
-    return base64.b64encode(job) + b"\r\n"
+    """One line of standard input: a job."""
+    return _line(text(script), parameters)
+
+
+def empty_job() -> bytes:
+    """A job that does nothing and is answered."""
+    return _line("", {})
+
+
+def _line(code: str, parameters: Mapping[str, object]) -> bytes:
+    return base64.b64encode(orjson.dumps({"script": code, "parameters": dict(parameters)})) + b"\r\n"
+
+
+def takes_another_job(stdout: bytes) -> bool | None:
+    """Whether the process that wrote this takes another job; None if it has not replied yet."""
+    for line in stdout.splitlines():
+        if line.startswith(_MARK):
+            try:
+                return not _decode(line).last
+            except (binascii.Error, msgspec.DecodeError):
+                return False
+    return None
 
 
 def unpack(where: str, stdout: bytes, stderr: bytes) -> Reply:
-    """What came back.
+    """Reads the outcome of a job from what its process wrote.
 
     Raises:
         MachineError: the script refused; UNKNOWN_OUTCOME if there is no reply.
     """
-    said: list[str] = []
+    other: list[bytes] = []
     for line in stdout.splitlines():
         if not line.startswith(_MARK):
-            said.append(line.decode("utf-8", "replace").strip())
+            other.append(line)
             continue
         try:
-            reply = orjson.loads(base64.b64decode(line[len(_MARK) :].strip(), validate=True))
-            if reply["ok"] is True:
-                return Reply(orjson.loads(reply["value"] or b"null"), tuple(filter(None, said)))
-            raise MachineError(where, one_line(str(reply["message"])), _trouble(str(reply["id"])))
-        except (binascii.Error, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            answer = _decode(line)
+            if answer.ok:
+                said = (_text(line, answer.code_page) for line in other)
+                return Reply(orjson.loads(answer.value or b"null"), tuple(filter(None, said)))
+        except (binascii.Error, msgspec.DecodeError, orjson.JSONDecodeError) as error:
             raise MachineError(where, f"an answer that makes no sense: {error}", Trouble.UNKNOWN_OUTCOME) from error
-    words = one_line(stderr.decode("utf-8", "replace")) or "nothing"
-    raise MachineError(where, f"PowerShell ended without an answer; it said: {words}", Trouble.UNKNOWN_OUTCOME)
+        raise MachineError(where, one_line(answer.message), _trouble(answer.id))
+    words = one_line(_error_text(stderr)) or "nothing"
+    raise MachineError(where, f"PowerShell ended without an answer; it wrote: {words}", Trouble.UNKNOWN_OUTCOME)
+
+
+def _decode(line: bytes) -> _Answer:
+    return msgspec.json.decode(base64.b64decode(line[len(_MARK) :].strip(), validate=True), type=_Answer)
+
+
+def _text(line: bytes, code_page: int) -> str:
+    try:
+        return line.decode(f"cp{code_page}", "replace").strip()
+    except LookupError:  # a code page that Python does not know
+        return line.decode("utf-8", "replace").strip()
+
+
+def _error_text(stderr: bytes) -> str:
+    """The error stream as text. A damaged CLIXML is read as far as it goes: it is for a message only."""
+    words = stderr.decode("utf-8", "replace")
+    if _CLIXML not in words:
+        return words
+    plain, _, serialized = words.partition(_CLIXML)
+    errors = "".join(html.unescape(error) for error in _CLIXML_ERROR.findall(serialized))
+    return plain + _CLIXML_ESCAPE.sub(lambda code: chr(int(code[1], 16)), errors)
 
 
 def _trouble(error_id: str) -> Trouble:

@@ -80,6 +80,9 @@ class WinRmRunner:
         finally:
             self._turns.release()
 
+    def close(self) -> None:
+        """Nothing is kept: each call has a session of its own."""
+
     def _connect(self) -> WinRm:
         access = self._access
         password = access.password()

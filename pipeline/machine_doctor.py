@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Trouble
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
 from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, HyperVTable, QemuTable
 from pipeline.doctor import Finding
@@ -22,6 +22,10 @@ _HOST, _QEMU = "[hyperv]", "[qemu]"
 _OUT_OF_REACH = (
     "switch {switch!r} joins its machines with {host} and nobody else, so no share is reached from here; "
     "run the pipeline on {host}, or take an external switch (docs/hyper-v.md)"
+)
+_NEW_PROCESS_PER_CALL = (
+    "PowerShell does not read its input line by line here, so each look at the machines starts a process of its own, "
+    "which takes processor time from games"
 )
 _CURES = {
     Trouble.DENIED: "mend `account` or `secret`; one of that host, no Microsoft account (docs/hyper-v.md)",
@@ -81,8 +85,9 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
 def _hyperv(
     root: Path, config: Config, table: HyperVTable, machines: Machines, chosen: dict[str, str]
 ) -> Iterator[Finding]:
+    runner = runner_of(table, root)
     try:
-        told = runner_of(table, root).run(
+        told = runner.run(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
         )
         host = msgspec.convert(told.value, _Host)
@@ -98,6 +103,8 @@ def _hyperv(
     wrong = list(_host(host, table))
     yield from (Finding(_HOST, line) for line in wrong)
     yield Finding(_HOST, _reading(host, len(chosen)), only_told=True)
+    if isinstance(runner, PowerShellRunner) and runner.reuses is False:
+        yield Finding(_HOST, _NEW_PROCESS_PER_CALL, only_told=True)
     if host.hyper_v and host.administrator:
         if table.host and host.switch_type == "Internal" and _over_smb(config, chosen):
             yield Finding(_HOST, _OUT_OF_REACH.format(switch=table.switch, host=host.computer))

@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from hyperv_ops import (
+    Difference,
     HyperVMachines,
     Identity,
     MachineError,
-    PowerShellRunner,
     PowerState,
     Reply,
     Template,
@@ -42,6 +42,30 @@ def refusal(call: Callable[[], object]) -> MachineError:
     with pytest.raises(MachineError) as error:
         call()
     return error.value
+
+
+class ScriptedRunner:
+    """A `Runner` that answers without a PowerShell, and records what it was asked."""
+
+    where = "hv1"
+
+    def __init__(self, answer: Callable[[str, Mapping[str, object]], object]) -> None:
+        self._answer = answer
+        self.calls: list[tuple[str, Mapping[str, object]]] = []
+        self.closed = False
+
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+        self.calls.append((script, parameters))
+        return Reply(self._answer(script, parameters))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def row_of(name: str) -> dict[str, object]:
+    """A running machine, as Get-FarmVM writes it."""
+    row = {"name": name, "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
+    return {**row, "memory_mb": 1, "addresses": [], "checkpoints": []}
 
 
 # --------------------------------------------------------------------------------------------------------- refusals
@@ -243,14 +267,7 @@ def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: p
 def test_a_name_is_the_same_in_any_case(bed: HyperVBed) -> None:
     """As it is to Hyper-V: the machine `VM-1` is the one that is configured as `vm-1`."""
 
-    class Shouting:
-        where = "hv1"
-
-        def run(self, script: str, parameters: object, timeout_s: float) -> Reply:
-            row = {"name": "VM-1", "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
-            return Reply([{**row, "memory_mb": 1, "addresses": [], "checkpoints": []}])
-
-    machines = HyperVMachines(Shouting(), ["vm-1"])
+    machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("VM-1")]), ["vm-1"])
 
     assert machines.info("vm-1").name == "vm-1"
 
@@ -351,52 +368,90 @@ def test_answers_that_are_none(out: bytes, why: Why) -> None:
     assert "\n" not in str(error) and "\x1b" not in str(error)
 
 
+def test_errors_in_clixml_are_read_as_text() -> None:
+    """PowerShell serializes its error stream when it is redirected; a message shows the words in it."""
+    stderr = (
+        b'#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">'
+        b'<Obj S="progress" RefId="0"><MS><PR N="Record"><AV>Preparing modules</AV></PR></MS></Obj>'
+        b'<S S="Error">The term &apos;Get-VM&apos; is not recognized_x000D__x000A_</S>'
+        b'<S S="Error">At line:1 &amp; more_x000D__x000A_</S></Objs>'
+    )
+    error = refusal(lambda: scripts.unpack("hv1", b"", stderr))
+
+    assert error.trouble is Why.UNKNOWN_OUTCOME
+    assert error.reason.endswith("it wrote: The term 'Get-VM' is not recognized At line:1 & more")
+
+
+@pytest.mark.parametrize("stderr", [b"plain words", b'words #< CLIXML\n<Objs><S S="Error">cut', b"\xff\xfe"])
+def test_error_output_that_is_no_clixml_does_no_harm(stderr: bytes) -> None:
+    """It is part of a message, whatever it is."""
+    assert refusal(lambda: scripts.unpack("hv1", b"", stderr)).trouble is Why.UNKNOWN_OUTCOME
+
+
+@pytest.mark.parametrize(
+    ("code_page", "written"), [(850, b"Gr\x81\xe1e"), (65001, "Grüße".encode()), (0, "Grüße".encode())]
+)
+def test_other_output_is_decoded_in_its_code_page(code_page: int, written: bytes) -> None:
+    """A console of Windows writes `What if:` in its own code page, which the reply names."""
+    out = b"What if: " + written + b"\r\n" + reply(ok=True, value="1", code_page=code_page)
+
+    assert scripts.unpack("hv1", out, b"").said == ("What if: Grüße",)
+
+
 def test_an_answer_about_somebody_else(bed: HyperVBed) -> None:
     """Only machines that were asked about are believed in."""
 
-    class Liar:
-        where = "hv1"
-
-        def run(self, script: str, parameters: object, timeout_s: float) -> Reply:
-            row = {"name": "other", "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
-            return Reply([{**row, "memory_mb": 1, "addresses": [], "checkpoints": []}])
-
-    machines = HyperVMachines(Liar(), ["vm-1"], template=Template(disk="a", folder="b", switch="c"))
+    machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("other")]), ["vm-1"])
 
     assert machines.infos() == {}
 
 
-# ---------------------------------------------------------------------------------------------- the local runner
+def test_start_delays_grow_with_the_position_of_a_machine() -> None:
+    """Hyper-V starts its machines with the host. The delay stays within what the script accepts."""
+    runner = ScriptedRunner(lambda _script, _parameters: {})
+    template = Template(disk="a", folder="b", switch="c", start_stagger_s=10.0)
+    machines = HyperVMachines(runner, [f"vm-{number}" for number in range(1, 501)], template=template)
+
+    for name in ("vm-1", "vm-2", "vm-9", "vm-500"):
+        machines.create(name)
+
+    assert [parameters["StartDelaySeconds"] for _script, parameters in runner.calls] == [0, 10, 80, 3600]
 
 
-FAKE = """
-import base64, json, sys
-job = json.loads(base64.b64decode(sys.stdin.read().strip()))
-if job["parameters"].get("Name") == "slow":
-    import time; time.sleep(60)
-value = json.dumps({"parameters": job["parameters"], "argv": sys.argv[1:], "script": len(job["script"])})
-print("noise")
-print("reply:" + base64.b64encode(json.dumps({"ok": True, "value": value}).encode()).decode())
-"""
+def test_a_new_machine_is_made_like_the_template_machine() -> None:
+    """Its name goes to the script, and the script's warnings come back."""
+    runner = ScriptedRunner(lambda _script, _parameters: {"created": True, "warnings": ["it gets an empty TPM"]})
+    template = Template(disk="a", folder="b", switch="c", like="template")
+
+    assert HyperVMachines(runner, ["vm-1"], template=template).create("vm-1") == ["it gets an empty TPM"]
+    assert runner.calls[0][1]["Like"] == "template"
 
 
-def test_the_local_powershell_gets_the_same(tmp_path: Path) -> None:
-    """The same command line and the same standard input, without WinRM."""
-    (tmp_path / "powershell.py").write_text(FAKE)
-    runner = PowerShellRunner((sys.executable, "-I", str(tmp_path / "powershell.py")))
+@pytest.mark.parametrize("warnings", ["text", [1], {"a": 1}])
+def test_warnings_that_are_no_list_of_texts_are_refused(warnings: object) -> None:
+    """The answer of another computer is checked before it is shown."""
+    runner = ScriptedRunner(lambda _script, _parameters: {"warnings": warnings})
+    machines = HyperVMachines(runner, ["vm-1"], template=Template(disk="a", folder="b", switch="c"))
 
-    told = runner.run("Start-FarmVM", {"Name": "Grüße"}, 20).value
-
-    assert told["parameters"] == {"Name": "Grüße"}
-    assert tuple(told["argv"]) == scripts.arguments()
-    assert told["script"] == len(scripts.text("Start-FarmVM"))
+    assert "makes no sense" in refusal(lambda: machines.create("vm-1")).reason
 
 
-def test_a_local_powershell_that_hangs_or_is_missing(tmp_path: Path) -> None:
-    """It is ended at the deadline; without one it is said what this computer is not."""
-    (tmp_path / "powershell.py").write_text(FAKE)
-    slow = PowerShellRunner((sys.executable, "-I", str(tmp_path / "powershell.py")))
+def test_machines_are_compared_with_another_one() -> None:
+    """Each setting that differs is named with both values; only the named machines are compared."""
+    screen = {"what": "screen", "found": "Default", "wanted": "Single 1280x720"}
+    answer = [{"name": "VM-1", "differs": [screen]}, {"name": "other", "differs": [screen]}]
+    runner = ScriptedRunner(lambda _script, _parameters: answer)
+    machines = HyperVMachines(runner, ["vm-1", "vm-2"])
 
-    assert refusal(lambda: slow.run("Start-FarmVM", {"Name": "slow"}, 0.5)).trouble is Why.UNKNOWN_OUTCOME
-    missing = PowerShellRunner((str(tmp_path / "nothing"),))
-    assert refusal(lambda: missing.run("Start-FarmVM", {"Name": "x"}, 5)).trouble is Why.NO_HYPER_V
+    assert machines.compare(["vm-1"], "template") == {"vm-1": [Difference("screen", "Default", "Single 1280x720")]}
+    assert runner.calls == [("Compare-FarmVM", {"Name": ["vm-1"], "Like": "template"})]
+    assert "other" in refusal(lambda: machines.compare(["other"], "template")).machine
+
+
+def test_closing_machines_closes_their_runner() -> None:
+    """A runner may keep a process between two calls."""
+    runner = ScriptedRunner(lambda _script, _parameters: [])
+
+    HyperVMachines(runner, ["vm-1"]).close()
+
+    assert runner.closed

@@ -28,6 +28,7 @@ class Rack:
         self.gate.set()
         self.booting = self.booting_max = 0
         self.stubborn = False
+        self.closed = False
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -70,6 +71,9 @@ class Rack:
 
     def screenshot(self, name: str) -> bytes | None:
         return b"a picture"
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -262,6 +266,7 @@ def test_after_its_end_nobody_is_switched_on(make: Make) -> None:
 
     assert idle(room, "w-b")
     assert rack.done == [("start", "a")]
+    assert rack.closed
 
 
 def test_several_pools_are_one(make: Make) -> None:

@@ -2,13 +2,15 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hyperv_ops import PowerShellRunner
 from hyperv_ops import script as scripts
-from pipeline import doctor
+from pipeline import doctor, reach
 from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
 from tests.command_line import pipeline
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
@@ -168,6 +170,35 @@ def test_the_switch_is_made(bed: HyperVBed, vm: Command, tmp_path: Path) -> None
     assert "switch" not in bed.hyperv.missing
 
 
+def test_what_the_script_warns_of_reaches_the_user(bed: HyperVBed, vm: Command) -> None:
+    """In the machine's line, printable."""
+    bed.hyperv.warnings = ["it gets an empty TPM\x1b[31m"]
+
+    code, out, _ = vm("vm", "create", "vm-2")
+
+    assert code == ALL_COMPLETED
+    assert out.startswith("vm-2: is there; ") and out.endswith("; warning: it gets an empty TPM [31m\n")
+
+
+def test_machines_are_compared_with_the_template_machine(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+    """Settings that no disk carries are listed with both values, and the exit code says whether there are any."""
+    vm("vm", "create", "vm-2", "vm-3")
+    bed.hyperv.set_screen("vm-1", "Single 1280x720")
+    code, _, err = vm("vm", "compare")
+    assert (code, "template_machine is not set" in err) == (BAD_INPUT, True)
+
+    configure(tmp_path, bed, template_machine="'vm-1'")
+
+    assert vm("vm", "compare", "vm-1") == (ALL_COMPLETED, "vm-1: as vm-1\n", "")
+    code, out, _ = vm("vm", "compare")
+    assert code == SOME_FAILED
+    assert out.splitlines() == [
+        "vm-1: as vm-1",
+        "vm-2: screen is Default, of vm-1 Single 1280x720",
+        "vm-3: screen is Default, of vm-1 Single 1280x720",
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -261,6 +292,33 @@ def test_what_the_host_lacks(bed: HyperVBed, vm: Command, missing: str, said: st
     bed.hyperv.missing.add(missing)
 
     assert any(said in line for line in complaints(vm))
+
+
+COLLECTING_POWERSHELL = """
+import base64, json, sys
+job = json.loads(base64.b64decode(sys.stdin.read().split()[0]))
+host = {"computer": "hv1", "hyper_v": True, "administrator": True, "switch_type": "Internal", "folder_exists": True,
+        "template_exists": True, "template_read_only": True, "free_disk_gb": 900, "free_memory_mb": 32000,
+        "total_memory_mb": 65536, "logical_processors": 16, "powershell": "5.1"}
+reply = {"ok": True, "value": json.dumps(host if "Switch" in job["parameters"] else []), "last": False}
+print("reply:" + base64.b64encode(json.dumps(reply).encode()).decode())
+"""
+
+
+def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
+    bed: HyperVBed, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the machines starts a process then, which costs the games processor time."""
+    (tmp_path / "powershell.py").write_text(COLLECTING_POWERSHELL)
+    program = (sys.executable, "-I", str(tmp_path / "powershell.py"))
+    monkeypatch.setattr(reach, "PowerShellRunner", lambda: PowerShellRunner(program, probe_limit_s=0.5))
+    tables = bed.tables().replace("host = '127.0.0.1'\n", "")
+    for key in (f"port = {bed.port}", "account = 'farmer'", "secret = 'env:HYPERV_SECRET'"):
+        tables = tables.replace(f"{key}\n", "", 1)
+    (tmp_path / "pipeline.toml").write_text(tables)
+
+    assert "each look at the machines starts a process" in vm("doctor", "--verbose")[1]
+    assert "each look at the machines starts a process" not in vm("doctor")[1]
 
 
 def test_shares_that_only_the_hypervisors_host_can_reach(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class MachineRoom:
         """Lets go of the machines; they run on. Who is being restarted is found switched off by the next host."""
         self._ended.set()
         self._watcher.close()
+        self._machines.close()
 
     # -------------------------------------------------------------------------------------------------------- inside
 

@@ -1,0 +1,227 @@
+"""The runner of this computer's PowerShell, over a scripted process that speaks the bootstrap's protocol."""
+
+import concurrent.futures
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hyperv_ops import HyperVMachines, MachineError, PowerShellRunner, Trouble
+from hyperv_ops import script as scripts
+
+pytestmark = pytest.mark.timeout(60)
+
+#: Reads jobs line by line and answers each, as bootstrap.ps1 does. Its parameters choose how it behaves.
+PROGRAM = """
+import base64, json, os, sys, time
+mode = sys.argv[1]
+with open(os.environ["STARTS"], "a") as starts:
+    starts.write(f"{os.getpid()}\\n")
+if mode == "broken":
+    sys.exit("it cannot start")
+lines = sys.stdin.readlines() if mode == "collects" else sys.stdin
+for number, line in enumerate(lines):
+    if mode == "once" and number:
+        sys.stdin.read()
+    job = json.loads(base64.b64decode(line.strip()))
+    name = job["parameters"].get("Name")
+    if name == "hangs":
+        time.sleep(60)
+    if name == "dies":
+        sys.exit("it died")
+    if name == "floods":
+        sys.stderr.write("x" * 1_000_000)
+    value = [
+        {"name": f"vm-{n}", "state": "Off", "heartbeat": "", "uptime_s": 0, "cpu_percent": 0, "memory_mb": 0,
+         "addresses": [], "checkpoints": []} for n in range(len(name))
+    ] if isinstance(name, list) else {
+        "parameters": job["parameters"], "argv": sys.argv[2:], "script": len(job["script"]), "pid": os.getpid()
+    }
+    print("other output")
+    reply = {"ok": True, "value": json.dumps(value) if job["script"] else "", "last": name == "last"}
+    print("reply:" + base64.b64encode(json.dumps(reply).encode()).decode(), flush=True)
+"""
+Make = Callable[..., PowerShellRunner]
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many processes were started."""
+    path = tmp_path / "starts"
+    monkeypatch.setenv("STARTS", str(path))
+    return lambda: len(path.read_text().split()) if path.exists() else 0
+
+
+@pytest.fixture
+def make(tmp_path: Path, starts: Callable[[], int]) -> Iterator[Make]:
+    (tmp_path / "powershell.py").write_text(PROGRAM)
+    made: list[PowerShellRunner] = []
+
+    def make(mode: str = "streams", **limits: float) -> PowerShellRunner:
+        program = (sys.executable, "-I", str(tmp_path / "powershell.py"), mode)
+        made.append(PowerShellRunner(program, **limits))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for runner in made:
+        runner.close()
+
+
+def pid_of(runner: PowerShellRunner, name: str = "vm-1") -> int:
+    """The process that answered."""
+    return int(runner.run("Start-FarmVM", {"Name": name}, 30).value["pid"])
+
+
+def refusal(call: Callable[[], object]) -> MachineError:
+    with pytest.raises(MachineError) as error:
+        call()
+    return error.value
+
+
+def test_a_process_gets_the_same_as_over_winrm(make: Make) -> None:
+    """The same command line, script and parameters."""
+    value = make().run("Start-FarmVM", {"Name": "Grüße"}, 30).value
+
+    assert value["parameters"] == {"Name": "Grüße"}
+    assert tuple(value["argv"]) == scripts.arguments()
+    assert value["script"] == len(scripts.text("Start-FarmVM"))
+
+
+def test_looking_200_times_at_16_machines_starts_one_process(make: Make, starts: Callable[[], int]) -> None:
+    """The computer that is asked every five seconds is the one that plays."""
+    machines = HyperVMachines(make(), [f"vm-{n}" for n in range(16)])
+
+    for _ in range(200):
+        assert len(machines.infos()) == 16
+
+    assert starts() == 1
+
+
+@pytest.mark.parametrize("mode", ["collects", "once"])
+def test_a_powershell_that_collects_its_input_gets_a_process_for_each_job(
+    make: Make, starts: Callable[[], int], mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The probe finds out once, and the log says so once."""
+    runner = make(mode, probe_limit_s=1.0)
+
+    with caplog.at_level(logging.WARNING):
+        pids = {pid_of(runner) for _ in range(3)}
+
+    assert runner.reuses is False
+    assert len(pids) == 3 and starts() == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "PowerShell does not read its input line by line: a process is started for each call"
+    ]
+
+
+def test_a_probe_with_too_little_time_decides_nothing(make: Make) -> None:
+    """The first call may be a short one on a busy computer; the next one probes again."""
+    runner = make("collects", probe_limit_s=10.0)
+
+    error = refusal(lambda: runner.run("Start-FarmVM", {"Name": "hangs"}, 1.0))
+
+    assert error.trouble is Trouble.UNKNOWN_OUTCOME
+    assert runner.reuses is None
+
+
+def test_a_powershell_that_ends_at_once_decides_nothing(make: Make) -> None:
+    """Why it ended is the answer to the call."""
+    runner = make("broken")
+
+    error = refusal(lambda: pid_of(runner))
+
+    assert "it cannot start" in error.reason
+    assert runner.reuses is None
+
+
+def test_a_process_is_replaced_after_so_many_jobs_when_old_and_when_it_says_so(make: Make) -> None:
+    """What leaks in a process is bounded."""
+    few, old, plain = make(jobs_max=4), make(age_max_s=0.0), make()
+
+    assert len({pid_of(few) for _ in range(6)}) == 2  # the probe's two jobs count
+    assert pid_of(old) != pid_of(old)
+    assert pid_of(plain, "last") != pid_of(plain)
+
+
+def test_a_job_that_hangs_ends_at_its_limit_and_delays_no_other(make: Make) -> None:
+    """Another process takes the jobs that come meanwhile."""
+    runner = make()
+    hung_pid = pid_of(runner)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(refusal, lambda: runner.run("Start-FarmVM", {"Name": "hangs"}, 20))
+        while runner._idle:  # until the hanging job has taken the process
+            time.sleep(0.01)
+        assert pid_of(runner) != hung_pid
+        assert not hung.done()
+        psutil.Process(hung_pid).kill()
+        assert hung.result().trouble is Trouble.UNKNOWN_OUTCOME
+
+
+def test_a_process_that_hangs_is_killed_at_the_limit(make: Make) -> None:
+    """With its job; what becomes of the job is not known."""
+    runner = make()
+    process = psutil.Process(pid_of(runner))
+
+    error = refusal(lambda: runner.run("Start-FarmVM", {"Name": "hangs"}, 0.5))
+
+    assert (error.trouble, error.reason) == (Trouble.UNKNOWN_OUTCOME, "no answer in time")
+    assert not process.is_running()
+    assert pid_of(runner) != process.pid
+
+
+def test_a_process_that_dies_with_a_job_leaves_its_outcome_unknown(make: Make) -> None:
+    """Its error output is in the message, and the next job gets another process."""
+    runner = make()
+
+    error = refusal(lambda: runner.run("Start-FarmVM", {"Name": "dies"}, 30))
+
+    assert error.trouble is Trouble.UNKNOWN_OUTCOME
+    assert "it died" in error.reason
+    assert pid_of(runner)
+
+
+def test_a_process_that_died_idle_is_replaced(make: Make) -> None:
+    """The next call does not notice."""
+    runner = make()
+    process = psutil.Process(pid_of(runner))
+    process.kill()
+    process.wait(10)
+
+    assert pid_of(runner) != process.pid
+
+
+def test_much_error_output_blocks_nothing(make: Make) -> None:
+    """It is read all the time, and its end is kept."""
+    assert make().run("Start-FarmVM", {"Name": "floods"}, 30).value["pid"]
+
+
+def test_closing_ends_the_idle_processes(make: Make) -> None:
+    """A later call still works; its process is not kept."""
+    runner = make()
+    process = psutil.Process(pid_of(runner))
+
+    runner.close()
+
+    assert not process.is_running()
+    assert pid_of(runner) != pid_of(runner)
+
+
+def test_a_runner_that_is_forgotten_ends_its_processes(make: Make) -> None:
+    """Also without `close`."""
+    runner = PowerShellRunner(make()._argv[:4])
+    process = psutil.Process(pid_of(runner))
+
+    del runner
+
+    process.wait(20)
+
+
+def test_a_missing_powershell_says_what_this_computer_lacks(tmp_path: Path) -> None:
+    """It is no Hyper-V host."""
+    error = refusal(lambda: PowerShellRunner((str(tmp_path / "nothing"),)).run("Start-FarmVM", {"Name": "x"}, 5))
+
+    assert error.trouble is Trouble.NO_HYPER_V
