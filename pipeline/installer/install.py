@@ -1,7 +1,7 @@
-"""Installs the agent into a folder of this computer, from the bundle that this file lies in and from nothing else.
+"""Installs the agent into a folder of this computer, only from the bundle that contains this file.
 
-`install-agent.ps1` runs it with the Python that is to run the agent; it needs only that. The order comes as base64 of
-JSON, which no shell can spoil; the answer is one line of JSON: the program and arguments of the agent, or `error`.
+`install-agent.ps1` runs it with the Python that will run the agent; it needs nothing else. The request is JSON in
+Base64, which needs no quoting; the answer is one line of JSON: the program and arguments of the agent, or `error`.
 """
 
 import base64
@@ -18,25 +18,25 @@ WINDOWS = sys.platform == "win32"
 
 
 class Refused(Exception):
-    """It cannot be installed: one line that says why, and what to do."""
+    """The agent cannot be installed: one line with the reason and the advice."""
 
 
 def main(argv: list[str]) -> int:
-    """Installs what `argv[0]` orders; exit code 0, or 1 with the reason in the answer."""
+    """Installs as requested by `argv[0]`; returns exit code 0, or 1 with the reason in the answer."""
     try:
         answer = install(json.loads(base64.b64decode(argv[0])))
     except Refused as error:
         answer = {"error": str(error)}
     except OSError as error:
         answer = {"error": f"{error.filename}: {error.strerror}"}
-    print(json.dumps(answer))  # noqa: T201  ASCII: no code page can spoil it
+    print(json.dumps(answer))  # noqa: T201  ASCII, so that the code page does not matter
     return int("error" in answer)
 
 
-def install(order: dict[str, Any]) -> dict[str, str]:
-    """Installs into `order["program"]`, an agent for the folders `share` and `game` that plays `evaluator`."""
+def install(request: dict[str, Any]) -> dict[str, str]:
+    """Installs into `request["program"]` an agent for the folders `share` and `game` that runs `evaluator`."""
     verify()
-    program, game = Path(order["program"]), Path(order["game"])
+    program, game = Path(request["program"]), Path(request["game"])
     python = _python(program, game)
     wheels = [str(path) for path in sorted(BUNDLE.glob("wheels/*.whl"))]
     (pip,) = (wheel for wheel in wheels if Path(wheel).name.startswith("pip-"))
@@ -44,54 +44,54 @@ def install(order: dict[str, Any]) -> dict[str, str]:
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-cache-dir"]
     _run([python, str(Path(pip, "pip")), "install", "--isolated", "--no-index", *options, *wheels])
     config = program / "agent.toml"
-    config.write_text(_toml(order["evaluator"]), encoding="utf-8")
+    config.write_text(_toml(request["evaluator"]), encoding="utf-8")
     _run([python, "-m", "inbox_agent", "--help"])
     windowless = Path(python).with_name("pythonw.exe") if WINDOWS else Path(python)
-    agent = ["-m", "inbox_agent", "--share", order["share"], "--config", str(config), "--folder", str(game)]
+    agent = ["-m", "inbox_agent", "--share", request["share"], "--config", str(config), "--folder", str(game)]
     return {"program": str(windowless), "arguments": subprocess.list2cmdline(agent)}
 
 
 def verify() -> None:
-    """Raises Refused unless the bundle has exactly the files, byte for byte, that its manifest names."""
+    """Raises Refused unless the bundle consists of exactly the files that its manifest lists, with the same bytes."""
     manifest = BUNDLE / "manifest.json"
     if not manifest.is_file():
         raise Refused(f"{manifest}: not there, so the bundle is not whole; make and copy it again")
-    told = json.loads(manifest.read_text(encoding="utf-8"))
+    listed = json.loads(manifest.read_text(encoding="utf-8"))
     there = {
         path.relative_to(BUNDLE).as_posix(): path for path in BUNDLE.rglob("*") if path.is_file() and path != manifest
     }
-    if strange := sorted(there.keys() ^ told["files"].keys()):
-        what = "does not belong to the bundle" if strange[0] in there else "is missing"
-        raise Refused(f"{BUNDLE / strange[0]}: {what}; copy the bundle again")
-    for name, digest in told["files"].items():
+    if differing := sorted(there.keys() ^ listed["files"].keys()):
+        what = "does not belong to the bundle" if differing[0] in there else "is missing"
+        raise Refused(f"{BUNDLE / differing[0]}: {what}; copy the bundle again")
+    for name, digest in listed["files"].items():
         if hashlib.sha256(there[name].read_bytes()).hexdigest() != digest:
             raise Refused(f"{there[name]}: is not what was made; copy the bundle again")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if version != told["python"]:
-        raise Refused(f"the bundle is for Python {told['python']}, and {sys.executable} is {version}")
+    if version != listed["python"]:
+        raise Refused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
 
 
 def _python(program: Path, game: Path) -> str:
-    """The agent's own Python: the embeddable one that runs this, or a virtual environment of the one that does."""
+    """The agent's own Python: the embeddable one that runs this file, or a virtual environment made from it."""
     if paths := list(Path(sys.executable).parent.glob("python*._pth")):
-        # The game's folder as well: this kind of Python looks for modules here and nowhere else.
+        # With the game's folder: the embeddable Python searches for modules only in the folders of this file.
         lines = [f"{paths[0].stem}.zip", ".", r"Lib\site-packages", "import site", str(game)]
         paths[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
         return sys.executable
-    import venv  # which the embeddable Python has not got
+    import venv  # missing from the embeddable Python
 
     venv.create(program / "python", with_pip=False)
     return str(program / "python" / ("Scripts/python.exe" if WINDOWS else "bin/python"))
 
 
 def _toml(evaluator: dict[str, Any]) -> str:
-    # A JSON string is one of TOML if what is not ASCII stays as it is.
+    # A JSON string is a valid TOML string if non-ASCII characters are not escaped.
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in evaluator.items()]
     text = "".join(["[evaluator]\n", *lines])
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Refused(f"the evaluator's command has a character that cannot be written down: {error}") from error
+        raise Refused(f"the evaluator's command has a character that TOML cannot contain: {error}") from error
     return text
 
 
