@@ -64,6 +64,8 @@ CODE_MAKERS = re.compile(
 NET_CHANGES = re.compile(
     r"\[System\.(Diagnostics\.Process\]::Start|IO\.(File|Directory)\]::(Append|Create|Copy|Delete|Move|Replace|Set|Write))\w*\("
 )
+PATTERN_OPERATOR = re.compile(r"-[ci]?(match|notmatch|replace|split)", re.IGNORECASE)
+LOOSE_END = re.compile(r"(?<!\\)\$(?=[)|]|\Z)")  #: `$` at the end of a pattern, a group or an alternative
 CODE_CMDLETS = {"invoke-expression", "iex", "add-type", "invoke-history", "import-module", "start-process"}
 
 
@@ -307,6 +309,28 @@ def check_one_json_comes_out(script: Script) -> list[str]:
     return wrong if writers else ["writes no JSON"]
 
 
+def check_patterns_match_no_line_break_at_the_end(script: Script) -> list[str]:
+    """`$` also matches before a line break at the end of a value, `\\z` does not."""
+    used = [node for node in script.nodes("attribute") if "validatepattern" in text(node).lower()]
+    operators = [node for node in script.nodes("comparison_operator") if PATTERN_OPERATOR.fullmatch(text(node))]
+    used += [right for node in operators if (right := node.next_named_sibling)]
+    literals = [literal for node in used if (literal := next(script.nodes("string_literal", below=node), None))]
+    loose = [node for node in literals if LOOSE_END.search(text(node)[1:-1])]
+    return [f"{line(node)}{text(node)} has $ in place of \\z" for node in loose]
+
+
+def check_expand_archive_has_no_confirm(script: Script) -> list[str]:
+    """Expand-Archive prompts if -Confirm is given, even as `-Confirm:$false`, as an abbreviation or by a default."""
+    complaints = []
+    for node in script.commands():
+        if bare(node).lower() == "expand-archive":
+            confirms = [one for one in switches(node) if "confirm".startswith(one.lower()) or one.lower() == "cf"]
+            splats = [one for one in arguments(node) if text(one).startswith("@")]
+            complaints += [f"{line(node)}{said(node)[:60]!r}"] if confirms or splats else []
+    defaults = [node for node in script.nodes("assignment_expression") if "PSDefaultParameterValues" in text(node)]
+    return complaints + [f"{line(node)}{said(node)[:60]!r}" for node in defaults if ":confirm" in text(node).lower()]
+
+
 def check_the_agent_is_never_started_directly(script: Script) -> list[str]:
     """For Restart-FarmVMAgent alone."""
     did = [bare(node) for node in script.commands() if changes(node)]
@@ -331,6 +355,8 @@ CHECKS: tuple[Callable[[Script], list[str]], ...] = (
     check_no_string_becomes_code,
     check_errors_have_known_ids,
     check_one_json_comes_out,
+    check_patterns_match_no_line_break_at_the_end,
+    check_expand_archive_has_no_confirm,
 )
 
 
@@ -353,6 +379,12 @@ def test_a_script_has_nothing_to_complain_of(name: str, check: Callable[[Script]
 def test_the_bootstrap_parses() -> None:
     """The bootstrap is exempt from everything else."""
     assert check_it_parses(script(BOOTSTRAP)) == []
+
+
+def test_the_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
+    """These two faults would be faults in the bootstrap as well."""
+    assert check_patterns_match_no_line_break_at_the_end(script(BOOTSTRAP)) == []
+    assert check_expand_archive_has_no_confirm(script(BOOTSTRAP)) == []
 
 
 def test_the_agent_is_restarted_by_its_task() -> None:
@@ -470,6 +502,19 @@ PLANTED = [
     (check_errors_have_known_ids, STOP, "Stop-Because 'Whatever' 'no'"),
     (check_one_json_comes_out, "-InputObject @()", "@()"),
     (check_one_json_comes_out, "ConvertTo-Json -Compress -Depth 4 -InputObject @()", ""),
+    (check_patterns_match_no_line_break_at_the_end, "[string]", "[ValidatePattern('^vm-[0-9]+$')] [string]"),
+    (check_patterns_match_no_line_break_at_the_end, "[string]", '[ValidatePattern("^vm-[0-9]+$")] [string]'),
+    (check_patterns_match_no_line_break_at_the_end, "[string]", "[validatepattern('^(vm$|pc)')] [string]"),
+    (check_patterns_match_no_line_break_at_the_end, STOP, "$Name -match '^vm$'"),
+    (check_patterns_match_no_line_break_at_the_end, STOP, "$Name -cnotmatch '^(vm$)'"),
+    (check_patterns_match_no_line_break_at_the_end, STOP, "$Name -replace 'x\\z', 'y' -ireplace 'y$', 'z'"),
+    (check_patterns_match_no_line_break_at_the_end, STOP, "$Name -split 'x$'"),
+    (check_expand_archive_has_no_confirm, STOP, "Expand-Archive -LiteralPath $Name -Confirm:$false"),
+    (check_expand_archive_has_no_confirm, STOP, "Expand-Archive -LiteralPath $Name -Confirm"),
+    (check_expand_archive_has_no_confirm, STOP, "expand-archive -LiteralPath $Name -conf:$false"),
+    (check_expand_archive_has_no_confirm, STOP, "Expand-Archive -LiteralPath $Name -cf"),
+    (check_expand_archive_has_no_confirm, STOP, "Expand-Archive @more"),
+    (check_expand_archive_has_no_confirm, STOP, "$PSDefaultParameterValues = @{ '*:Confirm' = $false }"),
 ]
 
 
@@ -477,6 +522,13 @@ PLANTED = [
 def test_a_good_script_passes(check: Callable[[Script], list[str]]) -> None:
     """What the violations are planted in is without one."""
     assert check(Script("good", GOOD)) == []
+
+
+@pytest.mark.parametrize("pattern", [r"'^vm\z'", r"'\$'", "'^[$a-z]'", "'x', '$1'"])
+def test_patterns_without_a_loose_end_pass(pattern: str) -> None:
+    """An escaped `$`, one in a character class or in a replacement is no anchor."""
+    planted = Script("planted", GOOD.replace(STOP, f"$Name -replace {pattern}"))
+    assert check_patterns_match_no_line_break_at_the_end(planted) == []
 
 
 @pytest.mark.parametrize(("check", "old", "new"), PLANTED)
