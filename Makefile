@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-windows coverage lint bench prove chaos vm-image test-vm test-vm-short soak pictures clean
+.PHONY: demo test test-windows test-powershell coverage lint bench prove chaos vm-image test-vm test-vm-short soak pictures clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -17,6 +17,11 @@ test: .venv/dev
 # The suite once more, on Windows CPython under Wine: docs/windows.md.
 test-windows: .venv/dev
 	$(BIN)/python -m tests.windows $(WINDOWS)
+
+# The PowerShell scripts, against stand-ins of Windows' modules. Only on Windows, elsewhere it says that it skips:
+# tests/powershell/README.md.
+test-powershell: .venv/dev
+	$(BIN)/python -m tests.powershell
 
 # The rules have no I/O, so their stories are quick, and they must reach every branch (pyproject.toml, [tool.coverage]).
 RULES := audit charges config dispatcher farm generation lines next_step ownership recovery share_layout share_names share_records verdicts verify waiting
