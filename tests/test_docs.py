@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/template-vm.md",
     "docs/windows.md",
     "examples/lunar_lander/README.md",
+    "tests/powershell/README.md",
 )
 
 
