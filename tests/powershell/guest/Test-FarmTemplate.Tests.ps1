@@ -277,6 +277,22 @@ Describe 'Test-FarmTemplate' {
             "found: $((Get-CheckItem $answer 'folder rights').found)"
     }
 
+    It 'finds a disk under BitLocker' {
+        Initialize-Template $computer
+        $computer.cim.Win32_EncryptableVolume = @(
+            @{ DriveLetter = 'C:'; ProtectionStatus = 0 }, @{ DriveLetter = 'D:'; ProtectionStatus = 1 })
+        $item = Get-CheckItem (Invoke-Test) 'bitlocker'
+        Assert-True (-not $item.ok -and $item.found -match 'D:' -and $item.found -notmatch 'C:') "found: $($item.found)"
+        $computer.cim.Win32_EncryptableVolume[1].ProtectionStatus = 0
+        $item = Get-CheckItem (Invoke-Test) 'bitlocker'
+        Assert-True $item.ok "no protected disk failed: $($item.found)"
+    }
+
+    It 'has no item for BitLocker on a Windows without it' {
+        Initialize-Template $computer
+        Assert-True ($null -eq (Get-CheckItem (Invoke-Test) 'bitlocker')) 'there is such an item'
+    }
+
     It 'refuses bad parameters by name' {
         Assert-EachRefused 'Test-FarmTemplate' (New-TestParameters $computer) @(
             @('Player', ''),
