@@ -167,7 +167,7 @@ def open_farm(
 
     Raises:
         SettingsError: the configuration cannot be used, or another process runs this farm.
-        LedgerError: the ledger is damaged.
+        LedgerError: the ledger is damaged, or of another version.
     """
     root = Path(root).resolve()
     root.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,7 @@ def verify_results(gen: str | None, root: Path) -> int:
 
     Reads the ledger, the snapshots and the results, and counts again without the code that counted.
     Exit codes: 0 the promise held; 1 it was broken, what is wrong is named; 2 nothing was run here;
-    4 the ledger is damaged.
+    4 the ledger is damaged or of another version.
     """
     words, held = report(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
     click.echo(words)

@@ -66,7 +66,7 @@ class Host:
 
     Raises:
         SettingsError: the state folder is in use, or a share cannot be reached by this system at all.
-        LedgerError: the ledger is damaged.
+        LedgerError: the ledger is damaged, or of another version.
     """
 
     def __init__(self, root: Path, config: Config, evaluator_folder: Path) -> None:

@@ -36,7 +36,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
 
     Raises:
         SettingsError: nothing was run here, or not that generation.
-        LedgerError: the ledger itself is damaged.
+        LedgerError: the ledger itself is damaged, or of another version.
     """
     if not (root / "state" / FILE_NAME).exists():
         raise nothing_yet(root)

@@ -230,8 +230,8 @@ def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixt
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     ledger = tmp_path / "state/ledger.db"
     data = ledger.read_bytes()
-    assert b"TrialSettled" in data
-    ledger.write_bytes(data.replace(b"TrialSettled", b"UrialSettled"))  # all of them: pages keep dead copies, too
+    assert b"trial_settled" in data
+    ledger.write_bytes(data.replace(b"trial_settled", b"urial_settled"))  # all of them: pages keep dead copies, too
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 4
     assert "move it away" in err

@@ -87,7 +87,7 @@ def test_a_run_calls_its_hook_and_keeps_its_log(bed: FarmBed) -> None:
     assert json.loads((bed.root / "told-finished").read_text())["summary"]["completed"] == 2
     lines = [json.loads(line) for line in (bed.root / "state/log/pipeline.jsonl").read_text().splitlines()]
     facts = [line["fact"] for line in lines if "fact" in line]
-    assert facts.count("TrialSettled") == 2 and facts[0] == "HostStarted"
+    assert facts.count("trial_settled") == 2 and facts[0] == "host_started"
 
 
 def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
 from inbox_agent.share_layout import Outcome
 from pipeline.config import Config, load_config
-from pipeline.core.facts import AttemptEnded, Fact
+from pipeline.core.facts import AttemptEnded, Fact, kind_of
 from pipeline.edges import ledger as ledgers
 from pipeline.edges import smb_messages as smb
 from pipeline.edges import smb_session
@@ -122,8 +122,8 @@ def nearly(message: dict[str, Any]) -> st.SearchStrategy[bytes]:
 ENDED = AttemptEnded(attempt=attempt(1), outcome=Outcome.COMPLETED, answered=True, fitness=1.0, metrics={"x": 1.0})
 
 
-@given(body=nearly({"fact": "AttemptEnded", **structs.asdict(ENDED)}))
-@example(body=b'{"fact": "HostStopped", "reason": "", "new": ' + DEEP)
+@given(body=nearly({"fact": kind_of(ENDED), **structs.asdict(ENDED)}))
+@example(body=b'{"fact": "host_stopped", "reason": "", "new": ' + DEEP)
 @some
 def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
     tmp_path_factory: pytest.TempPathFactory, body: bytes
@@ -136,7 +136,7 @@ def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
         ledger.close()
     text = body.decode("utf-8", "replace")
     db = sqlite3.connect(folder / ledgers.FILE_NAME)
-    row = (1, 1.0, 1, 1, None, text)
+    row = (1, 1.0, 1, 1, kind_of(ENDED), None, ENDED.attempt, text)
     db.execute("UPDATE facts SET body = ?, crc = ?", (text, ledgers._checksum(row)))
     db.commit()
     db.close()

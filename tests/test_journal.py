@@ -32,8 +32,8 @@ def test_facts_and_warnings_are_lines(journal: Journal, tmp_path: Path) -> None:
     journal.tell([], 0.0, 7)
 
     first, second, third = lines(tmp_path)
-    assert first == {"at": "2023-11-14T22:13:20.250Z", "generation": 7, "fact": "WorkerRecovered", "worker": "w0"}
-    assert second["fact"] == "RunFinished"
+    assert first == {"at": "2023-11-14T22:13:20.250Z", "generation": 7, "fact": "worker_recovered", "worker": "w0"}
+    assert second["fact"] == "run_finished"
     assert (third["level"], third["text"], third["by"]) == ("warning", "w0 is slow", "pipeline.somewhere")
 
 

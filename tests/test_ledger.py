@@ -10,7 +10,17 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.core.facts import AttemptIssued, Fact, HostStarted, HostStopped
+from inbox_agent.share_layout import Outcome
+from pipeline.core.facts import (
+    AttemptEnded,
+    AttemptIssued,
+    EpochOpened,
+    EpochRaised,
+    Fact,
+    HostStarted,
+    HostStopped,
+    ResultLate,
+)
 from pipeline.edges import ledger as ledgers
 from pipeline.edges.ledger import FILE_NAME, Entry, Ledger, LedgerError
 from tests.other_user import let_through, without_roots_rights
@@ -25,7 +35,7 @@ def issued(number: int) -> AttemptIssued:
     )
 
 
-class FromTheFuture(Fact, frozen=True, kw_only=True):
+class FromTheFuture(Fact, frozen=True, kw_only=True, tag="from_the_future"):
     """A fact that only a later version knows."""
 
 
@@ -158,6 +168,64 @@ def test_a_ledger_knows_what_it_issued(folder: Path, written: Path) -> None:
 
     assert ledger.issued(attempt(2))
     assert not ledger.issued(attempt(99))
+    assert (ledger.generation_of(attempt(2)), ledger.generation_of(attempt(99))) == (7, None)
+    ledger.close()
+
+
+def test_a_ledger_knows_of_which_attempts_it_has_a_result(folder: Path, written: Path) -> None:
+    """Collected, or noted as late, also while another generation was played; what the host ended has none yet."""
+    withdrawn = AttemptEnded(attempt=attempt(2), outcome=Outcome.WITHDRAWN, reason="host ended", ordered=True)
+    back_after_all = AttemptEnded(attempt=attempt(2), outcome=Outcome.COMPLETED, fitness=1.0, answered=True)
+    ledger = Ledger(folder)
+    ledger.append(
+        [AttemptEnded(attempt=attempt(1), outcome=Outcome.FAILED, answered=True), withdrawn, issued(4)], 2.0, 7, 1
+    )
+    ledger.append([ResultLate(attempt=attempt(3), worker="vm-0", outcome=Outcome.COMPLETED)], 3.0, 8, 1)
+
+    assert [number for number in range(1, 6) if ledger.heard(attempt(number))] == [1, 3]
+    ledger.append([back_after_all], 4.0, 7, 1)
+    assert ledger.heard(attempt(2))
+    ledger.close()
+
+
+def test_a_reader_of_one_kind_gets_no_other(folder: Path, written: Path) -> None:
+    """Epochs of all generations, in order, and the facts of one generation."""
+    epochs: list[Fact] = [
+        EpochOpened(worker="vm-0", epoch=1),
+        EpochRaised(worker="vm-1", epoch=1, reason="first contact"),
+        EpochOpened(worker="vm-1", epoch=1),
+    ]
+    ledger = Ledger(folder)
+    ledger.append([EpochRaised(worker="vm-0", epoch=1, reason="first contact"), issued(4)], 2.0, 7, 1)
+    ledger.append([epochs[0], HostStopped(reason="ended")], 3.0, 8, 1)
+    ledger.append(epochs[1:], 4.0, 7, 2)
+
+    assert [entry.fact for entry in ledger.entries_of_shares(after=len(STORY) + 1)] == epochs
+    assert [entry.seq for entry in ledger.entries_of_shares()] == [6, 8, 10, 11]
+    assert [entry.seq for entry in ledger.entries_of(7, after=4)] == [5, 6, 7, 10, 11]
+    assert [entry.seq for entry in ledger.entries_of(8)] == [8, 9]
+    ledger.close()
+
+
+def test_a_query_for_few_facts_does_not_read_all(folder: Path, written: Path) -> None:
+    """SQLite finds them by an index, whatever else is in the ledger."""
+    ledger, asked = Ledger(folder), list[str]()
+    ledger._db.set_trace_callback(asked.append)
+    queries: list[Callable[[], object]] = [
+        lambda: ledger.issued(attempt(1)),
+        lambda: ledger.heard(attempt(1)),
+        lambda: ledger.has(7),
+        lambda: list(ledger.entries_of(7, after=2)),
+        lambda: list(ledger.entries_of_shares(after=2)),
+    ]
+    for query in queries:
+        query()
+    ledger._db.set_trace_callback(None)
+
+    assert len(asked) == len(queries)
+    for question in asked:
+        plan = [step for *_numbers, step in ledger._db.execute(f"EXPLAIN QUERY PLAN {question}")]
+        assert plan[0].startswith("SEARCH facts USING") and "INDEX" in plan[0], (question, plan)
     ledger.close()
 
 
@@ -191,7 +259,7 @@ def test_another_process_may_look_on(folder: Path) -> None:
     assert [entry.fact for entry in reader.entries()] == [STORY[0]]
 
     writer._db.execute("BEGIN IMMEDIATE")
-    writer._db.execute("INSERT INTO facts VALUES (2, 1.0, 7, 1, NULL, 'half of a commit', 0)")
+    writer._db.execute("INSERT INTO facts VALUES (2, 1.0, 7, 1, 'host_stopped', NULL, NULL, 'half of a commit', 0)")
     assert list(reader.entries(after=1)) == []
     writer._db.execute("ROLLBACK")
 
@@ -276,7 +344,7 @@ def test_a_project_may_lie_where_a_uri_would_trip(tmp_path: Path, name: str) -> 
 def test_a_flipped_bit_in_a_fact_is_found(folder: Path, written: Path) -> None:
     """Every fact is checked when it is read; those before it are still told, none is guessed."""
     data = bytearray(written.read_bytes())
-    where = data.find(attempt(3).encode(), data.find(b'"fact":"AttemptIssued"'))
+    where = data.find(attempt(3).encode(), data.find(b'"fact":"attempt_issued"'))
     for bit in range(8):
         damaged = data.copy()
         damaged[where] ^= 1 << bit
@@ -299,9 +367,16 @@ def test_a_changed_fact_is_found(folder: Path, written: Path, seq: int, change: 
     assert f"fact {seq} is damaged or missing; {CURE}" in complaint(folder)
 
 
-@pytest.mark.parametrize("change", ["at = 99.0", "generation = 8", "run = 2", "attempt = 'x'", "attempt = NULL"])
-def test_a_fact_that_changed_its_place_is_found(folder: Path, written: Path, change: str) -> None:
-    """Time, generation, run and attempt are part of a fact: in another generation it would count for nothing."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("at = 99.0", "generation = 8", "run = 2"),
+        *("kind = 'host_started'", "kind = 'attempt_issued '", "worker = 'vm-1'", "worker = NULL"),
+        *("attempt = 'x'", "attempt = NULL"),
+    ],
+)
+def test_a_fact_with_a_changed_column_is_found(folder: Path, written: Path, change: str) -> None:
+    """The checksum covers every column: queries choose facts by them."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = 3")
 
     assert CURE in complaint(folder)
@@ -351,7 +426,9 @@ def test_a_fact_from_the_future_is_not_guessed_at(folder: Path, written: Path) -
     ledger.append([FromTheFuture()], at=1.0, generation=7, run=1)
     ledger.close()
 
-    assert "fact 6 cannot be read" in complaint(folder)
+    said = complaint(folder)
+    assert "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in said
+    assert CURE in said
 
 
 def half(data: bytes) -> bytes:
@@ -391,17 +468,25 @@ def test_a_file_that_is_no_whole_ledger_stops_everything(folder: Path, written: 
 
 def test_another_version_is_refused(folder: Path, written: Path) -> None:
     """A ledger of a newer pipeline is not read with an older one's eyes."""
-    alter(written, "UPDATE farm SET version = 2")
+    alter(written, "UPDATE farm SET version = 3")
 
-    assert "not a ledger of version 1" in complaint(folder)
-    assert "not a ledger of version 1" in complaint(folder, read_only=True)
+    assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder)
+    assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder, read_only=True)
 
 
 def test_another_version_names_the_cure(folder: Path, written: Path) -> None:
-    """Whoever reads the line knows what to do."""
-    alter(written, "UPDATE farm SET version = 2")
+    """The line says what to do."""
+    alter(written, "UPDATE farm SET version = 3")
 
-    assert "; " in complaint(folder)
+    assert f"; use the pipeline that wrote it, {CURE}" in complaint(folder)
+
+
+def test_a_ledger_without_its_version_is_refused(folder: Path, written: Path) -> None:
+    """It is never completed: the facts in it may be of any version."""
+    alter(written, "DELETE FROM farm")
+
+    for read_only in (False, True):
+        assert f"it says neither its farm nor its version; {CURE}" in complaint(folder, read_only=read_only)
 
 
 @pytest.mark.parametrize("table", ["CREATE TABLE facts (x)", "CREATE TABLE farm (name)"])

@@ -1,11 +1,12 @@
 """What can have happened: the facts the ledger is made of, in the past tense. Pure data.
 
 A fact is never changed and never taken back. It decides nothing: `farm.evolve` says what a fact means, the dispatcher
-says when it is stated.
+says when it is stated. A fact's tag, its fields' names and the values of enums are the format on disk: a change of one
+of them needs another `VERSION` of the ledger. Class names are free.
 """
 
 import enum
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -42,27 +43,27 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     timed_out_fitness: float | None = None
 
 
-class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", tag=True, omit_defaults=True):
+class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", omit_defaults=True):
     """Something that was decided or observed."""
 
 
 # ------------------------------------------------------------------------------------------------ host, generation
 
 
-class HostStarted(Fact, frozen=True, kw_only=True):
+class HostStarted(Fact, frozen=True, kw_only=True, tag="host_started"):
     """A host process took up the ledger. Every wait begins anew with it."""
 
     pid: int
     workers: int
 
 
-class HostStopped(Fact, frozen=True, kw_only=True):
+class HostStopped(Fact, frozen=True, kw_only=True, tag="host_stopped"):
     """The host ended in order; a killed one leaves no such fact."""
 
     reason: str
 
 
-class RunOpened(Fact, frozen=True, kw_only=True):
+class RunOpened(Fact, frozen=True, kw_only=True, tag="run_opened"):
     """A generation is played: its first run, or one begun afresh."""
 
     generation: int
@@ -70,7 +71,7 @@ class RunOpened(Fact, frozen=True, kw_only=True):
     settings: RunSettings
 
 
-class GenomeAdded(Fact, frozen=True, kw_only=True):
+class GenomeAdded(Fact, frozen=True, kw_only=True, tag="genome_added"):
     """A genome joined the roster; its bytes are in the snapshot under their digest."""
 
     genome: int  #: its number, from 1
@@ -80,14 +81,14 @@ class GenomeAdded(Fact, frozen=True, kw_only=True):
     sha256: str
 
 
-class RunFinished(Fact, frozen=True, kw_only=True):
+class RunFinished(Fact, frozen=True, kw_only=True, tag="run_finished"):
     """Every trial of the run is settled."""
 
 
 # ------------------------------------------------------------------------------------------------ attempts, trials
 
 
-class AttemptIssued(Fact, frozen=True, kw_only=True):
+class AttemptIssued(Fact, frozen=True, kw_only=True, tag="attempt_issued"):
     """An attempt got its id and its place in a worker's queue; it may be published from now on."""
 
     attempt: str
@@ -99,13 +100,13 @@ class AttemptIssued(Fact, frozen=True, kw_only=True):
     publication: int
 
 
-class AttemptClaimed(Fact, frozen=True, kw_only=True):
+class AttemptClaimed(Fact, frozen=True, kw_only=True, tag="attempt_claimed"):
     """The worker's claim was seen before its result."""
 
     attempt: str
 
 
-class AttemptEnded(Fact, frozen=True, kw_only=True):
+class AttemptEnded(Fact, frozen=True, kw_only=True, tag="attempt_ended"):
     """An attempt is over, as its worker or the host said."""
 
     attempt: str
@@ -121,13 +122,13 @@ class AttemptEnded(Fact, frozen=True, kw_only=True):
     archived: bool = False  #: its result lies in `attempts/<attempt>/`
 
 
-class AttemptReleased(Fact, frozen=True, kw_only=True):
+class AttemptReleased(Fact, frozen=True, kw_only=True, tag="attempt_released"):
     """A kept attempt is waited for no longer: its start signal need not stay."""
 
     attempt: str
 
 
-class ResultLate(Fact, frozen=True, kw_only=True):
+class ResultLate(Fact, frozen=True, kw_only=True, tag="result_late"):
     """A result came from an attempt that nobody waited for any more; noted once, never counted."""
 
     attempt: str
@@ -136,14 +137,14 @@ class ResultLate(Fact, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class ResultUnexpected(Fact, frozen=True, kw_only=True):
+class ResultUnexpected(Fact, frozen=True, kw_only=True, tag="result_unexpected"):
     """A result came under an id that this ledger never issued; set aside, never counted."""
 
     attempt: str
     worker: str
 
 
-class GenomeCharged(Fact, frozen=True, kw_only=True):
+class GenomeCharged(Fact, frozen=True, kw_only=True, tag="genome_charged"):
     """A loss was charged to the genome whose claim was found without a result."""
 
     attempt: str
@@ -151,14 +152,14 @@ class GenomeCharged(Fact, frozen=True, kw_only=True):
     worker: str
 
 
-class GenomePoisoned(Fact, frozen=True, kw_only=True):
+class GenomePoisoned(Fact, frozen=True, kw_only=True, tag="genome_poisoned"):
     """A genome took down too many workers; they are forgiven the losses it caused."""
 
     genome: int
     charges: int
 
 
-class TrialSettled(Fact, frozen=True, kw_only=True):
+class TrialSettled(Fact, frozen=True, kw_only=True, tag="trial_settled"):
     """A trial is over for good. This is the count: one such fact for each trial."""
 
     genome: int
@@ -169,7 +170,7 @@ class TrialSettled(Fact, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class TrialReopened(Fact, frozen=True, kw_only=True):
+class TrialReopened(Fact, frozen=True, kw_only=True, tag="trial_reopened"):
     """A failed or skipped trial is to be tried again, because the user said so."""
 
     genome: int
@@ -179,7 +180,7 @@ class TrialReopened(Fact, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------------- shares, workers
 
 
-class EpochRaised(Fact, frozen=True, kw_only=True):
+class EpochRaised(Fact, frozen=True, kw_only=True, tag="epoch_raised"):
     """The share may have gone back in time, or was never ours: a new epoch begins, all older attempts are over."""
 
     worker: str
@@ -187,21 +188,21 @@ class EpochRaised(Fact, frozen=True, kw_only=True):
     reason: str
 
 
-class EpochOpened(Fact, frozen=True, kw_only=True):
+class EpochOpened(Fact, frozen=True, kw_only=True, tag="epoch_opened"):
     """The share was seen to carry this epoch's `host.json`."""
 
     worker: str
     epoch: int
 
 
-class WorkerOut(Fact, frozen=True, kw_only=True):
+class WorkerOut(Fact, frozen=True, kw_only=True, tag="worker_excluded"):
     """The worker takes no further part in this run; the reason says what cures it."""
 
     worker: str
     reason: str
 
 
-class RungClimbed(Fact, frozen=True, kw_only=True):
+class RungClimbed(Fact, frozen=True, kw_only=True, tag="recovery_started"):
     """A step of the recovery ladder was ordered."""
 
     worker: str
@@ -209,13 +210,13 @@ class RungClimbed(Fact, frozen=True, kw_only=True):
     reason: str
 
 
-class WorkerRecovered(Fact, frozen=True, kw_only=True):
+class WorkerRecovered(Fact, frozen=True, kw_only=True, tag="worker_recovered"):
     """The worker is alive again and gets work as before."""
 
     worker: str
 
 
-class WorkerQuarantined(Fact, frozen=True, kw_only=True):
+class WorkerQuarantined(Fact, frozen=True, kw_only=True, tag="worker_quarantined"):
     """The worker gets no work for a while."""
 
     worker: str
@@ -223,7 +224,7 @@ class WorkerQuarantined(Fact, frozen=True, kw_only=True):
     reason: str
 
 
-class ProbationBegan(Fact, frozen=True, kw_only=True):
+class ProbationBegan(Fact, frozen=True, kw_only=True, tag="probation_began"):
     """A quarantined worker gets one attempt to show that it is well."""
 
     worker: str
@@ -256,3 +257,12 @@ AnyFact = (
 
 encode_fact = msgspec.json.Encoder().encode
 decode_fact = msgspec.json.Decoder(AnyFact).decode
+
+
+def kind_of(fact: Fact) -> str:
+    """The tag that a fact is written with."""
+    return str(fact.__struct_config__.tag)
+
+
+#: The tags that `decode_fact` knows.
+KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyFact))

@@ -10,7 +10,7 @@ from typing import Any
 
 from inbox_agent.share_layout import Echo, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, Rung, RunSettings, Settlement
+from pipeline.core.facts import Fact, Rung, RunSettings, Settlement, kind_of
 from pipeline.core.roster import (
     BLAMES_GENOME,
     LOSSES,
@@ -286,7 +286,7 @@ class Farm:
     def _move_trial(self, trial: Trial, fact: Fact) -> None:
         after = TRIAL_TABLE.get((trial.state, type(fact)))
         if after is None:
-            raise IllegalFact(f"{type(fact).__name__} in state {trial.state}\n{self.story(trial)}")
+            raise IllegalFact(f"{kind_of(fact)} in state {trial.state}\n{self.story(trial)}")
         key = (trial.genome.number, trial.number)
         self.retries.pop(key, None)
         self.fresh.pop(key, None)
@@ -298,7 +298,7 @@ class Farm:
         worker = self.worker(name)
         after = WORKER_TABLE.get((worker.state, type(fact)))
         if after is None:
-            raise IllegalFact(f"{type(fact).__name__} for {name} in state {worker.state} ({worker.reason})")
+            raise IllegalFact(f"{kind_of(fact)} for {name} in state {worker.state} ({worker.reason})")
         worker.state = after
         return worker
 

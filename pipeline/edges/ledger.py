@@ -2,9 +2,11 @@
 
 It decides when a broken ledger stops the program; it does not know what a fact means. `synchronous=FULL`: what
 `append` has returned from outlives a power cut. Every row carries a checksum and the rows are numbered without gaps,
-so damage is found when it is read and never guessed around.
+so damage is found when it is read and never guessed around. Queries use the columns only; `body` is decoded, and never
+matched as text.
 """
 
+import contextlib
 import secrets
 import sqlite3
 import zlib
@@ -14,23 +16,27 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.core.facts import AttemptIssued, Fact, decode_fact, encode_fact
+from pipeline.core.facts import KINDS, AttemptEnded, Fact, decode_fact, encode_fact, kind_of
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS facts (
+CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
+CREATE TABLE facts (
     seq INTEGER PRIMARY KEY,
     at REAL NOT NULL,           -- wall clock of the host, seconds since 1970, for people
     generation INTEGER NOT NULL, -- 0 before the first one
     run INTEGER NOT NULL,
-    attempt TEXT,               -- only of the fact that issued it
+    kind TEXT NOT NULL,         -- the fact's tag
+    worker TEXT,                -- the worker and the attempt that the fact names
+    attempt TEXT,
     body TEXT NOT NULL,         -- JSON
     crc INTEGER NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS issued ON facts (attempt) WHERE attempt IS NOT NULL;
-CREATE INDEX IF NOT EXISTS runs ON facts (generation, run, seq);
+CREATE UNIQUE INDEX issued ON facts (attempt) WHERE kind = 'attempt_issued';
+CREATE INDEX answered ON facts (attempt) WHERE kind IN ('attempt_ended', 'result_late');
+CREATE INDEX epochs ON facts (kind) WHERE kind IN ('epoch_raised', 'epoch_opened');
+CREATE INDEX generations ON facts (generation);
 """
-VERSION = 1
+VERSION = 2
 FILE_NAME = "ledger.db"
 
 
@@ -57,6 +63,7 @@ class Ledger:
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE_NAME
+        self._refuse_other_version()
         try:
             self._db = self._connect(folder, read_only)
         except sqlite3.Error as error:
@@ -64,7 +71,7 @@ class Ledger:
         try:
             if not read_only:
                 self._prepare()
-            self.farm_id = self._identify(read_only)
+            self.farm_id = self._identify()
             self._next = self._count_rows() + 1
         except LedgerError:
             self._db.close()
@@ -75,11 +82,34 @@ class Ledger:
 
     def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
         if read_only:
-            # Who looks on may do so from several threads, one at a time.
-            where = f"{self.path.absolute().as_uri()}?mode=ro"
-            return sqlite3.connect(where, uri=True, timeout=10, check_same_thread=False)
+            return self._connect_to_read("mode=ro")
         folder.mkdir(parents=True, exist_ok=True)
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
+
+    def _connect_to_read(self, how: str) -> sqlite3.Connection:
+        # Readers may use it from several threads, one at a time.
+        return sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=10, check_same_thread=False)
+
+    def _refuse_other_version(self) -> None:
+        """Refuses a ledger of another version before anything on disk is changed; says nothing of any other file.
+
+        The usual connections change files: a writer merges a write-ahead log that a killed host left, a reader creates
+        an empty one. `immutable` reads the file alone, which is the whole ledger if there is no such log.
+        """
+        how = "mode=ro" if self.path.with_name(f"{FILE_NAME}-wal").exists() else "immutable=1"
+        with (
+            contextlib.suppress(sqlite3.Error, UnicodeError),
+            contextlib.closing(self._connect_to_read(how)) as db,
+        ):
+            if (row := db.execute("SELECT version FROM farm").fetchone()) is not None:
+                self._check_version(row[0])
+
+    def _check_version(self, version: object) -> None:
+        if version != VERSION:
+            raise LedgerError(
+                f"{self.path}: a ledger of version {version!r}, and this pipeline reads version {VERSION} only; "
+                f"use the pipeline that wrote it, {_CURE}"
+            )
 
     def _prepare(self) -> None:
         """Makes a ledger of an empty file; any other database is left as it is."""
@@ -90,20 +120,21 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         if not tables:
-            # In one piece: a host that is killed in between must not leave half a ledger.
-            self._db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}COMMIT;")
+            # In one transaction: a host that is killed in between must not leave half a ledger.
+            self._db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
+            self._db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
+            self._db.execute("COMMIT")
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         """Writes facts in one commit. Raises LedgerError; then nothing of them is written."""
         rows = []
         for seq, fact in enumerate(facts, self._next):
-            body = encode_fact(fact).decode()
-            attempt = fact.attempt if type(fact) is AttemptIssued else None
-            row = (seq, at, generation, run, attempt, body)
+            named = getattr(fact, "worker", None), getattr(fact, "attempt", None) or None
+            row = (seq, at, generation, run, kind_of(fact), *named, encode_fact(fact).decode())
             rows.append((*row, _checksum(row)))
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("UPDATE farm SET facts = ?", (self._next + len(rows) - 1,))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -127,18 +158,22 @@ class Ledger:
 
     def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
         """The epochs of shares, in whatever generation they were raised and opened. Raises LedgerError."""
-        return self._select('seq > ? AND body LIKE \'{"fact":"Epoch%\'', after)
+        return self._select("kind IN ('epoch_raised', 'epoch_opened') AND seq > ?", after)
 
-    def _select(self, where: str, *values: int) -> Iterator[Entry]:
-        seq = 0
+    def _select(self, where: str, *values: int | str) -> Iterator[Entry]:
+        seq, kind = 0, ""
         try:
-            query = f"SELECT seq, at, generation, run, attempt, body, crc FROM facts WHERE {where} ORDER BY seq"  # noqa: S608  constants
+            columns = "seq, at, generation, run, kind, worker, attempt, body, crc"
+            query = f"SELECT {columns} FROM facts WHERE {where} ORDER BY seq"  # noqa: S608  constants
             for *row, crc in self._db.execute(query, values):
-                seq, at, generation, run, _attempt, body = row
+                seq, at, generation, run, kind, _worker, _attempt, body = row
                 if not isinstance(body, str) or crc != _checksum(tuple(row)):
                     raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_CURE}")
                 yield Entry(seq, at, generation, run, decode_fact(body))
         except (msgspec.MsgspecError, RecursionError) as error:
+            if kind not in KINDS:
+                why = f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_CURE}"
+                raise LedgerError(f"{self.path}: fact {seq} {why}") from error
             raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_CURE}") from error
         except (sqlite3.Error, UnicodeError) as error:  # on the way to the next one
             raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_cure_of(error)}") from error
@@ -162,28 +197,28 @@ class Ledger:
 
     def issued(self, attempt: str) -> bool:
         """Whether this ledger ever issued that attempt id, in any run of any generation."""
-        found = self._db.execute("SELECT 1 FROM facts WHERE attempt = ?", (attempt,)).fetchone()
-        return found is not None
+        return self.generation_of(attempt) is not None
+
+    def generation_of(self, attempt: str) -> int | None:
+        """The generation in which this ledger issued that attempt id; None if it never did."""
+        query = "SELECT generation FROM facts WHERE kind = 'attempt_issued' AND attempt = ?"
+        found = self._db.execute(query, (attempt,)).fetchone()
+        return None if found is None else int(found[0])
 
     def heard(self, attempt: str) -> bool:
-        """Whether a result of that attempt was collected or noted before, in a run of its own generation."""
-        generation = int(attempt[1 : attempt.index("-")])
-        query = "SELECT 1 FROM facts WHERE generation = ? AND (body LIKE ? OR body LIKE ?) LIMIT 1"
-        ended = f'{{"fact":"AttemptEnded","attempt":"{attempt}"%"answered":true%'
-        late = f'{{"fact":"ResultLate","attempt":"{attempt}"%'
-        return self._db.execute(query, (generation, ended, late)).fetchone() is not None
+        """Whether a result of that attempt was collected or noted before, in any run of any generation."""
+        found = self._select("kind IN ('attempt_ended', 'result_late') AND attempt = ?", attempt)
+        return any(not isinstance(entry.fact, AttemptEnded) or entry.fact.answered for entry in found)
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
 
-    def _identify(self, read_only: bool) -> str:
+    def _identify(self) -> str:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
-        if row is None and not read_only:
-            row = (secrets.token_hex(8), VERSION)
-            self._db.execute("INSERT INTO farm VALUES (?, ?, 0)", row)
-        if row is None or row[1] != VERSION:
-            raise LedgerError(f"{self.path}: not a ledger of version {VERSION}; {_CURE}")
+        if row is None:
+            raise LedgerError(f"{self.path}: it says neither its farm nor its version; {_CURE}")
+        self._check_version(row[1])
         return str(row[0])
 
     def _count_rows(self) -> int:
@@ -208,5 +243,5 @@ def _cure_of(error: Exception) -> str:
 
 
 def _checksum(row: tuple[object, ...]) -> int:
-    """Over the whole row: number, time, generation, run, attempt and body, each in its place."""
+    """Over the whole row: each column but the checksum itself, in its place."""
     return zlib.crc32(repr(row).encode())

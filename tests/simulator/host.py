@@ -84,9 +84,9 @@ class MemoryLedger:
         return attempt in self._heard
 
     def _note(self, fact: dict[str, Any], generation: int) -> None:
-        if fact["fact"] == "AttemptIssued":
+        if fact["fact"] == "attempt_issued":
             self._issued.add(fact["attempt"])
-        elif fact["fact"] == "ResultLate" or fact.get("answered"):
+        elif fact["fact"] == "result_late" or fact.get("answered"):
             self._heard.add(fact["attempt"])
         self._witness.hear(fact, generation)
 

@@ -56,19 +56,19 @@ class Witness:
         """Takes in one committed fact."""
         self._generation = generation
         match fact["fact"]:
-            case "AttemptIssued":
+            case "attempt_issued":
                 self._attempt_issued(fact)
-            case "AttemptEnded":
+            case "attempt_ended":
                 self._attempt_ended(fact)
-            case "ResultLate":
+            case "result_late":
                 self._answer(fact["attempt"])
-            case "WorkerOut":
+            case "worker_excluded":
                 self._worker_out(fact)
-            case "GenomeCharged":
+            case "genome_charged":
                 self._genome_charged(fact)
-            case "TrialSettled":
+            case "trial_settled":
                 self._trial_settled(fact)
-            case "TrialReopened":
+            case "trial_reopened":
                 self.settled[self._trial(fact)] -= 1
 
     def host_ended(self) -> None:
