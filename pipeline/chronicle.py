@@ -36,7 +36,7 @@ class Chronicle:
 
     Raises:
         SettingsError: nothing was run here yet, or its configuration cannot be read.
-        LedgerError: the ledger is damaged.
+        LedgerError: the ledger is damaged, or of another version.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,6 +58,10 @@ class Chronicle:
     def generations(self) -> list[int]:
         """Those that were run, in order of their numbers."""
         return self._ledger.generations()
+
+    def generation_of(self, attempt: str) -> int | None:
+        """The generation in which an attempt was issued; None if it never was."""
+        return self._ledger.generation_of(attempt)
 
     def latest(self) -> int:
         """The generation that was played last."""

@@ -9,7 +9,6 @@ from pipeline.core.farm import Farm
 from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 
 _GENERATION_OF_FOLDER = re.compile(r"(?:.*/)?gen-(\d{1,9})", re.ASCII)
-_GENERATION_OF_ATTEMPT = re.compile(r"g(\d{4,9})-.*", re.ASCII)
 SUGGESTED_MAX = 5
 
 
@@ -39,12 +38,11 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
 
 
 def _said_by(chronicle: Chronicle, folder: str, name: str) -> int | None:
-    """The generation that an attempt's id or a genome's folder tells, if it was ever run."""
-    of_attempt = _GENERATION_OF_ATTEMPT.fullmatch(name) if is_attempt(name) else None
-    for said in filter(None, (of_attempt, _GENERATION_OF_FOLDER.fullmatch(folder))):
-        if (generation := int(said[1])) in chronicle.generations():
-            return generation
-    return None
+    """The generation in which an attempt was issued, or the one of a genome's folder if it was ever run."""
+    if is_attempt(name) and (generation := chronicle.generation_of(name)) is not None:
+        return generation
+    of_folder = _GENERATION_OF_FOLDER.fullmatch(folder)
+    return int(of_folder[1]) if of_folder and int(of_folder[1]) in chronicle.generations() else None
 
 
 def _suggestion(farm: Farm, what: str) -> str:

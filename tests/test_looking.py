@@ -157,7 +157,7 @@ def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its generation is in its id."""
+    """The ledger knows the generation in which it was issued."""
     with Chronicle(finished) as chronicle:
         attempt = next(iter(chronicle.farm(2).attempts))
 
