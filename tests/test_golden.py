@@ -1,0 +1,428 @@
+"""Data of today and of before, as it lies on users' disks: what is read from it, and what is refused."""
+
+import json
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from inbox_agent.look import AgentLimits, Lookout
+from inbox_agent.share_files import LocalFiles
+from inbox_agent.share_layout import LAYOUT, AgentState, Kind, Outcome
+from pipeline.config import load_config
+from pipeline.core import facts as f
+from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of
+from pipeline.core.farm import Farm
+from pipeline.core.roster import WorkerState
+from pipeline.edges.ledger import FILE_NAME, VERSION, Ledger, LedgerError
+from pipeline.edges.shares import Order, Share
+from pipeline.exit_codes import STANDSTILL
+from pipeline.generation import replay
+from pipeline.project import init
+from pipeline.taken_back import expect_taken_back
+from tests import records
+from tests.command_line import pipeline
+from tests.golden import (
+    ARTIFACTS,
+    BEGAN_AT,
+    GENOME_BYTES,
+    GOLDEN,
+    LEDGER_FARM_ID,
+    LOG,
+    tried,
+    write_ledger,
+    write_share,
+)
+from tests.records import FARM, WORKER, attempt, sha256
+
+#: The tag of each fact on disk. Classes may get other names; another tag needs another version of the ledger.
+TAGS: dict[str, type[Fact]] = {
+    "host_started": f.HostStarted,
+    "host_stopped": f.HostStopped,
+    "run_opened": f.RunOpened,
+    "genome_added": f.GenomeAdded,
+    "run_finished": f.RunFinished,
+    "attempt_issued": f.AttemptIssued,
+    "attempt_claimed": f.AttemptClaimed,
+    "attempt_ended": f.AttemptEnded,
+    "attempt_released": f.AttemptReleased,
+    "result_late": f.ResultLate,
+    "result_unexpected": f.ResultUnexpected,
+    "genome_charged": f.GenomeCharged,
+    "genome_poisoned": f.GenomePoisoned,
+    "trial_settled": f.TrialSettled,
+    "trial_reopened": f.TrialReopened,
+    "epoch_raised": f.EpochRaised,
+    "epoch_opened": f.EpochOpened,
+    "worker_excluded": f.WorkerOut,
+    "recovery_started": f.RungClimbed,
+    "worker_recovered": f.WorkerRecovered,
+    "worker_quarantined": f.WorkerQuarantined,
+    "probation_began": f.ProbationBegan,
+}
+
+
+def rows(ledger: Path) -> list[tuple[Any, ...]]:
+    """Every row of a ledger but for its checksum, its body parsed, read without the code under test."""
+    db = sqlite3.connect(ledger)
+    try:
+        query = "SELECT seq, at, generation, run, kind, worker, attempt, body FROM facts ORDER BY seq"
+        return [(*row, json.loads(body)) for *row, body in db.execute(query)]
+    finally:
+        db.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder with the golden ledger of this version."""
+    shutil.copytree(GOLDEN / f"ledger-{VERSION}", tmp_path / "state")
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def farm(state: Path) -> Callable[[int], Farm]:
+    """Replays the golden ledger as a host does that is configured with two of its three workers."""
+
+    def replayed(generation: int) -> Farm:
+        ledger = Ledger(state)
+        try:
+            farm = Farm(ledger.farm_id, ["vm-0", "vm-1"])
+            replay(ledger.entries(), farm, generation)
+            return farm
+        finally:
+            ledger.close()
+
+    return replayed
+
+
+# ---------------------------------------------------------------------------------------------------- the facts on disk
+
+
+def test_the_tags_on_disk_are_frozen() -> None:
+    """Each fact has its own explicit tag, whatever its class is called."""
+    assert {kind.__struct_config__.tag: kind for kind in get_args(AnyFact)} == TAGS
+    assert {kind for kind in Fact.__subclasses__() if kind.__module__ == f.__name__} == set(get_args(AnyFact))
+    assert {kind.__struct_config__.tag_field for kind in get_args(AnyFact)} == {"fact"}
+    assert TAGS.keys() == f.KINDS
+
+
+def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -> None:
+    """So that no field can change its name or its default unnoticed, and no enum its values."""
+    bodies = [body for *_columns, body in rows(state / FILE_NAME)]
+    found: dict[str, set[str]] = {}
+    for body in bodies:
+        found.setdefault(body["fact"], set()).update(body.keys() - {"fact"})
+
+    assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}
+    assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
+    assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
+    assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in Rung}
+
+
+def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) -> None:
+    """A field that is not known any more would be dropped here."""
+    for *_columns, kind, _worker, _attempt, body in rows(state / FILE_NAME):
+        fact = decode_fact(json.dumps(body))
+        assert kind_of(fact) == kind == body["fact"]
+        assert json.loads(encode_fact(fact)) == body
+
+
+def test_the_golden_ledger_is_what_is_written_today(state: Path, tmp_path: Path) -> None:
+    """Same facts, same rows; a fact may have got new fields."""
+    write_ledger(tmp_path / "today")
+    golden, today = rows(state / FILE_NAME), rows(tmp_path / "today" / FILE_NAME)
+
+    assert [row[:-1] for row in today] == [row[:-1] for row in golden]
+    for before, now in zip(golden, today, strict=True):
+        assert before[-1].items() <= now[-1].items()
+
+
+def test_columns_say_what_the_body_says(state: Path) -> None:
+    """Queries go by the columns, rules by the body."""
+    for *_row, kind, worker, attempt_id, body in rows(state / FILE_NAME):
+        assert (kind, worker) == (body["fact"], body.get("worker"))
+        assert attempt_id == (body.get("attempt") or None)
+
+
+def test_the_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
+    """The numbers of its generation, as they were when it was written."""
+    found = farm(7)
+
+    assert (found.farm_id, found.generation, found.run, found.finished) == (LEDGER_FARM_ID, 7, 2, False)
+    assert found.settings == RunSettings(
+        trials_per_genome=2,
+        seed=5,
+        settings={"level": 3, "map": "swamp", "gravity": 9.81, "sound": False},
+        evaluator="python play.py",
+        time_limit_s=60.0,
+        timed_out_fitness=-1.0,
+    )
+    assert [(g.name, g.suffix, g.size_bytes, g.sha256[:4], g.fitness, len(g.charges)) for g in found.genomes] == [
+        ("swift.json", ".json", 101, "1111", 42.0, 0),
+        ("wrong.json", ".json", 102, "2222", None, 0),
+        ("slow.bin", ".bin", 103, "3333", 3.125, 0),
+        ("poison", "", 104, "4444", None, 3),
+        ("late.json", ".json", 105, "5555", None, 0),
+    ]
+    assert +found.settled == Counter({Settlement.COMPLETED: 3, Settlement.FAILED: 2, Settlement.TIMED_OUT: 1})
+    assert +found.outcomes == Counter(
+        {
+            Outcome.COMPLETED: 3,
+            Outcome.FAILED: 1,
+            Outcome.TIMED_OUT: 1,
+            Outcome.INTERRUPTED: 2,
+            Outcome.UNDELIVERED: 1,
+            Outcome.REJECTED: 1,
+            Outcome.LOST: 2,
+            Outcome.CORRUPT: 1,
+        }
+    )
+    assert (found.open_trials, found.retries_issued, found.late, found.unexpected) == (4, 7, 1, 1)
+    assert found.seconds_played == 37.5
+    assert found.noted == {tried(3, 2, 3), tried(9, 9, 9)}
+    assert found.spans == [[BEGAN_AT + 5, BEGAN_AT + 30], [BEGAN_AT + 34, BEGAN_AT + 36]]
+
+
+def test_attempts_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm]) -> None:
+    """What a result said, who caused an end, and what is still wanted."""
+    attempts = farm(7).attempts
+
+    played = attempts[tried(1, 1, 1)]
+    assert (played.worker, played.epoch, played.number, played.publication) == ("vm-0", 1, 1, 2)
+    assert (played.outcome, played.fitness, played.seconds) == (Outcome.COMPLETED, 41.5, 12.5)
+    assert played.metrics == {"steps": 120.0, "lives": 2.5}
+    assert (played.answered, played.archived, played.ordered) == (True, True, False)
+    assert (played.issued_at, played.claimed_at, played.ended_at) == (BEGAN_AT + 7, BEGAN_AT + 8, BEGAN_AT + 9)
+    unseen = attempts[tried(3, 2, 3)]
+    assert (unseen.outcome, unseen.kept, unseen.answered, unseen.charged) == (Outcome.LOST, True, False, False)
+    assert unseen.reason == "the share could not be read for 61 s"
+    assert attempts[tried(4, 1, 2)].charged
+    assert attempts[tried(2, 1, 2)].claimed_at == BEGAN_AT + 36
+    assert tried(1, 1, 9) not in attempts, "of a run before"
+
+
+def test_workers_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm]) -> None:
+    """Epochs and publications are counted over all generations; one worker is no longer configured."""
+    found = farm(7)
+
+    known = [(w.name, w.state, w.epoch, w.epoch_open, w.publications, w.reverting) for w in found.workers.values()]
+    assert known == [
+        ("vm-0", WorkerState.READY, 2, True, 9, False),
+        ("vm-1", WorkerState.READY, 1, True, 6, True),
+    ]
+    assert list(found.workers["vm-0"].wanted) == [tried(2, 1, 2), tried(5, 1, 1)]
+    assert [(w.name, w.epoch, w.publications) for w in found.retired.values()] == [("vm-2", 1, 1)]
+
+
+def test_a_generation_of_the_golden_ledger_is_told_from_the_other(farm: Callable[[int], Farm], state: Path) -> None:
+    """Each has its own genomes and attempts."""
+    found = farm(8)
+    ledger = Ledger(state, read_only=True)
+
+    assert (found.generation, found.run, found.open_trials, list(found.attempts)) == (8, 1, 2, [tried(1, 1, 1, 8)])
+    assert found.workers["vm-0"].publications == 9
+    assert ledger.generations() == [7, 8]
+    assert (ledger.generation_of(tried(1, 1, 1, 8)), ledger.generation_of(tried(1, 1, 9))) == (8, 7)
+    assert ledger.heard(tried(3, 2, 3)) and not ledger.heard(tried(4, 1, 2))
+    assert [kind_of(entry.fact) for entry in ledger.entries_of_shares()].count("epoch_raised") == 4
+    ledger.close()
+
+
+# ----------------------------------------------------------------------------------------------- a ledger of version 1
+
+REFUSAL = (
+    "a ledger of version 1, and this pipeline reads version 2 only; use the pipeline that wrote it, "
+    "restore the state folder from a backup, or move it away to begin a new farm"
+)
+
+
+@pytest.fixture
+def old_project(tmp_path: Path) -> Path:
+    """A project whose ledger was written before there were explicit tags."""
+    init(tmp_path / "project")
+    shutil.copytree(GOLDEN / "ledger-1", tmp_path / "project" / "state")
+    return tmp_path / "project"
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Everything in a folder but locks and the index of a write-ahead log, which SQLite makes when it reads."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.startswith("host.lock") and not path.name.endswith("-shm")
+    }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--gen", "7"),
+        ("run", "--gen", "9", "--fresh"),
+        ("verify",),
+        ("status",),
+        ("doctor",),
+        ("take-over", "local-1"),
+        ("top", "--once"),
+        ("explain", "vm-0"),
+        ("results", "--all"),
+        ("report",),
+        ("serve", "--port", "1"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_ledger_of_version_1_is_refused_by_every_command(
+    old_project: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """One line says what is wrong, where, and what to do; nothing is printed otherwise and nothing changes on disk."""
+    before = files(old_project)
+
+    code, out, err = pipeline(capsys, *command, "--root", old_project)
+
+    assert (code, out) == (STANDSTILL, "")
+    assert err == f"pipeline: {old_project.resolve() / 'state' / FILE_NAME}: {REFUSAL}\n"
+    assert files(old_project) == before
+
+
+def test_a_ledger_of_version_1_is_refused_before_a_machine_is_taken_back(old_project: Path) -> None:
+    """`pipeline vm restore` and `remove` record epochs first."""
+    before = files(old_project)
+
+    with pytest.raises(LedgerError, match="a ledger of version 1"):
+        expect_taken_back(old_project, load_config(old_project), ["vm-0"])
+
+    assert files(old_project) == before
+
+
+@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_ledger_of_version_1_that_a_killed_host_left_is_refused(
+    tmp_path: Path, checkpointed: bool, read_only: bool
+) -> None:
+    """Its last commits are in the write-ahead log, or all of them; the log stays what it is."""
+    open_state, left = tmp_path / "open", tmp_path / "state"
+    shutil.copytree(GOLDEN / "ledger-1", open_state)
+    old = sqlite3.connect(open_state / FILE_NAME)
+    dump = "\n".join(old.iterdump())
+    old.close()
+    (open_state / FILE_NAME).unlink()
+    db = sqlite3.connect(open_state / FILE_NAME, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.executescript(dump)
+    if checkpointed:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.execute("UPDATE farm SET id = 'the last commit'")
+    shutil.copytree(open_state, left, ignore=shutil.ignore_patterns("*-shm"))
+    db.close()
+    before = files(left)
+    assert before.keys() == {FILE_NAME, f"{FILE_NAME}-wal"}
+
+    with pytest.raises(LedgerError, match="a ledger of version 1"):
+        Ledger(left, read_only=read_only)
+
+    assert files(left) == before
+
+
+# -------------------------------------------------------------------------------------------------- a share of layout 1
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """A copy of the golden share."""
+    shutil.copytree(GOLDEN / f"share-{LAYOUT}", tmp_path / "share")
+    return tmp_path / "share"
+
+
+def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
+    """Owner, start signals, genomes, heartbeat, claims, and results with what they speak for."""
+    client = Share(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+    size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
+    measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
+
+    report = client.carry_out(Order(worker=WORKER, look=True, full=True, measure=measure))
+
+    look = report.look
+    assert look is not None
+    assert (report.trouble, report.damage, look.unknown, look.bare, look.damaged_epoch) == ("", "", "", False, 0)
+    assert look.owner == records.host(2)
+    assert look.starts == look.payloads == {attempt(number) for number in (1, 2, 3, 4, 5)}
+    assert look.whole == {attempt(4)}
+    assert look.claims == {attempt(number) for number in (1, 2, 3)}
+    assert look.answers == {attempt(number) for number in (1, 2, 5)}
+    first, second, damaged = look.results
+    assert (first.attempt, first.log, first.artifacts, first.missing) == (attempt(1), LOG, tuple(ARTIFACTS), ())
+    assert first.record is not None
+    assert (first.record.outcome, first.record.fitness, first.record.seconds) == (Outcome.COMPLETED, 41.5, 12.5)
+    assert (first.record.farm, first.record.worker, first.record.epoch) == (FARM, WORKER, 2)
+    assert (first.record.trial, first.record.seed, first.record.genome_sha256) == (1, 7, sha256(GENOME_BYTES))
+    assert first.record.metrics == {"steps": 120.0, "lives": 2.5}
+    assert (first.record.boot_id, first.record.run_id) == ("7d1c2c1e-boot", "9f2b6a51c0de4e77")
+    fetched = {path.name: path.read_bytes() for path in (tmp_path / "incoming" / attempt(1)).iterdir()}
+    assert fetched == ARTIFACTS
+    assert second.record is not None
+    assert (second.record.outcome, second.record.fitness) == (Outcome.FAILED, None)
+    assert second.record.reason == "ValueError: no such level"
+    assert damaged.record is not None
+    assert (damaged.record.outcome, damaged.record.trial, damaged.record.seed) == (Outcome.UNDELIVERED, None, None)
+
+
+def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path: Path) -> None:
+    """Every field of it."""
+    client = Share(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+
+    look = client.carry_out(Order(worker=WORKER, look=True, full=True)).look
+
+    assert look is not None
+    assert look.beat == records.beat(
+        run_id="9f2b6a51c0de4e77",
+        counter=4,
+        farm=FARM,
+        worker=WORKER,
+        epoch=2,
+        boot_id="7d1c2c1e-boot",
+        state=AgentState.PLAYING,
+        attempt=attempt(3),
+        progress="level 3 of 7",
+        versions={"agent": "0.1.0", "python": "3.11.7", "platform": "linux"},
+        session="1",
+        desktop="Default, 1280x720, Display",
+        evaluator="0123456789abcdef",
+    )
+
+
+def test_the_agent_reads_the_golden_share(share: Path) -> None:
+    """The owner of the highest epoch, the start signals that can be read, and its own files."""
+    lookout = Lookout(LocalFiles(share), clock=lambda: 0.0, own_disk=True, limits=AgentLimits())
+
+    seen = lookout.look(running=attempt(3))
+
+    assert seen.owner == records.host(2)
+    assert seen.present == {attempt(number) for number in (1, 2, 3, 4, 5)}
+    settings = {"level": 3, "map": "swamp", "gravity": 9.81, "sound": False}
+    assert seen.starts == {
+        attempt(number): records.start(number, GENOME_BYTES, epoch=2, settings=settings) for number in (3, 4)
+    }
+    assert seen.outbox == {
+        attempt(1): {Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES},
+        attempt(2): {Kind.STARTED, Kind.RESULT},
+        attempt(3): {Kind.STARTED},
+        attempt(5): {Kind.RESULT},
+    }
+    assert (dict(seen.hopeless), seen.running) == ({}, attempt(3))
+
+
+def test_the_golden_share_is_what_is_written_today(share: Path, tmp_path: Path) -> None:
+    """Same files, same payloads; a record may have got new fields. The reason of a damaged record is a library's."""
+    write_share(tmp_path / "today")
+
+    golden, today = files(share), files(tmp_path / "today")
+    assert today.keys() == golden.keys()
+    for name, data in golden.items():
+        if name.endswith(".json") and name != f"inbox/{Kind.START.of(attempt(5))}":
+            before, now = json.loads(data), json.loads(today[name])
+            assert {**before, "reason": ""}.items() <= {**now, "reason": ""}.items(), name
+        else:
+            assert today[name] == data, name
