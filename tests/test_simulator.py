@@ -3,6 +3,7 @@
 Long runs: `make prove SEEDS=100000`, which can be stopped and taken up again.
 """
 
+import hashlib
 import inspect
 import json
 import os
@@ -21,6 +22,7 @@ from pipeline.loop import Loop
 from tests.simulator import crash_points
 from tests.simulator.couriers import DistantCouriers
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
+from tests.simulator.digests import digest
 from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
 from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
@@ -104,13 +106,25 @@ def test_a_seed_is_the_same_history_in_every_process() -> None:
 
 
 _HISTORIES = """
-import hashlib, logging
+import logging
+from tests.simulator.digests import digest
 from tests.simulator.history import play
 logging.disable(logging.CRITICAL)
 for seed in range(1, 41):
     history = play(seed)
-    print(seed, history.world.operations, hashlib.sha256(repr(history.host.ledger.rows).encode()).hexdigest())
+    print(seed, history.world.operations, digest(history))
 """
+
+
+def test_the_digests_command_prints_the_hash_of_each_history() -> None:
+    """One line per seed and one over all lines, in the same order with any number of processes."""
+    lines = [f"{seed} {digest(play(seed))}" for seed in (5, 6, 7)]
+    whole = "".join(f"{line}\n" for line in lines)
+    for jobs in ("1", "2"):
+        command = [sys.executable, "-m", "tests.simulator.digests", "--seed", "5", "--count", "3", "--jobs", jobs]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{whole}all {hashlib.sha256(whole.encode()).hexdigest()}\n"
+    assert len({line.split()[1] for line in lines}) == 3
 
 
 def test_a_world_without_faults_costs_one_attempt_per_trial() -> None:

@@ -4,16 +4,14 @@ With `--journal FILE` a long proof can be stopped and taken up again; what was p
 """
 
 import argparse
-import gc
 import hashlib
-import logging
 import os
 import subprocess
 import sys
 from multiprocessing import Pool
 from pathlib import Path
 
-from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
+from tests.simulator.figures import CHUNK, Figures, Journal, prepare_process, run_chunk
 from tests.simulator.history import play
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +24,12 @@ CODE = ("pipeline/core", "pipeline/edges", "pipeline/loop.py", "pipeline/generat
 def main() -> int:
     """Plays the seeds; exit code 1 if a promise was broken."""
     args = _arguments()
-    _be_quiet()
+    prepare_process()
     if args.count == 1:
         return _one(args.seed)
     firsts = range(args.seed, args.seed + args.count, CHUNK)
     journal = Journal(args.journal, fingerprint())
-    with Pool(args.jobs, initializer=_be_quiet) as pool:
+    with Pool(args.jobs, initializer=prepare_process) as pool:
         for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.open_of(firsts)), 1):
             journal.note(first, figures)
             for seed, what in figures["broken"].items():
@@ -71,12 +69,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _be_quiet() -> None:
-    logging.disable(logging.CRITICAL)
-    gc.freeze()  # histories are short, and what they leave is soon gone
-    gc.set_threshold(50_000)
 
 
 def _arguments() -> argparse.Namespace:

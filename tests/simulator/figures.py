@@ -1,6 +1,8 @@
 """The figures of many histories: summed up in chunks, kept in a file, so that a long proof can be taken up again."""
 
+import gc
 import json
+import logging
 import time
 import traceback
 from collections import Counter
@@ -67,6 +69,13 @@ per seed: {self.operations / n:,.0f} operations, {self.faults.total() / n:.1f} f
 settled at most {self.healing_s_max:.0f} s after the last fault
 faults: {", ".join(f"{kind} {count:,}" for kind, count in self.faults.most_common())}
 machines obeyed: {", ".join(f"{order} {count:,}" for order, count in self.obeyed.most_common())}"""
+
+
+def prepare_process() -> None:
+    """Sets up a process that plays many histories: no log output, few garbage collections."""
+    logging.disable(logging.CRITICAL)
+    gc.freeze()  # histories are short, and what they leave is soon gone
+    gc.set_threshold(50_000)
 
 
 def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
