@@ -9,6 +9,7 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import pipeline
 from inbox_agent.settings_file import SettingsError
 
 NAME = "genome-pipeline"
@@ -28,7 +29,7 @@ def pack_own_wheel(folder: Path) -> Path:
         raise SettingsError(f"{NAME} runs here without being installed; `pip install -e .` in its checkout") from error
     stem = f"{NAME.replace('-', '_')}-{installed.version}"
     contents: dict[str, bytes] = {}
-    site = Path(__file__).parent.parent
+    site = Path(pipeline.__file__).parent.parent
     for package in PACKAGES:
         for path in sorted((site / package).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:

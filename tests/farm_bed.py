@@ -6,6 +6,7 @@ any mix-up shows.
 
 import contextlib
 import csv
+import inspect
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from tests.waiting import PATIENCE, PATIENCE_S, eventually
 
 #: Windows: a group of processes that can be interrupted by itself.
 OF_ITS_OWN = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
-GAMES = Path(__file__).parent / "games"
+GAMES = Path(inspect.getfile(fitness_of)).parent
 Orders = Mapping[str, Any]
 
 

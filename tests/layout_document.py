@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,10 +22,11 @@ from inbox_agent.share_layout import (
     StartRecord,
     decode,
 )
+from tests.source_tree import ROOT
 
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
-DOCUMENT = (Path(__file__).parent.parent / "share_layout.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "share_layout.md").read_text(encoding="utf-8")
 RECORDS: dict[str, type[Record]] = {
     "`inbox/<epoch>.host.json`": HostRecord,
     "`inbox/<attempt>.start.json`": StartRecord,

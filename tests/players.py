@@ -10,9 +10,10 @@ from typing import Any
 import psutil
 
 from inbox_agent.evaluator import Evaluator, Finished, Job
+from tests.source_tree import ROOT
 from tests.waiting import PATIENCE_S, eventually
 
-SCRIPTED = Path(__file__).parent / "scripted"
+SCRIPTED = ROOT / "tests" / "scripted"
 COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
 FUNCTION = "scripted:play"
 

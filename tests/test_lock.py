@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.lock import Held, Lock
+from tests.source_tree import ROOT
 
 HOLDER = """
 import sys
@@ -31,7 +32,7 @@ def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Another process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, path],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.source_tree import ROOT
+
 np = pytest.importorskip("numpy")
 pytest.importorskip("gymnasium")
 if importlib.util.find_spec("Box2D") is None:
     pytest.skip("the lander needs gymnasium[box2d]", allow_module_level=True)
 
-FOLDER = Path(__file__).parents[1] / "examples" / "lunar_lander"
+FOLDER = ROOT / "examples" / "lunar_lander"
 sys.path.insert(0, str(FOLDER))  # as an agent does with the evaluator's folder
 
 import evaluator  # noqa: E402

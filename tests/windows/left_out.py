@@ -1,11 +1,16 @@
 """Which tests Windows does not run, and why: `left_out.toml`, as pytest wants it."""
 
+import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.source_tree import ROOT
 
 FILE = Path(__file__).with_suffix(".toml")
 
@@ -14,7 +19,7 @@ FILE = Path(__file__).with_suffix(".toml")
 class LeftOut:
     """Tests that have one reason."""
 
-    tests: list[str]  #: files, or tests of them with or without a parameter
+    tests: list[str]  #: node ids of files, or of tests without their parameters
     reason: str
     wine: bool  #: whether only Wine cannot, so that real Windows runs them
 
@@ -28,10 +33,34 @@ def covers(name: str, node: str) -> bool:
     return node == name or node.startswith((f"{name}::", f"{name}["))
 
 
+@cache
 def left_out() -> list[LeftOut]:
-    """All of them."""
+    """All of them. Raises LookupError if a name of the table is not the name of one test or test module."""
     tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["left_out"]
-    return [LeftOut(table["tests"], table["reason"], table.get("wine", False)) for table in tables]
+    nodes = nodes_by_name()
+    return [
+        LeftOut([node_of(name, nodes) for name in table["tests"]], table["reason"], table.get("wine", False))
+        for table in tables
+    ]
+
+
+def nodes_by_name(root: Path = ROOT) -> dict[str, list[str]]:
+    """The node ids of the test modules and test functions below `root`, by their names."""
+    nodes: dict[str, list[str]] = {}
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        node = path.relative_to(root).as_posix()
+        nodes.setdefault(path.stem, []).append(node)
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            nodes.setdefault(name, []).append(f"{node}::{name}")
+    return nodes
+
+
+def node_of(name: str, nodes: Mapping[str, list[str]]) -> str:
+    """The one node of that name. Raises LookupError if there is none, or more than one."""
+    found = nodes.get(name, [])
+    if len(found) != 1:
+        raise LookupError(f"{FILE.name}: {len(found)} tests are named {name}: {', '.join(found) or 'none'}")
+    return found[0]
 
 
 def left_out_here() -> list[LeftOut]:
