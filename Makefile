@@ -23,11 +23,9 @@ test-windows: .venv/dev
 test-powershell: .venv/dev
 	$(BIN)/python -m tests.powershell
 
-# The rules have no I/O, so their stories are quick, and they must reach every branch (pyproject.toml, [tool.coverage]).
-RULES := audit charges config dispatcher farm generation lines next_step ownership recovery share_layout share_names share_records verdicts verify waiting
-
+# The tests of the rules must reach every branch of them (pyproject.toml, [tool.coverage]).
 coverage: .venv/dev
-	$(BIN)/coverage run -m pytest -q $(RULES:%=tests/test_%.py)
+	$(BIN)/coverage run -m pytest -q -m rules
 	$(BIN)/coverage report
 
 lint: .venv/dev
@@ -42,7 +40,7 @@ prove: .venv/dev
 	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS) --journal build/prove.jsonl
 	$(BIN)/python -m tests.simulator.crash_points
 	$(BIN)/python -m tests.simulator.planted
-	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_core_machine.py tests/test_agent_machine.py
+	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --runs $(RUNS)
@@ -55,7 +53,7 @@ test-vm: vm-image
 	$(BIN)/python -m pytest -m vm
 
 test-vm-short: vm-image
-	$(BIN)/python -m pytest -m vm tests/test_end_to_end_qemu.py -k freezes
+	$(BIN)/python -m pytest -m vm -k freezes
 
 soak: vm-image
 	$(BIN)/python -m tests.soak --hours $(HOURS)

@@ -24,6 +24,7 @@ from pipeline.agent_bundle import make_bundle
 from pipeline.own_wheel import PACKAGES
 from tests import records
 from tests.command_line import pipeline
+from tests.source_tree import ROOT
 from tests.test_agent_doctor import GAME
 from tests.waiting import eventually
 
@@ -134,11 +135,11 @@ def test_the_manifest_names_every_file(made: Path) -> None:
     assert {"install-agent.ps1", "uninstall-agent.ps1", "install.py", "README.txt"} < files.keys()
 
 
+@pytest.mark.source
 def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Path) -> None:
     """File by file, apart from the list of them."""
-    root = Path(__file__).parent.parent
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, root], check=True, capture_output=True
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
     )
     (built,), (packed,) = tmp_path.glob("*.whl"), made.glob("wheels/genome_pipeline-*.whl")
     assert built.name == packed.name

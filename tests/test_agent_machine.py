@@ -1,7 +1,7 @@
 """The agent against everything that can happen to it, in any order: `next_step`, the lookout and the loop as shipped.
 
 After every step nothing was played twice, nothing was touched that is not the agent's. At the end the share is well,
-and every start signal that is still wanted gets its answer. `FARM_EXAMPLES=5000 pytest tests/test_agent_machine.py`
+and every start signal that is still wanted gets its answer. `FARM_EXAMPLES=5000 pytest -k test_agent_machine.py`
 looks longer.
 """
 
@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +22,8 @@ from inbox_agent.share_layout import Kind, Outcome
 from tests import records
 from tests.guest import COMPLETED, Guest
 from tests.records import GENOME, attempt
+
+pytestmark = pytest.mark.properties
 
 EXAMPLES = int(os.environ.get("FARM_EXAMPLES", "60"))
 NUMBERS = st.integers(1, 6)

@@ -24,6 +24,8 @@ from pipeline.core.facts import (
 )
 from tests import records
 
+pytestmark = pytest.mark.rules
+
 
 def run_of(trials: int = 1, timed_out_fitness: float | None = None, genomes: Sequence[str] = ("a",)) -> list[Fact]:
     """A run that has just begun."""

@@ -9,6 +9,8 @@ from pipeline.core.limits import Limits
 from pipeline.core.view import MachineSeen, MachineState
 from tests.core_bed import SETTINGS, Table, named, replace_struct
 
+pytestmark = pytest.mark.rules
+
 # ---------------------------------------------------------------------------------------------- the genome's fault
 
 

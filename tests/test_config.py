@@ -15,6 +15,8 @@ from pipeline.core.limits import Limits
 from pipeline.project import init
 from tests import records
 
+pytestmark = pytest.mark.rules
+
 PLAYABLE = {"command": ["play"]}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX paths")
 

@@ -1,11 +1,12 @@
 """The pure core against everything that can happen to it, in any order, with the shortest story when it goes wrong.
 
 After every step the table checks the invariants and compares the farm with a replay of its own facts. At the end all is
-well again, and the run must come to an end. `FARM_EXAMPLES=5000 pytest tests/test_core_machine.py` looks longer.
+well again, and the run must come to an end. `FARM_EXAMPLES=5000 pytest -k test_core_machine.py` looks longer.
 """
 
 import os
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,6 +19,8 @@ from pipeline.core.roster import Attempt, WorkerState
 from pipeline.core.view import MachineSeen, MachineState, ResultSeen
 from pipeline.core.watch import Watch
 from tests.core_bed import FARM, Table
+
+pytestmark = pytest.mark.properties
 
 EXAMPLES = int(os.environ.get("FARM_EXAMPLES", "80"))
 WORKERS = st.integers(0, 2)

@@ -12,6 +12,8 @@ from pipeline.core.view import MachineSeen, MachineState
 from pipeline.core.watch import REMOVE_AGAIN_S
 from tests.core_bed import Table
 
+pytestmark = pytest.mark.rules
+
 # ------------------------------------------------------------------------------------------------ the way it should be
 
 

@@ -24,6 +24,8 @@ from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands
 from tests.simulator.planted import BUGS
 
+pytestmark = pytest.mark.source
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",

@@ -12,6 +12,8 @@ from pipeline.core.limits import Limits
 from pipeline.core.roster import TrialState, WorkerState
 from tests.core_bed import SETTINGS, Table, snapshot
 
+pytestmark = pytest.mark.rules
+
 
 def test_an_illegal_fact_is_refused_with_the_story() -> None:
     """The farm is a table of transitions: what is not in it is a defect, told with what led there."""

@@ -22,6 +22,8 @@ from pipeline.generation import (
 )
 from tests.core_bed import SETTINGS, Table, replace_struct
 
+pytestmark = pytest.mark.rules
+
 
 def genome(name: str, sha256: str = "0" * 64) -> GenomeFile:
     return GenomeFile(name=name, suffix=".txt", size_bytes=1, sha256=sha256)

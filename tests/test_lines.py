@@ -11,6 +11,8 @@ from pipeline.screens.lines import duration, known_line, line
 from pipeline.screens.progress import progress
 from tests.core_bed import Table
 
+pytestmark = pytest.mark.rules
+
 HELD = "g0001-0001-t1-a1-000000020001"
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
+pytestmark = pytest.mark.rules
+
 quick = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)

@@ -9,6 +9,8 @@ from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState, ResultSeen
 from tests.core_bed import ShareOnTable, Table, named
 
+pytestmark = pytest.mark.rules
+
 
 def test_first_contact_begins_epoch_one() -> None:
     """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""

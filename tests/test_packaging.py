@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.source_tree import ROOT
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.source, pytest.mark.processes, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from tests.test_scripts import (
     text,
 )
 
+pytestmark = pytest.mark.source
+
 FOLDER = ROOT / "tests" / "powershell"
 SUITES = ("host", "guest")
 FILES = sorted(path for ext in ("ps1", "psm1", "psd1") for path in FOLDER.rglob(f"*.{ext}"))

@@ -13,6 +13,8 @@ from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState
 from tests.core_bed import SETTINGS, Table, named, replace_struct
 
+pytestmark = pytest.mark.rules
+
 
 def test_quarantine_probation_and_out() -> None:
     """Three losses in a row: quarantine; three failed probations: out; the farm says that it cannot go on."""

@@ -9,18 +9,21 @@ import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
-ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "hyperv_ops" / "scripts"
+from hyperv_ops.script import script_folder
+from pipeline.agent_bundle import INSTALLER
+
+pytestmark = pytest.mark.source
+
+FOLDER = script_folder()
 TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text(encoding="utf-8"))
 # The one place that turns a text into a script, and no script for people: it has to parse, that is all.
 BOOTSTRAP = "bootstrap.ps1"
-PLACES = {path.name: path for folder in (FOLDER, ROOT / "pipeline" / "installer") for path in folder.glob("*.ps1")}
+PLACES = {path.name: path for folder in (FOLDER, INSTALLER) for path in folder.glob("*.ps1")}
 SCRIPTS = sorted(PLACES.keys() - {BOOTSTRAP})
 NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}  # its page is in no repository that could be read; not Microsoft's
 COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters

@@ -67,6 +67,8 @@ from tests.layout_document import (
     survives,
 )
 
+pytestmark = pytest.mark.rules
+
 # ----------------------------------------------------------------------------------------------- the document's records
 
 

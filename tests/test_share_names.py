@@ -19,6 +19,8 @@ from inbox_agent.share_layout import (
 )
 from tests.layout_document import GRAMMAR, blocks, example, quick, section, survives
 
+pytestmark = pytest.mark.rules
+
 ATTEMPT = "g0007-0042-t1-a2-4kq7zt0m0003"
 NONCES = st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=12, max_size=12)
 

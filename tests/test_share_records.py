@@ -36,6 +36,8 @@ from inbox_agent.share_layout import (
 )
 from tests.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives
 
+pytestmark = pytest.mark.rules
+
 # --------------------------------------------------------------------------------------------------- the version rule
 
 

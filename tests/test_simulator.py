@@ -29,6 +29,8 @@ from tests.simulator.host import MemoryArchive
 from tests.simulator.planted import BUGS, Bug, hunt, plant
 from tests.simulator.world import World, calm_options
 
+pytestmark = pytest.mark.source
+
 SEEDS = range(1, 41)
 ROOT = Path(__file__).parents[1]
 

@@ -10,6 +10,8 @@ from pipeline.core.roster import WorkerState
 from pipeline.core.view import MachineSeen, MachineState, ResultSeen
 from tests.core_bed import Table, named
 
+pytestmark = pytest.mark.rules
+
 # --------------------------------------------------------------------------------------------------------- the fence
 
 

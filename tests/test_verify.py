@@ -31,7 +31,7 @@ from pipeline.verify import verify
 from tests.command_line import pipeline
 from tests.farm_bed import FarmBed
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
 STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 
 

@@ -11,6 +11,8 @@ from pipeline.screens import story
 from pipeline.screens.story import Told, explain_attempt, explain_genome, explain_worker
 from tests.core_bed import Table
 
+pytestmark = pytest.mark.rules
+
 DEPTH = {"w0": 2, "w1": 2}
 
 
