@@ -1,6 +1,6 @@
 """A project whose generations met every outcome, to show the screens on: `python -m tests.faulty_run DIR`.
 
-The rules are the shipped ones (tests/core_bed.py); agents, machines and games are played here from one seed, so the
+The rules are the shipped ones (tests.core_bed); agents, machines and games are played here from one seed, so the
 ledger is the same every time. Some names are hostile, as a share's owner could make them.
 """
 

@@ -1,6 +1,6 @@
 """A share in memory: `ShareFiles` without a disk, for tests that decide themselves what happens when.
 
-It promises what `tests/test_share_files.py` asks of every implementation. The content is plain data, `files` and
+It promises what `test_share_files.py` asks of every implementation. The content is plain data, `files` and
 `folders`; a test may look at it and change it like any third party.
 """
 

@@ -1,6 +1,6 @@
 """`python -m tests.recovery_times`: how soon a stuck machine is noticed and plays again, with all defaults.
 
-The machines are simulated (tests/simulated_hyperv.py) and boot in 20 s; host, agents and WinRM are real. What is
+The machines are simulated (tests.simulated_hyperv) and boot in 20 s; host, agents and WinRM are real. What is
 printed is the ledger's: from the fault to the first rung, and to the worker's recovery.
 """
 

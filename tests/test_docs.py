@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ import tree_sitter_powershell
 from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
+from hyperv_ops.script import script_folder
 from inbox_agent.arguments import doctor_parser
 from pipeline import cli, exit_codes
+from pipeline.agent_bundle import INSTALLER
 from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.roster import WorkerState
@@ -23,10 +27,10 @@ from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands
 from tests.simulator.planted import BUGS
+from tests.source_tree import PACKAGES, ROOT
 
 pytestmark = pytest.mark.source
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
     "ARCHITECTURE.md",
@@ -66,12 +70,23 @@ def test_links_lead_somewhere(document: str) -> None:
         assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
-def test_files_that_the_architecture_names_exist() -> None:
-    """Every `path.py` of ARCHITECTURE.md is a file, given from the root, from `pipeline/` or beside its neighbours."""
-    text = text_of("ARCHITECTURE.md")
-    known = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
-    for name in set(re.findall(r"`([\w/]+\.py)`", text)):
-        assert any(path == name or path.endswith("/" + name) for path in known), name
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_modules_that_a_document_names_exist(document: str) -> None:
+    """Documents name a module, or something in it, by its dotted name, so that a change of imports finds them."""
+    text = text_of(document)
+    for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
+        module, _, attribute = name.rpartition(".")
+        if attribute not in ("toml", "jsonl"):
+            assert find_spec(name) or hasattr(import_module(module), attribute), name
+    assert re.findall(rf"\b(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", text) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_test_files_that_a_document_names_exist(document: str) -> None:
+    """Documents name a test file without its folder, as `pytest -k` finds it, and there is one of that name."""
+    for name in re.findall(r"\btest_\w+\.py\b", text_of(document)):
+        assert len([*(ROOT / "tests").rglob(name)]) == 1, name
+    assert not re.search(r"\btests/[\w/]*test_\w+\.py", text_of(document))
 
 
 def test_make_targets_exist() -> None:
@@ -178,8 +193,8 @@ def test_how_many_machines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", ["docs/hyper-v.md", "docs/template-vm.md", "docs/smb.md"])
 def test_powershell_in_the_documents_parses(document: str) -> None:
     """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
-    folders = (ROOT / "hyperv_ops/scripts", ROOT / "pipeline/installer")
-    scripts = {path.name: path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*-*.ps1")}
+    paths = [path for folder in (script_folder(), INSTALLER) for path in folder.glob("*-*.ps1")]
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in paths}
     for block in blocks(document, "powershell"):
         assert not parse(block.encode()).root_node.has_error, block
         for name, arguments in re.findall(r"\.\\([\w-]+\.ps1)((?:[^\n]|`\n)*)", block):
@@ -190,8 +205,8 @@ def test_powershell_in_the_documents_parses(document: str) -> None:
 
 def test_the_installers_own_words_are_right() -> None:
     """README.txt of the bundle: its PowerShell parses and uses parameters that there are."""
-    text = text_of("pipeline/installer/README.txt")
-    script = text_of("pipeline/installer/install-agent.ps1")
+    text = (INSTALLER / "README.txt").read_text(encoding="utf-8")
+    script = (INSTALLER / "install-agent.ps1").read_text(encoding="utf-8")
     commands = "\n".join(re.findall(r"^    (.*)", text, re.MULTILINE))
     assert not parse(commands.encode()).root_node.has_error
     used = re.findall(r" -([A-Z]\w+)", commands.partition("install-agent.ps1 -Player")[2])

@@ -1,7 +1,7 @@
 """A generation on eight Hyper-V machines that hang, crash, stick and boot slowly, while WinRM drops calls.
 
 The agents inside are real processes, WinRM is spoken by the real client; the machines' host is simulated
-(tests/simulated_hyperv.py). Each genome is counted exactly once, and nobody who is well loses the power.
+(tests.simulated_hyperv). Each genome is counted exactly once, and nobody who is well loses the power.
 """
 
 from collections.abc import Iterator
