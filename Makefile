@@ -39,7 +39,7 @@ bench: .venv/bench
 prove: .venv/dev
 	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS) --journal build/prove.jsonl
 	$(BIN)/python -m tests.simulator.crash_points
-	$(BIN)/python -m tests.simulator.planted
+	$(BIN)/python -m tests.simulator.mutations
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
 
 chaos: .venv/dev

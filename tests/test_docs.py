@@ -26,7 +26,7 @@ from pipeline.core.roster import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands
-from tests.simulator.planted import BUGS
+from tests.simulator.mutations import MUTATIONS
 from tests.source_tree import PACKAGES, ROOT
 
 pytestmark = pytest.mark.source
@@ -234,13 +234,13 @@ def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None
     assert "[exchange]" in done.stdout
 
 
-def test_the_planted_bugs_in_the_documents_are_those_that_are_planted() -> None:
-    """The table names each bug with its rule and its place, in their order, and a seed that found it."""
-    table = text_of("docs/reliability.md").partition("## Planted bugs")[2].partition("\n## ")[0]
+def test_the_mutations_in_the_documents_are_those_that_are_tested() -> None:
+    """The table names each mutation with its rule and its function, in their order, and a seed that detected it."""
+    table = text_of("docs/reliability.md").partition("## Mutation tests")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [row[:3] for row in rows[2:]] == [[bug.name, bug.rule, f"`{bug.file}`"] for bug in BUGS]
-    assert all(re.fullmatch(r"\d+(, by the program itself)?", row[3]) for row in rows[2:])
+    assert [row[:3] for row in rows[2:]] == [[one.name, one.rule, f"`{one.function}`"] for one in MUTATIONS]
+    assert all(re.fullmatch(r"\d+(, by an assertion)?", row[3]) for row in rows[2:])
 
 
 def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

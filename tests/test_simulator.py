@@ -1,4 +1,4 @@
-"""The simulator: a seed is a history, histories keep the promise, planted bugs are seen, every operation may fail.
+"""The simulator: a seed is a history, histories keep the promise, mutations are detected, every operation may fail.
 
 Long runs: `make prove SEEDS=100000`, which can be stopped and taken up again.
 """
@@ -26,13 +26,13 @@ from tests.simulator.digests import digest
 from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
 from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
-from tests.simulator.planted import BUGS, Bug, hunt, plant
+from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
 from tests.simulator.world import World, calm_options
+from tests.source_tree import ROOT, find_function, imported_by
 
 pytestmark = pytest.mark.source
 
 SEEDS = range(1, 41)
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -190,46 +190,86 @@ def test_the_loop_ends_only_when_nothing_failed() -> None:
     assert play(crash_points.WORLD_SEED, small_world(local=False)).breaches == []
 
 
-# ----------------------------------------------------------------------------------------------------- planted bugs
+# ----------------------------------------------------------------------------------------------------- mutation tests
 
 
-@pytest.mark.parametrize("name", ["act before record", "claim is not flushed", "an answer is taken in twice"])
-def test_a_planted_bug_is_seen(name: str) -> None:
-    """Without faults the patched code keeps the promise; some seed breaks it. The others: `make prove`."""
-    bug = next(bug for bug in BUGS if bug.name == name)
+@pytest.mark.parametrize("name", ["actions before the record", "claim is not flushed", "result accepted twice"])
+def test_a_mutation_is_detected(name: str) -> None:
+    """Without faults the changed code keeps the promise; some seed breaks it. The others: `make prove`."""
+    mutation = next(one for one in MUTATIONS if one.name == name)
 
-    found = hunt(bug, seeds_max=100)
+    found = detect(mutation, seeds_max=100)
 
     assert found.fault_free, found.breach
     assert found.seed is not None
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_changes_the_shipped_source(bug: Bug, tmp_path: Path) -> None:
-    """Its place is there, once, and what stands there afterwards is still Python."""
-    path = tmp_path / bug.file
-    path.parent.mkdir(parents=True)
-    path.write_text((ROOT / bug.file).read_text())
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mutation_changes_one_function_of_the_shipped_source(mutation: Mutation) -> None:
+    """Its text is there, once; the file is still Python afterwards, and differs in that function only."""
+    path, after = mutated(mutation)
 
-    plant(bug, tmp_path)
-
-    compile(path.read_text(), bug.file, "exec")
-    assert path.read_text() != (ROOT / bug.file).read_text()
-
-
-def test_there_are_bugs_enough() -> None:
-    """At least twenty, eight of them where things are done and not decided, and no two of one name."""
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
-    assert sum(bug.in_shell for bug in BUGS) >= 8
+    before, function = path.read_text(encoding="utf-8"), find_function(mutation.function)
+    compile(after, path.name, "exec")
+    old, new = before.split("\n"), after.split("\n")
+    assert old[: function.first] == new[: function.first]
+    assert old[function.last :] == new[len(new) - (len(old) - function.last) :]
+    assert old != new
 
 
-def test_a_bug_whose_place_has_moved_is_not_planted(tmp_path: Path) -> None:
-    """A patch that patches nothing would prove nothing."""
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline" / "loop.py").write_text("")
+def test_every_file_that_a_mutation_changes_is_part_of_the_fingerprint() -> None:
+    """The modules that a history depends on are found by their imports."""
+    files = set(imported_by(play.__module__).values())
+    assert {mutated(one)[0] for one in MUTATIONS} <= files
+    assert Path(inspect.getfile(World)) in files
+    assert Path(inspect.getfile(Figures)) not in files
 
-    with pytest.raises(ValueError, match="occurs 0 times"):
-        plant(next(bug for bug in BUGS if bug.file == "pipeline/loop.py"), tmp_path)
+
+def test_there_are_mutations_enough() -> None:
+    """At least twenty, eight of them in code that acts, and no two of one name."""
+    assert len({one.name for one in MUTATIONS}) == len(MUTATIONS) >= 20
+    assert sum(one.in_shell for one in MUTATIONS) >= 8
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A shipped package, `pipeline`, of which every module has the same content."""
+    source = "def g() -> int:\n    return 1\n\n\nclass A:\n    def f(self) -> int:\n        return 1\n"
+    for name in ("pipeline/one", "pipeline/core/two"):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+    return tmp_path / "pipeline"
+
+
+def test_a_mutation_changes_its_own_function_only(package: Path) -> None:
+    """The same text elsewhere in the file does not count."""
+    (package / "one.py").unlink()
+    path, after = mutated(Mutation("m", "r", "A.f", "return 1\n", "return 2\n"), package.parent)
+
+    assert path == package / "core" / "two.py"
+    assert after == path.read_text().replace("        return 1", "        return 2")
+
+
+def test_a_mutation_whose_text_is_gone_is_an_error(package: Path) -> None:
+    """A mutation that changes nothing would prove nothing."""
+    with pytest.raises(ValueError, match=r"m: its text occurs 0 times in A\.f"):
+        mutated(Mutation("m", "r", "A.f", "return 7\n", "", package="pipeline.core"), package.parent)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("A.f", "2 functions are named A.f; candidates: A.f (pipeline/core/two.py), A.f (pipeline/one.py)"),
+        ("B.f", "0 functions are named B.f; candidates: A.f (pipeline/core/two.py), A.f (pipeline/one.py)"),
+        ("h", "0 functions are named h; candidates: none"),
+    ],
+)
+def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: str, said: str) -> None:
+    """Its message names what comes close; a package of its own tells functions of one name apart."""
+    with pytest.raises(LookupError, match=re.escape(said)):
+        mutated(Mutation("m", "r", function, "return 1\n", ""), package.parent)
+    assert find_function("A.f", package.parent, "pipeline.core").path == package / "core" / "two.py"
 
 
 @pytest.mark.parametrize(

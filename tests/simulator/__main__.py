@@ -8,17 +8,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 
 from tests.simulator.figures import CHUNK, Figures, Journal, prepare_process, run_chunk
 from tests.simulator.history import play
-
-ROOT = Path(__file__).resolve().parents[2]
-#: What a history depends on.
-PARTS = ("world", "disk", "couriers", "machine", "host", "witness", "history")
-WORLD = tuple(f"tests/simulator/{part}.py" for part in PARTS)
-CODE = ("pipeline/core", "pipeline/edges", "pipeline/loop.py", "pipeline/generation.py", "inbox_agent")
+from tests.source_tree import ROOT, imported_by
 
 
 def main() -> int:
@@ -53,12 +49,12 @@ def _one(seed: int) -> int:
     return 1 if history.breaches else 0
 
 
+@cache
 def fingerprint() -> str:
-    """Which code a history was played with: twelve digits over everything that it depends on."""
+    """Which code a history was played with: twelve digits over every module that it imports."""
     digest = hashlib.sha256()
-    for part in (*CODE, *WORLD, "tests/memory_files.py"):
-        for path in sorted((ROOT / part).rglob("*.py")) or [ROOT / part]:
-            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    for name, path in sorted(imported_by(play.__module__).items()):
+        digest.update(f"{name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -1,0 +1,395 @@
+"""Mutation tests of the simulator: each mutation breaks one rule in the shipped source, and some seed must show it.
+
+`python -m tests.simulator.mutations` applies them one by one to a copy of the source, plays fault-free histories, which
+must keep the promise, and then looks for the first seed that breaks it. A mutation that already breaks the promise
+without a fault proves nothing and does not count.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from tests.source_tree import PACKAGES, ROOT, find_function
+
+SEEDS_MAX = 1000
+FAULT_FREE_SEEDS = 5
+ASSERTION = "an assertion of the program: "
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One rule broken: in a function, a text that occurs there once, and its replacement."""
+
+    name: str
+    rule: str
+    function: str  #: its qualified name, which only one function of the shipped packages has
+    old: str
+    new: str
+    in_shell: bool = False  #: whether the function acts on the world; the others decide, without I/O
+    package: str = ""  #: the package to search, where `function` alone is ambiguous
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the simulator saw of a mutation."""
+
+    fault_free: bool  #: without faults the changed code keeps the promise
+    seed: int | None  #: the first that broke it
+    breach: str = ""
+
+
+RECORD = "            self._record(minutes)\n"
+ACTING = """\
+        touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+        self._owed = set()
+        self._act_on(touched)
+"""
+
+RECORDING = "        self._append(minutes.facts, minutes.view.wall)\n"
+ARCHIVING = """\
+        try:
+            for fact in minutes.facts:
+                self._archive(fact, minutes.judged)
+        except OSError as error:
+            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+        self._append(minutes.facts, minutes.view.wall)
+"""
+
+MUTATIONS = [
+    Mutation(
+        "actions before the record",
+        "facts are recorded before they are acted on",
+        "Loop.tick",
+        RECORD + ACTING,
+        textwrap.indent(ACTING, "    ") + RECORD,
+        in_shell=True,
+    ),
+    Mutation(
+        "record before archive",
+        "a result is archived before it is counted",
+        "Loop._record",
+        ARCHIVING,
+        RECORDING + ARCHIVING.removesuffix(RECORDING),
+        in_shell=True,
+    ),
+    Mutation(
+        "failed archive ignored",
+        "a host that cannot archive a result stops",
+        "Loop._record",
+        """\
+            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+""",
+        """\
+            log.warning("%s", error)
+""",
+        in_shell=True,
+    ),
+    Mutation(
+        "failed commit ignored",
+        "a host that cannot record stops",
+        "Loop._append",
+        "            raise HostTrouble(str(error)) from error\n",
+        '            log.warning("%s", error)\n',
+        in_shell=True,
+    ),
+    Mutation(
+        "facts recorded after a failed commit",
+        "after a failed commit a host records nothing more",
+        "Loop._ahead_of_ledger",
+        "        self.is_ahead = True\n        yield\n",
+        "        yield\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "wrong worker's result archived",
+        "the result that is archived is the one that was accepted",
+        "Loop._record",
+        "                self._archive(fact, minutes.judged)\n",
+        "                self._archive(\n"
+        "                    fact, {s.attempt: (look.worker, s) for look in minutes.view.looks for s in look.results}\n"
+        "                )\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "machine restarted repeatedly",
+        "a recovery action is ordered once, whatever its outcome",
+        "Loop._act",
+        "            watched.rung_ordered = watched.machine_started = True\n",
+        "            watched.machine_started = True\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "unknown read as empty",
+        "law 5: unknown is not empty",
+        "Watch._take_look",
+        "        if look.unknown:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "uncertain attempts forgotten at a restart",
+        "law 3: after a host restart the next listing decides",
+        "Watch.__init__",
+        "            self.workers[name].uncertain = set(worker.wanted)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "poll does not list the outbox",
+        "an event is a hint; the poll finds what it missed",
+        "Share._look_at_all",
+        "        return self._look_at_outbox(order, look)\n",
+        "        return look\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "claim is not flushed",
+        "the claim is durable before the evaluation starts",
+        "Agent._claim",
+        "layout.encode(claim), durable=True)",
+        "layout.encode(claim))",
+        in_shell=True,
+    ),
+    Mutation(
+        "digest not checked",
+        "law 3: a payload with a wrong digest has not arrived yet",
+        "Agent._run",
+        "        if digest != start.genome_sha256:\n",
+        "        if False:\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "absence not confirmed",
+        "law 4: gone is absent from a listing and from an open by name, and again later",
+        "Lookout.look",
+        "        present = listed | self._not_surely_gone(held - listed)\n",
+        "        present = listed\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "new agent does not watch first",
+        "law 7: on a foreign disk a new agent watches for three heartbeats",
+        "Agent._watch_for_neighbour",
+        '                raise SecondAgent(f"another agent (run {beat[0]}) beats on this share")\n',
+        "                pass\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "claim forgotten at the agent's start",
+        "law 7: a claimed, unfinished attempt is interrupted and never run again",
+        "Lookout.look",
+        "        outbox = self._look_at_outbox(listed | mine)\n",
+        "        outbox = self._look_at_outbox(listed | mine)\n"
+        "        outbox = {a: kinds for a, kinds in outbox.items() if a in mine or kinds != {Kind.STARTED}}\n",
+        in_shell=True,
+    ),
+    Mutation(
+        "claimed attempt reported as undelivered",
+        "a claimed attempt is interrupted, also if its start signal was lost",
+        "_report",
+        " and (_is_ours(seen, attempt) or attempt in seen.hopeless):\n",
+        " and _is_ours(seen, attempt) and attempt not in seen.hopeless:\n",
+    ),
+    Mutation(
+        "unconfirmed claim counted",
+        "a genome is not charged for a claim whose write was not confirmed",
+        "_report",
+        "        half_claimed = attempt in seen.half_claimed  # no",
+        "        half_claimed = False  # no",
+    ),
+    Mutation(
+        "attempt ids reused",
+        "law 3: no two ledgers and no two attempts ever have the same id",
+        "_issue",
+        """\
+    number = len(trial.attempts) + 1
+    nonce = minutes.view.nonce + base36(len(minutes.facts), 4)  # unlike any other of this tick
+""",
+        """\
+    number = 1
+    nonce = "0" * 12
+""",
+    ),
+    Mutation(
+        "silence stops on an unreadable share",
+        "law 5: unknown is no sign of life",
+        "Watch.is_silent",
+        "        return self.silence_s(name) > self._limits.silence_limit_s\n",
+        "        return self.workers[name].readable and self.silence_s(name) > 10 * self._limits.silence_limit_s\n",
+    ),
+    Mutation(
+        "suspend counted as silence",
+        "law 5: clocks advance by at most a quarter of the silence limit per tick",
+        "Watch.see",
+        "min(max(view.now - self._now, 0.0), self._limits.silence_limit_s / 4)",
+        "max(view.now - self._now, 0.0)",
+    ),
+    Mutation(
+        "echoes not checked",
+        "law 6: what a result says about itself must match its attempt",
+        "_problem",
+        "    return echo_problem(seen.record, minutes.farm.echo(attempt))\n",
+        '    return ""\n',
+    ),
+    Mutation(
+        "result accepted twice",
+        "law 6: a result that was collected before is not counted again",
+        "_judge_result",
+        "    if attempt.answered or seen.attempt in farm.noted:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "queued attempt charged",
+        "law 5: only the genome that was being evaluated is charged",
+        "lose_all",
+        "        elif attempt.id in watched.claims:\n",
+        "        else:\n            minutes.end(attempt, Outcome.LOST, 'silent')\n            minutes.charge(attempt)\n"
+        "            continue\n        if attempt.id in watched.claims:\n",
+    ),
+    Mutation(
+        "trial settled after one failure",
+        "a trial settles after attempts_max failures, and not before",
+        "Minutes._settle_if_used_up",
+        "        if trial.blamed >= self.limits.attempts_max:\n",
+        "        if trial.blamed >= 1:\n",
+    ),
+    Mutation(
+        "poison after one charge",
+        "a genome is poison after attempts_max charges, and not before",
+        "Minutes._is_poison",
+        "        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough\n",
+        "        return len(genome.charges) >= 1\n",
+    ),
+    Mutation(
+        "sibling not withdrawn",
+        "law 6: a late completed result withdraws the attempt that followed it",
+        "Minutes._settle_completed",
+        "        if sibling is not None:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "poison never recognised",
+        "a genome that takes workers down is settled, and its workers are forgiven",
+        "Minutes._is_poison",
+        "        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "unlimited failures",
+        "a trial settles after attempts_max failures",
+        "Minutes._settle_if_used_up",
+        "        if trial.blamed >= self.limits.attempts_max:\n",
+        "        if trial.blamed >= 100 * self.limits.attempts_max:\n",
+    ),
+    Mutation(
+        "endless quarantine",
+        "a quarantined worker gets its probation",
+        "_tend_quarantined",
+        "    if minutes.watch.time - watched.quarantined_at > worker.back_off_s:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "foreign share used",
+        "law 7: the share of another farm or worker is not touched",
+        "_put_out",
+        "    minutes.state(WorkerOut(worker=worker.name, reason=reason))\n",
+        "    del reason\n",
+    ),
+]
+
+
+def detect(mutation: Mutation, seeds_max: int = SEEDS_MAX) -> Detection:
+    """Applies a mutation to a copy of the source and plays histories of it until one breaks the promise."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as place:
+        for part in (*PACKAGES, "tests"):
+            shutil.copytree(ROOT / part, Path(place) / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", place)
+        path, text = mutated(mutation, Path(place))
+        path.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "tests.simulator.mutations", "--play-here", str(seeds_max)]
+        environment = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{mutation.name}: {done.stderr[-2000:]}")
+        return Detection(**json.loads(done.stdout))
+
+
+def mutated(mutation: Mutation, root: Path = ROOT) -> tuple[Path, str]:
+    """The file below `root` that a mutation changes, and its text afterwards.
+
+    Raises:
+        LookupError: not exactly one function has that name.
+        ValueError: the text to replace does not occur in it exactly once.
+    """
+    function = find_function(mutation.function, root, mutation.package)
+    lines = function.path.read_text(encoding="utf-8").split("\n")
+    source = "\n".join(lines[function.first - 1 : function.last]) + "\n"
+    if source.count(mutation.old) != 1:
+        times = source.count(mutation.old)
+        raise ValueError(f"{mutation.name}: its text occurs {times} times in {function.name} ({function.path})")
+    after = source.replace(mutation.old, mutation.new)
+    return function.path, "\n".join([*lines[: function.first - 1], after + "\n".join(lines[function.last :])])
+
+
+def _play_here(seeds_max: int) -> Detection:
+    from tests.simulator.history import play
+    from tests.simulator.world import World, calm_options
+
+    def breach(seed: int, *, calm: bool) -> str:
+        options = calm_options(World(seed).options) if calm else None
+        try:
+            return "; ".join(play(seed, options).breaches[:1])
+        except Exception as error:  # an assertion of the program: no run of it would come to its end
+            return f"{ASSERTION}{type(error).__name__}: {error}"
+
+    for seed in range(1, FAULT_FREE_SEEDS + 1):
+        if found := breach(seed, calm=True):
+            return Detection(fault_free=False, seed=None, breach=found)
+    for seed in range(1, seeds_max + 1):
+        if found := breach(seed, calm=False):
+            return Detection(fault_free=True, seed=seed, breach=found[:200])
+    return Detection(fault_free=True, seed=None)
+
+
+def detect_all(mutations: Sequence[Mutation], seeds_max: int) -> list[Detection]:
+    """Every mutation, as many at once as there are processors."""
+    with ThreadPool(os.cpu_count()) as pool:
+        return pool.map(lambda mutation: detect(mutation, seeds_max), mutations)
+
+
+def main() -> int:
+    """Prints the table; exit code 1 if a mutation was not detected."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator.mutations", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="how many seeds to play of each")
+    parser.add_argument("--only", action="append", help="a mutation's name; may be repeated")
+    parser.add_argument("--play-here", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.play_here is not None:
+        import logging
+
+        logging.disable(logging.CRITICAL)
+        print(json.dumps(vars(_play_here(args.play_here))))
+        return 0
+    mutations = [one for one in MUTATIONS if args.only is None or one.name in args.only]
+    detections = detect_all(mutations, args.seeds)
+    print("| mutation | rule it breaks | where | first seed |\n|---|---|---|---|")
+    for mutation, found in zip(mutations, detections, strict=True):
+        seed = f"{found.seed or 'not found'}" if found.fault_free else "breaks without a fault"
+        by_assertion = ", by an assertion" if found.breach.startswith(ASSERTION) else ""
+        print(f"| {mutation.name} | {mutation.rule} | `{mutation.function}` | {seed}{by_assertion} |")
+        print(f"    {found.breach}", file=sys.stderr)
+    seen = sum(found.seed is not None for found in detections)
+    shell = sum(one.in_shell and found.seed is not None for one, found in zip(mutations, detections, strict=True))
+    print(f"\n{seen} of {len(mutations)} found, {shell} of them in the shell")
+    return 0 if seen == len(mutations) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
