@@ -250,7 +250,7 @@ class Loop:
 
     def _look_order(self, worker: str, *, full: bool) -> Order:
         watched = self.watch.workers[worker]
-        asked = [self.farm.attempts[a] for a in watched.uncertain if a in self.farm.attempts] if full else []
+        asked = [self.farm.attempts[a] for a in sorted(watched.uncertain) if a in self.farm.attempts] if full else []
         return Order(
             worker=worker,
             look=True,
