@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-windows test-powershell coverage lint bench prove chaos vm-image test-vm test-vm-short soak pictures clean
+.PHONY: demo test test-system system-programs test-windows test-powershell coverage lint bench prove chaos vm-image \
+	test-vm test-vm-short soak pictures clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -13,6 +14,14 @@ demo: .venv/examples
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+# The same with every program of the system that a test needs (tests/system_programs.py); none may be left out.
+test-system system-programs: export PATH := $(PATH):/usr/sbin:/sbin
+test-system: system-programs .venv/dev
+	$(BIN)/python -m pytest --nothing-left-out
+
+system-programs:
+	$(PYTHON) -m tests.system_programs --install
 
 # The suite once more, on Windows CPython under Wine: docs/windows.md.
 test-windows: .venv/dev
@@ -45,7 +54,7 @@ prove: .venv/dev
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --runs $(RUNS)
 
-# Real virtual machines. They need root, QEMU and mmdebstrap (apt-get install qemu-system-x86 qemu-utils mmdebstrap).
+# Real virtual machines. They need root, QEMU and mmdebstrap (`make system-programs` installs them).
 vm-image: .venv/dev
 	$(BIN)/python -m vm_image
 

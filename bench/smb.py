@@ -27,8 +27,9 @@ from pipeline import OpenFarm, Progress, open_farm
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests import records
-from tests.samba import ACCOUNT, PASSWORD, SMBD, Samba, own
+from tests.samba import ACCOUNT, PASSWORD, Samba, own
 from tests.smb_proxy import Proxy
+from tests.system_programs import SAMBA, missing
 
 RECORD, RESULT = b"s" * 520, b"r" * 480
 LATENCY_MS, ROUND_TRIPS = 20.0, 3.0
@@ -38,8 +39,8 @@ SETTLE_S, WINDOW_S = 25.0, 30.0
 
 def rows(place: Path, *, quick: bool) -> list[Row]:
     """Rates over one share and eight, latency, round trips, and what idle shares cost."""
-    if SMBD is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return [Row(what="evaluations over SMB", note="needs Samba, and root to run it")]
+    if lacking := missing(*SAMBA, root=True):
+        return [Row(what="evaluations over SMB", note=f"needs {lacking}")]
     count, shares = (150, 64) if quick else (600, 256)
     rounds = 1 if quick else ROUNDS
     found: list[Row] = []

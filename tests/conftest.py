@@ -13,6 +13,7 @@ from tests.farm_bed import FarmBed
 from tests.guest import Guest
 from tests.samba import SmbShares, samba
 from tests.share_host import Host
+from tests.system_programs import WINE, closing_line, leave_out, left_out, require
 from tests.windows.bed import NoBed, WindowsPython, windows_python
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
 
@@ -22,6 +23,31 @@ __all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]
 settings.register_profile("steady", derandomize=True)
 if "FARM_EXAMPLES" not in os.environ:
     settings.load_profile("steady")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nothing-left-out", action="store_true", help="fail if a test lacks a program of the system")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for needs in item.iter_markers("needs"):
+        require(*needs.args, **needs.kwargs)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("--nothing-left-out") and not exitstatus and _left_out(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    yield
+    if reasons := _left_out(terminalreporter.config):
+        terminalreporter.write_line(closing_line(reasons), yellow=True)
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    return left_out(config.pluginmanager.getplugin("terminalreporter").stats.get("skipped", []))
 
 
 @pytest.fixture
@@ -58,10 +84,12 @@ def owner(host: Host) -> Host:
 @pytest.fixture
 def tiny_disk() -> Iterator[Path]:
     """A disk of 8 MiB that a test may fill."""
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
+    require("mount", root=True)
     disk = Path(tempfile.mkdtemp(prefix="tiny-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        disk.rmdir()
+        leave_out("the right to mount, which root of an unprivileged container does not have")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
     disk.rmdir()
@@ -70,10 +98,11 @@ def tiny_disk() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def windows() -> WindowsPython:
     """Windows CPython, under Wine."""
+    require(*WINE)
     try:
         return windows_python()
     except NoBed as error:
-        pytest.skip(str(error))
+        leave_out(f"a Windows CPython under Wine: {error}")
 
 
 @pytest.fixture(scope="session")

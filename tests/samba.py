@@ -7,7 +7,6 @@ started again on the same port.
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,9 +23,9 @@ from inbox_agent.share_files import LocalFiles, ShareFiles
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.other_user import let_through
+from tests.system_programs import SAMBA, require
 from tests.waiting import eventually
 
-SMBD = shutil.which("smbd") or shutil.which("smbd", path="/usr/sbin")
 PASSWORD = "S3cret-canary!"
 #: Accounts must be users of the system; these are on every Debian, and own nothing.
 ACCOUNT, OTHER_ACCOUNT = "nobody", "daemon"
@@ -123,9 +122,8 @@ class Samba:
 
     def start(self) -> None:
         """Starts the server; returns when its port answers."""
-        assert SMBD is not None
         self._process = subprocess.Popen(
-            [SMBD, "--foreground", "--no-process-group", f"--configfile={self._conf}"],
+            ["smbd", "--foreground", "--no-process-group", f"--configfile={self._conf}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -212,12 +210,7 @@ def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[
 
     Its folders lie on `disk`, or in a place of their own: through pytest's nobody but its user gets.
     """
-    import pytest  # the bench uses the server, too, and has none
-
-    if SMBD is None:
-        pytest.skip("Samba is not installed (Debian: apt-get install samba)")
-    if os.geteuid() != 0:
-        pytest.skip("only root may run a Samba server with accounts of its own")
+    require(*SAMBA, root=True)  # root: the server has accounts of its own
     with tempfile.TemporaryDirectory(prefix="samba-", dir=disk, ignore_cleanup_errors=True) as place:
         server = Samba(Path(place) / "server", *names, **options)  # type: ignore[arg-type]
         try:

@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_there_yet(machine: Machine) -> None:
     assert "the agent makes it when it starts" in machine.wrong()["folders"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may make a folder immutable")
+@pytest.mark.needs("chattr", root=True)
 @pytest.mark.parametrize("folder", ["outbox", "status"])
 def test_a_folder_that_may_not_be_written(machine: Machine, folder: str) -> None:
     """Rights are tried, not read."""

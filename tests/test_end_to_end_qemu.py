@@ -6,6 +6,7 @@ Two guests play; the hypervisor stops them, their kernels panic, their disks fil
 import pytest
 
 from pipeline.core.facts import Rung
+from tests.system_programs import GUESTS
 from tests.vm_farm import (
     FAULTS,
     NOTHING_LOST,
@@ -21,6 +22,7 @@ from tests.vm_farm import (
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = [
     pytest.mark.vm,
+    pytest.mark.needs(*GUESTS, root=True),
     pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning"),
 ]
 NAMES = ("vm-1", "vm-2")

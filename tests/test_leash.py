@@ -1,7 +1,6 @@
 """No process outlives its agent: agents are really killed here, and their games are looked for."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -110,7 +109,7 @@ def begin(leash: Leash, code: str, folder: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-@pytest.mark.skipif(sys.platform != "win32" and not shutil.which("setpriv"), reason="no setpriv")
+@pytest.mark.needs(*([] if sys.platform == "win32" else ["setpriv"]))
 def test_a_game_dies_at_once_with_its_agent(agent: Agent) -> None:
     """kill -9 of the agent ends the process that it started, without anybody's help."""
     agent.is_killed()

@@ -11,6 +11,7 @@ from hyperv_ops import LocalMachines, LocalSpec, MachineError, MachineInfo, Mach
 from hyperv_ops import wait_until_healthy as wait
 from tests.hyperv_bed import hyperv_bed
 from tests.qemu_bed import BOOT_S, qemu_bed
+from tests.system_programs import GUESTS
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -50,7 +51,7 @@ class RealKind(Kind):
         return ran.output.encode() if ran.exit_code == 0 else None
 
 
-REAL = pytest.param("qemu", marks=[pytest.mark.vm, pytest.mark.timeout(600)])
+REAL = pytest.param("qemu", marks=[pytest.mark.vm, pytest.mark.needs(*GUESTS, root=True), pytest.mark.timeout(600)])
 
 
 @pytest.fixture(params=["local", "hyperv-ntlm", "hyperv-https", REAL])

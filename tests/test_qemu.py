@@ -23,6 +23,7 @@ from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
 from tests.command_line import pipeline
 from tests.players import has_ended
 from tests.samba import free_port
+from tests.system_programs import QEMU, require
 from tests.waiting import eventually
 
 pytestmark = [
@@ -42,6 +43,7 @@ def spec(tmp_path: Path) -> QemuSpec:
 @pytest.fixture
 def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
     """One machine, made and off."""
+    require(*QEMU)
     machines = QemuMachines(spec, {"vm-1": free_port()})
     machines.create("vm-1")
     yield machines
@@ -132,6 +134,7 @@ def test_what_its_screen_shows_is_a_picture(machines: QemuMachines) -> None:
     assert picture.startswith(b"\x89PNG")
 
 
+@pytest.mark.needs(*QEMU)
 def test_a_port_that_somebody_has_is_told_in_a_line(spec: QemuSpec) -> None:
     """QEMU's own words, not a page of them."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -216,6 +219,7 @@ def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None
     assert list(machines.infos()) == ["vm-1"]
 
 
+@pytest.mark.needs(*QEMU)
 def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
     """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
     (tmp_path / "pipeline.toml").write_text(

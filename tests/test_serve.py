@@ -4,7 +4,6 @@ Chromium without a head, driven from outside; the server is the shipped command 
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,20 +23,18 @@ from pipeline.screens.progress import progress
 from pipeline.serve import called
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.samba import free_port
+from tests.system_programs import find, require
 from tests.waiting import eventually
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)"),
-]
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    require("chromium")
     with sync_playwright() as playwright:
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=quiet)
         yield browser
         browser.close()
 

@@ -24,7 +24,8 @@ HOME = "/var/lib/inbox-agent"
 PLAYER, HOST = "player", "exchange"
 OF_THE_HOST = ("/srv/exchange/inbox", "/srv/exchange/inbox/tmp")
 OF_THE_PLAYER = ("/srv/exchange/outbox", "/srv/exchange/outbox/tmp", "/srv/exchange/status")
-_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "tar": "tar"}
+#: Programs that build an image, and their Debian packages.
+TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "tar": "tar"}
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 _OF_DEBIAN = ("debian.py", "fetch_kernel", "initramfs_init")
 
@@ -109,7 +110,7 @@ def _install(root: Path, wheels: Path, game: Game) -> None:
 def _require_tools() -> None:
     if os.name != "posix" or os.geteuid() != 0:
         raise BuildError("an image is built by root, on Linux")
-    for tool, package in _TOOLS.items():
+    for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing (Debian: apt-get install {package})")
 

@@ -1,7 +1,6 @@
 """`make pictures`: draws every picture of the documents anew: terminals, the page, the report."""
 
 import io
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pipeline.screens.progress import progress
 from pipeline.screens.report import report
 from pipeline.screens.top import top_picture
 from tests.faulty_run import FaultyRun, faulty_project
+from tests.system_programs import find
 
 HERE = Path(__file__).parent
 
@@ -78,14 +78,13 @@ def draw_top(root: Path) -> None:
 
 def draw_pages(finished: Path, playing: Path, run: FaultyRun) -> None:
     """The report of a finished generation, and the page of one that is being played."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with Chronicle(finished) as chronicle:
         (finished / "report.html").write_text(report(page_data(chronicle, chronicle.latest())), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "serve", "--port", "8766", "--root", str(playing)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server, sync_playwright() as playwright:
         assert server.stdout is not None
         address = server.stdout.readline().decode().strip()
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=["--no-sandbox", "--disable-gpu"])
         for name, place, scheme in (
             ("report", (finished / "report.html").as_uri(), "light"),
             ("page", address, "dark"),

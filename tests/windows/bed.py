@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.source_tree import PYPROJECT, ROOT
+from tests.system_programs import WINE, missing
 from vm_image.cache import cache
 
 LAYOUT = "1"  #: of the bed's folder; another one is set up anew
@@ -93,8 +94,8 @@ def windows_python() -> WindowsPython:
     Raises:
         NoBed: Wine is missing, or a step failed.
     """
-    if shutil.which("wine") is None:
-        raise NoBed("there is no Wine: apt-get install wine wine64")
+    if lacking := missing(*WINE):
+        raise NoBed(f"needs {lacking}")
     contents = (LAYOUT, EMBEDDED, PLATFORM, MISSING, WITHOUT, *_wanted())
     key = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:12]
     folder = cache() / f"windows-{key}"

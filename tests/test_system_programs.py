@@ -1,0 +1,140 @@
+"""The suite on a machine with git, make and Python only: tests that need more are left out and counted, none fails."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.other_user import NOBODY
+from tests.system_programs import PACKAGES, QEMU, SAMBA, WINE, closing_line, is_root, missing
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(sys.platform == "win32", reason="the programs of a Linux system"),
+]
+#: Tests whose fixtures need programs.
+WITH_FIXTURES = [
+    "tests/test_agent_bundle_windows.py",
+    "tests/test_end_to_end_smb.py",
+    "tests/test_end_to_end_windows.py",
+    "tests/test_local_files.py",
+    "tests/test_qemu.py",
+    "tests/test_serve.py::test_by_keys_alone",
+    "tests/test_smb.py",
+]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user may write in, with a short path: the sockets of QEMU machines lie in it."""
+    with tempfile.TemporaryDirectory(prefix="bare-") as place:
+        Path(place).chmod(0o777)
+        yield Path(place)
+
+
+@pytest.fixture
+def python(place: Path) -> Run:
+    """Runs Python in the checkout with next to nothing in the PATH: as another user than root, if that user can."""
+    programs = place / "bin"
+    programs.mkdir()
+    for name in ("git", "make", "sh"):
+        (programs / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    environment = {"PATH": str(programs), "HOME": str(place), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*arguments: str, **user: Any) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **user)
+
+    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        unprivileged = is_root() and run("-c", "import pytest", **nobody).returncode == 0
+    except PermissionError:  # this Python lies in a folder of root's
+        unprivileged = False
+    return lambda *arguments: run(*arguments, **(nobody if unprivileged else {}))
+
+
+@pytest.fixture
+def suite(python: Run, place: Path) -> Run:
+    """Runs pytest there."""
+    options = ("-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={place / 'tests'}")
+    return lambda *arguments: python(*options, *arguments)
+
+
+def left_out(done: "subprocess.CompletedProcess[str]") -> tuple[int, set[str]]:
+    """How many tests lacked something, by their own lines, and the packages that the last line names.
+
+    Every such line names a package, unless it is root that is missing; the last line has their number.
+    """
+    assert done.returncode == 0, done.stdout
+    assert not re.search(r"^(FAILED|ERROR)|\d (failed|error)", done.stdout, re.MULTILINE), done.stdout
+    lines = re.findall(r"^SKIPPED \[(\d+)\] \S+: needs (.+)$", done.stdout, re.MULTILINE)
+    for _, lacking in lines:
+        assert lacking == "root" or re.search(r"\(Debian: apt-get install [\w\d -]+\)$", lacking), lacking
+    told = re.findall(
+        r"^left out: (\d+) tests?; make test-system installs what they need: (.+)$", done.stdout, re.MULTILINE
+    )
+    ((count, packages),) = told
+    assert int(count) == sum(int(number) for number, _ in lines)
+    return int(count), set(packages.partition("; ")[0].split(", "))
+
+
+def test_all_tests_are_collected_and_those_that_declare_programs_are_left_out(suite: Run) -> None:
+    """Programs that a test itself names; the guests of `make test-vm` are among them."""
+    count, packages = left_out(suite("-m", "needs"))
+
+    assert count >= 10
+    assert packages >= {PACKAGES[name] for name in ("chattr", "mmdebstrap", "setpriv", "testparm", *QEMU)}
+
+
+def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
+    """The others in the same files run."""
+    done = suite(*WITH_FIXTURES)
+    count, packages = left_out(done)
+
+    assert count >= 40, done.stdout
+    assert packages >= {PACKAGES[name] for name in ("chromium", "mount", *QEMU, *SAMBA, *WINE)}
+    assert re.search(r"\b\d+ passed", done.stdout)
+
+
+def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
+    done = suite("--nothing-left-out", "tests/test_agent_bundle_windows.py")
+
+    assert done.returncode == 1
+    assert "\nleft out: 1 test; make test-system installs what they need: wine" in done.stdout
+
+
+def test_where_nothing_can_be_installed_one_line_says_why(python: Run) -> None:
+    """This is another user than root, or there is no apt-get."""
+    done = python("-m", "tests.system_programs", "--install")
+
+    assert done.returncode == 1
+    assert re.fullmatch(r"test-system: (only root can|not Debian).*\n", done.stderr)
+
+
+def test_what_is_missing_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+    assert missing("qemu-img", "wine", "wineboot") == (
+        "qemu-img, wine, wineboot (Debian: apt-get install qemu-utils wine)"
+    )
+    with pytest.raises(AssertionError, match="no package"):
+        missing("a-program-without-a-package")
+
+
+def test_a_run_that_is_complete_ends_without_a_line() -> None:
+    assert closing_line([]) == ""
+
+
+def test_only_one_module_looks_for_programs() -> None:
+    """A test that asks the PATH itself would be left out without being counted."""
+    asking = [path.name for path in (ROOT / "tests").rglob("*.py") if "shutil.which" in path.read_text()]
+    assert sorted(asking) == ["system_programs.py", "test_system_programs.py"]
