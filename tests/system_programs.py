@@ -1,4 +1,4 @@
-"""Programs of the system that tests need, each with its Debian package.
+"""Programs of the system that tests need (and one library), each with its Debian package.
 
 A test declares its programs with `@pytest.mark.needs("qemu-img")`, a fixture calls `require("smbd", root=True)`. Where
 one of them is not in the PATH, the test is skipped with a line that names the package.
@@ -8,6 +8,7 @@ Only the standard library is imported: `make test-system` runs this before there
 has no pytest.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from vm_image.build import TOOLS
 
 QEMU = ("qemu-system-x86_64", "qemu-img")
 SAMBA = ("smbd", "smbpasswd")
+#: With what Playwright's own Node.js is linked to.
+BROWSER = ("chromium", "libatomic.so.1")
 WINE = ("wine", "wineboot", "winecfg", "wineserver")
 #: What `make test-vm` needs: its guests, and their image.
 GUESTS = (*QEMU, *TOOLS)
@@ -28,6 +31,7 @@ PACKAGES = {
     **dict.fromkeys(WINE, "wine"),
     "chattr": "e2fsprogs",
     "chromium": "chromium",
+    "libatomic.so.1": "libatomic1",
     "make": "make",
     "mount": "mount",
     "qemu-img": "qemu-utils",
@@ -42,8 +46,13 @@ _NEEDS, _INSTALL = "needs ", "(Debian: apt-get install "
 
 
 def find(program: str) -> str | None:
-    """The path of a program, under any name that it has; None if it is not in the PATH."""
+    """The path of a program, under any name that it has, or a library's name; None if there is none."""
     assert program in PACKAGES, f"{program} has no package in the table"
+    if ".so." in program:
+        try:
+            return ctypes.CDLL(program)._name
+        except OSError:
+            return None
     return next(filter(None, map(shutil.which, (program, *_OTHER_NAMES.get(program, ())))), None)
 
 

