@@ -75,7 +75,7 @@ class QemuMachines:
     # ------------------------------------------------------------------------------------------------------ asking
 
     def infos(self) -> dict[str, MachineInfo]:
-        there = [name for name in self._ports if self._disk(name).exists()]
+        there = [name for name in self._ports if os.path.exists(self._disk(name))]
         with ThreadPoolExecutor(max(1, len(there))) as crew:
             return dict(zip(there, crew.map(self._look, there), strict=True))
 
@@ -104,7 +104,7 @@ class QemuMachines:
     def create(self, name: str) -> Sequence[str]:
         require_name(name, self.names())
         disk = self._disk(name)
-        if disk.exists():
+        if os.path.exists(disk):
             self._require_our_image(name)
             return ()
         if self._only_says(name, f"make its disk on {self._spec.image}"):
@@ -172,7 +172,7 @@ class QemuMachines:
 
     def remove(self, name: str) -> None:
         require_name(name, self.names())
-        if not self._place(name).exists() or self._only_says(name, "remove it with its disk"):
+        if not os.path.exists(self._place(name)) or self._only_says(name, "remove it with its disk"):
             return
         if (process := self._process(name)) is not None:
             self._end(name, process)
@@ -357,7 +357,7 @@ class QemuMachines:
 
     def _require(self, name: str) -> None:
         require_name(name, self.names())
-        if not self._disk(name).exists():
+        if not os.path.exists(self._disk(name)):  # also if this user may not look for it
             reason = f"there is no such machine in {self._spec.folder}; `pipeline vm create {name}` makes it"
             raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
 

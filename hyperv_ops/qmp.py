@@ -7,7 +7,6 @@ guest-sync.
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import threading
 import time
@@ -23,7 +22,6 @@ ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
 _SENSELESS = (ValueError, TypeError, RecursionError)  #: what the library's reading of odd answers ends in
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # whatever fails is raised, and told once
 
 
 class Ask(Protocol):

@@ -24,7 +24,7 @@ from inbox_agent.doctor import Patient, examine
 from inbox_agent.doorbell import Bell, Doorbell
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.identity import identify
-from inbox_agent.leash import Leash, LeashTaken
+from inbox_agent.leash import LEASH_FILE, Leash, LeashTaken
 from inbox_agent.lock import Held, Lock
 from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.look import AgentLimits
@@ -33,7 +33,6 @@ from inbox_agent.settings_file import EvaluatorTable, SettingsError
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import INBOX, ORDERS
 
-log = logging.getLogger("inbox_agent")
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
 
 
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
     # The sweep of what a predecessor left comes first: nothing is claimed while an old game may still run.
-    leash = Leash(state / "leash")
+    leash = Leash(state / LEASH_FILE)
     evaluator = _evaluator(table, folder, state / "scratch", leash)
     bell, stop = Bell(), threading.Event()
     files = LocalFiles(share)

@@ -36,6 +36,9 @@ _spawned: dict["subprocess.Popen[bytes]", str] = {}
 _family = threading.Lock()
 
 
+LEASH_FILE = "leash"  #: among an agent's notes
+
+
 class LeashTaken(RuntimeError):
     """The agent that holds this leash is still alive."""
 

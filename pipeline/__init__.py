@@ -1,22 +1,60 @@
 """The host: takes genomes in, farms them out to workers, counts every one exactly once or says why not.
 
-For programs: `open_farm`, `Evaluator`, `Fitness`, `Progress`, `StoppedEarly`.
+For programs: `open_farm` and what it takes and gives, `PipelineError` and its subclasses (`pipeline.errors`).
 """
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import (
+    BundleError,
+    ConfigError,
+    GenomeError,
+    HostError,
+    InputError,
+    LedgerError,
+    MissingExtraError,
+    PipelineError,
+    ProjectBusyError,
+    SecretError,
+    StalledError,
+    TakeOverError,
+    VmError,
+    host_extra,
+)
+
 if TYPE_CHECKING:
-    from pipeline.api import Evaluator, Fitness, OpenFarm, StoppedEarly, open_farm
+    from pipeline.api import Evaluator, Fitness, OpenFarm, open_farm
     from pipeline.screens.progress import Progress
 
-__all__ = ["Evaluator", "Fitness", "OpenFarm", "Progress", "StoppedEarly", "open_farm"]
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "Evaluator",
+    "Fitness",
+    "GenomeError",
+    "HostError",
+    "InputError",
+    "LedgerError",
+    "MissingExtraError",
+    "OpenFarm",
+    "PipelineError",
+    "Progress",
+    "ProjectBusyError",
+    "SecretError",
+    "StalledError",
+    "TakeOverError",
+    "VmError",
+    "open_farm",
+]
 
+if not TYPE_CHECKING:  # a type checker would accept any name of this module
 
-def __getattr__(name: str) -> Any:
-    """Loads the API on first use: `pipeline --help` and the pure core do not need the `host` extra."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipeline import api
-    from pipeline.screens.progress import Progress
+    def __getattr__(name: str) -> Any:
+        """Loads the API on first use: the agent's installation, which has this package too, lacks its libraries."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        with host_extra():
+            from pipeline import api
+            from pipeline.screens.progress import Progress
 
-    return Progress if name == "Progress" else getattr(api, name)
+        return Progress if name == "Progress" else getattr(api, name)

@@ -1,26 +1,19 @@
-"""`pipeline`: finds out whether the host's libraries are installed, then hands over to the CLI."""
+"""`pipeline`: imports the command line, or says which extra it needs, and hands over to it."""
 
-import importlib.util
 import io
 import sys
 
-from pipeline.exit_codes import BAD_INPUT
-
-NEEDED = ("apscheduler", "click", "rich")
+from pipeline.errors import MissingExtraError, host_extra
 
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"pipeline: {', '.join(missing)} not installed; this is the agent's installation. "
-            'For the host: pip install "genome-pipeline[host]"',
-            file=sys.stderr,
-        )
-        return BAD_INPUT
-    from pipeline.cli import run_commands
-
+    try:
+        with host_extra():
+            from pipeline.cli import run_commands
+    except MissingExtraError as error:
+        print(f"pipeline: {error}", file=sys.stderr)
+        return error.exit_code
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a pipe has the code page's characters only, a genome's name any
             stream.reconfigure(errors="backslashreplace")

@@ -17,7 +17,7 @@ import orjson
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from inbox_agent.settings_file import SettingsError
+from pipeline.errors import BundleError
 from pipeline.own_wheel import pack_own_wheel
 
 INSTALLER = Path(__file__).parent / "installer"
@@ -39,16 +39,16 @@ def make_bundle(
         extra: what the evaluator needs besides, as pip's requirements.
 
     Raises:
-        SettingsError: a folder, version, zip or requirement that cannot be used, or pip could not get something.
+        BundleError: a folder, version, zip or requirement that cannot be used, or pip could not get something.
     """
     if not re.fullmatch(r"3\.\d{1,2}", python):
-        raise SettingsError(f"--python {python}: give major and minor version, e.g. 3.12")
+        raise BundleError(f"--python {python}: give major and minor version, e.g. 3.12")
     if embed is not None:
         _require_embeddable(embed, python)
     wheels = out / WHEELS
     try:
         if out.exists() and any(out.iterdir()):
-            raise SettingsError(f"--out {out}: is not empty; give a new folder")
+            raise BundleError(f"--out {out}: is not empty; give a new folder")
         wheels.mkdir(parents=True, exist_ok=True)
         own = pack_own_wheel(wheels)
         _download([str(own), "pip", *extra], wheels, python, platforms)
@@ -61,7 +61,7 @@ def make_bundle(
             (out / EMBEDDED).write_bytes(embed.read_bytes())
         (out / MANIFEST).write_bytes(_manifest(out, python, platforms))
     except OSError as error:
-        raise SettingsError(f"{error.filename or out}: {error.strerror}; give another place with --out") from error
+        raise BundleError(f"{error.filename or out}: {error.strerror}; give another place with --out") from error
     return sorted(path.name for path in wheels.iterdir())
 
 
@@ -71,11 +71,11 @@ def _require_embeddable(embed: Path, python: str) -> None:
         with zipfile.ZipFile(embed) as archive:
             missing = sorted(wanted - set(archive.namelist()))
     except OSError as error:
-        raise SettingsError(f"--embed {embed}: cannot be read: {error.strerror}") from error
+        raise BundleError(f"--embed {embed}: cannot be read: {error.strerror}") from error
     except zipfile.BadZipFile as error:
-        raise SettingsError(f"--embed {embed}: is no zip; get python-{python}.…-embed-amd64.zip again") from error
+        raise BundleError(f"--embed {embed}: is no zip; get python-{python}.…-embed-amd64.zip again") from error
     if missing:
-        raise SettingsError(f"--embed {embed}: has no {missing[0]}; it must be the embeddable Python {python}")
+        raise BundleError(f"--embed {embed}: has no {missing[0]}; it must be the embeddable Python {python}")
 
 
 def _download(requirements: Sequence[str], wheels: Path, python: str, platforms: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ def _download(requirements: Sequence[str], wheels: Path, python: str, platforms:
     if ran.returncode:
         said = [line for line in ran.stderr.splitlines() if line.startswith("ERROR:")] or ran.stderr.splitlines()
         why = said[-1].removeprefix("ERROR: ") if said else f"exit code {ran.returncode}"
-        raise SettingsError(f"pip download for Python {python} on {platforms[0]}: {why}")
+        raise BundleError(f"pip download for Python {python} on {platforms[0]}: {why}")
 
 
 def _missing(wheels: Path, python: str, platform: str) -> Iterator[str]:

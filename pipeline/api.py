@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from msgspec import to_builtins
 from msgspec.structs import replace
 
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert
+from inbox_agent.settings_file import EvaluatorTable
 from inbox_agent.share_layout import Setting
-from pipeline.config import Config, LocalTable, checked, load_config
+from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.facts import Fact
-from pipeline.edges.intake import IntakeError, is_litter
-from pipeline.generation import GENERATION_MAX, folder_name
+from pipeline.edges.intake import is_litter
+from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
+from pipeline.generation import GENERATION_MAX
 from pipeline.host import Ending, Host
+from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.screens.progress import Progress
 from pipeline.screens.results import status, why
 
 PROGRESS_INTERVAL_S = 0.25
+_STAGED = ".genome.new"  #: hidden, so that no intake takes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +59,6 @@ class WorkerHandle:
     pid: int | None  #: of a local worker's agent while it runs
 
 
-class StoppedEarly(Exception):
-    """The farm cannot go on: the message is the diagnosis. What was done is recorded; to resume, evaluate again with
-    the number of the generation, which the message names: without one the next generation begins.
-    """
-
-
 class OpenFarm:
     """A farm that is open; made by `open_farm`."""
 
@@ -77,7 +73,7 @@ class OpenFarm:
     @property
     def results(self) -> Path:
         """The results folder of the generation evaluated last."""
-        return self._host.root / "results" / folder_name(self.generation)
+        return self._host.paths.results(self.generation)
 
     @property
     def workers(self) -> list[WorkerHandle]:
@@ -98,25 +94,26 @@ class OpenFarm:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
         Raises:
-            SettingsError, IntakeError: genomes, number or settings cannot be used; nothing was begun, and no
-                genome was left in its folder.
-            StoppedEarly: no worker can go on, or everything fails from the start.
-            HostTrouble: this host's disk or ledger failed; leave the block and open the farm again.
+            InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun, and no genome was
+                left in its folder.
+            StalledError: no worker can go on, or everything fails from the start.
+            HostError: this host's disk or ledger failed; leave the block and open the farm again.
+            LedgerError: the ledger is damaged.
         """
         number = generation if generation is not None else self._next_generation()
         if not 1 <= number <= GENERATION_MAX:
-            raise SettingsError(f"generation {number}: expected a number from 1 to {GENERATION_MAX}")
-        folder = self._host.root / "genomes" / folder_name(number)
+            raise InputError(f"generation {number}: expected a number from 1 to {GENERATION_MAX}")
+        folder = self._host.paths.genomes(number)
         refuse_names(genomes, windows=sys.platform == "win32")
         if number in self._host.ledger.generations():
             _refuse_other_bytes(folder, genomes)
         with _taken_away_if_refused(folder, genomes):
             for name, source in genomes.items():
-                _drop(folder, name, source)
+                _drop(folder, name, _content(source))
             self._host.begin(number)
         ending = self.play(on_progress)
         if ending.diagnosis:
-            raise StoppedEarly(f"{ending.diagnosis}\nevaluate with generation={number} to resume")
+            raise StalledError(f"{ending.diagnosis}\nevaluate with generation={number} to resume")
         return self.scores()
 
     def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
@@ -146,11 +143,10 @@ class OpenFarm:
         }
 
     def _next_generation(self) -> int:
-        folders = self._host.root / "genomes"
         numbers = [0, *self._host.ledger.generations()]
-        if folders.is_dir():
-            numbers += [int(p.name[4:]) for p in folders.glob("gen-*") if p.name[4:].isdecimal()]
-        return max(number for number in numbers if number <= GENERATION_MAX) + 1
+        names = (path.name for path in self._host.paths.all_genomes.glob(GENERATION_GLOB))
+        numbers += [int(match[1]) for match in map(GENERATION_FOLDER.fullmatch, names) if match is not None]
+        return max(numbers) + 1
 
 
 @contextmanager
@@ -166,11 +162,14 @@ def open_farm(
     """Opens the farm of a project folder; workers stay warm until the block ends. Arguments go before `pipeline.toml`.
 
     Raises:
-        SettingsError: the configuration cannot be used, or another process runs this farm.
+        InputError: the configuration (ConfigError) or the folder cannot be used.
+        ProjectBusyError: another process has this project open.
+        HostError: the folder cannot be written.
         LedgerError: the ledger is damaged, or of another version.
     """
     root = Path(root).resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
     config = load_config(root, check=False)
     config = checked(_overridden(config, evaluator, workers, trials_per_genome, seed, settings), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
@@ -194,7 +193,7 @@ def _overridden(
     changes: dict[str, Any] = {"generation": replace(config.generation, **generation)}
     if evaluator is not None:
         if isinstance(evaluator.command, str):
-            raise SettingsError(f"command {evaluator.command!r}: expected its parts one by one, as a list")
+            raise InputError(f"command {evaluator.command!r}: expected its parts one by one, as a list")
         changes["evaluator"] = EvaluatorTable(
             command=[str(part) for part in evaluator.command] if evaluator.command is not None else None,
             python=evaluator.python,
@@ -204,8 +203,7 @@ def _overridden(
         changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
     if settings is not None:
         changes["settings"] = dict(settings)
-    # Through the same checks as the file: `replace` alone looks at nothing.
-    return convert(to_builtins(replace(config, **changes)), Config, "open_farm")
+    return changed(config, changes, "open_farm")
 
 
 _WINDOWS_REFUSES = set('<>:"|?*\\')
@@ -215,42 +213,48 @@ def refuse_names(names: Iterable[str], *, windows: bool) -> None:
     """What the folder of a generation would not hold, or not take for a genome, is refused before anything is there.
 
     Raises:
-        SettingsError: a name is none, or would get lost, or is the same file as another one.
+        GenomeError: a name is none, or would get lost, or is the same file as another one.
     """
     seen: dict[str, str] = {}
     for name in names:
         if (PureWindowsPath if windows else PurePosixPath)(name).name != name or name in ("", ".", ".."):
-            raise SettingsError(f"genome name {name!r}: a plain file name is needed")
+            raise GenomeError(f"genome name {name!r}: a plain file name is needed")
         if is_litter(name):
-            raise SettingsError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
+            raise GenomeError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
         if not windows:
             continue
         if PureWindowsPath(name).is_reserved() or name.rstrip(". ") != name or set(name) & _WINDOWS_REFUSES:
-            raise SettingsError(f"genome name {name!r}: Windows has no file of that name; choose another")
+            raise GenomeError(f"genome name {name!r}: Windows has no file of that name; choose another")
         same = seen.setdefault(name.casefold(), name)
         if same != name:
-            raise SettingsError(f"genome names {same!r} and {name!r} are one file on Windows; rename one")
+            raise GenomeError(f"genome names {same!r} and {name!r} are one file on Windows; rename one")
 
 
 def _refuse_other_bytes(folder: Path, genomes: Mapping[str, bytes | Path]) -> None:
     for name, source in genomes.items():
-        if (folder / name).exists() and (folder / name).read_bytes() != _content(source):
-            raise SettingsError(f"genome {name!r}: {folder.name} was begun with other bytes; give another generation")
+        if (folder / name).exists() and _content(folder / name) != _content(source):
+            raise GenomeError(f"genome {name!r}: {folder.name} was begun with other bytes; give another generation")
 
 
 def _content(source: bytes | Path) -> bytes:
-    return source if isinstance(source, bytes) else Path(source).read_bytes()
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise GenomeError(f"{source}: cannot be read: {error.strerror}; give bytes or another path") from error
 
 
 @contextmanager
 def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """Genomes of a call that was refused do not wait there to be counted by another one."""
     was_there = folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     new = [name for name in names if not (folder / name).exists()]
     try:
         yield
-    except (SettingsError, IntakeError):
+    except InputError:
         for name in new:
             (folder / name).unlink(missing_ok=True)
         if not was_there:
@@ -258,8 +262,9 @@ def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]
         raise
 
 
-def _drop(folder: Path, name: str, source: bytes | Path) -> None:
+def _drop(folder: Path, name: str, data: bytes) -> None:
     """Puts one genome into its folder, whole: an interrupted call leaves no half genome behind."""
-    aside = folder / ".genome.new"
-    aside.write_bytes(_content(source))
-    os.replace(aside, folder / name)
+    aside = folder / _STAGED
+    with disk_errors(folder):
+        aside.write_bytes(data)
+        os.replace(aside, folder / name)

@@ -12,12 +12,13 @@ from typing import Self
 
 import msgspec
 
-from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, load_config
 from pipeline.core.farm import Farm
-from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
+from pipeline.edges.ledger import Entry, Ledger, has_ledger
 from pipeline.edges.live import read_live
+from pipeline.errors import InputError
 from pipeline.generation import replay
+from pipeline.paths import ProjectPaths
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.story import Told
 
@@ -35,17 +36,18 @@ class Chronicle:
     """A project's past, and its present as far as it shows itself.
 
     Raises:
-        SettingsError: nothing was run here yet, or its configuration cannot be read.
+        InputError: nothing was run here yet, or its configuration cannot be read.
         LedgerError: the ledger is damaged, or of another version.
     """
 
     def __init__(self, root: Path) -> None:
-        if not (root / "state" / FILE_NAME).exists():
+        self._state = ProjectPaths(root).state
+        if not has_ledger(self._state):
             load_config(root)  # which knows better if this is no project at all
             raise nothing_yet(root)
         self.root = root
         self.config: Config = load_config(root, check=False)
-        self._ledger = Ledger(root / "state", read_only=True)
+        self._ledger = Ledger(self._state, read_only=True)
         self._known: dict[int, _Known] = {}
         self._shares: list[Entry] = []
         self._shares_seq = 0
@@ -72,12 +74,12 @@ class Chronicle:
         return self._ledger.last()[1]
 
     def choose(self, generation: int | None) -> int:
-        """That generation, or the one played last. Raises SettingsError: it was never run here."""
+        """That generation, or the one played last. Raises InputError: it was never run here."""
         chosen = generation if generation is not None else self.latest()
         if not (known := self.generations()):
             raise nothing_yet(self.root)  # a first run was refused, and left an empty ledger
         if chosen not in known:
-            raise SettingsError(f"{self.root}: generation {chosen} was never run here")
+            raise InputError(f"{self.root}: generation {chosen} was never run here")
         return chosen
 
     def farm(self, generation: int) -> Farm:
@@ -132,7 +134,7 @@ class Chronicle:
         self.close()
 
     def _live(self, generation: int) -> Progress | None:
-        live = read_live(self.root / "state")
+        live = read_live(self._state)
         try:
             shown = msgspec.json.decode(live.progress, type=Progress) if live is not None else None
         except msgspec.MsgspecError:
@@ -140,6 +142,6 @@ class Chronicle:
         return shown if shown is not None and shown.generation == generation else None
 
 
-def nothing_yet(root: Path) -> SettingsError:
+def nothing_yet(root: Path) -> InputError:
     """What is said of a project in which no run was ever opened."""
-    return SettingsError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")
+    return InputError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")

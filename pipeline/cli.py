@@ -1,6 +1,7 @@
 """The command line: `init`, `run`, `status`, `verify`, `doctor`, `take-over`. A face: what a command does is a call.
 
-It decides the words people read and the exit code they get; every error of theirs is one line.
+It decides the words people read, the exit code of a defect, and the log levels of libraries. The exit code of any other
+error is in `errors`.
 """
 
 import logging
@@ -16,8 +17,6 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from hyperv_ops import MachineError
-from inbox_agent.settings_file import SettingsError
 from pipeline import project
 from pipeline.agent_commands import agent_commands
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
@@ -25,13 +24,12 @@ from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.doctor import examine, once_each
-from pipeline.edges.intake import IntakeError
-from pipeline.edges.ledger import LedgerError
-from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, DEFECT, SOME_FAILED, STANDSTILL, STOPPED
+from pipeline.edges.journal import LOGGERS
+from pipeline.errors import PipelineError, StalledError
+from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.generation import parse_generation
 from pipeline.host import Ending, Host
 from pipeline.look_commands import look_commands
-from pipeline.loop import HostTrouble
 from pipeline.machine_doctor import examine_machines
 from pipeline.options import gen_option, root_option
 from pipeline.screens.lines import duration
@@ -62,6 +60,7 @@ def commands() -> None:
     Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
     configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
     """
+    _quiet_libraries()
 
 
 @commands.command()
@@ -71,15 +70,16 @@ def init(folder: Path) -> int:
     for path in project.init(folder):
         click.echo(f"made {path}")
     click.echo("now: pipeline run --gen 1" + (f" --root {folder}" if folder != Path() else ""))
-    return ALL_COMPLETED
+    return OK
 
 
 @commands.command()
 @click.option("--gen", "gen", required=True, help="The generation: 7, gen-7 or genomes/gen-0007.")
 @click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
 @click.option("--fresh", is_flag=True, help="Begin the generation anew; what was is moved aside.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
-def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
+def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) -> int:
     """Play every genome of a generation, or take it up where it was stopped.
 
     Ctrl-C stops in order; the same command resumes. A finished generation is not played again.
@@ -88,7 +88,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, root: Path) -> int:
     root = root.resolve()
     config = load_config(root)
     console = Console(stderr=True)
-    _log_to(console)
+    _log_to(console, verbose=verbose)
     with Host(root, config, root) as host:
         host.begin(generation, fresh=fresh, retry_failed=retry_failed)
         if host.farm.finished:
@@ -107,7 +107,7 @@ def show_status(gen: str | None, root: Path) -> int:
         generation = chronicle.choose(parse_generation(gen) if gen is not None else None)
         playing = chronicle.is_playing(generation)
         click.echo(standing(chronicle.farm(generation), chronicle.last_at(), playing=playing))
-    return ALL_COMPLETED
+    return OK
 
 
 @commands.command("verify")
@@ -122,7 +122,7 @@ def verify_results(gen: str | None, root: Path) -> int:
     """
     words, held = report(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
     click.echo(words)
-    return ALL_COMPLETED if held else SOME_FAILED
+    return OK if held else FAILED
 
 
 @commands.command("doctor")
@@ -140,7 +140,7 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     for finding in findings:
         if verbose or not finding.only_told:
             click.echo(str(finding))
-    return ALL_COMPLETED if all(finding.only_told for finding in findings) else SOME_FAILED
+    return OK if all(finding.only_told for finding in findings) else FAILED
 
 
 @commands.command("take-over")
@@ -153,7 +153,7 @@ def take_over_share(worker: str, root: Path) -> int:
     """
     root = root.resolve()
     click.echo(take_over(root, load_config(root), worker))
-    return ALL_COMPLETED
+    return OK
 
 
 commands.add_command(vm_commands)
@@ -163,28 +163,20 @@ for look_command in look_commands:
 
 
 def run_commands(args: list[str] | None = None) -> int:
-    """Runs one command; every error a person can mend is one line and an exit code."""
+    """Runs one command; returns its exit code. Prints a PipelineError's message, and of a defect the traceback."""
     try:
         code = commands.main(args, prog_name="pipeline", standalone_mode=False)
-        return code if isinstance(code, int) else ALL_COMPLETED
+        return code if isinstance(code, int) else OK
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (SettingsError, IntakeError) as error:
-        return _say(str(error), BAD_INPUT)
-    except MachineError as error:
-        return _say(str(error), SOME_FAILED)
-    except LedgerError as error:
-        return _say(str(error), STANDSTILL)
-    except HostTrouble as error:
-        return _say(f"{error}\nstopped early; nothing is lost, the same command resumes", STOPPED)
+    except PipelineError as error:
+        return _say(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _say("stopped at once; the same command resumes", STOPPED)
-    except OSError as error:
-        return _say(f"{error.filename or 'this computer'}: {error.strerror or error}", STOPPED)
     except Exception:
         traceback.print_exc()
-        return _say("a defect of this program; nothing is lost, the ledger has all that was decided", DEFECT)
+        return _say("a defect of this program; nothing is lost, the ledger has every decision", INTERNAL_ERROR)
 
 
 def _say(words: str, code: int) -> int:
@@ -225,12 +217,12 @@ def _conclude(host: Host, ending: Ending) -> int:
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
         cure = "mend it, then run the same command" + (" with --retry-failed" if failed else "")
-        return _say(f"the farm cannot go on: {ending.diagnosis}\n{cure}", STANDSTILL)
+        raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{cure}")
     if ending.stopped:
         return _say("stopped; the same command resumes", STOPPED)
     if failed:
         click.echo("to play what failed once more: the same command with --retry-failed")
-    return SOME_FAILED if failed else ALL_COMPLETED
+    return FAILED if failed else OK
 
 
 class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
@@ -254,9 +246,18 @@ class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
         self._stop()
 
 
-def _log_to(console: Console) -> None:
+def _quiet_libraries() -> None:
+    """These log again what they raise, smbprotocol also whole messages."""
+    for name in ("qemu.qmp", "smbprotocol"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _log_to(console: Console, *, verbose: bool) -> None:
     handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    form = "%(name)s: %(message)s" if verbose else "%(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
 
 
 if __name__ == "__main__":

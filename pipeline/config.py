@@ -9,19 +9,22 @@ import math
 import ntpath
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, to_builtins
+from msgspec.structs import replace
 
 from hyperv_ops import MACHINE_NAME
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, read_settings
+from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
 from inbox_agent.share_layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
 from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
+from pipeline.errors import ConfigError, SecretError
+from pipeline.paths import ProjectPaths
 from pipeline.secret_reference import check_reference
 
-FILE_NAME = "pipeline.toml"
 _HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
@@ -150,7 +153,7 @@ def _check_secret(whose: str, secret: str) -> None:
     if secret:
         try:
             check_reference(secret)
-        except SettingsError as error:
+        except SecretError as error:
             raise ValueError(f"{whose}: {error}") from None
 
 
@@ -265,24 +268,47 @@ class Config(_Table, frozen=True, kw_only=True):
 
 
 def load_config(root: Path, *, check: bool = True) -> Config:
-    """The configuration of a project folder; without a file, the defaults. Raises SettingsError."""
-    path = root / FILE_NAME
-    if check and not path.exists():
-        raise SettingsError(f"{path}: there is none; `pipeline init` makes one, or give the project folder with --root")
-    config = read_settings(path, Config) if path.exists() else Config()
+    """The configuration of a project folder; without a file, the defaults. Raises ConfigError."""
+    path = ProjectPaths(root).config
+    missing = _is_missing(path)
+    if check and missing:
+        raise ConfigError(f"{path}: there is none; `pipeline init` makes one, or give the project folder with --root")
+    try:
+        config = Config() if missing else read_settings(path, Config)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
     return checked(config, str(path)) if check else config
 
 
+def changed(config: Config, changes: Mapping[str, object], source: str) -> Config:
+    """The configuration with other tables, which go through the same checks as the file. Raises ConfigError."""
+    try:
+        return convert(to_builtins(replace(config, **changes)), Config, source)
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
+
+
 def checked(config: Config, source: str) -> Config:
-    """The configuration, if a farm can be run with it. Raises SettingsError."""
+    """The configuration, if a farm can be run with it. Raises ConfigError."""
     if config.local_names() and not config.evaluator.is_playable:
-        raise SettingsError(
+        raise ConfigError(
             f"{source}: [evaluator] does not say what the local workers play; "
             "give `command` or `python` there, or run `pipeline init` for an example"
         )
     if not config.worker_names():
-        raise SettingsError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
+        raise ConfigError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
     return config
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is none; one that this user may not look for is left to whoever reads it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _share_key(share: str) -> str:

@@ -5,6 +5,7 @@ looked at at once: each silent agent is waited for.
 """
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -18,13 +19,14 @@ from typing import Protocol
 
 from hyperv_ops import Machines
 from inbox_agent import share_layout as layout
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Absent, LocalFiles, ShareError, ShareFiles, Unavailable
 from inbox_agent.share_layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
 from pipeline.config import Config, WorkerTable
-from pipeline.edges.ledger import FILE_NAME, Ledger
+from pipeline.edges.ledger import Ledger, has_ledger
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import NoConnection, Refusal, SmbAccess, SmbSession
+from pipeline.errors import InputError, SecretError
+from pipeline.paths import ProjectPaths
 from pipeline.reach import machines_of, smb_access
 
 REACH_LIMIT_S = 5.0
@@ -82,11 +84,11 @@ class _Medium(Protocol):
 
 
 def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
-    """Looks at the shares of these workers, or of every `[[worker]]`. Raises SettingsError: no such worker."""
+    """Looks at the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
     tables = {table.name: table for table in config.worker}
     if unknown := [name for name in names if name not in tables]:
         known = ", ".join(tables) or "none"
-        raise SettingsError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
+        raise InputError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
     farm_id, machines = _farm_id(root), machines_of(config, root)
 
     def examined(name: str) -> list[Finding]:
@@ -208,9 +210,10 @@ def _heartbeat(files: ShareFiles) -> Iterator[str]:
 
 
 def _farm_id(root: Path) -> str:
-    if not (root / "state" / FILE_NAME).exists():
+    state = ProjectPaths(root).state
+    if not has_ledger(state):
         return ""
-    ledger = Ledger(root / "state", read_only=True)
+    ledger = Ledger(state, read_only=True)
     try:
         return ledger.farm_id
     finally:
@@ -225,12 +228,15 @@ class _ByPath:
         self.files: ShareFiles = LocalFiles(path)
 
     def reach(self) -> Iterator[str]:
-        if not self._path.is_dir():
+        if not os.path.isdir(self._path):  # also if this user may not look for it
             yield f"{self._path} is not there; mount it, or mend `share` in pipeline.toml"
             raise _Stop
 
     def free_bytes(self) -> int:
-        return shutil.disk_usage(self._path).free
+        try:
+            return shutil.disk_usage(self._path).free
+        except OSError as error:
+            raise Unavailable(str(error)) from error
 
     def readings(self, probe: str) -> Iterator[str]:
         yield f"{self._path} is reached by path"
@@ -255,7 +261,7 @@ class _OverSmb:
             access.password()
             self._session.connect()
             self._smb.names("")
-        except SettingsError as error:
+        except SecretError as error:
             yield f"its secret: {error}"
             raise _Stop from error
         except Unavailable as error:

@@ -1,8 +1,8 @@
 """The exit codes of `pipeline`, as the README documents them."""
 
-ALL_COMPLETED = 0
-SOME_FAILED = 1  #: finished, but some genomes have no fitness
+OK = 0
+FAILED = 1  #: finished, but some genomes have no fitness, a check failed, or a machine did not do what it was asked
 BAD_INPUT = 2
 STOPPED = 3  #: stopped early; the same command resumes
-STANDSTILL = 4  #: the farm cannot go on
-DEFECT = 70  #: of this program
+CANNOT_CONTINUE = 4  #: no worker can go on, everything fails, or the ledger is damaged
+INTERNAL_ERROR = 70  #: a defect of this program

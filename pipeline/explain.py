@@ -1,14 +1,12 @@
 """`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
 
-import re
-
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_layout import attempt_of, is_attempt
 from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
+from pipeline.errors import InputError
+from pipeline.paths import GENERATION_FOLDER
 from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 
-_GENERATION_OF_FOLDER = re.compile(r"(?:.*/)?gen-(\d{1,9})", re.ASCII)
 SUGGESTED_MAX = 5
 
 
@@ -16,7 +14,7 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     """The story of a genome, an attempt or a worker, given by its name, or by a path of a genome or of a share's file.
 
     Raises:
-        SettingsError: nothing of that name is known.
+        InputError: nothing of that name is known.
     """
     folder, _, name = what.replace("\\", "/").rstrip("/").rpartition("/")  # completion leaves one at its end
     file = attempt_of(name)
@@ -34,14 +32,14 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
                 return "\n".join(explain_genome(farm, genome, depth, playing=playing))
         if name in farm.workers or name in farm.retired:
             return "\n".join(explain_worker(farm, name, chronicle.told(chosen)))
-    raise SettingsError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
+    raise InputError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
 
 
 def _said_by(chronicle: Chronicle, folder: str, name: str) -> int | None:
     """The generation in which an attempt was issued, or the one of a genome's folder if it was ever run."""
     if is_attempt(name) and (generation := chronicle.generation_of(name)) is not None:
         return generation
-    of_folder = _GENERATION_OF_FOLDER.fullmatch(folder)
+    of_folder = GENERATION_FOLDER.fullmatch(folder)
     return int(of_folder[1]) if of_folder and int(of_folder[1]) in chronicle.generations() else None
 
 

@@ -4,10 +4,8 @@ The roster and what a fitness depends on are fixed at the first run. New files j
 and changed settings are refused; a finished generation stays finished.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
@@ -27,22 +25,18 @@ from pipeline.core.farm import Farm
 from pipeline.core.roster import TrialState
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
+from pipeline.errors import InputError
+from pipeline.paths import GENERATION_FORMS
 
 GENERATION_MAX = 999_999_999  #: what an attempt's id has room for (share_layout.md)
-_FORMS = re.compile(r"(?:.*[/\\])?(?:gen-)?(\d{1,9})[/\\]?", re.ASCII)
 
 
 def parse_generation(text: str) -> int:
-    """The number in `7`, `gen-7`, `gen-0007` or `genomes/gen-0007`. Raises SettingsError."""
-    match = _FORMS.fullmatch(text.strip())
+    """The number in `7`, `gen-7`, `gen-0007` or `genomes/gen-0007`. Raises InputError."""
+    match = GENERATION_FORMS.fullmatch(text.strip())
     if match is None or int(match[1]) < 1:
-        raise SettingsError(f"--gen {text}: expected a number from 1, e.g. 7, gen-7 or genomes/gen-0007")
+        raise InputError(f"--gen {text}: expected a number from 1, e.g. 7, gen-7 or genomes/gen-0007")
     return int(match[1])
-
-
-def folder_name(generation: int) -> str:
-    """The name of a generation's folder, below `genomes/` and below `results/`."""
-    return f"gen-{generation:04d}"
 
 
 def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
@@ -64,7 +58,7 @@ def opening_facts(
     """The facts that open a generation, or take it up again with what is new in its folder.
 
     Raises:
-        SettingsError: a genome's bytes or a setting is not what it was at the first run.
+        InputError: a genome's bytes or a setting is not what it was at the first run.
     """
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
     nobody_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
@@ -122,7 +116,7 @@ def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSetting
         if getattr(fixed, name) != getattr(settings, name)
     ]
     if changed:
-        raise SettingsError(f"{where} settings: {'; '.join(changed)}; {cure}")
+        raise InputError(f"{where} settings: {'; '.join(changed)}; {cure}")
     digests = {genome.name: genome.sha256 for genome in farm.genomes}
     bytes_changed = [
         f"{file.name} was {digests[file.name][:12]}…, is now {file.sha256[:12]}…"
@@ -130,4 +124,4 @@ def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSetting
         if digests.get(file.name, file.sha256) != file.sha256
     ]
     if bytes_changed:
-        raise SettingsError(f"{where} bytes: {'; '.join(bytes_changed)}; {cure}")
+        raise InputError(f"{where} bytes: {'; '.join(bytes_changed)}; {cure}")

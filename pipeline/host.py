@@ -20,7 +20,6 @@ import orjson
 from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
 from inbox_agent.long_paths import IN_A_PROJECT, too_long
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles, ShareFiles
 from inbox_agent.share_layout import ANSWERS, OUTBOX
 from pipeline import generation as rules
@@ -29,9 +28,9 @@ from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.roster import WorkerState
-from pipeline.edges.archive import ATTEMPTS, SET_ASIDE, Archive
+from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
-from pipeline.edges.intake import IntakeError, Snapshots
+from pipeline.edges.intake import Snapshots
 from pipeline.edges.journal import Journal
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile
@@ -41,9 +40,11 @@ from pipeline.edges.shares import Share
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbSession
 from pipeline.edges.workers import LocalWorkers
+from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.hooks import Hooks
 from pipeline.loop import Loop
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
+from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
 from pipeline.reach import machines_of, require_secrets, smb_access
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
@@ -65,32 +66,36 @@ class Host:
     """A project folder under the hands of this process.
 
     Raises:
-        SettingsError: the state folder is in use, or a share cannot be reached by this system at all.
+        InputError: the folder's path is too long for this system.
+        ProjectBusyError: another process has this project open.
+        HostError: the state folder cannot be written.
         LedgerError: the ledger is damaged, or of another version.
     """
 
     def __init__(self, root: Path, config: Config, evaluator_folder: Path) -> None:
         if problem := too_long(root, IN_A_PROJECT):
-            raise SettingsError(problem)
+            raise InputError(problem)
         self.root, self.config = root, config
-        self.state = root / "state"
+        self.paths = ProjectPaths(root)
         try:
-            self._lock = Lock(self.state / "host.lock")
+            with disk_errors(self.paths.state):
+                self._lock = Lock(self.paths.lock)
         except Held as error:
-            raise SettingsError(f"another `pipeline run` is at work here: {error}; wait for it or stop it") from error
+            reason = f"another `pipeline run` is at work here: {error}; wait for it or stop it"
+            raise ProjectBusyError(reason) from error
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
             self._set_up(config, evaluator_folder)
             undo.pop_all()
 
     def _set_up(self, config: Config, evaluator_folder: Path) -> None:
-        root = self.root
-        self.ledger = Ledger(self.state)
-        self._journal = Journal(self.state)
-        self.snapshots = Snapshots(self.state / "genomes")
+        root, paths = self.root, self.paths
+        self.ledger = Ledger(paths.state)
+        self._journal = Journal(paths.state)
+        self.snapshots = Snapshots(paths.snapshots)
         self.locals = LocalWorkers(
             config.local_names(),
-            self.state,
+            paths,
             config.evaluator,
             evaluator_folder,
             silence_limit_s=config.limits.silence_limit_s,
@@ -106,7 +111,7 @@ class Host:
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
-        self._live = LiveFile(self.state)
+        self._live = LiveFile(paths.state)
         self._hooks = Hooks(config.hooks, root)
         self._doorbell = Doorbell(
             {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring, endings=ANSWERS
@@ -147,16 +152,15 @@ class Host:
         """Opens a generation, or takes it up again.
 
         Raises:
-            SettingsError, IntakeError: it cannot be run as asked; nothing has changed.
-            HostTrouble: the ledger could not be written.
+            InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
+            HostError: the ledger, a snapshot or the results could not be written.
         """
         self.remember(generation)
-        folder = self.root / "genomes" / rules.folder_name(generation)
-        results = self.root / "results" / rules.folder_name(generation)
+        folder, results = self.paths.genomes(generation), self.paths.results(generation)
         known = self.farm.generation == generation
         try:
             genomes = self.snapshots.take_in(folder, bytes_max=self.config.generation.genome_bytes_max)
-        except IntakeError:
+        except GenomeError:
             if not known or fresh or _holds_files(folder):
                 raise
             genomes = []  # the roster is fixed; files that went missing stay in it
@@ -177,13 +181,14 @@ class Host:
             _move_aside(results)  # a run that has issued nothing has no results: these are of one before
         self.outputs = Outputs(results)
         self._outputs_due = time.monotonic() + OUTPUTS_INTERVAL_S
-        self.loop.archive = Archive(results, self.state / "incoming")
+        self.loop.archive = Archive(results, self.paths.incoming)
 
     def play(self, on_tick: Callable[[list[Fact]], None] = lambda _facts: None) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
 
         Raises:
-            HostTrouble: this host's disk or ledger failed; what is recorded is kept, the same call resumes.
+            HostError: this host's disk or ledger failed; what is recorded is kept, the same call resumes.
+            LedgerError: the ledger is damaged.
         """
         assert self.outputs is not None, "begin comes first"
         if self.farm.finished:
@@ -238,7 +243,7 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> Loop:
         shares = {
-            name: Share(name, self.ledger.farm_id, files, self.state / "incoming" / name).carry_out
+            name: Share(name, self.ledger.farm_id, files, self.paths.incoming / name).carry_out
             for name, files in self._shares.items()
         }
         distant = {worker.name for worker in self.config.worker}
@@ -261,7 +266,7 @@ class Host:
         return MachineRoom(
             machines,
             self.config.machine_of(),
-            self.state / "evidence",
+            self.paths.evidence,
             on_change=self._miss_somebody,
             keep=self._keep_last_words,
             on_down=self._forget_connection,
@@ -286,7 +291,7 @@ class Host:
         held = {attempt.id: attempt.reason for attempt in list(self.farm.workers[worker].wanted.values())}
         beat = self.loop.watch.workers[worker].beat
         known = {"state": self.farm.workers[worker].state, "why": self.farm.workers[worker].reason, "held": held}
-        (folder / "worker.json").write_bytes(orjson.dumps({**known, "beat": beat and msgspec.to_builtins(beat)}))
+        (folder / EVIDENCE_OF_WORKER).write_bytes(orjson.dumps({**known, "beat": beat and msgspec.to_builtins(beat)}))
 
     def _over_smb(self, worker: WorkerTable) -> SmbFiles:
         room = self._room
@@ -341,32 +346,39 @@ class Host:
     def _last_log(self) -> str:
         """The end of the newest log there is, for a diagnosis."""
         assert self.outputs is not None
-        for attempt in reversed(self.farm.attempts.values()):
-            path = self.outputs.folder / "attempts" / attempt.id / "log.txt"
-            if path.exists():
-                return f"\nlast log ({path}):\n{_tail(path)}"
-        logs = [path for name in self.locals.names() if (path := self.locals.log_path(name)).exists()]
-        if logs and any(worker.state is WorkerState.OUT for worker in self.farm.workers.values()):
-            newest = max(logs, key=lambda path: path.stat().st_mtime)
-            return f"\nlast log ({newest}):\n{_tail(newest)}"
+        with contextlib.suppress(OSError):  # a diagnosis without a log is still one
+            for attempt in reversed(self.farm.attempts.values()):
+                path = self.outputs.folder / ATTEMPTS / attempt.id / ATTEMPT_LOG
+                if path.exists():
+                    return f"\nlast log ({path}):\n{_tail(path)}"
+            logs = [path for name in self.locals.names() if (path := self.locals.log_path(name)).exists()]
+            if logs and any(worker.state is WorkerState.OUT for worker in self.farm.workers.values()):
+                newest = max(logs, key=lambda path: path.stat().st_mtime)
+                return f"\nlast log ({newest}):\n{_tail(newest)}"
         return ""
 
 
 def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+    try:
+        return any(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # it cannot be listed, so what it holds is not known
+        return True
 
 
 def _move_aside(results: Path) -> None:
     """Keeps what an earlier run, or an earlier farm, left in a results folder."""
-    if not (results / ATTEMPTS).exists() and not (results / SET_ASIDE).exists():
-        return
-    number = 1
-    while (aside := results.with_name(f"{results.name}.before-{number}")).exists():
-        number += 1
     try:
+        if not any((results / name).exists() for name in (ATTEMPTS, SET_ASIDE)):
+            return
+        number = 1
+        while (aside := results.with_name(f"{results.name}.before-{number}")).exists():
+            number += 1
         os.rename(results, aside)
     except OSError as error:
-        raise SettingsError(f"{results}: cannot be moved aside: {error}; close what has it open") from error
+        reason = f"{results}: cannot be moved aside: {error}; close what has it open and run again"
+        raise HostError(reason) from error
 
 
 def _tail(path: Path) -> str:

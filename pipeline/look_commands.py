@@ -10,13 +10,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from inbox_agent.settings_file import SettingsError
 from pipeline.chronicle import Chronicle
-from pipeline.exit_codes import ALL_COMPLETED
+from pipeline.errors import InputError
+from pipeline.exit_codes import OK
 from pipeline.explain import explain
-from pipeline.generation import folder_name, parse_generation
+from pipeline.generation import parse_generation
 from pipeline.options import gen_option, root_option
 from pipeline.page_data import page_data
+from pipeline.paths import ProjectPaths
 from pipeline.screens.monitor import plain
 from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
 from pipeline.screens.report import report
@@ -43,7 +44,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
         generation = chronicle.choose(_number(gen))
         if not console.is_terminal:
             click.echo(plain(chronicle.progress(generation)))
-            return ALL_COMPLETED
+            return OK
         with Top(console, keep=once) as screen:
             with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
                 while True:
@@ -51,7 +52,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
                     if once:
                         break
                     pause.wait(TOP_INTERVAL_S)
-            return ALL_COMPLETED
+            return OK
 
 
 @click.command("explain")
@@ -61,7 +62,7 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Tell the story of a genome, an attempt or a worker: what was tried, what came of it, why it waits."""
     with Chronicle(root.resolve()) as chronicle:
         click.echo(explain(chronicle, what, _number(gen)))
-    return ALL_COMPLETED
+    return OK
 
 
 @click.command("results")
@@ -99,7 +100,7 @@ def results(
         click.echo(as_csv(rows), nl=False)
     else:
         click.echo(as_table(rows, Console().width if sys.stdout.isatty() else None))
-    return ALL_COMPLETED
+    return OK
 
 
 @click.command("report")
@@ -110,19 +111,19 @@ def write_report(every: bool, out: Path | None, gen: str | None, root: Path) -> 
     """Write a generation's report: one HTML file that needs nothing else and works without a network."""
     root = root.resolve()
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise SettingsError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
+        raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
     with Chronicle(root) as chronicle:
         chosen = chronicle.choose(_number(gen))
         text = report(page_data(chronicle, chosen, chronicle.generations() if every else None))
-    path = out or root / "results" / (f"report-{folder_name(chosen)}.html" if not every else "report.html")
+    path = out or ProjectPaths(root).report(None if every else chosen)
     try:
         if out is None:
             path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; give another place with --out") from error
+        raise InputError(f"{path}: {error.strerror}; give another place with --out") from error
     click.echo(f"{path}")
-    return ALL_COMPLETED
+    return OK
 
 
 @click.command("serve")
@@ -137,7 +138,7 @@ def serve_page(host: str, port: int, root: Path) -> int:
     from pipeline.serve import serve  # which brings a web server with it
 
     serve(root.resolve(), host, port, click.echo)
-    return ALL_COMPLETED
+    return OK
 
 
 def _number(gen: str | None) -> int | None:

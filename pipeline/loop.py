@@ -26,18 +26,15 @@ from pipeline.core.watch import Watch
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import Snapshots
-from pipeline.edges.ledger import Ledger, LedgerError
+from pipeline.edges.ledger import Ledger
 from pipeline.edges.machine_room import MachinePool
 from pipeline.edges.shares import Order, Publication
+from pipeline.errors import HostError, LedgerError
 
 log = logging.getLogger(__name__)
 
 AboutResult = AttemptEnded | ResultLate | ResultUnexpected
 HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
-
-
-class HostTrouble(Exception):
-    """This host cannot go on: its own disk or state folder is not well. Nothing is lost."""
 
 
 class Loop:
@@ -121,7 +118,8 @@ class Loop:
         """One round; returns the facts it recorded.
 
         Raises:
-            HostTrouble: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
+            HostError: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
+            LedgerError: the ledger is damaged.
         """
         view = self._observe()
         with self._ahead_of_ledger():
@@ -161,7 +159,7 @@ class Loop:
     def _ahead_of_ledger(self) -> Iterator[None]:
         """Facts are folded in before they are recorded. Where that fails, nothing may be built on them any more."""
         if self.is_ahead:
-            raise HostTrouble("an earlier fact could not be recorded; run again")
+            raise HostError("an earlier fact could not be recorded; run again")
         self.is_ahead = True
         yield
         self.is_ahead = False
@@ -202,7 +200,7 @@ class Loop:
             for fact in minutes.facts:
                 self._archive(fact, minutes.judged)
         except OSError as error:
-            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
         self._append(minutes.facts, minutes.view.wall)
 
     def _archive(self, fact: Fact, judged: Mapping[str, tuple[str, ResultSeen]]) -> None:
@@ -223,7 +221,7 @@ class Loop:
         try:
             self.ledger.append(facts, at, self.farm.generation, self.farm.run)
         except LedgerError as error:
-            raise HostTrouble(str(error)) from error
+            raise HostError(str(error)) from error
         self._told(facts, at, self.farm.generation)
 
     # ------------------------------------------------------------------------------------------------------- acting
@@ -274,7 +272,7 @@ class Loop:
         """Takes in what became of orders; the looks among it belong to the next view."""
         for report in self._couriers.arrivals():
             if report.damage:
-                raise HostTrouble(report.damage)
+                raise HostError(f"{report.damage}; run again")
             if report.trouble:
                 log.warning("%s: %s", report.worker, report.trouble)
                 self._troubled.add(report.worker)

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
-from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, HyperVTable, QemuTable
 from pipeline.doctor import Finding
 from pipeline.reach import machines_of, runner_of
@@ -91,9 +90,6 @@ def _hyperv(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
         )
         host = msgspec.convert(told.value, _Host)
-    except SettingsError as error:
-        yield Finding(_HOST, f"its secret: {error}")
-        return
     except MachineError as error:
         yield Finding(_HOST, f"{error}; {_CURES.get(error.trouble, 'run Get-FarmHost.ps1 there by hand')}")
         return

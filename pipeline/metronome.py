@@ -18,6 +18,11 @@ HURRY_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does no
 _PATIENT = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
 
 
+#: APScheduler's records under a name of ours, without its warnings of jobs that are skipped because they still run.
+log = logging.getLogger(__name__)
+log.setLevel(logging.ERROR)
+
+
 class Metronome:
     """Calls `sweep`, `poll` and, while hurried, `wake` at their intervals, from a thread of its own."""
 
@@ -28,10 +33,9 @@ class Metronome:
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat that came too soon is no news
         self._sweep, self._poll, self._clock = sweep, poll, clock
         self._beaten_at = clock()
-        self._scheduler = BackgroundScheduler(job_defaults=_PATIENT)
+        self._scheduler = BackgroundScheduler(job_defaults=_PATIENT, logger=log)
         self._scheduler.add_job(self._beat, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
         self._scheduler.add_job(poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
         self._hurry = self._scheduler.add_job(wake, "interval", seconds=HURRY_INTERVAL_S, id="hurry")

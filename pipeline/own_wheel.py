@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pipeline
-from inbox_agent.settings_file import SettingsError
+from pipeline.errors import BundleError
 
 NAME = "genome-pipeline"
 PACKAGES = ("hyperv_ops", "inbox_agent", "pipeline")
@@ -21,12 +21,12 @@ def pack_own_wheel(folder: Path) -> Path:
     """Writes the wheel into `folder` and returns its path.
 
     Raises:
-        SettingsError: this program runs without having been installed, so nothing says what it needs.
+        BundleError: this program runs without having been installed, so nothing says what it needs.
     """
     try:
         installed = distribution(NAME)
     except PackageNotFoundError as error:
-        raise SettingsError(f"{NAME} runs here without being installed; `pip install -e .` in its checkout") from error
+        raise BundleError(f"{NAME} runs here without being installed; `pip install -e .` in its checkout") from error
     stem = f"{NAME.replace('-', '_')}-{installed.version}"
     contents: dict[str, bytes] = {}
     site = Path(pipeline.__file__).parent.parent

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from inbox_agent.settings_file import SettingsError
-from pipeline.config import FILE_NAME
+from pipeline.errors import InputError
+from pipeline.paths import ProjectPaths
 
+EVALUATOR_FILE = "play.py"
 CONFIG = """\
 # What `pipeline run` does. Every key may be left out; these are the defaults unless a line says otherwise.
 
@@ -70,17 +71,22 @@ GENOMES = {
 
 
 def init(folder: Path) -> list[Path]:
-    """Makes the example project; returns what it made. Raises SettingsError rather than replace a file."""
-    files = {FILE_NAME: CONFIG.encode(), "play.py": PLAY.encode()}
-    files |= {f"genomes/gen-0001/{name}": data for name, data in GENOMES.items()}
-    for name in files:
-        if (folder / name).exists():
-            raise SettingsError(f"{folder / name}: exists already; init makes new projects only")
-    made = []
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        made.append(path)
-    (folder / "results").mkdir(exist_ok=True)
-    return made
+    """Makes the example project; returns what it made.
+
+    Raises:
+        InputError: a file of it is there already, or the folder cannot be written.
+    """
+    paths = ProjectPaths(folder)
+    files = {paths.config: CONFIG.encode(), folder / EVALUATOR_FILE: PLAY.encode()}
+    files |= {paths.genomes(1) / name: data for name, data in GENOMES.items()}
+    try:
+        for path in files:
+            if path.exists():
+                raise InputError(f"{path}: exists already; init makes new projects only")
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        paths.all_results.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: {error.strerror}; give another folder") from error
+    return list(files)

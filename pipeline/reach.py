@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
 from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
+from pipeline.errors import SecretError
 from pipeline.secret_reference import fetch_secret
 
 
@@ -114,19 +114,19 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
 
 
 def require_secrets(config: Config, root: Path) -> None:
-    """Raises SettingsError if a secret cannot be had now: later it would only look like a share that is gone."""
+    """Raises SecretError if a secret cannot be had now: later it would only look like a share that is gone."""
     for whose, reference in config.secrets().items():
         try:
             fetch_secret(reference, root)
-        except SettingsError as error:
-            raise SettingsError(f"{whose}: {error}") from error
+        except SecretError as error:
+            raise SecretError(f"{whose}: {error}") from error
 
 
 def _secret_of(whose: str, reference: str, root: Path) -> str:
     """A password; one that cannot be had is the machine layer's trouble, and no call is tried again for it."""
     try:
         return fetch_secret(reference, root) if reference else ""
-    except SettingsError as error:
+    except SecretError as error:
         raise MachineError(whose, f"its secret: {error}", Trouble.DENIED) from error
 
 

@@ -8,24 +8,24 @@ import stat
 import sys
 from pathlib import Path
 
-from inbox_agent.settings_file import SettingsError
+from pipeline.errors import SecretError
 
 FORMS = "keyring:SERVICE/NAME, env:VARIABLE or file:PATH"
 _FILE_BYTES_MAX = 4096
 
 
 def check_reference(reference: str) -> None:
-    """Raises SettingsError if that is no reference. The text is not repeated: it may be the password itself."""
+    """Raises SecretError if that is no reference. The text is not repeated: it may be the password itself."""
     kind, _, where = reference.partition(":")
     if kind not in ("keyring", "env", "file") or not where:
-        raise SettingsError(f"secret: expected {FORMS}; a password itself never belongs into the configuration")
+        raise SecretError(f"secret: expected {FORMS}; a password itself never belongs into the configuration")
 
 
 def fetch_secret(reference: str, root: Path) -> str:
     """What a reference names; file paths are relative to the project folder `root`. No reference: the empty string.
 
     Raises:
-        SettingsError: there is nothing, or too many may read it.
+        SecretError: there is nothing, or too many may read it.
     """
     if not reference:
         return ""
@@ -39,7 +39,7 @@ def fetch_secret(reference: str, root: Path) -> str:
 def _from_environment(name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise SettingsError(f"env:{name}: the environment variable {name} is not set")
+        raise SecretError(f"env:{name}: the environment variable {name} is not set")
     return value
 
 
@@ -51,9 +51,9 @@ def _from_keyring(where: str) -> str:
     try:
         value = keyring.get_password(service, name)
     except KeyringError as error:
-        raise SettingsError(f"keyring:{where}: the keyring cannot be asked: {error}") from error
+        raise SecretError(f"keyring:{where}: the keyring cannot be asked: {error}") from error
     if not value:
-        raise SettingsError(f"keyring:{where}: there is none; set it with `keyring set {service} {name}`")
+        raise SecretError(f"keyring:{where}: there is none; set it with `keyring set {service} {name}`")
     return value
 
 
@@ -63,11 +63,11 @@ def _from_file(path: Path) -> str:
             info = os.fstat(file.fileno())
             # On Windows the rights of others are in an ACL, which is the user's to set (docs/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise SettingsError(f"file:{path}: others may read it; `chmod 600 {path}`")
+                raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
             data = file.read(_FILE_BYTES_MAX)
     except OSError as error:
-        raise SettingsError(f"file:{path}: {error.strerror}") from error
+        raise SecretError(f"file:{path}: {error.strerror}") from error
     text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
     if not text:
-        raise SettingsError(f"file:{path}: it is empty")
+        raise SecretError(f"file:{path}: it is empty")
     return text

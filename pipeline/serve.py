@@ -24,8 +24,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inbox_agent.settings_file import SettingsError
 from pipeline.chronicle import Chronicle
+from pipeline.errors import InputError
 from pipeline.generation import parse_generation
 from pipeline.page_data import page_data
 from pipeline.screens.report import live_page, page_part, plotly
@@ -87,7 +87,7 @@ class Page:
         try:
             async with self._lock:
                 return await run_in_threadpool(self._answer, asked)
-        except SettingsError as error:
+        except InputError as error:
             return PlainTextResponse(str(error), 404)
 
     def _answer(self, asked: str | None) -> Response:
@@ -154,7 +154,7 @@ def make_app(page: Page, host: str, token: str | None) -> Starlette:
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. Raises SettingsError, LedgerError: there is nothing to show."""
+    """Serves until Ctrl-C. Raises InputError, LedgerError: there is nothing to show."""
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     page = Page(root)
     try:
@@ -162,7 +162,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = error.strerror or error
-        raise SettingsError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
+        raise InputError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
     say(f"http://{called(host)}:{port}/" + (f"?token={token}" if token else ""))
     if token is not None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Protocol
 
 from inbox_agent import share_layout as layout
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import ShareError, ShareFiles
 from inbox_agent.share_layout import INBOX, HostRecord, Kind
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
 from pipeline.core.farm import Farm
+from pipeline.errors import InputError, TakeOverError
 from pipeline.host import Host
 from pipeline.loop import Loop
 
@@ -18,10 +18,12 @@ def take_over(root: Path, config: Config, worker: str) -> str:
     """Makes a configured worker's share this farm's; returns what was done in one line.
 
     Raises:
-        SettingsError: no such worker, the share cannot be reached, or this farm is running.
+        InputError: no such worker.
+        TakeOverError: the share cannot be reached.
+        ProjectBusyError: this farm is running.
     """
     if worker not in config.worker_names():
-        raise SettingsError(f"{worker}: no worker of that name; there are {', '.join(config.worker_names()) or 'none'}")
+        raise InputError(f"{worker}: no worker of that name; there are {', '.join(config.worker_names()) or 'none'}")
     with Host(root, config, root) as host:
         host.remember(generation=0)
         if worker in config.local_names():
@@ -29,7 +31,7 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         try:
             return carry_out(host, host.share(worker), worker)
         except ShareError as error:
-            raise SettingsError(f"{worker}: its share cannot be taken over: {error}") from error
+            raise TakeOverError(f"{worker}: its share cannot be taken over: {error}") from error
 
 
 class _Farmer(Protocol):

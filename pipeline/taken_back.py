@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
-from pipeline.edges.ledger import FILE_NAME
+from pipeline.edges.ledger import has_ledger
 from pipeline.host import Host
+from pipeline.paths import ProjectPaths
 
 
 def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> None:
@@ -15,9 +16,9 @@ def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> Non
     Without it the next host would take such a share for one that is not mounted, and wait (law 4).
 
     Raises:
-        SettingsError: this farm is running; it takes machines back by itself.
+        ProjectBusyError: this farm is running; it takes machines back by itself.
     """
-    if not (root / "state" / FILE_NAME).exists():
+    if not has_ledger(ProjectPaths(root).state):
         return
     with Host(root, config, root) as host:
         host.remember(generation=0)

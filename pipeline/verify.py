@@ -15,33 +15,41 @@ from typing import Any
 import orjson
 
 from inbox_agent import share_layout as layout
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles, ShareError
 from inbox_agent.share_layout import LayoutError, ResultRecord
 from pipeline.chronicle import nothing_yet
 from pipeline.core.audit import Audit, Evidence, audit
 from pipeline.core.facts import AttemptIssued, Fact, GenomeAdded, RunOpened
 from pipeline.edges.intake import Snapshots
-from pipeline.edges.ledger import FILE_NAME, Entry, Ledger
+from pipeline.edges.ledger import Entry, Ledger, has_ledger
 from pipeline.edges.live import read_live
-from pipeline.generation import folder_name
+from pipeline.errors import InputError
+from pipeline.paths import (
+    ATTEMPT_RESULT,
+    ATTEMPTS,
+    GENERATION_GLOB,
+    RESULTS_CSV,
+    SUMMARY_JSON,
+    ProjectPaths,
+    generation_folder,
+)
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is at work
-_ATTEMPTS = "attempts"
 
 
 def verify(root: Path, generation: int | None) -> list[Audit]:
     """Audits the newest run of one generation, or of every one that was ever opened.
 
     Raises:
-        SettingsError: nothing was run here, or not that generation.
+        InputError: nothing was run here, or not that generation.
         LedgerError: the ledger itself is damaged, or of another version.
     """
-    if not (root / "state" / FILE_NAME).exists():
+    state = ProjectPaths(root).state
+    if not has_ledger(state):
         raise nothing_yet(root)
     for number in range(1, LOOKS_MAX + 1):
-        at_work = read_live(root / "state") is not None  # asked first: one that has ended meanwhile was at work
+        at_work = read_live(state) is not None  # asked first: one that has ended meanwhile was at work
         audits = _look(root, generation)
         if not at_work or number == LOOKS_MAX or all(found.held for found in audits):
             break
@@ -51,8 +59,9 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
 
 def _look(root: Path, generation: int | None) -> list[Audit]:
     # Before the ledger: what is archived while that is read is no orphan.
-    before = {folder.name: _archive(LocalFiles(folder)) for folder in (root / "results").glob("gen-*")}
-    ledger = Ledger(root / "state", read_only=True)
+    paths = ProjectPaths(root)
+    before = {folder.name: _archive(LocalFiles(folder)) for folder in paths.all_results.glob(GENERATION_GLOB)}
+    ledger = Ledger(paths.state, read_only=True)
     try:
         runs = _newest_runs(ledger.entries())
     finally:
@@ -60,9 +69,9 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     if not runs:
         raise nothing_yet(root)
     if generation is not None and generation not in runs:
-        raise SettingsError(f"{root}: generation {generation} was never run here")
+        raise InputError(f"{root}: generation {generation} was never run here")
     return [
-        audit(facts, _evidence(root, number, facts, before.get(folder_name(number), set())))
+        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), set())))
         for number, facts in sorted(runs.items())
         if generation in (None, number)
     ]
@@ -98,9 +107,9 @@ def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
     return runs
 
 
-def _evidence(root: Path, generation: int, facts: list[Fact], before: set[str]) -> Evidence:
-    results = root / "results" / folder_name(generation)
-    snapshots = Snapshots(root / "state" / "genomes")
+def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: set[str]) -> Evidence:
+    results = paths.results(generation)
+    snapshots = Snapshots(paths.snapshots)
     issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
     digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded)}
     return Evidence(
@@ -115,15 +124,15 @@ def _evidence(root: Path, generation: int, facts: list[Fact], before: set[str]) 
 
 def _archive(files: LocalFiles) -> set[str]:
     try:
-        return {name for name in files.names(_ATTEMPTS) if layout.is_attempt(name)}
+        return {name for name in files.names(ATTEMPTS) if layout.is_attempt(name)}
     except ShareError:
         return set()
 
 
 def _result(files: LocalFiles, attempt: str) -> ResultRecord | str:
     try:
-        data = files.read(f"{_ATTEMPTS}/{attempt}/result.json", layout.RECORD_BYTES_MAX)
-        return layout.decode(ResultRecord, data, "result.json")
+        data = files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX)
+        return layout.decode(ResultRecord, data, ATTEMPT_RESULT)
     except (ShareError, LayoutError) as error:
         return str(error)
 
@@ -139,7 +148,7 @@ def _snapshot_problem(path: Path, digest: str) -> str:
 
 def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
     try:
-        text = files.read("results.csv", OUTPUT_BYTES_MAX).decode("utf-8")
+        text = files.read(RESULTS_CSV, OUTPUT_BYTES_MAX).decode("utf-8")
         return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except (ShareError, UnicodeDecodeError, csv.Error):
         return None
@@ -147,7 +156,7 @@ def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
 
 def _summary(files: LocalFiles) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(files.read("summary.json", OUTPUT_BYTES_MAX))
+        found = orjson.loads(files.read(SUMMARY_JSON, OUTPUT_BYTES_MAX))
     except (ShareError, orjson.JSONDecodeError):
         return None
     return found if isinstance(found, dict) else None

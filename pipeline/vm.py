@@ -21,8 +21,8 @@ from hyperv_ops import (
     one_line,
     wait_until_healthy,
 )
-from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, HyperVTable, WorkerTable
+from pipeline.errors import InputError
 from pipeline.screens.columns import columns
 
 AT_ONCE_MAX = 4
@@ -46,19 +46,19 @@ def choose(config: Config, names: Sequence[str], *, everyone: bool, count: int |
     """The machines meant by a command, by their workers' names.
 
     Raises:
-        SettingsError: none is configured, one is not, or it is not said which.
+        InputError: none is configured, one is not, or it is not said which.
     """
     machine_of = config.machine_of()
     if not machine_of:
-        raise SettingsError(
+        raise InputError(
             "no worker has a machine; name them in pipeline.toml: [[worker]] name = 'vm-1' machine = 'vm-1'"
         )
     if (bool(names) + everyone + (count is not None)) != 1:
-        raise SettingsError(f"which machines? Name workers, or give --all or --count; there are {_listed(machine_of)}")
+        raise InputError(f"which machines? Name workers, or give --all or --count; there are {_listed(machine_of)}")
     if unknown := [name for name in names if name not in machine_of]:
-        raise SettingsError(f"{unknown[0]}: no worker of that name has a machine; there are {_listed(machine_of)}")
+        raise InputError(f"{unknown[0]}: no worker of that name has a machine; there are {_listed(machine_of)}")
     if count is not None and count > len(machine_of):
-        raise SettingsError(
+        raise InputError(
             f"--count {count}: pipeline.toml names {len(machine_of)} machines; add a [[worker]] for each of the others"
         )
     chosen = names or list(machine_of)[: count if count is not None else sys.maxsize]

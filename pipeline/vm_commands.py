@@ -8,11 +8,11 @@ from typing import Any
 import click
 import orjson
 
-from hyperv_ops import HyperVMachines, Identity, Machines
-from inbox_agent.settings_file import SettingsError
+from hyperv_ops import HyperVMachines, Identity, MachineError, Machines
 from pipeline import vm
 from pipeline.config import Config, load_config
-from pipeline.exit_codes import ALL_COMPLETED, SOME_FAILED
+from pipeline.errors import ConfigError, InputError, VmError
+from pipeline.exit_codes import FAILED, OK
 from pipeline.options import root_option
 from pipeline.reach import machines_of, require_secrets, runner_of, template_machine
 from pipeline.secret_reference import fetch_secret
@@ -22,7 +22,17 @@ from pipeline.template_check import check_template
 _Command = Callable[..., Any]
 
 
-@click.group("vm")
+class _VmGroup(click.Group):
+    """Raises VmError for the MachineError of any of its commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MachineError as error:
+            raise VmError(str(error)) from error
+
+
+@click.group("vm", cls=_VmGroup)
 def vm_commands() -> None:
     """The workers' virtual machines: make, start, stop, heal and remove them by hand.
 
@@ -141,7 +151,7 @@ def status(
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(vm.table(seen))
-    return ALL_COMPLETED if all(info is not None for _worker, info in seen) else SOME_FAILED
+    return OK if all(info is not None for _worker, info in seen) else FAILED
 
 
 @vm_commands.command("compare")
@@ -154,16 +164,14 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
     config, machines = _open(root, backend)
     like = config.hyperv.template_machine if config.hyperv is not None else ""
     if not isinstance(machines, HyperVMachines) or not like:
-        raise SettingsError(
-            "pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there"
-        )
+        raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
     everyone = everyone or not (workers or count)
     chosen = vm.choose(config, workers, everyone=everyone, count=count)
     differences = machines.compare(list(chosen.values()), like)
     for worker, machine in chosen.items():
         for line in vm.differences(differences.get(machine, []), like):
             click.echo(f"{worker}: {line}")
-    return SOME_FAILED if any(differences.values()) else ALL_COMPLETED
+    return FAILED if any(differences.values()) else OK
 
 
 @vm_commands.command("check-template")
@@ -179,14 +187,12 @@ def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -
     root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not table.template_machine:
-        raise SettingsError(
-            "pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there"
-        )
+        raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there")
     items = check_template(template_machine(table, root), table, player, game_folder)
     for item in items:
         if verbose or not item.ok:
             click.echo(str(item))
-    return ALL_COMPLETED if all(item.ok for item in items) else SOME_FAILED
+    return OK if all(item.ok for item in items) else FAILED
 
 
 @vm_commands.command("switch")
@@ -197,11 +203,11 @@ def make_switch(what_if: bool, root: Path) -> int:
     root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not (table.switch and table.network):
-        raise SettingsError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
+        raise ConfigError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
     reply = vm.make_switch(runner_of(table, root), table, what_if=what_if)
     for line in reply:
         click.echo(line)
-    return ALL_COMPLETED
+    return OK
 
 
 def _treat(
@@ -230,7 +236,7 @@ def _treat(
         failed += not done.well
         if not what_if or not done.well:
             click.echo(f"{done.worker}: {done.line}", err=not done.well)
-    return SOME_FAILED if failed else ALL_COMPLETED
+    return FAILED if failed else OK
 
 
 def _identity(config: Config, root: Path, machine: str) -> Identity:
@@ -243,16 +249,16 @@ def _confirm(question: str) -> None:
     except click.Abort:  # nobody is there to be asked
         agreed = False
     if not agreed:
-        raise SettingsError("not confirmed, so nothing was done; --yes answers beforehand")
+        raise InputError("not confirmed, so nothing was done; --yes answers beforehand")
 
 
 def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
     root = root.resolve()
     config = load_config(root)
     if backend is not None and getattr(config, backend) is None:
-        raise SettingsError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
+        raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
     machines = machines_of(config, root, what_if)
     if machines is None:
         vm.choose(config, (), everyone=True, count=None)  # which says why
-        raise SettingsError("pipeline.toml has no [hyperv] or [qemu] table")
+        raise ConfigError("pipeline.toml has no [hyperv] or [qemu] table")
     return config, machines

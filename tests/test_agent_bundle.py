@@ -17,10 +17,10 @@ from packaging.requirements import Requirement
 from packaging.tags import platform_tags
 from packaging.utils import parse_wheel_filename
 
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import LocalFiles
 from inbox_agent.share_layout import Kind, encode
 from pipeline.agent_bundle import make_bundle
+from pipeline.errors import BundleError
 from pipeline.own_wheel import PACKAGES
 from tests import records
 from tests.command_line import pipeline
@@ -270,5 +270,5 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_requirement_is_no_option_of_pip(tmp_path: Path) -> None:
     """What begins with a dash is refused as a requirement, and obeyed by nobody."""
-    with pytest.raises(SettingsError, match="pip download"):
+    with pytest.raises(BundleError, match="pip download"):
         make_bundle(tmp_path / "out", HERE, tuple(platform_tags()), extra=["--index-url=https://example.invalid"])

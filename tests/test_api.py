@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.settings_file import SettingsError
-from pipeline import Evaluator, Progress, StoppedEarly, open_farm
+from pipeline import (
+    Evaluator,
+    GenomeError,
+    InputError,
+    LedgerError,
+    Progress,
+    ProjectBusyError,
+    StalledError,
+    open_farm,
+)
 from pipeline.api import refuse_names
-from pipeline.edges.intake import IntakeError
-from pipeline.edges.ledger import Entry, Ledger, LedgerError
+from pipeline.edges.ledger import Entry, Ledger
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
 
@@ -85,14 +92,14 @@ def test_genomes_may_be_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
 def test_a_genome_name_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
     """Nothing that a caller passes as a name reaches a path outside the generation's folder."""
-    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match="plain file name"):
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="plain file name"):
         farm.evaluate({name: b"x"})
 
 
 @pytest.mark.parametrize("name", [".hidden", "Thumbs.db"])
 def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> None:
     """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
-    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(SettingsError, match="not taken for"):
+    with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="not taken for"):
         farm.evaluate(dict.fromkeys(["good", name], b'{"n": 1}'))
     assert not list(tmp_path.glob("genomes/*/*"))
 
@@ -112,7 +119,7 @@ def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> Non
 def test_names_that_windows_does_not_keep_apart_are_refused_there(names: list[str], said: str) -> None:
     """One file would get the fitness of the other; elsewhere they are names like any other."""
     refuse_names(names, windows=False)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(GenomeError, match=said):
         refuse_names(names, windows=True)
 
 
@@ -120,7 +127,7 @@ def test_a_generation_that_was_begun_keeps_its_bytes(tmp_path: Path) -> None:
     """Other bytes under its number are refused before anything is overwritten; without a number the next is taken."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         farm.evaluate({"a": b'{"n": 1}'})
-        with pytest.raises(SettingsError, match="give another generation"):
+        with pytest.raises(GenomeError, match="give another generation"):
             farm.evaluate({"a": b'{"n": 2}'}, generation=1)
         assert (tmp_path / "genomes/gen-0001/a").read_bytes() == b'{"n": 1}'
         shutil.rmtree(tmp_path / "genomes")
@@ -142,14 +149,14 @@ def test_a_farm_that_cannot_go_on_raises_with_the_diagnosis(tmp_path: Path) -> N
     broken = Evaluator(python="no_such_module:play", folder=GAMES)
     with (
         open_farm(tmp_path, evaluator=broken, workers=1, trials_per_genome=1) as farm,
-        pytest.raises(StoppedEarly, match="no_such_module"),
+        pytest.raises(StalledError, match="no_such_module"),
     ):
         farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(12)})
 
 
 def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
     """A second one on the same folder is refused, and the folder is free again afterwards."""
-    with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(SettingsError, match="at work here"):
+    with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(ProjectBusyError, match="at work here"):
         open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm:
         assert farm.generation == 0
@@ -159,7 +166,7 @@ def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
 def test_a_generation_has_a_number_that_attempts_can_carry(tmp_path: Path, number: int) -> None:
     """Another one is refused before anything is recorded, and does no harm to the next."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
-        with pytest.raises(SettingsError, match="expected a number from 1"):
+        with pytest.raises(InputError, match="expected a number from 1"):
             farm.evaluate({"a": b"{}"}, generation=number)
         (tmp_path / "genomes/gen-1000000000").mkdir(parents=True)
         farm.evaluate({"a": b"{}"})
@@ -170,7 +177,7 @@ def test_a_generation_has_a_number_that_attempts_can_carry(tmp_path: Path, numbe
 def test_genomes_that_were_refused_are_not_counted_later(tmp_path: Path) -> None:
     """The call left nothing behind, so the next one of that number plays what it was given."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
-        with pytest.raises(IntakeError):
+        with pytest.raises(GenomeError):
             farm.evaluate({"typo": b"{}", "empty": b""}, generation=8)
         assert not (tmp_path / "genomes/gen-0008").exists()
 
@@ -179,7 +186,7 @@ def test_genomes_that_were_refused_are_not_counted_later(tmp_path: Path) -> None
 
 def test_a_command_is_a_list(tmp_path: Path) -> None:
     """A text would be taken apart into its letters; paths are welcome."""
-    with pytest.raises(SettingsError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
+    with pytest.raises(InputError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
         pass
     with open_farm(tmp_path, evaluator=Evaluator(command=["python", tmp_path / "play.py"])):  # type: ignore[list-item]
         pass

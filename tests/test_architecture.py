@@ -1,10 +1,12 @@
 """The shape of the house, enforced: who may import whom, what pure modules may touch, how long things may grow."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 
 import pytest
 
+from pipeline import paths
 from tests.source_tree import PACKAGES, PYPROJECT, ROOT, imports, is_within, module_name
 
 pytestmark = pytest.mark.source
@@ -35,16 +37,19 @@ ALLOWED = (
     ("pipeline.core", "inbox_agent.share_layout"),
     ("pipeline.edges", "pipeline.core"),
     ("pipeline.edges", "pipeline.edges"),
+    ("pipeline.edges", "pipeline.errors"),
+    ("pipeline.edges", "pipeline.paths"),
     ("pipeline.edges", "inbox_agent.share_layout"),
     ("pipeline.edges", "inbox_agent.share_files"),
     ("pipeline.edges", "inbox_agent.busy_files"),
-    ("pipeline.edges.smb_session", "inbox_agent.settings_file"),
     ("pipeline.edges.workers", "inbox_agent.leash"),
     ("pipeline.edges.workers", "inbox_agent.settings_file"),
     ("pipeline.edges.workers", "hyperv_ops"),
     ("pipeline.edges.machine_room", "hyperv_ops"),
     ("pipeline.screens", "pipeline.core"),
     ("pipeline.screens", "pipeline.screens"),
+    ("pipeline.screens.results", "pipeline.errors"),
+    ("pipeline.screens.results", "pipeline.paths"),
     ("pipeline.screens", "inbox_agent.share_layout"),
 )
 #: The files directly in `pipeline/` put the parts together; they may use these.
@@ -163,6 +168,51 @@ def test_banned_calls(module: str) -> None:
     for call in calls(module):
         allowed, instead = BANNED_CALLS.get(call, ({module}, ""))
         assert module in allowed, f"{call}: {instead}"
+
+
+#: What its own data is found by: packaged files, and the bundle's installer, which is no part of the running program.
+OWN_FILES = ("pipeline.agent_bundle", "pipeline.installer", "pipeline.screens.report")
+FILE_NAMES = {name for key, name in vars(paths).items() if key.isupper() and isinstance(name, str) and "." in name}
+HOST_MODULES = [
+    module
+    for module in MODULES
+    if is_within(module, "pipeline") and not any(is_within(module, own) for own in ("pipeline.paths", *OWN_FILES))
+]
+
+
+def literals_of_paths(tree: ast.AST) -> Iterator[str]:
+    """What joins a path with a literal name, and strings that are the name of a file or of a generation's folder."""
+    with_docstring = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    first = [node.body[0] for node in ast.walk(tree) if isinstance(node, with_docstring)]
+    docstrings = {id(node.value) for node in first if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            name = node.right.values[0] if isinstance(node.right, ast.JoinedStr) else node.right
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            parts = node.value.split("/") if " " not in node.value else ()
+            if any(part in FILE_NAMES or part.startswith("gen-") for part in parts):
+                yield node.value
+
+
+@pytest.mark.parametrize("module", HOST_MODULES)
+def test_paths_of_a_project_are_spelt_in_one_module(module: str) -> None:
+    """Whoever wants to know where something is, or to move it, reads `pipeline.paths`."""
+    assert not list(literals_of_paths(tree_of(module)))
+
+
+@pytest.mark.parametrize(
+    "code", ["root / 'state'", "root / f'gen-{n}'", "files.read('results.csv')", "f'{folder}/result.json'"]
+)
+def test_a_literal_of_a_path_is_found(code: str) -> None:
+    assert len(list(literals_of_paths(ast.parse(code)))) >= 1
+
+
+def test_errors_of_the_agent_are_converted_in_one_place() -> None:
+    """Whoever catches PipelineError catches what the agent's package finds wrong in a file."""
+    raised = "inbox_agent.settings_file.SettingsError"
+    assert {module for module in HOST_MODULES if raised in set(imports_of(module))} == {"pipeline.config"}
 
 
 @pytest.mark.parametrize("module", MODULES)

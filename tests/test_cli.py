@@ -1,7 +1,9 @@
 """The command line, as a person meets it: every mistake is one line that says what, where and what to do."""
 
 import json
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +48,35 @@ def test_init_makes_a_project_that_runs_at_once(tmp_path: Path, capsys: pytest.C
     code, out, _ = pipeline(capsys, "status", "--root", tmp_path)
     assert code == 0
     assert "generation 1, run 1: finished" in out
+
+
+def test_verbose_shows_every_log_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, with the logger's name; without the option only warnings are shown."""
+    record = re.compile(r"pipeline\.edges\.workers: local-\d: start, process \d+")
+    pipeline(capsys, "init", tmp_path)
+    shutil.copytree(tmp_path / "genomes/gen-0001", tmp_path / "genomes/gen-0002")
+
+    code, out, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path, "-v")
+    assert (code, len(record.findall(err))) == (0, 2), err
+    assert "process" not in out
+    code, _, err = pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)
+    assert (code, record.findall(err)) == (0, [])
+
+
+def test_commands_silence_the_libraries_that_log_what_they_raise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nowhere else: a program that uses the package decides by itself."""
+    libraries = [logging.getLogger(name) for name in ("qemu.qmp", "smbprotocol")]
+    levels = [library.level for library in libraries]
+    try:
+        for library in libraries:
+            library.setLevel(logging.NOTSET)
+        pipeline(capsys, "status", "--root", tmp_path)
+        assert [library.level for library in libraries] == [logging.CRITICAL] * 2
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.setLevel(level)
 
 
 def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from inbox_agent.settings_file import SettingsError, convert
 from pipeline.config import Config, load_config
 from pipeline.core.facts import RunOpened, decode_fact, encode_fact
 from pipeline.core.limits import Limits
+from pipeline.errors import ConfigError
 from pipeline.project import init
 from tests import records
 
@@ -59,7 +60,7 @@ def test_what_init_writes_can_be_loaded(tmp_path: Path) -> None:
 
 def test_without_a_file_the_evaluator_is_missed(tmp_path: Path) -> None:
     """The first thing a new user gets wrong is answered with the way out."""
-    with pytest.raises(SettingsError, match="there is none; `pipeline init` makes one"):
+    with pytest.raises(ConfigError, match="there is none; `pipeline init` makes one"):
         load_config(tmp_path)
 
     assert load_config(tmp_path, check=False) == Config()
@@ -69,7 +70,7 @@ def test_a_farm_needs_a_worker(tmp_path: Path) -> None:
     """No local worker and no other one is a mistake."""
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 0\n")
 
-    with pytest.raises(SettingsError, match="no worker at all"):
+    with pytest.raises(ConfigError, match="no worker at all"):
         load_config(tmp_path)
 
 

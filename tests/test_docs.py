@@ -17,7 +17,7 @@ from tree_sitter import Language, Parser, Tree
 
 from hyperv_ops.script import script_folder
 from inbox_agent.arguments import doctor_parser
-from pipeline import cli, exit_codes
+from pipeline import cli, errors, exit_codes
 from pipeline.agent_bundle import INSTALLER
 from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
@@ -35,6 +35,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "share_layout.md",
     "docs/reliability.md",
+    "docs/api.md",
     "docs/smb.md",
     "docs/hyper-v.md",
     "docs/qemu.md",
@@ -242,13 +243,44 @@ def test_the_mutations_in_the_documents_are_those_that_are_tested() -> None:
     assert all(re.fullmatch(r"\d+(, by an assertion)?", row[3]) for row in rows[2:])
 
 
-def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python block of the README, as it stands, with a game beside it."""
+@pytest.mark.parametrize(("document", "programs"), [("README.md", 1), ("docs/api.md", 2)])
+def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: Path) -> None:
+    """The Python blocks, as they stand, with a game beside them."""
     (tmp_path / "my-project").mkdir()
     (tmp_path / "my-project/my_game.py").write_text("def play(genome, trial):\n    return float(trial.seed)\n")
-    monkeypatch.chdir(tmp_path)
-    (program,) = blocks("README.md", "python")
-    exec(compile(program, "README.md", "exec"), {})
+    found = blocks(document, "python")
+    assert len(found) == programs
+    for program in found:
+        ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "look at the workers" not in ran.stdout
+
+
+def test_the_table_of_errors_is_the_program() -> None:
+    """Each error with its exit code, which the README has too, and nothing else; a kind of InputError says so."""
+    rows = re.findall(r"^\| `(\w+Error)` \| (\d+) \| (.+) \|$", text_of("docs/api.md"), re.MULTILINE)
+    classes = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
+    del classes["PipelineError"]
+    known = {name: kind for name, kind in classes.items() if issubclass(kind, errors.PipelineError)}
+    assert {name: int(code) for name, code, _ in rows} == {name: kind.exit_code for name, kind in known.items()}
+    for name, _, words in rows:
+        assert words.endswith("; an `InputError`") == (errors.InputError in known[name].__bases__)
+    readme = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
+    assert {code for _, code, _ in rows} <= set(readme)
+
+
+def test_the_table_of_loggers_is_the_program() -> None:
+    """Each module that logs, with the levels at which it does."""
+    used: dict[str, set[str]] = {}
+    for package in ("hyperv_ops", "inbox_agent", "pipeline"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if "getLogger(__name__)" in text:
+                name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                used[name] = set(re.findall(r"\blog\.(debug|info|warning|error)\(", text))
+    used["pipeline.metronome"] = {"error"}  # by APScheduler
+    rows = re.findall(r"^\| `([\w.]+)` \| (?:host|agent|both) \| ([\w, ]+) \|", text_of("docs/api.md"), re.MULTILINE)
+    assert {name: set(levels.split(", ")) for name, levels in rows} == used
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/smb.md", "docs/template-vm.md"])

@@ -4,16 +4,15 @@ from typing import Any
 
 import pytest
 
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
+from pipeline.errors import InputError
 from pipeline.generation import (
     closing_facts,
-    folder_name,
     opening_facts,
     parse_generation,
     reopening_facts,
@@ -55,12 +54,11 @@ def complete(farm: Farm, number: int = 1) -> None:
 def test_a_generation_is_named_in_many_ways(text: str) -> None:
     """Whoever completes a path with the tabulator key means its number."""
     assert parse_generation(text) == 7
-    assert folder_name(7) == "gen-0007"
 
 
 @pytest.mark.parametrize("text", ["", "0", "gen-", "-1", "seven", "7.5", "gen-7x", "9999999999", "٧"])
 def test_what_is_no_generation_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"expected a number from 1, e\.g\. 7"):
+    with pytest.raises(InputError, match=r"expected a number from 1, e\.g\. 7"):
         parse_generation(text)
 
 
@@ -113,7 +111,7 @@ def test_what_a_counted_fitness_depends_on_may_not_change(changes: dict[str, Any
     farm = opened("a")
     complete(farm)
 
-    with pytest.raises(SettingsError, match="--fresh") as refused:
+    with pytest.raises(InputError, match="--fresh") as refused:
         opening_facts(farm, 1, [genome("a", sha256)], replace_struct(SETTINGS, **changes), fresh=False)
 
     assert said in str(refused.value)

@@ -18,10 +18,12 @@ from pipeline.core import facts as f
 from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of
 from pipeline.core.farm import Farm
 from pipeline.core.roster import WorkerState
-from pipeline.edges.ledger import FILE_NAME, VERSION, Ledger, LedgerError
+from pipeline.edges.ledger import VERSION, Ledger
 from pipeline.edges.shares import Order, Share
-from pipeline.exit_codes import STANDSTILL
+from pipeline.errors import LedgerError
+from pipeline.exit_codes import CANNOT_CONTINUE
 from pipeline.generation import replay
+from pipeline.paths import LEDGER_FILE
 from pipeline.project import init
 from pipeline.taken_back import expect_taken_back
 from tests import records
@@ -112,7 +114,7 @@ def test_the_tags_on_disk_are_frozen() -> None:
 
 def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -> None:
     """So that no field can change its name or its default unnoticed, and no enum its values."""
-    bodies = [body for *_columns, body in rows(state / FILE_NAME)]
+    bodies = [body for *_columns, body in rows(state / LEDGER_FILE)]
     found: dict[str, set[str]] = {}
     for body in bodies:
         found.setdefault(body["fact"], set()).update(body.keys() - {"fact"})
@@ -125,7 +127,7 @@ def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -
 
 def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) -> None:
     """A field that is not known any more would be dropped here."""
-    for *_columns, kind, _worker, _attempt, body in rows(state / FILE_NAME):
+    for *_columns, kind, _worker, _attempt, body in rows(state / LEDGER_FILE):
         fact = decode_fact(json.dumps(body))
         assert kind_of(fact) == kind == body["fact"]
         assert json.loads(encode_fact(fact)) == body
@@ -134,7 +136,7 @@ def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) 
 def test_the_golden_ledger_is_what_is_written_today(state: Path, tmp_path: Path) -> None:
     """Same facts, same rows; a fact may have got new fields."""
     write_ledger(tmp_path / "today")
-    golden, today = rows(state / FILE_NAME), rows(tmp_path / "today" / FILE_NAME)
+    golden, today = rows(state / LEDGER_FILE), rows(tmp_path / "today" / LEDGER_FILE)
 
     assert [row[:-1] for row in today] == [row[:-1] for row in golden]
     for before, now in zip(golden, today, strict=True):
@@ -143,7 +145,7 @@ def test_the_golden_ledger_is_what_is_written_today(state: Path, tmp_path: Path)
 
 def test_columns_say_what_the_body_says(state: Path) -> None:
     """Queries go by the columns, rules by the body."""
-    for *_row, kind, worker, attempt_id, body in rows(state / FILE_NAME):
+    for *_row, kind, worker, attempt_id, body in rows(state / LEDGER_FILE):
         assert (kind, worker) == (body["fact"], body.get("worker"))
         assert attempt_id == (body.get("attempt") or None)
 
@@ -282,8 +284,8 @@ def test_a_ledger_of_version_1_is_refused_by_every_command(
 
     code, out, err = pipeline(capsys, *command, "--root", old_project)
 
-    assert (code, out) == (STANDSTILL, "")
-    assert err == f"pipeline: {old_project.resolve() / 'state' / FILE_NAME}: {REFUSAL}\n"
+    assert (code, out) == (CANNOT_CONTINUE, "")
+    assert err == f"pipeline: {old_project.resolve() / 'state' / LEDGER_FILE}: {REFUSAL}\n"
     assert files(old_project) == before
 
 
@@ -305,11 +307,11 @@ def test_a_ledger_of_version_1_that_a_killed_host_left_is_refused(
     """Its last commits are in the write-ahead log, or all of them; the log stays what it is."""
     open_state, left = tmp_path / "open", tmp_path / "state"
     shutil.copytree(GOLDEN / "ledger-1", open_state)
-    old = sqlite3.connect(open_state / FILE_NAME)
+    old = sqlite3.connect(open_state / LEDGER_FILE)
     dump = "\n".join(old.iterdump())
     old.close()
-    (open_state / FILE_NAME).unlink()
-    db = sqlite3.connect(open_state / FILE_NAME, isolation_level=None)
+    (open_state / LEDGER_FILE).unlink()
+    db = sqlite3.connect(open_state / LEDGER_FILE, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
     db.executescript(dump)
     if checkpointed:
@@ -318,7 +320,7 @@ def test_a_ledger_of_version_1_that_a_killed_host_left_is_refused(
     shutil.copytree(open_state, left, ignore=shutil.ignore_patterns("*-shm"))
     db.close()
     before = files(left)
-    assert before.keys() == {FILE_NAME, f"{FILE_NAME}-wal"}
+    assert before.keys() == {LEDGER_FILE, f"{LEDGER_FILE}-wal"}
 
     with pytest.raises(LedgerError, match="a ledger of version 1"):
         Ledger(left, read_only=read_only)

@@ -43,7 +43,6 @@ from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import believe, parse
 from inbox_agent.leash import Leash
 from inbox_agent.scratch import Unanswered
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
 from inbox_agent.share_layout import Outcome
 from pipeline.config import Config, load_config
@@ -51,11 +50,12 @@ from pipeline.core.facts import AttemptEnded, Fact, kind_of
 from pipeline.edges import ledger as ledgers
 from pipeline.edges import smb_messages as smb
 from pipeline.edges import smb_session
-from pipeline.edges.ledger import Entry, Ledger, LedgerError
-from pipeline.edges.live import FILE_NAME as LIVE
+from pipeline.edges.ledger import Entry, Ledger
 from pipeline.edges.live import Live, read_live
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_session import SmbAccess, SmbSession
+from pipeline.errors import ConfigError, LedgerError
+from pipeline.paths import LEDGER_FILE, LIVE_FILE
 from tests.players import FUNCTION, SCRIPTED, Player
 from tests.records import attempt
 
@@ -135,7 +135,7 @@ def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
         ledger.append([ENDED], at=1.0, generation=1, run=1)
         ledger.close()
     text = body.decode("utf-8", "replace")
-    db = sqlite3.connect(folder / ledgers.FILE_NAME)
+    db = sqlite3.connect(folder / LEDGER_FILE)
     row = (1, 1.0, 1, 1, kind_of(ENDED), None, ENDED.attempt, text)
     db.execute("UPDATE facts SET body = ?, crc = ?", (text, ledgers._checksum(row)))
     db.commit()
@@ -159,7 +159,7 @@ def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
 def test_the_live_file_shows_a_host_at_work_or_nothing(tmp_path: Path, data: bytes, pid: object) -> None:
     """A process id may be anything as well, in a file that is as fresh as can be."""
     for content in (data, json.dumps({"at": time.time(), "pid": pid, "progress": None}).encode()):
-        (tmp_path / LIVE).write_bytes(content)
+        (tmp_path / LIVE_FILE).write_bytes(content)
 
         assert isinstance(read_live(tmp_path), Live | None)
 
@@ -195,7 +195,7 @@ def test_settings_are_a_config_or_one_line(tmp_path: Path, text: str | bytes) ->
     path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     try:
         assert isinstance(load_config(tmp_path), Config)
-    except SettingsError as error:
+    except ConfigError as error:
         said = str(error)
         assert said.startswith(str(path))
         assert said.isprintable()

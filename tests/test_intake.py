@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.share_layout import safe_suffix
-from pipeline.edges.intake import IntakeError, Snapshots
+from pipeline.edges.intake import Snapshots
+from pipeline.errors import GenomeError, HostError
 from tests.other_user import let_through, without_roots_rights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
@@ -40,7 +41,7 @@ def kept(tmp_path: Path) -> Callable[[], list[Path]]:
 
 def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
     """What is said of the folder, without where it is."""
-    with pytest.raises(IntakeError) as error:
+    with pytest.raises(GenomeError) as error:
         snapshots.take_in(folder, **limits)
     return str(error.value).replace(f"{folder}{os.sep}", "").replace(f"{folder}: ", "")
 
@@ -390,7 +391,7 @@ def test_a_genome_that_changes_before_it_is_opened(
 
     try:
         [genome] = snapshots.take_in(folder)
-    except IntakeError as error:
+    except GenomeError as error:
         assert "it changes while it is read" in str(error)
     else:
         data = (folder / "good.json").read_bytes()
@@ -429,7 +430,7 @@ def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> 
     (folder / "large.bin").write_bytes(b"x" * 4 * MIB)
     fill(tiny_disk, MIB)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(HostError, match="No space left"):
         Snapshots(tiny_disk / "genomes").take_in(folder)
 
 
@@ -439,7 +440,7 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_
     (folder / "good.json").write_bytes(os.urandom(size))
     fill(tiny_disk, size - 64 * 1024)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(HostError, match="No space left"):
         Snapshots(tiny_disk / "genomes").take_in(folder)
 
 
@@ -447,7 +448,7 @@ def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> No
     """The room that an intake took in vain is given back, or the ledger beside it could not be written either."""
     (folder / "good.json").write_bytes(b"x" * 16 * MIB)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(HostError, match="No space left"):
         Snapshots(tiny_disk / "genomes").take_in(folder)
 
     assert os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize > 7 * MIB

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,72 @@ def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "log").iterdir()}
     assert sizes.keys() == {"pipeline.jsonl", "pipeline.jsonl.1", "pipeline.jsonl.2"}
     assert max(sizes.values()) <= 2000
+
+
+def test_only_warnings_of_this_program_are_kept(journal: Journal, tmp_path: Path) -> None:
+    """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
+    for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
+        logging.getLogger(name).warning("not ours")
+    for name in ("hyperv_ops.hyperv", "inbox_agent.doorbell", "pipeline.loop"):
+        logging.getLogger(name).warning("ours")
+    journal.close()
+    logging.getLogger("pipeline.loop").warning("too late")
+
+    assert [(line["by"], line["text"]) for line in lines(tmp_path)] == [
+        ("hyperv_ops.hyperv", "ours"),
+        ("inbox_agent.doorbell", "ours"),
+        ("pipeline.loop", "ours"),
+    ]
+
+
+OPENS_A_FARM = """
+import logging, sys
+import apscheduler.schedulers.background, qemu.qmp, smbprotocol.connection, winrm
+
+OURS = ("hyperv_ops", "inbox_agent", "pipeline")
+
+def foreign():
+    loggers = {"": logging.root, **logging.root.manager.loggerDict}
+    return {
+        name: (logger.level, list(logger.handlers), logger.propagate, logger.disabled)
+        for name, logger in loggers.items()
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] not in OURS
+    }
+
+before = foreign()
+import hyperv_ops.qemu, hyperv_ops.winrm, pipeline.cli, pipeline.serve
+from pipeline import Evaluator, open_farm
+
+def unchanged():
+    now = foreign()
+    new = {name: now[name] for name in now.keys() - before.keys()}
+    return {n: now[n] for n in before} == before and all(v == (0, [], True, False) for v in new.values())
+
+assert unchanged()
+with open_farm(sys.argv[1], evaluator=Evaluator(python="game:play"), workers=1, trials_per_genome=1) as farm:
+    farm.evaluate({"a": b"x"})
+    assert unchanged()
+    assert all(logging.getLogger(name).handlers for name in OURS)
+    logging.getLogger().warning("of the root")
+    logging.getLogger("my.game").warning("of the user")
+    logging.getLogger("pipeline.loop").warning("of the host")
+assert unchanged()
+assert not any(logging.getLogger(name).handlers for name in OURS)
+"""
+
+
+@pytest.mark.processes
+def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
+    """No handler on the root logger, no level of a foreign one; what the user logs stays out of our file."""
+    (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
+    ran = subprocess.run(
+        [sys.executable, "-c", OPENS_A_FARM, tmp_path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+
+    log = tmp_path / "state/log/pipeline.jsonl"
+    warnings = [line for text in log.read_text(encoding="utf-8").splitlines() if "level" in (line := json.loads(text))]
+    assert [(line["by"], line["text"]) for line in warnings] == [("pipeline.loop", "of the host")]
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(

@@ -22,7 +22,9 @@ from pipeline.core.facts import (
     ResultLate,
 )
 from pipeline.edges import ledger as ledgers
-from pipeline.edges.ledger import FILE_NAME, Entry, Ledger, LedgerError
+from pipeline.edges.ledger import Entry, Ledger
+from pipeline.errors import LedgerError
+from pipeline.paths import LEDGER_FILE
 from tests.other_user import let_through, without_roots_rights
 from tests.records import attempt
 
@@ -85,7 +87,7 @@ def complaint(folder: Path, *, read_only: bool = False) -> str:
     except Exception as error:
         other = repr(error)
     assert said, other
-    assert str(folder / FILE_NAME) in said
+    assert str(folder / LEDGER_FILE) in said
     return said
 
 
@@ -493,7 +495,7 @@ def test_a_ledger_without_its_version_is_refused(folder: Path, written: Path) ->
 def test_a_foreign_database_is_refused(folder: Path, table: str) -> None:
     """A SQLite file of another program with tables of the same names is no ledger."""
     folder.mkdir()
-    alter(folder / FILE_NAME, table)
+    alter(folder / LEDGER_FILE, table)
 
     complaint(folder)
 
@@ -501,12 +503,12 @@ def test_a_foreign_database_is_refused(folder: Path, table: str) -> None:
 def test_a_foreign_database_is_left_alone(folder: Path) -> None:
     """The database of another program does not become a ledger."""
     folder.mkdir()
-    alter(folder / FILE_NAME, "CREATE TABLE bookmarks (url)", "INSERT INTO bookmarks VALUES ('x')")
-    before = (folder / FILE_NAME).read_bytes()
+    alter(folder / LEDGER_FILE, "CREATE TABLE bookmarks (url)", "INSERT INTO bookmarks VALUES ('x')")
+    before = (folder / LEDGER_FILE).read_bytes()
 
     complaint(folder)
 
-    assert (folder / FILE_NAME).read_bytes() == before
+    assert (folder / LEDGER_FILE).read_bytes() == before
 
 
 def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
@@ -527,6 +529,47 @@ def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, wri
 
     assert "see that this user may write in that folder" in said
     assert CURE not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+def test_a_folder_that_may_not_be_searched_is_not_called_empty(folder: Path, written: Path) -> None:
+    """Otherwise another user would be told to begin a new farm there."""
+    assert ledgers.has_ledger(folder)
+    let_through(folder)
+    folder.chmod(0o600)
+
+    with without_roots_rights(), pytest.raises(LedgerError, match="see that this user may write in that folder"):
+        ledgers.has_ledger(folder)
+
+
+def test_where_nothing_was_run_is_no_ledger(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert not ledgers.has_ledger(tmp_path)
+    assert not ledgers.has_ledger(tmp_path / "nowhere")
+    assert not ledgers.has_ledger(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Ledger.generations,
+        Ledger.last,
+        lambda ledger: ledger.has(7),
+        lambda ledger: ledger.issued(attempt(1)),
+        lambda ledger: ledger.heard(attempt(1)),
+    ],
+)
+def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
+    ask: Callable[[Ledger], object], folder: Path, written: Path
+) -> None:
+    """Also if it broke while it was open."""
+    ledger = Ledger(folder)
+    alter(written, "DROP TABLE facts")
+
+    with pytest.raises(LedgerError, match="no such table"):
+        ask(ledger)
+    ledger.close()
 
 
 def test_any_flipped_bit_is_found_or_harmless(folder: Path, written: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.chronicle import Chronicle
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile, read_live
-from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT
+from pipeline.exit_codes import BAD_INPUT, OK
 from pipeline.screens import monitor
 from pipeline.screens.progress import progress
 from pipeline.screens.ranking import ranked
@@ -91,7 +91,7 @@ def test_top_without_a_terminal_is_a_line(finished: Path, capsys: pytest.Capture
     """For a log."""
     code, out, _ = pipeline(capsys, "top", "--root", finished)
 
-    assert code == ALL_COMPLETED
+    assert code == OK
     assert out.startswith("generation 4: 72/72 trials, 66 completed")
     assert out.count("\n") == 1
 
@@ -152,7 +152,7 @@ def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str
     """A genome or a worker of a generation."""
     code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
 
-    assert code == ALL_COMPLETED
+    assert code == OK
     assert said in out
 
 
@@ -254,7 +254,7 @@ def test_a_report_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixtu
     code, out, _ = pipeline(capsys, "report", "--root", finished)
     text = Path(out.strip()).read_text(encoding="utf-8")
 
-    assert code == ALL_COMPLETED
+    assert code == OK
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?!data:)", text)
     data = text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
     assert json.loads(data)["shown"] == 4
@@ -335,4 +335,4 @@ def test_a_genome_may_be_named_like_an_attempt(tmp_path: Path, capsys: pytest.Ca
 
     for path in ("g0001-elite.bin", "genomes/gen-0004/g0001-elite.bin/"):
         code, out, err = pipeline(capsys, "explain", path, "--root", tmp_path)
-        assert (code, "4 bytes" in out) == (ALL_COMPLETED, True), err + out
+        assert (code, "4 bytes" in out) == (OK, True), err + out

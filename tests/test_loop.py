@@ -19,10 +19,10 @@ from pipeline.core.facts import (
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.view import Look, MachineSeen, ResultSeen
-from pipeline.edges.ledger import LedgerError
 from pipeline.edges.shares import Order, Report
+from pipeline.errors import HostError, LedgerError
 from pipeline.generation import closing_facts
-from pipeline.loop import HostTrouble, Loop
+from pipeline.loop import Loop
 from tests.core_bed import Table
 
 
@@ -186,14 +186,14 @@ def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
     answered(table, post)
     books.full = full
     loop.ring("vm-0")
-    with pytest.raises(HostTrouble, match=r"full|No space"):
+    with pytest.raises(HostError, match=r"full|No space"):
         loop.tick()
     books.full, sent = "", len(post.sent)
 
     loop.leave([HostStopped(reason="ended")])
-    with pytest.raises(HostTrouble, match="run again"):
+    with pytest.raises(HostError, match="run again"):
         loop.tick()
-    with pytest.raises(HostTrouble, match="run again"):
+    with pytest.raises(HostError, match="run again"):
         loop.record([HostStopped(reason="ended")])
 
     assert (books.facts, len(post.sent)) == ([], sent)

@@ -59,6 +59,26 @@ def test_the_agent_runs_from_the_wheel(agent_only: Path, tmp_path: Path) -> None
 
 def test_pipeline_without_its_extra_says_what_to_install(agent_only: Path) -> None:
     """One line with the pip command, and the exit code for bad input."""
-    run = subprocess.run([agent_only / "pipeline", "run", "--gen", "1"], capture_output=True, check=False)
+    run = subprocess.run([agent_only / "pipeline", "run", "--gen", "1"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert b'pip install "genome-pipeline[host]"' in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert 'run: pip install "genome-pipeline[host]"' in run.stderr
+
+
+def test_the_api_without_its_extra_says_what_to_install(agent_only: Path) -> None:
+    """The package can be imported, its errors can be caught; the last line names the pip command."""
+    code = "import pipeline; print(pipeline.PipelineError.__name__); from pipeline import open_farm"
+    run = subprocess.run([agent_only / "python", "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "PipelineError\n"
+    assert run.stderr.splitlines()[-1].startswith("pipeline.errors.MissingExtraError: ")
+    assert run.stderr.endswith('run: pip install "genome-pipeline[host]"\n')
+
+
+def test_the_packages_ship_their_types(agent_only: Path) -> None:
+    """A type checker of a user reads the annotations of all three only with their marker."""
+    code = (
+        "from importlib.resources import files\n"
+        "for name in ('hyperv_ops', 'inbox_agent', 'pipeline'):\n"
+        "    assert (files(name) / 'py.typed').is_file(), name"
+    )
+    subprocess.run([agent_only / "python", "-c", code], check=True, cwd=agent_only)

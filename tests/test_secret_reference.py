@@ -7,8 +7,8 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from inbox_agent.settings_file import SettingsError
 from pipeline.config import Config, WorkerTable, load_config
+from pipeline.errors import ConfigError, SecretError
 from pipeline.secret_reference import check_reference, fetch_secret
 
 
@@ -28,7 +28,7 @@ def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("FARM_SECRET", "of the environment")
     assert fetch_secret("env:FARM_SECRET", tmp_path) == "of the environment"
     monkeypatch.delenv("FARM_SECRET")
-    with pytest.raises(SettingsError, match="FARM_SECRET is not set"):
+    with pytest.raises(SecretError, match="FARM_SECRET is not set"):
         fetch_secret("env:FARM_SECRET", tmp_path)
 
 
@@ -37,7 +37,7 @@ def test_a_secret_of_the_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     keyring.set_keyring(RingInMemory())
     try:
         assert fetch_secret("keyring:farm/vm-3", tmp_path) == "from the ring"
-        with pytest.raises(SettingsError, match="set it with `keyring set farm vm-4`"):
+        with pytest.raises(SecretError, match="set it with `keyring set farm vm-4`"):
             fetch_secret("keyring:farm/vm-4", tmp_path)
     finally:
         keyring.set_keyring(before)
@@ -55,7 +55,7 @@ def test_a_secret_of_a_file(tmp_path: Path, written: str) -> None:
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of a file")
     (tmp_path / "secret").chmod(0o640)
-    with pytest.raises(SettingsError, match="others may read it; `chmod 600"):
+    with pytest.raises(SecretError, match="others may read it; `chmod 600"):
         fetch_secret("file:secret", tmp_path)
 
 
@@ -64,7 +64,7 @@ def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None, said: st
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
         (tmp_path / "secret").chmod(0o600)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SecretError, match=said):
         fetch_secret("file:secret", tmp_path)
 
 
@@ -76,12 +76,12 @@ def test_without_a_reference_there_is_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reference", ["hunter2", "env:", "vault:x", "password: hunter2"])
 def test_what_is_no_reference_is_refused_and_not_repeated(reference: str, tmp_path: Path) -> None:
     """Somebody may have put the password itself there, so no message shows it."""
-    with pytest.raises(SettingsError, match="keyring:SERVICE/NAME, env:VARIABLE or file:PATH") as refused:
+    with pytest.raises(SecretError, match="keyring:SERVICE/NAME, env:VARIABLE or file:PATH") as refused:
         check_reference(reference)
     assert "hunter2" not in str(refused.value)
 
     (tmp_path / "pipeline.toml").write_text(f"[[worker]]\nname = 'a'\nshare = '//srv/x'\nsecret = '{reference}'\n")
-    with pytest.raises(SettingsError, match="worker 'a': secret") as refused:
+    with pytest.raises(ConfigError, match="worker 'a': secret") as refused:
         load_config(tmp_path)
     assert "hunter2" not in str(refused.value)
 

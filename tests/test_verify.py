@@ -25,7 +25,7 @@ from pipeline.core.facts import (
 )
 from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import LiveFile
-from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED, STANDSTILL
+from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
 from pipeline.verify import _look as look_once
 from pipeline.verify import verify
 from tests.command_line import pipeline
@@ -39,8 +39,8 @@ STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one generation, played for real: four genomes, three trials each."""
     root = tmp_path_factory.mktemp("played")
-    assert cli.run_commands(["init", str(root)]) == ALL_COMPLETED
-    assert cli.run_commands(["run", "--gen", "1", "--root", str(root)]) == ALL_COMPLETED
+    assert cli.run_commands(["init", str(root)]) == OK
+    assert cli.run_commands(["run", "--gen", "1", "--root", str(root)]) == OK
     return root
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_kept_the_promise(project: Path, capsys: pytest.CaptureFixtur
     """One line for the generation, and exit code 0. On a slow machine an attempt may have gone to an idle worker."""
     code, out, err = pipeline(capsys, "verify", "--root", project)
 
-    assert (code, err) == (ALL_COMPLETED, "")
+    assert (code, err) == (OK, "")
     counted = "4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0"
     assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
 
@@ -224,7 +224,7 @@ def test_tampering_is_found_out(
 
     code, out, _ = pipeline(capsys, "verify", "--root", project)
 
-    assert code == SOME_FAILED
+    assert code == FAILED
     assert "THE PROMISE WAS BROKEN" in out
     assert said in out
 
@@ -250,7 +250,7 @@ def test_a_damaged_ledger_is_no_basis_for_a_verdict(project: Path, capsys: pytes
 
     code, out, err = pipeline(capsys, "verify", "--root", project)
 
-    assert (code, out) == (STANDSTILL, "")
+    assert (code, out) == (CANNOT_CONTINUE, "")
     assert "1 of" in err
     assert "facts are missing" in err
 

@@ -11,7 +11,7 @@ import pytest
 from hyperv_ops import PowerShellRunner
 from hyperv_ops import script as scripts
 from pipeline import doctor, reach
-from pipeline.exit_codes import ALL_COMPLETED, BAD_INPUT, SOME_FAILED
+from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 from tests.command_line import pipeline
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 
@@ -44,15 +44,15 @@ def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_from_nothing_to_a_machine_and_back(bed: HyperVBed, vm: Command) -> None:
     """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
-    assert vm("vm", "create", "vm-2", "vm-3")[0] == ALL_COMPLETED
+    assert vm("vm", "create", "vm-2", "vm-3")[0] == OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
     assert vm("vm", "stop", "vm-2")[1] == "vm-2: is off\n"
     assert vm("vm", "checkpoint", "vm-2")[1] == "vm-2: has its clean checkpoint\n"
     assert vm("vm", "restore", "vm-2", "--yes")[1] == "vm-2: is back at its clean checkpoint, and off\n"
     assert vm("vm", "restart", "vm-1", "--wait")[1] == "vm-1: is on, its guest is up\n"
-    assert vm("vm", "remove", "--all", "--yes")[0] == ALL_COMPLETED
+    assert vm("vm", "remove", "--all", "--yes")[0] == OK
     code, out, _ = vm("vm", "status")
-    assert code == SOME_FAILED
+    assert code == FAILED
     assert out.count("there is none") == 3
 
 
@@ -63,7 +63,7 @@ def test_how_the_machines_are(bed: HyperVBed, vm: Command) -> None:
     code, out, _ = vm("vm", "status")
     lines = [line.split() for line in out.splitlines()]
 
-    assert code == SOME_FAILED, "two do not exist"
+    assert code == FAILED, "two do not exist"
     assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
     assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
     assert lines[2] == [*["vm-2", "there", "is", "none"]]
@@ -75,13 +75,13 @@ def test_what_if_changes_nothing(bed: HyperVBed, vm: Command) -> None:
     """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
     for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
-        assert (code, err) == (ALL_COMPLETED, "")
+        assert (code, err) == (OK, "")
         assert out.startswith("What if: Performing the operation")
         assert 'on target "vm-1"' in out
-    assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == ALL_COMPLETED
+    assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == OK
 
     assert bed.hyperv.events == []
-    assert vm("vm", "status", "vm-1")[0] == ALL_COMPLETED
+    assert vm("vm", "status", "vm-1")[0] == OK
 
 
 def test_what_destroys_asks_first(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) 
 
     code, out, err = vm("vm", "prepare", "--all", "--yes")
 
-    assert (code, err) == (ALL_COMPLETED, "")
+    assert (code, err) == (OK, "")
     assert "vm-3: is vm-3 at 192.168.77.13, off, with a clean checkpoint" in out
     assert [bed.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
     assert {"Sh4re-canary", GUEST_SECRET} <= bed.hyperv.secrets
@@ -124,7 +124,7 @@ def test_who_a_machine_is_to_be_is_known_before_it_boots(
     long = "a-name-that-windows-cuts"
     (tmp_path / "pipeline.toml").write_text(tables.replace("machine = 'vm-1'", f"machine = '{long}'"))
     code, _, err = vm("vm", "prepare", "vm-1", "--yes")
-    assert (code, "Windows takes no computer name of more than 15 characters" in err) == (SOME_FAILED, True)
+    assert (code, "Windows takes no computer name of more than 15 characters" in err) == (FAILED, True)
     (tmp_path / "pipeline.toml").write_text(tables)
     monkeypatch.delenv("SHARE_SECRET")
     code, _, err = vm("vm", "prepare", "--all", "--yes")
@@ -144,7 +144,7 @@ def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path
 
     code, out, _ = vm("vm", "check-template", "--game-folder", r"C:\game")
 
-    assert code == SOME_FAILED
+    assert code == FAILED
     assert out == "share encrypted: no; Set-SmbShare -EncryptData $true\n"
     assert "sleep: never\n" in vm("vm", "check-template", "--game-folder", r"C:\game", "--verbose")[1]
     sent = bed.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
@@ -166,7 +166,7 @@ def test_the_switch_is_made(bed: HyperVBed, vm: Command, tmp_path: Path) -> None
 
     assert "What if" in vm("vm", "switch", "--what-if")[1]
     assert "switch" in bed.hyperv.missing
-    assert vm("vm", "switch") == (ALL_COMPLETED, "farm: is there, this side of it is 192.168.77.1\n", "")
+    assert vm("vm", "switch") == (OK, "farm: is there, this side of it is 192.168.77.1\n", "")
     assert "switch" not in bed.hyperv.missing
 
 
@@ -176,7 +176,7 @@ def test_what_the_script_warns_of_reaches_the_user(bed: HyperVBed, vm: Command) 
 
     code, out, _ = vm("vm", "create", "vm-2")
 
-    assert code == ALL_COMPLETED
+    assert code == OK
     assert out.startswith("vm-2: is there; ") and out.endswith("; warning: it gets an empty TPM [31m\n")
 
 
@@ -189,9 +189,9 @@ def test_machines_are_compared_with_the_template_machine(bed: HyperVBed, vm: Com
 
     configure(tmp_path, bed, template_machine="'vm-1'")
 
-    assert vm("vm", "compare", "vm-1") == (ALL_COMPLETED, "vm-1: as vm-1\n", "")
+    assert vm("vm", "compare", "vm-1") == (OK, "vm-1: as vm-1\n", "")
     code, out, _ = vm("vm", "compare")
-    assert code == SOME_FAILED
+    assert code == FAILED
     assert out.splitlines() == [
         "vm-1: as vm-1",
         "vm-2: screen is Default, of vm-1 Single 1280x720",
@@ -235,7 +235,7 @@ def test_what_the_host_refuses_is_one_line(bed: HyperVBed, vm: Command, missing:
 
     code, out, err = vm("vm", "create", "vm-2")
 
-    assert (code, out) == (SOME_FAILED, "")
+    assert (code, out) == (FAILED, "")
     assert said in err
     assert len(err.splitlines()) == 1
 
@@ -246,7 +246,7 @@ def test_a_host_that_refuses_the_account(bed: HyperVBed, vm: Command, monkeypatc
 
     code, _, err = vm("vm", "status")
 
-    assert code == SOME_FAILED
+    assert code == FAILED
     assert "the account or its password was refused" in err
     assert "canary" not in err
 

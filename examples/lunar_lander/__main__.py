@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from pipeline import Evaluator, Fitness, OpenFarm, Progress, StoppedEarly, open_farm
+from pipeline import Evaluator, Fitness, OpenFarm, Progress, StalledError, open_farm
 
 from .evolution import Search, first_search, next_search
 from .policy import PARAMS, encode
@@ -46,7 +46,7 @@ def main() -> int:
         with farm_here(trials_per_genome=HELD_OUT_TRIALS) as farm:
             rise = compare(farm, search)
             held_out = farm.results.name
-    except StoppedEarly as diagnosis:
+    except StalledError as diagnosis:
         print(diagnosis, file=sys.stderr)
         return 1
     print(f"{time.monotonic() - began:.0f} s in all; look at")

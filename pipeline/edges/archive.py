@@ -12,8 +12,7 @@ from pathlib import Path
 
 from inbox_agent.busy_files import patiently
 from pipeline.core.view import ResultSeen
-
-ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
+from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
 
 
 class Archive:
@@ -33,11 +32,11 @@ class Archive:
             os.makedirs(folder, exist_ok=True)
         except FileExistsError:
             pass  # collected before, and the host was killed before it could record it
-        _write(f"{folder}{os.sep}result.json", seen.data)
+        _write(f"{folder}{os.sep}{ATTEMPT_RESULT}", seen.data)
         if seen.log:
-            _write(f"{folder}{os.sep}log.txt", seen.log)
+            _write(f"{folder}{os.sep}{ATTEMPT_LOG}", seen.log)
         if seen.artifacts:
-            self._keep_artifacts(Path(folder) / "files", self._incoming / worker / seen.attempt, seen.artifacts)
+            self._keep_artifacts(Path(folder) / ATTEMPT_FILES, self._incoming / worker / seen.attempt, seen.artifacts)
 
     def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None:
         """Keeps a result that is not counted as evidence: late, corrupt or unexpected."""

@@ -21,15 +21,12 @@ from typing import NamedTuple
 
 from inbox_agent.busy_files import patiently
 from inbox_agent.share_layout import GENOME_BYTES_MAX, safe_suffix
+from pipeline.errors import GenomeError, HostError, disk_errors
 
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: What file managers leave behind is not a genome.
 _LITTER = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
-
-
-class IntakeError(ValueError):
-    """A genome folder cannot be used: one line per thing that is wrong, naming it and the cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,8 @@ class Snapshots:
         """Every genome of a folder, copied and digested, in the order of their names.
 
         Raises:
-            IntakeError: the folder is missing or empty, or something in it cannot be a genome; nothing was decided.
+            GenomeError: the folder is missing or empty, or something in it cannot be a genome; nothing was decided.
+            HostError: the snapshots cannot be written.
         """
         names = list(_genome_names(folder))
         taken: list[GenomeFile] = []
@@ -65,12 +63,12 @@ class Snapshots:
         for name in names:
             try:
                 taken.append(self._take(folder, name, bytes_max))
-            except IntakeError as error:
+            except GenomeError as error:
                 problems.append(str(error))
         if problems:
-            raise IntakeError("\n".join(problems))
+            raise GenomeError("\n".join(problems))
         if not taken:
-            raise IntakeError(f"{folder}: no genome files; put one file per genome there")
+            raise GenomeError(f"{folder}: no genome files; put one file per genome there")
         return taken
 
     def _take(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
@@ -87,13 +85,14 @@ class Snapshots:
                 after = os.fstat(source.fileno())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
+                raise HostError(f"{self._folder}: {error.strerror}; make room and run again") from error
             if error.errno == errno.ELOOP:
-                raise IntakeError(f"{shown}: a link; put the file itself there") from error
-            raise IntakeError(f"{shown}: cannot be read: {error.strerror}; mend its rights or remove it") from error
+                raise GenomeError(f"{shown}: a link; put the file itself there") from error
+            raise GenomeError(f"{shown}: cannot be read: {error.strerror}; mend its rights or remove it") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or before.st_size != taken.size:
-            raise IntakeError(f"{shown}: it changes while it is read; run again when it is written")
-        self._keep(taken, digest)
+            raise GenomeError(f"{shown}: it changes while it is read; run again when it is written")
+        with disk_errors(self._folder):
+            self._keep(taken, digest)
         return GenomeFile(name, safe_suffix(name), taken.size, digest)
 
     def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Taken"]:
@@ -171,30 +170,30 @@ def _genome_names(folder: Path) -> Iterator[str]:
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
-        raise IntakeError(f"{folder}: no such folder; put one file per genome there") from None
+        raise GenomeError(f"{folder}: no such folder; put one file per genome there") from None
     except OSError as error:
-        raise IntakeError(f"{folder}: cannot be listed: {error.strerror}") from error
+        raise GenomeError(f"{folder}: cannot be listed: {error.strerror}") from error
     return (name for name in names if not is_litter(name))
 
 
 def _refuse_bad_name(name: str, shown: str) -> None:
     if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
-        raise IntakeError(f"{shown}: control characters or broken Unicode in its name; rename it")
+        raise GenomeError(f"{shown}: control characters or broken Unicode in its name; rename it")
     if len(name) > 255:
-        raise IntakeError(f"{shown}: its name is longer than 255 characters; rename it")
+        raise GenomeError(f"{shown}: its name is longer than 255 characters; rename it")
 
 
 def _refuse_odd_file(info: os.stat_result, shown: str, bytes_max: int) -> None:
     if stat.S_ISDIR(info.st_mode):
-        raise IntakeError(f"{shown}: a folder; a generation is a flat folder of files, move it away")
+        raise GenomeError(f"{shown}: a folder; a generation is a flat folder of files, move it away")
     reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)
     if stat.S_ISLNK(info.st_mode) or reparse:
-        raise IntakeError(f"{shown}: a link; put the file itself there")
+        raise GenomeError(f"{shown}: a link; put the file itself there")
     if not stat.S_ISREG(info.st_mode):
-        raise IntakeError(f"{shown}: not a regular file; move it away")
+        raise GenomeError(f"{shown}: not a regular file; move it away")
     if info.st_size == 0:
-        raise IntakeError(f"{shown}: empty; write it or remove it")
+        raise GenomeError(f"{shown}: empty; write it or remove it")
     if info.st_size > bytes_max:
-        raise IntakeError(
+        raise GenomeError(
             f"{shown}: {info.st_size} bytes, allowed are {bytes_max}; raise [generation] genome_bytes_max or remove it"
         )

@@ -4,6 +4,7 @@ Nothing reads it back: the ledger is the memory. It decides when a file is full,
 can play with a terminal.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -14,8 +15,10 @@ from pathlib import Path
 import orjson
 
 from pipeline.core.facts import Fact, encode_fact
+from pipeline.paths import LOG_FILE, LOG_FOLDER
 
-FILE_NAME = "pipeline.jsonl"
+#: Whose records are kept: this program's alone. The root logger belongs to the program that uses it.
+LOGGERS = ("hyperv_ops", "inbox_agent", "pipeline")
 FILE_BYTES_MAX, FILES_KEPT = 10 * 1024 * 1024, 5
 
 
@@ -23,14 +26,16 @@ class Journal:
     """Open for as long as a host is at work. A line that cannot be written is nobody's loss."""
 
     def __init__(self, state: Path) -> None:
-        folder = state / "log"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = state / LOG_FOLDER
+        with contextlib.suppress(OSError):  # then no line can be written, which stops nothing
+            folder.mkdir(parents=True, exist_ok=True)
         self._file = _Quiet(
-            folder / FILE_NAME, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
+            folder / LOG_FILE, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
         self._file.setFormatter(_Lines())
         self._file.setLevel(logging.WARNING)
-        logging.getLogger().addHandler(self._file)
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self._file)
 
     def tell(self, facts: Sequence[Fact], at: float, generation: int) -> None:
         """Writes facts that the ledger has."""
@@ -41,7 +46,8 @@ class Journal:
 
     def close(self) -> None:
         """Lets go of the file."""
-        logging.getLogger().removeHandler(self._file)
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self._file)
         self._file.close()
 
 

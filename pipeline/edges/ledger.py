@@ -12,11 +12,13 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.core.facts import KINDS, AttemptEnded, Fact, decode_fact, encode_fact, kind_of
+from pipeline.errors import LedgerError
+from pipeline.paths import LEDGER_FILE
 
 _SCHEMA = """
 CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
@@ -37,11 +39,6 @@ CREATE INDEX epochs ON facts (kind) WHERE kind IN ('epoch_raised', 'epoch_opened
 CREATE INDEX generations ON facts (generation);
 """
 VERSION = 2
-FILE_NAME = "ledger.db"
-
-
-class LedgerError(Exception):
-    """The ledger cannot be trusted or not be written; nothing goes on without it."""
 
 
 class Entry(NamedTuple):
@@ -62,7 +59,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self.path = folder / FILE_NAME
+        self.path = folder / LEDGER_FILE
         self._refuse_other_version()
         try:
             self._db = self._connect(folder, read_only)
@@ -96,7 +93,7 @@ class Ledger:
         The usual connections change files: a writer merges a write-ahead log that a killed host left, a reader creates
         an empty one. `immutable` reads the file alone, which is the whole ledger if there is no such log.
         """
-        how = "mode=ro" if self.path.with_name(f"{FILE_NAME}-wal").exists() else "immutable=1"
+        how = "mode=ro" if self.path.with_name(f"{LEDGER_FILE}-wal").exists() else "immutable=1"
         with (
             contextlib.suppress(sqlite3.Error, UnicodeError),
             contextlib.closing(self._connect_to_read(how)) as db,
@@ -140,7 +137,7 @@ class Ledger:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.rollback()
-            raise LedgerError(f"{self.path}: cannot be written: {error}") from error
+            raise LedgerError(f"{self.path}: cannot be written: {error}; nothing is lost, run again") from error
         self._next += len(rows)
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
@@ -180,19 +177,18 @@ class Ledger:
 
     def generations(self) -> list[int]:
         """Those that have facts."""
-        found = self._db.execute("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
+        found = self._fetch("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
         return [number for (number,) in found]
 
     def has(self, generation: int) -> bool:
         """Whether a generation has facts."""
-        found = self._db.execute("SELECT 1 FROM facts WHERE generation = ? LIMIT 1", (generation,)).fetchone()
-        return found is not None
+        return bool(self._fetch("SELECT 1 FROM facts WHERE generation = ? LIMIT 1", generation))
 
     def last(self) -> tuple[int, float, int]:
         """Number, time and generation of the last fact of any generation; zeros if there is none."""
         # `+` keeps SQLite from using the index of generations, which is not in this order.
         query = "SELECT seq, at, generation FROM facts WHERE +generation > 0 ORDER BY seq DESC LIMIT 1"
-        seq, at, generation = self._db.execute(query).fetchone() or (0, 0.0, 0)
+        seq, at, generation = (self._fetch(query) or [(0, 0.0, 0)])[0]
         return seq, at, generation
 
     def issued(self, attempt: str) -> bool:
@@ -202,8 +198,8 @@ class Ledger:
     def generation_of(self, attempt: str) -> int | None:
         """The generation in which this ledger issued that attempt id; None if it never did."""
         query = "SELECT generation FROM facts WHERE kind = 'attempt_issued' AND attempt = ?"
-        found = self._db.execute(query, (attempt,)).fetchone()
-        return None if found is None else int(found[0])
+        found = self._fetch(query, attempt)
+        return int(found[0][0]) if found else None
 
     def heard(self, attempt: str) -> bool:
         """Whether a result of that attempt was collected or noted before, in any run of any generation."""
@@ -213,6 +209,13 @@ class Ledger:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+    def _fetch(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query. Raises LedgerError."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except (sqlite3.Error, UnicodeError) as error:
+            raise LedgerError(f"{self.path}: {error}; {_cure_of(error)}") from error
 
     def _identify(self) -> str:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
@@ -229,6 +232,18 @@ class Ledger:
             known = max(last, written if isinstance(written, int) else 0)
             raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_CURE}")
         return int(count)
+
+
+def has_ledger(folder: Path) -> bool:
+    """Whether there is one in this state folder. Raises LedgerError: this user may not look for it."""
+    path = folder / LEDGER_FILE
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}; {_RIGHTS_CURE}") from error
+    return True
 
 
 _CURE = "restore the state folder from a backup, or move it away to begin a new farm"

@@ -14,7 +14,8 @@ import msgspec
 import orjson
 import psutil
 
-FILE_NAME = "live.json"
+from pipeline.paths import LIVE_FILE
+
 INTERVAL_S, FRESH_S = 1.0, 10.0
 
 
@@ -22,13 +23,13 @@ class LiveFile:
     """The host's side, which writes when it is due."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / FILE_NAME
+        self._path = state / LIVE_FILE
         self._due = 0.0
 
     def write(self, progress: object) -> None:
         """Shows where the run stands: any record. A file that cannot be written is nobody's loss."""
         self._due = time.monotonic() + INTERVAL_S
-        aside = self._path.with_name(f".{FILE_NAME}.new")
+        aside = self._path.with_name(f".{LIVE_FILE}.new")
         with contextlib.suppress(OSError):
             aside.write_bytes(orjson.dumps({"at": time.time(), "pid": os.getpid(), "progress": progress}))
             os.replace(aside, self._path)
@@ -55,7 +56,7 @@ class Live(msgspec.Struct, frozen=True):
 def read_live(state: Path) -> Live | None:
     """What a host at work shows; None if there is none, or it was killed or is stuck."""
     try:
-        live = msgspec.json.decode((state / FILE_NAME).read_bytes(), type=Live)
+        live = msgspec.json.decode((state / LIVE_FILE).read_bytes(), type=Live)
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     fresh = abs(time.time() - live.at) < FRESH_S and psutil.pid_exists(live.pid)

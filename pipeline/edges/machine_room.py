@@ -18,6 +18,7 @@ import orjson
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
+from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ class MachineRoom:
         machine = self._machine_of[worker]
         try:
             self._climb(worker, machine, rung)
+            log.info("%s: %s", worker, rung or "start")
         except MachineError as error:
             log.warning("%s: %s: %s", worker, rung or "start", error)
         self._obeyed_at[worker] = time.monotonic()
@@ -199,10 +201,10 @@ class MachineRoom:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._keep(worker, folder)
-            (folder / "machine.json").write_bytes(
+            (folder / EVIDENCE_OF_MACHINE).write_bytes(
                 orjson.dumps(asdict(self._machines.info(machine)), option=orjson.OPT_INDENT_2)
             )
             if (screen := self._machines.screenshot(machine)) is not None:
-                (folder / "screen.png").write_bytes(screen)
+                (folder / EVIDENCE_OF_SCREEN).write_bytes(screen)
         except (MachineError, OSError) as error:
             log.warning("%s: evidence could not be kept: %s", worker, error)

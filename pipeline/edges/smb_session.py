@@ -31,13 +31,12 @@ from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
-from inbox_agent.settings_file import SettingsError
 from inbox_agent.share_files import Unavailable
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_messages import Reply
+from pipeline.errors import SecretError
 
 log = logging.getLogger(__name__)
-logging.getLogger("smbprotocol").setLevel(logging.CRITICAL)  # it logs whole messages, and what it logs we raise
 
 CONNECT_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 10.0
@@ -175,7 +174,7 @@ class SmbSession:
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             found = self._connect()
-        except (_TooOld, _InTheClear, SettingsError, Unavailable, *_TROUBLE) as error:
+        except (_TooOld, _InTheClear, SecretError, Unavailable, *_TROUBLE) as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked

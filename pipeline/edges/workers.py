@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
-from inbox_agent.leash import sweep
+from inbox_agent.leash import LEASH_FILE, sweep
 from inbox_agent.settings_file import EvaluatorTable
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
+from pipeline.errors import disk_errors
+from pipeline.paths import ProjectPaths
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +33,16 @@ class LocalWorkers:
     def __init__(
         self,
         names: list[str],
-        state: Path,
+        paths: ProjectPaths,
         evaluator: EvaluatorTable,
         folder: Path,
         *,
         silence_limit_s: float,
         on_exit: Callable[[], None],
     ) -> None:
-        self._state = state
+        self._paths = paths
         self._beat_s = silence_limit_s / 6
-        self.shares: Mapping[str, Path] = {name: state / "shares" / name for name in names}
+        self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
         self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names}, on_exit)
         self._reverted: set[str] = set()
 
@@ -54,7 +56,7 @@ class LocalWorkers:
 
     def log_path(self, name: str) -> Path:
         """Where the agent's own log is."""
-        return self._state / "local" / name / "agent.log"
+        return self._paths.agent_log(name)
 
     def see(self) -> dict[str, MachineSeen]:
         """How all local machines are."""
@@ -74,22 +76,27 @@ class LocalWorkers:
             elif rung is not None:
                 self._machines.power_off(name)
             self._machines.start(name)
+            log.info("%s: %s, process %s", name, rung or "start", self.pid(name))
         except MachineError as error:
             log.warning("%s", error)
 
     def prepare(self) -> None:
-        """Makes the shares' top folders, so that they can be looked at before any agent runs."""
+        """Makes the shares' top folders, so that they can be looked at before any agent runs. Raises HostError."""
         for share in self.shares.values():
-            share.mkdir(parents=True, exist_ok=True)
+            with disk_errors(share):
+                share.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
         """Ends all agents, and what a killed one may have left running."""
-        self._machines.close()
+        try:
+            self._machines.close()
+        except MachineError as error:  # a process that cannot be killed, e.g. while its disk hangs
+            log.warning("%s", error)
         for name in self._machines.names():
-            sweep(self._state / "local" / name / "leash")
+            sweep(self._paths.agent_state(name) / LEASH_FILE)
 
     def _spec(self, name: str, evaluator: EvaluatorTable, folder: Path) -> LocalSpec:
-        own = self._state / "local" / name
+        own = self._paths.agent_state(name)
         share = self.shares[name]
         # -P: a file of the user named like a module of the standard library must not shadow it in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]

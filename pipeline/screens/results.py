@@ -19,6 +19,8 @@ from inbox_agent.share_layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.roster import Genome, TrialState
+from pipeline.errors import disk_errors
+from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
 
 log = logging.getLogger(__name__)
 
@@ -158,15 +160,16 @@ class Outputs:
         self._warned: set[str] = set()
 
     def write(self, farm: Farm) -> None:
-        """Writes all three files, each as a whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes all three files, each as a whole. Raises HostError: their folder cannot be made."""
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         rows = result_rows(farm)
         metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
         columns = (*RESULT_COLUMNS, *metrics)
-        self._put("results.csv", _csv(columns, ([cell_text(row.get(name)) for name in columns] for row in rows)))
-        self._put("attempts.csv", _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
+        self._put(RESULTS_CSV, _csv(columns, ([cell_text(row.get(name)) for name in columns] for row in rows)))
+        self._put(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        self._put("summary.json", text)
+        self._put(SUMMARY_JSON, text)
 
     def _put(self, name: str, data: bytes) -> None:
         path = self.folder / name

@@ -28,10 +28,11 @@ from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.view import MachineSeen, ResultSeen
 from pipeline.edges.couriers import Couriers
-from pipeline.edges.ledger import Entry, LedgerError
+from pipeline.edges.ledger import Entry
 from pipeline.edges.shares import CarryOut, Report, Share
+from pipeline.errors import HostError, LedgerError
 from pipeline.generation import closing_facts, replay
-from pipeline.loop import HostTrouble, Loop
+from pipeline.loop import Loop
 from pipeline.take_over import carry_out
 from tests.simulator.couriers import LATE_S, DistantCouriers
 from tests.simulator.disk import Disk, Way
@@ -213,7 +214,7 @@ class SimulatedHost:
         try:
             self.loop = self._make_loop()
             self._open()
-        except (Killed, HostTrouble):
+        except (Killed, HostError):
             self._die(self._life)
             return
         self._beat(self._life, SWEEP_S, Loop.ask_sweep)
@@ -361,7 +362,7 @@ class SimulatedHost:
                 self._begin_next_generation()
         except Killed:
             self._die(life)
-        except HostTrouble:
+        except HostError:
             self.stop()
         if life != self._life:
             return
@@ -385,7 +386,7 @@ class SimulatedHost:
         if self.loop is None:
             return
         if not self.finished:
-            with contextlib.suppress(Killed, HostTrouble):
+            with contextlib.suppress(Killed, HostError):
                 local = self.machines if self.world.options.local else ()
                 self.loop.leave(closing_facts(self.loop.farm, local, "stopped"))
         self._die(self._life, in_order=True)

@@ -60,7 +60,7 @@ ARCHIVING = """\
             for fact in minutes.facts:
                 self._archive(fact, minutes.judged)
         except OSError as error:
-            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
         self._append(minutes.facts, minutes.view.wall)
 """
 
@@ -86,7 +86,7 @@ MUTATIONS = [
         "a host that cannot archive a result stops",
         "Loop._record",
         """\
-            raise HostTrouble(f"a result cannot be archived: {error}; free some space and run again") from error
+            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
 """,
         """\
             log.warning("%s", error)
@@ -97,7 +97,7 @@ MUTATIONS = [
         "failed commit ignored",
         "a host that cannot record stops",
         "Loop._append",
-        "            raise HostTrouble(str(error)) from error\n",
+        "            raise HostError(str(error)) from error\n",
         '            log.warning("%s", error)\n',
         in_shell=True,
     ),

@@ -1,0 +1,130 @@
+"""The errors of the host: what `open_farm` raises and what a command ends with, and the exit code of each.
+
+    PipelineError
+    ├── InputError            2  an argument, name or file cannot be used
+    │   ├── ConfigError       2  pipeline.toml cannot be used
+    │   ├── SecretError       2  a password cannot be fetched
+    │   └── GenomeError       2  a genome cannot be used
+    ├── MissingExtraError     2  the libraries of the host are not installed
+    ├── ProjectBusyError      2  another process has this project open
+    ├── TakeOverError         2  a share cannot be taken over
+    ├── BundleError           2  the agent's bundle cannot be made
+    ├── VmError               1  a machine did not do what it was asked
+    ├── HostError             3  this host's disk failed; run again
+    ├── LedgerError           4  the ledger cannot be read or trusted
+    └── StalledError          4  no worker can go on
+
+Every message is for the user: what is wrong, where, and what to do. Any other exception is a defect of this program.
+Not here: the errors of `hyperv_ops` and `inbox_agent`, which know nothing of the host; it converts them.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, STOPPED
+
+_OURS = ("hyperv_ops", "inbox_agent", "pipeline")
+
+
+class PipelineError(Exception):
+    """Base class of all errors below; never raised itself."""
+
+    exit_code: ClassVar[int]  #: what `pipeline` exits with
+
+
+class InputError(PipelineError):
+    """An argument, name or file cannot be used. Nothing was changed: correct what the message names, and try again."""
+
+    exit_code = BAD_INPUT
+
+
+class ConfigError(InputError):
+    """`pipeline.toml`, or an argument of `open_farm` in its place, cannot be used. The message names the key."""
+
+
+class SecretError(InputError):
+    """A password cannot be fetched from the keyring, environment variable or file that the configuration names."""
+
+
+class GenomeError(InputError):
+    """Genomes of a generation cannot be used. One line per genome says why, and what to do with its file."""
+
+
+class MissingExtraError(PipelineError, ImportError):
+    """The libraries of the host are not installed. Install the extra that the message names."""
+
+    exit_code = BAD_INPUT
+
+
+class ProjectBusyError(PipelineError):
+    """Another process has this project open. Wait for it or stop it."""
+
+    exit_code = BAD_INPUT
+
+
+class TakeOverError(PipelineError):
+    """A share cannot be taken over because it does not answer. Run `pipeline doctor`, then try again."""
+
+    exit_code = BAD_INPUT
+
+
+class BundleError(PipelineError):
+    """The agent's bundle cannot be made: its folder, Python, zip or a wheel cannot be used."""
+
+    exit_code = BAD_INPUT
+
+
+class VmError(PipelineError):
+    """A virtual machine, or the computer it runs on, could not be asked or did not do what it was asked."""
+
+    exit_code = FAILED
+
+
+class HostError(PipelineError):
+    """This host's own disk or state folder failed. Everything recorded is kept; run again to resume.
+
+    Of an open farm: leave its block and open it again. It may have decided more than the ledger has.
+    """
+
+    exit_code = STOPPED
+
+
+class LedgerError(PipelineError):
+    """The ledger cannot be read or trusted, and nothing goes on without it. Restore it from a backup."""
+
+    exit_code = CANNOT_CONTINUE
+
+
+class StalledError(PipelineError):
+    """The run cannot go on: no worker is left, or everything fails. The message is the diagnosis.
+
+    Everything done is recorded. To resume, evaluate again with the generation's number, which the message names:
+    without a number the next generation begins.
+    """
+
+    exit_code = CANNOT_CONTINUE
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Around writing to this host's own disk: raises HostError for an OSError. `path`: what is written."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename or path}: {error.strerror or error}"
+        raise HostError(f"{reason}; nothing is lost, run again when it can be written") from error
+
+
+@contextlib.contextmanager
+def host_extra() -> Iterator[None]:
+    """Around imports of modules that need the `host` extra: raises MissingExtraError if it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing in _OURS:
+            raise
+        reason = f'{missing} is not installed; run: pip install "genome-pipeline[host]"'
+        raise MissingExtraError(reason, name=error.name) from None

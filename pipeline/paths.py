@@ -1,0 +1,114 @@
+"""Every path of a project, spelt once. Says where something is; whether it is there, the file system knows.
+
+    pipeline.toml
+    genomes/gen-0007/       a generation's genomes, put there by the user
+    results/gen-0007/       its results
+    results/report.html     the report of all generations; report-gen-0007.html of one
+    state/                  of this host: ledger, lock, log, snapshots, local workers
+
+Not here: the files of a share (`inbox_agent.share_layout`) and what an agent keeps (`inbox_agent`).
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_GENERATION = "gen-"
+#: Finds the folders of generations below `genomes/` or `results/`; some match that are none.
+GENERATION_GLOB = f"{_GENERATION}*"
+#: A path, with `/` between its parts, that ends in the folder of a generation.
+GENERATION_FOLDER = re.compile(rf"(?:.*/)?{_GENERATION}(\d{{1,9}})", re.ASCII)
+#: What a user may write for a generation: `7`, `gen-7`, `genomes/gen-0007/`.
+GENERATION_FORMS = re.compile(rf"(?:.*[/\\])?(?:{_GENERATION})?(\d{{1,9}})[/\\]?", re.ASCII)
+
+CONFIG_FILE = "pipeline.toml"
+
+# In `state/`:
+LEDGER_FILE, LIVE_FILE = "ledger.db", "live.json"
+LOG_FOLDER, LOG_FILE = "log", "pipeline.jsonl"
+
+# In the folder of evidence that a restore would wipe out:
+EVIDENCE_OF_WORKER, EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN = "worker.json", "machine.json", "screen.png"
+
+# In `results/gen-0007/`:
+RESULTS_CSV, ATTEMPTS_CSV, SUMMARY_JSON = "results.csv", "attempts.csv", "summary.json"
+ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
+# In `results/gen-0007/attempts/<attempt>/`:
+ATTEMPT_RESULT, ATTEMPT_LOG, ATTEMPT_FILES = "result.json", "log.txt", "files"
+
+
+def generation_folder(generation: int) -> str:
+    """The name of a generation's folder, below `genomes/` and below `results/`."""
+    return f"{_GENERATION}{generation:04d}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPaths:
+    """The paths of the project in the folder `root`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.root / CONFIG_FILE
+
+    @property
+    def all_genomes(self) -> Path:
+        """The folder of the generations' genomes."""
+        return self.root / "genomes"
+
+    def genomes(self, generation: int) -> Path:
+        """The folder of a generation's genomes."""
+        return self.all_genomes / generation_folder(generation)
+
+    @property
+    def all_results(self) -> Path:
+        """The folder of the generations' results, and of reports."""
+        return self.root / "results"
+
+    def results(self, generation: int) -> Path:
+        """The folder of a generation's results."""
+        return self.all_results / generation_folder(generation)
+
+    def report(self, generation: int | None) -> Path:
+        """The report of a generation, or of all."""
+        name = "report.html" if generation is None else f"report-{generation_folder(generation)}.html"
+        return self.all_results / name
+
+    @property
+    def state(self) -> Path:
+        """The folder that this host's own files are in."""
+        return self.root / "state"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a process has the project open."""
+        return self.state / "host.lock"
+
+    @property
+    def snapshots(self) -> Path:
+        """The genomes' bytes, by their digests."""
+        return self.state / "genomes"
+
+    @property
+    def incoming(self) -> Path:
+        """Artifacts that were fetched and are not archived yet, by worker."""
+        return self.state / "incoming"
+
+    @property
+    def evidence(self) -> Path:
+        """What is kept of a machine before it is restored."""
+        return self.state / "evidence"
+
+    def share(self, worker: str) -> Path:
+        """The share of a local worker."""
+        return self.state / "shares" / worker
+
+    def agent_state(self, worker: str) -> Path:
+        """What the agent of a local worker keeps."""
+        return self.state / "local" / worker
+
+    def agent_log(self, worker: str) -> Path:
+        """What the agent of a local worker prints."""
+        return self.agent_state(worker) / "agent.log"
