@@ -21,7 +21,7 @@ test-system: system-programs .venv/dev
 	$(BIN)/python -m pytest --nothing-left-out
 
 system-programs:
-	$(PYTHON) -m tests.system_programs --install
+	$(PYTHON) -m tests.system_programs
 
 # The suite once more, on Windows CPython under Wine: docs/windows.md.
 test-windows: .venv/dev

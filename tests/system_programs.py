@@ -2,7 +2,7 @@
 
 A test declares its programs with `@pytest.mark.needs("qemu-img")`, a fixture calls `require("smbd", root=True)`. Where
 one of them is not in the PATH, the test is skipped with a line that names the package.
-`python -m tests.system_programs` prints the packages that are missing here, `--install` installs them.
+`python -m tests.system_programs` installs all that are missing.
 
 Only the standard library is imported: `make test-system` runs this before there is a virtual environment, and the bench
 has no pytest.
@@ -32,7 +32,7 @@ PACKAGES = {
     "chattr": "e2fsprogs",
     "chromium": "chromium",
     "libatomic.so.1": "libatomic1",
-    "make": "make",
+    "make": "make",  # of .ci/run
     "mount": "mount",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -103,12 +103,9 @@ def closing_line(reasons: list[str]) -> str:
     return line if is_root() else f"{line}; run it as root"
 
 
-def main(arguments: list[str]) -> int:
-    """The exit code: 1 if packages cannot be installed here, otherwise that of apt-get."""
+def main() -> int:
+    """Installs the missing packages. The exit code: 1 if that cannot be done here, otherwise that of apt-get."""
     packages = sorted({package for program, package in PACKAGES.items() if find(program) is None})
-    if arguments != ["--install"]:
-        print(*packages)
-        return 0
     if not is_root():
         print("test-system: only root can install packages and run the tests that need root", file=sys.stderr)
         return 1
@@ -123,4 +120,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

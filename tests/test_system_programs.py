@@ -46,8 +46,8 @@ def python(place: Path) -> Run:
     """Runs Python in the checkout with next to nothing in the PATH: as another user than root, if that user can."""
     programs = place / "bin"
     programs.mkdir()
-    for name in ("git", "make", "sh"):
-        (programs / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    for path in filter(None, map(shutil.which, ("git", "make", "sh"))):
+        (programs / Path(path).name).symlink_to(path)
     environment = {"PATH": str(programs), "HOME": str(place), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(*arguments: str, **user: Any) -> "subprocess.CompletedProcess[str]":
@@ -114,7 +114,7 @@ def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
 
 def test_where_nothing_can_be_installed_one_line_says_why(python: Run) -> None:
     """This is another user than root, or there is no apt-get."""
-    done = python("-m", "tests.system_programs", "--install")
+    done = python("-m", "tests.system_programs")
 
     assert done.returncode == 1
     assert re.fullmatch(r"test-system: (only root can|not Debian).*\n", done.stderr)
