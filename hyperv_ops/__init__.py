@@ -2,10 +2,12 @@
 
 Public: `Machines` (the protocol every kind of machine follows) with its states and errors, and its implementations:
 `LocalMachines` for processes of this computer, `HyperVMachines` for a Hyper-V host, reached by a `PowerShellRunner` on
-that host or a `WinRmRunner` from elsewhere, and `qemu.QemuMachines` for real guests on this computer.
+that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for real guests on this computer.
 """
 
-from hyperv_ops.hyperv import Difference, GuestAccess, HyperVMachines, Template
+from hyperv_ops.hyperv.machines import Difference, GuestAccess, HyperVMachines, Template
+from hyperv_ops.hyperv.powershell import PowerShellRunner
+from hyperv_ops.hyperv.script_call import Reply, Runner, script_folder
 from hyperv_ops.local import LocalMachines, LocalSpec
 from hyperv_ops.machines import (
     MACHINE_NAME,
@@ -19,9 +21,7 @@ from hyperv_ops.machines import (
     Trouble,
     one_line,
 )
-from hyperv_ops.powershell import PowerShellRunner
-from hyperv_ops.script import Reply, Runner, script_folder
-from hyperv_ops.watching import Watcher, wait_until_healthy
+from hyperv_ops.watcher import Watcher, wait_until_healthy
 
 __all__ = [
     "MACHINE_NAME",

@@ -65,7 +65,7 @@ def examine_machines(root: Path, config: Config, names: tuple[str, ...] = ()) ->
 
 
 def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
-    from hyperv_ops.qemu import CHECKPOINT, PROGRAMS
+    from hyperv_ops.qemu.machines import CHECKPOINT, PROGRAMS
 
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")

@@ -82,7 +82,7 @@ def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callabl
 def _qemu_machines(
     table: QemuTable, ports: Mapping[str, int], root: Path, what_if: Callable[[str], None] | None
 ) -> Machines:
-    from hyperv_ops.qemu import QemuMachines, QemuSpec  # which not everybody has to wait for
+    from hyperv_ops.qemu.machines import QemuMachines, QemuSpec  # which not everybody has to wait for
 
     spec = QemuSpec(
         image=root / table.image,
@@ -99,7 +99,7 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
     """What runs scripts on the Hyper-V host."""
     if not table.host:
         return PowerShellRunner()
-    from hyperv_ops.winrm import WinRmAccess, WinRmRunner  # which not everybody has to wait for
+    from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner  # which not everybody has to wait for
 
     return WinRmRunner(
         WinRmAccess(

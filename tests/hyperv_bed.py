@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
-from hyperv_ops.winrm import WinRmAccess, WinRmRunner
+from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
 from tests.samba import ACCOUNT as SHARE_ACCOUNT
 from tests.samba import Samba

@@ -18,7 +18,7 @@ import orjson
 import psutil
 
 from hyperv_ops import LocalMachines, MachineError
-from hyperv_ops import script as scripts
+from hyperv_ops.hyperv import script_call as scripts
 from tests.wsman import Answer, Command
 
 SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}

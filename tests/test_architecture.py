@@ -77,8 +77,8 @@ ONE_PLACE = {
         "pipeline.vm_commands",
     },
     "rich": {"pipeline.cli", "pipeline.look_commands", "pipeline.screens.monitor", "pipeline.screens.top"},
-    "winrm": {"hyperv_ops.winrm"},
-    "qemu": {"hyperv_ops.qmp"},
+    "winrm": {"hyperv_ops.hyperv.winrm"},
+    "qemu": {"hyperv_ops.qemu.qmp"},
     "starlette": {"pipeline.serve"},
     "uvicorn": {"pipeline.serve"},
     "plotly": set(),  # its script is read as a resource

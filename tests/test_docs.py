@@ -15,7 +15,7 @@ import tree_sitter_powershell
 from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
-from hyperv_ops.script import script_folder
+from hyperv_ops.hyperv.script_call import script_folder
 from inbox_agent.arguments import doctor_parser
 from pipeline import cli, errors, exit_codes
 from pipeline.agent_bundle import INSTALLER

@@ -33,12 +33,13 @@ from smbprotocol.open import (
     SMB2ReadResponse,
 )
 
-from hyperv_ops import MachineError, qemu_guest
+from hyperv_ops import MachineError
+from hyperv_ops.hyperv.script_call import Reply as ScriptReply
+from hyperv_ops.hyperv.script_call import unpack
 from hyperv_ops.machines import Ran
-from hyperv_ops.qemu_guest import GuestAgent
-from hyperv_ops.qmp import Line
-from hyperv_ops.script import Reply as ScriptReply
-from hyperv_ops.script import unpack
+from hyperv_ops.qemu import guest_agent
+from hyperv_ops.qemu.guest_agent import GuestAgent
+from hyperv_ops.qemu.qmp import Line
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import believe, parse
 from inbox_agent.leash import Leash
@@ -341,7 +342,7 @@ def test_a_guest_tells_what_became_of_a_program_or_makes_no_sense(tmp_path: Path
 
     with Socket(unix(tmp_path / "guest"), b"", answer):
         agent = GuestAgent("vm-1", tmp_path / "guest", tmp_path / "heard")
-        with patch.object(qemu_guest, "ASK_LIMIT_S", 0.05):
+        with patch.object(guest_agent, "ASK_LIMIT_S", 0.05):
             try:
                 assert isinstance(agent.run("/bin/true", [], timeout_s=0.0), Ran)
             except MachineError as error:

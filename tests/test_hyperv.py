@@ -21,10 +21,10 @@ from hyperv_ops import (
     wait_until_healthy,
 )
 from hyperv_ops import Trouble as Why
-from hyperv_ops import hyperv as hyperv_module
-from hyperv_ops import script as scripts
-from hyperv_ops.picture import png_of_rgb565
-from hyperv_ops.winrm import WinRmAccess, WinRmRunner
+from hyperv_ops.hyperv import machines as hyperv_module
+from hyperv_ops.hyperv import script_call as scripts
+from hyperv_ops.hyperv.png import png_of_rgb565
+from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from tests.hyperv_bed import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 from tests.wsman import Answer, Trouble, WsmanServer
 

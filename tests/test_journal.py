@@ -69,13 +69,13 @@ def test_only_warnings_of_this_program_are_kept(journal: Journal, tmp_path: Path
     """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
-    for name in ("hyperv_ops.hyperv", "inbox_agent.doorbell", "pipeline.loop"):
+    for name in ("hyperv_ops.hyperv.machines", "inbox_agent.doorbell", "pipeline.loop"):
         logging.getLogger(name).warning("ours")
     journal.close()
     logging.getLogger("pipeline.loop").warning("too late")
 
     assert [(line["by"], line["text"]) for line in lines(tmp_path)] == [
-        ("hyperv_ops.hyperv", "ours"),
+        ("hyperv_ops.hyperv.machines", "ours"),
         ("inbox_agent.doorbell", "ours"),
         ("pipeline.loop", "ours"),
     ]
@@ -96,7 +96,7 @@ def foreign():
     }
 
 before = foreign()
-import hyperv_ops.qemu, hyperv_ops.winrm, pipeline.cli, pipeline.serve
+import hyperv_ops.qemu.machines, hyperv_ops.hyperv.winrm, pipeline.cli, pipeline.serve
 from pipeline import Evaluator, open_farm
 
 def unchanged():

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from hyperv_ops import HyperVMachines, MachineError, PowerShellRunner, Trouble
-from hyperv_ops import script as scripts
+from hyperv_ops.hyperv import script_call as scripts
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
-from hyperv_ops.qemu import QemuMachines, QemuSpec
-from hyperv_ops.qemu_guest import GuestAgent
-from hyperv_ops.qmp import Line
+from hyperv_ops.qemu.guest_agent import GuestAgent
+from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
+from hyperv_ops.qemu.qmp import Line
 from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 from tests.command_line import pipeline
 from tests.players import has_ended
@@ -53,7 +53,7 @@ def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
 def test_a_machine_outlives_who_started_it(machines: QemuMachines, spec: QemuSpec) -> None:
     """Its host is killed; the next one finds it running, and switches it off."""
     code = (
-        "import sys, time; from pathlib import Path; from hyperv_ops.qemu import QemuMachines, QemuSpec\n"
+        "import sys, time; from pathlib import Path; from hyperv_ops.qemu.machines import QemuMachines, QemuSpec\n"
         f"spec = QemuSpec(image=Path({str(spec.image)!r}), folder=Path({str(spec.folder)!r}), memory_mb=128)\n"
         f"QemuMachines(spec, {{'vm-1': {free_port()}}}).start('vm-1'); print('on', flush=True); time.sleep(60)"
     )

@@ -1,6 +1,6 @@
 """The PowerShell scripts are held to account by their syntax trees, for no PowerShell runs them here.
 
-What they may call stands in `hyperv_ops/scripts/cmdlets.toml`, which was taken from Microsoft's reference. Each check
+What they may call stands in `tests/data/cmdlets.toml`, which was taken from Microsoft's reference. Each check
 is a function from a script to complaints; planted violations show for each of them that it catches what it is for.
 """
 
@@ -14,13 +14,14 @@ import pytest
 import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
-from hyperv_ops.script import script_folder
+from hyperv_ops.hyperv.script_call import script_folder
 from pipeline.agent_bundle import INSTALLER
+from tests.source_tree import ROOT
 
 pytestmark = pytest.mark.source
 
 FOLDER = script_folder()
-TABLE = tomllib.loads((FOLDER / "cmdlets.toml").read_text(encoding="utf-8"))
+TABLE = tomllib.loads((ROOT / "tests" / "data" / "cmdlets.toml").read_text(encoding="utf-8"))
 # The one place that turns a text into a script, and no script for people: it has to parse, that is all.
 BOOTSTRAP = "bootstrap.ps1"
 PLACES = {path.name: path for folder in (FOLDER, INSTALLER) for path in folder.glob("*.ps1")}

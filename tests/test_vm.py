@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperv_ops import PowerShellRunner
-from hyperv_ops import script as scripts
+from hyperv_ops.hyperv import script_call as scripts
 from pipeline import doctor, reach
 from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 from tests.command_line import pipeline

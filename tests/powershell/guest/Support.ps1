@@ -1,7 +1,7 @@
 # Shared by the test files of the guest: calls of a script against the stand-in modules, assertions, and the computers
 # that the scripts run on. A test file reads this in its BeforeAll; $Root is the folder of the checkout.
 $ErrorActionPreference = 'Stop'
-$scripts = "$Root\hyperv_ops\scripts"
+$scripts = "$Root\hyperv_ops\hyperv\scripts"
 $installer = "$Root\pipeline\installer"
 # Not in TEMP, whose path may have short names, which Windows PowerShell expands.
 $sandbox = "$([System.Environment]::GetFolderPath('LocalApplicationData'))\farm-tests-$PID"
@@ -140,7 +140,7 @@ function Invoke-Script(
 $noAdministrator = @{ '$user.IsInRole([System.Security.Principal.WindowsBuiltInRole]::Administrator)' = '$false' }
 
 function Invoke-Bootstrap([string] $Script, [hashtable] $Parameters, [string] $Setup = '') {
-    # As hyperv_ops/script.py does it: a process whose command is the bootstrap, which reads script and parameters from
+    # As hyperv_ops/hyperv/script_call.py does it: a process whose command is the bootstrap, which reads script and parameters from
     # standard input. Code before the bootstrap loads the stand-ins and sets what the test needs.
     $code = @([System.IO.File]::ReadAllLines("$scripts\bootstrap.ps1") |
         Where-Object { -not $_.StartsWith('#') }) -join "`n"

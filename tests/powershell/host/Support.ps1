@@ -1,6 +1,6 @@
 # Shared by the test files of the Hyper-V host: the stand-in modules, calls of a script, and the computer's state before
 # and after. A test file reads this in its BeforeAll; $Root is the folder of the checkout.
-$scripts = "$Root\hyperv_ops\scripts"
+$scripts = "$Root\hyperv_ops\hyperv\scripts"
 $env:COMPUTERNAME = 'HOST'
 # Before the modules of Windows, so that no real one is loaded by name on a computer that has it.
 $env:PSModulePath = "$PSScriptRoot\Modules;$env:PSModulePath"

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from hyperv_ops.hyperv.png import png_of_rgb565
+from hyperv_ops.hyperv.script_call import Runner
 from hyperv_ops.machines import Heartbeat, Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
-from hyperv_ops.picture import png_of_rgb565
-from hyperv_ops.script import Runner
 
 log = logging.getLogger(__name__)
 

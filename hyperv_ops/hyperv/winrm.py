@@ -25,9 +25,9 @@ from winrm.exceptions import (
 )
 from winrm.protocol import Protocol as WinRm
 
-from hyperv_ops import script as scripts
+from hyperv_ops.hyperv import script_call as scripts
+from hyperv_ops.hyperv.script_call import Reply
 from hyperv_ops.machines import MachineError, Trouble
-from hyperv_ops.script import Reply
 
 log = logging.getLogger(__name__)
 

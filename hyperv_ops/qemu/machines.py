@@ -22,8 +22,8 @@ import orjson
 import psutil
 
 from hyperv_ops.machines import Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
-from hyperv_ops.qemu_guest import GuestAgent
-from hyperv_ops.qmp import SOCKET_PATH_MAX, Line
+from hyperv_ops.qemu.guest_agent import GuestAgent
+from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, Line
 
 START_LIMIT_S, DISK_LIMIT_S, MOMENT_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
 PROGRAMS = ("qemu-system-x86_64", "qemu-img")

@@ -17,9 +17,9 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 
-from hyperv_ops import script as scripts
+from hyperv_ops.hyperv import script_call as scripts
+from hyperv_ops.hyperv.script_call import Reply
 from hyperv_ops.machines import MachineError, Trouble
-from hyperv_ops.script import Reply
 
 if sys.platform == "win32":
     _CREATION_FLAGS = subprocess.CREATE_NO_WINDOW

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble, one_line
-from hyperv_ops.qmp import ASK_LIMIT_S, Ask, Line, Said, Talk
+from hyperv_ops.qemu.qmp import ASK_LIMIT_S, Ask, Line, Said, Talk
 
 PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
 LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss a beat or two
