@@ -14,7 +14,7 @@ from bench.farm import warm_farm
 from bench.games import genomes
 from bench.rounds import figure, in_turn, note
 from bench.table import Row, limit
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline import Progress
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RunSettings, Settlement

@@ -21,8 +21,8 @@ from bench.farm import Stretch
 from bench.games import genome, genomes
 from bench.rounds import ROUNDS, figure, in_turn, note
 from bench.table import Row, limit
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import encode
+from inbox_agent.protocol.layout import encode
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import OpenFarm, Progress, open_farm
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession

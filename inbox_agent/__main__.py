@@ -28,10 +28,11 @@ from inbox_agent.leash import LEASH_FILE, Leash, LeashTaken
 from inbox_agent.lock import Held, Lock
 from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.look import AgentLimits
+from inbox_agent.protocol.files import ShareError
+from inbox_agent.protocol.layout import INBOX, ORDERS
+from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.session import look_at_session
 from inbox_agent.settings_file import EvaluatorTable, SettingsError
-from inbox_agent.share_files import LocalFiles, ShareError
-from inbox_agent.share_layout import INBOX, ORDERS
 
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
 

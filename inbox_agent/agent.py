@@ -11,15 +11,13 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
-from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
-from inbox_agent.result_writer import ResultWriter
-from inbox_agent.session import Session
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
     OUTBOX,
@@ -33,6 +31,8 @@ from inbox_agent.share_layout import (
     StartedRecord,
     StartRecord,
 )
+from inbox_agent.result_writer import ResultWriter
+from inbox_agent.session import Session
 
 log = logging.getLogger(__name__)
 

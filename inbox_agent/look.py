@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inbox_agent import share_layout as layout
 from inbox_agent.next_step import Seen
-from inbox_agent.share_files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.layout import (
     INBOX,
     OUTBOX,
     STAGING,

@@ -7,7 +7,7 @@ is done. Sources: `share_layout.md`, "The laws" 3, 4 and 7.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord
+from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import IO, NamedTuple
 
-from inbox_agent.share_layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX, clean
+from inbox_agent.protocol.layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX, clean
 
 PROGRESS = b"progress: "
 _FRAME = b"\x1e"  # "record separator": no text contains it, and the token behind it cannot be guessed

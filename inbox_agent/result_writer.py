@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Finished
 from inbox_agent.identity import Identity
-from inbox_agent.share_files import AlreadyThere, NoRoom, Refused, ShareFiles, Unavailable
-from inbox_agent.share_layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import AlreadyThere, NoRoom, Refused, ShareFiles, Unavailable
+from inbox_agent.protocol.layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
 
 log = logging.getLogger(__name__)
 REFUSALS_MAX = 3  #: of one payload; who has its file open lets go of it sooner, a virus scanner never

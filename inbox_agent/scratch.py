@@ -12,8 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from inbox_agent.busy_files import patiently
-from inbox_agent.share_layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
+from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
+from inbox_agent.system.file_retry import patiently
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
 _REPARSE_POINT = 0x400  # Windows: links, junctions and mount points

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from inbox_agent.share_layout import clean
+from inbox_agent.protocol.layout import clean
 
 T = TypeVar("T", bound=Struct)
 

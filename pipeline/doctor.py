@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hyperv_ops import Machines
-from inbox_agent import share_layout as layout
-from inbox_agent.share_files import Absent, LocalFiles, ShareError, ShareFiles, Unavailable
-from inbox_agent.share_layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import Absent, ShareError, ShareFiles, Unavailable
+from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.config import Config, WorkerTable
 from pipeline.edges.ledger import Ledger, has_ledger
 from pipeline.edges.smb_files import SmbFiles

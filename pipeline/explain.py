@@ -1,6 +1,6 @@
 """`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
 
-from inbox_agent.share_layout import attempt_of, is_attempt
+from inbox_agent.protocol.layout import attempt_of, is_attempt
 from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError

@@ -6,7 +6,7 @@ and changed settings are refused; a finished generation stays finished.
 
 from collections.abc import Iterable, Sequence
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,

@@ -20,8 +20,9 @@ import orjson
 from inbox_agent.doorbell import Doorbell
 from inbox_agent.lock import Held, Lock
 from inbox_agent.long_paths import IN_A_PROJECT, too_long
-from inbox_agent.share_files import LocalFiles, ShareFiles
-from inbox_agent.share_layout import ANSWERS, OUTBOX
+from inbox_agent.protocol.files import ShareFiles
+from inbox_agent.protocol.layout import ANSWERS, OUTBOX
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import generation as rules
 from pipeline.config import Config, WorkerTable
 from pipeline.core.dispatcher import Queues, standstill

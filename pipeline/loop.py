@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, decide, plan, start_record
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm

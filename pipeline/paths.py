@@ -6,7 +6,7 @@
     results/report.html     the report of all generations; report-gen-0007.html of one
     state/                  of this host: ledger, lock, log, snapshots, local workers
 
-Not here: the files of a share (`inbox_agent.share_layout`) and what an agent keeps (`inbox_agent`).
+Not here: the files of a share (`inbox_agent.protocol.layout`) and what an agent keeps (`inbox_agent`).
 """
 
 import re

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
-from inbox_agent.share_files import Unavailable
+from inbox_agent.protocol.files import Unavailable
 from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
 from pipeline.edges.smb_session import SmbAccess
 from pipeline.errors import SecretError

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_files import ShareError, ShareFiles
-from inbox_agent.share_layout import INBOX, HostRecord, Kind
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import ShareError, ShareFiles
+from inbox_agent.protocol.layout import INBOX, HostRecord, Kind
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
 from pipeline.core.farm import Farm

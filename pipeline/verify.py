@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_files import LocalFiles, ShareError
-from inbox_agent.share_layout import LayoutError, ResultRecord
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import ShareError
+from inbox_agent.protocol.layout import LayoutError, ResultRecord
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.chronicle import nothing_yet
 from pipeline.core.audit import Audit, Evidence, audit
 from pipeline.core.facts import AttemptIssued, Fact, GenomeAdded, RunOpened

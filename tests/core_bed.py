@@ -7,7 +7,7 @@ After every tick the farm is checked against a replay of its own facts and again
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from inbox_agent.share_layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
+from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
 from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm

@@ -8,7 +8,7 @@ import random
 import sys
 from pathlib import Path
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, Rung, RunOpened, RunSettings
 from pipeline.core.limits import Limits
 from pipeline.core.view import MachineSeen, MachineState, ResultSeen

@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from inbox_agent import share_layout as layout
 from inbox_agent.agent import Agent
 from inbox_agent.evaluator import Finished
 from inbox_agent.identity import Identity
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
+from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.session import Session
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,

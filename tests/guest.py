@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from inbox_agent import share_layout as layout
 from inbox_agent.agent import Agent
 from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
 from inbox_agent.session import Session
-from inbox_agent.share_layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
 from tests import records
 from tests.memory_files import ProbedFiles
 from tests.records import GENOME, attempt

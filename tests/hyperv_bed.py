@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
-from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from tests.samba import ACCOUNT as SHARE_ACCOUNT
 from tests.samba import Samba
 from tests.simulated_hyperv import SimulatedHyperV

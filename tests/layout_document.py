@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from msgspec import inspect
 
-from inbox_agent.share_layout import (
+from inbox_agent.protocol.layout import (
     LAYOUT,
     AgentRecord,
     AgentState,

@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Refused, Unavailable, Unfit
-from inbox_agent.share_layout import INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Refused, Unavailable, Unfit
+from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 
 
 class MemoryFiles(OneByOne):

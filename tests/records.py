@@ -3,8 +3,8 @@
 import hashlib
 from typing import Any
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord, StartRecord
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord, StartRecord
 
 FARM, WORKER = "farm-1", "vm-0"
 GENOME = b"a genome"

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import smbclient
 
-from inbox_agent.share_files import LocalFiles, ShareFiles
+from inbox_agent.protocol.files import ShareFiles
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from tests.other_user import let_through

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_layout import Kind
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import Kind
 from pipeline.core.view import Look, ResultSeen
 from pipeline.edges.shares import READS_MAX, Order, Publication, Report, Share
 from tests import records

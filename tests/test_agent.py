@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Finished
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.session import Session
-from inbox_agent.share_layout import AgentState, Outcome, StartedRecord
 from pipeline.core.limits import Limits
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started

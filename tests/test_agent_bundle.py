@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.tags import platform_tags
 from packaging.utils import parse_wheel_filename
 
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import Kind, encode
+from inbox_agent.protocol.layout import Kind, encode
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.agent_bundle import make_bundle
 from pipeline.errors import BundleError
 from pipeline.own_wheel import PACKAGES

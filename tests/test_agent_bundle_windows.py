@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inbox_agent.share_files import LocalFiles
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.agent_bundle import EMBEDDED, make_bundle
 from tests.test_agent_doctor import GAME
 from tests.windows.bed import WindowsPython, path_there

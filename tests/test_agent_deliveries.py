@@ -2,8 +2,8 @@
 
 import pytest
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import Outcome
 from tests import records
 from tests.guest import LIMITS, Guest, answered, started
 from tests.records import FARM, GENOME, attempt, sha256

@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inbox_agent import share_layout as layout
 from inbox_agent.evaluator import Finished
-from inbox_agent.share_layout import Kind, Outcome
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import Kind, Outcome
 from tests import records
 from tests.guest import COMPLETED, Guest
 from tests.records import GENOME, attempt

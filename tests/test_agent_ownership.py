@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent import share_layout as layout
 from inbox_agent.agent import SecondAgent
-from inbox_agent.share_layout import AgentState, Outcome
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import AgentState, Outcome
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started
 from tests.records import FARM, GENOME, WORKER, attempt, sha256

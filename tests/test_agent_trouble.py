@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent import share_layout as layout
 from inbox_agent.agent import CLEAN_AGAIN_S, SecondAgent
 from inbox_agent.look import AgentLimits
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.result_writer import REFUSALS_MAX
-from inbox_agent.share_layout import AgentState, Outcome, StartedRecord
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started
 from tests.records import FARM, WORKER, attempt

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from inbox_agent.share_layout import Outcome, ResultRecord
+from inbox_agent.protocol.layout import Outcome, ResultRecord
 from pipeline.core.audit import Evidence, audit, seed_of
 from pipeline.core.facts import (
     AttemptEnded,

@@ -8,9 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import Outcome, PayloadRef
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import Outcome, PayloadRef
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.view import ResultSeen
 from pipeline.edges.shares import READS_MAX, REFUSALS_MAX, Order, Share
 from tests import records

@@ -11,7 +11,7 @@ import pytest
 
 from inbox_agent.evaluator import CommandEvaluator
 from inbox_agent.leash import Leash
-from inbox_agent.share_layout import RECORD_BYTES_MAX, Outcome
+from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from tests.players import COMMAND, SCRIPTED, Player, is_gone
 
 Playing = Callable[..., Player]

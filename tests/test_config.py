@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inbox_agent import share_layout as layout
+from inbox_agent.protocol import layout
 from inbox_agent.settings_file import SettingsError, convert
 from pipeline.config import Config, load_config
 from pipeline.core.facts import RunOpened, decode_fact, encode_fact

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inbox_agent.share_layout import HostRecord, Outcome
+from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import HostStarted, Settlement
 from pipeline.core.farm import Farm

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import ShareAct, plan, standstill
 from pipeline.core.facts import Settlement

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import encode
+from inbox_agent.protocol.layout import encode
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import doctor
 from pipeline.edges.ledger import Ledger
 from tests import records

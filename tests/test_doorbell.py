@@ -12,8 +12,8 @@ from watchdog.utils import BaseThread
 
 from inbox_agent import doorbell
 from inbox_agent.doorbell import Bell, Doorbell, EmitterEars
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import ORDERS
+from inbox_agent.protocol.layout import ORDERS
+from inbox_agent.protocol.local_files import LocalFiles
 from tests.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inbox_agent.share_files import LocalFiles
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.exit_codes import BAD_INPUT
 from tests.farm_bed import FarmBed
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.share_files import LocalFiles
+from inbox_agent.protocol.local_files import LocalFiles
 from tests.farm_bed import FarmBed
 from tests.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
 from tests.smb_proxy import Proxy

@@ -12,7 +12,7 @@ from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.interpreter import interpreter
 from inbox_agent.leash import Leash
-from inbox_agent.share_layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
+from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from tests.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm, IllegalFact

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent import share_layout as layout
 from inbox_agent.agent import Agent
 from inbox_agent.evaluator import Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
     OUTBOX,
@@ -30,6 +29,7 @@ from inbox_agent.share_layout import (
     encode,
     host_name,
 )
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.view import ResultSeen
 from pipeline.edges.shares import READS_MAX, Order, Share
 from tests import records

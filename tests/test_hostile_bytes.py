@@ -43,9 +43,9 @@ from hyperv_ops.qemu.qmp import Line
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import believe, parse
 from inbox_agent.leash import Leash
+from inbox_agent.protocol.files import Unavailable
+from inbox_agent.protocol.layout import Outcome
 from inbox_agent.scratch import Unanswered
-from inbox_agent.share_files import Unavailable
-from inbox_agent.share_layout import Outcome
 from pipeline.config import Config, load_config
 from pipeline.core.facts import AttemptEnded, Fact, kind_of
 from pipeline.edges import ledger as ledgers

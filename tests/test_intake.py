@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.share_layout import safe_suffix
+from inbox_agent.protocol.layout import safe_suffix
 from pipeline.edges.intake import Snapshots
 from pipeline.errors import GenomeError, HostError
 from tests.other_user import let_through, without_roots_rights

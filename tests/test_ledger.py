@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,

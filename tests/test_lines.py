@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from inbox_agent.share_layout import AgentRecord, AgentState, Outcome
+from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
 from pipeline.screens.lines import duration, known_line, line

@@ -13,9 +13,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from inbox_agent import busy_files
-from inbox_agent.busy_files import is_busy
-from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.system import file_retry
+from inbox_agent.system.file_retry import is_busy
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 
@@ -289,8 +290,8 @@ def test_a_busy_file_is_not_asked_for_ever(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
 ) -> None:
     """Asking again is bounded in count and in time; then the file is Unavailable."""
-    monkeypatch.setattr(busy_files, "TRIES_MAX", tries_max)
-    monkeypatch.setattr(busy_files, "WAIT_S_MAX", wait_s_max)
+    monkeypatch.setattr(file_retry, "TRIES_MAX", tries_max)
+    monkeypatch.setattr(file_retry, "WAIT_S_MAX", wait_s_max)
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=9999)
     began = time.monotonic()

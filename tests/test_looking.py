@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline import cli
 from pipeline.chronicle import Chronicle
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
-from inbox_agent.share_layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
+from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
 pytestmark = pytest.mark.rules
 

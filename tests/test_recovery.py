@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Rung

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX
 from inbox_agent.scratch import Scratch
-from inbox_agent.share_layout import ARTIFACT_BYTES_MAX
 
 
 @pytest.fixture

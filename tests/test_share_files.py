@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.share_files import Absent, AlreadyThere, LocalFiles, Refused, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.edges.smb_files import SmbFiles
 from tests.memory_files import MemoryFiles
 from tests.other_user import let_through, without_roots_rights

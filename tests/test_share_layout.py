@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, busy_files, result_writer, share_layout
+from inbox_agent import agent, result_writer
 from inbox_agent.look import AgentLimits
-from inbox_agent.share_files import LocalFiles, Unavailable
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import Unavailable
+from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
     LAYOUT,
@@ -43,6 +44,8 @@ from inbox_agent.share_layout import (
     is_attempt,
     safe_suffix,
 )
+from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.system import file_retry
 from pipeline import metronome
 from pipeline.core.limits import Limits
 from pipeline.edges import couriers, shares
@@ -75,7 +78,7 @@ pytestmark = pytest.mark.rules
 def test_every_json_block_belongs_to_a_record() -> None:
     """No example is left out of these tests, and every kind of record has one."""
     assert len(EXAMPLES) == len(blocks(DOCUMENT, "json"))
-    assert FIRST.keys() == set(KINDS) == set(share_layout._decoders)
+    assert FIRST.keys() == set(KINDS) == set(layout._decoders)
 
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
@@ -306,8 +309,8 @@ def test_the_grammar_of_attempt_ids_is_the_same_inside_records() -> None:
 
 
 SOURCES: dict[str, Any] = {
-    "share_layout": share_layout,
-    "busy_files": busy_files,
+    "share_layout": layout,
+    "busy_files": file_retry,
     "agent": agent,
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),
@@ -339,7 +342,7 @@ def test_a_number_is_the_one_in_the_code(value: str, source: str) -> None:
 def test_no_limit_of_the_protocol_is_missing_from_the_table() -> None:
     named = {source for _value, source in NUMBERS}
 
-    assert {f"share_layout.{name}" for name in dir(share_layout) if name.endswith("_MAX")} <= named
+    assert {f"share_layout.{name}" for name in dir(layout) if name.endswith("_MAX")} <= named
     assert {f"AgentLimits.{name}" for name in AgentLimits.__dataclass_fields__} <= named
 
 

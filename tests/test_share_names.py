@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbox_agent.share_layout import (
+from inbox_agent.protocol.layout import (
     Kind,
     StartRecord,
     attempt_id,

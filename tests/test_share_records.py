@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbox_agent import share_layout
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import (
     LAYOUT,
     METRICS_MAX,
     RECORD_BYTES_MAX,
@@ -321,17 +321,17 @@ def test_the_largest_result_and_heartbeat_still_fit() -> None:
     """Every text at its limit, in characters that take the most room in JSON; larger settings are never written."""
     worst = "\x01"
     names = [worst * 62 + f"{number:02d}" for number in range(METRICS_MAX)]
-    payload = PayloadRef(name=worst * 64, size_bytes=share_layout.ARTIFACT_BYTES_MAX, sha256="f" * 64)
+    payload = PayloadRef(name=worst * 64, size_bytes=layout.ARTIFACT_BYTES_MAX, sha256="f" * 64)
     result = msgspec.structs.replace(
         COMPLETED,
         metrics=dict.fromkeys(names, -1.2345678901234567e-300),
-        reason=worst * share_layout.REASON_CHARS_MAX,
-        artifacts=[payload] * share_layout.ARTIFACTS_MAX,
+        reason=worst * layout.REASON_CHARS_MAX,
+        artifacts=[payload] * layout.ARTIFACTS_MAX,
         log=payload,
     )
     beat = msgspec.structs.replace(
         decoded(AgentRecord, FIRST[AgentRecord]),
-        progress=worst * share_layout.PROGRESS_CHARS_MAX,
+        progress=worst * layout.PROGRESS_CHARS_MAX,
         versions=dict.fromkeys(names[:16], worst * 64),
     )
     start = decoded(StartRecord, FIRST[StartRecord])
@@ -345,15 +345,15 @@ def test_the_largest_result_and_heartbeat_still_fit() -> None:
 @pytest.mark.parametrize("character", ["x", "\x01", '"', "é", "\u2028", "🎮"])
 def test_the_largest_table_of_settings_still_fits(character: str) -> None:
     """What is 32 KiB as JSON in ASCII, which is how the host's configuration counts, whatever it is made of."""
-    table = {f"setting {number:02d}": "" for number in range(share_layout.SETTINGS_MAX)}
+    table = {f"setting {number:02d}": "" for number in range(layout.SETTINGS_MAX)}
     for name in table:
-        room = share_layout.SETTINGS_BYTES_MAX - len(json.dumps(table))
+        room = layout.SETTINGS_BYTES_MAX - len(json.dumps(table))
         table[name] = character * min(1000, room // (len(json.dumps(character)) - 2))
     start = msgspec.structs.replace(
         decoded(StartRecord, FIRST[StartRecord]), worker="\x01" * 64, genome_name="\x01" * 255, settings=table
     )
 
-    assert share_layout.SETTINGS_BYTES_MAX - 12 < len(json.dumps(table)) <= share_layout.SETTINGS_BYTES_MAX
+    assert layout.SETTINGS_BYTES_MAX - 12 < len(json.dumps(table)) <= layout.SETTINGS_BYTES_MAX
     assert decoded(StartRecord, encode(start)) == start
 
 

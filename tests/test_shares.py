@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from inbox_agent import share_layout as layout
-from inbox_agent.share_layout import HostRecord, Kind
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.view import Look
 from pipeline.edges.shares import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
 from tests import records

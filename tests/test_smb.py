@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from smbprotocol.open import SMB2CreateRequest
 
-from inbox_agent.share_files import Absent, AlreadyThere, Unavailable
+from inbox_agent.protocol.files import Absent, AlreadyThere, Unavailable
 from pipeline.edges.smb_files import SmbFiles
 from pipeline.edges.smb_messages import Reply
 from pipeline.edges.smb_session import SmbAccess, SmbSession

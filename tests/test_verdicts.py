@@ -2,7 +2,7 @@
 
 import pytest
 
-from inbox_agent.share_layout import HostRecord, Outcome
+from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits

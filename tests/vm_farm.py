@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from hyperv_ops import wait_until_healthy
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,

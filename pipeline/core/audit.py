@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inbox_agent.share_layout import Outcome, ResultRecord
+from inbox_agent.protocol.layout import Outcome, ResultRecord
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from inbox_agent.share_layout import HostRecord, StartRecord, attempt_id
+from inbox_agent.protocol.layout import HostRecord, StartRecord, attempt_id
 from pipeline.core.facts import AttemptIssued, RunFinished, Rung
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits

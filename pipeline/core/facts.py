@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from inbox_agent.share_layout import Outcome, Setting
+from inbox_agent.protocol.layout import Outcome, Setting
 
 
 class Settlement(enum.StrEnum):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from inbox_agent.share_layout import Echo, Outcome
+from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, RunSettings, Settlement, kind_of
 from pipeline.core.roster import (

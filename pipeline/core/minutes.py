@@ -4,7 +4,7 @@ Rules further down a tick thus see what rules further up have decided. The facts
 if that fails the process ends, and the next one replays the ledger without them.
 """
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     EpochRaised,

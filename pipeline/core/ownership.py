@@ -3,7 +3,7 @@
 It decides when an epoch begins, when a share is somebody else's, and when a listing may be believed at all.
 """
 
-from inbox_agent.share_layout import AgentRecord, Outcome
+from inbox_agent.protocol.layout import AgentRecord, Outcome
 from pipeline.core.facts import EpochOpened, WorkerOut
 from pipeline.core.minutes import Minutes
 from pipeline.core.recovery import quarantine

@@ -8,7 +8,7 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
 

@@ -4,7 +4,7 @@ It decides which result counts. A result is matched by its attempt id alone, thr
 says about itself must fit, and nothing it says chooses a trial.
 """
 
-from inbox_agent.share_layout import Outcome, ResultRecord, clean, echo_problem
+from inbox_agent.protocol.layout import Outcome, ResultRecord, clean, echo_problem
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from inbox_agent.share_layout import AgentRecord, HostRecord, ResultRecord
+from inbox_agent.protocol.layout import AgentRecord, HostRecord, ResultRecord
 from pipeline.core.facts import Rung
 
 

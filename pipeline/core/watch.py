@@ -8,7 +8,7 @@ suspended or stalled host does not call everybody dead (law 5).
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from inbox_agent.share_layout import AgentRecord
+from inbox_agent.protocol.layout import AgentRecord
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.roster import Worker

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from inbox_agent.busy_files import patiently
+from inbox_agent.system.file_retry import patiently
 from pipeline.core.view import ResultSeen
 from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
 

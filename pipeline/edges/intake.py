@@ -19,8 +19,8 @@ from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from inbox_agent.busy_files import patiently
-from inbox_agent.share_layout import GENOME_BYTES_MAX, safe_suffix
+from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
+from inbox_agent.system.file_retry import patiently
 from pipeline.errors import GenomeError, HostError, disk_errors
 
 _CHUNK_BYTES = 1024 * 1024

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from inbox_agent import share_layout as layout
-from inbox_agent.busy_files import is_busy
-from inbox_agent.share_files import Absent, AlreadyThere, Refused, ShareError, ShareFiles, Unavailable, Unfit
-from inbox_agent.share_layout import (
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
     OUTBOX,
@@ -31,6 +30,7 @@ from inbox_agent.share_layout import (
     StartRecord,
     UnknownLayout,
 )
+from inbox_agent.system.file_retry import is_busy
 from pipeline.core.view import Look, ResultSeen
 
 log = logging.getLogger(__name__)

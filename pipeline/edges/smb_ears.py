@@ -14,7 +14,7 @@ from smbprotocol.connection import Connection
 from smbprotocol.exceptions import SMBException
 from smbprotocol.header import NtStatus
 
-from inbox_agent.share_files import Unavailable
+from inbox_agent.protocol.files import Unavailable
 from pipeline.edges.smb_messages import numbered_names, unpacked
 
 log = logging.getLogger(__name__)

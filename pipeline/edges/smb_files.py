@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inbox_agent.busy_files import patiently
-from inbox_agent.share_files import NO_ROOM, Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
-from inbox_agent.share_layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.local_files import NO_ROOM
+from inbox_agent.system.file_retry import patiently
 from pipeline.edges import smb_messages as m
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_messages import Reply

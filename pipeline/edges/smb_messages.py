@@ -31,8 +31,8 @@ from smbprotocol.open import (
     SMB2WriteRequest,
 )
 
-from inbox_agent.share_files import Unavailable
-from inbox_agent.share_layout import STAGING
+from inbox_agent.protocol.files import Unavailable
+from inbox_agent.protocol.layout import STAGING
 
 T = TypeVar("T")
 

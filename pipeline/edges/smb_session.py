@@ -31,7 +31,7 @@ from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
-from inbox_agent.share_files import Unavailable
+from inbox_agent.protocol.files import Unavailable
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_messages import Reply
 from pipeline.errors import SecretError

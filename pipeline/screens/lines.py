@@ -1,6 +1,6 @@
 """Facts as lines for people: what a log without a terminal shows, and what scrolls by above the live picture. Pure."""
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Settlement
 from pipeline.core.farm import Farm

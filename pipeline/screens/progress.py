@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from inbox_agent.share_layout import Outcome, clean
+from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.roster import LOSSES, Worker, WorkerState

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.share_layout import clean
+from inbox_agent.protocol.layout import clean
 from pipeline.core.farm import Farm
 from pipeline.screens.columns import columns
 from pipeline.screens.lines import duration

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.share_layout import Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.roster import Genome, TrialState

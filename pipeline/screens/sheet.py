@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inbox_agent.share_layout import Outcome, clean
+from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import RungClimbed
 from pipeline.core.farm import Farm
 from pipeline.core.roster import Attempt, Genome, Worker

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from inbox_agent.share_layout import Outcome, clean
+from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
 from pipeline.core.farm import Farm

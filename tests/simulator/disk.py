@@ -9,8 +9,8 @@ from pathlib import Path
 
 import orjson
 
-from inbox_agent.share_files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable
-from inbox_agent.share_layout import INBOX, Kind, attempt_of, epoch_of
+from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable
+from inbox_agent.protocol.layout import INBOX, Kind, attempt_of, epoch_of
 from tests.memory_files import MemoryFiles
 from tests.simulator.world import World
 

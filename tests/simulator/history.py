@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 
-from inbox_agent.share_layout import INBOX, OUTBOX
+from inbox_agent.protocol.layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
 from pipeline.generation import replay
 from tests.simulator.host import LIMITS, SimulatedHost

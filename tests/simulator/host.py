@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.share_layout import Kind
+from inbox_agent.protocol.layout import Kind
 from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import (
     Fact,

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from inbox_agent.evaluator import environment
-from inbox_agent.share_files import LocalFiles
-from inbox_agent.share_layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
+from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
+from inbox_agent.protocol.local_files import LocalFiles
 from tests.waiting import eventually
 from tests.windows.bed import ROOT, path_there, windows_python
 
