@@ -21,18 +21,18 @@ from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.doctor import Patient, examine
-from inbox_agent.doorbell import Bell, Doorbell
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
 from inbox_agent.identity import identify
-from inbox_agent.leash import LEASH_FILE, Leash, LeashTaken
-from inbox_agent.lock import Held, Lock
-from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.look import AgentLimits
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import INBOX, ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.session import look_at_session
 from inbox_agent.settings_file import EvaluatorTable, SettingsError
+from inbox_agent.system.desktop import look_at_session
+from inbox_agent.system.file_lock import Held, Lock
+from inbox_agent.system.folder_watcher import Bell, Doorbell
+from inbox_agent.system.long_paths import IN_A_SHARE, too_long
+from inbox_agent.system.process_tree import LEASH_FILE, Leash, LeashTaken
 
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
 

@@ -32,7 +32,7 @@ from inbox_agent.protocol.layout import (
     StartRecord,
 )
 from inbox_agent.result_writer import ResultWriter
-from inbox_agent.session import Session
+from inbox_agent.system.desktop import Session
 
 log = logging.getLogger(__name__)
 

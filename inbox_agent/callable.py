@@ -27,11 +27,11 @@ from inbox_agent.evaluator import (
     parse,
     time_limit_reason,
 )
-from inbox_agent.interpreter import interpreter
-from inbox_agent.leash import Leash, wait_for_exit
 from inbox_agent.output import Output, Reply, new_marker
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.scratch import Scratch, Unanswered
+from inbox_agent.system.interpreter import interpreter
+from inbox_agent.system.process_tree import Leash, wait_for_exit
 
 IMPORT_LIMIT_S = 300.0  # the play clock starts when the evaluator is imported; this one ends the import
 _LOOK_S = 0.25  # how soon a dead child is noticed whose output somebody else keeps open

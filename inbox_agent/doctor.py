@@ -23,15 +23,15 @@ from inbox_agent.arguments import LOCK
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Finished, Job
 from inbox_agent.identity import agent_version
-from inbox_agent.leash import Leash
-from inbox_agent.lock import holder_of, note_of
-from inbox_agent.long_paths import IN_A_SHARE, too_long
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, HostRecord, LayoutError, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.session import Session, look_at_session
 from inbox_agent.settings_file import EvaluatorTable
+from inbox_agent.system.desktop import Session, look_at_session
+from inbox_agent.system.file_lock import holder_of, note_of
+from inbox_agent.system.long_paths import IN_A_SHARE, too_long
+from inbox_agent.system.process_tree import Leash
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 BEAT_FRESH_S = 15.0  #: three beats

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from inbox_agent.interpreter import interpreter
-from inbox_agent.leash import Leash, find_program, wait_for_exit
 from inbox_agent.output import Output
 from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, Setting, clean, finite, finite_metrics
 from inbox_agent.scratch import Scratch, Unanswered
+from inbox_agent.system.interpreter import interpreter
+from inbox_agent.system.process_tree import Leash, find_program, wait_for_exit
 
 LAST_OUTPUT_S = 1.0  # after the tree is dead: for how long the rest of its output may take to be read
 SETTINGS = "settings.json"

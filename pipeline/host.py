@@ -17,12 +17,12 @@ from typing import Self
 import msgspec
 import orjson
 
-from inbox_agent.doorbell import Doorbell
-from inbox_agent.lock import Held, Lock
-from inbox_agent.long_paths import IN_A_PROJECT, too_long
 from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.layout import ANSWERS, OUTBOX
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.system.file_lock import Held, Lock
+from inbox_agent.system.folder_watcher import Doorbell
+from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline import generation as rules
 from pipeline.config import Config, WorkerTable
 from pipeline.core.dispatcher import Queues, standstill

@@ -21,7 +21,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.session import Session
+from inbox_agent.system.desktop import Session
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,

@@ -9,7 +9,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
-from inbox_agent.session import Session
+from inbox_agent.system.desktop import Session
 from tests import records
 from tests.memory_files import ProbedFiles
 from tests.records import GENOME, attempt

@@ -9,7 +9,7 @@ import pytest
 from inbox_agent.evaluator import Finished
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
-from inbox_agent.session import Session
+from inbox_agent.system.desktop import Session
 from pipeline.core.limits import Limits
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started

@@ -17,7 +17,7 @@ import pytest
 from inbox_agent.doctor import session_trouble
 from inbox_agent.protocol.layout import HostRecord, encode
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.session import Session
+from inbox_agent.system.desktop import Session
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

@@ -42,7 +42,7 @@ ALLOWED = (
     ("pipeline.edges", "inbox_agent.protocol.layout"),
     ("pipeline.edges", "inbox_agent.protocol.local_files"),
     ("pipeline.edges", "inbox_agent.system.file_retry"),
-    ("pipeline.edges.workers", "inbox_agent.leash"),
+    ("pipeline.edges.workers", "inbox_agent.system.process_tree"),
     ("pipeline.edges.workers", "inbox_agent.settings_file"),
     ("pipeline.edges.workers", "hyperv_ops"),
     ("pipeline.edges.machine_room", "hyperv_ops"),
@@ -58,16 +58,16 @@ ALLOWED_AT_THE_ROOT = (
     "hyperv_ops",
     "inbox_agent.protocol.layout",
     "inbox_agent.protocol.local_files",
-    "inbox_agent.doorbell",
-    "inbox_agent.interpreter",
-    "inbox_agent.lock",
-    "inbox_agent.long_paths",
+    "inbox_agent.system.folder_watcher",
+    "inbox_agent.system.interpreter",
+    "inbox_agent.system.file_lock",
+    "inbox_agent.system.long_paths",
     "inbox_agent.settings_file",
 )
 
 #: Libraries that are touched in one place each.
 ONE_PLACE = {
-    "watchdog": {"inbox_agent.doorbell"},
+    "watchdog": {"inbox_agent.system.folder_watcher"},
     "apscheduler": {"pipeline.metronome"},
     "click": {
         "pipeline.agent_commands",
@@ -86,7 +86,12 @@ ONE_PLACE = {
     "smbprotocol": {"pipeline.edges.smb_ears", "pipeline.edges.smb_messages", "pipeline.edges.smb_session"},
     "packaging": {"pipeline.agent_bundle"},
     "keyring": {"pipeline.secret_reference"},
-    "ctypes": {"inbox_agent.job_object", "inbox_agent.orphans", "inbox_agent.session", "inbox_agent.warm_child"},
+    "ctypes": {
+        "inbox_agent.system.job_object",
+        "inbox_agent.system.orphans",
+        "inbox_agent.system.desktop",
+        "inbox_agent.warm_child",
+    },
 }
 
 #: Calls that are refused, where they are allowed after all, and what to do instead.

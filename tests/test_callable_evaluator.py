@@ -10,9 +10,9 @@ import pytest
 
 from inbox_agent import warm_child
 from inbox_agent.callable import CallableEvaluator
-from inbox_agent.leash import Leash
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.scratch import Scratch
+from inbox_agent.system.process_tree import Leash
 from tests.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
 from tests.waiting import eventually
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.evaluator import CommandEvaluator
-from inbox_agent.leash import Leash
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
+from inbox_agent.system.process_tree import Leash
 from tests.players import COMMAND, SCRIPTED, Player, is_gone
 
 Playing = Callable[..., Player]

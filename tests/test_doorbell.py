@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from watchdog.utils import BaseThread
 
-from inbox_agent import doorbell
-from inbox_agent.doorbell import Bell, Doorbell, EmitterEars
 from inbox_agent.protocol.layout import ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.system import folder_watcher
+from inbox_agent.system.folder_watcher import Bell, Doorbell, EmitterEars
 from tests.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
@@ -54,7 +54,7 @@ class Door:
 def ears(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every story is told twice: with this system's own ears, and with those that every system has."""
     if request.param == "emitters":
-        monkeypatch.setattr(doorbell, "make_ears", EmitterEars)
+        monkeypatch.setattr(folder_watcher, "make_ears", EmitterEars)
 
 
 @pytest.fixture

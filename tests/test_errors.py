@@ -93,7 +93,7 @@ def with_an_empty_genome(root: Path) -> list[str]:
 
 
 def while_it_is_open_elsewhere(root: Path) -> list[str]:
-    lock = f"from inbox_agent.lock import Lock; from pathlib import Path; Lock(Path({str(ProjectPaths(root).lock)!r}))"
+    lock = f"from inbox_agent.system.file_lock import Lock; from pathlib import Path; Lock(Path({str(ProjectPaths(root).lock)!r}))"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{lock}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

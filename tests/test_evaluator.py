@@ -10,9 +10,9 @@ import pytest
 
 from inbox_agent.callable import CallableEvaluator
 from inbox_agent.evaluator import CommandEvaluator, Evaluator
-from inbox_agent.interpreter import interpreter
-from inbox_agent.leash import Leash
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
+from inbox_agent.system.interpreter import interpreter
+from inbox_agent.system.process_tree import Leash
 from tests.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
 
 

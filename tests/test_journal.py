@@ -69,14 +69,14 @@ def test_only_warnings_of_this_program_are_kept(journal: Journal, tmp_path: Path
     """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
-    for name in ("hyperv_ops.hyperv.machines", "inbox_agent.doorbell", "pipeline.loop"):
+    for name in ("hyperv_ops.hyperv.machines", "inbox_agent.system.folder_watcher", "pipeline.loop"):
         logging.getLogger(name).warning("ours")
     journal.close()
     logging.getLogger("pipeline.loop").warning("too late")
 
     assert [(line["by"], line["text"]) for line in lines(tmp_path)] == [
         ("hyperv_ops.hyperv.machines", "ours"),
-        ("inbox_agent.doorbell", "ours"),
+        ("inbox_agent.system.folder_watcher", "ours"),
         ("pipeline.loop", "ours"),
     ]
 

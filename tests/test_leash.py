@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from inbox_agent.leash import Leash, LeashTaken, sweep, wait_for_exit
+from inbox_agent.system.process_tree import Leash, LeashTaken, sweep, wait_for_exit
 from tests.players import SCRIPTED, has_ended, is_gone
 from tests.waiting import eventually
 
@@ -23,7 +23,7 @@ AGENT = """
 import os, sys
 from subprocess import DEVNULL
 from pathlib import Path
-from inbox_agent.leash import Leash
+from inbox_agent.system.process_tree import Leash
 leash = Leash(Path("leash"))
 silent = dict(stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)

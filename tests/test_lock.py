@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.lock import Held, Lock
+from inbox_agent.system.file_lock import Held, Lock
 from tests.source_tree import ROOT
 
 HOLDER = """
 import sys
 from pathlib import Path
-from inbox_agent.lock import Lock
+from inbox_agent.system.file_lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from inbox_agent.long_paths import IN_A_PROJECT, IN_A_SHARE, PATH_CHARS_MAX, long_paths_enabled, too_long
 from inbox_agent.protocol.layout import Kind, attempt_id
+from inbox_agent.system.long_paths import IN_A_PROJECT, IN_A_SHARE, PATH_CHARS_MAX, long_paths_enabled, too_long
 
 LONGEST = attempt_id(999_999_999, 999_999_999, 999_999, 999_999, "0" * 12)
 ARTIFACT = "a" * 64

@@ -1,6 +1,6 @@
 """Windows Job Objects: a set of processes that can only die together, and a process that is born into one.
 
-It decides how kernel32 is called and nothing else; which processes belong together is `leash`'s to say. On other
+It decides how kernel32 is called and nothing else; which processes belong together is `process_tree`'s to say. On other
 systems this module is empty.
 """
 

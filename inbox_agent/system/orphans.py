@@ -1,6 +1,7 @@
 """What a POSIX agent can know of the processes below it: finds them by a mark in their environment, kills, reaps.
 
-It decides who carries a mark and when somebody is gone; which marks exist, and who is to die, is `leash`'s to say.
+It decides who carries a mark and when somebody is gone; which marks exist, and who is to die, is `process_tree`'s to
+say.
 """
 
 import contextlib

@@ -23,9 +23,9 @@ import msgspec
 import psutil
 
 if sys.platform == "win32":
-    from inbox_agent.job_object import JobObject, spawn_in_job
+    from inbox_agent.system.job_object import JobObject, spawn_in_job
 else:
-    from inbox_agent import orphans
+    from inbox_agent.system import orphans
 
 KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
 Stream = int | IO[bytes] | None
