@@ -19,9 +19,10 @@ from msgspec.structs import asdict
 
 from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
-from inbox_agent.callable import CallableEvaluator
 from inbox_agent.doctor import Patient, examine
-from inbox_agent.evaluator import CommandEvaluator, Evaluator
+from inbox_agent.evaluation.command import CommandEvaluator
+from inbox_agent.evaluation.protocol import Evaluator
+from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.identity import identify
 from inbox_agent.look import AgentLimits
 from inbox_agent.protocol.files import ShareError

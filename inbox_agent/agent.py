@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
-from inbox_agent.evaluator import Evaluator, Finished, Job
+from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step

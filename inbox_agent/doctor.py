@@ -20,8 +20,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
-from inbox_agent.callable import CallableEvaluator
-from inbox_agent.evaluator import CommandEvaluator, Finished, Job
+from inbox_agent.evaluation.command import CommandEvaluator
+from inbox_agent.evaluation.protocol import Finished, Job
+from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError

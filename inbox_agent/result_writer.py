@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inbox_agent.evaluator import Finished
+from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.identity import Identity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import AlreadyThere, NoRoom, Refused, ShareFiles, Unavailable

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluator import Finished
+from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.identity import Identity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome

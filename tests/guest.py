@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluator import Finished, Job
+from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
 from inbox_agent.protocol import layout

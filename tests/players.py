@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from inbox_agent.evaluator import Evaluator, Finished, Job
+from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
 from tests.source_tree import ROOT
 from tests.waiting import PATIENCE_S, eventually
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.evaluator import Finished
+from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.system.desktop import Session

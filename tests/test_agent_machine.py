@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inbox_agent.evaluator import Finished
+from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
 from tests import records

@@ -90,7 +90,7 @@ ONE_PLACE = {
         "inbox_agent.system.job_object",
         "inbox_agent.system.orphans",
         "inbox_agent.system.desktop",
-        "inbox_agent.warm_child",
+        "inbox_agent.evaluation.worker_process",
     },
 }
 
@@ -106,7 +106,7 @@ BANNED_CALLS = {
 }
 
 #: Where `except Exception` is allowed: at the exit code, and around the user's code.
-CATCHES_EVERYTHING = {"pipeline.cli", "inbox_agent.warm_child"}
+CATCHES_EVERYTHING = {"pipeline.cli", "inbox_agent.evaluation.worker_process"}
 
 LINES_MAX, FUNCTION_LINES_MAX = 420, 60
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inbox_agent import warm_child
-from inbox_agent.callable import CallableEvaluator
+from inbox_agent.evaluation import worker_process
+from inbox_agent.evaluation.python_function import CallableEvaluator
+from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
-from inbox_agent.scratch import Scratch
 from inbox_agent.system.process_tree import Leash
 from tests.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
 from tests.waiting import eventually
@@ -243,7 +243,7 @@ def test_a_game_that_forks_is_answered_once(player: Player) -> None:
 
 def test_an_answer_that_is_too_long_is_refused(player: Player) -> None:
     """The child's limit is the record's, and an answer beyond it fails without harm."""
-    assert warm_child._BYTES_MAX == RECORD_BYTES_MAX
+    assert worker_process._BYTES_MAX == RECORD_BYTES_MAX
 
     finished = player.play("return {'fitness': 1, 'notes': 'x' * 100_000}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.evaluator import CommandEvaluator
+from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import Leash
 from tests.players import COMMAND, SCRIPTED, Player, is_gone

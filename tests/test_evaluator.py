@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.callable import CallableEvaluator
-from inbox_agent.evaluator import CommandEvaluator, Evaluator
+from inbox_agent.evaluation.command import CommandEvaluator
+from inbox_agent.evaluation.protocol import Evaluator
+from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from inbox_agent.system.interpreter import interpreter
 from inbox_agent.system.process_tree import Leash

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluator import Finished, Job
+from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import (

@@ -40,11 +40,11 @@ from hyperv_ops.machines import Ran
 from hyperv_ops.qemu import guest_agent
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import Line
-from inbox_agent.callable import CallableEvaluator
-from inbox_agent.evaluator import believe, parse
+from inbox_agent.evaluation.protocol import believe, parse
+from inbox_agent.evaluation.python_function import CallableEvaluator
+from inbox_agent.evaluation.scratch import Unanswered
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import Outcome
-from inbox_agent.scratch import Unanswered
 from inbox_agent.system.process_tree import Leash
 from pipeline.config import Config, load_config
 from pipeline.core.facts import AttemptEnded, Fact, kind_of

@@ -24,7 +24,7 @@ import evaluator  # noqa: E402
 import evolution  # noqa: E402
 import policy  # noqa: E402
 
-from inbox_agent.trial import Trial  # noqa: E402
+from inbox_agent.evaluation.trial import Trial  # noqa: E402
 
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")

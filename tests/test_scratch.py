@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX
-from inbox_agent.scratch import Scratch
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import gymnasium
 from policy import Policy, load
 
 if TYPE_CHECKING:
-    from inbox_agent.trial import Trial
+    from inbox_agent.evaluation.trial import Trial
 
 MAX_STEPS = 400  # 8 s of the game; good landings take 5 to 6
 PROGRESS_STEPS = 100

@@ -51,7 +51,7 @@ def hang() -> None:
 
 def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str) -> None:
     """The command: the arguments in the order of the placeholders."""
-    from inbox_agent.trial import Trial
+    from inbox_agent.evaluation.trial import Trial
 
     told = Trial(
         number=int(trial),

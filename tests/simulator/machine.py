@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from inbox_agent.agent import Agent, SecondAgent
-from inbox_agent.evaluator import Finished, Job
+from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.look import AgentLimits
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from inbox_agent.evaluator import environment
+from inbox_agent.evaluation.protocol import environment
 from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
 from tests.waiting import eventually

@@ -1,6 +1,6 @@
 """The process that a Python evaluator lives in: imports it once, then answers one request after the other.
 
-It decides what a function's answer looks like in the stream; whether that answer counts is `evaluator`'s to say. It
+It decides what a function's answer looks like in the stream; whether that answer counts is `protocol`'s to say. It
 starts with what it is told on its standard input, ends when that ends, and imports as little as it can.
 """
 
@@ -33,8 +33,8 @@ def main() -> None:
     _prepare_output()
     # The agent's code must be found wherever the agent was started, but never before the evaluator's own modules;
     # those come last here: a file of the user named like a module of the standard library must not end up in this one.
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from inbox_agent.trial import Trial
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    from inbox_agent.evaluation.trial import Trial
 
     sys.path.insert(0, hello["folder"])
     os.environ["PYTHONPATH"] = hello["python_path"]  # for what the evaluator starts

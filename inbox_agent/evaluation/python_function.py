@@ -1,7 +1,7 @@
 """The evaluator that calls a Python function in a warm child process, kept from one game to the next.
 
-It decides when the child is started, believed and killed; what counts as an answer is `evaluator`'s to say, what the
-child does with a request `warm_child`'s.
+It decides when the child is started, believed and killed; what counts as an answer is `protocol`'s to say, what the
+child does with a request `worker_process`'s.
 """
 
 import contextlib
@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
-from inbox_agent import warm_child
-from inbox_agent.evaluator import (
+from inbox_agent.evaluation import worker_process
+from inbox_agent.evaluation.output_reader import Output, Reply, new_marker
+from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
     Finished,
     Job,
@@ -27,9 +28,8 @@ from inbox_agent.evaluator import (
     parse,
     time_limit_reason,
 )
-from inbox_agent.output import Output, Reply, new_marker
+from inbox_agent.evaluation.scratch import Scratch, Unanswered
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
-from inbox_agent.scratch import Scratch, Unanswered
 from inbox_agent.system.interpreter import interpreter
 from inbox_agent.system.process_tree import Leash, wait_for_exit
 
@@ -158,7 +158,7 @@ class CallableEvaluator:
         self._kill_child()
         process = self._leash.spawn(
             # -P: the scratch folder is the current one, and is not a place to import from.
-            [interpreter(), "-P", warm_child.__file__, self._target],
+            [interpreter(), "-P", worker_process.__file__, self._target],
             cwd=self._scratch.folder,
             env=self._environment,
             stdin=subprocess.PIPE,

@@ -1,0 +1,132 @@
+"""What an evaluator is, what it returns, and how its answer is read.
+
+Not here: how it is run (command, python_function) and how processes are killed (inbox_agent.system.process_tree).
+"""
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from inbox_agent.evaluation.scratch import Unanswered
+from inbox_agent.protocol.layout import Outcome, Setting, clean, finite, finite_metrics
+
+LAST_OUTPUT_S = 1.0  # after the tree is dead: for how long the rest of its output may take to be read
+
+
+LINE_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One evaluation to be run. Not to be confused with Windows' job objects."""
+
+    attempt: str
+    genome: Path
+    trial: int
+    seed: int
+    time_limit_s: float
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What became of an evaluation."""
+
+    outcome: Outcome  #: completed, failed or timed_out
+    fitness: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""  #: one line; empty if completed
+    seconds: float
+    log: bytes = b""  #: the end of what the evaluator wrote
+    artifacts: list[Path] = field(default_factory=list)  #: in the scratch folder, until the next `prepare`
+
+
+class Evaluator(Protocol):
+    """Plays one genome at a time."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that are equal on all workers that play the same thing."""
+
+    @property
+    def progress(self) -> str:
+        """The latest progress text of the running evaluation; the empty string when there is none."""
+
+    def prepare(self, suffix: str) -> Path:
+        """Cleans the scratch folder; returns where the genome's copy must be put. Raises OSError."""
+
+    def start(self, job: Job) -> None:
+        """Begins and returns at once; if that fails, `wait` says so."""
+
+    def wait(self, timeout_s: float) -> Finished | None:
+        """Waits at most `timeout_s` for the end of the evaluation; its time limit ends it here.
+
+        Must be called soon and often: a warm evaluator that was still starting is only asked to play in here.
+        """
+
+    def stop(self) -> None:
+        """Kills the running evaluation with all that it started, and forgets it. Idempotent."""
+
+    def close(self) -> None:
+        """Ends everything, what is kept for the next evaluation too."""
+
+
+def parse(data: bytes, what: str) -> object:
+    """An evaluator's JSON; `what` names it in the message. Raises Unanswered."""
+    try:
+        # The lenient reader: it lets NaN pass, so that `finite` can name the field that has it.
+        return json.loads(data.decode())
+    except RecursionError:
+        raise Unanswered(f"{what} is nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise Unanswered(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
+
+
+def believe(answer: object, what: str) -> tuple[float, dict[str, float]]:
+    """Fitness and metrics of an answer.
+
+    Raises:
+        Unanswered: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
+    """
+    if not isinstance(answer, dict):
+        raise Unanswered(f"{what} must be an object, not {type(answer).__name__}")
+    if "fitness" not in answer:
+        raise Unanswered(f"{what} has no `fitness`")
+    try:
+        return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
+    except ValueError as error:
+        raise Unanswered(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
+
+
+def how_it_ended(returncode: int) -> str:
+    """An exit status in words."""
+    if returncode >= 0:
+        # Windows reports a crash as an NTSTATUS, which people look up in hexadecimal.
+        return f"exit code {returncode if returncode < 0x10000 else f'0x{returncode:08X}'}"
+    try:
+        return f"signal {signal.Signals(-returncode).name.removeprefix('SIG')}"
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def time_limit_reason(time_limit_s: float) -> str:
+    """Why an evaluation was killed."""
+    return f"the time limit of {time_limit_s:g} s passed"
+
+
+def fingerprint_of(kind: str, *parts: str) -> str:
+    """16 hex digits for what is played, independent of where it is installed."""
+    return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def environment(folder: Path | None = None) -> dict[str, str]:
+    """The agent's environment, in which Python prints any character and finds the modules in `folder`."""
+    found = {"PYTHONIOENCODING": "utf-8:backslashreplace", **os.environ}
+    if folder is not None:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    return found
