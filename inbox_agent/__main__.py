@@ -24,11 +24,11 @@ from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.evaluation.protocol import Evaluator
 from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.identity import identify
-from inbox_agent.look import AgentLimits
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import INBOX, ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.settings_file import EvaluatorTable, SettingsError
+from inbox_agent.settings import EvaluatorTable, SettingsError
+from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import Held, Lock
 from inbox_agent.system.folder_watcher import Bell, Doorbell

@@ -1,6 +1,6 @@
 """The agent's loop: look at the share, ask `next_step`, do it, beat. One thread, one evaluation at a time.
 
-It decides the order of claim, game, result and beat; what is to be done is `next_step`'s to say, how a game is played
+It decides the order of claim, game, result and beat; what is to be done is `planner`'s to say, how a game is played
 the evaluator's, and what is said of it the result writer's. The heartbeat is written by this loop and by nothing else:
 an agent that is wedged must fall silent.
 """
@@ -13,8 +13,7 @@ from typing import Protocol
 
 from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.look import DEFAULT_LIMITS, AgentLimits, Lookout
-from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
+from inbox_agent.planner import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.layout import (
@@ -31,7 +30,8 @@ from inbox_agent.protocol.layout import (
     StartedRecord,
     StartRecord,
 )
-from inbox_agent.result_writer import ResultWriter
+from inbox_agent.results import ResultWriter
+from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, Lookout
 from inbox_agent.system.desktop import Session
 
 log = logging.getLogger(__name__)

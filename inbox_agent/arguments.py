@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 
 LOCK = "agent.lock"  #: among an agent's notes: held while it lives
 

@@ -28,7 +28,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, HostRecord, LayoutError, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.settings_file import EvaluatorTable
+from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.desktop import Session, look_at_session
 from inbox_agent.system.file_lock import holder_of, note_of
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from inbox_agent.protocol.layout import Setting
-from inbox_agent.settings_file import EvaluatorTable
+from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.facts import Fact
 from pipeline.edges.intake import is_litter

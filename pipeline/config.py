@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError, SecretError

@@ -6,9 +6,9 @@ from pathlib import Path
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.look import AgentLimits
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
+from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import Session
 from tests import records
 from tests.memory_files import ProbedFiles

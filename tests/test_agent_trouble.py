@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.agent import CLEAN_AGAIN_S, SecondAgent
-from inbox_agent.look import AgentLimits
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
-from inbox_agent.result_writer import REFUSALS_MAX
+from inbox_agent.results import REFUSALS_MAX
+from inbox_agent.share_scanner import AgentLimits
 from tests import records
 from tests.guest import COMPLETED, LIMITS, Guest, answered, started
 from tests.records import FARM, WORKER, attempt

@@ -43,7 +43,7 @@ ALLOWED = (
     ("pipeline.edges", "inbox_agent.protocol.local_files"),
     ("pipeline.edges", "inbox_agent.system.file_retry"),
     ("pipeline.edges.workers", "inbox_agent.system.process_tree"),
-    ("pipeline.edges.workers", "inbox_agent.settings_file"),
+    ("pipeline.edges.workers", "inbox_agent.settings"),
     ("pipeline.edges.workers", "hyperv_ops"),
     ("pipeline.edges.machine_room", "hyperv_ops"),
     ("pipeline.screens", "pipeline.core"),
@@ -62,7 +62,7 @@ ALLOWED_AT_THE_ROOT = (
     "inbox_agent.system.interpreter",
     "inbox_agent.system.file_lock",
     "inbox_agent.system.long_paths",
-    "inbox_agent.settings_file",
+    "inbox_agent.settings",
 )
 
 #: Libraries that are touched in one place each.
@@ -216,7 +216,7 @@ def test_a_literal_of_a_path_is_found(code: str) -> None:
 
 def test_errors_of_the_agent_are_converted_in_one_place() -> None:
     """Whoever catches PipelineError catches what the agent's package finds wrong in a file."""
-    raised = "inbox_agent.settings_file.SettingsError"
+    raised = "inbox_agent.settings.SettingsError"
     assert {module for module in HOST_MODULES if raised in set(imports_of(module))} == {"pipeline.config"}
 
 

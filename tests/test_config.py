@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inbox_agent.protocol import layout
-from inbox_agent.settings_file import SettingsError, convert
+from inbox_agent.settings import SettingsError, convert
 from pipeline.config import Config, load_config
 from pipeline.core.facts import RunOpened, decode_fact, encode_fact
 from pipeline.core.limits import Limits

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 import pytest
 
-from inbox_agent.look import AgentLimits, Lookout
 from inbox_agent.protocol.layout import LAYOUT, AgentState, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.share_scanner import AgentLimits, Lookout
 from pipeline.config import load_config
 from pipeline.core import facts as f
 from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inbox_agent.next_step import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
+from inbox_agent.planner import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
 from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
 pytestmark = pytest.mark.rules

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from inbox_agent.settings_file import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 
 
 class Inner(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, result_writer
-from inbox_agent.look import AgentLimits
+from inbox_agent import agent, results
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import (
@@ -45,6 +44,7 @@ from inbox_agent.protocol.layout import (
     safe_suffix,
 )
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
 from pipeline import metronome
 from pipeline.core.limits import Limits
@@ -317,7 +317,7 @@ SOURCES: dict[str, Any] = {
     "metronome": metronome,
     "couriers": couriers,
     "shares": shares,
-    "result_writer": result_writer,
+    "result_writer": results,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
-from inbox_agent.settings_file import EvaluatorTable
+from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import LEASH_FILE, sweep
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState

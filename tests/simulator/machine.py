@@ -16,8 +16,8 @@ import orjson
 from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.look import AgentLimits
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
+from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import Rung
 from pipeline.core.view import MachineSeen, MachineState
 from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in

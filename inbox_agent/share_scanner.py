@@ -1,7 +1,7 @@
 """One look at the share, through the agent's eyes: what is there, what is surely gone, what is not there yet.
 
 It decides when an absence is believed and when a damaged delivery is given up (laws 3 and 4); what to do about either
-is `next_step`'s to say. It reads; the only thing it removes is what a predecessor staged and never published.
+is `planner`'s to say. It reads; the only thing it removes is what a predecessor staged and never published.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inbox_agent.next_step import Seen
+from inbox_agent.planner import Seen
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.layout import (
