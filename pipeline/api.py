@@ -19,9 +19,9 @@ from inbox_agent.protocol.layout import Setting
 from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.facts import Fact
+from pipeline.core.runs import GENERATION_MAX
 from pipeline.edges.intake import is_litter
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
-from pipeline.generation import GENERATION_MAX
 from pipeline.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.screens.progress import Progress

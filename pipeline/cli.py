@@ -23,11 +23,11 @@ from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
+from pipeline.core.runs import parse_generation
 from pipeline.doctor import examine, once_each
 from pipeline.edges.journal import LOGGERS
 from pipeline.errors import PipelineError, StalledError
 from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
-from pipeline.generation import parse_generation
 from pipeline.host import Ending, Host
 from pipeline.look_commands import look_commands
 from pipeline.machine_doctor import examine_machines

@@ -23,12 +23,12 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.file_lock import Held, Lock
 from inbox_agent.system.folder_watcher import Doorbell
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
-from pipeline import generation as rules
 from pipeline.config import Config, WorkerTable
+from pipeline.core import runs as rules
 from pipeline.core.dispatcher import Queues, standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
-from pipeline.core.roster import WorkerState
+from pipeline.core.model import WorkerState
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import Snapshots

@@ -11,10 +11,10 @@ import click
 from rich.console import Console
 
 from pipeline.chronicle import Chronicle
+from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
 from pipeline.exit_codes import OK
 from pipeline.explain import explain
-from pipeline.generation import parse_generation
 from pipeline.options import gen_option, root_option
 from pipeline.page_data import page_data
 from pipeline.paths import ProjectPaths

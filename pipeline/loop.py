@@ -19,10 +19,10 @@ from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, 
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.minutes import Minutes
-from pipeline.core.roster import WorkerState
-from pipeline.core.view import Look, ResultSeen, View
-from pipeline.core.watch import Watch
+from pipeline.core.model import WorkerState
+from pipeline.core.observation import Look, ResultSeen, View
+from pipeline.core.observed import Watch
+from pipeline.core.transaction import Minutes
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.intake import Snapshots

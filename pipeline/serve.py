@@ -25,8 +25,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.chronicle import Chronicle
+from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
-from pipeline.generation import parse_generation
 from pipeline.page_data import page_data
 from pipeline.screens.report import live_page, page_part, plotly
 

@@ -12,10 +12,10 @@ from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, 
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.minutes import Minutes
-from pipeline.core.roster import Attempt, TrialState
-from pipeline.core.view import Look, MachineSeen, MachineState, ResultSeen, View
-from pipeline.core.watch import Watch
+from pipeline.core.model import Attempt, TrialState
+from pipeline.core.observation import Look, MachineSeen, MachineState, ResultSeen, View
+from pipeline.core.observed import Watch
+from pipeline.core.transaction import Minutes
 
 FARM = "f00d"
 SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test", time_limit_s=60.0)

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.core.roster import trial_seed
+from pipeline.core.model import trial_seed
 from tests.games.game import fitness_of
 from tests.waiting import PATIENCE, PATIENCE_S, eventually
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, Rung, RunOpened, RunSettings
 from pipeline.core.limits import Limits
-from pipeline.core.view import MachineSeen, MachineState, ResultSeen
-from pipeline.core.watch import Watch
+from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
+from pipeline.core.observed import Watch
 from pipeline.edges.ledger import Ledger
 from pipeline.screens.results import Outputs
 from tests.core_bed import Table

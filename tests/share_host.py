@@ -4,7 +4,7 @@ from pathlib import Path
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
-from pipeline.core.view import Look, ResultSeen
+from pipeline.core.observation import Look, ResultSeen
 from pipeline.edges.shares import READS_MAX, Order, Publication, Report, Share
 from tests import records
 from tests.memory_files import ProbedFiles

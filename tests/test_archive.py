@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.view import ResultSeen
+from pipeline.core.observation import ResultSeen
 from pipeline.edges.archive import Archive
 from tests import records
 from tests.records import WORKER, attempt

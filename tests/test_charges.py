@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Rung, Settlement
 from pipeline.core.limits import Limits
-from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.observation import MachineSeen, MachineState
 from tests.core_bed import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules

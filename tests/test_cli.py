@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
+from pipeline.core.runs import parse_generation
 from pipeline.exit_codes import BAD_INPUT
-from pipeline.generation import parse_generation
 from tests.command_line import pipeline
 
 pytestmark = pytest.mark.timeout(60)

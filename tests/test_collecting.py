@@ -11,7 +11,7 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.view import ResultSeen
+from pipeline.core.observation import ResultSeen
 from pipeline.edges.shares import READS_MAX, REFUSALS_MAX, Order, Share
 from tests import records
 from tests.records import FARM, WORKER, attempt, sha256

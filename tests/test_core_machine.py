@@ -15,9 +15,9 @@ from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import HostStarted, Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Attempt, WorkerState
-from pipeline.core.view import MachineSeen, MachineState, ResultSeen
-from pipeline.core.watch import Watch
+from pipeline.core.model import Attempt, WorkerState
+from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
+from pipeline.core.observed import Watch
 from tests.core_bed import FARM, Table
 
 pytestmark = pytest.mark.properties

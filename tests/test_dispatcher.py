@@ -7,9 +7,9 @@ from pipeline.core import facts as f
 from pipeline.core.dispatcher import ShareAct, plan, standstill
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
-from pipeline.core.roster import WorkerState
-from pipeline.core.view import MachineSeen, MachineState
-from pipeline.core.watch import REMOVE_AGAIN_S
+from pipeline.core.model import WorkerState
+from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observed import REMOVE_AGAIN_S
 from tests.core_bed import Table
 
 pytestmark = pytest.mark.rules

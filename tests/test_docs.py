@@ -21,7 +21,7 @@ from pipeline import cli, errors, exit_codes
 from pipeline.agent_bundle import INSTALLER
 from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
-from pipeline.core.roster import WorkerState
+from pipeline.core.model import WorkerState
 from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands

@@ -9,7 +9,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm, IllegalFact
 from pipeline.core.limits import Limits
-from pipeline.core.roster import TrialState, WorkerState
+from pipeline.core.model import TrialState, WorkerState
 from tests.core_bed import SETTINGS, Table, snapshot
 
 pytestmark = pytest.mark.rules

@@ -8,17 +8,10 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
+from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
 from pipeline.errors import InputError
-from pipeline.generation import (
-    closing_facts,
-    opening_facts,
-    parse_generation,
-    reopening_facts,
-    replay,
-    withdrawals,
-)
 from tests.core_bed import SETTINGS, Table, replace_struct
 
 pytestmark = pytest.mark.rules

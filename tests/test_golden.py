@@ -17,12 +17,12 @@ from pipeline.config import load_config
 from pipeline.core import facts as f
 from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of
 from pipeline.core.farm import Farm
-from pipeline.core.roster import WorkerState
+from pipeline.core.model import WorkerState
+from pipeline.core.runs import replay
 from pipeline.edges.ledger import VERSION, Ledger
 from pipeline.edges.shares import Order, Share
 from pipeline.errors import LedgerError
 from pipeline.exit_codes import CANNOT_CONTINUE
-from pipeline.generation import replay
 from pipeline.paths import LEDGER_FILE
 from pipeline.project import init
 from pipeline.taken_back import expect_taken_back

@@ -30,7 +30,7 @@ from inbox_agent.protocol.layout import (
     host_name,
 )
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.view import ResultSeen
+from pipeline.core.observation import ResultSeen
 from pipeline.edges.shares import READS_MAX, Order, Share
 from tests import records
 from tests.records import FARM, GENOME, WORKER, attempt, of_another_version

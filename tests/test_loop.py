@@ -18,10 +18,10 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.view import Look, MachineSeen, ResultSeen
+from pipeline.core.observation import Look, MachineSeen, ResultSeen
+from pipeline.core.runs import closing_facts
 from pipeline.edges.shares import Order, Report
 from pipeline.errors import HostError, LedgerError
-from pipeline.generation import closing_facts
 from pipeline.loop import Loop
 from tests.core_bed import Table
 

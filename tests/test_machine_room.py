@@ -10,7 +10,7 @@ import pytest
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import Rung
-from pipeline.core.view import MachineState
+from pipeline.core.observation import MachineState
 from pipeline.edges import machine_room
 from pipeline.edges.machine_room import MachineRoom, Pools
 from tests.waiting import eventually

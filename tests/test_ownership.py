@@ -5,8 +5,8 @@ import pytest
 from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Rung
-from pipeline.core.roster import WorkerState
-from pipeline.core.view import MachineSeen, MachineState, ResultSeen
+from pipeline.core.model import WorkerState
+from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from tests.core_bed import ShareOnTable, Table, named
 
 pytestmark = pytest.mark.rules

@@ -9,8 +9,8 @@ from pipeline.core import facts as f
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits
-from pipeline.core.roster import WorkerState
-from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.model import WorkerState
+from pipeline.core.observation import MachineSeen, MachineState
 from tests.core_bed import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules

@@ -6,7 +6,7 @@ import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
-from pipeline.core.view import Look
+from pipeline.core.observation import Look
 from pipeline.edges.shares import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
 from tests import records
 from tests.records import GENOME, WORKER, attempt

@@ -6,8 +6,8 @@ from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits
-from pipeline.core.roster import WorkerState
-from pipeline.core.view import MachineSeen, MachineState, ResultSeen
+from pipeline.core.model import WorkerState
+from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from tests.core_bed import Table, named
 
 pytestmark = pytest.mark.rules

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from inbox_agent.protocol.layout import HostRecord, StartRecord, attempt_id
+from pipeline.core.acceptance import enforce_deadlines, judge
 from pipeline.core.facts import AttemptIssued, RunFinished, Rung
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.minutes import Minutes
+from pipeline.core.model import Attempt, Trial, Worker, WorkerState
+from pipeline.core.observation import MachineState, View
+from pipeline.core.observed import Watch
 from pipeline.core.ownership import settle_ownership
 from pipeline.core.recovery import tend
-from pipeline.core.roster import Attempt, Trial, Worker, WorkerState
-from pipeline.core.verdicts import enforce_deadlines, judge
-from pipeline.core.view import MachineState, View
-from pipeline.core.watch import Watch
+from pipeline.core.transaction import Minutes
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker

@@ -1,6 +1,6 @@
 """The farm: everything that is known for certain, as the fold of all facts. Pure.
 
-`Farm.evolve` is the only thing that changes it. A fact that the tables of `roster` do not allow is refused with the
+`Farm.evolve` is the only thing that changes it. A fact that the tables of `model` do not allow is refused with the
 story that led there. It decides nothing.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, RunSettings, Settlement, kind_of
-from pipeline.core.roster import (
+from pipeline.core.model import (
     BLAMES_GENOME,
     LOSSES,
     TRIAL_TABLE,

@@ -5,11 +5,11 @@ It decides when an epoch begins, when a share is somebody else's, and when a lis
 
 from inbox_agent.protocol.layout import AgentRecord, Outcome
 from pipeline.core.facts import EpochOpened, WorkerOut
-from pipeline.core.minutes import Minutes
+from pipeline.core.model import Worker, WorkerState
+from pipeline.core.observation import Look
+from pipeline.core.observed import WorkerWatch
 from pipeline.core.recovery import quarantine
-from pipeline.core.roster import Worker, WorkerState
-from pipeline.core.view import Look
-from pipeline.core.watch import WorkerWatch
+from pipeline.core.transaction import Minutes
 
 
 def settle_ownership(minutes: Minutes, look: Look) -> None:

@@ -4,6 +4,7 @@ It decides when a rung is climbed and when a worker rests, tries itself or is ou
 a budget, and nothing is done to a worker that gives signs of life.
 """
 
+from pipeline.core.acceptance import all_overdue, lose_all
 from pipeline.core.facts import (
     ProbationBegan,
     Rung,
@@ -12,11 +13,10 @@ from pipeline.core.facts import (
     WorkerQuarantined,
     WorkerRecovered,
 )
-from pipeline.core.minutes import Minutes
-from pipeline.core.roster import Worker, WorkerState
-from pipeline.core.verdicts import all_overdue, lose_all
-from pipeline.core.view import MachineSeen, MachineState
-from pipeline.core.watch import WorkerWatch
+from pipeline.core.model import Worker, WorkerState
+from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observed import WorkerWatch
+from pipeline.core.transaction import Minutes
 
 #: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
 _IN_VAIN = {

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from inbox_agent.system.file_retry import patiently
-from pipeline.core.view import ResultSeen
+from pipeline.core.observation import ResultSeen
 from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from pipeline.core.view import Look
+from pipeline.core.observation import Look
 from pipeline.edges.shares import CarryOut, Order, Report
 
 ANSWER_LIMIT_S = 20.0

@@ -17,7 +17,7 @@ import orjson
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
 from pipeline.core.facts import Rung
-from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from inbox_agent.protocol.layout import (
     UnknownLayout,
 )
 from inbox_agent.system.file_retry import is_busy
-from pipeline.core.view import Look, ResultSeen
+from pipeline.core.observation import Look, ResultSeen
 
 log = logging.getLogger(__name__)
 

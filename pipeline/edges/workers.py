@@ -13,7 +13,7 @@ from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import LEASH_FILE, sweep
 from pipeline.core.facts import Rung
-from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.errors import disk_errors
 from pipeline.paths import ProjectPaths
 

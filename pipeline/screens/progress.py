@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.roster import LOSSES, Worker, WorkerState
-from pipeline.core.watch import Watch
+from pipeline.core.model import LOSSES, Worker, WorkerState
+from pipeline.core.observed import Watch
 
 
 @dataclass(frozen=True, slots=True)

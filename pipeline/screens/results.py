@@ -18,7 +18,7 @@ import orjson
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Genome, TrialState
+from pipeline.core.model import Genome, TrialState
 from pipeline.errors import disk_errors
 from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
 

@@ -12,7 +12,7 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import RungClimbed
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Attempt, Genome, Worker
+from pipeline.core.model import Attempt, Genome, Worker
 from pipeline.screens.lines import known_line
 from pipeline.screens.results import best, status, summary, why
 from pipeline.screens.story import RUNGS, Told, explain_genome

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Trial, TrialState
+from pipeline.core.model import Trial, TrialState
 from pipeline.screens.results import summary
 
 OPEN_SHOWN_MAX = 10

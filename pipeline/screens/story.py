@@ -13,8 +13,8 @@ from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Attempt, Genome, Trial, TrialState, WorkerState
-from pipeline.core.waiting import Waiting, why_waiting
+from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
+from pipeline.core.pending import Waiting, why_waiting
 from pipeline.screens.lines import duration, line
 from pipeline.screens.results import status
 

@@ -6,7 +6,7 @@ end with their host, between any two operations.
 
 from collections.abc import Callable, Mapping
 
-from pipeline.core.view import Look
+from pipeline.core.observation import Look
 from pipeline.edges.couriers import ANSWER_LIMIT_S
 from pipeline.edges.shares import CarryOut, Order, Report
 from tests.simulator.world import Killed, World

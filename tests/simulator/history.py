@@ -10,7 +10,7 @@ from itertools import product
 
 from inbox_agent.protocol.layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
-from pipeline.generation import replay
+from pipeline.core.runs import replay
 from tests.simulator.host import LIMITS, SimulatedHost
 from tests.simulator.machine import Machine
 from tests.simulator.world import Options, World

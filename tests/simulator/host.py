@@ -26,12 +26,12 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.view import MachineSeen, ResultSeen
+from pipeline.core.observation import MachineSeen, ResultSeen
+from pipeline.core.runs import closing_facts, replay
 from pipeline.edges.couriers import Couriers
 from pipeline.edges.ledger import Entry
 from pipeline.edges.shares import CarryOut, Report, Share
 from pipeline.errors import HostError, LedgerError
-from pipeline.generation import closing_facts, replay
 from pipeline.loop import Loop
 from pipeline.take_over import carry_out
 from tests.simulator.couriers import LATE_S, DistantCouriers

@@ -19,7 +19,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import Rung
-from pipeline.core.view import MachineSeen, MachineState
+from pipeline.core.observation import MachineSeen, MachineState
 from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in
 from tests.simulator.world import Killed, World
 

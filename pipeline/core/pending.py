@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping
 
 from pipeline.core.farm import Farm
-from pipeline.core.roster import Attempt, Trial, TrialState, Worker, WorkerState
+from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
 
 
 class Waiting(enum.StrEnum):

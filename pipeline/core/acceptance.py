@@ -14,10 +14,10 @@ from pipeline.core.facts import (
     WorkerOut,
     WorkerRecovered,
 )
-from pipeline.core.minutes import Minutes
-from pipeline.core.roster import Attempt, TrialState, Worker, WorkerState
-from pipeline.core.view import Look, ResultSeen
-from pipeline.core.watch import WorkerWatch
+from pipeline.core.model import Attempt, TrialState, Worker, WorkerState
+from pipeline.core.observation import Look, ResultSeen
+from pipeline.core.observed import WorkerWatch
+from pipeline.core.transaction import Minutes
 
 
 def judge(minutes: Minutes, look: Look) -> None:

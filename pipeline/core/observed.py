@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from inbox_agent.protocol.layout import AgentRecord
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.roster import Worker
-from pipeline.core.view import Look, MachineSeen, MachineState, View
+from pipeline.core.model import Worker
+from pipeline.core.observation import Look, MachineSeen, MachineState, View
 
 REMOVE_AGAIN_S = 30.0  #: after a genome could not be removed: on Windows each try waits for who has it open
 

@@ -16,9 +16,9 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.roster import Attempt, Genome, Trial, TrialState
-from pipeline.core.view import ResultSeen, View
-from pipeline.core.watch import Watch
+from pipeline.core.model import Attempt, Genome, Trial, TrialState
+from pipeline.core.observation import ResultSeen, View
+from pipeline.core.observed import Watch
 
 
 class Minutes:

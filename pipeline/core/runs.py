@@ -22,7 +22,7 @@ from pipeline.core.facts import (
     TrialReopened,
 )
 from pipeline.core.farm import Farm
-from pipeline.core.roster import TrialState
+from pipeline.core.model import TrialState
 from pipeline.edges.intake import GenomeFile
 from pipeline.edges.ledger import Entry
 from pipeline.errors import InputError
