@@ -1,22 +1,20 @@
-"""What becomes of attempts: results are matched and judged, claims noted, deadlines enforced. Laws 5 and 6. Pure.
+"""Accepts results and claims (share_layout.md, laws 5 and 6). Pure.
 
 It decides which result counts. A result is matched by its attempt id alone, through what the ledger issued; what it
-says about itself must fit, and nothing it says chooses a trial.
+says about itself must fit, and nothing it says chooses a trial. Not here: what is overdue (deadlines).
 """
 
 from inbox_agent.protocol.layout import Outcome, ResultRecord, clean, echo_problem
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,
-    AttemptReleased,
     ResultLate,
     ResultUnexpected,
     WorkerOut,
     WorkerRecovered,
 )
-from pipeline.core.model import Attempt, TrialState, Worker, WorkerState
+from pipeline.core.model import Attempt, TrialState, WorkerState
 from pipeline.core.observation import Look, ResultSeen
-from pipeline.core.observed import WorkerWatch
 from pipeline.core.transaction import Minutes
 
 
@@ -123,82 +121,3 @@ def _note_claim(minutes: Minutes, worker: str, attempt_id: str) -> None:
         # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
         # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
         minutes.charge(attempt)
-
-
-# ------------------------------------------------------------------------------------------------------- deadlines
-
-
-def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
-    """Ends what took too long on one worker; runs after all results of the tick were judged."""
-    watched = minutes.watch.workers[worker.name]
-    if not watched.readable or not worker.epoch_open:
-        return
-    claimed = [attempt for attempt in worker.wanted.values() if attempt.id in watched.claims]
-    for attempt in claimed:
-        if attempt.id in watched.answers:
-            continue  # it was played, and is being read: the edge gives up after a few looks
-        played_s = minutes.watch.time - watched.claims[attempt.id]
-        limit_s = _time_limit_s(minutes)
-        if played_s > limit_s + minutes.limits.grace_s:
-            minutes.end(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
-            minutes.charge(attempt)
-    _enforce_claim_limit(minutes, worker, watched, bool(claimed))
-    _release_kept(minutes, worker, watched)
-
-
-def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> None:
-    """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
-    limit_s = _time_limit_s(minutes) + minutes.limits.grace_s
-    for attempt in list(worker.kept.values()):
-        since = watched.claims.get(attempt.id)
-        overdue = since is None or minutes.watch.time - since > limit_s
-        if attempt.trial.state is TrialState.SETTLED or (watched.looked and overdue):
-            minutes.state(AttemptReleased(attempt=attempt.id))
-
-
-def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
-    waiting = [a for a in worker.wanted.values() if a.id not in watched.claims and a.id not in watched.uncertain]
-    first = min(waiting, key=lambda attempt: attempt.publication, default=None)
-    if playing or first is None:
-        watched.unclaimed = None
-        return
-    unclaimed = first.id, first.id in watched.delivered
-    if unclaimed != watched.unclaimed:
-        watched.unclaimed, watched.unclaimed_since = unclaimed, minutes.watch.time
-    elif minutes.watch.time - watched.unclaimed_since > minutes.limits.claim_limit_s:
-        if first.id in watched.delivered:
-            reason = f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
-            minutes.end(first, Outcome.LOST, reason)
-        else:
-            reason = f"not published within {minutes.limits.claim_limit_s:g} s: its share takes nothing"
-            minutes.end(first, Outcome.UNDELIVERED, reason)
-
-
-def lose_all(minutes: Minutes, worker: Worker) -> None:
-    """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
-    merely taken back; on an unreadable one everything, with the start signals kept.
-    """
-    watched = minutes.watch.workers[worker.name]
-    silence_s = minutes.watch.silence_s(worker.name)
-    for attempt in sorted(worker.wanted.values(), key=lambda a: a.publication):
-        if not watched.readable:
-            reason = f"the share could not be read for {silence_s:.0f} s ({watched.unknown})"
-            minutes.end(attempt, Outcome.LOST, reason, kept=True, isolate=True)
-        elif attempt.id in watched.answers:
-            continue  # its last word is there, and is being read
-        elif attempt.id in watched.claims:
-            minutes.end(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
-            minutes.charge(attempt)
-        else:
-            minutes.withdraw(attempt, f"{worker.name} is stuck")
-
-
-def all_overdue(minutes: Minutes, worker: Worker) -> bool:
-    """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
-    held = max(1, len(worker.wanted) + len(worker.kept))
-    allowance_s = held * (_time_limit_s(minutes) + minutes.limits.grace_s)
-    return minutes.watch.silence_s(worker.name) > allowance_s
-
-
-def _time_limit_s(minutes: Minutes) -> float:
-    return minutes.farm.settings.time_limit_s if minutes.farm.settings else 0.0

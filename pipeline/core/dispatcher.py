@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from inbox_agent.protocol.layout import HostRecord, StartRecord, attempt_id
-from pipeline.core.acceptance import enforce_deadlines, judge
+from pipeline.core.acceptance import judge
+from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.facts import AttemptIssued, RunFinished, Rung
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits

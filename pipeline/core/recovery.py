@@ -4,7 +4,7 @@ It decides when a rung is climbed and when a worker rests, tries itself or is ou
 a budget, and nothing is done to a worker that gives signs of life.
 """
 
-from pipeline.core.acceptance import all_overdue, lose_all
+from pipeline.core.deadlines import all_overdue, lose_all
 from pipeline.core.facts import (
     ProbationBegan,
     Rung,
