@@ -25,7 +25,8 @@ from inbox_agent.system.folder_watcher import Doorbell
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config, WorkerTable
 from pipeline.core import runs as rules
-from pipeline.core.dispatcher import Queues, standstill
+from pipeline.core.assignment import Queues
+from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState

@@ -15,13 +15,15 @@ from dataclasses import replace
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, base36, decide, plan, start_record
+from pipeline.core.assignment import Queues, base36
+from pipeline.core.dispatcher import decide
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import Look, ResultSeen, View
 from pipeline.core.observed import Watch
+from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
 from pipeline.core.transaction import Minutes
 from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
-from pipeline.core.dispatcher import Act, MachineAct, Queues, ShareAct, decide, plan
+from pipeline.core.assignment import Queues
+from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState
 from pipeline.core.observation import Look, MachineSeen, MachineState, ResultSeen, View
 from pipeline.core.observed import Watch
+from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan
 from pipeline.core.transaction import Minutes
 
 FARM = "f00d"

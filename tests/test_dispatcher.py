@@ -4,12 +4,13 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.dispatcher import ShareAct, plan, standstill
+from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.core.observed import REMOVE_AGAIN_S
+from pipeline.core.reconcile import ShareAct, plan
 from tests.core_bed import Table
 
 pytestmark = pytest.mark.rules
@@ -248,7 +249,7 @@ def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
 
 def test_fresh_trials_are_not_hidden_behind_those_that_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many last tries wait for a busy worker, an idle one finds what it may play."""
-    monkeypatch.setattr("pipeline.core.dispatcher._SEARCHED_MAX", 3)
+    monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 3)
     table = Table("w0", "w1", genomes=20, depth=1)
     table.settle_in()
     table.claim("w1")
@@ -299,7 +300,7 @@ def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:
 
 def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials wait for another worker, a tick looks at a few of them only."""
-    monkeypatch.setattr("pipeline.core.dispatcher._SEARCHED_MAX", 0)
+    monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 0)
     table = Table("w0", genomes=1)
     table.settle_in()
     assert table.farm.workers["w0"].wanted == {}

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from inbox_agent.protocol.layout import Kind
-from pipeline.core.dispatcher import Queues, standstill
+from pipeline.core.assignment import Queues
+from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import (
     Fact,
     GenomeAdded,

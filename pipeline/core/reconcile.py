@@ -1,0 +1,99 @@
+"""Reconciles shares and machines with the farm: desired minus observed gives the actions. Pure.
+
+It decides what is published, removed, started or restarted; it may be asked again at any time. Not here: who carries
+the actions out (pipeline.host.control_loop).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inbox_agent.protocol.layout import HostRecord, StartRecord
+from pipeline.core.facts import Rung
+from pipeline.core.farm import Farm
+from pipeline.core.model import Attempt, Worker, WorkerState
+from pipeline.core.observation import MachineState
+from pipeline.core.observed import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class ShareAct:
+    """What is to be done on one share, in this order: say whose it is, remove, publish."""
+
+    worker: str
+    host: HostRecord | None = None
+    remove: tuple[str, ...] = ()  #: attempts: start signal first, then genome
+    publish: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MachineAct:
+    """What is to be done to one machine: a rung, or None for its first start."""
+
+    worker: str
+    rung: Rung | None
+
+
+Act = ShareAct | MachineAct
+
+
+def plan(farm: Farm, watch: Watch, workers: Iterable[str]) -> list[Act]:
+    """The acts that bring the world of these workers to what the farm says; empty when it is there already."""
+    acts: list[Act] = []
+    for name in sorted(workers):
+        worker = farm.workers.get(name)
+        if worker is None or worker.state is WorkerState.OUT:
+            continue
+        # The share first: an agent that is about to start must not meet what nobody wants any more.
+        share = _share_act(farm, worker, watch)
+        acts += [share] if share is not None else []
+        acts += _machine_acts(worker, watch)
+    return acts
+
+
+def _machine_acts(worker: Worker, watch: Watch) -> list[Act]:
+    watched = watch.workers[worker.name]
+    if watched.machine is None:
+        return []
+    if worker.rung is not None and not watched.rung_ordered:
+        return [MachineAct(worker.name, worker.rung)]
+    # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
+    looked = watched.looked or (watched.machine.boots and watched.unknown)  # the share of a machine that is off is off
+    first = not watched.machine_started and watched.machine.state is MachineState.OFF and looked
+    return [MachineAct(worker.name, None)] if first else []
+
+
+def _share_act(farm: Farm, worker: Worker, watch: Watch) -> ShareAct | None:
+    watched = watch.workers[worker.name]
+    if worker.epoch == 0 or not watched.readable:
+        return None
+    if not worker.epoch_open:
+        return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
+    wanted = worker.wanted.keys() | worker.kept.keys()
+    remove = tuple(sorted(watch.removable(worker.name, (watched.starts | watched.payloads) - wanted)))
+    publish = tuple(
+        attempt
+        for attempt in worker.wanted.values()
+        if attempt.id not in watched.delivered and attempt.id not in watched.uncertain
+    )
+    return ShareAct(worker.name, remove=remove, publish=publish) if remove or publish else None
+
+
+def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
+    """The start signal of an attempt; a function of the ledger alone, so it can be written again to the same bytes."""
+    assert farm.settings is not None
+    trial, genome = attempt.trial, attempt.trial.genome
+    return StartRecord(
+        farm=farm.farm_id,
+        worker=attempt.worker,
+        epoch=attempt.epoch,
+        publication=attempt.publication,
+        attempt=attempt.id,
+        trial=trial.number,
+        seed=trial.seed,
+        time_limit_s=farm.settings.time_limit_s,
+        genome_name=genome.name,
+        genome_suffix=genome.suffix,
+        genome_bytes=genome.size_bytes,
+        genome_sha256=genome.sha256,
+        settings=farm.settings.settings,
+    )
