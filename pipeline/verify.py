@@ -20,9 +20,9 @@ from inbox_agent.protocol.layout import LayoutError, ResultRecord
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.chronicle import nothing_yet
 from pipeline.core.audit import Audit, Evidence, audit
-from pipeline.core.facts import AttemptIssued, Fact, GenomeAdded, RunOpened
+from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
 from pipeline.edges.intake import Snapshots
-from pipeline.edges.ledger import Entry, Ledger, has_ledger
+from pipeline.edges.ledger import Ledger, has_ledger
 from pipeline.edges.live import read_live
 from pipeline.errors import InputError
 from pipeline.paths import (

@@ -17,7 +17,8 @@ from pipeline import (
     open_farm,
 )
 from pipeline.api import refuse_names
-from pipeline.edges.ledger import Entry, Ledger
+from pipeline.core.facts import Entry
+from pipeline.edges.ledger import Ledger
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
 

@@ -6,11 +6,10 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Settlement
+from pipeline.core.facts import Entry, Settlement
 from pipeline.core.farm import Farm
+from pipeline.core.model import GenomeFile
 from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
-from pipeline.edges.intake import GenomeFile
-from pipeline.edges.ledger import Entry
 from pipeline.errors import InputError
 from tests.core_bed import SETTINGS, Table, replace_struct
 

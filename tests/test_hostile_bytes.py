@@ -47,11 +47,11 @@ from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import Outcome
 from inbox_agent.system.process_tree import Leash
 from pipeline.config import Config, load_config
-from pipeline.core.facts import AttemptEnded, Fact, kind_of
+from pipeline.core.facts import AttemptEnded, Entry, Fact, kind_of
 from pipeline.edges import ledger as ledgers
 from pipeline.edges import smb_messages as smb
 from pipeline.edges import smb_session
-from pipeline.edges.ledger import Entry, Ledger
+from pipeline.edges.ledger import Ledger
 from pipeline.edges.live import Live, read_live
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_session import SmbAccess, SmbSession

@@ -14,6 +14,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
+    Entry,
     EpochOpened,
     EpochRaised,
     Fact,
@@ -22,7 +23,7 @@ from pipeline.core.facts import (
     ResultLate,
 )
 from pipeline.edges import ledger as ledgers
-from pipeline.edges.ledger import Entry, Ledger
+from pipeline.edges.ledger import Ledger
 from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 from tests.other_user import let_through, without_roots_rights

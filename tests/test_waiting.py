@@ -4,11 +4,11 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung, Settlement
+from pipeline.core.facts import Rung, Settlement, Told
 from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
 from pipeline.screens import story
-from pipeline.screens.story import Told, explain_attempt, explain_genome, explain_worker
+from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
 from tests.core_bed import Table
 
 pytestmark = pytest.mark.rules

@@ -6,7 +6,8 @@ of them needs another `VERSION` of the ledger. Class names are free.
 """
 
 import enum
-from typing import Annotated, get_args
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -266,3 +267,21 @@ def kind_of(fact: Fact) -> str:
 
 #: The tags that `decode_fact` knows.
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyFact))
+
+
+class Entry(NamedTuple):
+    """A fact as it stands in the ledger."""
+
+    seq: int
+    at: float
+    generation: int
+    run: int
+    fact: Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A fact, and when it was stated."""
+
+    at: float
+    fact: Fact

@@ -176,3 +176,13 @@ def trial_seed(run_seed: int, generation: int, trial: int) -> int:
     """The seed of a trial, 0 … 2³¹−1: the same games for every genome of a generation (design, "Words", trial)."""
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class GenomeFile:
+    """A genome as it was taken in."""
+
+    name: str
+    suffix: str
+    size_bytes: int
+    sha256: str

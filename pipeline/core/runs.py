@@ -10,6 +10,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
+    Entry,
     EpochOpened,
     EpochRaised,
     Fact,
@@ -22,9 +23,7 @@ from pipeline.core.facts import (
     TrialReopened,
 )
 from pipeline.core.farm import Farm
-from pipeline.core.model import TrialState
-from pipeline.edges.intake import GenomeFile
-from pipeline.edges.ledger import Entry
+from pipeline.core.model import GenomeFile, TrialState
 from pipeline.errors import InputError
 from pipeline.paths import GENERATION_FORMS
 

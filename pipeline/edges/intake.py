@@ -14,29 +14,19 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
 from inbox_agent.system.file_retry import patiently
+from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: What file managers leave behind is not a genome.
 _LITTER = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class GenomeFile:
-    """A genome as it was taken in."""
-
-    name: str
-    suffix: str
-    size_bytes: int
-    sha256: str
 
 
 class Snapshots:

@@ -12,11 +12,11 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from pipeline.core.facts import KINDS, AttemptEnded, Fact, decode_fact, encode_fact, kind_of
+from pipeline.core.facts import KINDS, AttemptEnded, Entry, Fact, decode_fact, encode_fact, kind_of
 from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 
@@ -39,16 +39,6 @@ CREATE INDEX epochs ON facts (kind) WHERE kind IN ('epoch_raised', 'epoch_opened
 CREATE INDEX generations ON facts (generation);
 """
 VERSION = 2
-
-
-class Entry(NamedTuple):
-    """A fact as it stands in the ledger."""
-
-    seq: int
-    at: float
-    generation: int
-    run: int
-    fact: Fact
 
 
 class Ledger:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome, clean
-from pipeline.core.facts import RungClimbed
+from pipeline.core.facts import RungClimbed, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
 from pipeline.screens.lines import known_line
 from pipeline.screens.results import best, status, summary, why
-from pipeline.screens.story import RUNGS, Told, explain_genome
+from pipeline.screens.story import RUNGS, explain_genome
 
 STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
 

@@ -7,11 +7,10 @@ sees to it.
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, Rung, Settlement
+from pipeline.core.facts import Rung, Settlement, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
@@ -89,14 +88,6 @@ RUNGS: dict[Rung, str] = {
     Rung.POWER_CYCLE: "its machine's power was cut and given back",
     Rung.RESTORE: "its machine was taken back to its clean checkpoint",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A fact, and when it was stated."""
-
-    at: float
-    fact: Fact
 
 
 def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:

@@ -8,11 +8,12 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.core.facts import Told
 from pipeline.core.farm import Farm
 from pipeline.screens.lines import known_line
 from pipeline.screens.monitor import Picture
 from pipeline.screens.progress import Progress
-from pipeline.screens.story import Told, clock
+from pipeline.screens.story import clock
 
 SHOWN_MAX = 10
 

@@ -16,6 +16,7 @@ from inbox_agent.protocol.layout import Kind
 from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import (
+    Entry,
     Fact,
     GenomeAdded,
     HostStarted,
@@ -30,7 +31,6 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, ResultSeen
 from pipeline.core.runs import closing_facts, replay
 from pipeline.edges.couriers import Couriers
-from pipeline.edges.ledger import Entry
 from pipeline.edges.shares import CarryOut, Report, Share
 from pipeline.errors import HostError, LedgerError
 from pipeline.loop import Loop
