@@ -18,7 +18,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline import Progress
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RunSettings, Settlement
-from pipeline.edges.ledger import Ledger
+from pipeline.storage.ledger import Ledger
 
 FIRST_PICTURE_S, REPORT_S, WATCHING_PERCENT = 1.0, 5.0, 2.0
 TRIALS, WORKERS = 3, 8

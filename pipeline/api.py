@@ -20,12 +20,12 @@ from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import GENERATION_MAX
-from pipeline.edges.intake import is_litter
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
 from pipeline.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.screens.progress import Progress
 from pipeline.screens.results import status, why
+from pipeline.storage.snapshots import is_litter
 
 PROGRESS_INTERVAL_S = 0.25
 _STAGED = ".genome.new"  #: hidden, so that no intake takes it

@@ -16,11 +16,11 @@ from pipeline.config import Config, load_config
 from pipeline.core.facts import Entry, Told
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
-from pipeline.edges.ledger import Ledger, has_ledger
-from pipeline.edges.live import read_live
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
 from pipeline.screens.progress import Progress, progress
+from pipeline.storage.ledger import Ledger, has_ledger
+from pipeline.storage.live_status import read_live
 
 
 @dataclass(slots=True)

@@ -25,7 +25,6 @@ from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
 from pipeline.doctor import examine, once_each
-from pipeline.edges.journal import LOGGERS
 from pipeline.errors import PipelineError, StalledError
 from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.host import Ending, Host
@@ -36,6 +35,7 @@ from pipeline.screens.lines import duration
 from pipeline.screens.monitor import Monitor
 from pipeline.screens.results import best, status, summary, why
 from pipeline.screens.standing import standing
+from pipeline.storage.event_log import LOGGERS
 from pipeline.take_over import take_over
 from pipeline.verify import report, verify
 from pipeline.vm_commands import vm_commands

@@ -30,12 +30,7 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
-from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
-from pipeline.edges.intake import Snapshots
-from pipeline.edges.journal import Journal
-from pipeline.edges.ledger import Ledger
-from pipeline.edges.live import LiveFile
 from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.edges.rhythm import Rhythm
 from pipeline.edges.shares import Share
@@ -50,6 +45,11 @@ from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE,
 from pipeline.reach import machines_of, require_secrets, smb_access
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
+from pipeline.storage.archive import Archive
+from pipeline.storage.event_log import Journal
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import LiveFile
+from pipeline.storage.snapshots import Snapshots
 
 OUTPUTS_INTERVAL_S = 2.0
 OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again

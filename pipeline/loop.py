@@ -25,13 +25,13 @@ from pipeline.core.observation import Look, ResultSeen, View
 from pipeline.core.observed import Watch
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
 from pipeline.core.transaction import Minutes
-from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
-from pipeline.edges.intake import Snapshots
-from pipeline.edges.ledger import Ledger
 from pipeline.edges.machine_room import MachinePool
 from pipeline.edges.shares import Order, Publication
 from pipeline.errors import HostError, LedgerError
+from pipeline.storage.archive import Archive
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
-from pipeline.edges.ledger import has_ledger
 from pipeline.host import Host
 from pipeline.paths import ProjectPaths
+from pipeline.storage.ledger import has_ledger
 
 
 def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> None:

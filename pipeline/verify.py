@@ -21,9 +21,6 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.chronicle import nothing_yet
 from pipeline.core.audit import Audit, Evidence, audit
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
-from pipeline.edges.intake import Snapshots
-from pipeline.edges.ledger import Ledger, has_ledger
-from pipeline.edges.live import read_live
 from pipeline.errors import InputError
 from pipeline.paths import (
     ATTEMPT_RESULT,
@@ -34,6 +31,9 @@ from pipeline.paths import (
     ProjectPaths,
     generation_folder,
 )
+from pipeline.storage.ledger import Ledger, has_ledger
+from pipeline.storage.live_status import read_live
+from pipeline.storage.snapshots import Snapshots
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is at work

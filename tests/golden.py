@@ -50,8 +50,8 @@ from pipeline.core.facts import (
     WorkerQuarantined,
     WorkerRecovered,
 )
-from pipeline.edges.ledger import VERSION, Ledger
 from pipeline.edges.shares import Order, Publication, Share
+from pipeline.storage.ledger import VERSION, Ledger
 from tests import records
 from tests.guest import ScriptedEvaluator, Time
 from tests.records import FARM, WORKER, attempt

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.core.facts import RungClimbed, WorkerQuarantined, WorkerRecovered
-from pipeline.edges.ledger import Ledger
+from pipeline.storage.ledger import Ledger
 from tests.farm_bed import FarmBed
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, hyperv_bed
 from tests.simulated_hyperv import SimulatedHyperV

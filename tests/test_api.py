@@ -18,7 +18,7 @@ from pipeline import (
 )
 from pipeline.api import refuse_names
 from pipeline.core.facts import Entry
-from pipeline.edges.ledger import Ledger
+from pipeline.storage.ledger import Ledger
 from tests.farm_bed import GAMES
 from tests.games.game import fitness_of
 

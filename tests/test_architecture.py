@@ -82,7 +82,7 @@ ONE_PLACE = {
     "starlette": {"pipeline.serve"},
     "uvicorn": {"pipeline.serve"},
     "plotly": set(),  # its script is read as a resource
-    "sqlite3": {"pipeline.edges.ledger"},
+    "sqlite3": {"pipeline.storage.ledger"},
     "smbprotocol": {"pipeline.edges.smb_ears", "pipeline.edges.smb_messages", "pipeline.edges.smb_session"},
     "packaging": {"pipeline.agent_bundle"},
     "keyring": {"pipeline.secret_reference"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.observation import ResultSeen
-from pipeline.edges.archive import Archive
+from pipeline.storage.archive import Archive
 from tests import records
 from tests.records import WORKER, attempt
 

@@ -13,7 +13,7 @@ import pytest
 from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import doctor
-from pipeline.edges.ledger import Ledger
+from pipeline.storage.ledger import Ledger
 from tests import records
 from tests.command_line import pipeline
 from tests.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba

@@ -48,15 +48,15 @@ from inbox_agent.protocol.layout import Outcome
 from inbox_agent.system.process_tree import Leash
 from pipeline.config import Config, load_config
 from pipeline.core.facts import AttemptEnded, Entry, Fact, kind_of
-from pipeline.edges import ledger as ledgers
 from pipeline.edges import smb_messages as smb
 from pipeline.edges import smb_session
-from pipeline.edges.ledger import Ledger
-from pipeline.edges.live import Live, read_live
 from pipeline.edges.smb_ears import Ears
 from pipeline.edges.smb_session import SmbAccess, SmbSession
 from pipeline.errors import ConfigError, LedgerError
 from pipeline.paths import LEDGER_FILE, LIVE_FILE
+from pipeline.storage import ledger as ledgers
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import Live, read_live
 from tests.players import FUNCTION, SCRIPTED, Player
 from tests.records import attempt
 

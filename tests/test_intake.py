@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.protocol.layout import safe_suffix
-from pipeline.edges.intake import Snapshots
 from pipeline.errors import GenomeError, HostError
+from pipeline.storage.snapshots import Snapshots
 from tests.other_user import let_through, without_roots_rights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core import facts as f
-from pipeline.edges import journal as module
-from pipeline.edges.journal import Journal
+from pipeline.storage import event_log as module
+from pipeline.storage.event_log import Journal
 
 
 @pytest.fixture

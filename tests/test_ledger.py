@@ -22,10 +22,10 @@ from pipeline.core.facts import (
     HostStopped,
     ResultLate,
 )
-from pipeline.edges import ledger as ledgers
-from pipeline.edges.ledger import Ledger
 from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
+from pipeline.storage import ledger as ledgers
+from pipeline.storage.ledger import Ledger
 from tests.other_user import let_through, without_roots_rights
 from tests.records import attempt
 

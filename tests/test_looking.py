@@ -14,14 +14,14 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline import cli
 from pipeline.chronicle import Chronicle
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
-from pipeline.edges.ledger import Ledger
-from pipeline.edges.live import LiveFile, read_live
 from pipeline.exit_codes import BAD_INPUT, OK
 from pipeline.screens import monitor
 from pipeline.screens.progress import progress
 from pipeline.screens.ranking import ranked
 from pipeline.screens.report import as_script_data, report
 from pipeline.screens.top import top_picture
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import LiveFile, read_live
 from tests.command_line import pipeline
 from tests.core_bed import SETTINGS, Table
 from tests.faulty_run import HOSTILE, faulty_project

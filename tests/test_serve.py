@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.edges.ledger import Ledger
-from pipeline.edges.live import LiveFile
 from pipeline.screens.progress import progress
 from pipeline.serve import called
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import LiveFile
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.samba import free_port
 from tests.system_programs import BROWSER, find, require

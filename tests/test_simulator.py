@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.facts import Rung
-from pipeline.edges.archive import Archive
 from pipeline.edges.couriers import Couriers
 from pipeline.loop import Loop
+from pipeline.storage.archive import Archive
 from tests.simulator import crash_points
 from tests.simulator.couriers import DistantCouriers
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world

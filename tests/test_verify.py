@@ -23,9 +23,9 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.edges.ledger import Ledger
-from pipeline.edges.live import LiveFile
 from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import LiveFile
 from pipeline.verify import _look as look_once
 from pipeline.verify import verify
 from tests.command_line import pipeline

@@ -31,7 +31,7 @@ from pipeline.core.facts import (
     RungClimbed,
     WorkerRecovered,
 )
-from pipeline.edges.ledger import Ledger
+from pipeline.storage.ledger import Ledger
 from tests.farm_bed import FarmBed
 from tests.qemu_bed import PASSWORD, QemuBed, qemu_bed
 from vm_image.__main__ import LANDER

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.chronicle import Chronicle
-from pipeline.edges.live import LiveFile
 from pipeline.page_data import page_data
 from pipeline.screens.monitor import Picture
 from pipeline.screens.progress import progress
 from pipeline.screens.report import report
 from pipeline.screens.top import top_picture
+from pipeline.storage.live_status import LiveFile
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.system_programs import find
 
