@@ -24,8 +24,8 @@ from bench.table import Row, limit
 from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import OpenFarm, Progress, open_farm
-from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_session import SmbAccess, SmbSession
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests import records
 from tests.samba import ACCOUNT, PASSWORD, Samba, own
 from tests.smb_proxy import Proxy

@@ -23,11 +23,11 @@ from inbox_agent.protocol.files import Absent, ShareError, ShareFiles, Unavailab
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.config import Config, WorkerTable
-from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_session import NoConnection, Refusal, SmbAccess, SmbSession
 from pipeline.errors import InputError, SecretError
 from pipeline.paths import ProjectPaths
 from pipeline.reach import machines_of, smb_access
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.session import NoConnection, Refusal, SmbAccess, SmbSession
 from pipeline.storage.ledger import Ledger, has_ledger
 
 REACH_LIMIT_S = 5.0

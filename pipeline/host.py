@@ -30,12 +30,8 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
-from pipeline.edges.couriers import Couriers
 from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.edges.rhythm import Rhythm
-from pipeline.edges.shares import Share
-from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_session import SmbSession
 from pipeline.edges.workers import LocalWorkers
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.hooks import Hooks
@@ -45,6 +41,10 @@ from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE,
 from pipeline.reach import machines_of, require_secrets, smb_access
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
+from pipeline.shares.executor import Couriers
+from pipeline.shares.share_client import Share
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.session import SmbSession
 from pipeline.storage.archive import Archive
 from pipeline.storage.event_log import Journal
 from pipeline.storage.ledger import Ledger

@@ -25,10 +25,10 @@ from pipeline.core.observation import Look, ResultSeen, View
 from pipeline.core.observed import Watch
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
 from pipeline.core.transaction import Minutes
-from pipeline.edges.couriers import Couriers
 from pipeline.edges.machine_room import MachinePool
-from pipeline.edges.shares import Order, Publication
 from pipeline.errors import HostError, LedgerError
+from pipeline.shares.executor import Couriers
+from pipeline.shares.share_client import Order, Publication
 from pipeline.storage.archive import Archive
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.snapshots import Snapshots

@@ -7,9 +7,9 @@ from pathlib import Path
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
 from inbox_agent.protocol.files import Unavailable
 from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
-from pipeline.edges.smb_session import SmbAccess
 from pipeline.errors import SecretError
 from pipeline.secret_reference import fetch_secret
+from pipeline.shares.smb.session import SmbAccess
 
 
 def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence[str]] | None = None) -> SmbAccess:

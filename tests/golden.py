@@ -50,7 +50,7 @@ from pipeline.core.facts import (
     WorkerQuarantined,
     WorkerRecovered,
 )
-from pipeline.edges.shares import Order, Publication, Share
+from pipeline.shares.share_client import Order, Publication, Share
 from pipeline.storage.ledger import VERSION, Ledger
 from tests import records
 from tests.guest import ScriptedEvaluator, Time

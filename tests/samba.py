@@ -21,8 +21,8 @@ import smbclient
 
 from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_session import SmbAccess, SmbSession
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.other_user import let_through
 from tests.system_programs import SAMBA, require
 from tests.waiting import eventually

@@ -5,7 +5,7 @@ from pathlib import Path
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
 from pipeline.core.observation import Look, ResultSeen
-from pipeline.edges.shares import READS_MAX, Order, Publication, Report, Share
+from pipeline.shares.share_client import READS_MAX, Order, Publication, Report, Share
 from tests import records
 from tests.memory_files import ProbedFiles
 from tests.records import FARM, GENOME, WORKER, attempt, sha256

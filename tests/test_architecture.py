@@ -83,7 +83,7 @@ ONE_PLACE = {
     "uvicorn": {"pipeline.serve"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {"pipeline.storage.ledger"},
-    "smbprotocol": {"pipeline.edges.smb_ears", "pipeline.edges.smb_messages", "pipeline.edges.smb_session"},
+    "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
     "packaging": {"pipeline.agent_bundle"},
     "keyring": {"pipeline.secret_reference"},
     "ctypes": {

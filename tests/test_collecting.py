@@ -12,7 +12,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import ResultSeen
-from pipeline.edges.shares import READS_MAX, REFUSALS_MAX, Order, Share
+from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, Order, Share
 from tests import records
 from tests.records import FARM, WORKER, attempt, sha256
 from tests.share_host import Host

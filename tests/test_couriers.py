@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from pipeline.edges.couriers import Couriers
-from pipeline.edges.shares import Order, Report
+from pipeline.shares.executor import Couriers
+from pipeline.shares.share_client import Order, Report
 from tests.waiting import PATIENCE_S, eventually
 
 

@@ -172,8 +172,8 @@ def test_a_wrong_password_is_told(farm: FarmBed, server: Samba, monkeypatch: pyt
 
 def test_threads_and_answers(server: Samba) -> None:
     """What the proxy counts: a delivery, a reading of result and log, a removal are one question each."""
-    from pipeline.edges.smb_files import SmbFiles
-    from pipeline.edges.smb_session import SmbAccess, SmbSession
+    from pipeline.shares.smb.files import SmbFiles
+    from pipeline.shares.smb.session import SmbAccess, SmbSession
 
     proxy = Proxy(server.port)
     access = SmbAccess(server="127.0.0.1", share="vm-0", port=proxy.port, account=ACCOUNT, password=lambda: PASSWORD)

@@ -19,11 +19,11 @@ from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, de
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
-from pipeline.edges.shares import Order, Share
 from pipeline.errors import LedgerError
 from pipeline.exit_codes import CANNOT_CONTINUE
 from pipeline.paths import LEDGER_FILE
 from pipeline.project import init
+from pipeline.shares.share_client import Order, Share
 from pipeline.storage.ledger import VERSION, Ledger
 from pipeline.taken_back import expect_taken_back
 from tests import records

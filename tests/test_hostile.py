@@ -31,7 +31,7 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import ResultSeen
-from pipeline.edges.shares import READS_MAX, Order, Share
+from pipeline.shares.share_client import READS_MAX, Order, Share
 from tests import records
 from tests.records import FARM, GENOME, WORKER, attempt, of_another_version
 

@@ -48,12 +48,12 @@ from inbox_agent.protocol.layout import Outcome
 from inbox_agent.system.process_tree import Leash
 from pipeline.config import Config, load_config
 from pipeline.core.facts import AttemptEnded, Entry, Fact, kind_of
-from pipeline.edges import smb_messages as smb
-from pipeline.edges import smb_session
-from pipeline.edges.smb_ears import Ears
-from pipeline.edges.smb_session import SmbAccess, SmbSession
 from pipeline.errors import ConfigError, LedgerError
 from pipeline.paths import LEDGER_FILE, LIVE_FILE
+from pipeline.shares.smb import messages as smb
+from pipeline.shares.smb import session
+from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import Live, read_live
@@ -441,5 +441,5 @@ def test_a_server_that_says_anything_at_all_is_unavailable(body: bytes) -> None:
     port = server.getsockname()[1]
     with Socket(server, b"", lambda _asked: struct.pack(">I", len(body)) + body):
         access = SmbAccess(server="127.0.0.1", share="s", port=port, account="a", password=lambda: "p")
-        with pytest.raises(Unavailable), patch.object(smb_session, "CONNECT_LIMIT_S", 1):
+        with pytest.raises(Unavailable), patch.object(session, "CONNECT_LIMIT_S", 1):
             SmbSession(access).connect()

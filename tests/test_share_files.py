@@ -13,7 +13,7 @@ import pytest
 
 from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.edges.smb_files import SmbFiles
+from pipeline.shares.smb.files import SmbFiles
 from tests.memory_files import MemoryFiles
 from tests.other_user import let_through, without_roots_rights
 from tests.samba import SmbShares

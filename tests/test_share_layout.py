@@ -48,7 +48,7 @@ from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
 from pipeline import metronome
 from pipeline.core.limits import Limits
-from pipeline.edges import couriers, shares
+from pipeline.shares import executor, share_client
 from tests.layout_document import (
     ATTEMPT_PATTERN,
     DOCUMENT,
@@ -315,8 +315,8 @@ SOURCES: dict[str, Any] = {
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),
     "metronome": metronome,
-    "couriers": couriers,
-    "shares": shares,
+    "couriers": executor,
+    "shares": share_client,
     "result_writer": results,
 }
 

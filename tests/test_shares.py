@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import Look
-from pipeline.edges.shares import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
+from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
 from tests import records
 from tests.records import GENOME, WORKER, attempt
 from tests.share_host import Host

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.facts import Rung
-from pipeline.edges.couriers import Couriers
 from pipeline.loop import Loop
+from pipeline.shares.executor import Couriers
 from pipeline.storage.archive import Archive
 from tests.simulator import crash_points
 from tests.simulator.couriers import DistantCouriers

@@ -10,9 +10,9 @@ import pytest
 from smbprotocol.open import SMB2CreateRequest
 
 from inbox_agent.protocol.files import Absent, AlreadyThere, Unavailable
-from pipeline.edges.smb_files import SmbFiles
-from pipeline.edges.smb_messages import Reply
-from pipeline.edges.smb_session import SmbAccess, SmbSession
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.messages import Reply
+from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
 from tests.waiting import eventually
 
@@ -170,7 +170,7 @@ def test_a_server_that_freezes_at_the_login_is_unknown_as_well(
     server: Samba, files: SmbFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the negotiation has a deadline."""
-    monkeypatch.setattr("pipeline.edges.smb_session.CONNECT_LIMIT_S", 2.0)
+    monkeypatch.setattr("pipeline.shares.smb.session.CONNECT_LIMIT_S", 2.0)
     server.freeze()
     session = SmbSession(access(server))
     with pytest.raises(Unavailable):

@@ -7,8 +7,8 @@ end with their host, between any two operations.
 from collections.abc import Callable, Mapping
 
 from pipeline.core.observation import Look
-from pipeline.edges.couriers import ANSWER_LIMIT_S
-from pipeline.edges.shares import CarryOut, Order, Report
+from pipeline.shares.executor import ANSWER_LIMIT_S
+from pipeline.shares.share_client import CarryOut, Order, Report
 from tests.simulator.world import Killed, World
 
 PROMPT_S, LATE_S = (0.005, 0.3), (1.0, 40.0)

@@ -15,7 +15,7 @@ from smbprotocol.exceptions import SMBException
 from smbprotocol.header import NtStatus
 
 from inbox_agent.protocol.files import Unavailable
-from pipeline.edges.smb_messages import numbered_names, unpacked
+from pipeline.shares.smb.messages import numbered_names, unpacked
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from pipeline.core.observation import Look
-from pipeline.edges.shares import CarryOut, Order, Report
+from pipeline.shares.share_client import CarryOut, Order, Report
 
 ANSWER_LIMIT_S = 20.0
 

@@ -16,10 +16,10 @@ from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError
 from inbox_agent.protocol.layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.protocol.local_files import NO_ROOM
 from inbox_agent.system.file_retry import patiently
-from pipeline.edges import smb_messages as m
-from pipeline.edges.smb_ears import Ears
-from pipeline.edges.smb_messages import Reply
-from pipeline.edges.smb_session import SmbSession
+from pipeline.shares.smb import messages as m
+from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.messages import Reply
+from pipeline.shares.smb.session import SmbSession
 
 
 class SmbFiles:

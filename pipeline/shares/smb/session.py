@@ -32,9 +32,9 @@ from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
 from inbox_agent.protocol.files import Unavailable
-from pipeline.edges.smb_ears import Ears
-from pipeline.edges.smb_messages import Reply
 from pipeline.errors import SecretError
+from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.messages import Reply
 
 log = logging.getLogger(__name__)
 
