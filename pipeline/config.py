@@ -23,7 +23,7 @@ from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError, SecretError
 from pipeline.paths import ProjectPaths
-from pipeline.secret_reference import check_reference
+from pipeline.secrets import check_reference
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

@@ -8,7 +8,7 @@ from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, Powe
 from inbox_agent.protocol.files import Unavailable
 from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
 from pipeline.errors import SecretError
-from pipeline.secret_reference import fetch_secret
+from pipeline.secrets import fetch_secret
 from pipeline.shares.smb.session import SmbAccess
 
 

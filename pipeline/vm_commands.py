@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, InputError, VmError
 from pipeline.exit_codes import FAILED, OK
 from pipeline.options import root_option
 from pipeline.reach import machines_of, require_secrets, runner_of, template_machine
-from pipeline.secret_reference import fetch_secret
+from pipeline.secrets import fetch_secret
 from pipeline.taken_back import expect_taken_back
 from pipeline.template_check import check_template
 

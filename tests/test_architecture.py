@@ -85,7 +85,7 @@ ONE_PLACE = {
     "sqlite3": {"pipeline.storage.ledger"},
     "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
     "packaging": {"pipeline.agent_bundle"},
-    "keyring": {"pipeline.secret_reference"},
+    "keyring": {"pipeline.secrets"},
     "ctypes": {
         "inbox_agent.system.job_object",
         "inbox_agent.system.orphans",

@@ -9,7 +9,7 @@ from keyring.backend import KeyringBackend
 
 from pipeline.config import Config, WorkerTable, load_config
 from pipeline.errors import ConfigError, SecretError
-from pipeline.secret_reference import check_reference, fetch_secret
+from pipeline.secrets import check_reference, fetch_secret
 
 
 class RingInMemory(KeyringBackend):
