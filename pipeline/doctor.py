@@ -24,8 +24,8 @@ from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATU
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.config import Config, WorkerTable
 from pipeline.errors import InputError, SecretError
+from pipeline.machines.connections import machines_of, smb_access
 from pipeline.paths import ProjectPaths
-from pipeline.reach import machines_of, smb_access
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import NoConnection, Refusal, SmbAccess, SmbSession
 from pipeline.storage.ledger import Ledger, has_ledger

@@ -30,15 +30,15 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
-from pipeline.edges.machine_room import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.edges.rhythm import Rhythm
-from pipeline.edges.workers import LocalWorkers
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.hooks import Hooks
 from pipeline.loop import Loop
+from pipeline.machines.connections import machines_of, require_secrets, smb_access
+from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
+from pipeline.machines.local_workers import LocalWorkers
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
-from pipeline.reach import machines_of, require_secrets, smb_access
 from pipeline.screens.progress import Progress, progress
 from pipeline.screens.results import Outputs
 from pipeline.shares.executor import Couriers

@@ -25,8 +25,8 @@ from pipeline.core.observation import Look, ResultSeen, View
 from pipeline.core.observed import Watch
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
 from pipeline.core.transaction import Minutes
-from pipeline.edges.machine_room import MachinePool
 from pipeline.errors import HostError, LedgerError
+from pipeline.machines.controller import MachinePool
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import Order, Publication
 from pipeline.storage.archive import Archive

@@ -13,7 +13,7 @@ import msgspec
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
 from pipeline.config import Config, HyperVTable, QemuTable
 from pipeline.doctor import Finding
-from pipeline.reach import machines_of, runner_of
+from pipeline.machines.connections import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0
 FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night of logs, updates and page files

@@ -9,12 +9,12 @@ import click
 import orjson
 
 from hyperv_ops import HyperVMachines, Identity, MachineError, Machines
-from pipeline import vm
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, InputError, VmError
 from pipeline.exit_codes import FAILED, OK
+from pipeline.machines import fleet
+from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
 from pipeline.options import root_option
-from pipeline.reach import machines_of, require_secrets, runner_of, template_machine
 from pipeline.secrets import fetch_secret
 from pipeline.taken_back import expect_taken_back
 from pipeline.template_check import check_template
@@ -69,7 +69,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 @_of_machines()
 def create(**chosen: Any) -> int:
     """Make machines from the template, as copy-on-write disks. What exists is left alone."""
-    return _treat(vm.create, **chosen)
+    return _treat(fleet.create, **chosen)
 
 
 @vm_commands.command("prepare")
@@ -82,7 +82,7 @@ def prepare(yes: bool, **chosen: Any) -> int:
     if not chosen["what_if"]:
         require_secrets(config, root)
     limit_s = None if chosen["what_if"] else config.limits.boot_limit_s
-    verb = vm.preparing(lambda machine: _identity(config, root, machine), limit_s)
+    verb = fleet.preparing(lambda machine: _identity(config, root, machine), limit_s)
     return _treat(verb, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
 
 
@@ -91,7 +91,7 @@ def prepare(yes: bool, **chosen: Any) -> int:
 @_wait_option
 def start(wait: bool, **chosen: Any) -> int:
     """Switch machines on."""
-    return _treat(vm.start, wait=wait, **chosen)
+    return _treat(fleet.start, wait=wait, **chosen)
 
 
 @vm_commands.command("stop")
@@ -101,8 +101,8 @@ def start(wait: bool, **chosen: Any) -> int:
 def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
     """Ask guests to shut down."""
     if not power_off:
-        return _treat(vm.stop, **chosen)
-    return _treat(vm.power_off, asks=not yes and "Cut the power of", **chosen)
+        return _treat(fleet.stop, **chosen)
+    return _treat(fleet.power_off, asks=not yes and "Cut the power of", **chosen)
 
 
 @vm_commands.command("restart")
@@ -110,14 +110,14 @@ def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
 @_wait_option
 def restart(wait: bool, **chosen: Any) -> int:
     """Shut guests down in order, and start them again."""
-    return _treat(vm.restart, wait=wait, **chosen)
+    return _treat(fleet.restart, wait=wait, **chosen)
 
 
 @vm_commands.command("checkpoint")
 @_of_machines()
 def checkpoint(**chosen: Any) -> int:
     """Make what machines are now, switched off, their clean checkpoint."""
-    return _treat(vm.checkpoint, **chosen)
+    return _treat(fleet.checkpoint, **chosen)
 
 
 @vm_commands.command("restore")
@@ -125,7 +125,7 @@ def checkpoint(**chosen: Any) -> int:
 @_yes_option
 def restore(yes: bool, **chosen: Any) -> int:
     """Take machines back to their clean checkpoint; what they did since is gone. Not while they play."""
-    return _treat(vm.restore, asks=not yes and "Take back to the clean checkpoint", takes_back=True, **chosen)
+    return _treat(fleet.restore, asks=not yes and "Take back to the clean checkpoint", takes_back=True, **chosen)
 
 
 @vm_commands.command("remove")
@@ -133,7 +133,7 @@ def restore(yes: bool, **chosen: Any) -> int:
 @_yes_option
 def remove(yes: bool, **chosen: Any) -> int:
     """Take machines away, with their disks. Not while they play."""
-    return _treat(vm.remove, asks=not yes and "Remove, with all disks,", takes_back=True, **chosen)
+    return _treat(fleet.remove, asks=not yes and "Remove, with all disks,", takes_back=True, **chosen)
 
 
 @vm_commands.command("status")
@@ -145,12 +145,12 @@ def status(
     """Say how machines are (default: all)."""
     config, machines = _open(root, backend)
     everyone = everyone or not (workers or count)
-    seen = vm.look(machines, vm.choose(config, workers, everyone=everyone, count=count))
+    seen = fleet.look(machines, fleet.choose(config, workers, everyone=everyone, count=count))
     if as_json:
         told = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(vm.table(seen))
+        click.echo(fleet.table(seen))
     return OK if all(info is not None for _worker, info in seen) else FAILED
 
 
@@ -166,10 +166,10 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
     if not isinstance(machines, HyperVMachines) or not like:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
     everyone = everyone or not (workers or count)
-    chosen = vm.choose(config, workers, everyone=everyone, count=count)
+    chosen = fleet.choose(config, workers, everyone=everyone, count=count)
     differences = machines.compare(list(chosen.values()), like)
     for worker, machine in chosen.items():
-        for line in vm.differences(differences.get(machine, []), like):
+        for line in fleet.differences(differences.get(machine, []), like):
             click.echo(f"{worker}: {line}")
     return FAILED if any(differences.values()) else OK
 
@@ -204,14 +204,14 @@ def make_switch(what_if: bool, root: Path) -> int:
     table = load_config(root).hyperv
     if table is None or not (table.switch and table.network):
         raise ConfigError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
-    reply = vm.make_switch(runner_of(table, root), table, what_if=what_if)
+    reply = fleet.make_switch(runner_of(table, root), table, what_if=what_if)
     for line in reply:
         click.echo(line)
     return OK
 
 
 def _treat(
-    verb: vm.Verb,
+    verb: fleet.Verb,
     *,
     workers: Sequence[str],
     everyone: bool,
@@ -224,15 +224,15 @@ def _treat(
     takes_back: bool = False,
 ) -> int:
     config, machines = _open(root, backend, click.echo if what_if else None)
-    chosen = vm.choose(config, workers, everyone=everyone, count=count)
+    chosen = fleet.choose(config, workers, everyone=everyone, count=count)
     if asks and not what_if:
         _confirm(f"{asks} {', '.join(chosen)}?")
     if takes_back and not what_if:
         expect_taken_back(root.resolve(), config, chosen)
     if wait and not what_if:
-        verb = vm.waiting(verb, config.limits.boot_limit_s)
+        verb = fleet.waiting(verb, config.limits.boot_limit_s)
     failed = 0
-    for done in vm.treat(machines, chosen, verb):
+    for done in fleet.treat(machines, chosen, verb):
         failed += not done.well
         if not what_if or not done.well:
             click.echo(f"{done.worker}: {done.line}", err=not done.well)
@@ -240,7 +240,7 @@ def _treat(
 
 
 def _identity(config: Config, root: Path, machine: str) -> Identity:
-    return vm.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
+    return fleet.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
 
 
 def _confirm(question: str) -> None:
@@ -259,6 +259,6 @@ def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
     machines = machines_of(config, root, what_if)
     if machines is None:
-        vm.choose(config, (), everyone=True, count=None)  # which says why
+        fleet.choose(config, (), everyone=True, count=None)  # which says why
         raise ConfigError("pipeline.toml has no [hyperv] or [qemu] table")
     return config, machines

@@ -11,8 +11,8 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import Rung
 from pipeline.core.observation import MachineState
-from pipeline.edges import machine_room
-from pipeline.edges.machine_room import MachineRoom, Pools
+from pipeline.machines import controller
+from pipeline.machines.controller import MachineRoom, Pools
 from tests.waiting import eventually
 
 
@@ -206,7 +206,7 @@ def test_how_a_machine_is(make: Make, state: PowerState, heartbeat: Heartbeat, s
 
 def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in Stopping, paused by somebody: nothing more will come of it."""
-    monkeypatch.setattr(machine_room, "STUCK_AFTER_S", 0.0)
+    monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
     room, rack = make("a")
     rack.state["a"] = PowerState.CHANGING
 
@@ -217,7 +217,7 @@ def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.Mon
     """A hypervisor that does not answer says nothing of its machines; why, is told."""
     room, rack = make("a")
     rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
-    monkeypatch.setattr(machine_room, "STALE_AFTER_S", 0.0)
+    monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
 
     assert eventually(lambda: "no answer in time" in room.see()["w-a"].note)
     assert room.see()["w-a"].state is MachineState.UNKNOWN

@@ -10,8 +10,9 @@ import pytest
 
 from hyperv_ops import PowerShellRunner
 from hyperv_ops.hyperv import script_call as scripts
-from pipeline import doctor, reach
+from pipeline import doctor
 from pipeline.exit_codes import BAD_INPUT, FAILED, OK
+from pipeline.machines import connections
 from tests.command_line import pipeline
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 
@@ -311,7 +312,7 @@ def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
     """Each look at the machines starts a process then, which costs the games processor time."""
     (tmp_path / "powershell.py").write_text(COLLECTING_POWERSHELL)
     program = (sys.executable, "-I", str(tmp_path / "powershell.py"))
-    monkeypatch.setattr(reach, "PowerShellRunner", lambda: PowerShellRunner(program, probe_limit_s=0.5))
+    monkeypatch.setattr(connections, "PowerShellRunner", lambda: PowerShellRunner(program, probe_limit_s=0.5))
     tables = bed.tables().replace("host = '127.0.0.1'\n", "")
     for key in (f"port = {bed.port}", "account = 'farmer'", "secret = 'env:HYPERV_SECRET'"):
         tables = tables.replace(f"{key}\n", "", 1)
