@@ -24,7 +24,7 @@ from pipeline.errors import (
 
 if TYPE_CHECKING:
     from pipeline.api import Evaluator, Fitness, OpenFarm, open_farm
-    from pipeline.screens.progress import Progress
+    from pipeline.views.progress import Progress
 
 __all__ = [
     "BundleError",
@@ -55,6 +55,6 @@ if not TYPE_CHECKING:  # a type checker would accept any name of this module
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with host_extra():
             from pipeline import api
-            from pipeline.screens.progress import Progress
+            from pipeline.views.progress import Progress
 
         return Progress if name == "Progress" else getattr(api, name)

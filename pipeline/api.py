@@ -23,9 +23,9 @@ from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
 from pipeline.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
-from pipeline.screens.progress import Progress
-from pipeline.screens.results import status, why
 from pipeline.storage.snapshots import is_litter
+from pipeline.views.progress import Progress
+from pipeline.views.results import status, why
 
 PROGRESS_INTERVAL_S = 0.25
 _STAGED = ".genome.new"  #: hidden, so that no intake takes it

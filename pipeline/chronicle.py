@@ -18,9 +18,9 @@ from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
-from pipeline.screens.progress import Progress, progress
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live
+from pipeline.views.progress import Progress, progress
 
 
 @dataclass(slots=True)

@@ -31,13 +31,13 @@ from pipeline.host import Ending, Host
 from pipeline.look_commands import look_commands
 from pipeline.machine_doctor import examine_machines
 from pipeline.options import gen_option, root_option
-from pipeline.screens.lines import duration
-from pipeline.screens.monitor import Monitor
-from pipeline.screens.results import best, status, summary, why
-from pipeline.screens.standing import standing
 from pipeline.storage.event_log import LOGGERS
 from pipeline.take_over import take_over
+from pipeline.ui.terminal import Monitor
 from pipeline.verify import report, verify
+from pipeline.views.fact_text import duration
+from pipeline.views.results import best, status, summary, why
+from pipeline.views.status import standing
 from pipeline.vm_commands import vm_commands
 
 _FAILED_NAMED_MAX = 20

@@ -5,7 +5,7 @@ from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError
 from pipeline.paths import GENERATION_FOLDER
-from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
+from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
 
 SUGGESTED_MAX = 5
 

@@ -18,8 +18,8 @@ from inbox_agent.system.interpreter import interpreter
 from pipeline.config import HooksTable
 from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
 from pipeline.core.farm import Farm
-from pipeline.screens.lines import line
-from pipeline.screens.results import summary
+from pipeline.views.fact_text import line
+from pipeline.views.results import summary
 
 log = logging.getLogger(__name__)
 

@@ -39,8 +39,6 @@ from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineR
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
-from pipeline.screens.progress import Progress, progress
-from pipeline.screens.results import Outputs
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import Share
 from pipeline.shares.smb.files import SmbFiles
@@ -49,7 +47,9 @@ from pipeline.storage.archive import Archive
 from pipeline.storage.event_log import Journal
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile
+from pipeline.storage.outputs import Outputs
 from pipeline.storage.snapshots import Snapshots
+from pipeline.views.progress import Progress, progress
 
 OUTPUTS_INTERVAL_S = 2.0
 OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again

@@ -18,10 +18,9 @@ from pipeline.explain import explain
 from pipeline.options import gen_option, root_option
 from pipeline.page_data import page_data
 from pipeline.paths import ProjectPaths
-from pipeline.screens.monitor import plain
-from pipeline.screens.ranking import COLUMNS, as_csv, as_json, as_table, ranked
-from pipeline.screens.report import report
-from pipeline.screens.top import Top
+from pipeline.ui.html import report
+from pipeline.ui.terminal import Top, plain
+from pipeline.views.ranking import COLUMNS, as_csv, as_json, as_table, ranked
 
 TOP_INTERVAL_S = 0.5
 
@@ -135,7 +134,7 @@ def serve_page(host: str, port: int, root: Path) -> int:
 
     On any other address than this computer's own, a token is needed, which is printed.
     """
-    from pipeline.serve import serve  # which brings a web server with it
+    from pipeline.ui.web_server import serve  # which brings a web server with it
 
     serve(root.resolve(), host, port, click.echo)
     return OK

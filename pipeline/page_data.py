@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.chronicle import Chronicle
-from pipeline.screens.sheet import sheet, trend
+from pipeline.views.page_model import sheet, trend
 
 
 def page_data(chronicle: Chronicle, shown: int, sheets: Iterable[int] | None = None) -> dict[str, Any]:

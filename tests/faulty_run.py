@@ -13,8 +13,8 @@ from pipeline.core.facts import Fact, GenomeAdded, HostStarted, Rung, RunOpened,
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from pipeline.core.observed import Watch
-from pipeline.screens.results import Outputs
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.outputs import Outputs
 from tests.core_bed import Table
 
 HOSTILE = (

@@ -48,8 +48,8 @@ ALLOWED = (
     ("pipeline.machines.controller", "hyperv_ops"),
     ("pipeline.screens", "pipeline.core"),
     ("pipeline.screens", "pipeline.screens"),
-    ("pipeline.screens.results", "pipeline.errors"),
-    ("pipeline.screens.results", "pipeline.paths"),
+    ("pipeline.views.results", "pipeline.errors"),
+    ("pipeline.views.results", "pipeline.paths"),
     ("pipeline.screens", "inbox_agent.protocol.layout"),
 )
 #: The files directly in `pipeline/` put the parts together; they may use these.
@@ -76,11 +76,11 @@ ONE_PLACE = {
         "pipeline.options",
         "pipeline.vm_commands",
     },
-    "rich": {"pipeline.cli", "pipeline.look_commands", "pipeline.screens.monitor", "pipeline.screens.top"},
+    "rich": {"pipeline.cli", "pipeline.look_commands", "pipeline.ui.terminal", "pipeline.ui.terminal"},
     "winrm": {"hyperv_ops.hyperv.winrm"},
     "qemu": {"hyperv_ops.qemu.qmp"},
-    "starlette": {"pipeline.serve"},
-    "uvicorn": {"pipeline.serve"},
+    "starlette": {"pipeline.ui.web_server"},
+    "uvicorn": {"pipeline.ui.web_server"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {"pipeline.storage.ledger"},
     "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
@@ -176,7 +176,7 @@ def test_banned_calls(module: str) -> None:
 
 
 #: What its own data is found by: packaged files, and the bundle's installer, which is no part of the running program.
-OWN_FILES = ("pipeline.agent_bundle", "pipeline.installer", "pipeline.screens.report")
+OWN_FILES = ("pipeline.agent_bundle", "pipeline.installer", "pipeline.ui.html")
 FILE_NAMES = {name for key, name in vars(paths).items() if key.isupper() and isinstance(name, str) and "." in name}
 HOST_MODULES = [
     module

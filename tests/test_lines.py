@@ -7,8 +7,8 @@ import pytest
 from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
-from pipeline.screens.lines import duration, known_line, line
-from pipeline.screens.progress import progress
+from pipeline.views.fact_text import duration, known_line, line
+from pipeline.views.progress import progress
 from tests.core_bed import Table
 
 pytestmark = pytest.mark.rules

@@ -15,13 +15,13 @@ from pipeline import cli
 from pipeline.chronicle import Chronicle
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
 from pipeline.exit_codes import BAD_INPUT, OK
-from pipeline.screens import monitor
-from pipeline.screens.progress import progress
-from pipeline.screens.ranking import ranked
-from pipeline.screens.report import as_script_data, report
-from pipeline.screens.top import top_picture
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile, read_live
+from pipeline.ui import terminal
+from pipeline.ui.html import as_script_data, report
+from pipeline.ui.terminal import top_picture
+from pipeline.views.progress import progress
+from pipeline.views.ranking import ranked
 from tests.command_line import pipeline
 from tests.core_bed import SETTINGS, Table
 from tests.faulty_run import HOSTILE, faulty_project
@@ -301,12 +301,12 @@ def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a log without a terminal, too: brackets and colons come out as they came in, and end no run."""
-    monkeypatch.setattr(monitor, "PLAIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", 0.0)
     table = Table("w0", "w1")
     table.state(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
     console = Console(file=io.StringIO(), width=300)
 
-    monitor.Monitor(console).show(progress(table.farm, table.watch, 0.0))
+    terminal.Monitor(console).show(progress(table.farm, table.watch, 0.0))
 
     assert isinstance(console.file, io.StringIO)
     assert "w0 is out: [/boom] [games] :x:" in console.file.getvalue()

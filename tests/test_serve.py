@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.screens.progress import progress
-from pipeline.serve import called
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile
+from pipeline.ui.web_server import called
+from pipeline.views.progress import progress
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.samba import free_port
 from tests.system_programs import BROWSER, find, require

@@ -7,8 +7,8 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Rung, Settlement, Told
 from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
-from pipeline.screens import story
-from pipeline.screens.story import explain_attempt, explain_genome, explain_worker
+from pipeline.views import explain
+from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
 from tests.core_bed import Table
 
 pytestmark = pytest.mark.rules
@@ -111,11 +111,11 @@ def test_without_a_host_nothing_moves() -> None:
 def test_nothing_is_without_words() -> None:
     """Each outcome, settlement, reason for waiting, state of a worker and rung has its own."""
     for words, kind in (
-        (story.OUTCOMES, Outcome),
-        (story.SETTLEMENTS, Settlement),
-        (story.WAITING, Waiting),
-        (story.WORKERS, WorkerState),
-        (story.RUNGS, Rung),
+        (explain.OUTCOMES, Outcome),
+        (explain.SETTLEMENTS, Settlement),
+        (explain.WAITING, Waiting),
+        (explain.WORKERS, WorkerState),
+        (explain.RUNGS, Rung),
     ):
         assert words.keys() == set(kind)  # type: ignore[comparison-overlap]
         assert len(set(words.values())) == len(words)  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ def test_the_story_of_each_outcome(outcome: Outcome) -> None:
 
     told = "\n".join(explain_attempt(table.farm, held, DEPTH, playing=True))
 
-    assert story.OUTCOMES[outcome] in told
+    assert explain.OUTCOMES[outcome] in told
     assert "because [31m" in told and "after 2.0 s" in told
     assert "try 1 at trial 1 of g1" in told
 
@@ -157,7 +157,7 @@ def test_the_story_of_a_genome(settlement: Settlement) -> None:
 
     told = "\n".join(explain_genome(table.farm, genome, DEPTH, playing=True))
 
-    assert story.SETTLEMENTS[settlement] in told
+    assert explain.SETTLEMENTS[settlement] in told
     assert ("Its fitness is 2.5" in told) == (fitness is not None)
     assert f"charged with the loss of {held.id} on w0" in told
     assert f"decided by {held.id}: enough" in told

@@ -16,11 +16,10 @@ from rich.console import Console
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.chronicle import Chronicle
 from pipeline.page_data import page_data
-from pipeline.screens.monitor import Picture
-from pipeline.screens.progress import progress
-from pipeline.screens.report import report
-from pipeline.screens.top import top_picture
 from pipeline.storage.live_status import LiveFile
+from pipeline.ui.html import report
+from pipeline.ui.terminal import Picture, top_picture
+from pipeline.views.progress import progress
 from tests.faulty_run import FaultyRun, faulty_project
 from tests.system_programs import find
 

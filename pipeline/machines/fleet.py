@@ -23,7 +23,7 @@ from hyperv_ops import (
 )
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.errors import InputError
-from pipeline.screens.columns import columns
+from pipeline.views.text_table import columns
 
 AT_ONCE_MAX = 4
 SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0

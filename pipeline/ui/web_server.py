@@ -28,7 +28,7 @@ from pipeline.chronicle import Chronicle
 from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
 from pipeline.page_data import page_data
-from pipeline.screens.report import live_page, page_part, plotly
+from pipeline.ui.html import live_page, page_part, plotly
 
 INTERVAL_S = 1.0
 COOKIE = "pipeline-token"

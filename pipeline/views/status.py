@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, TrialState
-from pipeline.screens.results import summary
+from pipeline.views.results import summary
 
 OPEN_SHOWN_MAX = 10
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")

@@ -14,8 +14,8 @@ from pipeline.core.facts import Rung, Settlement, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
-from pipeline.screens.lines import duration, line
-from pipeline.screens.results import status
+from pipeline.views.fact_text import duration, line
+from pipeline.views.results import status
 
 #: What an outcome means for who is to blame and what follows (design, 4).
 OUTCOMES: dict[Outcome, str] = {

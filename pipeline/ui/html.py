@@ -17,7 +17,7 @@ _ESCAPES = {
 
 def page_part(name: str) -> str:
     """A part of the page: `page.html`, `page.css` or `page.js`."""
-    return (files("pipeline.screens") / "page" / name).read_text("utf-8")
+    return (files("pipeline.ui") / "page" / name).read_text("utf-8")
 
 
 def plotly() -> str:

@@ -13,9 +13,9 @@ from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import RungClimbed, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
-from pipeline.screens.lines import known_line
-from pipeline.screens.results import best, status, summary, why
-from pipeline.screens.story import RUNGS, explain_genome
+from pipeline.views.explain import RUNGS, explain_genome
+from pipeline.views.fact_text import known_line
+from pipeline.views.results import best, status, summary, why
 
 STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
 

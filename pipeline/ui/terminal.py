@@ -4,19 +4,21 @@ It decides how a `Progress` looks; what is in it is `progress`'s to say.
 """
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.facts import Fact
+from pipeline.core.facts import Fact, Told
 from pipeline.core.farm import Farm
-from pipeline.screens.lines import duration, line
-from pipeline.screens.progress import Progress, WorkerRow
+from pipeline.views.explain import clock
+from pipeline.views.fact_text import duration, known_line, line
+from pipeline.views.progress import Progress, WorkerRow
 
 PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
@@ -161,3 +163,43 @@ def plain(now: Progress) -> str:
         f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
         f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{unwell}"
     )
+
+
+SHOWN_MAX = 10
+
+
+class Top:
+    """A live screen; `keep` leaves the last picture on it."""
+
+    def __init__(self, console: Console, *, keep: bool) -> None:
+        self._live = Live(console=console, auto_refresh=False, screen=not keep)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, now: Progress, told: Sequence[Told], farm: Farm) -> None:
+        """Shows the run as it is at this moment."""
+        self._live.update(top_picture(now, told, farm), refresh=True)
+
+
+def top_picture(now: Progress, told: Sequence[Told], farm: Farm) -> RenderableType:
+    """Where the run stands, and the last lines of what happened."""
+    happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in last_lines(told, farm)]
+    return Group(Picture(now), Text(), *happened) if happened else Picture(now)
+
+
+def last_lines(told: Sequence[Told], farm: Farm) -> list[str]:
+    """The newest facts that a person would want a line of, oldest first."""
+    found: list[str] = []
+    for one in reversed(told):
+        if words := known_line(one.fact, farm):
+            found.append(f"{clock(one.at)}  {words}")
+        if len(found) == SHOWN_MAX:
+            break
+    return found[::-1]

@@ -9,9 +9,9 @@ import orjson
 
 from inbox_agent.protocol.layout import clean
 from pipeline.core.farm import Farm
-from pipeline.screens.columns import columns
-from pipeline.screens.lines import duration
-from pipeline.screens.results import cell_text, result_rows
+from pipeline.views.fact_text import duration
+from pipeline.views.results import cell_text, result_rows
+from pipeline.views.text_table import columns
 
 COLUMNS = ("fitness", "genome", "generation", "status", "attempts", "seconds")
 _SHOWN_MAX = 60

@@ -1,1 +1,0 @@
-"""What people look at, made from facts alone: tables, summaries, the live terminal."""

@@ -1,0 +1,63 @@
+"""Writes the outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`.
+
+Written again and again while the generation runs; the same facts give the same bytes. A file that another program holds
+open costs one line of warning and is written the next time.
+"""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.core.farm import Farm
+from pipeline.errors import disk_errors
+from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
+from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, cell_text, result_rows, summary
+
+log = logging.getLogger(__name__)
+
+
+class Outputs:
+    """The files of one generation's results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._warned: set[str] = set()
+
+    def write(self, farm: Farm) -> None:
+        """Writes all three files, each as a whole. Raises HostError: their folder cannot be made."""
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        rows = result_rows(farm)
+        metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
+        columns = (*RESULT_COLUMNS, *metrics)
+        self._put(RESULTS_CSV, _csv(columns, ([cell_text(row.get(name)) for name in columns] for row in rows)))
+        self._put(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
+        text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        self._put(SUMMARY_JSON, text)
+
+    def _put(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        aside = path.with_name(f".{name}.new")
+        try:
+            aside.write_bytes(data)
+            os.replace(aside, path)
+        except OSError as error:
+            if name not in self._warned:
+                log.warning("%s cannot be written (%s); is it open in another program? It is tried again", path, error)
+            self._warned.add(name)
+        else:
+            self._warned.discard(name)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(cell_text(column) for column in columns)
+    writer.writerows(rows)
+    return out.getvalue().encode("utf-8", "replace")
