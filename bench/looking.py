@@ -86,7 +86,7 @@ def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
 _LOOKS_ON = """
 import time
 from pathlib import Path
-from pipeline.chronicle import Chronicle
+from pipeline.inspection.project_reader import Chronicle
 with Chronicle(Path({root!r})) as chronicle:
     while True:
         chronicle.progress(chronicle.latest())

@@ -20,7 +20,6 @@ from rich.logging import RichHandler
 from pipeline import project
 from pipeline.agent_commands import agent_commands
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
-from pipeline.chronicle import Chronicle
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
@@ -28,13 +27,14 @@ from pipeline.doctor import examine, once_each
 from pipeline.errors import PipelineError, StalledError
 from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.host import Ending, Host
+from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.verify import report, verify
 from pipeline.look_commands import look_commands
 from pipeline.machine_doctor import examine_machines
 from pipeline.options import gen_option, root_option
 from pipeline.storage.event_log import LOGGERS
 from pipeline.take_over import take_over
 from pipeline.ui.terminal import Monitor
-from pipeline.verify import report, verify
 from pipeline.views.fact_text import duration
 from pipeline.views.results import best, status, summary, why
 from pipeline.views.status import standing

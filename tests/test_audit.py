@@ -8,7 +8,6 @@ import pytest
 from msgspec import structs
 
 from inbox_agent.protocol.layout import Outcome, ResultRecord
-from pipeline.core.audit import Evidence, audit, seed_of
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
@@ -22,6 +21,7 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
+from pipeline.inspection.audit import Evidence, audit, seed_of
 from tests import records
 
 pytestmark = pytest.mark.rules

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline import cli
-from pipeline.chronicle import Chronicle
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
 from pipeline.exit_codes import BAD_INPUT, OK
+from pipeline.inspection.project_reader import Chronicle
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile, read_live
 from pipeline.ui import terminal

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from pipeline import cli
-from pipeline.core.audit import Audit
 from pipeline.core.facts import (
     AttemptIssued,
     Fact,
@@ -24,10 +23,11 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
+from pipeline.inspection.audit import Audit
+from pipeline.inspection.verify import _look as look_once
+from pipeline.inspection.verify import verify
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile
-from pipeline.verify import _look as look_once
-from pipeline.verify import verify
 from tests.command_line import pipeline
 from tests.farm_bed import FarmBed
 
@@ -279,7 +279,7 @@ def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypa
         shutil.rmtree(archived(project, STRANGER).parent, ignore_errors=True)
         return looks[-1]
 
-    monkeypatch.setattr("pipeline.verify._look", look)
+    monkeypatch.setattr("pipeline.inspection.verify._look", look)
 
     assert all(found.held for found in verify(project, None))
     assert [found.held for found in looks[0]] == [False]
@@ -290,7 +290,7 @@ def test_what_is_broken_stays_so_whoever_is_at_work(project: Path, monkeypatch: 
     """It is looked at several times, and not for ever."""
     plant_an_orphan(project)
     LiveFile(project / "state").write({})
-    monkeypatch.setattr("pipeline.verify.LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
 
     assert not all(found.held for found in verify(project, None))
 

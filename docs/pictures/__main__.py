@@ -14,8 +14,8 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
-from pipeline.chronicle import Chronicle
-from pipeline.page_data import page_data
+from pipeline.inspection.page_data import page_data
+from pipeline.inspection.project_reader import Chronicle
 from pipeline.storage.live_status import LiveFile
 from pipeline.ui.html import report
 from pipeline.ui.terminal import Picture, top_picture

@@ -24,10 +24,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.chronicle import Chronicle
 from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
-from pipeline.page_data import page_data
+from pipeline.inspection.page_data import page_data
+from pipeline.inspection.project_reader import Chronicle
 from pipeline.ui.html import live_page, page_part, plotly
 
 INTERVAL_S = 1.0

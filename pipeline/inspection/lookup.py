@@ -1,9 +1,9 @@
 """`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
 
 from inbox_agent.protocol.layout import attempt_of, is_attempt
-from pipeline.chronicle import Chronicle
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError
+from pipeline.inspection.project_reader import Chronicle
 from pipeline.paths import GENERATION_FOLDER
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
 

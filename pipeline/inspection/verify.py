@@ -18,10 +18,10 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import LayoutError, ResultRecord
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.chronicle import nothing_yet
-from pipeline.core.audit import Audit, Evidence, audit
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
 from pipeline.errors import InputError
+from pipeline.inspection.audit import Audit, Evidence, audit
+from pipeline.inspection.project_reader import nothing_yet
 from pipeline.paths import (
     ATTEMPT_RESULT,
     ATTEMPTS,

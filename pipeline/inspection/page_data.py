@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.chronicle import Chronicle
+from pipeline.inspection.project_reader import Chronicle
 from pipeline.views.page_model import sheet, trend
 
 
