@@ -23,14 +23,14 @@ from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
-from pipeline.doctor import examine, once_each
+from pipeline.diagnosis.machines import examine_machines
+from pipeline.diagnosis.shares import examine, once_each
 from pipeline.errors import PipelineError, StalledError
 from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.host import Ending, Host
 from pipeline.inspection.project_reader import Chronicle
 from pipeline.inspection.verify import report, verify
 from pipeline.look_commands import look_commands
-from pipeline.machine_doctor import examine_machines
 from pipeline.options import gen_option, root_option
 from pipeline.storage.event_log import LOGGERS
 from pipeline.take_over import take_over

@@ -10,6 +10,7 @@ import orjson
 
 from hyperv_ops import HyperVMachines, Identity, MachineError, Machines
 from pipeline.config import Config, load_config
+from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, InputError, VmError
 from pipeline.exit_codes import FAILED, OK
 from pipeline.machines import fleet
@@ -17,7 +18,6 @@ from pipeline.machines.connections import machines_of, require_secrets, runner_o
 from pipeline.options import root_option
 from pipeline.secrets import fetch_secret
 from pipeline.taken_back import expect_taken_back
-from pipeline.template_check import check_template
 
 _Command = Callable[..., Any]
 

@@ -22,7 +22,7 @@ from pipeline.agent_bundle import INSTALLER
 from pipeline.agent_commands import agent_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import WorkerState
-from pipeline.machine_doctor import FREE_DISK_GB_PER_MACHINE
+from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
 from pipeline.project import CONFIG, init
 from pipeline.vm_commands import vm_commands
 from tests.simulator.mutations import MUTATIONS

@@ -12,7 +12,7 @@ import pytest
 
 from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline import doctor
+from pipeline.diagnosis import shares as doctor
 from pipeline.storage.ledger import Ledger
 from tests import records
 from tests.command_line import pipeline

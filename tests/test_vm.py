@@ -10,7 +10,7 @@ import pytest
 
 from hyperv_ops import PowerShellRunner
 from hyperv_ops.hyperv import script_call as scripts
-from pipeline import doctor
+from pipeline.diagnosis import shares
 from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.machines import connections
 from tests.command_line import pipeline
@@ -24,7 +24,7 @@ Command = Callable[..., Said]
 
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
-    monkeypatch.setattr(doctor, "BEAT_WAIT_S", 0.1)
+    monkeypatch.setattr(shares, "BEAT_WAIT_S", 0.1)
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
     monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")

@@ -12,7 +12,7 @@ import msgspec
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
 from pipeline.config import Config, HyperVTable, QemuTable
-from pipeline.doctor import Finding
+from pipeline.diagnosis.shares import Finding
 from pipeline.machines.connections import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0
