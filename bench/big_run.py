@@ -16,7 +16,7 @@ from bench.rounds import figure, note
 from bench.table import Row, limit
 from pipeline.config import load_config
 from pipeline.core.facts import AttemptIssued, Fact, TrialSettled
-from pipeline.host import Host
+from pipeline.host.host import Host
 
 GENOME_BYTES = 64 * 1024
 MEMORY_MB, RESUME_S = 150.0, 5.0

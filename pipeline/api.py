@@ -21,7 +21,7 @@ from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
-from pipeline.host import Ending, Host
+from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.snapshots import is_litter
 from pipeline.views.progress import Progress

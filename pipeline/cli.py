@@ -27,13 +27,13 @@ from pipeline.diagnosis.machines import examine_machines
 from pipeline.diagnosis.shares import examine, once_each
 from pipeline.errors import PipelineError, StalledError
 from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
-from pipeline.host import Ending, Host
+from pipeline.host.host import Ending, Host
+from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import Chronicle
 from pipeline.inspection.verify import report, verify
 from pipeline.look_commands import look_commands
 from pipeline.options import gen_option, root_option
 from pipeline.storage.event_log import LOGGERS
-from pipeline.take_over import take_over
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import duration
 from pipeline.views.results import best, status, summary, why

@@ -13,11 +13,11 @@ from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, InputError, VmError
 from pipeline.exit_codes import FAILED, OK
+from pipeline.host.takeover import expect_taken_back
 from pipeline.machines import fleet
 from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
 from pipeline.options import root_option
 from pipeline.secrets import fetch_secret
-from pipeline.taken_back import expect_taken_back
 
 _Command = Callable[..., Any]
 

@@ -68,7 +68,7 @@ ALLOWED_AT_THE_ROOT = (
 #: Libraries that are touched in one place each.
 ONE_PLACE = {
     "watchdog": {"inbox_agent.system.folder_watcher"},
-    "apscheduler": {"pipeline.metronome"},
+    "apscheduler": {"pipeline.host.timers"},
     "click": {
         "pipeline.agent_commands",
         "pipeline.cli",
@@ -99,7 +99,7 @@ BANNED_CALLS = {
     "time.sleep": ({"inbox_agent.system.file_retry", "inbox_agent.__main__"}, "wait for an event"),
     "os.system": (set(), "use the leash"),
     "shutil.move": (set(), "publish without replacing"),
-    "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host"}, "publish without replacing"),
+    "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.host"}, "publish without replacing"),
     "eval": (set(), "decode with msgspec"),
     "exec": (set(), "decode with msgspec"),
     "pickle.loads": (set(), "genomes and results are data"),

@@ -278,7 +278,7 @@ def test_the_table_of_loggers_is_the_program() -> None:
             if "getLogger(__name__)" in text:
                 name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
                 used[name] = set(re.findall(r"\blog\.(debug|info|warning|error)\(", text))
-    used["pipeline.metronome"] = {"error"}  # by APScheduler
+    used["pipeline.host.timers"] = {"error"}  # by APScheduler
     rows = re.findall(r"^\| `([\w.]+)` \| (?:host|agent|both) \| ([\w, ]+) \|", text_of("docs/api.md"), re.MULTILINE)
     assert {name: set(levels.split(", ")) for name, levels in rows} == used
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import host
 from pipeline.config import load_config
+from pipeline.host import host
 from tests.farm_bed import FarmBed
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]

@@ -314,6 +314,6 @@ def test_the_command_without_the_extra_says_what_to_install() -> None:
 
 def test_a_defect_of_ours_is_not_taken_for_a_missing_library() -> None:
     """If a module of this program is missing, installing the extra does not help."""
-    ran = without((), "import pipeline\nsys.modules['pipeline.host'] = None\npipeline.open_farm")
+    ran = without((), "import pipeline\nsys.modules['pipeline.host.host'] = None\npipeline.open_farm")
 
-    assert ran.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of pipeline.host halted")
+    assert ran.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of pipeline.host.host halted")

@@ -21,11 +21,11 @@ from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
 from pipeline.errors import LedgerError
 from pipeline.exit_codes import CANNOT_CONTINUE
+from pipeline.host.takeover import expect_taken_back
 from pipeline.paths import LEDGER_FILE
 from pipeline.project import init
 from pipeline.shares.share_client import Order, Share
 from pipeline.storage.ledger import VERSION, Ledger
-from pipeline.taken_back import expect_taken_back
 from tests import records
 from tests.command_line import pipeline
 from tests.golden import (

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import HooksTable
 from pipeline.core import facts as f
-from pipeline.hooks import Hooks
+from pipeline.host.hooks import Hooks
 from tests.core_bed import Table
 from tests.farm_bed import FarmBed
 

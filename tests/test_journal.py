@@ -69,15 +69,15 @@ def test_only_warnings_of_this_program_are_kept(journal: Journal, tmp_path: Path
     """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
-    for name in ("hyperv_ops.hyperv.machines", "inbox_agent.system.folder_watcher", "pipeline.loop"):
+    for name in ("hyperv_ops.hyperv.machines", "inbox_agent.system.folder_watcher", "pipeline.host.control_loop"):
         logging.getLogger(name).warning("ours")
     journal.close()
-    logging.getLogger("pipeline.loop").warning("too late")
+    logging.getLogger("pipeline.host.control_loop").warning("too late")
 
     assert [(line["by"], line["text"]) for line in lines(tmp_path)] == [
         ("hyperv_ops.hyperv.machines", "ours"),
         ("inbox_agent.system.folder_watcher", "ours"),
-        ("pipeline.loop", "ours"),
+        ("pipeline.host.control_loop", "ours"),
     ]
 
 
@@ -111,7 +111,7 @@ with open_farm(sys.argv[1], evaluator=Evaluator(python="game:play"), workers=1, 
     assert all(logging.getLogger(name).handlers for name in OURS)
     logging.getLogger().warning("of the root")
     logging.getLogger("my.game").warning("of the user")
-    logging.getLogger("pipeline.loop").warning("of the host")
+    logging.getLogger("pipeline.host.control_loop").warning("of the host")
 assert unchanged()
 assert not any(logging.getLogger(name).handlers for name in OURS)
 """
@@ -128,7 +128,7 @@ def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
 
     log = tmp_path / "state/log/pipeline.jsonl"
     warnings = [line for text in log.read_text(encoding="utf-8").splitlines() if "level" in (line := json.loads(text))]
-    assert [(line["by"], line["text"]) for line in warnings] == [("pipeline.loop", "of the host")]
+    assert [(line["by"], line["text"]) for line in warnings] == [("pipeline.host.control_loop", "of the host")]
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(

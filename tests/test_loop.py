@@ -21,7 +21,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import Look, MachineSeen, ResultSeen
 from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
-from pipeline.loop import Loop
+from pipeline.host.control_loop import Loop
 from pipeline.shares.share_client import Order, Report
 from tests.core_bed import Table
 

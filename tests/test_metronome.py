@@ -1,6 +1,6 @@
 """The metronome, when the clock that it goes by is wrong."""
 
-from pipeline.metronome import OVERDUE_S, Metronome
+from pipeline.host.timers import OVERDUE_S, Metronome
 
 
 def test_what_the_wall_clock_owes_is_made_up_for() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.edges.rhythm import BUSY_POLL_S, IDLE_POLL_S, Rhythm
+from pipeline.host.poll_schedule import BUSY_POLL_S, IDLE_POLL_S, Rhythm
 
 
 @dataclass

@@ -46,8 +46,8 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
-from pipeline import metronome
 from pipeline.core.limits import Limits
+from pipeline.host import timers
 from pipeline.shares import executor, share_client
 from tests.layout_document import (
     ATTEMPT_PATTERN,
@@ -314,7 +314,7 @@ SOURCES: dict[str, Any] = {
     "agent": agent,
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),
-    "metronome": metronome,
+    "metronome": timers,
     "couriers": executor,
     "shares": share_client,
     "result_writer": results,

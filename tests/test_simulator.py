@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.facts import Rung
-from pipeline.loop import Loop
+from pipeline.host.control_loop import Loop
 from pipeline.shares.executor import Couriers
 from pipeline.storage.archive import Archive
 from tests.simulator import crash_points

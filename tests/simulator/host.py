@@ -31,10 +31,10 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, ResultSeen
 from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
-from pipeline.loop import Loop
+from pipeline.host.control_loop import Loop
+from pipeline.host.takeover import carry_out
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import CarryOut, Report, Share
-from pipeline.take_over import carry_out
 from tests.simulator.couriers import LATE_S, DistantCouriers
 from tests.simulator.disk import Disk, Way
 from tests.simulator.machine import Machine

@@ -1,7 +1,7 @@
 """One host process: it holds the state folder, keeps the workers and plays generations one after the other.
 
-It decides what is set up and taken down in which order; the rules of a generation are `generation`'s, those of the farm
-the core's. At most one per state folder, by a lock that ends with the process.
+It decides what is set up and taken down in which order; the rules of a generation are those of `runs`, those of the
+farm the core's. At most one per state folder, by a lock that ends with the process.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
-from pipeline.edges.rhythm import Rhythm
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
-from pipeline.hooks import Hooks
-from pipeline.loop import Loop
+from pipeline.host.control_loop import Loop
+from pipeline.host.hooks import Hooks
+from pipeline.host.poll_schedule import Rhythm
+from pipeline.host.timers import SWEEP_INTERVAL_S, Metronome
 from pipeline.machines.connections import machines_of, require_secrets, smb_access
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.machines.local_workers import LocalWorkers
-from pipeline.metronome import SWEEP_INTERVAL_S, Metronome
 from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import Share

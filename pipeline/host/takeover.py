@@ -1,5 +1,6 @@
 """Taking a share over: the one explicit way to another farm's share (law 7). Everything published there is removed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -10,8 +11,10 @@ from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError, TakeOverError
-from pipeline.host import Host
-from pipeline.loop import Loop
+from pipeline.host.control_loop import Loop
+from pipeline.host.host import Host
+from pipeline.paths import ProjectPaths
+from pipeline.storage.ledger import has_ledger
 
 
 def take_over(root: Path, config: Config, worker: str) -> str:
@@ -59,3 +62,26 @@ def carry_out(host: _Farmer, files: ShareFiles, worker: str) -> str:
         files.remove(f"{INBOX}/{kind.of(attempt)}" for attempt, kind_found in found if kind_found is kind)
     starts = sum(kind is Kind.START for _attempt, kind in found)
     return f"{worker}: the share is this farm's now, epoch {epoch}; {starts} start signals were removed"
+
+
+def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> None:
+    """Begins new epochs for the shares of these workers; nothing is done where nothing was ever run (law 7).
+
+    Without it the next host would take such a share for one that is not mounted, and wait (law 4).
+
+    Raises:
+        ProjectBusyError: this farm is running; it takes machines back by itself.
+    """
+    if not has_ledger(ProjectPaths(root).state):
+        return
+    with Host(root, config, root) as host:
+        host.remember(generation=0)
+        known = [host.farm.worker(name) for name in workers]
+        # Too many epochs do no harm, so it is recorded first: whatever becomes of the machine, the share is looked at.
+        host.loop.record(
+            [
+                EpochRaised(worker=worker.name, epoch=worker.epoch + 1, reason="its machine was taken back by hand")
+                for worker in known
+                if worker.epoch
+            ]
+        )
