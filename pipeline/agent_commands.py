@@ -1,10 +1,10 @@
-"""The command line's `agent` group. A face: what a bundle is, `agent_bundle` says."""
+"""The command line's `agent` group. A face: what a bundle is, `pipeline.bundle` says."""
 
 from pathlib import Path
 
 import click
 
-from pipeline.agent_bundle import make_bundle
+from pipeline.bundle.bundle import make_bundle
 from pipeline.exit_codes import OK
 
 

@@ -19,9 +19,9 @@ from packaging.utils import parse_wheel_filename
 
 from inbox_agent.protocol.layout import Kind, encode
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.agent_bundle import make_bundle
+from pipeline.bundle.bundle import make_bundle
+from pipeline.bundle.wheel import PACKAGES
 from pipeline.errors import BundleError
-from pipeline.own_wheel import PACKAGES
 from tests import records
 from tests.command_line import pipeline
 from tests.source_tree import ROOT
@@ -159,7 +159,7 @@ def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Pa
 def test_an_installed_wheel_packs_itself_again(vm: Vm, tmp_path: Path) -> None:
     """What was installed from a wheel has no checkout, and makes the same one: every byte of every file."""
     assert vm.install({"python": "game:play"})[0] == 0
-    pack = "import sys, pathlib; from pipeline.own_wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
+    pack = "import sys, pathlib; from pipeline.bundle.wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
     subprocess.run([vm.python, "-P", "-c", pack, tmp_path], check=True)
     (again,), (packed,) = tmp_path.glob("*.whl"), vm.bundle.glob("wheels/genome_pipeline-*.whl")
     with zipfile.ZipFile(packed) as one, zipfile.ZipFile(again) as other:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.agent_bundle import EMBEDDED, make_bundle
+from pipeline.bundle.bundle import EMBEDDED, make_bundle
 from tests.test_agent_doctor import GAME
 from tests.windows.bed import WindowsPython, path_there
 

@@ -84,7 +84,7 @@ ONE_PLACE = {
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {"pipeline.storage.ledger"},
     "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
-    "packaging": {"pipeline.agent_bundle"},
+    "packaging": {"pipeline.bundle.bundle"},
     "keyring": {"pipeline.secrets"},
     "ctypes": {
         "inbox_agent.system.job_object",
@@ -176,7 +176,7 @@ def test_banned_calls(module: str) -> None:
 
 
 #: What its own data is found by: packaged files, and the bundle's installer, which is no part of the running program.
-OWN_FILES = ("pipeline.agent_bundle", "pipeline.installer", "pipeline.ui.html")
+OWN_FILES = ("pipeline.bundle.bundle", "pipeline.installer", "pipeline.ui.html")
 FILE_NAMES = {name for key, name in vars(paths).items() if key.isupper() and isinstance(name, str) and "." in name}
 HOST_MODULES = [
     module

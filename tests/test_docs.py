@@ -18,8 +18,8 @@ from tree_sitter import Language, Parser, Tree
 from hyperv_ops.hyperv.script_call import script_folder
 from inbox_agent.arguments import doctor_parser
 from pipeline import cli, errors, exit_codes
-from pipeline.agent_bundle import INSTALLER
 from pipeline.agent_commands import agent_commands
+from pipeline.bundle.bundle import INSTALLER
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import WorkerState
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE

@@ -15,7 +15,7 @@ import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
 from hyperv_ops.hyperv.script_call import script_folder
-from pipeline.agent_bundle import INSTALLER
+from pipeline.bundle.bundle import INSTALLER
 from tests.source_tree import ROOT
 
 pytestmark = pytest.mark.source

@@ -2,7 +2,7 @@
 # that the scripts run on. A test file reads this in its BeforeAll; $Root is the folder of the checkout.
 $ErrorActionPreference = 'Stop'
 $scripts = "$Root\hyperv_ops\hyperv\scripts"
-$installer = "$Root\pipeline\installer"
+$installer = "$Root\pipeline\bundle\installer"
 # Not in TEMP, whose path may have short names, which Windows PowerShell expands.
 $sandbox = "$([System.Environment]::GetFolderPath('LocalApplicationData'))\farm-tests-$PID"
 $registryKey = "HKCU:\Software\FarmTests-$PID"

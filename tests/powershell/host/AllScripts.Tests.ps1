@@ -2,7 +2,7 @@ param([Parameter(Mandatory)] [string] $Root)
 
 BeforeDiscovery {
     $template = @{ Template = 'C:\farm-tests\templates\game.vhdx'; Folder = 'C:\farm-tests\farm'; Switch = 'farm' }
-    $withParameters = Get-ChildItem "$Root\hyperv_ops\hyperv\scripts\*.ps1", "$Root\pipeline\installer\*.ps1" |
+    $withParameters = Get-ChildItem "$Root\hyperv_ops\hyperv\scripts\*.ps1", "$Root\pipeline\bundle\installer\*.ps1" |
         Where-Object { $_.Name -ne 'bootstrap.ps1' } | ForEach-Object { @{ script = $_.Name; file = $_.FullName } }
 }
 
@@ -42,7 +42,7 @@ Describe 'all scripts' {
     }
 
     It 'parse and are ASCII' {
-        foreach ($file in Get-ChildItem "$Root\hyperv_ops\hyperv\scripts\*.ps1", "$Root\pipeline\installer\*.ps1") {
+        foreach ($file in Get-ChildItem "$Root\hyperv_ops\hyperv\scripts\*.ps1", "$Root\pipeline\bundle\installer\*.ps1") {
             $errors = $null
             $null = [System.Management.Automation.Language.Parser]::ParseFile(
                 $file.FullName, [ref] $null, [ref] $errors)

@@ -17,8 +17,8 @@ import orjson
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from pipeline.bundle.wheel import pack_own_wheel
 from pipeline.errors import BundleError
-from pipeline.own_wheel import pack_own_wheel
 
 INSTALLER = Path(__file__).parent / "installer"
 MANIFEST, WHEELS = "manifest.json", "wheels"
