@@ -10,7 +10,7 @@ def main() -> int:
     """Runs the command line; returns the exit code."""
     try:
         with host_extra():
-            from pipeline.cli import run_commands
+            from pipeline.cli.main import run_commands
     except MissingExtraError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return error.exit_code

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, STOPPED
+from pipeline.cli.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, STOPPED
 
 _OURS = ("hyperv_ops", "inbox_agent", "pipeline")
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipeline import cli
+from pipeline.cli import main
 
 
 def pipeline(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
     """Runs a command in this process: exit code, what it printed, what it complained."""
-    code = cli.run_commands([str(arg) for arg in args])
+    code = main.run_commands([str(arg) for arg in args])
     said = capsys.readouterr()
     return code, said.out, said.err

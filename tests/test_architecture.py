@@ -70,13 +70,13 @@ ONE_PLACE = {
     "watchdog": {"inbox_agent.system.folder_watcher"},
     "apscheduler": {"pipeline.host.timers"},
     "click": {
-        "pipeline.agent_commands",
-        "pipeline.cli",
-        "pipeline.look_commands",
-        "pipeline.options",
-        "pipeline.vm_commands",
+        "pipeline.cli.agent",
+        "pipeline.cli.main",
+        "pipeline.cli.inspect",
+        "pipeline.cli.options",
+        "pipeline.cli.vm",
     },
-    "rich": {"pipeline.cli", "pipeline.look_commands", "pipeline.ui.terminal", "pipeline.ui.terminal"},
+    "rich": {"pipeline.cli.main", "pipeline.cli.inspect", "pipeline.ui.terminal", "pipeline.ui.terminal"},
     "winrm": {"hyperv_ops.hyperv.winrm"},
     "qemu": {"hyperv_ops.qemu.qmp"},
     "starlette": {"pipeline.ui.web_server"},
@@ -106,7 +106,7 @@ BANNED_CALLS = {
 }
 
 #: Where `except Exception` is allowed: at the exit code, and around the user's code.
-CATCHES_EVERYTHING = {"pipeline.cli", "inbox_agent.evaluation.worker_process"}
+CATCHES_EVERYTHING = {"pipeline.cli.main", "inbox_agent.evaluation.worker_process"}
 
 LINES_MAX, FUNCTION_LINES_MAX = 420, 60
 

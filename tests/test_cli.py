@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.exit_codes import BAD_INPUT
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
-from pipeline.exit_codes import BAD_INPUT
 from tests.command_line import pipeline
 
 pytestmark = pytest.mark.timeout(60)

@@ -9,11 +9,11 @@ import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.settings import SettingsError, convert
+from pipeline.cli.new_project import init
 from pipeline.config import Config, load_config
 from pipeline.core.facts import RunOpened, decode_fact, encode_fact
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError
-from pipeline.project import init
 from tests import records
 
 pytestmark = pytest.mark.rules

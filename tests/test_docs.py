@@ -17,14 +17,15 @@ from tree_sitter import Language, Parser, Tree
 
 from hyperv_ops.hyperv.script_call import script_folder
 from inbox_agent.arguments import doctor_parser
-from pipeline import cli, errors, exit_codes
-from pipeline.agent_commands import agent_commands
+from pipeline import errors
 from pipeline.bundle.bundle import INSTALLER
+from pipeline.cli import exit_codes, main
+from pipeline.cli.agent import agent_commands
+from pipeline.cli.new_project import CONFIG, init
+from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import WorkerState
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
-from pipeline.project import CONFIG, init
-from pipeline.vm_commands import vm_commands
 from tests.simulator.mutations import MUTATIONS
 from tests.source_tree import PACKAGES, ROOT
 
@@ -112,7 +113,7 @@ def test_the_readmes_first_steps_work(tmp_path: Path, monkeypatch: pytest.Monkey
         if words[:1] == ["cd"]:
             monkeypatch.chdir(words[1])
         elif words[:1] == ["pipeline"]:
-            assert cli.run_commands(words[1:]) == 0, line
+            assert main.run_commands(words[1:]) == 0, line
             done += 1
     assert done >= 3
 
@@ -303,7 +304,7 @@ def test_the_example_can_be_played_as_the_document_calls_it(document: str, tmp_p
 def test_every_command_is_in_the_readme_and_has_help() -> None:
     """A command that nobody is told of does not exist; each explains itself."""
     readme = text_of("README.md")
-    for name, command in cli.commands.commands.items():
+    for name, command in main.commands.commands.items():
         assert f"pipeline {name}" in readme
         shown = CliRunner().invoke(command, ["--help"])
         assert shown.exit_code == 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.exit_codes import BAD_INPUT
+from pipeline.cli.exit_codes import BAD_INPUT
 from tests.farm_bed import FarmBed
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 from tests.samba import PASSWORD as SHARE_PASSWORD

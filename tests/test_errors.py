@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import pipeline as public
-from pipeline import cli, errors, project
+from pipeline import errors
+from pipeline.cli import main, new_project
+from pipeline.cli.exit_codes import INTERNAL_ERROR
 from pipeline.errors import (
     BundleError,
     ConfigError,
@@ -26,7 +28,6 @@ from pipeline.errors import (
     VmError,
     disk_errors,
 )
-from pipeline.exit_codes import INTERNAL_ERROR
 from pipeline.paths import ProjectPaths
 from tests.command_line import pipeline
 from tests.samba import free_port
@@ -178,11 +179,11 @@ def test_a_command_ends_with_its_error(
     kind: type[PipelineError], prepare: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error has that class, its message is on standard error, and its exit code is the command's."""
-    project.init(tmp_path)
+    new_project.init(tmp_path)
     command = [*prepare(tmp_path), *([] if kind is BundleError else ["--root", str(tmp_path)])]
     try:
         with pytest.raises(PipelineError) as raised:
-            cli.commands.main(command, standalone_mode=False)
+            main.commands.main(command, standalone_mode=False)
         capsys.readouterr()
         code, _, err = pipeline(capsys, *command)
     finally:
@@ -209,7 +210,7 @@ def test_an_unexpected_error_of_the_system_is_a_defect(
     def forget(_folder: Path) -> list[Path]:
         raise FileNotFoundError(2, "No such file or directory", "forgotten.txt")
 
-    monkeypatch.setattr(project, "init", forget)
+    monkeypatch.setattr(new_project, "init", forget)
     code, _, err = pipeline(capsys, "init", tmp_path)
 
     assert code == INTERNAL_ERROR
@@ -256,7 +257,7 @@ def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pyte
 
 def test_a_lock_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
     """The message names the file; it does not say that another process is running."""
-    project.init(tmp_path)
+    new_project.init(tmp_path)
     ProjectPaths(tmp_path).lock.mkdir(parents=True)  # nothing can be opened there
 
     with (

@@ -13,6 +13,8 @@ import pytest
 from inbox_agent.protocol.layout import LAYOUT, AgentState, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.share_scanner import AgentLimits, Lookout
+from pipeline.cli.exit_codes import CANNOT_CONTINUE
+from pipeline.cli.new_project import init
 from pipeline.config import load_config
 from pipeline.core import facts as f
 from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of
@@ -20,10 +22,8 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
 from pipeline.errors import LedgerError
-from pipeline.exit_codes import CANNOT_CONTINUE
 from pipeline.host.takeover import expect_taken_back
 from pipeline.paths import LEDGER_FILE
-from pipeline.project import init
 from pipeline.shares.share_client import Order, Share
 from pipeline.storage.ledger import VERSION, Ledger
 from tests import records

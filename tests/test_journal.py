@@ -96,7 +96,7 @@ def foreign():
     }
 
 before = foreign()
-import hyperv_ops.qemu.machines, hyperv_ops.hyperv.winrm, pipeline.cli, pipeline.ui.web_server
+import hyperv_ops.qemu.machines, hyperv_ops.hyperv.winrm, pipeline.cli.main, pipeline.ui.web_server
 from pipeline import Evaluator, open_farm
 
 def unchanged():

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline import cli
+from pipeline.cli import main
+from pipeline.cli.exit_codes import BAD_INPUT, OK
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
-from pipeline.exit_codes import BAD_INPUT, OK
 from pipeline.inspection.project_reader import Chronicle
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile, read_live
@@ -295,7 +295,7 @@ def test_data_of_a_script_is_only_data() -> None:
 def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     """And where the project is."""
     for name in ("top", "explain", "results", "report", "serve"):
-        assert name in cli.commands.commands
+        assert name in main.commands.commands
         assert "--root" in pipeline(capsys, name, "--help")[1]
 
 

@@ -19,7 +19,7 @@ from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import Line
-from pipeline.exit_codes import BAD_INPUT, FAILED, OK
+from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from tests.command_line import pipeline
 from tests.players import has_ended
 from tests.samba import free_port

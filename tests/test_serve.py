@@ -124,9 +124,9 @@ def test_hostile_names_stay_text(browser: Browser, project: Path) -> None:
 
 def test_a_report_is_the_same_page(browser: Browser, project: Path, tmp_path: Path) -> None:
     """From a file, without any server, with all generations to choose from."""
-    from pipeline import cli
+    from pipeline.cli import main
 
-    assert cli.run_commands(["report", "--all", "--out", str(tmp_path / "r.html"), "--root", str(project)]) == 0
+    assert main.run_commands(["report", "--all", "--out", str(tmp_path / "r.html"), "--root", str(project)]) == 0
     with opened(browser, (tmp_path / "r.html").as_uri()) as page:
         page.locator("#generation").select_option("1")
         expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pipeline import cli
+from pipeline.cli import main
+from pipeline.cli.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
 from pipeline.core.facts import (
     AttemptIssued,
     Fact,
@@ -22,7 +23,6 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
 from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
 from pipeline.inspection.verify import verify
@@ -39,8 +39,8 @@ STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one generation, played for real: four genomes, three trials each."""
     root = tmp_path_factory.mktemp("played")
-    assert cli.run_commands(["init", str(root)]) == OK
-    assert cli.run_commands(["run", "--gen", "1", "--root", str(root)]) == OK
+    assert main.run_commands(["init", str(root)]) == OK
+    assert main.run_commands(["run", "--gen", "1", "--root", str(root)]) == OK
     return root
 
 

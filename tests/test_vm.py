@@ -10,8 +10,8 @@ import pytest
 
 from hyperv_ops import PowerShellRunner
 from hyperv_ops.hyperv import script_call as scripts
+from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.diagnosis import shares
-from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.machines import connections
 from tests.command_line import pipeline
 from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed

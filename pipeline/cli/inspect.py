@@ -10,13 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pipeline.cli.exit_codes import OK
+from pipeline.cli.options import gen_option, root_option
 from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
-from pipeline.exit_codes import OK
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import Chronicle
-from pipeline.options import gen_option, root_option
 from pipeline.paths import ProjectPaths
 from pipeline.ui.html import report
 from pipeline.ui.terminal import Top, plain

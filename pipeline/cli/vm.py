@@ -9,14 +9,14 @@ import click
 import orjson
 
 from hyperv_ops import HyperVMachines, Identity, MachineError, Machines
+from pipeline.cli.exit_codes import FAILED, OK
+from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, InputError, VmError
-from pipeline.exit_codes import FAILED, OK
 from pipeline.host.takeover import expect_taken_back
 from pipeline.machines import fleet
 from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
-from pipeline.options import root_option
 from pipeline.secrets import fetch_secret
 
 _Command = Callable[..., Any]

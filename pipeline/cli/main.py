@@ -17,28 +17,28 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pipeline import project
-from pipeline.agent_commands import agent_commands
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
+from pipeline.cli import new_project
+from pipeline.cli.agent import agent_commands
+from pipeline.cli.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
+from pipeline.cli.inspect import look_commands
+from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import examine_machines
 from pipeline.diagnosis.shares import examine, once_each
 from pipeline.errors import PipelineError, StalledError
-from pipeline.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import Chronicle
 from pipeline.inspection.verify import report, verify
-from pipeline.look_commands import look_commands
-from pipeline.options import gen_option, root_option
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import duration
 from pipeline.views.results import best, status, summary, why
 from pipeline.views.status import standing
-from pipeline.vm_commands import vm_commands
 
 _FAILED_NAMED_MAX = 20
 
@@ -67,7 +67,7 @@ def commands() -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 def init(folder: Path) -> int:
     """Make a project in FOLDER: pipeline.toml, an example evaluator and a first generation."""
-    for path in project.init(folder):
+    for path in new_project.init(folder):
         click.echo(f"made {path}")
     click.echo("now: pipeline run --gen 1" + (f" --root {folder}" if folder != Path() else ""))
     return OK

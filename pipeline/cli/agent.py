@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.bundle.bundle import make_bundle
-from pipeline.exit_codes import OK
+from pipeline.cli.exit_codes import OK
 
 
 @click.group("agent")

@@ -1,0 +1,1 @@
+"""The command line: arguments, help and exit codes. What a command does is a call to the other packages."""
