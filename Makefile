@@ -15,13 +15,13 @@ demo: .venv/examples
 test: .venv/dev
 	$(BIN)/python -m pytest
 
-# The same with every program of the system that a test needs (tests/system_programs.py); none may be left out.
+# The same with every program of the system that a test needs (tests/programs/system_programs.py); none may be left out.
 test-system system-programs: export PATH := $(PATH):/usr/sbin:/sbin
 test-system: system-programs .venv/dev
 	$(BIN)/python -m pytest --nothing-left-out
 
 system-programs:
-	$(PYTHON) -m tests.system_programs
+	$(PYTHON) -m tests.programs.system_programs
 
 # The suite once more, on Windows CPython under Wine: docs/windows.md.
 test-windows: .venv/dev
@@ -52,7 +52,7 @@ prove: .venv/dev
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
 
 chaos: .venv/dev
-	$(BIN)/python -m tests.chaos --runs $(RUNS)
+	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)
 
 # Real virtual machines. They need root, QEMU and mmdebstrap (`make system-programs` installs them).
 vm-image: .venv/dev
@@ -65,7 +65,7 @@ test-vm-short: vm-image
 	$(BIN)/python -m pytest -m vm -k freezes
 
 soak: vm-image
-	$(BIN)/python -m tests.soak --hours $(HOURS)
+	$(BIN)/python -m tests.programs.soak --hours $(HOURS)
 
 pictures: .venv/dev
 	$(BIN)/python -m docs.pictures

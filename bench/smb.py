@@ -26,10 +26,10 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline import OpenFarm, Progress, open_farm
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from tests import records
-from tests.samba import ACCOUNT, PASSWORD, Samba, own
-from tests.smb_proxy import Proxy
-from tests.system_programs import SAMBA, missing
+from tests.fakes.smb_proxy import Proxy
+from tests.harness import records
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, own
+from tests.programs.system_programs import SAMBA, missing
 
 RECORD, RESULT = b"s" * 520, b"r" * 480
 LATENCY_MS, ROUND_TRIPS = 20.0, 3.0

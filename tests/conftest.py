@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.farm_bed import FarmBed
-from tests.guest import Guest
-from tests.samba import SmbShares, samba
-from tests.share_host import Host
-from tests.system_programs import WINE, closing_line, leave_out, left_out, require
-from tests.windows.bed import NoBed, WindowsPython, windows_python
+from tests.harness.agent_guest import Guest
+from tests.harness.farm_project import FarmBed
+from tests.harness.host_share import Host
+from tests.harness.samba import SmbShares, samba
+from tests.harness.wine import NoBed, WindowsPython, windows_python
+from tests.programs.system_programs import WINE, closing_line, leave_out, left_out, require
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
 
 __all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]

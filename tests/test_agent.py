@@ -11,9 +11,9 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.system.desktop import Session
 from pipeline.core.limits import Limits
-from tests import records
-from tests.guest import COMPLETED, LIMITS, Guest, answered, started
-from tests.records import FARM, GENOME, WORKER, attempt, sha256
+from tests.harness import records
+from tests.harness.agent_guest import COMPLETED, LIMITS, Guest, answered, started
+from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 # ------------------------------------------------------------------------------------------------ claim, play, report
 

@@ -22,11 +22,11 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.bundle.bundle import make_bundle
 from pipeline.bundle.wheel import PACKAGES
 from pipeline.errors import BundleError
-from tests import records
-from tests.command_line import pipeline
-from tests.source_tree import ROOT
+from tests.harness import records
+from tests.harness.command_line import pipeline
+from tests.harness.source_tree import ROOT
+from tests.harness.waiting import eventually
 from tests.test_agent_doctor import GAME
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"

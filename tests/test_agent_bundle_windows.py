@@ -11,8 +11,8 @@ import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.bundle.bundle import EMBEDDED, make_bundle
+from tests.harness.wine import WindowsPython, path_there
 from tests.test_agent_doctor import GAME
-from tests.windows.bed import WindowsPython, path_there
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 

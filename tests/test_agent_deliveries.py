@@ -4,9 +4,9 @@ import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome
-from tests import records
-from tests.guest import LIMITS, Guest, answered, started
-from tests.records import FARM, GENOME, attempt, sha256
+from tests.harness import records
+from tests.harness.agent_guest import LIMITS, Guest, answered, started
+from tests.harness.records import FARM, GENOME, attempt, sha256
 
 
 def seconds_until_answered(guest: Guest) -> float:

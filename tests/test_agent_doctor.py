@@ -18,7 +18,7 @@ from inbox_agent.doctor import session_trouble
 from inbox_agent.protocol.layout import HostRecord, encode
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.desktop import Session
-from tests.waiting import eventually
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = "def play(genome, trial):\n    return len(genome.read_bytes()) + trial.seed / 10\n"

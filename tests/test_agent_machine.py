@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
-from tests import records
-from tests.guest import COMPLETED, Guest
-from tests.records import GENOME, attempt
+from tests.harness import records
+from tests.harness.agent_guest import COMPLETED, Guest
+from tests.harness.records import GENOME, attempt
 
 pytestmark = pytest.mark.properties
 

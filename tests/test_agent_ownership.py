@@ -8,9 +8,9 @@ import pytest
 from inbox_agent.agent import SecondAgent
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
-from tests import records
-from tests.guest import COMPLETED, LIMITS, Guest, answered, started
-from tests.records import FARM, GENOME, WORKER, attempt, sha256
+from tests.harness import records
+from tests.harness.agent_guest import COMPLETED, LIMITS, Guest, answered, started
+from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.results import REFUSALS_MAX
 from inbox_agent.share_scanner import AgentLimits
-from tests import records
-from tests.guest import COMPLETED, LIMITS, Guest, answered, started
-from tests.records import FARM, WORKER, attempt
+from tests.harness import records
+from tests.harness.agent_guest import COMPLETED, LIMITS, Guest, answered, started
+from tests.harness.records import FARM, WORKER, attempt
 
 
 def test_a_file_that_somebody_has_open_silences_nobody(guest: Guest) -> None:

@@ -19,8 +19,8 @@ from pipeline import (
 from pipeline.api import refuse_names
 from pipeline.core.facts import Entry
 from pipeline.storage.ledger import Ledger
-from tests.farm_bed import GAMES
-from tests.games.game import fitness_of
+from tests.harness.farm_project import GAMES
+from tests.harness.games.game import fitness_of
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = Evaluator(python="game:play", folder=GAMES)

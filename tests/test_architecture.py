@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from pipeline import paths
-from tests.source_tree import PACKAGES, PYPROJECT, ROOT, imports, is_within, module_name
+from tests.harness.source_tree import PACKAGES, PYPROJECT, ROOT, imports, is_within, module_name
 
 pytestmark = pytest.mark.source
 

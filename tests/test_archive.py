@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.core.observation import ResultSeen
 from pipeline.storage.archive import Archive
-from tests import records
-from tests.records import WORKER, attempt
+from tests.harness import records
+from tests.harness.records import WORKER, attempt
 
 
 @pytest.fixture

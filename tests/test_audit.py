@@ -22,7 +22,7 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.inspection.audit import Evidence, audit, seed_of
-from tests import records
+from tests.harness import records
 
 pytestmark = pytest.mark.rules
 

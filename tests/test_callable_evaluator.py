@@ -13,8 +13,8 @@ from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import Leash
-from tests.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
-from tests.waiting import eventually
+from tests.harness.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
+from tests.harness.waiting import eventually
 
 Playing = Callable[..., Player]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import one_run
+from tests.programs.chaos import one_run
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 

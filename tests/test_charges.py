@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Rung, Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, MachineState
-from tests.core_bed import SETTINGS, Table, named, replace_struct
+from tests.harness.core_table import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules
 

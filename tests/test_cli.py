@@ -14,7 +14,7 @@ import pytest
 from pipeline.cli.exit_codes import BAD_INPUT
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
-from tests.command_line import pipeline
+from tests.harness.command_line import pipeline
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -13,9 +13,9 @@ from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import ResultSeen
 from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, Order, Share
-from tests import records
-from tests.records import FARM, WORKER, attempt, sha256
-from tests.share_host import Host
+from tests.harness import records
+from tests.harness.host_share import Host
+from tests.harness.records import FARM, WORKER, attempt, sha256
 
 
 def test_a_result_is_collected_with_all_it_speaks_for(owner: Host) -> None:

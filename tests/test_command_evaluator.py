@@ -12,7 +12,7 @@ import pytest
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import Leash
-from tests.players import COMMAND, SCRIPTED, Player, is_gone
+from tests.harness.players import COMMAND, SCRIPTED, Player, is_gone
 
 Playing = Callable[..., Player]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")

@@ -14,7 +14,7 @@ from pipeline.config import Config, load_config
 from pipeline.core.facts import RunOpened, decode_fact, encode_fact
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError
-from tests import records
+from tests.harness import records
 
 pytestmark = pytest.mark.rules
 

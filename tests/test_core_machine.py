@@ -18,7 +18,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, WorkerState
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from pipeline.core.observed import Watch
-from tests.core_bed import FARM, Table
+from tests.harness.core_table import FARM, Table
 
 pytestmark = pytest.mark.properties
 

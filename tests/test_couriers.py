@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import Order, Report
-from tests.waiting import PATIENCE_S, eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 
 class Road:

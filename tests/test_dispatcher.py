@@ -11,7 +11,7 @@ from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.core.observed import REMOVE_AGAIN_S
 from pipeline.core.reconcile import ShareAct, plan
-from tests.core_bed import Table
+from tests.harness.core_table import Table
 
 pytestmark = pytest.mark.rules
 

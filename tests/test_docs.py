@@ -26,8 +26,8 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import WorkerState
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
+from tests.harness.source_tree import PACKAGES, ROOT
 from tests.simulator.mutations import MUTATIONS
-from tests.source_tree import PACKAGES, ROOT
 
 pytestmark = pytest.mark.source
 

@@ -14,9 +14,9 @@ from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.diagnosis import shares as doctor
 from pipeline.storage.ledger import Ledger
-from tests import records
-from tests.command_line import pipeline
-from tests.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba
+from tests.harness import records
+from tests.harness.command_line import pipeline
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -14,7 +14,7 @@ from inbox_agent.protocol.layout import ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system import folder_watcher
 from inbox_agent.system.folder_watcher import Bell, Doorbell, EmitterEars
-from tests.waiting import PATIENCE_S, eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
 

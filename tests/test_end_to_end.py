@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.host import host
-from tests.farm_bed import FarmBed
+from tests.harness.farm_project import FarmBed
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 

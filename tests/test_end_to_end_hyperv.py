@@ -1,7 +1,7 @@
 """A generation on eight Hyper-V machines that hang, crash, stick and boot slowly, while WinRM drops calls.
 
 The agents inside are real processes, WinRM is spoken by the real client; the machines' host is simulated
-(tests.simulated_hyperv). Each genome is counted exactly once, and nobody who is well loses the power.
+(tests.fakes.simulated_hyperv). Each genome is counted exactly once, and nobody who is well loses the power.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.cli.exit_codes import BAD_INPUT
-from tests.farm_bed import FarmBed
-from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
-from tests.samba import PASSWORD as SHARE_PASSWORD
-from tests.samba import own, samba
-from tests.wsman import Trouble
+from tests.fakes.wsman_server import Trouble
+from tests.harness.farm_project import FarmBed
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.harness.samba import PASSWORD as SHARE_PASSWORD
+from tests.harness.samba import own, samba
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = tuple(f"vm-{number}" for number in range(8))

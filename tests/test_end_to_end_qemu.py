@@ -6,8 +6,7 @@ Two guests play; the hypervisor stops them, their kernels panic, their disks fil
 import pytest
 
 from pipeline.core.facts import Rung
-from tests.system_programs import GUESTS
-from tests.vm_farm import (
+from tests.harness.vm_farm import (
     FAULTS,
     NOTHING_LOST,
     Figures,
@@ -18,6 +17,7 @@ from tests.vm_farm import (
     powerless,
     vm_farm,
 )
+from tests.programs.system_programs import GUESTS
 
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = [

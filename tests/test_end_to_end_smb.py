@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
-from tests.farm_bed import FarmBed
-from tests.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
-from tests.smb_proxy import Proxy
-from tests.waiting import eventually
+from tests.fakes.smb_proxy import Proxy
+from tests.harness.farm_project import FarmBed
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = ("vm-0", "vm-1", "vm-2", "vm-3")

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.farm_bed import FarmBed, in_hand
-from tests.players import has_ended
-from tests.samba import PASSWORD, Samba, exchange, worker_table
-from tests.waiting import eventually
-from tests.windows.bed import WindowsPython, path_there
+from tests.harness.farm_project import FarmBed, in_hand
+from tests.harness.players import has_ended
+from tests.harness.samba import PASSWORD, Samba, exchange, worker_table
+from tests.harness.waiting import eventually
+from tests.harness.wine import WindowsPython, path_there
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 VMS = ("vm-0", "vm-1")

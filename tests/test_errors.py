@@ -29,8 +29,8 @@ from pipeline.errors import (
     disk_errors,
 )
 from pipeline.paths import ProjectPaths
-from tests.command_line import pipeline
-from tests.samba import free_port
+from tests.harness.command_line import pipeline
+from tests.harness.samba import free_port
 
 pytestmark = pytest.mark.timeout(60)
 

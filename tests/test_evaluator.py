@@ -14,7 +14,7 @@ from inbox_agent.evaluation.python_function import CallableEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from inbox_agent.system.interpreter import interpreter
 from inbox_agent.system.process_tree import Leash
-from tests.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
+from tests.harness.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,10 @@ from pipeline.host.takeover import expect_taken_back
 from pipeline.paths import LEDGER_FILE
 from pipeline.shares.share_client import Order, Share
 from pipeline.storage.ledger import VERSION, Ledger
-from tests import records
-from tests.command_line import pipeline
-from tests.golden import (
+from tests.harness import records
+from tests.harness.command_line import pipeline
+from tests.harness.records import FARM, WORKER, attempt, sha256
+from tests.programs.golden import (
     ARTIFACTS,
     BEGAN_AT,
     GENOME_BYTES,
@@ -39,7 +40,6 @@ from tests.golden import (
     write_ledger,
     write_share,
 )
-from tests.records import FARM, WORKER, attempt, sha256
 
 #: The tag of each fact on disk. Classes may get other names; another tag needs another version of the ledger.
 TAGS: dict[str, type[Fact]] = {

@@ -9,8 +9,8 @@ import pytest
 from pipeline.config import HooksTable
 from pipeline.core import facts as f
 from pipeline.host.hooks import Hooks
-from tests.core_bed import Table
-from tests.farm_bed import FarmBed
+from tests.harness.core_table import Table
+from tests.harness.farm_project import FarmBed
 
 pytestmark = pytest.mark.timeout(60)
 WRITES = (

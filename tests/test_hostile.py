@@ -32,8 +32,8 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import ResultSeen
 from pipeline.shares.share_client import READS_MAX, Order, Share
-from tests import records
-from tests.records import FARM, GENOME, WORKER, attempt, of_another_version
+from tests.harness import records
+from tests.harness.records import FARM, GENOME, WORKER, attempt, of_another_version
 
 WHOLE = encode(records.result())
 

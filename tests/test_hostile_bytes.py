@@ -57,8 +57,8 @@ from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import Live, read_live
-from tests.players import FUNCTION, SCRIPTED, Player
-from tests.records import attempt
+from tests.harness.players import FUNCTION, SCRIPTED, Player
+from tests.harness.records import attempt
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
 # A fixture may be used again: each example overwrites what the last one left there.

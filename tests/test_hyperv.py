@@ -25,8 +25,8 @@ from hyperv_ops.hyperv import machines as hyperv_module
 from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
-from tests.hyperv_bed import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
-from tests.wsman import Answer, Trouble, WsmanServer
+from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
+from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 
 pytestmark = pytest.mark.timeout(90)
 

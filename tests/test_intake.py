@@ -13,7 +13,7 @@ import pytest
 from inbox_agent.protocol.layout import safe_suffix
 from pipeline.errors import GenomeError, HostError
 from pipeline.storage.snapshots import Snapshots
-from tests.other_user import let_through, without_roots_rights
+from tests.harness.other_user import let_through, without_roots_rights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 MIB = 1024 * 1024

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from inbox_agent.system.process_tree import Leash, LeashTaken, sweep, wait_for_exit
-from tests.players import SCRIPTED, has_ended, is_gone
-from tests.waiting import eventually
+from tests.harness.players import SCRIPTED, has_ended, is_gone
+from tests.harness.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
 

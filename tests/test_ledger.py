@@ -26,8 +26,8 @@ from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
-from tests.other_user import let_through, without_roots_rights
-from tests.records import attempt
+from tests.harness.other_user import let_through, without_roots_rights
+from tests.harness.records import attempt
 
 CURE = "restore the state folder from a backup, or move it away to begin a new farm"
 

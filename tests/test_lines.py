@@ -9,7 +9,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Rung, Settlement
 from pipeline.views.fact_text import duration, known_line, line
 from pipeline.views.progress import progress
-from tests.core_bed import Table
+from tests.harness.core_table import Table
 
 pytestmark = pytest.mark.rules
 

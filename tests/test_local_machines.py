@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
-from tests.waiting import PATIENCE_S, eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 

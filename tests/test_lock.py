@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.system.file_lock import Held, Lock
-from tests.source_tree import ROOT
+from tests.harness.source_tree import ROOT
 
 HOLDER = """
 import sys

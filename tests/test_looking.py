@@ -22,9 +22,9 @@ from pipeline.ui.html import as_script_data, report
 from pipeline.ui.terminal import top_picture
 from pipeline.views.progress import progress
 from pipeline.views.ranking import ranked
-from tests.command_line import pipeline
-from tests.core_bed import SETTINGS, Table
-from tests.faulty_run import HOSTILE, faulty_project
+from tests.harness.command_line import pipeline
+from tests.harness.core_table import SETTINGS, Table
+from tests.programs.faulty_run import HOSTILE, faulty_project
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -23,7 +23,7 @@ from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import Loop
 from pipeline.shares.share_client import Order, Report
-from tests.core_bed import Table
+from tests.harness.core_table import Table
 
 
 class Post:

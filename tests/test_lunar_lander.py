@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.source_tree import ROOT
+from tests.harness.source_tree import ROOT
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("gymnasium")

@@ -13,7 +13,7 @@ from pipeline.core.facts import Rung
 from pipeline.core.observation import MachineState
 from pipeline.machines import controller
 from pipeline.machines.controller import MachineRoom, Pools
-from tests.waiting import eventually
+from tests.harness.waiting import eventually
 
 
 class Rack:

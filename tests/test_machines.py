@@ -9,10 +9,10 @@ import pytest
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, MachineInfo, Machines, PowerState, Trouble, Watcher
 from hyperv_ops import wait_until_healthy as wait
-from tests.hyperv_bed import hyperv_bed
-from tests.qemu_bed import BOOT_S, qemu_bed
-from tests.system_programs import GUESTS
-from tests.waiting import eventually
+from tests.harness.hyperv_farm import hyperv_bed
+from tests.harness.qemu_farm import BOOT_S, qemu_bed
+from tests.harness.waiting import eventually
+from tests.programs.system_programs import GUESTS
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 GAME = "def play(genome, trial):\n    return 1.0\n"

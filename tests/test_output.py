@@ -8,7 +8,7 @@ import pytest
 
 from inbox_agent.evaluation.output_reader import Output, new_marker
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX
-from tests.waiting import eventually
+from tests.harness.waiting import eventually
 
 MARKER = new_marker()
 

@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Rung
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
-from tests.core_bed import ShareOnTable, Table, named
+from tests.harness.core_table import ShareOnTable, Table, named
 
 pytestmark = pytest.mark.rules
 

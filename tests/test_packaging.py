@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import ROOT
-from tests.waiting import eventually
+from tests.harness.source_tree import ROOT
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.source, pytest.mark.processes, pytest.mark.timeout(240)]
 

@@ -20,11 +20,11 @@ from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import Line
 from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
-from tests.command_line import pipeline
-from tests.players import has_ended
-from tests.samba import free_port
-from tests.system_programs import QEMU, require
-from tests.waiting import eventually
+from tests.harness.command_line import pipeline
+from tests.harness.players import has_ended
+from tests.harness.samba import free_port
+from tests.harness.waiting import eventually
+from tests.programs.system_programs import QEMU, require
 
 pytestmark = [
     pytest.mark.processes,

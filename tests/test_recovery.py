@@ -11,7 +11,7 @@ from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState
-from tests.core_bed import SETTINGS, Table, named, replace_struct
+from tests.harness.core_table import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules
 

@@ -16,7 +16,7 @@ from tree_sitter import Language, Node, Parser
 
 from hyperv_ops.hyperv.script_call import script_folder
 from pipeline.bundle.bundle import INSTALLER
-from tests.source_tree import ROOT
+from tests.harness.source_tree import ROOT
 
 pytestmark = pytest.mark.source
 

@@ -21,10 +21,10 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile
 from pipeline.ui.web_server import called
 from pipeline.views.progress import progress
-from tests.faulty_run import FaultyRun, faulty_project
-from tests.samba import free_port
-from tests.system_programs import BROWSER, find, require
-from tests.waiting import eventually
+from tests.harness.samba import free_port
+from tests.harness.waiting import eventually
+from tests.programs.faulty_run import FaultyRun, faulty_project
+from tests.programs.system_programs import BROWSER, find, require
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,9 +14,9 @@ import pytest
 from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
-from tests.memory_files import MemoryFiles
-from tests.other_user import let_through, without_roots_rights
-from tests.samba import SmbShares
+from tests.fakes.memory_files import MemoryFiles
+from tests.harness.other_user import let_through, without_roots_rights
+from tests.harness.samba import SmbShares
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
 ARTIFACTS = "outbox/x.files"

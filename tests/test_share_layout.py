@@ -49,7 +49,7 @@ from inbox_agent.system import file_retry
 from pipeline.core.limits import Limits
 from pipeline.host import timers
 from pipeline.shares import executor, share_client
-from tests.layout_document import (
+from tests.harness.layout_document import (
     ATTEMPT_PATTERN,
     DOCUMENT,
     EXAMPLES,

@@ -17,7 +17,7 @@ from inbox_agent.protocol.layout import (
     is_attempt,
     safe_suffix,
 )
-from tests.layout_document import GRAMMAR, blocks, example, quick, section, survives
+from tests.harness.layout_document import GRAMMAR, blocks, example, quick, section, survives
 
 pytestmark = pytest.mark.rules
 

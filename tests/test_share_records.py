@@ -34,7 +34,7 @@ from inbox_agent.protocol.layout import (
     finite_metrics,
     host_name,
 )
-from tests.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives
+from tests.harness.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives
 
 pytestmark = pytest.mark.rules
 

@@ -8,9 +8,9 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import Look
 from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
-from tests import records
-from tests.records import GENOME, WORKER, attempt
-from tests.share_host import Host
+from tests.harness import records
+from tests.harness.host_share import Host
+from tests.harness.records import GENOME, WORKER, attempt
 
 MIB = 1024 * 1024
 

@@ -19,6 +19,7 @@ from pipeline.core.facts import Rung
 from pipeline.host.control_loop import Loop
 from pipeline.shares.executor import Couriers
 from pipeline.storage.archive import Archive
+from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
 from tests.simulator.couriers import DistantCouriers
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
@@ -28,7 +29,6 @@ from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
 from tests.simulator.world import World, calm_options
-from tests.source_tree import ROOT, find_function, imported_by
 
 pytestmark = pytest.mark.source
 

@@ -13,8 +13,8 @@ from inbox_agent.protocol.files import Absent, AlreadyThere, Unavailable
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.messages import Reply
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from tests.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
-from tests.waiting import eventually
+from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
+from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.other_user import NOBODY
-from tests.system_programs import PACKAGES, QEMU, SAMBA, WINE, closing_line, is_root, missing
+from tests.harness.other_user import NOBODY
+from tests.programs.system_programs import PACKAGES, QEMU, SAMBA, WINE, closing_line, is_root, missing
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [
@@ -114,7 +114,7 @@ def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
 
 def test_where_nothing_can_be_installed_one_line_says_why(python: Run) -> None:
     """This is another user than root, or there is no apt-get."""
-    done = python("-m", "tests.system_programs")
+    done = python("-m", "tests.programs.system_programs")
 
     assert done.returncode == 1
     assert re.fullmatch(r"test-system: (only root can|not Debian).*\n", done.stderr)

@@ -8,7 +8,7 @@ from pipeline.core.facts import Rung
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
-from tests.core_bed import Table, named
+from tests.harness.core_table import Table, named
 
 pytestmark = pytest.mark.rules
 

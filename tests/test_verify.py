@@ -28,8 +28,8 @@ from pipeline.inspection.verify import _look as look_once
 from pipeline.inspection.verify import verify
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveFile
-from tests.command_line import pipeline
-from tests.farm_bed import FarmBed
+from tests.harness.command_line import pipeline
+from tests.harness.farm_project import FarmBed
 
 pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
 STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued

@@ -13,8 +13,8 @@ from hyperv_ops.hyperv import script_call as scripts
 from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.diagnosis import shares
 from pipeline.machines import connections
-from tests.command_line import pipeline
-from tests.hyperv_bed import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.harness.command_line import pipeline
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
 
 pytestmark = pytest.mark.timeout(60)
 NAMES = ("vm-1", "vm-2", "vm-3")

@@ -9,7 +9,7 @@ from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
 from pipeline.views import explain
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
-from tests.core_bed import Table
+from tests.harness.core_table import Table
 
 pytestmark = pytest.mark.rules
 

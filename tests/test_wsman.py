@@ -16,8 +16,8 @@ from winrm.exceptions import (
 )
 from winrm.protocol import Protocol
 
-from tests.waiting import eventually
-from tests.wsman import MAX_SHELLS, TOO_MANY_SHELLS, Answer, Command, Trouble, WsmanServer
+from tests.fakes.wsman_server import MAX_SHELLS, TOO_MANY_SHELLS, Answer, Command, Trouble, WsmanServer
+from tests.harness.waiting import eventually
 
 ACCOUNT, PASSWORD = "operator", "S3cret-canary!"
 OTHER = {"username": r"FARM\other", "password": "An0ther-canary!"}

@@ -20,8 +20,8 @@ from pipeline.storage.live_status import LiveFile
 from pipeline.ui.html import report
 from pipeline.ui.terminal import Picture, top_picture
 from pipeline.views.progress import progress
-from tests.faulty_run import FaultyRun, faulty_project
-from tests.system_programs import find
+from tests.programs.faulty_run import FaultyRun, faulty_project
+from tests.programs.system_programs import find
 
 HERE = Path(__file__).parent
 

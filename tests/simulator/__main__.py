@@ -12,9 +12,9 @@ from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 
+from tests.harness.source_tree import ROOT, imported_by
 from tests.simulator.figures import CHUNK, Figures, Journal, prepare_process, run_chunk
 from tests.simulator.history import play
-from tests.source_tree import ROOT, imported_by
 
 
 def main() -> int:

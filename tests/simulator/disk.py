@@ -11,7 +11,7 @@ import orjson
 
 from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable
 from inbox_agent.protocol.layout import INBOX, Kind, attempt_of, epoch_of
-from tests.memory_files import MemoryFiles
+from tests.fakes.memory_files import MemoryFiles
 from tests.simulator.world import World
 
 STALE_LISTING_S, NEGATIVE_LOOKUP_S = 10.0, 5.0  # of Windows' redirector, by default

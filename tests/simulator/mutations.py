@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from tests.source_tree import PACKAGES, ROOT, find_function
+from tests.harness.source_tree import PACKAGES, ROOT, find_function
 
 SEEDS_MAX = 1000
 FAULT_FREE_SEEDS = 5

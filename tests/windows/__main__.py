@@ -11,7 +11,7 @@ from collections import Counter
 from typing import IO
 from xml.etree import ElementTree
 
-from tests.windows.bed import ROOT, NoBed, WindowsPython, path_there, windows_python
+from tests.harness.wine import ROOT, NoBed, WindowsPython, path_there, windows_python
 from tests.windows.left_out import left_out
 
 AT_LEAST = 0.8

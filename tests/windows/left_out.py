@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import ROOT
+from tests.harness.source_tree import ROOT
 
 FILE = Path(__file__).with_suffix(".toml")
 

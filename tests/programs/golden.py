@@ -1,6 +1,6 @@
 """Writes the golden data: a ledger with every kind of fact, and a share with every kind of record.
 
-    python -m tests.golden tests/data/golden
+    python -m tests.programs.golden tests/data/golden
 
 writes `ledger-<version>/` and `share-<layout>/`. They stand for what users have on disk: they are written again only
 when a fact, a field or a record is added, and a new version gets a folder beside the old one. `ledger-1/` was written
@@ -52,11 +52,11 @@ from pipeline.core.facts import (
 )
 from pipeline.shares.share_client import Order, Publication, Share
 from pipeline.storage.ledger import VERSION, Ledger
-from tests import records
-from tests.guest import ScriptedEvaluator, Time
-from tests.records import FARM, WORKER, attempt
+from tests.harness import records
+from tests.harness.agent_guest import ScriptedEvaluator, Time
+from tests.harness.records import FARM, WORKER, attempt
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LEDGER_FARM_ID = "60d1f4c7a95e2b38"
 BEGAN_AT = 1_790_000_000.0  #: of the ledger; each commit comes a second after the one before
 

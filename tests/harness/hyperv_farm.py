@@ -9,10 +9,10 @@ from pathlib import Path
 from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
-from tests.samba import ACCOUNT as SHARE_ACCOUNT
-from tests.samba import Samba
-from tests.simulated_hyperv import SimulatedHyperV
-from tests.wsman import WsmanServer
+from tests.fakes.simulated_hyperv import SimulatedHyperV
+from tests.fakes.wsman_server import WsmanServer
+from tests.harness.samba import ACCOUNT as SHARE_ACCOUNT
+from tests.harness.samba import Samba
 
 ACCOUNT, PASSWORD, GUEST_SECRET = "farmer", "W1nrm-canary", "Gu3st-canary"
 FOLDERS = (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS)

@@ -32,8 +32,8 @@ from pipeline.core.facts import (
     WorkerRecovered,
 )
 from pipeline.storage.ledger import Ledger
-from tests.farm_bed import FarmBed
-from tests.qemu_bed import PASSWORD, QemuBed, qemu_bed
+from tests.harness.farm_project import FarmBed
+from tests.harness.qemu_farm import PASSWORD, QemuBed, qemu_bed
 from vm_image.__main__ import LANDER
 
 #: Steers against drift and tilt and brakes the fall: its games last.

@@ -19,7 +19,7 @@ import psutil
 
 from hyperv_ops import LocalMachines, MachineError
 from hyperv_ops.hyperv import script_call as scripts
-from tests.wsman import Answer, Command
+from tests.fakes.wsman_server import Answer, Command
 
 SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
 LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from tests.samba import free_port
+from tests.harness.samba import free_port
 
 
 class Proxy:

@@ -1,7 +1,7 @@
-"""A project whose generations met every outcome, to show the screens on: `python -m tests.faulty_run DIR`.
+"""A project whose generations met every outcome, to show the screens on: `python -m tests.programs.faulty_run DIR`.
 
-The rules are the shipped ones (tests.core_bed); agents, machines and games are played here from one seed, so the
-ledger is the same every time. Some names are hostile, as a share's owner could make them.
+The rules are the shipped ones (tests.harness.core_table); agents, machines and games are played here from one seed, so
+the ledger is the same every time. Some names are hostile, as a share's owner could make them.
 """
 
 import random
@@ -15,7 +15,7 @@ from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from pipeline.core.observed import Watch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.outputs import Outputs
-from tests.core_bed import Table
+from tests.harness.core_table import Table
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>.json",

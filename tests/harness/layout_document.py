@@ -22,7 +22,7 @@ from inbox_agent.protocol.layout import (
     StartRecord,
     decode,
 )
-from tests.source_tree import ROOT
+from tests.harness.source_tree import ROOT
 
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 

@@ -23,9 +23,9 @@ from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from tests.other_user import let_through
-from tests.system_programs import SAMBA, require
-from tests.waiting import eventually
+from tests.harness.other_user import let_through
+from tests.harness.waiting import eventually
+from tests.programs.system_programs import SAMBA, require
 
 PASSWORD = "S3cret-canary!"
 #: Accounts must be users of the system; these are on every Debian, and own nothing.

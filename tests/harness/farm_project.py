@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 
 from pipeline.core.model import trial_seed
-from tests.games.game import fitness_of
-from tests.waiting import PATIENCE, PATIENCE_S, eventually
+from tests.harness.games.game import fitness_of
+from tests.harness.waiting import PATIENCE, PATIENCE_S, eventually
 
 #: Windows: a group of processes that can be interrupted by itself.
 OF_ITS_OWN = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0

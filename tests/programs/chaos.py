@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--runs M]`: real hosts, agents and games, killed and stopped at random.
+"""`python -m tests.programs.chaos [--seed N] [--runs M]`: real hosts, agents and games, killed and stopped at random.
 
 Nothing waits for a good moment here, so what a seed meets depends on the machine as well. The verdict comes from
 outside: fitness computed a second time from bytes and seeds, `pipeline verify`, and no process left behind.
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.farm_bed import FarmBed
-from tests.waiting import eventually
+from tests.harness.farm_project import FarmBed
+from tests.harness.waiting import eventually
 
 HOST_ENDS_WITHIN_S = 180.0
 
@@ -149,7 +149,7 @@ def one_run(seed: int, root: Path) -> tuple[Chaos, Counter[str]]:
 
 def main() -> int:
     """Runs so many; exit code 1 if the promise was broken in one of them."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.programs.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()

@@ -10,10 +10,10 @@ from typing import Any
 import psutil
 
 from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
-from tests.source_tree import ROOT
-from tests.waiting import PATIENCE_S, eventually
+from tests.harness.source_tree import ROOT
+from tests.harness.waiting import PATIENCE_S, eventually
 
-SCRIPTED = ROOT / "tests" / "scripted"
+SCRIPTED = ROOT / "tests" / "harness" / "scripted"
 COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
 FUNCTION = "scripted:play"
 

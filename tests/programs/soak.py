@@ -1,4 +1,5 @@
-"""`python -m tests.soak --hours H`: real virtual machines that meet one fault after the other, drawn from a seed.
+"""`python -m tests.programs.soak --hours H`: real virtual machines that meet one fault after the other, drawn from a
+seed.
 
 Every generation is counted a second time from genomes and seeds, and by `pipeline verify`; the first loss ends it with
 exit code 1. Figures are printed as they come: boots, what each fault cost, evaluations, losses.
@@ -9,12 +10,12 @@ import random
 import sys
 import time
 
-from tests.vm_farm import NOTHING_LOST, Figures, draw_faults, measure_boots, play_round, vm_farm
+from tests.harness.vm_farm import NOTHING_LOST, Figures, draw_faults, measure_boots, play_round, vm_farm
 
 
 def main() -> int:
     """Plays generations until the time is up."""
-    parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.programs.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--machines", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperv_ops import MachineError
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
-from tests.samba import free_port
+from tests.harness.samba import free_port
 from vm_image.__main__ import LANDER, LANDER_NEEDS
 from vm_image.build import Game, build
 from vm_image.cache import cache

@@ -2,7 +2,7 @@
 
 A test declares its programs with `@pytest.mark.needs("qemu-img")`, a fixture calls `require("smbd", root=True)`. Where
 one of them is not in the PATH, the test is skipped with a line that names the package.
-`python -m tests.system_programs` installs all that are missing.
+`python -m tests.programs.system_programs` installs all that are missing.
 
 Only the standard library is imported: `make test-system` runs this before there is a virtual environment, and the bench
 has no pytest.

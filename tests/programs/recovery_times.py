@@ -1,6 +1,6 @@
-"""`python -m tests.recovery_times`: how soon a stuck machine is noticed and plays again, with all defaults.
+"""`python -m tests.programs.recovery_times`: how soon a stuck machine is noticed and plays again, with all defaults.
 
-The machines are simulated (tests.simulated_hyperv) and boot in 20 s; host, agents and WinRM are real. What is
+The machines are simulated (tests.fakes.simulated_hyperv) and boot in 20 s; host, agents and WinRM are real. What is
 printed is the ledger's: from the fault to the first rung, and to the worker's recovery.
 """
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pipeline.core.facts import RungClimbed, WorkerQuarantined, WorkerRecovered
 from pipeline.storage.ledger import Ledger
-from tests.farm_bed import FarmBed
-from tests.hyperv_bed import GUEST_SECRET, PASSWORD, hyperv_bed
-from tests.simulated_hyperv import SimulatedHyperV
-from tests.waiting import eventually
+from tests.fakes.simulated_hyperv import SimulatedHyperV
+from tests.harness.farm_project import FarmBed
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, hyperv_bed
+from tests.harness.waiting import eventually
 
 BOOT_S = 20.0
 STUCK_S = 30.0  # half of the minute that Stop-FarmVM.ps1 is given

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.source_tree import PYPROJECT, ROOT
-from tests.system_programs import WINE, missing
+from tests.harness.source_tree import PYPROJECT, ROOT
+from tests.programs.system_programs import WINE, missing
 from vm_image.cache import cache
 
 LAYOUT = "1"  #: of the bed's folder; another one is set up anew

@@ -10,9 +10,9 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import Session
-from tests import records
-from tests.memory_files import ProbedFiles
-from tests.records import GENOME, attempt
+from tests.fakes.memory_files import ProbedFiles
+from tests.harness import records
+from tests.harness.records import GENOME, attempt
 
 LIMITS = AgentLimits()
 COMPLETED = Finished(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)

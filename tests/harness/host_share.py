@@ -6,9 +6,9 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
 from pipeline.core.observation import Look, ResultSeen
 from pipeline.shares.share_client import READS_MAX, Order, Publication, Report, Share
-from tests import records
-from tests.memory_files import ProbedFiles
-from tests.records import FARM, GENOME, WORKER, attempt, sha256
+from tests.fakes.memory_files import ProbedFiles
+from tests.harness import records
+from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
 class Host:

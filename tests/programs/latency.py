@@ -1,4 +1,4 @@
-"""`python -m tests.windows.latency`: from the start signal in `inbox/` to the evaluator, in milliseconds.
+"""`python -m tests.programs.latency`: from the start signal in `inbox/` to the evaluator, in milliseconds.
 
 One agent at a time, on this system's Python and on Windows CPython under Wine, with nothing else to do. Both read the
 same clock. The time is taken from before the record is published until the evaluator's first line.
@@ -17,8 +17,8 @@ from pathlib import Path
 from inbox_agent.evaluation.protocol import environment
 from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
-from tests.waiting import eventually
-from tests.windows.bed import ROOT, path_there, windows_python
+from tests.harness.waiting import eventually
+from tests.harness.wine import ROOT, path_there, windows_python
 
 GAMES = 40
 GENOME = b"{}"
