@@ -4,8 +4,8 @@
 
 writes `ledger-<version>/` and `share-<layout>/`. They stand for what users have on disk: they are written again only
 when a fact, a field or a record is added, and a new version gets a folder beside the old one. `ledger-1/` was written
-by this file with the code of ledger version 1. `tests/test_golden.py` reads the data, and checks that this program
-still writes the same.
+by this file with the code of ledger version 1. `tests/integration/test_golden.py` reads the data, and checks that this
+program still writes the same.
 """
 
 import shutil

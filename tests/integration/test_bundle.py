@@ -26,7 +26,7 @@ from tests.harness import records
 from tests.harness.command_line import pipeline
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
-from tests.test_agent_doctor import GAME
+from tests.integration.test_agent_doctor import GAME
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -12,7 +12,7 @@ import pytest
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.bundle.bundle import EMBEDDED, make_bundle
 from tests.harness.wine import WindowsPython, path_there
-from tests.test_agent_doctor import GAME
+from tests.integration.test_agent_doctor import GAME
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 

@@ -14,7 +14,7 @@ import pytest
 from tests.harness.other_user import NOBODY
 from tests.programs.system_programs import PACKAGES, QEMU, SAMBA, WINE, closing_line, is_root, missing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.timeout(240),
@@ -22,13 +22,13 @@ pytestmark = [
 ]
 #: Tests whose fixtures need programs.
 WITH_FIXTURES = [
-    "tests/test_agent_bundle_windows.py",
-    "tests/test_end_to_end_smb.py",
-    "tests/test_end_to_end_windows.py",
-    "tests/test_local_files.py",
-    "tests/test_qemu.py",
-    "tests/test_serve.py::test_by_keys_alone",
-    "tests/test_smb.py",
+    "tests/integration/test_bundle_windows.py",
+    "tests/end_to_end/test_end_to_end_smb.py",
+    "tests/end_to_end/test_end_to_end_windows.py",
+    "tests/integration/test_local_files.py",
+    "tests/integration/test_qemu.py",
+    "tests/integration/test_web_server.py::test_by_keys_alone",
+    "tests/integration/test_smb.py",
 ]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -106,7 +106,7 @@ def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
 
 
 def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
-    done = suite("--nothing-left-out", "tests/test_agent_bundle_windows.py")
+    done = suite("--nothing-left-out", "tests/integration/test_bundle_windows.py")
 
     assert done.returncode == 1
     assert "\nleft out: 1 test; make test-system installs what they need: wine" in done.stdout

@@ -14,7 +14,7 @@ import pytest
 from tree_sitter import Node
 
 from tests.powershell.__main__ import main, passes
-from tests.test_scripts import (
+from tests.repository.test_powershell_scripts import (
     COMMON,
     PLACES,
     ROOT,
