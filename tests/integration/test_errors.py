@@ -94,7 +94,8 @@ def with_an_empty_genome(root: Path) -> list[str]:
 
 
 def while_it_is_open_elsewhere(root: Path) -> list[str]:
-    lock = f"from inbox_agent.system.file_lock import Lock; from pathlib import Path; Lock(Path({str(ProjectPaths(root).lock)!r}))"
+    path = str(ProjectPaths(root).lock)
+    lock = f"from inbox_agent.system.file_lock import Lock; from pathlib import Path; Lock(Path({path!r}))"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{lock}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
