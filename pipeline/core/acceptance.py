@@ -15,29 +15,29 @@ from pipeline.core.facts import (
 )
 from pipeline.core.model import Attempt, TrialState, WorkerState
 from pipeline.core.observation import Look, ResultSeen
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 
-def judge(minutes: Minutes, look: Look) -> None:
+def judge(tx: Transaction, look: Look) -> None:
     """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
-    if look.unknown or minutes.farm.workers[look.worker].state is WorkerState.OUT:
+    if look.unknown or tx.farm.workers[look.worker].state is WorkerState.OUT:
         return
-    watched = minutes.watch.workers[look.worker]
+    watched = tx.watch.workers[look.worker]
     for result in look.results:
         if result.attempt not in watched.handled:
-            _judge_result(minutes, look.worker, result)
+            _judge_result(tx, look.worker, result)
             watched.handled.add(result.attempt)
     for attempt_id in sorted(look.claims - look.answers):
-        _note_claim(minutes, look.worker, attempt_id)
+        _note_claim(tx, look.worker, attempt_id)
 
 
-def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
-    farm = minutes.farm
+def _judge_result(tx: Transaction, worker: str, seen: ResultSeen) -> None:
+    farm = tx.farm
     attempt = farm.attempts.get(seen.attempt)
     if attempt is None:
         if seen.attempt not in farm.noted and not seen.heard_elsewhere:
-            minutes.judged[seen.attempt] = worker, seen
-            minutes.state(
+            tx.results[seen.attempt] = worker, seen
+            tx.add(
                 _late(seen, worker, "of an earlier run")
                 if seen.known_elsewhere
                 else ResultUnexpected(attempt=seen.attempt, worker=worker)
@@ -47,26 +47,26 @@ def _judge_result(minutes: Minutes, worker: str, seen: ResultSeen) -> None:
         return  # collected before; its file has not been cleaned up yet
     if worker != attempt.worker:
         return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
-    minutes.judged[seen.attempt] = worker, seen
-    problem = _problem(minutes, attempt, seen)
+    tx.results[seen.attempt] = worker, seen
+    problem = _problem(tx, attempt, seen)
     trial_open = attempt.trial.state is not TrialState.SETTLED
     completed = not problem and seen.record is not None and seen.record.outcome is Outcome.COMPLETED
     if attempt.outcome is None or (completed and trial_open):
-        minutes.conclude(attempt, _ended(attempt, seen, problem))
-        _draw_consequences(minutes, attempt)
+        tx.end_attempt(attempt, _ended(attempt, seen, problem))
+        _draw_consequences(tx, attempt)
     else:
-        minutes.state(_late(seen, worker, problem))
+        tx.add(_late(seen, worker, problem))
         if attempt.outcome is Outcome.LOST and seen.record and seen.record.outcome is Outcome.INTERRUPTED:
             # Its share can be read again and shows who was playing when the worker went down.
-            minutes.charge(attempt)
+            tx.charge(attempt)
 
 
-def _problem(minutes: Minutes, attempt: Attempt, seen: ResultSeen) -> str:
+def _problem(tx: Transaction, attempt: Attempt, seen: ResultSeen) -> str:
     if seen.record is None:
         return seen.problem
-    if (seen.record.farm, seen.record.worker) != (minutes.farm.farm_id, attempt.worker):
+    if (seen.record.farm, seen.record.worker) != (tx.farm.farm_id, attempt.worker):
         return f"worker {seen.record.worker!r} of farm {seen.record.farm!r} answers for {attempt.worker!r}"
-    return echo_problem(seen.record, minutes.farm.echo(attempt))
+    return echo_problem(seen.record, tx.farm.echo(attempt))
 
 
 def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
@@ -89,16 +89,16 @@ def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
     )
 
 
-def _draw_consequences(minutes: Minutes, attempt: Attempt) -> None:
-    worker = minutes.farm.worker(attempt.worker)
+def _draw_consequences(tx: Transaction, attempt: Attempt) -> None:
+    worker = tx.farm.worker(attempt.worker)
     if attempt.outcome is Outcome.REJECTED and worker.state is not WorkerState.OUT:
         for waiting in list(worker.wanted.values()):
-            minutes.withdraw(waiting, "the worker's agent is of another version")
+            tx.withdraw(waiting, "the worker's agent is of another version")
         cure = f"its agent does not speak this host's layout: {attempt.reason}; install the same version on both"
-        minutes.state(WorkerOut(worker=worker.name, reason=cure))
+        tx.add(WorkerOut(worker=worker.name, reason=cure))
     played = attempt.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
     if worker.state is WorkerState.PROBATION and played:
-        minutes.state(WorkerRecovered(worker=worker.name))
+        tx.add(WorkerRecovered(worker=worker.name))
 
 
 def _late(seen: ResultSeen, worker: str, why: str) -> ResultLate:
@@ -106,18 +106,18 @@ def _late(seen: ResultSeen, worker: str, why: str) -> ResultLate:
     return ResultLate(attempt=seen.attempt, worker=worker, outcome=outcome, reason=clean(why, 300))
 
 
-def _note_claim(minutes: Minutes, worker: str, attempt_id: str) -> None:
-    farm = minutes.farm
+def _note_claim(tx: Transaction, worker: str, attempt_id: str) -> None:
+    farm = tx.farm
     attempt = farm.attempts.get(attempt_id)
     if attempt is None or attempt.worker != worker:
         return
     if attempt.outcome is None:
         if attempt.claimed_at is None:
-            minutes.state(AttemptClaimed(attempt=attempt_id))
+            tx.add(AttemptClaimed(attempt=attempt_id))
         return
     still_played = attempt_id in farm.workers[worker].kept
     known = attempt.charged or attempt.answered or attempt_id in farm.noted
     if attempt.kept and attempt.epoch == farm.workers[worker].epoch and not still_played and not known:
         # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
         # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
-        minutes.charge(attempt)
+        tx.charge(attempt)

@@ -11,7 +11,7 @@ from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, Worker, WorkerState
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker
@@ -25,23 +25,23 @@ class Queues:
     local: frozenset[str]  #: workers whose agents end with this host
 
 
-def assign(minutes: Minutes, queues: Queues) -> None:
+def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, the emptiest first, so that every worker plays before any worker waits."""
-    able = _able(minutes)
+    able = _able(tx)
     for level in range(max((queues.depth[w.name] for w in able), default=0)):
         for worker in able:
             if len(worker.wanted) > level or not _has_room(worker, queues):
                 continue
-            trial = _pick(minutes, worker, able, queues)
+            trial = _pick(tx, worker, able, queues)
             if trial is not None:
-                _issue(minutes, worker, trial)
+                _issue(tx, worker, trial)
 
 
-def _able(minutes: Minutes) -> list[Worker]:
+def _able(tx: Transaction) -> list[Worker]:
     """The workers that would play what they are given."""
     states = (WorkerState.READY, WorkerState.PROBATION)
-    workers = minutes.farm.workers.values()
-    return [w for w in workers if w.state in states and not w.kept and minutes.watch.may_get_work(w)]
+    workers = tx.farm.workers.values()
+    return [w for w in workers if w.state in states and not w.kept and tx.watch.may_get_work(w)]
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
@@ -49,23 +49,23 @@ def _has_room(worker: Worker, queues: Queues) -> bool:
     return len(worker.wanted) < depth and not any(attempt.alone for attempt in worker.wanted.values())
 
 
-def _pick(minutes: Minutes, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
+def _pick(tx: Transaction, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
     """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
-    for trial in _in_its_order(minutes.farm, worker):
+    for trial in _in_its_order(tx.farm, worker):
         if trial.alone and worker.wanted:
             continue
         if worker.name not in trial.tried_by:
             return trial
-        if not worker.wanted and not _is_for_another(minutes, worker, trial, able, queues):
+        if not worker.wanted and not _is_for_another(tx, worker, trial, able, queues):
             return trial
     return None
 
 
-def _is_for_another(minutes: Minutes, worker: Worker, trial: Trial, able: list[Worker], queues: Queues) -> bool:
+def _is_for_another(tx: Transaction, worker: Worker, trial: Trial, able: list[Worker], queues: Queues) -> bool:
     """Whether a trial waits for somebody who has not tried it. On the last try it does so even if nobody of them has
     room: a worker that fails whatever it gets is never busy, and would condemn every genome by itself.
     """
-    if trial.blamed + 1 >= minutes.limits.attempts_max and worker.name in trial.blamed_by:
+    if trial.blamed + 1 >= tx.limits.attempts_max and worker.name in trial.blamed_by:
         return any(other.name not in trial.blamed_by for other in able)
     others = (other for other in able if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.alone and other.wanted) for other in others)
@@ -79,12 +79,12 @@ def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:
     return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
 
 
-def _issue(minutes: Minutes, worker: Worker, trial: Trial) -> None:
+def _issue(tx: Transaction, worker: Worker, trial: Trial) -> None:
     number = len(trial.attempts) + 1
-    nonce = minutes.view.nonce + base36(len(minutes.facts), 4)  # unlike any other of this tick
-    minutes.state(
+    nonce = tx.view.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
+    tx.add(
         AttemptIssued(
-            attempt=attempt_id(minutes.farm.generation, trial.genome.number, trial.number, number, nonce),
+            attempt=attempt_id(tx.farm.generation, trial.genome.number, trial.number, number, nonce),
             genome=trial.genome.number,
             trial=trial.number,
             number=number,
@@ -104,20 +104,20 @@ def base36(number: int, width: int) -> str:
     return digits
 
 
-def take_back(minutes: Minutes, queues: Queues) -> None:
+def take_back(tx: Transaction, queues: Queues) -> None:
     """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
-    farm, watch, able = minutes.farm, minutes.watch, _able(minutes)
-    idle = [w for w in able if not w.wanted and _pick(minutes, w, able, queues) is None]
+    farm, watch, able = tx.farm, tx.watch, _able(tx)
+    idle = [w for w in able if not w.wanted and _pick(tx, w, able, queues) is None]
     for worker in farm.workers.values() if idle else ():
         claims = watch.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]
         waiting = [a for a in worker.wanted.values() if a.id not in claims]
-        if not playing or watch.time - min(playing) <= minutes.limits.take_back_after_s:
+        if not playing or watch.time - min(playing) <= tx.limits.take_back_after_s:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
             # Who has tried it would not be given it, and it would come back at once.
             taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
             if taker is not None:
                 idle.remove(taker)
-                minutes.withdraw(last, "an idle worker can play it sooner")
+                tx.withdraw(last, "an idle worker can play it sooner")
                 break

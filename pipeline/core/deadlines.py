@@ -7,38 +7,38 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import AttemptReleased
 from pipeline.core.model import TrialState, Worker
 from pipeline.core.observed import WorkerWatch
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 
-def enforce_deadlines(minutes: Minutes, worker: Worker) -> None:
+def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
     """Ends what took too long on one worker; runs after all results of the tick were judged."""
-    watched = minutes.watch.workers[worker.name]
+    watched = tx.watch.workers[worker.name]
     if not watched.readable or not worker.epoch_open:
         return
     claimed = [attempt for attempt in worker.wanted.values() if attempt.id in watched.claims]
     for attempt in claimed:
         if attempt.id in watched.answers:
             continue  # it was played, and is being read: the edge gives up after a few looks
-        played_s = minutes.watch.time - watched.claims[attempt.id]
-        limit_s = _time_limit_s(minutes)
-        if played_s > limit_s + minutes.limits.grace_s:
-            minutes.end(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
-            minutes.charge(attempt)
-    _enforce_claim_limit(minutes, worker, watched, bool(claimed))
-    _release_kept(minutes, worker, watched)
+        played_s = tx.watch.time - watched.claims[attempt.id]
+        limit_s = _time_limit_s(tx)
+        if played_s > limit_s + tx.limits.grace_s:
+            tx.give_up(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
+            tx.charge(attempt)
+    _enforce_claim_limit(tx, worker, watched, bool(claimed))
+    _release_kept(tx, worker, watched)
 
 
-def _release_kept(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> None:
+def _release_kept(tx: Transaction, worker: Worker, watched: WorkerWatch) -> None:
     """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
-    limit_s = _time_limit_s(minutes) + minutes.limits.grace_s
+    limit_s = _time_limit_s(tx) + tx.limits.grace_s
     for attempt in list(worker.kept.values()):
         since = watched.claims.get(attempt.id)
-        overdue = since is None or minutes.watch.time - since > limit_s
+        overdue = since is None or tx.watch.time - since > limit_s
         if attempt.trial.state is TrialState.SETTLED or (watched.looked and overdue):
-            minutes.state(AttemptReleased(attempt=attempt.id))
+            tx.add(AttemptReleased(attempt=attempt.id))
 
 
-def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
+def _enforce_claim_limit(tx: Transaction, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
     waiting = [a for a in worker.wanted.values() if a.id not in watched.claims and a.id not in watched.uncertain]
     first = min(waiting, key=lambda attempt: attempt.publication, default=None)
     if playing or first is None:
@@ -46,41 +46,41 @@ def _enforce_claim_limit(minutes: Minutes, worker: Worker, watched: WorkerWatch,
         return
     unclaimed = first.id, first.id in watched.delivered
     if unclaimed != watched.unclaimed:
-        watched.unclaimed, watched.unclaimed_since = unclaimed, minutes.watch.time
-    elif minutes.watch.time - watched.unclaimed_since > minutes.limits.claim_limit_s:
+        watched.unclaimed, watched.unclaimed_since = unclaimed, tx.watch.time
+    elif tx.watch.time - watched.unclaimed_since > tx.limits.claim_limit_s:
         if first.id in watched.delivered:
-            reason = f"not claimed within {minutes.limits.claim_limit_s:g} s by an idle worker"
-            minutes.end(first, Outcome.LOST, reason)
+            reason = f"not claimed within {tx.limits.claim_limit_s:g} s by an idle worker"
+            tx.give_up(first, Outcome.LOST, reason)
         else:
-            reason = f"not published within {minutes.limits.claim_limit_s:g} s: its share takes nothing"
-            minutes.end(first, Outcome.UNDELIVERED, reason)
+            reason = f"not published within {tx.limits.claim_limit_s:g} s: its share takes nothing"
+            tx.give_up(first, Outcome.UNDELIVERED, reason)
 
 
-def lose_all(minutes: Minutes, worker: Worker) -> None:
+def lose_all(tx: Transaction, worker: Worker) -> None:
     """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
     merely taken back; on an unreadable one everything, with the start signals kept.
     """
-    watched = minutes.watch.workers[worker.name]
-    silence_s = minutes.watch.silence_s(worker.name)
+    watched = tx.watch.workers[worker.name]
+    silence_s = tx.watch.silence_s(worker.name)
     for attempt in sorted(worker.wanted.values(), key=lambda a: a.publication):
         if not watched.readable:
             reason = f"the share could not be read for {silence_s:.0f} s ({watched.unknown})"
-            minutes.end(attempt, Outcome.LOST, reason, kept=True, isolate=True)
+            tx.give_up(attempt, Outcome.LOST, reason, left_published=True, run_alone=True)
         elif attempt.id in watched.answers:
             continue  # its last word is there, and is being read
         elif attempt.id in watched.claims:
-            minutes.end(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
-            minutes.charge(attempt)
+            tx.give_up(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
+            tx.charge(attempt)
         else:
-            minutes.withdraw(attempt, f"{worker.name} is stuck")
+            tx.withdraw(attempt, f"{worker.name} is stuck")
 
 
-def all_overdue(minutes: Minutes, worker: Worker) -> bool:
+def all_overdue(tx: Transaction, worker: Worker) -> bool:
     """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
     held = max(1, len(worker.wanted) + len(worker.kept))
-    allowance_s = held * (_time_limit_s(minutes) + minutes.limits.grace_s)
-    return minutes.watch.silence_s(worker.name) > allowance_s
+    allowance_s = held * (_time_limit_s(tx) + tx.limits.grace_s)
+    return tx.watch.silence_s(worker.name) > allowance_s
 
 
-def _time_limit_s(minutes: Minutes) -> float:
-    return minutes.farm.settings.time_limit_s if minutes.farm.settings else 0.0
+def _time_limit_s(tx: Transaction) -> float:
+    return tx.farm.settings.time_limit_s if tx.farm.settings else 0.0

@@ -15,38 +15,38 @@ from pipeline.core.observation import View
 from pipeline.core.observed import Watch
 from pipeline.core.ownership import settle_ownership
 from pipeline.core.recovery import tend
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 
-def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues) -> Minutes:
+def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues) -> Transaction:
     """Everything that follows from one view. The farm is advanced; the facts are in the minutes, to be recorded."""
-    minutes = Minutes(farm, watch, view, limits)
+    tx = Transaction(farm, watch, view, limits)
     first_looks = [look for look in view.looks if look.full and not watch.workers[look.worker].looked]
     watch.see(farm, view)
     for look in view.looks:
-        settle_ownership(minutes, look)
-        judge(minutes, look)
+        settle_ownership(tx, look)
+        judge(tx, look)
     for look in first_looks:
         if look.worker in queues.local:
-            _end_what_a_dead_host_left(minutes, farm.workers[look.worker])
+            _end_what_a_dead_host_left(tx, farm.workers[look.worker])
     if view.sweep:
         for worker in farm.workers.values():
-            enforce_deadlines(minutes, worker)
-            tend(minutes, worker)
-        take_back(minutes, queues)
+            enforce_deadlines(tx, worker)
+            tend(tx, worker)
+        take_back(tx, queues)
     if farm.generation and farm.has_pending:
-        assign(minutes, queues)
+        assign(tx, queues)
     if farm.generation and not farm.open_trials and not farm.finished:
-        minutes.state(RunFinished())
-    return minutes
+        tx.add(RunFinished())
+    return tx
 
 
-def _end_what_a_dead_host_left(minutes: Minutes, worker: Worker) -> None:
+def _end_what_a_dead_host_left(tx: Transaction, worker: Worker) -> None:
     """Local agents end with their host, so what a killed one had given them is not being played (design, §4)."""
-    watched = minutes.watch.workers[worker.name]
+    watched = tx.watch.workers[worker.name]
     if watched.readable and not watched.machine_started:
         for attempt in list(worker.wanted.values()):
-            minutes.withdraw(attempt, "host ended")
+            tx.withdraw(attempt, "host ended")
 
 
 def standstill(farm: Farm, workers: int) -> str:

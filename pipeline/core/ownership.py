@@ -9,21 +9,21 @@ from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import Look
 from pipeline.core.observed import WorkerWatch
 from pipeline.core.recovery import quarantine
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 
-def settle_ownership(minutes: Minutes, look: Look) -> None:
+def settle_ownership(tx: Transaction, look: Look) -> None:
     """Draws the conclusions of a full look about whose share it is, which epoch it shows and who beats on it."""
-    worker, watched = minutes.farm.workers[look.worker], minutes.watch.workers[look.worker]
+    worker, watched = tx.farm.workers[look.worker], tx.watch.workers[look.worker]
     if look.unknown or not look.full or worker.state is WorkerState.OUT:
         return
     if look.damaged_epoch:
-        _damaged(minutes, worker, look)
+        _damaged(tx, worker, look)
     elif look.owner is None:
-        _nobodys(minutes, worker, watched, look)
-    elif (look.owner.farm, look.owner.worker) != (minutes.farm.farm_id, worker.name):
+        _nobodys(tx, worker, watched, look)
+    elif (look.owner.farm, look.owner.worker) != (tx.farm.farm_id, worker.name):
         _put_out(
-            minutes,
+            tx,
             worker,
             f"its share belongs to worker {look.owner.worker!r} of farm {look.owner.farm}; hands off. "
             f"If that farm is gone for good: pipeline take-over {worker.name}",
@@ -33,22 +33,22 @@ def settle_ownership(minutes: Minutes, look: Look) -> None:
         if look.owner.epoch <= worker.epoch:
             found = f"start signal {min(look.strangers)}, which the ledger never issued"
         _put_out(
-            minutes,
+            tx,
             worker,
             f"its share shows {found}: a second host, or an old ledger; hands off. "
             f"If no other host is running: pipeline take-over {worker.name}",
         )
     elif look.owner.epoch < worker.epoch:
         if worker.epoch_open:
-            _went_back(minutes, worker, look, f"host.json of epoch {worker.epoch} is missing")
+            _went_back(tx, worker, look, f"host.json of epoch {worker.epoch} is missing")
     else:
         if not worker.epoch_open:
-            minutes.state(EpochOpened(worker=worker.name, epoch=worker.epoch))
-            watched.life_at = minutes.watch.time  # nobody could beat in its name before
-        _check_history(minutes, worker, watched, look)
+            tx.add(EpochOpened(worker=worker.name, epoch=worker.epoch))
+            watched.life_at = tx.watch.time  # nobody could beat in its name before
+        _check_history(tx, worker, watched, look)
 
 
-def _damaged(minutes: Minutes, worker: Worker, look: Look) -> None:
+def _damaged(tx: Transaction, worker: Worker, look: Look) -> None:
     """The newest `host.json` was torn by a power cut or a full disk. If it can only be ours, it is mended.
 
     Of an epoch that was never seen open nothing can have been played, so its `host.json` is written again (`plan`); one
@@ -58,17 +58,17 @@ def _damaged(minutes: Minutes, worker: Worker, look: Look) -> None:
         return
     if look.damaged_epoch <= worker.epoch:
         reason = f"host.json of epoch {look.damaged_epoch} is damaged"
-        minutes.raise_epoch(worker.name, look.damaged_epoch, reason)
+        tx.raise_epoch(worker.name, look.damaged_epoch, reason)
     else:
         reason = f"its share shows a damaged host.json of epoch {look.damaged_epoch}, which this farm never wrote"
-        _put_out(minutes, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
+        _put_out(tx, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
 
 
-def _nobodys(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+def _nobodys(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) -> None:
     if worker.epoch == 0:
-        minutes.raise_epoch(worker.name, 0, "first contact")
+        tx.raise_epoch(worker.name, 0, "first contact")
     elif worker.reverting or watched.reverted:
-        minutes.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
+        tx.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
     elif worker.epoch_open:
         # An unmounted or re-created folder is empty too, so this listing says nothing (law 4).
         watched.readable = False
@@ -77,10 +77,10 @@ def _nobodys(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look)
         watched.readable, watched.unknown = False, "the folders are gone"
 
 
-def _check_history(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+def _check_history(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) -> None:
     gone = sorted((watched.listed & worker.wanted.keys()) - look.starts)
     if gone:
-        _went_back(minutes, worker, look, f"start signal {gone[0]} is missing")
+        _went_back(tx, worker, look, f"start signal {gone[0]} is missing")
         return
     watched.listed |= look.starts & worker.wanted.keys()
     for attempt_id in sorted(watched.uncertain):
@@ -90,46 +90,46 @@ def _check_history(minutes: Minutes, worker: Worker, watched: WorkerWatch, look:
         elif attempt_id in worker.wanted:
             # The id is burnt: whatever of it is there will be deleted, and the trial gets a new one (law 3).
             reason = "its publication did not arrive in full"
-            minutes.end(worker.wanted[attempt_id], Outcome.UNDELIVERED, reason)
+            tx.give_up(worker.wanted[attempt_id], Outcome.UNDELIVERED, reason)
     beat = look.beat
     if beat is not None and (beat.farm, beat.worker, beat.epoch) == (
-        minutes.farm.farm_id,
+        tx.farm.farm_id,
         worker.name,
         worker.epoch,
     ):
-        _hear_beat(minutes, worker, watched, look, beat)
+        _hear_beat(tx, worker, watched, look, beat)
 
 
-def _hear_beat(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
+def _hear_beat(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     last = watched.beat
     if last is not None and (last.run_id, last.counter) == (beat.run_id, beat.counter):
         return
     if last is not None and last.run_id == beat.run_id and beat.counter < last.counter:
-        _went_back(minutes, worker, look, f"the heartbeat counter fell from {last.counter} to {beat.counter}")
+        _went_back(tx, worker, look, f"the heartbeat counter fell from {last.counter} to {beat.counter}")
         return
     if last is not None and last.run_id != beat.run_id:
         watched.replaced_runs.add(last.run_id)
         if beat.run_id in watched.replaced_runs:
             watched.returned_runs += 1
-            _returned(minutes, worker, watched, look, beat)
+            _returned(tx, worker, watched, look, beat)
             return
     watched.beat = beat
-    minutes.watch.note_life(watched, look)
+    tx.watch.note_life(watched, look)
 
 
-def _returned(minutes: Minutes, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
+def _returned(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     if watched.returned_runs < 2 or worker.state not in (WorkerState.READY, WorkerState.RECOVERING):
-        _went_back(minutes, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
+        _went_back(tx, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
         return
-    quarantine(minutes, worker, "two agents take turns on this share; stop one of them")
+    quarantine(tx, worker, "two agents take turns on this share; stop one of them")
 
 
-def _went_back(minutes: Minutes, worker: Worker, look: Look, reason: str) -> None:
+def _went_back(tx: Transaction, worker: Worker, look: Look, reason: str) -> None:
     on_share = look.owner.epoch if look.owner else 0
-    minutes.raise_epoch(worker.name, on_share, reason)
+    tx.raise_epoch(worker.name, on_share, reason)
 
 
-def _put_out(minutes: Minutes, worker: Worker, reason: str) -> None:
+def _put_out(tx: Transaction, worker: Worker, reason: str) -> None:
     for attempt in list(worker.wanted.values()):
-        minutes.withdraw(attempt, "the share is somebody else's")
-    minutes.state(WorkerOut(worker=worker.name, reason=reason))
+        tx.withdraw(attempt, "the share is somebody else's")
+    tx.add(WorkerOut(worker=worker.name, reason=reason))

@@ -16,7 +16,7 @@ from pipeline.core.facts import (
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.core.observed import WorkerWatch
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 #: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
 _IN_VAIN = {
@@ -28,114 +28,114 @@ _LOST_AGAIN = "it lost its attempt on probation: "
 _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 
 
-def tend(minutes: Minutes, worker: Worker) -> None:
+def tend(tx: Transaction, worker: Worker) -> None:
     """Takes care of one worker; called at every sweep. One that is out is left alone."""
     match worker.state:
         case WorkerState.READY:
-            _tend_ready(minutes, worker)
+            _tend_ready(tx, worker)
         case WorkerState.RECOVERING:
-            _tend_recovering(minutes, worker)
+            _tend_recovering(tx, worker)
         case WorkerState.QUARANTINED:
-            _tend_quarantined(minutes, worker)
+            _tend_quarantined(tx, worker)
         case WorkerState.PROBATION:
-            _tend_probation(minutes, worker)
+            _tend_probation(tx, worker)
 
 
-def _tend_ready(minutes: Minutes, worker: Worker) -> None:
-    watched = minutes.watch.workers[worker.name]
+def _tend_ready(tx: Transaction, worker: Worker) -> None:
+    watched = tx.watch.workers[worker.name]
     machine = watched.machine
-    coming_up = _is_coming_up(minutes, worker, machine)
+    coming_up = _is_coming_up(tx, worker, machine)
     # What was lost in the silence of a boot says nothing yet; an agent that is heard and loses everything does.
-    if worker.losses >= minutes.limits.losses_max and not (coming_up and minutes.watch.is_silent(worker.name)):
-        quarantine(minutes, worker, f"{worker.losses} attempts in a row were lost on it")
+    if worker.losses >= tx.limits.losses_max and not (coming_up and tx.watch.is_silent(worker.name)):
+        quarantine(tx, worker, f"{worker.losses} attempts in a row were lost on it")
     elif coming_up:
-        _let_others_play(minutes, worker)  # the hypervisor says so, even to a host that has only just begun
+        _let_others_play(tx, worker)  # the hypervisor says so, even to a host that has only just begun
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
         # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
-        _climb(minutes, worker, None, f"its agent ended: {machine.note}")
-    elif minutes.watch.is_silent(worker.name):
-        _answer_silence(minutes, worker, None)
-    elif minutes.watch.lacks_desktop(worker.name):
+        _climb(tx, worker, None, f"its agent ended: {machine.note}")
+    elif tx.watch.is_silent(worker.name):
+        _answer_silence(tx, worker, None)
+    elif tx.watch.lacks_desktop(worker.name):
         for attempt in list(worker.wanted.values()):
-            minutes.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
-        _climb(minutes, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
+            tx.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
+        _climb(tx, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
 
 
-def _is_coming_up(minutes: Minutes, worker: Worker, machine: MachineSeen | None) -> bool:
+def _is_coming_up(tx: Transaction, worker: Worker, machine: MachineSeen | None) -> bool:
     """Whether a computer was switched on so lately that its silence says nothing yet; not for ever, if it reboots."""
     if machine is None or not machine.boots:
         return False
-    uptime_s, silence_s = machine.uptime_s or 0.0, minutes.watch.silence_s(worker.name)
-    heard = minutes.watch.workers[worker.name].alive and silence_s < uptime_s
-    young = machine.state is MachineState.RUNNING and uptime_s < minutes.limits.boot_limit_s and not heard
-    return machine.busy or (young and silence_s < 2 * minutes.limits.boot_limit_s)
+    uptime_s, silence_s = machine.uptime_s or 0.0, tx.watch.silence_s(worker.name)
+    heard = tx.watch.workers[worker.name].alive and silence_s < uptime_s
+    young = machine.state is MachineState.RUNNING and uptime_s < tx.limits.boot_limit_s and not heard
+    return machine.busy or (young and silence_s < 2 * tx.limits.boot_limit_s)
 
 
-def _let_others_play(minutes: Minutes, worker: Worker) -> None:
+def _let_others_play(tx: Transaction, worker: Worker) -> None:
     """What a worker holds does not wait for its machine longer than for a silent agent, however long that boots."""
-    if minutes.watch.is_silent(worker.name):
-        lose_all(minutes, worker)
+    if tx.watch.is_silent(worker.name):
+        lose_all(tx, worker)
 
 
-def _answer_silence(minutes: Minutes, worker: Worker, last: Rung | None) -> None:
+def _answer_silence(tx: Transaction, worker: Worker, last: Rung | None) -> None:
     """Gives up what a silent worker holds, and climbs on if its machine is to blame."""
-    watched = minutes.watch.workers[worker.name]
-    lose_all(minutes, worker)
-    silence_s = minutes.watch.silence_s(worker.name)
+    watched = tx.watch.workers[worker.name]
+    lose_all(tx, worker)
+    silence_s = tx.watch.silence_s(worker.name)
     if watched.readable:
-        _climb(minutes, worker, last, f"its agent was silent for {silence_s:.0f} s")
-    elif _blames_machine(minutes, worker, watched):
-        _climb(minutes, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
+        _climb(tx, worker, last, f"its agent was silent for {silence_s:.0f} s")
+    elif _blames_machine(tx, worker, watched):
+        _climb(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
 
 
-def _blames_machine(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> bool:
+def _blames_machine(tx: Transaction, worker: Worker, watched: WorkerWatch) -> bool:
     """Law 5: an unreadable share blames the share, unless the machine layer knows better or all time is up."""
     if watched.machine is None:
         return True  # nothing to restart: straight to quarantine
-    return watched.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(minutes, worker)
+    return watched.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
 
 
-def _tend_recovering(minutes: Minutes, worker: Worker) -> None:
-    watched = minutes.watch.workers[worker.name]
-    _let_others_play(minutes, worker)
+def _tend_recovering(tx: Transaction, worker: Worker) -> None:
+    watched = tx.watch.workers[worker.name]
+    _let_others_play(tx, worker)
     if watched.machine is not None and watched.machine.busy:
-        watched.rung_at = minutes.watch.time  # a rung's time begins when it has been climbed
-    elif _alive_since_rung(worker, watched) and not minutes.watch.lacks_desktop(worker.name):
-        minutes.state(WorkerRecovered(worker=worker.name))
+        watched.rung_at = tx.watch.time  # a rung's time begins when it has been climbed
+    elif _alive_since_rung(worker, watched) and not tx.watch.lacks_desktop(worker.name):
+        tx.add(WorkerRecovered(worker=worker.name))
     elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
-        _climb(minutes, worker, None, f"its agent ended again: {watched.machine.note}")
-    elif minutes.watch.time - watched.rung_at > _rung_limit_s(minutes, worker, watched):
-        _climb(minutes, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
+        _climb(tx, worker, None, f"its agent ended again: {watched.machine.note}")
+    elif tx.watch.time - watched.rung_at > _rung_limit_s(tx, worker, watched):
+        _climb(tx, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
 
 
-def _rung_limit_s(minutes: Minutes, worker: Worker, watched: WorkerWatch) -> float:
+def _rung_limit_s(tx: Transaction, worker: Worker, watched: WorkerWatch) -> float:
     boots = watched.machine is not None and watched.machine.boots and worker.rung is not Rung.RESTART_AGENT
-    return minutes.limits.boot_limit_s if boots else minutes.limits.rung_limit_s
+    return tx.limits.boot_limit_s if boots else tx.limits.rung_limit_s
 
 
-def _tend_quarantined(minutes: Minutes, worker: Worker) -> None:
-    watched = minutes.watch.workers[worker.name]
-    if minutes.watch.time - watched.quarantined_at > worker.back_off_s:
-        minutes.state(ProbationBegan(worker=worker.name))
-        watched.rung_at = minutes.watch.time
-        _tend_probation(minutes, worker)
+def _tend_quarantined(tx: Transaction, worker: Worker) -> None:
+    watched = tx.watch.workers[worker.name]
+    if tx.watch.time - watched.quarantined_at > worker.back_off_s:
+        tx.add(ProbationBegan(worker=worker.name))
+        watched.rung_at = tx.watch.time
+        _tend_probation(tx, worker)
 
 
-def _tend_probation(minutes: Minutes, worker: Worker) -> None:
+def _tend_probation(tx: Transaction, worker: Worker) -> None:
     """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
-    watched = minutes.watch.workers[worker.name]
+    watched = tx.watch.workers[worker.name]
     untried = worker.rung is None and watched.machine is not None and bool(watched.machine.rungs)
-    waited = minutes.watch.time - watched.rung_at > _rung_limit_s(minutes, worker, watched)
+    waited = tx.watch.time - watched.rung_at > _rung_limit_s(tx, worker, watched)
     if worker.losses:
-        quarantine(minutes, worker, _LOST_AGAIN + worker.reason.removeprefix(_LOST_AGAIN))
+        quarantine(tx, worker, _LOST_AGAIN + worker.reason.removeprefix(_LOST_AGAIN))
     elif watched.machine is not None and watched.machine.busy:
-        watched.rung_at = minutes.watch.time
-        _let_others_play(minutes, worker)
-    elif minutes.watch.lacks_desktop(worker.name):
-        quarantine(minutes, worker, _NO_DESKTOP)
-    elif minutes.watch.is_silent(worker.name) and (untried or waited):
-        _answer_silence(minutes, worker, worker.rung)
+        watched.rung_at = tx.watch.time
+        _let_others_play(tx, worker)
+    elif tx.watch.lacks_desktop(worker.name):
+        quarantine(tx, worker, _NO_DESKTOP)
+    elif tx.watch.is_silent(worker.name) and (untried or waited):
+        _answer_silence(tx, worker, worker.rung)
 
 
 def _alive_since_rung(worker: Worker, watched: WorkerWatch) -> bool:
@@ -144,29 +144,27 @@ def _alive_since_rung(worker: Worker, watched: WorkerWatch) -> bool:
     return watched.alive and shown_at > watched.rung_at
 
 
-def _climb(minutes: Minutes, worker: Worker, last: Rung | None, reason: str) -> None:
+def _climb(tx: Transaction, worker: Worker, last: Rung | None, reason: str) -> None:
     """Orders the next rung that the machine has; without one the worker is quarantined."""
-    watched = minutes.watch.workers[worker.name]
+    watched = tx.watch.workers[worker.name]
     machine = watched.machine
     in_vain = _IN_VAIN.get(machine.state, set()) if machine is not None and machine.boots else set()
     rungs = [rung for rung in machine.rungs if rung not in in_vain] if machine is not None else []
     following = [rung for rung in rungs if last is None or list(Rung).index(rung) > list(Rung).index(last)]
-    if not following or (worker.restarts >= minutes.limits.restarts_max):
-        quarantine(minutes, worker, reason)
+    if not following or (worker.restarts >= tx.limits.restarts_max):
+        quarantine(tx, worker, reason)
         return
-    minutes.state(RungClimbed(worker=worker.name, rung=following[0], reason=reason))
-    watched.rung_at, watched.rung_ordered, watched.alive = minutes.watch.time, False, False
+    tx.add(RungClimbed(worker=worker.name, rung=following[0], reason=reason))
+    watched.rung_at, watched.rung_ordered, watched.alive = tx.watch.time, False, False
 
 
-def quarantine(minutes: Minutes, worker: Worker, reason: str) -> None:
+def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
     """Lets a worker rest, longer each time; after too many failed probations it is out."""
     for attempt in list(worker.wanted.values()):
-        minutes.withdraw(attempt, f"{worker.name} is quarantined")
+        tx.withdraw(attempt, f"{worker.name} is quarantined")
     failed = worker.probations + (worker.state is WorkerState.PROBATION)
-    if failed >= minutes.limits.probations_max:
-        minutes.state(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
+    if failed >= tx.limits.probations_max:
+        tx.add(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
         return
-    minutes.state(
-        WorkerQuarantined(worker=worker.name, back_off_s=minutes.limits.back_off_s * 2**failed, reason=reason)
-    )
-    minutes.watch.workers[worker.name].quarantined_at = minutes.watch.time
+    tx.add(WorkerQuarantined(worker=worker.name, back_off_s=tx.limits.back_off_s * 2**failed, reason=reason))
+    tx.watch.workers[worker.name].quarantined_at = tx.watch.time

@@ -21,16 +21,16 @@ from pipeline.core.observation import ResultSeen, View
 from pipeline.core.observed import Watch
 
 
-class Minutes:
+class Transaction:
     """Farm, watch, view and limits of one tick, and the facts stated in it."""
 
     def __init__(self, farm: Farm, watch: Watch, view: View, limits: Limits) -> None:
         self.farm, self.watch, self.view, self.limits = farm, watch, view, limits
         self.facts: list[Fact] = []
-        self.judged: dict[str, tuple[str, ResultSeen]] = {}  #: attempt -> worker and result that a fact of it rests on
+        self.results: dict[str, tuple[str, ResultSeen]] = {}  #: attempt -> worker and result that a fact of it rests on
         self.touched: set[str] = {look.worker for look in view.looks}
 
-    def state(self, fact: Fact) -> None:
+    def add(self, fact: Fact) -> None:
         """States a fact: it is folded in now and recorded at the end of the tick."""
         self.farm.evolve(fact, self.view.wall)
         self.facts.append(fact)
@@ -42,43 +42,48 @@ class Minutes:
         """Begins a new history of a share: all attempts of the old one are lost, and nobody can say by whose fault."""
         known = self.farm.workers[worker]
         for attempt in list(known.wanted.values()):
-            self.end(attempt, Outcome.LOST, f"epoch {known.epoch} is over: {reason}", isolate=True)
-        self.state(EpochRaised(worker=worker, epoch=1 + max(known.epoch, on_share), reason=reason))
+            self.give_up(attempt, Outcome.LOST, f"epoch {known.epoch} is over: {reason}", run_alone=True)
+        self.add(EpochRaised(worker=worker, epoch=1 + max(known.epoch, on_share), reason=reason))
         self.watch.begin_epoch(worker)
 
     def withdraw(self, attempt: Attempt, reason: str) -> None:
         """Takes an attempt back; it spends nothing."""
-        self.end(attempt, Outcome.WITHDRAWN, reason, ordered=True)
+        self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True)
 
-    def end(
+    def give_up(
         self,
         attempt: Attempt,
         outcome: Outcome,
         reason: str,
         *,
-        isolate: bool = False,
-        kept: bool = False,
-        ordered: bool = False,
+        run_alone: bool = False,
+        left_published: bool = False,
+        by_host: bool = False,
     ) -> None:
         """The host ends an attempt, and what follows from it follows; it may have followed from the one before."""
         if attempt.outcome is not None:
             return
-        self.conclude(
+        self.end_attempt(
             attempt,
             AttemptEnded(
-                attempt=attempt.id, outcome=outcome, reason=reason, isolate=isolate, kept=kept, ordered=ordered
+                attempt=attempt.id,
+                outcome=outcome,
+                reason=reason,
+                isolate=run_alone,
+                kept=left_published,
+                ordered=by_host,
             ),
         )
 
-    def conclude(self, attempt: Attempt, ended: AttemptEnded) -> None:
+    def end_attempt(self, attempt: Attempt, ended: AttemptEnded) -> None:
         """States an attempt's end and draws the conclusions for its trial and genome (design, §4, table)."""
-        self.state(ended)
+        self.add(ended)
         self.touched.add(attempt.worker)
         if ended.outcome is Outcome.COMPLETED:
             self._settle_completed(attempt, ended)
-        elif ended.outcome is Outcome.INTERRUPTED or _points_at_genome(attempt, ended):
+        elif ended.outcome is Outcome.INTERRUPTED or _blames_genome(attempt, ended):
             self.charge(attempt)
-        self._settle_if_used_up(attempt)
+        self._settle_if_exhausted(attempt)
 
     def charge(self, attempt: Attempt) -> None:
         """Charges a loss to the genome that was being played; too many, on two workers if there are two, and it is
@@ -87,9 +92,9 @@ class Minutes:
         genome = attempt.trial.genome
         if attempt.charged or attempt.ordered:
             return
-        self.state(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
+        self.add(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):
-            self.state(GenomePoisoned(genome=genome.number, charges=len(genome.charges)))
+            self.add(GenomePoisoned(genome=genome.number, charges=len(genome.charges)))
             reason = f"poison: {len(genome.charges)} attempts took their worker down"
             for trial in genome.trials:
                 if trial.state is not TrialState.SETTLED:
@@ -105,7 +110,7 @@ class Minutes:
         sibling = trial.open_attempt
         if sibling is not None:
             self.withdraw(sibling, f"{attempt.id} came back completed")
-        self.state(
+        self.add(
             TrialSettled(
                 genome=trial.genome.number,
                 trial=trial.number,
@@ -115,7 +120,7 @@ class Minutes:
             )
         )
 
-    def _settle_if_used_up(self, attempt: Attempt) -> None:
+    def _settle_if_exhausted(self, attempt: Attempt) -> None:
         trial = attempt.trial
         if trial.state is TrialState.SETTLED:
             return
@@ -133,7 +138,7 @@ class Minutes:
         if (wanted := trial.open_attempt) is not None:
             self.withdraw(wanted, "its trial is settled")
         fitness = self.farm.settings.timed_out_fitness if settlement is Settlement.TIMED_OUT else None
-        self.state(
+        self.add(
             TrialSettled(
                 genome=trial.genome.number,
                 trial=trial.number,
@@ -144,9 +149,9 @@ class Minutes:
             )
         )
         if skip_others and fitness is None:
-            self._skip_the_rest(trial)
+            self._skip_other_trials(trial)
 
-    def _skip_the_rest(self, failed: Trial) -> None:
+    def _skip_other_trials(self, failed: Trial) -> None:
         """One failed trial leaves the genome without a fitness, so its other trials are not worth playing."""
         for trial in failed.genome.trials:
             if trial.state is TrialState.SETTLED:
@@ -154,7 +159,7 @@ class Minutes:
             reason = f"trial {failed.number} of this genome failed"
             if (wanted := trial.open_attempt) is not None:
                 self.withdraw(wanted, reason)
-            self.state(
+            self.add(
                 TrialSettled(
                     genome=trial.genome.number,
                     trial=trial.number,
@@ -164,6 +169,6 @@ class Minutes:
             )
 
 
-def _points_at_genome(attempt: Attempt, ended: AttemptEnded) -> bool:
+def _blames_genome(attempt: Attempt, ended: AttemptEnded) -> bool:
     """Lost while it was played alone: nobody else can have done it. What was seen unclaimed was not played at all."""
     return ended.outcome is Outcome.LOST and attempt.alone and (ended.kept or attempt.claimed_at is not None)

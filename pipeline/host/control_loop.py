@@ -24,7 +24,7 @@ from pipeline.core.model import WorkerState
 from pipeline.core.observation import Look, ResultSeen, View
 from pipeline.core.observed import Watch
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 from pipeline.errors import HostError, LedgerError
 from pipeline.machines.controller import MachinePool
 from pipeline.shares.executor import Couriers
@@ -125,12 +125,12 @@ class Loop:
         """
         view = self._observe()
         with self._ahead_of_ledger():
-            minutes = decide(self.farm, self.watch, view, self.limits, self.queues)
-            self._record(minutes)
-        touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+            tx = decide(self.farm, self.watch, view, self.limits, self.queues)
+            self._record(tx)
+        touched = tx.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
         self._act_on(touched)
-        return minutes.facts
+        return tx.facts
 
     def record(self, facts: list[Fact]) -> None:
         """States facts from outside the tick: the user's wishes, the host's own beginning and end."""
@@ -195,20 +195,20 @@ class Loop:
             machines=self._machines.see() if sweep else {},
         )
 
-    def _record(self, minutes: Minutes) -> None:
-        if not minutes.facts:
+    def _record(self, tx: Transaction) -> None:
+        if not tx.facts:
             return
         try:
-            for fact in minutes.facts:
-                self._archive(fact, minutes.judged)
+            for fact in tx.facts:
+                self._archive(fact, tx.results)
         except OSError as error:
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(minutes.facts, minutes.view.wall)
+        self._append(tx.facts, tx.view.wall)
 
-    def _archive(self, fact: Fact, judged: Mapping[str, tuple[str, ResultSeen]]) -> None:
-        if self.archive is None or not isinstance(fact, AboutResult) or fact.attempt not in judged:
+    def _archive(self, fact: Fact, results: Mapping[str, tuple[str, ResultSeen]]) -> None:
+        if self.archive is None or not isinstance(fact, AboutResult) or fact.attempt not in results:
             return
-        worker, seen = judged[fact.attempt]
+        worker, seen = results[fact.attempt]
         match fact:
             case AttemptEnded(archived=True):
                 self.archive.keep(worker, seen)

@@ -17,7 +17,7 @@ from pipeline.core.model import Attempt, TrialState
 from pipeline.core.observation import Look, MachineSeen, MachineState, ResultSeen, View
 from pipeline.core.observed import Watch
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan
-from pipeline.core.transaction import Minutes
+from pipeline.core.transaction import Transaction
 
 FARM = "f00d"
 SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test", time_limit_s=60.0)
@@ -92,14 +92,14 @@ class Table:
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, look: bool = True) -> list[Fact]:
         """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
         self.now += seconds
-        minutes = self.minutes([*self.shares] if look else [], sweep=sweep, full=full)
-        self.facts += [(fact, self.now) for fact in minutes.facts]
+        tx = self.minutes([*self.shares] if look else [], sweep=sweep, full=full)
+        self.facts += [(fact, self.now) for fact in tx.facts]
         for act in plan(self.farm, self.watch, self.farm.workers):
             self._do(act)
         self.check()
-        return minutes.facts
+        return tx.facts
 
-    def minutes(self, order: list[str], *, sweep: bool = True, full: bool = True) -> Minutes:
+    def minutes(self, order: list[str], *, sweep: bool = True, full: bool = True) -> Transaction:
         """What is decided when these shares are looked at, in this order; nothing is recorded or done."""
         self.nonce += 1
         view = View(

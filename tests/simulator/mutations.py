@@ -47,21 +47,21 @@ class Detection:
     breach: str = ""
 
 
-RECORD = "            self._record(minutes)\n"
+RECORD = "            self._record(tx)\n"
 ACTING = """\
-        touched = minutes.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+        touched = tx.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
         self._owed = set()
         self._act_on(touched)
 """
 
-RECORDING = "        self._append(minutes.facts, minutes.view.wall)\n"
+RECORDING = "        self._append(tx.facts, tx.view.wall)\n"
 ARCHIVING = """\
         try:
-            for fact in minutes.facts:
-                self._archive(fact, minutes.judged)
+            for fact in tx.facts:
+                self._archive(fact, tx.results)
         except OSError as error:
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(minutes.facts, minutes.view.wall)
+        self._append(tx.facts, tx.view.wall)
 """
 
 MUTATIONS = [
@@ -113,9 +113,9 @@ MUTATIONS = [
         "wrong worker's result archived",
         "the result that is archived is the one that was accepted",
         "Loop._record",
-        "                self._archive(fact, minutes.judged)\n",
+        "                self._archive(fact, tx.results)\n",
         "                self._archive(\n"
-        "                    fact, {s.attempt: (look.worker, s) for look in minutes.view.looks for s in look.results}\n"
+        "                    fact, {s.attempt: (look.worker, s) for look in tx.view.looks for s in look.results}\n"
         "                )\n",
         in_shell=True,
     ),
@@ -210,7 +210,7 @@ MUTATIONS = [
         "_issue",
         """\
     number = len(trial.attempts) + 1
-    nonce = minutes.view.nonce + base36(len(minutes.facts), 4)  # unlike any other of this tick
+    nonce = tx.view.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
 """,
         """\
     number = 1
@@ -235,7 +235,7 @@ MUTATIONS = [
         "echoes not checked",
         "law 6: what a result says about itself must match its attempt",
         "_problem",
-        "    return echo_problem(seen.record, minutes.farm.echo(attempt))\n",
+        "    return echo_problem(seen.record, tx.farm.echo(attempt))\n",
         '    return ""\n',
     ),
     Mutation(
@@ -250,41 +250,41 @@ MUTATIONS = [
         "law 5: only the genome that was being evaluated is charged",
         "lose_all",
         "        elif attempt.id in watched.claims:\n",
-        "        else:\n            minutes.end(attempt, Outcome.LOST, 'silent')\n            minutes.charge(attempt)\n"
+        "        else:\n            tx.give_up(attempt, Outcome.LOST, 'silent')\n            tx.charge(attempt)\n"
         "            continue\n        if attempt.id in watched.claims:\n",
     ),
     Mutation(
         "trial settled after one failure",
         "a trial settles after attempts_max failures, and not before",
-        "Minutes._settle_if_used_up",
+        "Transaction._settle_if_exhausted",
         "        if trial.blamed >= self.limits.attempts_max:\n",
         "        if trial.blamed >= 1:\n",
     ),
     Mutation(
         "poison after one charge",
         "a genome is poison after attempts_max charges, and not before",
-        "Minutes._is_poison",
+        "Transaction._is_poison",
         "        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough\n",
         "        return len(genome.charges) >= 1\n",
     ),
     Mutation(
         "sibling not withdrawn",
         "law 6: a late completed result withdraws the attempt that followed it",
-        "Minutes._settle_completed",
+        "Transaction._settle_completed",
         "        if sibling is not None:\n",
         "        if False:\n",
     ),
     Mutation(
         "poison never recognised",
         "a genome that takes workers down is settled, and its workers are forgiven",
-        "Minutes._is_poison",
+        "Transaction._is_poison",
         "        return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough\n",
         "        return False\n",
     ),
     Mutation(
         "unlimited failures",
         "a trial settles after attempts_max failures",
-        "Minutes._settle_if_used_up",
+        "Transaction._settle_if_exhausted",
         "        if trial.blamed >= self.limits.attempts_max:\n",
         "        if trial.blamed >= 100 * self.limits.attempts_max:\n",
     ),
@@ -292,14 +292,14 @@ MUTATIONS = [
         "endless quarantine",
         "a quarantined worker gets its probation",
         "_tend_quarantined",
-        "    if minutes.watch.time - watched.quarantined_at > worker.back_off_s:\n",
+        "    if tx.watch.time - watched.quarantined_at > worker.back_off_s:\n",
         "    if False:\n",
     ),
     Mutation(
         "foreign share used",
         "law 7: the share of another farm or worker is not touched",
         "_put_out",
-        "    minutes.state(WorkerOut(worker=worker.name, reason=reason))\n",
+        "    tx.add(WorkerOut(worker=worker.name, reason=reason))\n",
         "    del reason\n",
     ),
 ]

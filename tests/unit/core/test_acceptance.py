@@ -224,8 +224,8 @@ def test_what_was_published_late_has_its_whole_time_to_be_claimed() -> None:
     table.watch.note_removed("w0", frozenset({held.id}))  # as it was before anything was sent
     for _ in range(9):
         table.now += 1
-        minutes = table.minutes(["w0"])
-        table.facts += [(fact, table.now) for fact in minutes.facts]
+        tx = table.minutes(["w0"])
+        table.facts += [(fact, table.now) for fact in tx.facts]
 
     table.run(9)
     assert held.outcome is None
@@ -241,8 +241,8 @@ def test_what_a_share_does_not_take_goes_to_another() -> None:
     table.watch.note_removed(first.worker, frozenset({first.id}))  # as it was before anything was sent
     for _ in range(7):
         table.now += 1
-        minutes = table.minutes([*table.shares])
-        table.facts += [(fact, table.now) for fact in minutes.facts]
+        tx = table.minutes([*table.shares])
+        table.facts += [(fact, table.now) for fact in tx.facts]
 
     assert first.outcome is Outcome.UNDELIVERED
     assert "takes nothing" in first.reason
@@ -375,8 +375,8 @@ def test_what_is_archived_is_what_was_judged() -> None:
     table.shares["w0"].results[mine.id] = ResultSeen(attempt=mine.id, record=table.record(mine, fitness=1e9))
 
     for name in ("w0", "w1"):
-        minutes = table.minutes(order=[name, *(other for other in table.shares if other != name)])
-        worker, seen = minutes.judged[mine.id]
+        tx = table.minutes(order=[name, *(other for other in table.shares if other != name)])
+        worker, seen = tx.results[mine.id]
         assert worker == "w1"
         assert seen.record is not None
         assert seen.record.fitness == 2.0

@@ -85,8 +85,8 @@ def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
     table.settle_in()
     (done,) = table.farm.workers["w0"].wanted
     table.answer(done)
-    minutes = table.minutes(["w0"])
-    table.facts += [(fact, table.now) for fact in minutes.facts]
+    tx = table.minutes(["w0"])
+    table.facts += [(fact, table.now) for fact in tx.facts]
     (act,) = plan(table.farm, table.watch, ["w0"])
     assert isinstance(act, ShareAct)
     assert act.remove == (done,)
