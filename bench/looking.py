@@ -124,7 +124,7 @@ def _generation(generation: int, genomes: int) -> Iterator[Fact]:
             )
             yield f.AttemptClaimed(attempt=attempt)
             yield f.AttemptEnded(
-                attempt=attempt, outcome=Outcome.COMPLETED, answered=True, fitness=fitness, seconds=1.0, archived=True
+                attempt=attempt, outcome=Outcome.COMPLETED, has_result=True, fitness=fitness, seconds=1.0, archived=True
             )
             yield f.TrialSettled(
                 genome=number, trial=trial, settlement=Settlement.COMPLETED, attempt=attempt, fitness=fitness

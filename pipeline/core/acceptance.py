@@ -43,7 +43,7 @@ def _judge_result(tx: Transaction, worker: str, seen: ResultSeen) -> None:
                 else ResultUnexpected(attempt=seen.attempt, worker=worker)
             )
         return
-    if attempt.answered or seen.attempt in farm.noted:
+    if attempt.has_result or seen.attempt in farm.noted:
         return  # collected before; its file has not been cleaned up yet
     if worker != attempt.worker:
         return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
@@ -72,15 +72,15 @@ def _problem(tx: Transaction, attempt: Attempt, seen: ResultSeen) -> str:
 def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
     record: ResultRecord | None = seen.record
     if seen.unknown_layout:
-        return AttemptEnded(attempt=attempt.id, outcome=Outcome.REJECTED, answered=True, reason=clean(problem, 300))
+        return AttemptEnded(attempt=attempt.id, outcome=Outcome.REJECTED, has_result=True, reason=clean(problem, 300))
     if problem or record is None:
-        return AttemptEnded(attempt=attempt.id, outcome=Outcome.CORRUPT, answered=True, reason=clean(problem, 300))
+        return AttemptEnded(attempt=attempt.id, outcome=Outcome.CORRUPT, has_result=True, reason=clean(problem, 300))
     notes = [record.reason] if record.reason else []
     notes += [f"missing: {name}" for name in seen.missing]
     return AttemptEnded(
         attempt=attempt.id,
         outcome=record.outcome,
-        answered=True,
+        has_result=True,
         reason=clean("; ".join(notes), 500),
         fitness=record.fitness,
         metrics=record.metrics,
@@ -115,9 +115,9 @@ def _note_claim(tx: Transaction, worker: str, attempt_id: str) -> None:
         if attempt.claimed_at is None:
             tx.add(AttemptClaimed(attempt=attempt_id))
         return
-    still_played = attempt_id in farm.workers[worker].kept
-    known = attempt.charged or attempt.answered or attempt_id in farm.noted
-    if attempt.kept and attempt.epoch == farm.workers[worker].epoch and not still_played and not known:
+    still_played = attempt_id in farm.workers[worker].left_published
+    known = attempt.charged or attempt.has_result or attempt_id in farm.noted
+    if attempt.left_published and attempt.epoch == farm.workers[worker].epoch and not still_played and not known:
         # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
         # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
         tx.charge(attempt)

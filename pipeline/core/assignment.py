@@ -41,18 +41,18 @@ def _able(tx: Transaction) -> list[Worker]:
     """The workers that would play what they are given."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    return [w for w in workers if w.state in states and not w.kept and tx.watch.may_get_work(w)]
+    return [w for w in workers if w.state in states and not w.left_published and tx.watch.may_get_work(w)]
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
     depth = 1 if worker.state is WorkerState.PROBATION else queues.depth[worker.name]
-    return len(worker.wanted) < depth and not any(attempt.alone for attempt in worker.wanted.values())
+    return len(worker.wanted) < depth and not any(attempt.run_alone for attempt in worker.wanted.values())
 
 
 def _pick(tx: Transaction, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
     """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
     for trial in _in_its_order(tx.farm, worker):
-        if trial.alone and worker.wanted:
+        if trial.run_alone and worker.wanted:
             continue
         if worker.name not in trial.tried_by:
             return trial
@@ -68,7 +68,7 @@ def _is_for_another(tx: Transaction, worker: Worker, trial: Trial, able: list[Wo
     if trial.blamed + 1 >= tx.limits.attempts_max and worker.name in trial.blamed_by:
         return any(other.name not in trial.blamed_by for other in able)
     others = (other for other in able if other.name not in trial.tried_by)
-    return any(_has_room(other, queues) and not (trial.alone and other.wanted) for other in others)
+    return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
 
 
 def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:

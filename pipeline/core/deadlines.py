@@ -31,7 +31,7 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
 def _release_kept(tx: Transaction, worker: Worker, watched: WorkerWatch) -> None:
     """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
     limit_s = _time_limit_s(tx) + tx.limits.grace_s
-    for attempt in list(worker.kept.values()):
+    for attempt in list(worker.left_published.values()):
         since = watched.claims.get(attempt.id)
         overdue = since is None or tx.watch.time - since > limit_s
         if attempt.trial.state is TrialState.SETTLED or (watched.looked and overdue):
@@ -56,7 +56,7 @@ def _enforce_claim_limit(tx: Transaction, worker: Worker, watched: WorkerWatch, 
             tx.give_up(first, Outcome.UNDELIVERED, reason)
 
 
-def lose_all(tx: Transaction, worker: Worker) -> None:
+def give_up_all(tx: Transaction, worker: Worker) -> None:
     """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
     merely taken back; on an unreadable one everything, with the start signals kept.
     """
@@ -77,7 +77,7 @@ def lose_all(tx: Transaction, worker: Worker) -> None:
 
 def all_overdue(tx: Transaction, worker: Worker) -> bool:
     """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
-    held = max(1, len(worker.wanted) + len(worker.kept))
+    held = max(1, len(worker.wanted) + len(worker.left_published))
     allowance_s = held * (_time_limit_s(tx) + tx.limits.grace_s)
     return tx.watch.silence_s(worker.name) > allowance_s
 

@@ -14,7 +14,7 @@ from pipeline.core.model import Worker
 from pipeline.core.observation import View
 from pipeline.core.observed import Watch
 from pipeline.core.ownership import settle_ownership
-from pipeline.core.recovery import tend
+from pipeline.core.recovery import check_worker
 from pipeline.core.transaction import Transaction
 
 
@@ -32,7 +32,7 @@ def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues)
     if view.sweep:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
-            tend(tx, worker)
+            check_worker(tx, worker)
         take_back(tx, queues)
     if farm.generation and farm.has_pending:
         assign(tx, queues)

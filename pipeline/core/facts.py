@@ -24,7 +24,7 @@ class Settlement(enum.StrEnum):
     SKIPPED = "skipped"  #: not played on, since another trial of the genome had failed
 
 
-class Rung(enum.StrEnum):
+class RecoveryAction(enum.StrEnum):
     """The steps of the recovery ladder, gentlest first."""
 
     RESTART_AGENT = "restart_agent"
@@ -107,16 +107,22 @@ class AttemptClaimed(Fact, frozen=True, kw_only=True, tag="attempt_claimed"):
     attempt: str
 
 
-class AttemptEnded(Fact, frozen=True, kw_only=True, tag="attempt_ended"):
+class AttemptEnded(
+    Fact,
+    frozen=True,
+    kw_only=True,
+    tag="attempt_ended",
+    rename={"by_host": "ordered", "has_result": "answered", "left_published": "kept", "run_alone": "isolate"},
+):
     """An attempt is over, as its worker or the host said."""
 
     attempt: str
     outcome: Outcome
     reason: str = ""
-    answered: bool = False  #: a result said so; False: the host did
-    ordered: bool = False  #: the host caused it, so nobody is blamed
-    kept: bool = False  #: lost only because the share could not be read: its start signal stays
-    isolate: bool = False  #: the share could not tell who was at fault: the trial is next played alone
+    has_result: bool = False  #: a result said so; False: the host did
+    by_host: bool = False  #: the host caused it, so nobody is blamed
+    left_published: bool = False  #: lost only because the share could not be read: its start signal stays
+    run_alone: bool = False  #: the share could not tell who was at fault: the trial is next played alone
     fitness: float | None = None
     metrics: dict[str, float] = {}
     seconds: float = 0.0
@@ -203,11 +209,11 @@ class WorkerOut(Fact, frozen=True, kw_only=True, tag="worker_excluded"):
     reason: str
 
 
-class RungClimbed(Fact, frozen=True, kw_only=True, tag="recovery_started"):
+class RecoveryStarted(Fact, frozen=True, kw_only=True, tag="recovery_started", rename={"action": "rung"}):
     """A step of the recovery ladder was ordered."""
 
     worker: str
-    rung: Rung
+    action: RecoveryAction
     reason: str
 
 
@@ -250,7 +256,7 @@ AnyFact = (
     | EpochRaised
     | EpochOpened
     | WorkerOut
-    | RungClimbed
+    | RecoveryStarted
     | WorkerRecovered
     | WorkerQuarantined
     | ProbationBegan

@@ -10,7 +10,7 @@ from typing import Any
 
 from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, Rung, RunSettings, Settlement, kind_of
+from pipeline.core.facts import Fact, RecoveryAction, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,
     LOSSES,
@@ -100,7 +100,7 @@ class Farm:
         self.settled_since_start = self.failed_since_start = 0
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have mended what was wrong: every worker gets its chances anew.
-            worker.state, worker.rung, worker.reason = WorkerState.READY, None, ""
+            worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
             worker.losses = worker.restarts = worker.probations = 0
         if self.generation:
             self.spans.append([at, at])
@@ -112,7 +112,7 @@ class Farm:
         for worker in (*self.workers.values(), *self.retired.values()):
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
-            worker.kept.clear()
+            worker.left_published.clear()
         self._forget_generation()
         self.settled_since_start = self.failed_since_start = 0
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
@@ -140,7 +140,9 @@ class Farm:
         if fact.attempt in self.attempts:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
-        attempt = Attempt(fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.alone)
+        attempt = Attempt(
+            fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.run_alone
+        )
         trial.attempts.append(attempt)
         self.attempts[fact.attempt] = attempt
         self.retries_issued += fact.number > 1
@@ -155,13 +157,13 @@ class Farm:
         attempt = self._attempt(fact.attempt)
         if attempt.outcome is not None:
             # Law 6: work that came back after all, from an attempt that was already given up.
-            if attempt.answered or fact.outcome is not Outcome.COMPLETED:
+            if attempt.has_result or fact.outcome is not Outcome.COMPLETED:
                 raise IllegalFact(f"{attempt.id} ended before\n{self.story(attempt.trial)}")
             self.outcomes[attempt.outcome] -= 1
         else:
             self._move_trial(attempt.trial, fact)
         attempt.outcome, attempt.reason, attempt.ended_at = fact.outcome, fact.reason, at
-        attempt.answered, attempt.ordered, attempt.kept = fact.answered, fact.ordered, fact.kept
+        attempt.has_result, attempt.by_host, attempt.left_published = fact.has_result, fact.by_host, fact.left_published
         attempt.fitness, attempt.metrics, attempt.seconds = fact.fitness, fact.metrics or None, fact.seconds
         attempt.archived = fact.archived
         self.outcomes[fact.outcome] += 1
@@ -172,24 +174,24 @@ class Farm:
     def _count_blame(self, attempt: Attempt, fact: f.AttemptEnded) -> None:
         worker, trial = self.worker(attempt.worker), attempt.trial
         worker.wanted.pop(attempt.id, None)
-        worker.kept.pop(attempt.id, None)
-        if fact.kept:
-            worker.kept[attempt.id] = attempt
-        if fact.outcome in LOSSES and not fact.ordered:
+        worker.left_published.pop(attempt.id, None)
+        if fact.left_published:
+            worker.left_published[attempt.id] = attempt
+        if fact.outcome in LOSSES and not fact.by_host:
             worker.losses += 1
             trial.losses += 1
         elif fact.outcome in BLAMES_GENOME:
             trial.blamed += 1
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
-        trial.alone = fact.isolate or (trial.alone and fact.outcome is Outcome.WITHDRAWN)
+        trial.run_alone = fact.run_alone or (trial.run_alone and fact.outcome is Outcome.WITHDRAWN)
 
     def _attempt_released(self, fact: f.AttemptReleased, at: float) -> None:
-        self.worker(self._attempt(fact.attempt).worker).kept.pop(fact.attempt, None)
+        self.worker(self._attempt(fact.attempt).worker).left_published.pop(fact.attempt, None)
 
     def _result_late(self, fact: f.ResultLate, at: float) -> None:
         self.noted.add(fact.attempt)
-        self.worker(fact.worker).kept.pop(fact.attempt, None)
+        self.worker(fact.worker).left_published.pop(fact.attempt, None)
         self.late += 1
 
     def _result_unexpected(self, fact: f.ResultUnexpected, at: float) -> None:
@@ -235,7 +237,7 @@ class Farm:
         if fact.epoch <= worker.epoch:
             raise IllegalFact(f"{worker.name}: epoch {fact.epoch} after {worker.epoch}")
         worker.epoch, worker.epoch_open, worker.reverting = fact.epoch, False, False
-        worker.kept.clear()
+        worker.left_published.clear()
 
     def _epoch_opened(self, fact: f.EpochOpened, at: float) -> None:
         self.worker(fact.worker).epoch_open = True
@@ -243,25 +245,25 @@ class Farm:
     def _worker_out(self, fact: f.WorkerOut, at: float) -> None:
         self._move_worker(fact, fact.worker).reason = fact.reason
 
-    def _rung_climbed(self, fact: f.RungClimbed, at: float) -> None:
+    def _recovery_started(self, fact: f.RecoveryStarted, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
-        worker.rung, worker.reason = fact.rung, fact.reason
+        worker.recovery, worker.reason = fact.action, fact.reason
         worker.restarts += 1
-        worker.reverting = worker.reverting or fact.rung is Rung.RESTORE
-        worker.kept.clear()  # the machine is touched: nothing that was played there can come back (law 5)
+        worker.reverting = worker.reverting or fact.action is RecoveryAction.RESTORE
+        worker.left_published.clear()  # the machine is touched: nothing that was played there can come back (law 5)
 
     def _worker_recovered(self, fact: f.WorkerRecovered, at: float) -> None:
         passed = self.worker(fact.worker).state is WorkerState.PROBATION
         worker = self._move_worker(fact, fact.worker)
         if passed:
             worker.losses = worker.probations = worker.restarts = 0
-        worker.rung, worker.reason = None, ""
+        worker.recovery, worker.reason = None, ""
 
     def _worker_quarantined(self, fact: f.WorkerQuarantined, at: float) -> None:
         worker = self.worker(fact.worker)
         worker.probations += worker.state is WorkerState.PROBATION
         self._move_worker(fact, fact.worker)
-        worker.back_off_s, worker.reason, worker.rung = fact.back_off_s, fact.reason, None
+        worker.back_off_s, worker.reason, worker.recovery = fact.back_off_s, fact.reason, None
 
     def _probation_began(self, fact: f.ProbationBegan, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
@@ -322,7 +324,7 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.EpochRaised: Farm._epoch_raised,
     f.EpochOpened: Farm._epoch_opened,
     f.WorkerOut: Farm._worker_out,
-    f.RungClimbed: Farm._rung_climbed,
+    f.RecoveryStarted: Farm._recovery_started,
     f.WorkerRecovered: Farm._worker_recovered,
     f.WorkerQuarantined: Farm._worker_quarantined,
     f.ProbationBegan: Farm._probation_began,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, Rung, Settlement
+from pipeline.core.facts import Fact, RecoveryAction, Settlement
 
 
 class TrialState(enum.StrEnum):
@@ -43,13 +43,13 @@ TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
 _READY, _RECOVERING, _QUARANTINED, _PROBATION, _OUT = WorkerState
 #: (state of the worker, fact) -> state afterwards.
 WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
-    (_READY, f.RungClimbed): _RECOVERING,
-    (_RECOVERING, f.RungClimbed): _RECOVERING,
+    (_READY, f.RecoveryStarted): _RECOVERING,
+    (_RECOVERING, f.RecoveryStarted): _RECOVERING,
     (_RECOVERING, f.WorkerRecovered): _READY,
     (_READY, f.WorkerQuarantined): _QUARANTINED,
     (_RECOVERING, f.WorkerQuarantined): _QUARANTINED,
     (_QUARANTINED, f.ProbationBegan): _PROBATION,
-    (_PROBATION, f.RungClimbed): _PROBATION,
+    (_PROBATION, f.RecoveryStarted): _PROBATION,
     (_PROBATION, f.WorkerRecovered): _READY,
     (_PROBATION, f.WorkerQuarantined): _QUARANTINED,
     **{(state, f.WorkerOut): _OUT for state in WorkerState},
@@ -72,14 +72,14 @@ class Attempt:
     epoch: int
     publication: int
     issued_at: float
-    alone: bool
+    run_alone: bool
     claimed_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
     reason: str = ""
-    answered: bool = False
-    ordered: bool = False
-    kept: bool = False
+    has_result: bool = False
+    by_host: bool = False
+    left_published: bool = False
     charged: bool = False
     archived: bool = False
     fitness: float | None = None
@@ -98,7 +98,7 @@ class Trial:
     attempts: list[Attempt] = field(default_factory=list)
     blamed: int = 0  #: attempts that failed or timed out since it was (re)opened
     losses: int = 0  #: attempts that were lost on the way since then
-    alone: bool = False  #: to be played with nothing behind it: nobody knows who lost the last one
+    run_alone: bool = False  #: to be played with nothing behind it: nobody knows who lost the last one
     settlement: Settlement | None = None
     decided_by: str = ""
     fitness: float | None = None
@@ -107,7 +107,7 @@ class Trial:
     @property
     def tried_by(self) -> set[str]:
         """The workers that have tried it, or are about to."""
-        return {attempt.worker for attempt in self.attempts if not attempt.ordered}
+        return {attempt.worker for attempt in self.attempts if not attempt.by_host}
 
     @property
     def blamed_by(self) -> set[str]:
@@ -162,11 +162,11 @@ class Worker:
     epoch_open: bool = False  #: whether the share was seen to carry this epoch's `host.json`
     publications: int = 0
     wanted: dict[str, Attempt] = field(default_factory=dict)  #: published or about to be, not over
-    kept: dict[str, Attempt] = field(default_factory=dict)  #: over, but their start signals stay (law 5)
+    left_published: dict[str, Attempt] = field(default_factory=dict)  #: over, but their start signals stay (law 5)
     losses: int = 0  #: in a row
     restarts: int = 0  #: rungs climbed since it last finished an attempt
     probations: int = 0  #: failed ones since it was last well
-    rung: Rung | None = None
+    recovery: RecoveryAction | None = None
     reverting: bool = False  #: a restore was ordered, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import AgentRecord, HostRecord, ResultRecord
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 
 
 class MachineState(enum.StrEnum):
@@ -26,7 +26,7 @@ class MachineSeen:
     """A worker's machine."""
 
     state: MachineState
-    rungs: tuple[Rung, ...] = ()  #: what it can do to recover, gentlest first; empty: nothing
+    actions: tuple[RecoveryAction, ...] = ()  #: what it can do to recover, gentlest first; empty: nothing
     note: str = ""
     reverted: bool = False  #: it confirms that it went back to its checkpoint since the last question
     boots: bool = False  #: it is a computer: it takes minutes to come up, and its share is inside of it

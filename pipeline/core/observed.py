@@ -41,8 +41,8 @@ class WorkerWatch:
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
     unclaimed: tuple[str, bool] | None = None  #: what waits first where nothing is played, and whether it is delivered
     unclaimed_since: float = 0.0
-    rung_at: float = 0.0
-    rung_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
+    recovery_at: float = 0.0
+    recovery_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
     quarantined_at: float = 0.0
     machine: MachineSeen | None = None
     reverted: bool = False  #: the machine layer confirmed a revert since this epoch began

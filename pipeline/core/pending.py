@@ -53,7 +53,7 @@ def _without_a_worker(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Wai
         return Waiting.NOBODY_WELL
     if not at_home:
         return Waiting.NOBODY_AT_HOME
-    if trial.alone and all(worker.wanted or worker.kept for worker in at_home):
+    if trial.run_alone and all(worker.wanted or worker.left_published for worker in at_home):
         return Waiting.ALONE
     with_room = {worker.name for worker in at_home if not _is_full(worker, depth)}
     if not with_room:
@@ -64,4 +64,4 @@ def _without_a_worker(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Wai
 
 def _is_full(worker: Worker, depth: Mapping[str, int]) -> bool:
     room = 1 if worker.state is WorkerState.PROBATION else depth.get(worker.name, 1)
-    return len(worker.wanted) >= room or any(attempt.trial.alone for attempt in worker.wanted.values())
+    return len(worker.wanted) >= room or any(attempt.trial.run_alone for attempt in worker.wanted.values())

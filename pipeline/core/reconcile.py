@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inbox_agent.protocol.layout import HostRecord, StartRecord
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Worker, WorkerState
 from pipeline.core.observation import MachineState
@@ -30,7 +30,7 @@ class MachineAct:
     """What is to be done to one machine: a rung, or None for its first start."""
 
     worker: str
-    rung: Rung | None
+    rung: RecoveryAction | None
 
 
 Act = ShareAct | MachineAct
@@ -54,8 +54,8 @@ def _machine_acts(worker: Worker, watch: Watch) -> list[Act]:
     watched = watch.workers[worker.name]
     if watched.machine is None:
         return []
-    if worker.rung is not None and not watched.rung_ordered:
-        return [MachineAct(worker.name, worker.rung)]
+    if worker.recovery is not None and not watched.recovery_ordered:
+        return [MachineAct(worker.name, worker.recovery)]
     # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
     looked = watched.looked or (watched.machine.boots and watched.unknown)  # the share of a machine that is off is off
     first = not watched.machine_started and watched.machine.state is MachineState.OFF and looked
@@ -68,7 +68,7 @@ def _share_act(farm: Farm, worker: Worker, watch: Watch) -> ShareAct | None:
         return None
     if not worker.epoch_open:
         return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
-    wanted = worker.wanted.keys() | worker.kept.keys()
+    wanted = worker.wanted.keys() | worker.left_published.keys()
     remove = tuple(sorted(watch.removable(worker.name, (watched.starts | watched.payloads) - wanted)))
     publish = tuple(
         attempt

@@ -4,11 +4,11 @@ It decides when a rung is climbed and when a worker rests, tries itself or is ou
 a budget, and nothing is done to a worker that gives signs of life.
 """
 
-from pipeline.core.deadlines import all_overdue, lose_all
+from pipeline.core.deadlines import all_overdue, give_up_all
 from pipeline.core.facts import (
     ProbationBegan,
-    Rung,
-    RungClimbed,
+    RecoveryAction,
+    RecoveryStarted,
     WorkerOut,
     WorkerQuarantined,
     WorkerRecovered,
@@ -19,49 +19,49 @@ from pipeline.core.observed import WorkerWatch
 from pipeline.core.transaction import Transaction
 
 #: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
-_IN_VAIN = {
-    MachineState.OFF: {Rung.RESTART_AGENT},
-    MachineState.UNHEALTHY: {Rung.RESTART_AGENT, Rung.REBOOT},
+_USELESS_ACTIONS = {
+    MachineState.OFF: {RecoveryAction.RESTART_AGENT},
+    MachineState.UNHEALTHY: {RecoveryAction.RESTART_AGENT, RecoveryAction.REBOOT},
 }
 
-_LOST_AGAIN = "it lost its attempt on probation: "
+_PROBATION_LOSS = "it lost its attempt on probation: "
 _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 
 
-def tend(tx: Transaction, worker: Worker) -> None:
+def check_worker(tx: Transaction, worker: Worker) -> None:
     """Takes care of one worker; called at every sweep. One that is out is left alone."""
     match worker.state:
         case WorkerState.READY:
-            _tend_ready(tx, worker)
+            _check_ready(tx, worker)
         case WorkerState.RECOVERING:
-            _tend_recovering(tx, worker)
+            _check_recovering(tx, worker)
         case WorkerState.QUARANTINED:
-            _tend_quarantined(tx, worker)
+            _check_quarantined(tx, worker)
         case WorkerState.PROBATION:
-            _tend_probation(tx, worker)
+            _check_probation(tx, worker)
 
 
-def _tend_ready(tx: Transaction, worker: Worker) -> None:
+def _check_ready(tx: Transaction, worker: Worker) -> None:
     watched = tx.watch.workers[worker.name]
     machine = watched.machine
-    coming_up = _is_coming_up(tx, worker, machine)
+    coming_up = _is_booting(tx, worker, machine)
     # What was lost in the silence of a boot says nothing yet; an agent that is heard and loses everything does.
     if worker.losses >= tx.limits.losses_max and not (coming_up and tx.watch.is_silent(worker.name)):
         quarantine(tx, worker, f"{worker.losses} attempts in a row were lost on it")
     elif coming_up:
-        _let_others_play(tx, worker)  # the hypervisor says so, even to a host that has only just begun
+        _give_up_if_silent(tx, worker)  # the hypervisor says so, even to a host that has only just begun
     elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
         # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
-        _climb(tx, worker, None, f"its agent ended: {machine.note}")
+        _escalate(tx, worker, None, f"its agent ended: {machine.note}")
     elif tx.watch.is_silent(worker.name):
-        _answer_silence(tx, worker, None)
+        _handle_silence(tx, worker, None)
     elif tx.watch.lacks_desktop(worker.name):
         for attempt in list(worker.wanted.values()):
             tx.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
-        _climb(tx, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
+        _escalate(tx, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
 
 
-def _is_coming_up(tx: Transaction, worker: Worker, machine: MachineSeen | None) -> bool:
+def _is_booting(tx: Transaction, worker: Worker, machine: MachineSeen | None) -> bool:
     """Whether a computer was switched on so lately that its silence says nothing yet; not for ever, if it reboots."""
     if machine is None or not machine.boots:
         return False
@@ -71,91 +71,97 @@ def _is_coming_up(tx: Transaction, worker: Worker, machine: MachineSeen | None) 
     return machine.busy or (young and silence_s < 2 * tx.limits.boot_limit_s)
 
 
-def _let_others_play(tx: Transaction, worker: Worker) -> None:
+def _give_up_if_silent(tx: Transaction, worker: Worker) -> None:
     """What a worker holds does not wait for its machine longer than for a silent agent, however long that boots."""
     if tx.watch.is_silent(worker.name):
-        lose_all(tx, worker)
+        give_up_all(tx, worker)
 
 
-def _answer_silence(tx: Transaction, worker: Worker, last: Rung | None) -> None:
+def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None) -> None:
     """Gives up what a silent worker holds, and climbs on if its machine is to blame."""
     watched = tx.watch.workers[worker.name]
-    lose_all(tx, worker)
+    give_up_all(tx, worker)
     silence_s = tx.watch.silence_s(worker.name)
     if watched.readable:
-        _climb(tx, worker, last, f"its agent was silent for {silence_s:.0f} s")
-    elif _blames_machine(tx, worker, watched):
-        _climb(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
+        _escalate(tx, worker, last, f"its agent was silent for {silence_s:.0f} s")
+    elif _is_machine_suspect(tx, worker, watched):
+        _escalate(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
 
 
-def _blames_machine(tx: Transaction, worker: Worker, watched: WorkerWatch) -> bool:
+def _is_machine_suspect(tx: Transaction, worker: Worker, watched: WorkerWatch) -> bool:
     """Law 5: an unreadable share blames the share, unless the machine layer knows better or all time is up."""
     if watched.machine is None:
         return True  # nothing to restart: straight to quarantine
     return watched.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
 
 
-def _tend_recovering(tx: Transaction, worker: Worker) -> None:
+def _check_recovering(tx: Transaction, worker: Worker) -> None:
     watched = tx.watch.workers[worker.name]
-    _let_others_play(tx, worker)
+    _give_up_if_silent(tx, worker)
     if watched.machine is not None and watched.machine.busy:
-        watched.rung_at = tx.watch.time  # a rung's time begins when it has been climbed
-    elif _alive_since_rung(worker, watched) and not tx.watch.lacks_desktop(worker.name):
+        watched.recovery_at = tx.watch.time  # a rung's time begins when it has been climbed
+    elif _alive_since_recovery(worker, watched) and not tx.watch.lacks_desktop(worker.name):
         tx.add(WorkerRecovered(worker=worker.name))
-    elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.rung_ordered:
+    elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.recovery_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
-        _climb(tx, worker, None, f"its agent ended again: {watched.machine.note}")
-    elif tx.watch.time - watched.rung_at > _rung_limit_s(tx, worker, watched):
-        _climb(tx, worker, worker.rung, f"{worker.rung} did not help: {worker.reason}")
+        _escalate(tx, worker, None, f"its agent ended again: {watched.machine.note}")
+    elif tx.watch.time - watched.recovery_at > _action_limit_s(tx, worker, watched):
+        _escalate(tx, worker, worker.recovery, f"{worker.recovery} did not help: {worker.reason}")
 
 
-def _rung_limit_s(tx: Transaction, worker: Worker, watched: WorkerWatch) -> float:
-    boots = watched.machine is not None and watched.machine.boots and worker.rung is not Rung.RESTART_AGENT
+def _action_limit_s(tx: Transaction, worker: Worker, watched: WorkerWatch) -> float:
+    boots = (
+        watched.machine is not None and watched.machine.boots and worker.recovery is not RecoveryAction.RESTART_AGENT
+    )
     return tx.limits.boot_limit_s if boots else tx.limits.rung_limit_s
 
 
-def _tend_quarantined(tx: Transaction, worker: Worker) -> None:
+def _check_quarantined(tx: Transaction, worker: Worker) -> None:
     watched = tx.watch.workers[worker.name]
     if tx.watch.time - watched.quarantined_at > worker.back_off_s:
         tx.add(ProbationBegan(worker=worker.name))
-        watched.rung_at = tx.watch.time
-        _tend_probation(tx, worker)
+        watched.recovery_at = tx.watch.time
+        _check_probation(tx, worker)
 
 
-def _tend_probation(tx: Transaction, worker: Worker) -> None:
+def _check_probation(tx: Transaction, worker: Worker) -> None:
     """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
     watched = tx.watch.workers[worker.name]
-    untried = worker.rung is None and watched.machine is not None and bool(watched.machine.rungs)
-    waited = tx.watch.time - watched.rung_at > _rung_limit_s(tx, worker, watched)
+    untried = worker.recovery is None and watched.machine is not None and bool(watched.machine.actions)
+    waited = tx.watch.time - watched.recovery_at > _action_limit_s(tx, worker, watched)
     if worker.losses:
-        quarantine(tx, worker, _LOST_AGAIN + worker.reason.removeprefix(_LOST_AGAIN))
+        quarantine(tx, worker, _PROBATION_LOSS + worker.reason.removeprefix(_PROBATION_LOSS))
     elif watched.machine is not None and watched.machine.busy:
-        watched.rung_at = tx.watch.time
-        _let_others_play(tx, worker)
+        watched.recovery_at = tx.watch.time
+        _give_up_if_silent(tx, worker)
     elif tx.watch.lacks_desktop(worker.name):
         quarantine(tx, worker, _NO_DESKTOP)
     elif tx.watch.is_silent(worker.name) and (untried or waited):
-        _answer_silence(tx, worker, worker.rung)
+        _handle_silence(tx, worker, worker.recovery)
 
 
-def _alive_since_rung(worker: Worker, watched: WorkerWatch) -> bool:
+def _alive_since_recovery(worker: Worker, watched: WorkerWatch) -> bool:
     # A look that was under way when a share was restored may show what was there before.
-    shown_at = watched.heard_at if worker.rung is Rung.RESTORE else watched.life_at
-    return watched.alive and shown_at > watched.rung_at
+    shown_at = watched.heard_at if worker.recovery is RecoveryAction.RESTORE else watched.life_at
+    return watched.alive and shown_at > watched.recovery_at
 
 
-def _climb(tx: Transaction, worker: Worker, last: Rung | None, reason: str) -> None:
+def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reason: str) -> None:
     """Orders the next rung that the machine has; without one the worker is quarantined."""
     watched = tx.watch.workers[worker.name]
     machine = watched.machine
-    in_vain = _IN_VAIN.get(machine.state, set()) if machine is not None and machine.boots else set()
-    rungs = [rung for rung in machine.rungs if rung not in in_vain] if machine is not None else []
-    following = [rung for rung in rungs if last is None or list(Rung).index(rung) > list(Rung).index(last)]
-    if not following or (worker.restarts >= tx.limits.restarts_max):
+    useless = _USELESS_ACTIONS.get(machine.state, set()) if machine is not None and machine.boots else set()
+    actions = [action for action in machine.actions if action not in useless] if machine is not None else []
+    harder = [
+        action
+        for action in actions
+        if last is None or list(RecoveryAction).index(action) > list(RecoveryAction).index(last)
+    ]
+    if not harder or (worker.restarts >= tx.limits.restarts_max):
         quarantine(tx, worker, reason)
         return
-    tx.add(RungClimbed(worker=worker.name, rung=following[0], reason=reason))
-    watched.rung_at, watched.rung_ordered, watched.alive = tx.watch.time, False, False
+    tx.add(RecoveryStarted(worker=worker.name, action=harder[0], reason=reason))
+    watched.recovery_at, watched.recovery_ordered, watched.alive = tx.watch.time, False, False
 
 
 def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:

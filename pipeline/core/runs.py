@@ -16,8 +16,8 @@ from pipeline.core.facts import (
     Fact,
     GenomeAdded,
     HostStopped,
-    Rung,
-    RungClimbed,
+    RecoveryAction,
+    RecoveryStarted,
     RunOpened,
     RunSettings,
     TrialReopened,
@@ -47,7 +47,7 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
         elif isinstance(fact, AttemptIssued):
             worker = farm.worker(fact.worker)
             worker.publications = max(worker.publications, fact.publication)
-        elif isinstance(fact, RungClimbed) and fact.rung is Rung.RESTORE:
+        elif isinstance(fact, RecoveryStarted) and fact.action is RecoveryAction.RESTORE:
             farm.worker(fact.worker).reverting = True  # until an epoch begins, in whatever generation that is
 
 
@@ -78,7 +78,7 @@ def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -
     every = {**farm.retired, **farm.workers}
     chosen = every.values() if workers is None else [every[name] for name in workers]
     return [
-        AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, ordered=True)
+        AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, by_host=True)
         for worker in chosen
         for attempt in worker.wanted.values()
     ]

@@ -69,9 +69,9 @@ class Transaction:
                 attempt=attempt.id,
                 outcome=outcome,
                 reason=reason,
-                isolate=run_alone,
-                kept=left_published,
-                ordered=by_host,
+                run_alone=run_alone,
+                left_published=left_published,
+                by_host=by_host,
             ),
         )
 
@@ -90,7 +90,7 @@ class Transaction:
         poison: its trials settle, and the workers are forgiven what it did to them.
         """
         genome = attempt.trial.genome
-        if attempt.charged or attempt.ordered:
+        if attempt.charged or attempt.by_host:
             return
         self.add(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):
@@ -171,4 +171,6 @@ class Transaction:
 
 def _blames_genome(attempt: Attempt, ended: AttemptEnded) -> bool:
     """Lost while it was played alone: nobody else can have done it. What was seen unclaimed was not played at all."""
-    return ended.outcome is Outcome.LOST and attempt.alone and (ended.kept or attempt.claimed_at is not None)
+    return (
+        ended.outcome is Outcome.LOST and attempt.run_alone and (ended.left_published or attempt.claimed_at is not None)
+    )

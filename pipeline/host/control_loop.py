@@ -212,7 +212,7 @@ class Loop:
         match fact:
             case AttemptEnded(archived=True):
                 self.archive.keep(worker, seen)
-            case AttemptEnded(answered=True):
+            case AttemptEnded(has_result=True):
                 self.archive.set_aside(worker, seen, Outcome.CORRUPT)
             case ResultLate():
                 self.archive.set_aside(worker, seen, "late")
@@ -240,7 +240,7 @@ class Loop:
     def _act(self, act: Act) -> None:
         if isinstance(act, MachineAct):
             watched = self.watch.workers[act.worker]
-            watched.rung_ordered = watched.machine_started = True
+            watched.recovery_ordered = watched.machine_started = True
             self._machines.obey(act.worker, act.rung)
         elif self._couriers.is_away(act.worker):
             self._owed.add(act.worker)

@@ -307,7 +307,7 @@ class Host:
     def _ask_poll(self) -> None:
         watched, workers = self.loop.watch.workers, self.farm.workers
         unsure = {name for name, known in watched.items() if not (known.readable and known.alive)}
-        busy = {name for name, worker in workers.items() if worker.wanted or worker.kept}
+        busy = {name for name, worker in workers.items() if worker.wanted or worker.left_published}
         self.loop.ask_poll(workers.keys() - self._rhythm.resting(unsure, busy))
 
     def _miss_somebody(self) -> None:

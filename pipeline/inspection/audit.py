@@ -153,9 +153,9 @@ class _Auditor:
             self._found.others.append(f"{fact.attempt} ended, and was never issued")
             return
         key, completed = (issued.genome, issued.trial), fact.outcome is Outcome.COMPLETED
-        if before is not None and before.answered and fact.answered:
+        if before is not None and before.has_result and fact.has_result:
             self._found.duplicated.append(f"{self._name(key)}: {fact.attempt} was answered twice")
-        elif before is not None and not (fact.answered and completed):  # what was given up may come back completed
+        elif before is not None and not (fact.has_result and completed):  # what was given up may come back completed
             self._found.others.append(f"{fact.attempt} ended twice")
         if completed and key in self._settled:
             self._found.duplicated.append(f"{self._name(key)}: was settled when {fact.attempt} was accepted")
@@ -222,8 +222,8 @@ class _Auditor:
         if failed:
             fits = ended.outcome is not Outcome.COMPLETED
         else:
-            fits = ended.answered and ended.outcome is _ANSWERS[settled.settlement]
-        whose = "answered" if ended.answered else "given up as"
+            fits = ended.has_result and ended.outcome is _ANSWERS[settled.settlement]
+        whose = "answered" if ended.has_result else "given up as"
         return "" if fits else f"is {settled.settlement}, and {attempt} was {whose} {ended.outcome}"
 
     def _archive_problem(self, attempt: str, fitness: float | None) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol
 import orjson
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
 
@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 SHUTDOWN_LIMIT_S = 90.0
 WATCH_INTERVAL_S, STALE_AFTER_S = 5.0, 30.0
 STUCK_AFTER_S = 60.0  #: paused, starting or stopping for so long: nothing more will come of it
-RUNGS = (Rung.RESTART_AGENT, Rung.REBOOT, Rung.POWER_CYCLE, Rung.RESTORE)
+MACHINE_ACTIONS = (
+    RecoveryAction.RESTART_AGENT,
+    RecoveryAction.REBOOT,
+    RecoveryAction.POWER_CYCLE,
+    RecoveryAction.RESTORE,
+)
 
 
 class MachinePool(Protocol):
@@ -34,7 +39,7 @@ class MachinePool(Protocol):
     def see(self) -> dict[str, MachineSeen]:
         """How they are."""
 
-    def obey(self, name: str, rung: Rung | None) -> None:
+    def obey(self, name: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or gives a machine its first start."""
 
 
@@ -49,9 +54,9 @@ class Pools:
         pools = {id(pool): pool for pool in self._pool_of.values()}
         return {name: seen for pool in pools.values() for name, seen in pool.see().items()}
 
-    def obey(self, name: str, rung: Rung | None) -> None:
+    def obey(self, name: str, action: RecoveryAction | None) -> None:
         """Passes an order on."""
-        self._pool_of[name].obey(name, rung)
+        self._pool_of[name].obey(name, action)
 
 
 class MachineRoom:
@@ -100,22 +105,30 @@ class MachineRoom:
             if stale or info is None:
                 reason = str(trouble) if trouble is not None else "it was not looked at yet"
                 note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
-                seen[worker] = MachineSeen(MachineState.UNKNOWN, RUNGS, note, boots=True, busy=busy)
+                seen[worker] = MachineSeen(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
                 continue
             with self._lock:
                 reverted = worker in self._reverted
                 self._reverted.discard(worker)
             seen[worker] = MachineSeen(
-                self._state(info), RUNGS, info.note, reverted=reverted, boots=True, busy=busy, uptime_s=info.uptime_s
+                self._state(info),
+                MACHINE_ACTIONS,
+                info.note,
+                reverted=reverted,
+                boots=True,
+                busy=busy,
+                uptime_s=info.uptime_s,
             )
         return seen
 
-    def obey(self, worker: str, rung: Rung | None) -> None:
+    def obey(self, worker: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or switches a machine on for the first time, in a thread of its own."""
         with self._lock:
             if self._is_busy(worker) or self._ended.is_set():
                 return
-            order = threading.Thread(target=self._carry_out, args=(worker, rung), name=f"machine-{worker}", daemon=True)
+            order = threading.Thread(
+                target=self._carry_out, args=(worker, action), name=f"machine-{worker}", daemon=True
+            )
             self._orders[worker] = order
             order.start()
 
@@ -154,28 +167,28 @@ class MachineRoom:
                 return MachineState.UNHEALTHY if stuck else MachineState.UNKNOWN
         return MachineState.UNKNOWN
 
-    def _carry_out(self, worker: str, rung: Rung | None) -> None:
+    def _carry_out(self, worker: str, action: RecoveryAction | None) -> None:
         machine = self._machine_of[worker]
         try:
-            self._climb(worker, machine, rung)
-            log.info("%s: %s", worker, rung or "start")
+            self._climb(worker, machine, action)
+            log.info("%s: %s", worker, action or "start")
         except MachineError as error:
-            log.warning("%s: %s: %s", worker, rung or "start", error)
+            log.warning("%s: %s: %s", worker, action or "start", error)
         self._obeyed_at[worker] = time.monotonic()
         self._watcher.look()
         self._on_change()
 
-    def _climb(self, worker: str, machine: str, rung: Rung | None) -> None:
-        match rung:
-            case Rung.RESTART_AGENT:
+    def _climb(self, worker: str, machine: str, action: RecoveryAction | None) -> None:
+        match action:
+            case RecoveryAction.RESTART_AGENT:
                 self._machines.restart_agent(machine)
                 return
-            case Rung.REBOOT:
+            case RecoveryAction.REBOOT:
                 if not self._machines.shutdown(machine, SHUTDOWN_LIMIT_S):
                     raise MachineError(machine, f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s")
-            case Rung.POWER_CYCLE:
+            case RecoveryAction.POWER_CYCLE:
                 self._machines.power_off(machine)
-            case Rung.RESTORE:
+            case RecoveryAction.RESTORE:
                 self._keep_evidence(worker, machine)
                 self._machines.restore(machine)
                 with self._lock:

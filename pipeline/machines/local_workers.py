@@ -12,14 +12,14 @@ from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import LEASH_FILE, sweep
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineSeen, MachineState
 from pipeline.errors import disk_errors
 from pipeline.paths import ProjectPaths
 
 log = logging.getLogger(__name__)
 
-LOCAL_RUNGS = (Rung.RESTART_AGENT, Rung.RESTORE)
+LOCAL_ACTIONS = (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE)
 _STATES = {
     PowerState.RUNNING: MachineState.RUNNING,
     PowerState.OFF: MachineState.OFF,
@@ -63,20 +63,20 @@ class LocalWorkers:
         seen = {}
         for name in self._machines.names():
             info = self._machines.info(name)
-            seen[name] = MachineSeen(_STATES[info.state], LOCAL_RUNGS, info.note, reverted=name in self._reverted)
+            seen[name] = MachineSeen(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
         return seen
 
-    def obey(self, name: str, rung: Rung | None) -> None:
+    def obey(self, name: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or starts a machine for the first time. What goes wrong shows in the next `see`."""
         try:
-            if rung is Rung.RESTORE:
+            if action is RecoveryAction.RESTORE:
                 self._machines.restore(name)
                 self._reverted.add(name)
-            elif rung is not None:
+            elif action is not None:
                 self._machines.power_off(name)
             self._machines.start(name)
-            log.info("%s: %s, process %s", name, rung or "start", self.pid(name))
+            log.info("%s: %s, process %s", name, action or "start", self.pid(name))
         except MachineError as error:
             log.warning("%s", error)
 

@@ -194,7 +194,7 @@ class Ledger:
     def heard(self, attempt: str) -> bool:
         """Whether a result of that attempt was collected or noted before, in any run of any generation."""
         found = self._select("kind IN ('attempt_ended', 'result_late') AND attempt = ?", attempt)
-        return any(not isinstance(entry.fact, AttemptEnded) or entry.fact.answered for entry in found)
+        return any(not isinstance(entry.fact, AttemptEnded) or entry.fact.has_result for entry in found)
 
     def close(self) -> None:
         """Closes the file."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung, Settlement, Told
+from pipeline.core.facts import RecoveryAction, Settlement, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
@@ -82,11 +82,11 @@ WORKERS: dict[WorkerState, tuple[str, str]] = {
     WorkerState.OUT: ("is out for this run", "mend what is wrong and run the same command again: it begins anew"),
 }
 
-RUNGS: dict[Rung, str] = {
-    Rung.RESTART_AGENT: "its agent was started anew",
-    Rung.REBOOT: "its machine was shut down and started",
-    Rung.POWER_CYCLE: "its machine's power was cut and given back",
-    Rung.RESTORE: "its machine was taken back to its clean checkpoint",
+RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
+    RecoveryAction.RESTART_AGENT: "its agent was started anew",
+    RecoveryAction.REBOOT: "its machine was shut down and started",
+    RecoveryAction.POWER_CYCLE: "its machine's power was cut and given back",
+    RecoveryAction.RESTORE: "its machine was taken back to its clean checkpoint",
 }
 
 
@@ -142,8 +142,8 @@ def _happened(farm: Farm, name: str, told: Iterable[Told]) -> Iterator[str]:
             where = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)}"
             yield f"{clock(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {clean(fact.reason, 300)}"
         elif getattr(fact, "worker", None) == name:
-            if isinstance(fact, f.RungClimbed):
-                yield f"{clock(one.at)}  {RUNGS[fact.rung]}: {clean(fact.reason, 300)}"
+            if isinstance(fact, f.RecoveryStarted):
+                yield f"{clock(one.at)}  {RECOVERY_ACTIONS[fact.action]}: {clean(fact.reason, 300)}"
             elif words := line(fact, farm):
                 yield f"{clock(one.at)}  {words.removeprefix(f'{name}: ')}"
 
@@ -182,7 +182,7 @@ def _attempt(attempt: Attempt) -> list[str]:
     line = f"{attempt.id}, on {attempt.worker}: issued {clock(attempt.issued_at)}, {begun}"
     if attempt.outcome is None:
         return [f"{line}, not over."]
-    played = f" after {duration(attempt.seconds)}" if attempt.answered and attempt.seconds else ""
+    played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""
     why = f" ({clean(attempt.reason, 300)})" if attempt.reason else ""
     ended = f"ended {clock(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
     return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}."]

@@ -28,8 +28,8 @@ def line(fact: Fact, farm: Farm) -> str:
             return f"{fact.worker}: result of {fact.attempt}, which was never issued, set aside"
         case f.EpochRaised(epoch=epoch) if epoch > 1:
             return f"{fact.worker}: epoch {epoch} begins{_because(fact.reason)}"
-        case f.RungClimbed():
-            return f"{fact.worker}: {fact.rung}{_because(fact.reason)}"
+        case f.RecoveryStarted():
+            return f"{fact.worker}: {fact.action}{_because(fact.reason)}"
         case f.WorkerQuarantined():
             return f"{fact.worker}: quarantined for {fact.back_off_s:g} s{_because(fact.reason)}"
         case f.WorkerOut():

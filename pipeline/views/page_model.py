@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome, clean
-from pipeline.core.facts import RungClimbed, Told
+from pipeline.core.facts import RecoveryStarted, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
-from pipeline.views.explain import RUNGS, explain_genome
+from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import known_line
 from pipeline.views.results import best, status, summary, why
 
@@ -28,7 +28,7 @@ def sheet(
     names = sorted({attempt.worker for attempt in farm.attempts.values()} | set(farm.workers))
     fittest = best(farm, direction)
     failed = [genome for genome in farm.genomes if status(genome) == "failed"]
-    climbed = Counter(one.fact.worker for one in told if isinstance(one.fact, RungClimbed))
+    climbed = Counter(one.fact.worker for one in told if isinstance(one.fact, RecoveryStarted))
     return {
         "generation": farm.generation,
         "playing": playing,
@@ -104,12 +104,12 @@ def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
 def _began(attempt: Attempt) -> float:
     """A claim is only seen at the next look, or with its result: the agent's own measure is closer to the truth."""
     assert attempt.claimed_at is not None
-    if attempt.answered and attempt.seconds and attempt.ended_at is not None:
+    if attempt.has_result and attempt.seconds and attempt.ended_at is not None:
         return max(attempt.issued_at, attempt.ended_at - attempt.seconds)
     return attempt.claimed_at
 
 
-def _worker(farm: Farm, name: str, rungs: int) -> dict[str, Any]:
+def _worker(farm: Farm, name: str, recoveries: int) -> dict[str, Any]:
     worker: Worker = farm.worker(name)
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
     outcomes = Counter(str(attempt.outcome) for attempt in mine if attempt.outcome is not None)
@@ -121,15 +121,15 @@ def _worker(farm: Farm, name: str, rungs: int) -> dict[str, Any]:
         "outcomes": outcomes,
         "fitness": [attempt.fitness for attempt in completed],
         "seconds": [round(attempt.seconds, 3) for attempt in completed],
-        "rungs": rungs,
+        "rungs": recoveries,
     }
 
 
 def _events(farm: Farm, told: Sequence[Told]) -> list[dict[str, Any]]:
     found = []
     for one in told:
-        if isinstance(one.fact, RungClimbed):
-            words = f"{one.fact.worker}: {RUNGS[one.fact.rung]}: {one.fact.reason}"
+        if isinstance(one.fact, RecoveryStarted):
+            words = f"{one.fact.worker}: {RECOVERY_ACTIONS[one.fact.action]}: {one.fact.reason}"
         else:
             words = known_line(one.fact, farm)
         if words:

@@ -111,6 +111,6 @@ def _row(worker: Worker, watch: Watch | None, at: float) -> WorkerRow:
         playing_s=playing_s,
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
-        rung=str(worker.rung or ""),
+        rung=str(worker.recovery or ""),
         note=worker.reason or said or unknown or ("no agent was heard yet" if state == "awaited" else ""),
     )

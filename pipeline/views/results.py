@@ -87,7 +87,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _instant(attempt.issued_at),
             _instant(attempt.claimed_at),
             _instant(attempt.ended_at),
-            round(attempt.seconds, 6) if attempt.answered else None,
+            round(attempt.seconds, 6) if attempt.has_result else None,
         )
 
 

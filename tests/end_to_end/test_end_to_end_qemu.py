@@ -5,7 +5,7 @@ Two guests play; the hypervisor stops them, their kernels panic, their disks fil
 
 import pytest
 
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from tests.harness.vm_farm import (
     FAULTS,
     NOTHING_LOST,
@@ -41,7 +41,7 @@ def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixtu
 
     with capsys.disabled():
         print(f"\n{figures}\n{NOTHING_LOST}")
-    assert [story.rungs[-1] for story in figures.stories] == [Rung.POWER_CYCLE, Rung.REBOOT]
+    assert [story.rungs[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
     assert all(story.recovered_s for story in figures.stories)
 
 
@@ -59,7 +59,7 @@ def test_everything_that_can_happen_to_a_machine(capsys: pytest.CaptureFixture[s
         print(f"\n{figures}\n{NOTHING_LOST}")
     cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
     assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
-    assert set(cured.values()) >= set(Rung)
+    assert set(cured.values()) >= set(RecoveryAction)
     assert all(story.recovered_s for story in figures.stories)
     assert all(story.noticed_s for story in figures.stories if story.fault is back_in_time), (
         "what was played came again"

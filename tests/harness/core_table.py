@@ -172,7 +172,7 @@ class Table:
     def _do(self, act: Act) -> None:
         if isinstance(act, MachineAct):
             watched = self.watch.workers[act.worker]
-            watched.rung_ordered = watched.machine_started = True
+            watched.recovery_ordered = watched.machine_started = True
             self.orders.append(act)
             return
         self._do_share(act)
@@ -274,13 +274,13 @@ def snapshot(farm: Farm) -> dict[str, Any]:
     """Everything durable that a farm knows, comparable."""
     return {
         "trials": [
-            (t.state, t.settlement, t.fitness, t.blamed, t.losses, t.alone, [a.id for a in t.attempts])
+            (t.state, t.settlement, t.fitness, t.blamed, t.losses, t.run_alone, [a.id for a in t.attempts])
             for g in farm.genomes
             for t in g.trials
         ],
-        "attempts": [(a.id, a.outcome, a.answered, a.kept, a.charged) for a in farm.attempts.values()],
+        "attempts": [(a.id, a.outcome, a.has_result, a.left_published, a.charged) for a in farm.attempts.values()],
         "workers": [
-            (w.name, w.state, w.epoch, w.epoch_open, w.publications, list(w.wanted), list(w.kept), w.losses)
+            (w.name, w.state, w.epoch, w.epoch_open, w.publications, list(w.wanted), list(w.left_published), w.losses)
             for w in farm.workers.values()
         ],
         "noted": farm.noted,

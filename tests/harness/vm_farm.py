@@ -26,9 +26,9 @@ from pipeline.core.facts import (
     AttemptIssued,
     Fact,
     GenomeCharged,
+    RecoveryAction,
+    RecoveryStarted,
     ResultLate,
-    Rung,
-    RungClimbed,
     WorkerRecovered,
 )
 from pipeline.storage.ledger import Ledger
@@ -179,21 +179,21 @@ NOTHING_LOST = "losses: 0, duplicates: 0"  #: said behind figures when no assert
 class Cure:
     """What helps against a fault."""
 
-    rung: Rung | None  #: None: it heals without one
+    rung: RecoveryAction | None  #: None: it heals without one
     within_s: float  #: how long the others must go on playing, so that a host is there that climbs
 
 
 FAULTS: dict[Fault, Cure] = {
-    frozen: Cure(Rung.POWER_CYCLE, 200.0),
-    powerless: Cure(Rung.REBOOT, 45.0),
-    agent_hangs: Cure(Rung.RESTART_AGENT, 60.0),
-    panicked: Cure(Rung.POWER_CYCLE, 80.0),
-    network_cut: Cure(Rung.REBOOT, 170.0),
+    frozen: Cure(RecoveryAction.POWER_CYCLE, 200.0),
+    powerless: Cure(RecoveryAction.REBOOT, 45.0),
+    agent_hangs: Cure(RecoveryAction.RESTART_AGENT, 60.0),
+    panicked: Cure(RecoveryAction.POWER_CYCLE, 80.0),
+    network_cut: Cure(RecoveryAction.REBOOT, 170.0),
     back_in_time: Cure(None, 30.0),
     agent_killed: Cure(None, 20.0),
     game_killed: Cure(None, 20.0),
     server_killed: Cure(None, 20.0),
-    disk_full: Cure(Rung.RESTORE, 260.0),
+    disk_full: Cure(RecoveryAction.RESTORE, 260.0),
 }
 
 
@@ -207,7 +207,7 @@ class Story:
     fault: Fault
     noticed_s: float | None  #: until the host did or gave up something because of it; None: it never had to
     recovered_s: float | None  #: until a game that was issued afterwards was counted
-    rungs: tuple[Rung, ...]
+    rungs: tuple[RecoveryAction, ...]
 
     def __str__(self) -> str:
         noticed, recovered = (f"{s:.0f} s" if s is not None else "-" for s in (self.noticed_s, self.recovered_s))
@@ -261,16 +261,16 @@ def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: 
         for at, fact in since
         if getattr(fact, "worker", worker_of.get(getattr(fact, "attempt", ""), "")) == worker
     ]
-    rungs = [(at, fact.rung) for at, fact in mine if isinstance(fact, RungClimbed)]
+    actions = [(at, fact.action) for at, fact in mine if isinstance(fact, RecoveryStarted)]
     ill = [at for at, fact in mine if isinstance(fact, AttemptEnded) and not _counts(fact)]
-    ill += [at for at, fact in mine if isinstance(fact, RungClimbed | ResultLate | GenomeCharged)]
+    ill += [at for at, fact in mine if isinstance(fact, RecoveryStarted | ResultLate | GenomeCharged)]
     back_at = max((at for at, fact in mine if isinstance(fact, WorkerRecovered)), default=struck_at)
     well = [at for at, f in mine if isinstance(f, AttemptEnded) and _counts(f) and issued_at[f.attempt] >= back_at]
     return Story(
         fault=fault,
         noticed_s=min(ill) - struck_at if ill else None,
         recovered_s=min(well) - struck_at if well else None,
-        rungs=tuple(rung for _at, rung in rungs),
+        rungs=tuple(action for _at, action in actions),
     )
 
 

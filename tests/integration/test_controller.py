@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.machines import controller
 from pipeline.machines.controller import MachineRoom, Pools
@@ -106,25 +106,27 @@ def idle(room: MachineRoom, worker: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("rung", "verbs"),
+    ("action", "verbs"),
     [
         (None, ["start"]),
-        (Rung.RESTART_AGENT, ["restart_agent"]),
-        (Rung.REBOOT, ["shutdown", "start"]),
-        (Rung.POWER_CYCLE, ["power_off", "start"]),
-        (Rung.RESTORE, ["restore", "start"]),
+        (RecoveryAction.RESTART_AGENT, ["restart_agent"]),
+        (RecoveryAction.REBOOT, ["shutdown", "start"]),
+        (RecoveryAction.POWER_CYCLE, ["power_off", "start"]),
+        (RecoveryAction.RESTORE, ["restore", "start"]),
     ],
 )
-def test_what_a_rung_is(make: Make, rung: Rung | None, verbs: list[str]) -> None:
+def test_what_a_rung_is(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each is a few verbs, in this order, on this machine alone."""
     room, rack = make("a", "b")
-    room.obey("w-a", rung)
+    room.obey("w-a", action)
     seen = [room.see()["w-a"]]
     while seen[-1].busy:
         seen.append(room.see()["w-a"])
 
     assert rack.done == [(verb, "a") for verb in verbs]
-    assert sum(one.reverted for one in [*seen, room.see()["w-a"]]) == (rung is Rung.RESTORE), "it is confirmed once"
+    assert sum(one.reverted for one in [*seen, room.see()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+        "it is confirmed once"
+    )
 
 
 def test_who_is_no_longer_busy_was_looked_at_since(make: Make) -> None:
@@ -149,7 +151,7 @@ def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None
     """The rung has failed, and the next one will cut the power."""
     room, rack = make("a")
     rack.stubborn = True
-    room.obey("w-a", Rung.REBOOT)
+    room.obey("w-a", RecoveryAction.REBOOT)
     assert idle(room, "w-a")
 
     assert rack.done == [("shutdown", "a")]
@@ -162,7 +164,7 @@ def test_one_order_at_a_time(make: Make) -> None:
     room.obey("w-a", None)
     assert eventually(lambda: ("start", "a") in rack.done)
     assert room.see()["w-a"].busy
-    room.obey("w-a", Rung.POWER_CYCLE)
+    room.obey("w-a", RecoveryAction.POWER_CYCLE)
     rack.gate.set()
     assert idle(room, "w-a")
 
@@ -231,7 +233,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
     rack.restart_agent = refuse  # type: ignore[method-assign]
-    room.obey("w-a", Rung.RESTART_AGENT)
+    room.obey("w-a", RecoveryAction.RESTART_AGENT)
     assert idle(room, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
@@ -240,7 +242,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
 def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
     room, rack = make("a", keep=lambda worker, folder: (folder / "worker.json").write_text(worker))
-    room.obey("w-a", Rung.RESTORE)
+    room.obey("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
@@ -249,7 +251,7 @@ def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: P
     assert (folder / "worker.json").read_text() == "w-a"
 
     rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    room.obey("w-a", Rung.RESTORE)
+    room.obey("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
     assert rack.done.count(("restore", "a")) == 2
 
@@ -276,6 +278,6 @@ def test_several_pools_are_one(make: Make) -> None:
     pools = Pools({"w-a": room, "w-b": other})
 
     assert pools.see().keys() == {"w-a", "w-b"}
-    pools.obey("w-b", Rung.RESTART_AGENT)
+    pools.obey("w-b", RecoveryAction.RESTART_AGENT)
     assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
     assert rack.done == []

@@ -17,7 +17,16 @@ from pipeline.cli.exit_codes import CANNOT_CONTINUE
 from pipeline.cli.new_project import init
 from pipeline.config import load_config
 from pipeline.core import facts as f
-from pipeline.core.facts import AnyFact, Fact, Rung, RunSettings, Settlement, decode_fact, encode_fact, kind_of
+from pipeline.core.facts import (
+    AnyFact,
+    Fact,
+    RecoveryAction,
+    RunSettings,
+    Settlement,
+    decode_fact,
+    encode_fact,
+    kind_of,
+)
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
@@ -61,7 +70,7 @@ TAGS: dict[str, type[Fact]] = {
     "epoch_raised": f.EpochRaised,
     "epoch_opened": f.EpochOpened,
     "worker_excluded": f.WorkerOut,
-    "recovery_started": f.RungClimbed,
+    "recovery_started": f.RecoveryStarted,
     "worker_recovered": f.WorkerRecovered,
     "worker_quarantined": f.WorkerQuarantined,
     "probation_began": f.ProbationBegan,
@@ -122,7 +131,7 @@ def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -
     assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}
     assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
     assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
-    assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in Rung}
+    assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in RecoveryAction}
 
 
 def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) -> None:
@@ -197,10 +206,15 @@ def test_attempts_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm])
     assert (played.worker, played.epoch, played.number, played.publication) == ("vm-0", 1, 1, 2)
     assert (played.outcome, played.fitness, played.seconds) == (Outcome.COMPLETED, 41.5, 12.5)
     assert played.metrics == {"steps": 120.0, "lives": 2.5}
-    assert (played.answered, played.archived, played.ordered) == (True, True, False)
+    assert (played.has_result, played.archived, played.by_host) == (True, True, False)
     assert (played.issued_at, played.claimed_at, played.ended_at) == (BEGAN_AT + 7, BEGAN_AT + 8, BEGAN_AT + 9)
     unseen = attempts[tried(3, 2, 3)]
-    assert (unseen.outcome, unseen.kept, unseen.answered, unseen.charged) == (Outcome.LOST, True, False, False)
+    assert (unseen.outcome, unseen.left_published, unseen.has_result, unseen.charged) == (
+        Outcome.LOST,
+        True,
+        False,
+        False,
+    )
     assert unseen.reason == "the share could not be read for 61 s"
     assert attempts[tried(4, 1, 2)].charged
     assert attempts[tried(2, 1, 2)].claimed_at == BEGAN_AT + 36

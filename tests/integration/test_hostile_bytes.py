@@ -120,7 +120,7 @@ def nearly(message: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 # ------------------------------------------------------------------------------------------------------- our own files
 
-ENDED = AttemptEnded(attempt=attempt(1), outcome=Outcome.COMPLETED, answered=True, fitness=1.0, metrics={"x": 1.0})
+ENDED = AttemptEnded(attempt=attempt(1), outcome=Outcome.COMPLETED, has_result=True, fitness=1.0, metrics={"x": 1.0})
 
 
 @given(body=nearly({"fact": kind_of(ENDED), **structs.asdict(ENDED)}))

@@ -177,11 +177,11 @@ def test_a_ledger_knows_what_it_issued(folder: Path, written: Path) -> None:
 
 def test_a_ledger_knows_of_which_attempts_it_has_a_result(folder: Path, written: Path) -> None:
     """Collected, or noted as late, also while another generation was played; what the host ended has none yet."""
-    withdrawn = AttemptEnded(attempt=attempt(2), outcome=Outcome.WITHDRAWN, reason="host ended", ordered=True)
-    back_after_all = AttemptEnded(attempt=attempt(2), outcome=Outcome.COMPLETED, fitness=1.0, answered=True)
+    withdrawn = AttemptEnded(attempt=attempt(2), outcome=Outcome.WITHDRAWN, reason="host ended", by_host=True)
+    back_after_all = AttemptEnded(attempt=attempt(2), outcome=Outcome.COMPLETED, fitness=1.0, has_result=True)
     ledger = Ledger(folder)
     ledger.append(
-        [AttemptEnded(attempt=attempt(1), outcome=Outcome.FAILED, answered=True), withdrawn, issued(4)], 2.0, 7, 1
+        [AttemptEnded(attempt=attempt(1), outcome=Outcome.FAILED, has_result=True), withdrawn, issued(4)], 2.0, 7, 1
     )
     ledger.append([ResultLate(attempt=attempt(3), worker="vm-0", outcome=Outcome.COMPLETED)], 3.0, 8, 1)
 

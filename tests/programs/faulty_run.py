@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import Fact, GenomeAdded, HostStarted, Rung, RunOpened, RunSettings
+from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RecoveryAction, RunOpened, RunSettings
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from pipeline.core.observed import Watch
@@ -44,7 +44,7 @@ class FaultyRun:
         self._seconds: dict[str, float] = {}
         self._silent_until: dict[str, float] = {}
         for name in WORKERS:
-            self.table.machines[name] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+            self.table.machines[name] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
 
     def play(self, *, share: float = 1.0) -> None:
         """Plays the next generation, or the first `share` of it."""

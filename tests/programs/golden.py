@@ -36,11 +36,11 @@ from pipeline.core.facts import (
     HostStarted,
     HostStopped,
     ProbationBegan,
+    RecoveryAction,
+    RecoveryStarted,
     ResultLate,
     ResultUnexpected,
     RunFinished,
-    Rung,
-    RungClimbed,
     RunOpened,
     RunSettings,
     Settlement,
@@ -108,7 +108,7 @@ def answered(
     number: tuple[int, int, int], outcome: Outcome, reason: str = "", *, archived: bool = True
 ) -> AttemptEnded:
     return AttemptEnded(
-        attempt=tried(*number), outcome=outcome, reason=reason, answered=True, archived=archived, seconds=2.0
+        attempt=tried(*number), outcome=outcome, reason=reason, has_result=True, archived=archived, seconds=2.0
     )
 
 
@@ -118,7 +118,7 @@ def completed(number: tuple[int, int, int], fitness: float) -> list[Fact]:
         AttemptEnded(
             attempt=attempt_id,
             outcome=Outcome.COMPLETED,
-            answered=True,
+            has_result=True,
             fitness=fitness,
             metrics={"steps": 120.0, "lives": 2.5},
             seconds=12.5,
@@ -143,7 +143,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
             7,
             1,
             [
-                AttemptEnded(attempt=tried(1, 1, 9), outcome=Outcome.WITHDRAWN, reason="begun afresh", ordered=True),
+                AttemptEnded(attempt=tried(1, 1, 9), outcome=Outcome.WITHDRAWN, reason="begun afresh", by_host=True),
                 HostStopped(reason="stopped"),
             ],
         ),
@@ -184,7 +184,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
         [
             AttemptEnded(attempt=tried(4, 1, 2), outcome=Outcome.LOST, reason="its worker was silent for 61 s"),
             GenomeCharged(attempt=tried(4, 1, 2), genome=4, worker="vm-1"),
-            RungClimbed(worker="vm-1", rung=Rung.RESTART_AGENT, reason="silent for 61 s"),
+            RecoveryStarted(worker="vm-1", action=RecoveryAction.RESTART_AGENT, reason="silent for 61 s"),
         ],
         [WorkerRecovered(worker="vm-1"), issue((4, 1, 3), "vm-1")],
         [
@@ -204,21 +204,21 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
                 attempt=tried(3, 2, 3),
                 outcome=Outcome.LOST,
                 reason="the share could not be read for 61 s",
-                kept=True,
-                isolate=True,
+                left_published=True,
+                run_alone=True,
             ),
-            RungClimbed(worker="vm-0", rung=Rung.REBOOT, reason="silent for 61 s"),
+            RecoveryStarted(worker="vm-0", action=RecoveryAction.REBOOT, reason="silent for 61 s"),
         ],
         [
             AttemptReleased(attempt=tried(3, 2, 3)),
-            RungClimbed(worker="vm-0", rung=Rung.POWER_CYCLE, reason="reboot did not help"),
+            RecoveryStarted(worker="vm-0", action=RecoveryAction.POWER_CYCLE, reason="reboot did not help"),
         ],
         [
             ResultLate(
                 attempt=tried(3, 2, 3), worker="vm-1", outcome=Outcome.FAILED, reason="its trial is played elsewhere"
             ),
             ResultUnexpected(attempt=tried(9, 9, 9), worker="vm-1"),
-            RungClimbed(worker="vm-0", rung=Rung.RESTORE, reason="power_cycle did not help"),
+            RecoveryStarted(worker="vm-0", action=RecoveryAction.RESTORE, reason="power_cycle did not help"),
         ],
         [EpochRaised(worker="vm-0", epoch=2, reason="the machine was restored"), EpochOpened(worker="vm-0", epoch=2)],
         [WorkerQuarantined(worker="vm-0", back_off_s=60.0, reason="4 losses in a row")],
@@ -228,7 +228,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
     other_generation: list[tuple[int, int, Sequence[Fact]]] = [
         (8, 1, [HostStarted(pid=4003, workers=3), RunOpened(generation=8, run=1, settings=SETTINGS), genome(1)]),
         (8, 1, [issue((1, 1, 1), "vm-1", generation=8)]),
-        (8, 1, [RungClimbed(worker="vm-1", rung=Rung.RESTORE, reason="silent for 61 s")]),
+        (8, 1, [RecoveryStarted(worker="vm-1", action=RecoveryAction.RESTORE, reason="silent for 61 s")]),
     ]
     taken_up_again: list[Sequence[Fact]] = [
         [

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.core.facts import RungClimbed, WorkerQuarantined, WorkerRecovered
+from pipeline.core.facts import RecoveryStarted, WorkerQuarantined, WorkerRecovered
 from pipeline.storage.ledger import Ledger
 from tests.fakes.simulated_hyperv import SimulatedHyperV
 from tests.harness.farm_project import FarmBed
@@ -78,11 +78,11 @@ def _print(bed: FarmBed, fault_of: dict[str, str], met: dict[str, float]) -> Non
     print("| fault | noticed after | plays again after | by |\n|---|---|---|---|")
     for name, words in fault_of.items():
         mine = [(at - met[name], fact) for at, fact in told if getattr(fact, "worker", "") == name and at > met[name]]
-        rungs = [(at, fact.rung) for at, fact in mine if isinstance(fact, RungClimbed)]
+        actions = [(at, fact.action) for at, fact in mine if isinstance(fact, RecoveryStarted)]
         back = [at for at, fact in mine if isinstance(fact, WorkerRecovered)]
         assert not any(isinstance(fact, WorkerQuarantined) for _at, fact in mine), name
-        climbed = ", ".join(str(rung) for _at, rung in rungs)
-        print(f"| {words} | {rungs[0][0]:.0f} s | {back[-1]:.0f} s | {climbed} |")
+        climbed = ", ".join(str(action) for _at, action in actions)
+        print(f"| {words} | {actions[0][0]:.0f} s | {back[-1]:.0f} s | {climbed} |")
 
 
 if __name__ == "__main__":

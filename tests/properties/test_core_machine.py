@@ -172,10 +172,10 @@ class FarmMachine(RuleBasedStateMachine):
                 if trial.settlement is Settlement.COMPLETED:
                     attempt = self.table.farm.attempts[trial.decided_by]
                     assert attempt.trial is trial
-                    assert (trial.fitness, attempt.answered) == (fitness_of(attempt), True)
+                    assert (trial.fitness, attempt.has_result) == (fitness_of(attempt), True)
                 else:
                     assert trial.fitness is None
-                spent = [a for a in trial.attempts if not a.ordered]
+                spent = [a for a in trial.attempts if not a.by_host]
                 limits = self.table.limits
                 assert len(spent) <= limits.attempts_max + limits.losses_per_trial_max
 

@@ -20,7 +20,7 @@ from pipeline.core.facts import (
     Fact,
     GenomeAdded,
     HostStarted,
-    Rung,
+    RecoveryAction,
     RunOpened,
     RunSettings,
     decode_fact,
@@ -122,11 +122,11 @@ class MachinesOfAll:
     def see(self) -> dict[str, MachineSeen]:
         return {name: machine.see() for name, machine in self._machines.items()}
 
-    def obey(self, name: str, rung: Rung | None) -> None:
+    def obey(self, name: str, action: RecoveryAction | None) -> None:
         machine = self._machines[name]
         how = machine.world.step(self._who)
         machine.world.struck = machine.world.struck or bool(how)
-        machine.obey(rung, lost=bool(how) and how != "unknown")
+        machine.obey(action, lost=bool(how) and how != "unknown")
 
 
 class Shelf:

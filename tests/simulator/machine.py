@@ -18,7 +18,7 @@ from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from inbox_agent.share_scanner import AgentLimits
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineSeen, MachineState
 from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in
 from tests.simulator.world import Killed, World
@@ -421,7 +421,7 @@ class Machine:
         state = MachineState.RUNNING
         if self.agent is None and self.world.options.local:
             state = MachineState.OFF
-        return MachineSeen(state, tuple(Rung), reverted=reverted)
+        return MachineSeen(state, tuple(RecoveryAction), reverted=reverted)
 
     def _see_computer(self, reverted: bool) -> MachineSeen:
         now, state = self.world.now, MachineState.RUNNING if self.is_on else MachineState.OFF
@@ -429,43 +429,43 @@ class Machine:
             state = MachineState.UNHEALTHY
         if self.blind:
             self.reverted = reverted
-            return MachineSeen(MachineState.UNKNOWN, tuple(Rung), boots=True, busy=now < self.busy_until)
+            return MachineSeen(MachineState.UNKNOWN, tuple(RecoveryAction), boots=True, busy=now < self.busy_until)
         return MachineSeen(
             state,
-            tuple(Rung),
+            tuple(RecoveryAction),
             reverted=reverted,
             boots=True,
             busy=now < self.busy_until,
             uptime_s=now - self.on_at if self.is_on else 0.0,
         )
 
-    def obey(self, rung: Rung | None, *, lost: bool = False) -> None:
+    def obey(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
         """Climbs a rung, or switches it on; sometimes the order is lost, and nobody knows."""
         if self.world.options.computers and self.world.now < self.busy_until:
             return  # at most one order at a time is carried out
-        if rung is not None:
+        if action is not None:
             self.on_restart(self.name)
             seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
             if self.is_well and seen_well and not self.world.muddled:
-                self.world.breach(f"{self.name} was restarted ({rung}) while it was well")
+                self.world.breach(f"{self.name} was restarted ({action}) while it was well")
         if lost or self.blind or self.world.strikes("lost order", self.world.options.order_lost):
             return
-        self.restarts += rung is not None
-        self.world.obeyed[rung or "start"] += 1
-        match rung:
+        self.restarts += action is not None
+        self.world.obeyed[action or "start"] += 1
+        match action:
             case None:
                 self._switch_on()
-            case Rung.RESTART_AGENT:
+            case RecoveryAction.RESTART_AGENT:
                 if self.frozen_at is None:
                     self.kill_agent()
                     self.world.later(AGENT_START_S, self._start_if_none)
-            case Rung.REBOOT:
+            case RecoveryAction.REBOOT:
                 self.busy_until = self.world.now + SHUTDOWN_LIMIT_S
                 if self.frozen_at is None:
                     self._power_cycle()
-            case Rung.POWER_CYCLE:
+            case RecoveryAction.POWER_CYCLE:
                 self._power_cycle()
-            case Rung.RESTORE:
+            case RecoveryAction.RESTORE:
                 self.switch_off()
                 self.disk.files.clear()
                 self.disk.make_folders()

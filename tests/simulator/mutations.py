@@ -123,7 +123,7 @@ MUTATIONS = [
         "machine restarted repeatedly",
         "a recovery action is ordered once, whatever its outcome",
         "Loop._act",
-        "            watched.rung_ordered = watched.machine_started = True\n",
+        "            watched.recovery_ordered = watched.machine_started = True\n",
         "            watched.machine_started = True\n",
         in_shell=True,
     ),
@@ -242,13 +242,13 @@ MUTATIONS = [
         "result accepted twice",
         "law 6: a result that was collected before is not counted again",
         "_judge_result",
-        "    if attempt.answered or seen.attempt in farm.noted:\n",
+        "    if attempt.has_result or seen.attempt in farm.noted:\n",
         "    if False:\n",
     ),
     Mutation(
         "queued attempt charged",
         "law 5: only the genome that was being evaluated is charged",
-        "lose_all",
+        "give_up_all",
         "        elif attempt.id in watched.claims:\n",
         "        else:\n            tx.give_up(attempt, Outcome.LOST, 'silent')\n            tx.charge(attempt)\n"
         "            continue\n        if attempt.id in watched.claims:\n",
@@ -291,7 +291,7 @@ MUTATIONS = [
     Mutation(
         "endless quarantine",
         "a quarantined worker gets its probation",
-        "_tend_quarantined",
+        "_check_quarantined",
         "    if tx.watch.time - watched.quarantined_at > worker.back_off_s:\n",
         "    if False:\n",
     ),

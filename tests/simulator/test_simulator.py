@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.host.control_loop import Loop
 from pipeline.shares.executor import Couriers
 from pipeline.storage.archive import Archive
@@ -150,7 +150,12 @@ def test_the_worlds_are_wild_enough() -> None:
         figures.add(Figures(**run_chunk(first)[1]))
     assert figures.operations / figures.seeds >= 500
     assert figures.faults.total() / figures.seeds >= 5
-    assert {"start", Rung.RESTART_AGENT, Rung.REBOOT, Rung.POWER_CYCLE} <= figures.obeyed.keys()
+    assert {
+        "start",
+        RecoveryAction.RESTART_AGENT,
+        RecoveryAction.REBOOT,
+        RecoveryAction.POWER_CYCLE,
+    } <= figures.obeyed.keys()
 
 
 def test_a_long_proof_is_taken_up_again(tmp_path: Path) -> None:

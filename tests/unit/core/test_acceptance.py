@@ -4,7 +4,7 @@ import pytest
 
 from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
@@ -99,7 +99,7 @@ def test_an_id_that_was_never_issued_is_unexpected() -> None:
 def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
     """What it was playing is lost and charged, what waits is taken back, and its agent is restarted."""
     table = Table("w0", "w1", genomes=4, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT, Rung.RESTORE))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     table.settle_in()
     playing = table.claim("w0")
     table.tick()
@@ -108,7 +108,7 @@ def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
     attempt = table.farm.attempts[playing]
     assert attempt.outcome is Outcome.LOST
     assert attempt.charged
-    assert next(act.rung for act in table.orders if act.worker == "w0") is Rung.RESTART_AGENT
+    assert next(act.rung for act in table.orders if act.worker == "w0") is RecoveryAction.RESTART_AGENT
     waiting = [fact for fact in named(facts, f.AttemptEnded) if fact.outcome is Outcome.WITHDRAWN]
     assert waiting
 
@@ -135,7 +135,7 @@ def test_beyond_the_limit_an_unreadable_share_blames_nobody_and_keeps_its_start_
     table.tick()
     table.shares[first.worker].unknown = "network down"
     table.run(40)
-    assert (first.outcome, first.kept, first.charged) == (Outcome.LOST, True, False)
+    assert (first.outcome, first.left_published, first.charged) == (Outcome.LOST, True, False)
     assert table.shares[first.worker].starts == {first.id}
     table.shares[first.worker].unknown = ""
     table.answer(first.id, fitness=4.0)
@@ -192,7 +192,7 @@ def test_a_result_that_is_being_read_is_not_overdue() -> None:
 def test_a_result_that_is_being_read_was_its_workers_last_word() -> None:
     """The agent ended right after it: what waits there is taken back, what it says is heard."""
     table = Table("w0", "w1", genomes=4, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT, Rung.RESTORE))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     table.settle_in()
     playing = table.claim("w0")
     table.tick()
@@ -260,7 +260,7 @@ def test_what_was_kept_and_is_not_played_is_let_go() -> None:
 
     table.run(3)
 
-    assert table.farm.workers[first.worker].kept == {}
+    assert table.farm.workers[first.worker].left_published == {}
     assert first.id not in table.shares[first.worker].starts
     table.play_all()
 
@@ -272,14 +272,14 @@ def test_whatever_result_comes_back_of_what_was_kept_frees_its_worker() -> None:
     held = set(table.farm.workers["w0"].wanted)
     table.shares["w0"].unknown = "network down"
     table.run(60)
-    assert set(table.farm.workers["w0"].kept) == held
+    assert set(table.farm.workers["w0"].left_published) == held
     table.shares["w0"].unknown = ""
     for attempt in held:
         table.answer(attempt, Outcome.FAILED)
 
     table.run(3)
 
-    assert table.farm.workers["w0"].kept == {}
+    assert table.farm.workers["w0"].left_published == {}
     table.play_all()
 
 
@@ -292,7 +292,7 @@ def test_what_was_kept_and_is_played_is_waited_for() -> None:
     table.outage(first.worker, 40)
 
     table.run(10)
-    assert set(table.farm.workers[first.worker].kept) == {first.id}
+    assert set(table.farm.workers[first.worker].left_published) == {first.id}
     table.answer(first.id, fitness=7.0)
     table.tick()
 

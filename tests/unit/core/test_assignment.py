@@ -166,7 +166,7 @@ def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
     table.tick()
 
     (next_one,) = table.farm.workers["w0"].wanted.values()
-    assert next_one.alone
+    assert next_one.run_alone
     assert next_one.trial is lost.trial
 
 

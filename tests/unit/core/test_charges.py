@@ -4,7 +4,7 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung, Settlement
+from pipeline.core.facts import RecoveryAction, Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineSeen, MachineState
 from tests.harness.core_table import SETTINGS, Table, named, replace_struct
@@ -114,14 +114,14 @@ def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> Non
 def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
     """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
     table = Table("w0", "w1", genomes=1, machines=True)
-    table.machines = {name: MachineSeen(MachineState.RUNNING, (Rung.REBOOT,)) for name in ("w0", "w1")}
+    table.machines = {name: MachineSeen(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
     share = table.shares[first.worker]
     share.unknown = "network down"
     table.run(90)
     assert (first.outcome, first.charged) == (Outcome.LOST, False)
-    assert [act.rung for act in table.orders] == [Rung.REBOOT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.REBOOT]
 
     share.unknown = ""
     table.claim_by_name(first)
@@ -167,7 +167,7 @@ def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
     table = Table("w0", genomes=1)
     table.settle_in()
     (held,) = table.farm.workers["w0"].wanted.values()
-    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.WITHDRAWN, ordered=True))
+    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.WITHDRAWN, by_host=True))
     table.claim_by_name(held)
 
     facts = table.tick(full=False)

@@ -4,7 +4,7 @@ import pytest
 
 from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
 from tests.harness.core_table import ShareOnTable, Table, named
@@ -23,7 +23,7 @@ def test_first_contact_begins_epoch_one() -> None:
 def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> None:
     """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
     table = Table("w0", machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     share = table.shares["w0"]
     share.beating = False
     table.tick()
@@ -35,7 +35,7 @@ def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> Non
     assert table.orders == []
     table.run(3)
 
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
@@ -73,7 +73,7 @@ def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_ep
     silence that says so.
     """
     table = Table("w0", machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     share = table.shares["w0"]
     share.beating = False
     facts = []
@@ -82,7 +82,7 @@ def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_ep
         share.damaged_epoch = 1
 
     assert [fact.epoch for fact in facts if isinstance(fact, f.EpochRaised)] == [1]
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
@@ -94,7 +94,7 @@ def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
     table.claim_by_name(kept)
     share.unknown = "network down"
     table.run(40)
-    assert kept.kept
+    assert kept.left_published
     share.unknown, share.counter = "", 0
 
     table.tick()
@@ -111,7 +111,7 @@ def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
     for _ in range(3):
         table.tick()
     (alone,) = table.farm.workers["w0"].wanted.values()
-    assert alone.alone
+    assert alone.run_alone
 
 
 def test_an_older_host_json_begins_a_new_epoch() -> None:
@@ -262,7 +262,7 @@ def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgott
     table.publish_fails = True
     table.settle_in()
     (attempt,) = table.farm.workers["w0"].wanted.values()
-    table.state(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, ordered=True))
+    table.state(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, by_host=True))
     table.publish_fails = False
 
     table.tick()

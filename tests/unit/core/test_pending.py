@@ -4,7 +4,7 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Rung, Settlement, Told
+from pipeline.core.facts import RecoveryAction, Settlement, Told
 from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import Waiting, why_waiting
 from pipeline.views import explain
@@ -64,7 +64,7 @@ def test_for_another_worker_than_those_that_have_tried() -> None:
 
 def test_with_a_worker_that_is_recovered() -> None:
     table = settled_in(genomes=3)
-    table.state(f.RungClimbed(worker="w0", rung=Rung.REBOOT, reason="silent"))
+    table.state(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
 
     assert waits(table, trial_of(table, 1)) is Waiting.WORKER_UNWELL
     assert waits(table, trial_of(table, 3)) is Waiting.NOBODY_WELL
@@ -81,11 +81,11 @@ def test_nobody_is_left_or_at_home() -> None:
 
 def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
     table = settled_in(genomes=3)
-    trial_of(table, 3).alone = True
+    trial_of(table, 3).run_alone = True
     assert waits(table, trial_of(table, 3)) is Waiting.ALONE
 
-    trial_of(table, 1).alone = True
-    trial_of(table, 3).alone = False
+    trial_of(table, 1).run_alone = True
+    trial_of(table, 3).run_alone = False
     assert waits(table, trial_of(table, 3)) is Waiting.NO_ROOM, "nothing is put behind one that is played alone"
 
 
@@ -115,7 +115,7 @@ def test_nothing_is_without_words() -> None:
         (explain.SETTLEMENTS, Settlement),
         (explain.WAITING, Waiting),
         (explain.WORKERS, WorkerState),
-        (explain.RUNGS, Rung),
+        (explain.RECOVERY_ACTIONS, RecoveryAction),
     ):
         assert words.keys() == set(kind)  # type: ignore[comparison-overlap]
         assert len(set(words.values())) == len(words)  # type: ignore[attr-defined]
@@ -129,7 +129,7 @@ def test_the_story_of_each_outcome(outcome: Outcome) -> None:
     claimed, ended = (
         f.AttemptClaimed(attempt=held.id),
         f.AttemptEnded(
-            attempt=held.id, outcome=outcome, reason="because\x1b[31m", answered=True, seconds=2.0, fitness=1.0
+            attempt=held.id, outcome=outcome, reason="because\x1b[31m", has_result=True, seconds=2.0, fitness=1.0
         ),
     )
     table.state(claimed, ended)
@@ -196,7 +196,7 @@ def test_the_story_of_a_worker() -> None:
 
     table.state(
         f.AttemptEnded(attempt=first.id, outcome=Outcome.LOST, reason="silent"),
-        f.RungClimbed(worker="w0", rung=Rung.RESTORE, reason="its agent was silent"),
+        f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="its agent was silent"),
         f.WorkerQuarantined(worker="w0", back_off_s=15, reason="3 attempts in a row were lost on it"),
     )
     told = "\n".join(explain_worker(table.farm, "w0", [Told(at, fact) for fact, at in table.facts]))

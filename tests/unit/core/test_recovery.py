@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import standstill
-from pipeline.core.facts import Rung
+from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineSeen, MachineState
@@ -44,19 +44,19 @@ def test_probation_is_passed_by_one_good_attempt() -> None:
 def test_the_ladder_is_climbed_rung_by_rung() -> None:
     """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
     table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].beating = False
     facts = table.run(31 + 4 * 11 + 2)
-    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
-    assert [act.rung for act in table.orders] == list(Rung)
+    assert [fact.action for fact in named(facts, f.RecoveryStarted)] == list(RecoveryAction)
+    assert [act.rung for act in table.orders] == list(RecoveryAction)
     assert named(facts, f.WorkerQuarantined)
 
 
 def test_a_worker_that_answers_again_is_left_alone() -> None:
     """A sign of life ends the recovery, whatever rung it is on."""
     table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].beating = False
     table.run(33)
@@ -71,12 +71,12 @@ def test_a_worker_that_answers_again_is_left_alone() -> None:
 def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None:
     """Its attempts stay published: the new agent says itself what was interrupted."""
     table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (Rung.RESTART_AGENT,))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT,))
     table.settle_in()
     held = set(table.farm.workers["w0"].wanted)
-    table.machines["w0"] = MachineSeen(MachineState.OFF, (Rung.RESTART_AGENT,), "signal SIGKILL")
+    table.machines["w0"] = MachineSeen(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "signal SIGKILL")
     table.tick()
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert set(table.farm.workers["w0"].wanted) == held
 
 
@@ -91,7 +91,7 @@ def to_quarantine(table: Table, worker: str = "w0") -> None:
 def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
     """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
     table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     to_quarantine(table)
     table.shares["w0"].beating = False  # for a while no look shows a new beat
@@ -106,14 +106,14 @@ def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine
 def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
     """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
     table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     to_quarantine(table)
     table.shares["w0"].beating = False
 
     facts = table.run(40 + 4 * 11 + 3)
 
-    assert [fact.rung for fact in named(facts, f.RungClimbed)] == list(Rung)
+    assert [fact.action for fact in named(facts, f.RecoveryStarted)] == list(RecoveryAction)
     assert "did not help" not in table.farm.workers["w0"].reason
     assert table.farm.workers["w0"].probations == 1
 
@@ -121,7 +121,7 @@ def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
 def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
     """A share blames the share: as long as a game may still be going on there, nothing is restarted (law 5)."""
     table = Table("w0", genomes=1, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.claim("w0")
     table.shares["w0"].unknown = "no route"
@@ -130,7 +130,7 @@ def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
     assert table.orders == []
     table.run(30)
 
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert "could not be read" in table.farm.workers["w0"].reason
 
 
@@ -138,7 +138,7 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
     """An agent whose share is read for the first time has its time to answer, and not longer (seed 147977)."""
     settings = replace_struct(SETTINGS, time_limit_s=20.0)
     table = Table("w0", genomes=1, machines=True, settings=settings, limits=Limits(grace_s=10.0))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.state(f.EpochRaised(worker="w0", epoch=1, reason="first contact"))  # and its host.json was not published yet
     table.restart_host()
     share = table.shares["w0"]
@@ -152,19 +152,19 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
     assert table.orders == []
     table.run(3)
 
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:
     """The machine layer knows better than the share."""
     table = Table("w0", genomes=1, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.UNHEALTHY, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.UNHEALTHY, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].unknown = "no route"
 
     table.run(32)
 
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_worker_without_a_machine_has_no_ladder() -> None:
@@ -175,7 +175,7 @@ def test_a_worker_without_a_machine_has_no_ladder() -> None:
 
     facts = table.run(32)
 
-    assert named(facts, f.RungClimbed) == []
+    assert named(facts, f.RecoveryStarted) == []
     assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
 
 
@@ -183,12 +183,12 @@ def test_an_agent_that_ends_again_and_again_is_quarantined() -> None:
     """The same rung, as long as the budget of restarts lasts."""
     table = Table("w0", genomes=1, machines=True, limits=Limits(restarts_max=3))
     table.settle_in()
-    table.machines["w0"] = MachineSeen(MachineState.OFF, (Rung.RESTART_AGENT,), "exit code 1")
+    table.machines["w0"] = MachineSeen(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "exit code 1")
     table.shares["w0"].beating = False
 
     facts = table.run(5)
 
-    assert [fact.rung for fact in named(facts, f.RungClimbed)] == [Rung.RESTART_AGENT] * 3
+    assert [fact.action for fact in named(facts, f.RecoveryStarted)] == [RecoveryAction.RESTART_AGENT] * 3
     assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
     assert "its agent ended again: exit code 1" in table.farm.workers["w0"].reason
 
@@ -218,7 +218,7 @@ def test_a_loss_on_probation_ends_it() -> None:
 def computer(
     state: MachineState = MachineState.RUNNING, *, uptime_s: float = 10_000.0, busy: bool = False
 ) -> MachineSeen:
-    return MachineSeen(state, tuple(Rung), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
+    return MachineSeen(state, tuple(RecoveryAction), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
 
 
 def silent_computer(seen: MachineSeen, **limits: float) -> Table:
@@ -231,13 +231,16 @@ def silent_computer(seen: MachineSeen, **limits: float) -> Table:
     return table
 
 
-def climbed(facts: list[f.Fact]) -> list[Rung]:
-    return [fact.rung for fact in named(facts, f.RungClimbed)]
+def climbed(facts: list[f.Fact]) -> list[RecoveryAction]:
+    return [fact.action for fact in named(facts, f.RecoveryStarted)]
 
 
 def test_rungs_that_cannot_help_a_computer_are_left_out() -> None:
     """What is off has no agent to restart; who has lost its heartbeat cannot be asked to shut down."""
-    for state, first in ((MachineState.OFF, Rung.REBOOT), (MachineState.UNHEALTHY, Rung.POWER_CYCLE)):
+    for state, first in (
+        (MachineState.OFF, RecoveryAction.REBOOT),
+        (MachineState.UNHEALTHY, RecoveryAction.POWER_CYCLE),
+    ):
         table = silent_computer(computer(state))
         facts = table.run(35)
         assert climbed(facts)[:1] == [first]
@@ -249,8 +252,8 @@ def test_a_computer_gets_time_to_boot() -> None:
 
     facts = table.run(31 + 11 + 101 + 101 + 50)
 
-    assert climbed(facts) == list(Rung)
-    assert [act.rung for act in table.orders] == list(Rung)
+    assert climbed(facts) == list(RecoveryAction)
+    assert [act.rung for act in table.orders] == list(RecoveryAction)
 
 
 def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
@@ -266,7 +269,7 @@ def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
     table.run(2)
 
     assert table.farm.workers["w0"].state is WorkerState.READY
-    assert [act.rung for act in table.orders] == [Rung.POWER_CYCLE]
+    assert [act.rung for act in table.orders] == [RecoveryAction.POWER_CYCLE]
 
 
 def test_a_computer_that_comes_up_is_not_silent() -> None:
@@ -294,7 +297,7 @@ def test_what_a_computer_holds_that_comes_up_is_played_by_others() -> None:
 
     table.run(40)
 
-    assert (held.outcome, held.kept) == (Outcome.LOST, True)
+    assert (held.outcome, held.left_published) == (Outcome.LOST, True)
     assert table.farm.workers["w0"].state is WorkerState.READY
     assert held.trial.open_attempt is not None
     assert held.trial.open_attempt.worker == "w1"
@@ -315,18 +318,20 @@ def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile()
     assert climbed(facts) == []
 
 
-@pytest.mark.parametrize(("rung", "state"), [(Rung.RESTORE, "recovering"), (Rung.REBOOT, "ready")])
+@pytest.mark.parametrize(
+    ("action", "state"), [(RecoveryAction.RESTORE, "recovering"), (RecoveryAction.REBOOT, "ready")]
+)
 def test_a_look_that_was_under_way_when_a_share_was_restored_shows_no_recovery(
-    monkeypatch: pytest.MonkeyPatch, rung: Rung, state: str
+    monkeypatch: pytest.MonkeyPatch, action: RecoveryAction, state: str
 ) -> None:
     """It took its time, and shows a beat of a share that has been emptied since. No other rung does that to a share,
     and where looks take long, a worker that is well must not be restarted again.
     """
-    seen = MachineSeen(MachineState.RUNNING, (rung,), boots=True, uptime_s=10_000.0)
+    seen = MachineSeen(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
     table = silent_computer(seen)
     table.run(31)
     assert table.farm.workers["w0"].state is WorkerState.RECOVERING
-    climbed_at, look = table.watch.workers["w0"].rung_at, table.look
+    climbed_at, look = table.watch.workers["w0"].recovery_at, table.look
     monkeypatch.setattr(table, "look", lambda name, **how: replace(look(name, **how), asked_at=climbed_at - 1))
     table.shares["w0"].beating = True
 
@@ -406,7 +411,7 @@ def test_a_computer_that_reboots_for_ever_is_not_waited_for_for_ever() -> None:
     table.watch.workers["w0"].alive = False
 
     assert climbed(table.run(190)) == []
-    assert climbed(table.run(30))[:1] == [Rung.RESTART_AGENT]
+    assert climbed(table.run(30))[:1] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_computer_that_is_off_is_switched_on_at_the_start() -> None:
@@ -453,10 +458,10 @@ def test_who_has_no_desktop_gets_no_work() -> None:
 def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None:
     """Its logon task does that; as soon as it tells of a desktop it gets work."""
     table = Table("w0", genomes=2, machines=True, limits=Limits(needs_desktop=True))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(Rung))
+    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.run(2)
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
     table.shares["w0"].desktop = "Default"
     table.play_all()
     assert len(table.orders) == 1
@@ -465,7 +470,7 @@ def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None
 def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
     """What it plays and what waits there is taken back: nothing it says of them counts, and no genome pays."""
     table = Table("w0", "w1", genomes=4, machines=True, limits=Limits(needs_desktop=True))
-    table.machines = {name: MachineSeen(MachineState.RUNNING, tuple(Rung)) for name in ("w0", "w1")}
+    table.machines = {name: MachineSeen(MachineState.RUNNING, tuple(RecoveryAction)) for name in ("w0", "w1")}
     for share in table.shares.values():
         share.desktop = "Default"
     table.settle_in()
@@ -478,7 +483,7 @@ def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
     table.tick()
 
     assert {attempt.outcome for attempt in held} == {Outcome.WITHDRAWN}
-    assert [act.rung for act in table.orders] == [Rung.RESTART_AGENT]
+    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert table.shares["w0"].starts == set()
 
 

@@ -34,7 +34,7 @@ def complete(farm: Farm, number: int = 1) -> None:
     attempt = f"g0001-{number:04d}-t1-a1-000000000000"
     for fact in (
         f.AttemptIssued(attempt=attempt, genome=number, trial=1, number=1, worker="w0", epoch=1, publication=1),
-        f.AttemptEnded(attempt=attempt, outcome=Outcome.COMPLETED, answered=True, fitness=1.0),
+        f.AttemptEnded(attempt=attempt, outcome=Outcome.COMPLETED, has_result=True, fitness=1.0),
         f.TrialSettled(genome=number, trial=1, settlement=Settlement.COMPLETED, attempt=attempt, fitness=1.0),
     ):
         farm.evolve(fact, 0.0)
@@ -145,7 +145,7 @@ def test_the_last_words_of_a_host_are_that_it_ended() -> None:
 
 def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:
     """Its share will be empty, and that must not look like one that is not mounted."""
-    climbed = f.RungClimbed(worker="w0", rung=f.Rung.RESTORE, reason="it froze")
+    climbed = f.RecoveryStarted(worker="w0", action=f.RecoveryAction.RESTORE, reason="it froze")
     entries = [
         Entry(1, 0.0, 1, 1, f.EpochRaised(worker="w0", epoch=1, reason="first contact")),
         Entry(2, 0.0, 1, 1, f.EpochOpened(worker="w0", epoch=1)),

@@ -11,9 +11,9 @@ from pipeline.core.facts import (
     EpochRaised,
     Fact,
     HostStopped,
+    RecoveryAction,
     ResultLate,
     ResultUnexpected,
-    Rung,
     WorkerOut,
 )
 from pipeline.core.farm import Farm
@@ -57,7 +57,7 @@ class Nobody:
     def see(self) -> Mapping[str, MachineSeen]:
         return {}
 
-    def obey(self, name: str, rung: Rung | None) -> None: ...
+    def obey(self, name: str, action: RecoveryAction | None) -> None: ...
 
 
 class Shelf:

@@ -55,7 +55,7 @@ def issued(number: int = 1, trial: int = 1, genome: int = 1) -> AttemptIssued:
 
 def answered(outcome: Outcome, of: AttemptIssued, *, archived: bool = False) -> AttemptEnded:
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
-    return AttemptEnded(attempt=of.attempt, outcome=outcome, answered=True, fitness=fitness, archived=archived)
+    return AttemptEnded(attempt=of.attempt, outcome=outcome, has_result=True, fitness=fitness, archived=archived)
 
 
 def given_up(of: AttemptIssued) -> AttemptEnded:
@@ -111,7 +111,7 @@ def archive(*results: ResultRecord) -> Evidence:
 )
 def test_what_a_host_may_decide(story: Sequence[Fact]) -> None:
     """Each settlement with all that must come before it."""
-    results = [result(FIRST, fact.outcome) for fact in story if isinstance(fact, AttemptEnded) and fact.answered]
+    results = [result(FIRST, fact.outcome) for fact in story if isinstance(fact, AttemptEnded) and fact.has_result]
 
     assert audit([*run_of(2, -5.0), *story], archive(*results)).problems == []
 

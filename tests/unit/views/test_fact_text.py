@@ -6,7 +6,7 @@ import pytest
 
 from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, Rung, Settlement
+from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.views.fact_text import duration, known_line, line
 from pipeline.views.progress import progress
 from tests.harness.core_table import Table
@@ -46,7 +46,7 @@ def table() -> Table:
         (f.ResultUnexpected(attempt=HELD, worker="w0"), f"w0: result of {HELD}, which was never issued, set aside"),
         (f.EpochRaised(worker="w0", epoch=1, reason="first contact"), ""),
         (f.EpochRaised(worker="w0", epoch=2, reason="it went back"), "w0: epoch 2 begins, it went back"),
-        (f.RungClimbed(worker="w0", rung=Rung.REBOOT, reason="silent"), "w0: reboot, silent"),
+        (f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"), "w0: reboot, silent"),
         (
             f.WorkerQuarantined(worker="w0", back_off_s=15, reason="losses"),
             "w0: quarantined for 15 s, losses",
