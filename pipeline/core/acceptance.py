@@ -18,65 +18,65 @@ from pipeline.core.observation import Look, ResultSeen
 from pipeline.core.transaction import Transaction
 
 
-def judge(tx: Transaction, look: Look) -> None:
+def accept_results(tx: Transaction, look: Look) -> None:
     """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
     if look.unknown or tx.farm.workers[look.worker].state is WorkerState.OUT:
         return
     watched = tx.watch.workers[look.worker]
     for result in look.results:
         if result.attempt not in watched.handled:
-            _judge_result(tx, look.worker, result)
+            _accept_result(tx, look.worker, result)
             watched.handled.add(result.attempt)
     for attempt_id in sorted(look.claims - look.answers):
         _note_claim(tx, look.worker, attempt_id)
 
 
-def _judge_result(tx: Transaction, worker: str, seen: ResultSeen) -> None:
+def _accept_result(tx: Transaction, worker: str, result: ResultSeen) -> None:
     farm = tx.farm
-    attempt = farm.attempts.get(seen.attempt)
+    attempt = farm.attempts.get(result.attempt)
     if attempt is None:
-        if seen.attempt not in farm.noted and not seen.heard_elsewhere:
-            tx.results[seen.attempt] = worker, seen
+        if result.attempt not in farm.noted and not result.heard_elsewhere:
+            tx.results[result.attempt] = worker, result
             tx.add(
-                _late(seen, worker, "of an earlier run")
-                if seen.known_elsewhere
-                else ResultUnexpected(attempt=seen.attempt, worker=worker)
+                _result_late(result, worker, "of an earlier run")
+                if result.known_elsewhere
+                else ResultUnexpected(attempt=result.attempt, worker=worker)
             )
         return
-    if attempt.has_result or seen.attempt in farm.noted:
+    if attempt.has_result or result.attempt in farm.noted:
         return  # collected before; its file has not been cleaned up yet
     if worker != attempt.worker:
         return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
-    tx.results[seen.attempt] = worker, seen
-    problem = _problem(tx, attempt, seen)
+    tx.results[result.attempt] = worker, result
+    problem = _result_problem(tx, attempt, result)
     trial_open = attempt.trial.state is not TrialState.SETTLED
-    completed = not problem and seen.record is not None and seen.record.outcome is Outcome.COMPLETED
+    completed = not problem and result.record is not None and result.record.outcome is Outcome.COMPLETED
     if attempt.outcome is None or (completed and trial_open):
-        tx.end_attempt(attempt, _ended(attempt, seen, problem))
-        _draw_consequences(tx, attempt)
+        tx.end_attempt(attempt, _attempt_ended(attempt, result, problem))
+        _update_worker(tx, attempt)
     else:
-        tx.add(_late(seen, worker, problem))
-        if attempt.outcome is Outcome.LOST and seen.record and seen.record.outcome is Outcome.INTERRUPTED:
+        tx.add(_result_late(result, worker, problem))
+        if attempt.outcome is Outcome.LOST and result.record and result.record.outcome is Outcome.INTERRUPTED:
             # Its share can be read again and shows who was playing when the worker went down.
             tx.charge(attempt)
 
 
-def _problem(tx: Transaction, attempt: Attempt, seen: ResultSeen) -> str:
-    if seen.record is None:
-        return seen.problem
-    if (seen.record.farm, seen.record.worker) != (tx.farm.farm_id, attempt.worker):
-        return f"worker {seen.record.worker!r} of farm {seen.record.farm!r} answers for {attempt.worker!r}"
-    return echo_problem(seen.record, tx.farm.echo(attempt))
+def _result_problem(tx: Transaction, attempt: Attempt, result: ResultSeen) -> str:
+    if result.record is None:
+        return result.problem
+    if (result.record.farm, result.record.worker) != (tx.farm.farm_id, attempt.worker):
+        return f"worker {result.record.worker!r} of farm {result.record.farm!r} answers for {attempt.worker!r}"
+    return echo_problem(result.record, tx.farm.echo(attempt))
 
 
-def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
-    record: ResultRecord | None = seen.record
-    if seen.unknown_layout:
+def _attempt_ended(attempt: Attempt, result: ResultSeen, problem: str) -> AttemptEnded:
+    record: ResultRecord | None = result.record
+    if result.unknown_layout:
         return AttemptEnded(attempt=attempt.id, outcome=Outcome.REJECTED, has_result=True, reason=clean(problem, 300))
     if problem or record is None:
         return AttemptEnded(attempt=attempt.id, outcome=Outcome.CORRUPT, has_result=True, reason=clean(problem, 300))
     notes = [record.reason] if record.reason else []
-    notes += [f"missing: {name}" for name in seen.missing]
+    notes += [f"missing: {name}" for name in result.missing]
     return AttemptEnded(
         attempt=attempt.id,
         outcome=record.outcome,
@@ -89,7 +89,7 @@ def _ended(attempt: Attempt, seen: ResultSeen, problem: str) -> AttemptEnded:
     )
 
 
-def _draw_consequences(tx: Transaction, attempt: Attempt) -> None:
+def _update_worker(tx: Transaction, attempt: Attempt) -> None:
     worker = tx.farm.worker(attempt.worker)
     if attempt.outcome is Outcome.REJECTED and worker.state is not WorkerState.OUT:
         for waiting in list(worker.wanted.values()):
@@ -101,9 +101,9 @@ def _draw_consequences(tx: Transaction, attempt: Attempt) -> None:
         tx.add(WorkerRecovered(worker=worker.name))
 
 
-def _late(seen: ResultSeen, worker: str, why: str) -> ResultLate:
-    outcome = seen.record.outcome if seen.record is not None else Outcome.CORRUPT
-    return ResultLate(attempt=seen.attempt, worker=worker, outcome=outcome, reason=clean(why, 300))
+def _result_late(result: ResultSeen, worker: str, reason: str) -> ResultLate:
+    outcome = result.record.outcome if result.record is not None else Outcome.CORRUPT
+    return ResultLate(attempt=result.attempt, worker=worker, outcome=outcome, reason=clean(reason, 300))
 
 
 def _note_claim(tx: Transaction, worker: str, attempt_id: str) -> None:

@@ -25,10 +25,10 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
             tx.give_up(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
             tx.charge(attempt)
     _enforce_claim_limit(tx, worker, watched, bool(claimed))
-    _release_kept(tx, worker, watched)
+    _release_left_published(tx, worker, watched)
 
 
-def _release_kept(tx: Transaction, worker: Worker, watched: WorkerWatch) -> None:
+def _release_left_published(tx: Transaction, worker: Worker, watched: WorkerWatch) -> None:
     """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
     limit_s = _time_limit_s(tx) + tx.limits.grace_s
     for attempt in list(worker.left_published.values()):

@@ -4,7 +4,7 @@
 well, who gets what. Not here: what is to be done about it (reconcile).
 """
 
-from pipeline.core.acceptance import judge
+from pipeline.core.acceptance import accept_results
 from pipeline.core.assignment import Queues, assign, take_back
 from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.facts import RunFinished
@@ -13,7 +13,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Worker
 from pipeline.core.observation import View
 from pipeline.core.observed import Watch
-from pipeline.core.ownership import settle_ownership
+from pipeline.core.ownership import check_ownership
 from pipeline.core.recovery import check_worker
 from pipeline.core.transaction import Transaction
 
@@ -24,8 +24,8 @@ def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues)
     first_looks = [look for look in view.looks if look.full and not watch.workers[look.worker].looked]
     watch.see(farm, view)
     for look in view.looks:
-        settle_ownership(tx, look)
-        judge(tx, look)
+        check_ownership(tx, look)
+        accept_results(tx, look)
     for look in first_looks:
         if look.worker in queues.local:
             _end_what_a_dead_host_left(tx, farm.workers[look.worker])

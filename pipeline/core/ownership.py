@@ -12,17 +12,17 @@ from pipeline.core.recovery import quarantine
 from pipeline.core.transaction import Transaction
 
 
-def settle_ownership(tx: Transaction, look: Look) -> None:
+def check_ownership(tx: Transaction, look: Look) -> None:
     """Draws the conclusions of a full look about whose share it is, which epoch it shows and who beats on it."""
     worker, watched = tx.farm.workers[look.worker], tx.watch.workers[look.worker]
     if look.unknown or not look.full or worker.state is WorkerState.OUT:
         return
     if look.damaged_epoch:
-        _damaged(tx, worker, look)
+        _host_record_damaged(tx, worker, look)
     elif look.owner is None:
-        _nobodys(tx, worker, watched, look)
+        _no_host_record(tx, worker, watched, look)
     elif (look.owner.farm, look.owner.worker) != (tx.farm.farm_id, worker.name):
-        _put_out(
+        _exclude(
             tx,
             worker,
             f"its share belongs to worker {look.owner.worker!r} of farm {look.owner.farm}; hands off. "
@@ -32,7 +32,7 @@ def settle_ownership(tx: Transaction, look: Look) -> None:
         found = f"epoch {look.owner.epoch}, the ledger knows {worker.epoch}"
         if look.owner.epoch <= worker.epoch:
             found = f"start signal {min(look.strangers)}, which the ledger never issued"
-        _put_out(
+        _exclude(
             tx,
             worker,
             f"its share shows {found}: a second host, or an old ledger; hands off. "
@@ -40,7 +40,7 @@ def settle_ownership(tx: Transaction, look: Look) -> None:
         )
     elif look.owner.epoch < worker.epoch:
         if worker.epoch_open:
-            _went_back(tx, worker, look, f"host.json of epoch {worker.epoch} is missing")
+            _raise_epoch(tx, worker, look, f"host.json of epoch {worker.epoch} is missing")
     else:
         if not worker.epoch_open:
             tx.add(EpochOpened(worker=worker.name, epoch=worker.epoch))
@@ -48,7 +48,7 @@ def settle_ownership(tx: Transaction, look: Look) -> None:
         _check_history(tx, worker, watched, look)
 
 
-def _damaged(tx: Transaction, worker: Worker, look: Look) -> None:
+def _host_record_damaged(tx: Transaction, worker: Worker, look: Look) -> None:
     """The newest `host.json` was torn by a power cut or a full disk. If it can only be ours, it is mended.
 
     Of an epoch that was never seen open nothing can have been played, so its `host.json` is written again (`plan`); one
@@ -61,10 +61,10 @@ def _damaged(tx: Transaction, worker: Worker, look: Look) -> None:
         tx.raise_epoch(worker.name, look.damaged_epoch, reason)
     else:
         reason = f"its share shows a damaged host.json of epoch {look.damaged_epoch}, which this farm never wrote"
-        _put_out(tx, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
+        _exclude(tx, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
 
 
-def _nobodys(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) -> None:
+def _no_host_record(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) -> None:
     if worker.epoch == 0:
         tx.raise_epoch(worker.name, 0, "first contact")
     elif worker.reverting or watched.reverted:
@@ -80,7 +80,7 @@ def _nobodys(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) 
 def _check_history(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look) -> None:
     gone = sorted((watched.listed & worker.wanted.keys()) - look.starts)
     if gone:
-        _went_back(tx, worker, look, f"start signal {gone[0]} is missing")
+        _raise_epoch(tx, worker, look, f"start signal {gone[0]} is missing")
         return
     watched.listed |= look.starts & worker.wanted.keys()
     for attempt_id in sorted(watched.uncertain):
@@ -97,39 +97,39 @@ def _check_history(tx: Transaction, worker: Worker, watched: WorkerWatch, look: 
         worker.name,
         worker.epoch,
     ):
-        _hear_beat(tx, worker, watched, look, beat)
+        _take_heartbeat(tx, worker, watched, look, beat)
 
 
-def _hear_beat(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
+def _take_heartbeat(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     last = watched.beat
     if last is not None and (last.run_id, last.counter) == (beat.run_id, beat.counter):
         return
     if last is not None and last.run_id == beat.run_id and beat.counter < last.counter:
-        _went_back(tx, worker, look, f"the heartbeat counter fell from {last.counter} to {beat.counter}")
+        _raise_epoch(tx, worker, look, f"the heartbeat counter fell from {last.counter} to {beat.counter}")
         return
     if last is not None and last.run_id != beat.run_id:
         watched.replaced_runs.add(last.run_id)
         if beat.run_id in watched.replaced_runs:
             watched.returned_runs += 1
-            _returned(tx, worker, watched, look, beat)
+            _old_run_returned(tx, worker, watched, look, beat)
             return
     watched.beat = beat
     tx.watch.note_life(watched, look)
 
 
-def _returned(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
+def _old_run_returned(tx: Transaction, worker: Worker, watched: WorkerWatch, look: Look, beat: AgentRecord) -> None:
     if watched.returned_runs < 2 or worker.state not in (WorkerState.READY, WorkerState.RECOVERING):
-        _went_back(tx, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
+        _raise_epoch(tx, worker, look, f"agent run {beat.run_id} is back, another one had followed it")
         return
     quarantine(tx, worker, "two agents take turns on this share; stop one of them")
 
 
-def _went_back(tx: Transaction, worker: Worker, look: Look, reason: str) -> None:
+def _raise_epoch(tx: Transaction, worker: Worker, look: Look, reason: str) -> None:
     on_share = look.owner.epoch if look.owner else 0
     tx.raise_epoch(worker.name, on_share, reason)
 
 
-def _put_out(tx: Transaction, worker: Worker, reason: str) -> None:
+def _exclude(tx: Transaction, worker: Worker, reason: str) -> None:
     for attempt in list(worker.wanted.values()):
         tx.withdraw(attempt, "the share is somebody else's")
     tx.add(WorkerOut(worker=worker.name, reason=reason))

@@ -234,15 +234,15 @@ MUTATIONS = [
     Mutation(
         "echoes not checked",
         "law 6: what a result says about itself must match its attempt",
-        "_problem",
-        "    return echo_problem(seen.record, tx.farm.echo(attempt))\n",
+        "_result_problem",
+        "    return echo_problem(result.record, tx.farm.echo(attempt))\n",
         '    return ""\n',
     ),
     Mutation(
         "result accepted twice",
         "law 6: a result that was collected before is not counted again",
-        "_judge_result",
-        "    if attempt.has_result or seen.attempt in farm.noted:\n",
+        "_accept_result",
+        "    if attempt.has_result or result.attempt in farm.noted:\n",
         "    if False:\n",
     ),
     Mutation(
@@ -298,7 +298,7 @@ MUTATIONS = [
     Mutation(
         "foreign share used",
         "law 7: the share of another farm or worker is not touched",
-        "_put_out",
+        "_exclude",
         "    tx.add(WorkerOut(worker=worker.name, reason=reason))\n",
         "    del reason\n",
     ),
