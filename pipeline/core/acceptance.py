@@ -14,32 +14,32 @@ from pipeline.core.facts import (
     WorkerRecovered,
 )
 from pipeline.core.model import Attempt, TrialState, WorkerState
-from pipeline.core.observation import Look, ResultSeen
+from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.transaction import Transaction
 
 
-def accept_results(tx: Transaction, look: Look) -> None:
+def accept_results(tx: Transaction, scan: ShareScan) -> None:
     """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
-    if look.unknown or tx.farm.workers[look.worker].state is WorkerState.OUT:
+    if scan.unknown or tx.farm.workers[scan.worker].state is WorkerState.OUT:
         return
-    watched = tx.watch.workers[look.worker]
-    for result in look.results:
-        if result.attempt not in watched.handled:
-            _accept_result(tx, look.worker, result)
-            watched.handled.add(result.attempt)
-    for attempt_id in sorted(look.claims - look.answers):
-        _note_claim(tx, look.worker, attempt_id)
+    seen = tx.observed.workers[scan.worker]
+    for result in scan.results:
+        if result.attempt not in seen.handled:
+            _accept_result(tx, scan.worker, result)
+            seen.handled.add(result.attempt)
+    for attempt_id in sorted(scan.claims - scan.answers):
+        _note_claim(tx, scan.worker, attempt_id)
 
 
-def _accept_result(tx: Transaction, worker: str, result: ResultSeen) -> None:
+def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> None:
     farm = tx.farm
     attempt = farm.attempts.get(result.attempt)
     if attempt is None:
-        if result.attempt not in farm.noted and not result.heard_elsewhere:
+        if result.attempt not in farm.noted and not result.collected_in_other_run:
             tx.results[result.attempt] = worker, result
             tx.add(
                 _result_late(result, worker, "of an earlier run")
-                if result.known_elsewhere
+                if result.issued_in_other_run
                 else ResultUnexpected(attempt=result.attempt, worker=worker)
             )
         return
@@ -61,7 +61,7 @@ def _accept_result(tx: Transaction, worker: str, result: ResultSeen) -> None:
             tx.charge(attempt)
 
 
-def _result_problem(tx: Transaction, attempt: Attempt, result: ResultSeen) -> str:
+def _result_problem(tx: Transaction, attempt: Attempt, result: CollectedResult) -> str:
     if result.record is None:
         return result.problem
     if (result.record.farm, result.record.worker) != (tx.farm.farm_id, attempt.worker):
@@ -69,7 +69,7 @@ def _result_problem(tx: Transaction, attempt: Attempt, result: ResultSeen) -> st
     return echo_problem(result.record, tx.farm.echo(attempt))
 
 
-def _attempt_ended(attempt: Attempt, result: ResultSeen, problem: str) -> AttemptEnded:
+def _attempt_ended(attempt: Attempt, result: CollectedResult, problem: str) -> AttemptEnded:
     record: ResultRecord | None = result.record
     if result.unknown_layout:
         return AttemptEnded(attempt=attempt.id, outcome=Outcome.REJECTED, has_result=True, reason=clean(problem, 300))
@@ -101,7 +101,7 @@ def _update_worker(tx: Transaction, attempt: Attempt) -> None:
         tx.add(WorkerRecovered(worker=worker.name))
 
 
-def _result_late(result: ResultSeen, worker: str, reason: str) -> ResultLate:
+def _result_late(result: CollectedResult, worker: str, reason: str) -> ResultLate:
     outcome = result.record.outcome if result.record is not None else Outcome.CORRUPT
     return ResultLate(attempt=result.attempt, worker=worker, outcome=outcome, reason=clean(reason, 300))
 

@@ -41,7 +41,7 @@ def _able(tx: Transaction) -> list[Worker]:
     """The workers that would play what they are given."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    return [w for w in workers if w.state in states and not w.left_published and tx.watch.may_get_work(w)]
+    return [w for w in workers if w.state in states and not w.left_published and tx.observed.may_get_work(w)]
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
@@ -81,7 +81,7 @@ def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:
 
 def _issue(tx: Transaction, worker: Worker, trial: Trial) -> None:
     number = len(trial.attempts) + 1
-    nonce = tx.view.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
+    nonce = tx.observation.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
     tx.add(
         AttemptIssued(
             attempt=attempt_id(tx.farm.generation, trial.genome.number, trial.number, number, nonce),
@@ -106,13 +106,13 @@ def base36(number: int, width: int) -> str:
 
 def take_back(tx: Transaction, queues: Queues) -> None:
     """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
-    farm, watch, able = tx.farm, tx.watch, _able(tx)
+    farm, observed, able = tx.farm, tx.observed, _able(tx)
     idle = [w for w in able if not w.wanted and _pick(tx, w, able, queues) is None]
     for worker in farm.workers.values() if idle else ():
-        claims = watch.workers[worker.name].claims
+        claims = observed.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]
         waiting = [a for a in worker.wanted.values() if a.id not in claims]
-        if not playing or watch.time - min(playing) <= tx.limits.take_back_after_s:
+        if not playing or observed.time - min(playing) <= tx.limits.take_back_after_s:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
             # Who has tried it would not be given it, and it would come back at once.

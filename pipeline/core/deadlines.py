@@ -6,49 +6,49 @@ It decides what is overdue (share_layout.md, law 5). Not here: which result coun
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import AttemptReleased
 from pipeline.core.model import TrialState, Worker
-from pipeline.core.observed import WorkerWatch
+from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
 
 
 def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
     """Ends what took too long on one worker; runs after all results of the tick were judged."""
-    watched = tx.watch.workers[worker.name]
-    if not watched.readable or not worker.epoch_open:
+    seen = tx.observed.workers[worker.name]
+    if not seen.readable or not worker.epoch_open:
         return
-    claimed = [attempt for attempt in worker.wanted.values() if attempt.id in watched.claims]
+    claimed = [attempt for attempt in worker.wanted.values() if attempt.id in seen.claims]
     for attempt in claimed:
-        if attempt.id in watched.answers:
+        if attempt.id in seen.answers:
             continue  # it was played, and is being read: the edge gives up after a few looks
-        played_s = tx.watch.time - watched.claims[attempt.id]
+        played_s = tx.observed.time - seen.claims[attempt.id]
         limit_s = _time_limit_s(tx)
         if played_s > limit_s + tx.limits.grace_s:
             tx.give_up(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
             tx.charge(attempt)
-    _enforce_claim_limit(tx, worker, watched, bool(claimed))
-    _release_left_published(tx, worker, watched)
+    _enforce_claim_limit(tx, worker, seen, bool(claimed))
+    _release_left_published(tx, worker, seen)
 
 
-def _release_left_published(tx: Transaction, worker: Worker, watched: WorkerWatch) -> None:
+def _release_left_published(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
     """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
     limit_s = _time_limit_s(tx) + tx.limits.grace_s
     for attempt in list(worker.left_published.values()):
-        since = watched.claims.get(attempt.id)
-        overdue = since is None or tx.watch.time - since > limit_s
-        if attempt.trial.state is TrialState.SETTLED or (watched.looked and overdue):
+        since = seen.claims.get(attempt.id)
+        overdue = since is None or tx.observed.time - since > limit_s
+        if attempt.trial.state is TrialState.SETTLED or (seen.scanned and overdue):
             tx.add(AttemptReleased(attempt=attempt.id))
 
 
-def _enforce_claim_limit(tx: Transaction, worker: Worker, watched: WorkerWatch, playing: bool) -> None:
-    waiting = [a for a in worker.wanted.values() if a.id not in watched.claims and a.id not in watched.uncertain]
+def _enforce_claim_limit(tx: Transaction, worker: Worker, seen: ObservedWorker, playing: bool) -> None:
+    waiting = [a for a in worker.wanted.values() if a.id not in seen.claims and a.id not in seen.unconfirmed]
     first = min(waiting, key=lambda attempt: attempt.publication, default=None)
     if playing or first is None:
-        watched.unclaimed = None
+        seen.oldest_unclaimed = None
         return
-    unclaimed = first.id, first.id in watched.delivered
-    if unclaimed != watched.unclaimed:
-        watched.unclaimed, watched.unclaimed_since = unclaimed, tx.watch.time
-    elif tx.watch.time - watched.unclaimed_since > tx.limits.claim_limit_s:
-        if first.id in watched.delivered:
+    unclaimed = first.id, first.id in seen.delivered
+    if unclaimed != seen.oldest_unclaimed:
+        seen.oldest_unclaimed, seen.oldest_unclaimed_since = unclaimed, tx.observed.time
+    elif tx.observed.time - seen.oldest_unclaimed_since > tx.limits.claim_limit_s:
+        if first.id in seen.delivered:
             reason = f"not claimed within {tx.limits.claim_limit_s:g} s by an idle worker"
             tx.give_up(first, Outcome.LOST, reason)
         else:
@@ -60,15 +60,15 @@ def give_up_all(tx: Transaction, worker: Worker) -> None:
     """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
     merely taken back; on an unreadable one everything, with the start signals kept.
     """
-    watched = tx.watch.workers[worker.name]
-    silence_s = tx.watch.silence_s(worker.name)
+    seen = tx.observed.workers[worker.name]
+    silence_s = tx.observed.silence_s(worker.name)
     for attempt in sorted(worker.wanted.values(), key=lambda a: a.publication):
-        if not watched.readable:
-            reason = f"the share could not be read for {silence_s:.0f} s ({watched.unknown})"
+        if not seen.readable:
+            reason = f"the share could not be read for {silence_s:.0f} s ({seen.unknown})"
             tx.give_up(attempt, Outcome.LOST, reason, left_published=True, run_alone=True)
-        elif attempt.id in watched.answers:
+        elif attempt.id in seen.answers:
             continue  # its last word is there, and is being read
-        elif attempt.id in watched.claims:
+        elif attempt.id in seen.claims:
             tx.give_up(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
             tx.charge(attempt)
         else:
@@ -79,7 +79,7 @@ def all_overdue(tx: Transaction, worker: Worker) -> bool:
     """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
     held = max(1, len(worker.wanted) + len(worker.left_published))
     allowance_s = held * (_time_limit_s(tx) + tx.limits.grace_s)
-    return tx.watch.silence_s(worker.name) > allowance_s
+    return tx.observed.silence_s(worker.name) > allowance_s
 
 
 def _time_limit_s(tx: Transaction) -> float:

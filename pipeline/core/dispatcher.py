@@ -11,25 +11,25 @@ from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Worker
-from pipeline.core.observation import View
-from pipeline.core.observed import Watch
+from pipeline.core.observation import Observation
+from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
 from pipeline.core.recovery import check_worker
 from pipeline.core.transaction import Transaction
 
 
-def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues) -> Transaction:
+def decide(farm: Farm, observed: Observed, observation: Observation, limits: Limits, queues: Queues) -> Transaction:
     """Everything that follows from one view. The farm is advanced; the facts are in the minutes, to be recorded."""
-    tx = Transaction(farm, watch, view, limits)
-    first_looks = [look for look in view.looks if look.full and not watch.workers[look.worker].looked]
-    watch.see(farm, view)
-    for look in view.looks:
-        check_ownership(tx, look)
-        accept_results(tx, look)
-    for look in first_looks:
-        if look.worker in queues.local:
-            _end_what_a_dead_host_left(tx, farm.workers[look.worker])
-    if view.sweep:
+    tx = Transaction(farm, observed, observation, limits)
+    first_scans = [scan for scan in observation.scans if scan.full and not observed.workers[scan.worker].scanned]
+    observed.update(farm, observation)
+    for scan in observation.scans:
+        check_ownership(tx, scan)
+        accept_results(tx, scan)
+    for scan in first_scans:
+        if scan.worker in queues.local:
+            _end_what_a_dead_host_left(tx, farm.workers[scan.worker])
+    if observation.sweep:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
@@ -43,8 +43,8 @@ def decide(farm: Farm, watch: Watch, view: View, limits: Limits, queues: Queues)
 
 def _end_what_a_dead_host_left(tx: Transaction, worker: Worker) -> None:
     """Local agents end with their host, so what a killed one had given them is not being played (design, §4)."""
-    watched = tx.watch.workers[worker.name]
-    if watched.readable and not watched.machine_started:
+    seen = tx.observed.workers[worker.name]
+    if seen.readable and not seen.machine_started:
         for attempt in list(worker.wanted.values()):
             tx.withdraw(attempt, "host ended")
 

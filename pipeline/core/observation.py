@@ -22,7 +22,7 @@ class MachineState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MachineSeen:
+class MachineStatus:
     """A worker's machine."""
 
     state: MachineState
@@ -35,7 +35,7 @@ class MachineSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultSeen:
+class CollectedResult:
     """A result that was read in full, or given up on."""
 
     attempt: str
@@ -46,38 +46,39 @@ class ResultSeen:
     log: bytes = b""
     artifacts: tuple[str, ...] = ()  #: names of those that were fetched
     missing: tuple[str, ...] = ()  #: log or artifacts it speaks for that could not be had
-    known_elsewhere: bool = False  #: issued by this ledger in another run or generation
-    heard_elsewhere: bool = False  #: … and collected or noted there; its file has only not been cleaned up
+    issued_in_other_run: bool = False  #: issued by this ledger in another run or generation
+    collected_in_other_run: bool = False  #: … and collected or noted there; its file has only not been cleaned up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ShareScan:
     """One look at one share. A quick look sees `outbox/` only; a full one everything."""
 
     worker: str
     full: bool = False
-    asked_at: float = math.inf  #: on the watch's clock; what has happened to the machine since, it may not have seen
+    #: on the watch's clock; what has happened to the machine since, it may not have seen
+    requested_at: float = math.inf
     unknown: str = ""  #: why the share could not be read; the rest is then empty and says nothing
-    bare: bool = False  #: there are no folders yet
+    no_folders: bool = False  #: there are no folders yet
     owner: HostRecord | None = None  #: the `host.json` of the highest epoch
     damaged_epoch: int = 0  #: of the highest `host.json` if that cannot be read; 0 if it can
     starts: frozenset[str] = frozenset()  #: attempts whose start signal is in `inbox/`
     payloads: frozenset[str] = frozenset()  #: attempts whose genome is in `inbox/`
-    whole: frozenset[str] = frozenset()  #: of those asked about: record and payload are there in full size
-    strangers: frozenset[str] = frozenset()  #: start signals this ledger never issued
-    beat: AgentRecord | None = None
+    complete: frozenset[str] = frozenset()  #: of those asked about: record and payload are there in full size
+    unknown_starts: frozenset[str] = frozenset()  #: start signals this ledger never issued
+    heartbeat: AgentRecord | None = None
     claims: frozenset[str] = frozenset()  #: attempts that are claimed
     answers: frozenset[str] = frozenset()  #: attempts that have a result in `outbox/`
-    results: tuple[ResultSeen, ...] = ()  #: those of them that were read in this look
+    results: tuple[CollectedResult, ...] = ()  #: those of them that were read in this look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class Observation:
     """Everything one tick saw."""
 
     now: float  #: the host's monotonic clock, seconds
     wall: float  #: the host's wall clock, for people
     nonce: str  #: 8 characters of [0-9a-z], drawn for this tick
     sweep: bool = False  #: whether the metronome asked: deadlines and machines are checked
-    looks: Sequence[Look] = ()
-    machines: Mapping[str, MachineSeen] = field(default_factory=dict)
+    scans: Sequence[ShareScan] = ()
+    machines: Mapping[str, MachineStatus] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Worker, WorkerState
 from pipeline.core.observation import MachineState
-from pipeline.core.observed import Watch
+from pipeline.core.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class MachineAct:
 Act = ShareAct | MachineAct
 
 
-def plan(farm: Farm, watch: Watch, workers: Iterable[str]) -> list[Act]:
+def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Act]:
     """The acts that bring the world of these workers to what the farm says; empty when it is there already."""
     acts: list[Act] = []
     for name in sorted(workers):
@@ -44,36 +44,36 @@ def plan(farm: Farm, watch: Watch, workers: Iterable[str]) -> list[Act]:
         if worker is None or worker.state is WorkerState.OUT:
             continue
         # The share first: an agent that is about to start must not meet what nobody wants any more.
-        share = _share_act(farm, worker, watch)
+        share = _share_act(farm, worker, observed)
         acts += [share] if share is not None else []
-        acts += _machine_acts(worker, watch)
+        acts += _machine_acts(worker, observed)
     return acts
 
 
-def _machine_acts(worker: Worker, watch: Watch) -> list[Act]:
-    watched = watch.workers[worker.name]
-    if watched.machine is None:
+def _machine_acts(worker: Worker, observed: Observed) -> list[Act]:
+    seen = observed.workers[worker.name]
+    if seen.machine is None:
         return []
-    if worker.recovery is not None and not watched.recovery_ordered:
+    if worker.recovery is not None and not seen.recovery_ordered:
         return [MachineAct(worker.name, worker.recovery)]
     # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
-    looked = watched.looked or (watched.machine.boots and watched.unknown)  # the share of a machine that is off is off
-    first = not watched.machine_started and watched.machine.state is MachineState.OFF and looked
+    looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
+    first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
     return [MachineAct(worker.name, None)] if first else []
 
 
-def _share_act(farm: Farm, worker: Worker, watch: Watch) -> ShareAct | None:
-    watched = watch.workers[worker.name]
-    if worker.epoch == 0 or not watched.readable:
+def _share_act(farm: Farm, worker: Worker, observed: Observed) -> ShareAct | None:
+    seen = observed.workers[worker.name]
+    if worker.epoch == 0 or not seen.readable:
         return None
     if not worker.epoch_open:
         return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
     wanted = worker.wanted.keys() | worker.left_published.keys()
-    remove = tuple(sorted(watch.removable(worker.name, (watched.starts | watched.payloads) - wanted)))
+    remove = tuple(sorted(observed.removable(worker.name, (seen.starts | seen.payloads) - wanted)))
     publish = tuple(
         attempt
         for attempt in worker.wanted.values()
-        if attempt.id not in watched.delivered and attempt.id not in watched.uncertain
+        if attempt.id not in seen.delivered and attempt.id not in seen.unconfirmed
     )
     return ShareAct(worker.name, remove=remove, publish=publish) if remove or publish else None
 

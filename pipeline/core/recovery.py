@@ -14,8 +14,8 @@ from pipeline.core.facts import (
     WorkerRecovered,
 )
 from pipeline.core.model import Worker, WorkerState
-from pipeline.core.observation import MachineSeen, MachineState
-from pipeline.core.observed import WorkerWatch
+from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
 
 #: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
@@ -42,114 +42,112 @@ def check_worker(tx: Transaction, worker: Worker) -> None:
 
 
 def _check_ready(tx: Transaction, worker: Worker) -> None:
-    watched = tx.watch.workers[worker.name]
-    machine = watched.machine
+    seen = tx.observed.workers[worker.name]
+    machine = seen.machine
     coming_up = _is_booting(tx, worker, machine)
     # What was lost in the silence of a boot says nothing yet; an agent that is heard and loses everything does.
-    if worker.losses >= tx.limits.losses_max and not (coming_up and tx.watch.is_silent(worker.name)):
+    if worker.losses >= tx.limits.losses_max and not (coming_up and tx.observed.is_silent(worker.name)):
         quarantine(tx, worker, f"{worker.losses} attempts in a row were lost on it")
     elif coming_up:
         _give_up_if_silent(tx, worker)  # the hypervisor says so, even to a host that has only just begun
-    elif machine is not None and machine.state is MachineState.OFF and watched.machine_started:
+    elif machine is not None and machine.state is MachineState.OFF and seen.machine_started:
         # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
         _escalate(tx, worker, None, f"its agent ended: {machine.note}")
-    elif tx.watch.is_silent(worker.name):
+    elif tx.observed.is_silent(worker.name):
         _handle_silence(tx, worker, None)
-    elif tx.watch.lacks_desktop(worker.name):
+    elif tx.observed.lacks_desktop(worker.name):
         for attempt in list(worker.wanted.values()):
             tx.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
         _escalate(tx, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
 
 
-def _is_booting(tx: Transaction, worker: Worker, machine: MachineSeen | None) -> bool:
+def _is_booting(tx: Transaction, worker: Worker, machine: MachineStatus | None) -> bool:
     """Whether a computer was switched on so lately that its silence says nothing yet; not for ever, if it reboots."""
     if machine is None or not machine.boots:
         return False
-    uptime_s, silence_s = machine.uptime_s or 0.0, tx.watch.silence_s(worker.name)
-    heard = tx.watch.workers[worker.name].alive and silence_s < uptime_s
+    uptime_s, silence_s = machine.uptime_s or 0.0, tx.observed.silence_s(worker.name)
+    heard = tx.observed.workers[worker.name].alive and silence_s < uptime_s
     young = machine.state is MachineState.RUNNING and uptime_s < tx.limits.boot_limit_s and not heard
     return machine.busy or (young and silence_s < 2 * tx.limits.boot_limit_s)
 
 
 def _give_up_if_silent(tx: Transaction, worker: Worker) -> None:
     """What a worker holds does not wait for its machine longer than for a silent agent, however long that boots."""
-    if tx.watch.is_silent(worker.name):
+    if tx.observed.is_silent(worker.name):
         give_up_all(tx, worker)
 
 
 def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None) -> None:
     """Gives up what a silent worker holds, and climbs on if its machine is to blame."""
-    watched = tx.watch.workers[worker.name]
+    seen = tx.observed.workers[worker.name]
     give_up_all(tx, worker)
-    silence_s = tx.watch.silence_s(worker.name)
-    if watched.readable:
+    silence_s = tx.observed.silence_s(worker.name)
+    if seen.readable:
         _escalate(tx, worker, last, f"its agent was silent for {silence_s:.0f} s")
-    elif _is_machine_suspect(tx, worker, watched):
-        _escalate(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({watched.unknown})")
+    elif _is_machine_suspect(tx, worker, seen):
+        _escalate(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({seen.unknown})")
 
 
-def _is_machine_suspect(tx: Transaction, worker: Worker, watched: WorkerWatch) -> bool:
+def _is_machine_suspect(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:
     """Law 5: an unreadable share blames the share, unless the machine layer knows better or all time is up."""
-    if watched.machine is None:
+    if seen.machine is None:
         return True  # nothing to restart: straight to quarantine
-    return watched.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
+    return seen.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
 
 
 def _check_recovering(tx: Transaction, worker: Worker) -> None:
-    watched = tx.watch.workers[worker.name]
+    seen = tx.observed.workers[worker.name]
     _give_up_if_silent(tx, worker)
-    if watched.machine is not None and watched.machine.busy:
-        watched.recovery_at = tx.watch.time  # a rung's time begins when it has been climbed
-    elif _alive_since_recovery(worker, watched) and not tx.watch.lacks_desktop(worker.name):
+    if seen.machine is not None and seen.machine.busy:
+        seen.recovery_at = tx.observed.time  # a rung's time begins when it has been climbed
+    elif _alive_since_recovery(worker, seen) and not tx.observed.lacks_desktop(worker.name):
         tx.add(WorkerRecovered(worker=worker.name))
-    elif watched.machine is not None and watched.machine.state is MachineState.OFF and watched.recovery_ordered:
+    elif seen.machine is not None and seen.machine.state is MachineState.OFF and seen.recovery_ordered:
         # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
-        _escalate(tx, worker, None, f"its agent ended again: {watched.machine.note}")
-    elif tx.watch.time - watched.recovery_at > _action_limit_s(tx, worker, watched):
+        _escalate(tx, worker, None, f"its agent ended again: {seen.machine.note}")
+    elif tx.observed.time - seen.recovery_at > _action_limit_s(tx, worker, seen):
         _escalate(tx, worker, worker.recovery, f"{worker.recovery} did not help: {worker.reason}")
 
 
-def _action_limit_s(tx: Transaction, worker: Worker, watched: WorkerWatch) -> float:
-    boots = (
-        watched.machine is not None and watched.machine.boots and worker.recovery is not RecoveryAction.RESTART_AGENT
-    )
+def _action_limit_s(tx: Transaction, worker: Worker, seen: ObservedWorker) -> float:
+    boots = seen.machine is not None and seen.machine.boots and worker.recovery is not RecoveryAction.RESTART_AGENT
     return tx.limits.boot_limit_s if boots else tx.limits.rung_limit_s
 
 
 def _check_quarantined(tx: Transaction, worker: Worker) -> None:
-    watched = tx.watch.workers[worker.name]
-    if tx.watch.time - watched.quarantined_at > worker.back_off_s:
+    seen = tx.observed.workers[worker.name]
+    if tx.observed.time - seen.quarantined_at > worker.back_off_s:
         tx.add(ProbationBegan(worker=worker.name))
-        watched.recovery_at = tx.watch.time
+        seen.recovery_at = tx.observed.time
         _check_probation(tx, worker)
 
 
 def _check_probation(tx: Transaction, worker: Worker) -> None:
     """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
-    watched = tx.watch.workers[worker.name]
-    untried = worker.recovery is None and watched.machine is not None and bool(watched.machine.actions)
-    waited = tx.watch.time - watched.recovery_at > _action_limit_s(tx, worker, watched)
+    seen = tx.observed.workers[worker.name]
+    untried = worker.recovery is None and seen.machine is not None and bool(seen.machine.actions)
+    waited = tx.observed.time - seen.recovery_at > _action_limit_s(tx, worker, seen)
     if worker.losses:
         quarantine(tx, worker, _PROBATION_LOSS + worker.reason.removeprefix(_PROBATION_LOSS))
-    elif watched.machine is not None and watched.machine.busy:
-        watched.recovery_at = tx.watch.time
+    elif seen.machine is not None and seen.machine.busy:
+        seen.recovery_at = tx.observed.time
         _give_up_if_silent(tx, worker)
-    elif tx.watch.lacks_desktop(worker.name):
+    elif tx.observed.lacks_desktop(worker.name):
         quarantine(tx, worker, _NO_DESKTOP)
-    elif tx.watch.is_silent(worker.name) and (untried or waited):
+    elif tx.observed.is_silent(worker.name) and (untried or waited):
         _handle_silence(tx, worker, worker.recovery)
 
 
-def _alive_since_recovery(worker: Worker, watched: WorkerWatch) -> bool:
+def _alive_since_recovery(worker: Worker, seen: ObservedWorker) -> bool:
     # A look that was under way when a share was restored may show what was there before.
-    shown_at = watched.heard_at if worker.recovery is RecoveryAction.RESTORE else watched.life_at
-    return watched.alive and shown_at > watched.recovery_at
+    seen_at = seen.seen_alive_requested_at if worker.recovery is RecoveryAction.RESTORE else seen.seen_alive_at
+    return seen.alive and seen_at > seen.recovery_at
 
 
 def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reason: str) -> None:
     """Orders the next rung that the machine has; without one the worker is quarantined."""
-    watched = tx.watch.workers[worker.name]
-    machine = watched.machine
+    seen = tx.observed.workers[worker.name]
+    machine = seen.machine
     useless = _USELESS_ACTIONS.get(machine.state, set()) if machine is not None and machine.boots else set()
     actions = [action for action in machine.actions if action not in useless] if machine is not None else []
     harder = [
@@ -161,7 +159,7 @@ def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reas
         quarantine(tx, worker, reason)
         return
     tx.add(RecoveryStarted(worker=worker.name, action=harder[0], reason=reason))
-    watched.recovery_at, watched.recovery_ordered, watched.alive = tx.watch.time, False, False
+    seen.recovery_at, seen.recovery_ordered, seen.alive = tx.observed.time, False, False
 
 
 def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
@@ -173,4 +171,4 @@ def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
         tx.add(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
         return
     tx.add(WorkerQuarantined(worker=worker.name, back_off_s=tx.limits.back_off_s * 2**failed, reason=reason))
-    tx.watch.workers[worker.name].quarantined_at = tx.watch.time
+    tx.observed.workers[worker.name].quarantined_at = tx.observed.time

@@ -17,22 +17,23 @@ from pipeline.core.facts import (
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, Genome, Trial, TrialState
-from pipeline.core.observation import ResultSeen, View
-from pipeline.core.observed import Watch
+from pipeline.core.observation import CollectedResult, Observation
+from pipeline.core.observed import Observed
 
 
 class Transaction:
     """Farm, watch, view and limits of one tick, and the facts stated in it."""
 
-    def __init__(self, farm: Farm, watch: Watch, view: View, limits: Limits) -> None:
-        self.farm, self.watch, self.view, self.limits = farm, watch, view, limits
+    def __init__(self, farm: Farm, observed: Observed, observation: Observation, limits: Limits) -> None:
+        self.farm, self.observed, self.observation, self.limits = farm, observed, observation, limits
         self.facts: list[Fact] = []
-        self.results: dict[str, tuple[str, ResultSeen]] = {}  #: attempt -> worker and result that a fact of it rests on
-        self.touched: set[str] = {look.worker for look in view.looks}
+        #: attempt -> worker and result that a fact of it rests on
+        self.results: dict[str, tuple[str, CollectedResult]] = {}
+        self.touched: set[str] = {scan.worker for scan in observation.scans}
 
     def add(self, fact: Fact) -> None:
         """States a fact: it is folded in now and recorded at the end of the tick."""
-        self.farm.evolve(fact, self.view.wall)
+        self.farm.evolve(fact, self.observation.wall)
         self.facts.append(fact)
         worker = getattr(fact, "worker", None)
         if worker is not None:
@@ -44,7 +45,7 @@ class Transaction:
         for attempt in list(known.wanted.values()):
             self.give_up(attempt, Outcome.LOST, f"epoch {known.epoch} is over: {reason}", run_alone=True)
         self.add(EpochRaised(worker=worker, epoch=1 + max(known.epoch, on_share), reason=reason))
-        self.watch.begin_epoch(worker)
+        self.observed.begin_epoch(worker)
 
     def withdraw(self, attempt: Attempt, reason: str) -> None:
         """Takes an attempt back; it spends nothing."""

@@ -21,8 +21,8 @@ from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import Look, ResultSeen, View
-from pipeline.core.observed import Watch
+from pipeline.core.observation import CollectedResult, Observation, ShareScan
+from pipeline.core.observed import Observed
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
 from pipeline.core.transaction import Transaction
 from pipeline.errors import HostError, LedgerError
@@ -58,11 +58,11 @@ class Loop:
         told: Callable[[list[Fact], float, int], None] = lambda _facts, _at, _generation: None,
     ) -> None:
         self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
-        self.watch = Watch(farm, limits, clock())
+        self.observed = Observed(farm, limits, clock())
         self.archive: Archive | None = None
         self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
         self._clock, self._wall, self._draw, self._told = clock, wall, draw, told
-        self._looks: list[Look] = []  #: taken, and not yet part of a view
+        self._scans: list[ShareScan] = []  #: taken, and not yet part of a view
         self._asked: dict[str, float] = {}  #: worker -> when its look under way was asked for, on the watch's clock
         self._owed: set[str] = set()  #: workers whose share has acts to come
         self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
@@ -107,10 +107,10 @@ class Loop:
         """Workers whose next full look should not wait for the poll: they are about to show themselves."""
         found = set()
         for name, worker in self.farm.workers.items():
-            watched = self.watch.workers[name]
-            newly = not (worker.epoch_open and watched.alive) and self.watch.silence_s(name) < HURRY_LIMIT_S
+            seen = self.observed.workers[name]
+            newly = not (worker.epoch_open and seen.alive) and self.observed.silence_s(name) < HURRY_LIMIT_S
             # Who cannot be read says so at once, and would be asked again at once.
-            if worker.state is not WorkerState.OUT and watched.readable and (newly or watched.uncertain):
+            if worker.state is not WorkerState.OUT and seen.readable and (newly or seen.unconfirmed):
                 found.add(name)
         return found
 
@@ -123,11 +123,11 @@ class Loop:
             HostError: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
             LedgerError: the ledger is damaged.
         """
-        view = self._observe()
+        observation = self._observe()
         with self._ahead_of_ledger():
-            tx = decide(self.farm, self.watch, view, self.limits, self.queues)
+            tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
             self._record(tx)
-        touched = tx.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+        touched = tx.touched | self._owed | (self.farm.workers.keys() if observation.sweep else set())
         self._owed = set()
         self._act_on(touched)
         return tx.facts
@@ -153,7 +153,7 @@ class Loop:
     def adopt(self, farm: Farm) -> None:
         """Goes on with another generation of the same farm; everything is looked at anew."""
         self.farm = farm
-        self.watch = Watch(farm, self.limits, self._clock())
+        self.observed = Observed(farm, self.limits, self._clock())
         self._asked.clear()
         self.ask_poll()
 
@@ -166,7 +166,7 @@ class Loop:
         yield
         self.is_ahead = False
 
-    def _observe(self) -> View:
+    def _observe(self) -> Observation:
         with self._lock:
             bells, self._bells = self._bells, set()
             polls, self._polls = self._polls | self.awaited(), set()
@@ -182,16 +182,16 @@ class Loop:
                 (self._polls if worker in polls else self._bells).add(worker)
             else:
                 self._acted.discard(worker)
-                self._asked[worker] = self.watch.time
+                self._asked[worker] = self.observed.time
                 self._couriers.send(self._look_order(worker, full=worker in polls))
         self._receive()
-        looks, self._looks = [self._with_knowledge(look) for look in self._looks], []
-        return View(
+        scans, self._scans = [self._with_ledger_data(scan) for scan in self._scans], []
+        return Observation(
             now=self._clock(),
             wall=self._wall(),
             nonce=self._draw(),
             sweep=sweep,
-            looks=looks + (self._couriers.overdue() if sweep else []),
+            scans=scans + (self._couriers.overdue() if sweep else []),
             machines=self._machines.see() if sweep else {},
         )
 
@@ -203,21 +203,21 @@ class Loop:
                 self._archive(fact, tx.results)
         except OSError as error:
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(tx.facts, tx.view.wall)
+        self._append(tx.facts, tx.observation.wall)
 
-    def _archive(self, fact: Fact, results: Mapping[str, tuple[str, ResultSeen]]) -> None:
+    def _archive(self, fact: Fact, results: Mapping[str, tuple[str, CollectedResult]]) -> None:
         if self.archive is None or not isinstance(fact, AboutResult) or fact.attempt not in results:
             return
-        worker, seen = results[fact.attempt]
+        worker, result = results[fact.attempt]
         match fact:
             case AttemptEnded(archived=True):
-                self.archive.keep(worker, seen)
+                self.archive.store(worker, result)
             case AttemptEnded(has_result=True):
-                self.archive.set_aside(worker, seen, Outcome.CORRUPT)
+                self.archive.set_aside(worker, result, Outcome.CORRUPT)
             case ResultLate():
-                self.archive.set_aside(worker, seen, "late")
+                self.archive.set_aside(worker, result, "late")
             case ResultUnexpected():
-                self.archive.set_aside(worker, seen, "unexpected")
+                self.archive.set_aside(worker, result, "unexpected")
 
     def _append(self, facts: list[Fact], at: float) -> None:
         try:
@@ -229,7 +229,7 @@ class Loop:
     # ------------------------------------------------------------------------------------------------------- acting
 
     def _act_on(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
-        for act in plan(self.farm, self.watch, workers):
+        for act in plan(self.farm, self.observed, workers):
             if isinstance(act, ShareAct) or not shares_only:
                 self._act(act)
         # Only now: a report that came in meanwhile would make what is planned already out of date.
@@ -239,8 +239,8 @@ class Loop:
 
     def _act(self, act: Act) -> None:
         if isinstance(act, MachineAct):
-            watched = self.watch.workers[act.worker]
-            watched.recovery_ordered = watched.machine_started = True
+            seen = self.observed.workers[act.worker]
+            seen.recovery_ordered = seen.machine_started = True
             self._machines.obey(act.worker, act.rung)
         elif self._couriers.is_away(act.worker):
             self._owed.add(act.worker)
@@ -249,13 +249,13 @@ class Loop:
             self._couriers.send(self._share_order(act))
 
     def _look_order(self, worker: str, *, full: bool) -> Order:
-        watched = self.watch.workers[worker]
-        asked = [self.farm.attempts[a] for a in sorted(watched.uncertain) if a in self.farm.attempts] if full else []
+        seen = self.observed.workers[worker]
+        asked = [self.farm.attempts[a] for a in sorted(seen.unconfirmed) if a in self.farm.attempts] if full else []
         return Order(
             worker=worker,
             look=True,
             full=full,
-            handled=frozenset(watched.handled),
+            handled=frozenset(seen.handled),
             measure={a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked},
         )
 
@@ -278,27 +278,27 @@ class Loop:
             if report.trouble:
                 log.warning("%s: %s", report.worker, report.trouble)
                 self._troubled.add(report.worker)
-            self.watch.note_removed(report.worker, report.removed)
-            self.watch.note_held_open(report.worker, report.held_open)
-            for attempt, surely in report.sent.items():
-                self.watch.note_sent(report.worker, attempt, surely=surely)
+            self.observed.note_removed(report.worker, report.removed)
+            self.observed.note_held_open(report.worker, report.held_open)
+            for attempt, confirmed in report.sent.items():
+                self.observed.note_published(report.worker, attempt, confirmed=confirmed)
             if report.look is not None:
-                self._looks.append(replace(report.look, asked_at=self._asked.get(report.worker, 0.0)))
+                self._scans.append(replace(report.look, requested_at=self._asked.get(report.worker, 0.0)))
 
-    def _with_knowledge(self, look: Look) -> Look:
+    def _with_ledger_data(self, scan: ShareScan) -> ShareScan:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""
-        strange = [attempt for attempt in look.starts if attempt not in self.farm.attempts]
-        if not strange and all(seen.attempt in self.farm.attempts for seen in look.results):
-            return look
+        unknown = [attempt for attempt in scan.starts if attempt not in self.farm.attempts]
+        if not unknown and all(result.attempt in self.farm.attempts for result in scan.results):
+            return scan
         return replace(
-            look,
-            strangers=frozenset(attempt for attempt in strange if not self.ledger.issued(attempt)),
+            scan,
+            unknown_starts=frozenset(attempt for attempt in unknown if not self.ledger.issued(attempt)),
             results=tuple(
                 replace(
-                    seen,
-                    known_elsewhere=self.ledger.issued(seen.attempt),
-                    heard_elsewhere=self.ledger.heard(seen.attempt),
+                    result,
+                    issued_in_other_run=self.ledger.issued(result.attempt),
+                    collected_in_other_run=self.ledger.heard(result.attempt),
                 )
-                for seen in look.results
+                for result in scan.results
             ),
         )

@@ -128,7 +128,7 @@ class Host:
 
     def progress(self) -> Progress:
         """Where the open generation stands."""
-        return progress(self.farm, self.loop.watch, time.time())
+        return progress(self.farm, self.loop.observed, time.time())
 
     def share(self, worker: str) -> ShareFiles:
         """A worker's share, from this host's side."""
@@ -291,9 +291,11 @@ class Host:
     def _keep_last_words(self, worker: str, folder: Path) -> None:
         """What is known of a worker before its machine is taken back in time."""
         held = {attempt.id: attempt.reason for attempt in list(self.farm.workers[worker].wanted.values())}
-        beat = self.loop.watch.workers[worker].beat
+        heartbeat = self.loop.observed.workers[worker].heartbeat
         known = {"state": self.farm.workers[worker].state, "why": self.farm.workers[worker].reason, "held": held}
-        (folder / EVIDENCE_OF_WORKER).write_bytes(orjson.dumps({**known, "beat": beat and msgspec.to_builtins(beat)}))
+        (folder / EVIDENCE_OF_WORKER).write_bytes(
+            orjson.dumps({**known, "beat": heartbeat and msgspec.to_builtins(heartbeat)})
+        )
 
     def _over_smb(self, worker: WorkerTable) -> SmbFiles:
         room = self._room
@@ -305,8 +307,8 @@ class Host:
         self.loop.wake()
 
     def _ask_poll(self) -> None:
-        watched, workers = self.loop.watch.workers, self.farm.workers
-        unsure = {name for name, known in watched.items() if not (known.readable and known.alive)}
+        seen, workers = self.loop.observed.workers, self.farm.workers
+        unsure = {name for name, known in seen.items() if not (known.readable and known.alive)}
         busy = {name for name, worker in workers.items() if worker.wanted or worker.left_published}
         self.loop.ask_poll(workers.keys() - self._rhythm.resting(unsure, busy))
 
@@ -336,7 +338,7 @@ class Host:
             self.loop.wait(SWEEP_INTERVAL_S)
 
     def _readable(self) -> set[str]:
-        return {name for name, watched in self.loop.watch.workers.items() if watched.readable and watched.looked}
+        return {name for name, seen in self.loop.observed.workers.items() if seen.readable and seen.scanned}
 
     def _write_outputs(self) -> None:
         now = time.monotonic()

@@ -17,7 +17,7 @@ import orjson
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
 from pipeline.core.facts import RecoveryAction
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ MACHINE_ACTIONS = (
 class MachinePool(Protocol):
     """The machines of some workers."""
 
-    def see(self) -> dict[str, MachineSeen]:
+    def see(self) -> dict[str, MachineStatus]:
         """How they are."""
 
     def obey(self, name: str, action: RecoveryAction | None) -> None:
@@ -49,7 +49,7 @@ class Pools:
     def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
         self._pool_of = dict(pool_of)
 
-    def see(self) -> dict[str, MachineSeen]:
+    def see(self) -> dict[str, MachineStatus]:
         """How all machines are."""
         pools = {id(pool): pool for pool in self._pool_of.values()}
         return {name: seen for pool in pools.values() for name, seen in pool.see().items()}
@@ -93,7 +93,7 @@ class MachineRoom:
         """Begins to look at the machines."""
         self._watcher.start()
 
-    def see(self) -> dict[str, MachineSeen]:
+    def see(self) -> dict[str, MachineStatus]:
         """How the machines are, as far as is known at this moment; never waits."""
         latest, looked_at, trouble = self._watcher.latest(), self._watcher.looked_at, self._watcher.trouble
         oldest = time.monotonic() - STALE_AFTER_S
@@ -105,12 +105,12 @@ class MachineRoom:
             if stale or info is None:
                 reason = str(trouble) if trouble is not None else "it was not looked at yet"
                 note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
-                seen[worker] = MachineSeen(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
+                seen[worker] = MachineStatus(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
                 continue
             with self._lock:
                 reverted = worker in self._reverted
                 self._reverted.discard(worker)
-            seen[worker] = MachineSeen(
+            seen[worker] = MachineStatus(
                 self._state(info),
                 MACHINE_ACTIONS,
                 info.note,

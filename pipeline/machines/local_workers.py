@@ -13,7 +13,7 @@ from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import LEASH_FILE, sweep
 from pipeline.core.facts import RecoveryAction
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.errors import disk_errors
 from pipeline.paths import ProjectPaths
 
@@ -58,12 +58,12 @@ class LocalWorkers:
         """Where the agent's own log is."""
         return self._paths.agent_log(name)
 
-    def see(self) -> dict[str, MachineSeen]:
+    def see(self) -> dict[str, MachineStatus]:
         """How all local machines are."""
         seen = {}
         for name in self._machines.names():
             info = self._machines.info(name)
-            seen[name] = MachineSeen(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
+            seen[name] = MachineStatus(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
         return seen
 

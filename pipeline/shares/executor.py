@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from pipeline.core.observation import Look
+from pipeline.core.observation import ShareScan
 from pipeline.shares.share_client import CarryOut, Order, Report
 
 ANSWER_LIMIT_S = 20.0
@@ -60,11 +60,11 @@ class Couriers:
             reports.append(report)
         return reports
 
-    def overdue(self) -> list[Look]:
+    def overdue(self) -> list[ShareScan]:
         """Shares that have not answered for too long, as looks that saw nothing; their orders stay under way."""
         now = time.monotonic()
         return [
-            Look(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
+            ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
             for worker, since in self._since.items()
             if now - since > self._answer_limit_s
         ]

@@ -2,7 +2,7 @@
 
 It decides the order of reads and writes that the laws ask for (record first when deleting, payload first when
 publishing, heartbeat before `outbox/`) and how often a damaged result is read again. It judges nothing: trouble becomes
-*unknown*, damage becomes a `ResultSeen` without a record.
+*unknown*, damage becomes a `CollectedResult` without a record.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from inbox_agent.protocol.layout import (
     UnknownLayout,
 )
 from inbox_agent.system.file_retry import is_busy
-from pipeline.core.observation import Look, ResultSeen
+from pipeline.core.observation import CollectedResult, ShareScan
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Report:
     removed: frozenset[str] = frozenset()
     held_open: frozenset[str] = frozenset()  #: attempts whose start signal is gone, and whose genome cannot be removed
     sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it surely arrived
-    look: Look | None = None
+    look: ShareScan | None = None
     trouble: str = ""  #: why something was not done; it will be planned again
     damage: str = ""  #: why this host cannot go on: a snapshot is not what the ledger says
 
@@ -176,39 +176,39 @@ class Share:
 
     # ---------------------------------------------------------------------------------------------------- reading
 
-    def _look(self, order: Order) -> Look:
+    def _look(self, order: Order) -> ShareScan:
         try:
             if not order.full:
-                return self._look_at_outbox(order, Look(worker=self.worker))
+                return self._look_at_outbox(order, ShareScan(worker=self.worker))
             return self._look_at_all(order)
         except (ShareError, LayoutError) as error:
-            return Look(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
+            return ShareScan(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
 
-    def _look_at_all(self, order: Order) -> Look:
+    def _look_at_all(self, order: Order) -> ShareScan:
         try:
             names = self._names(INBOX)
         except Unavailable:
             if INBOX in self._names(""):
                 raise
-            return Look(worker=self.worker, full=True, bare=True)
+            return ShareScan(worker=self.worker, full=True, no_folders=True)
         owner, damaged_epoch = self._owner(names)
         if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
             self._tidy_once()
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
         # The heartbeat before the outbox: whoever is silent by now had its last word there already.
-        beat = self._beat()
-        look = Look(
+        heartbeat = self._beat()
+        scan = ShareScan(
             worker=self.worker,
             full=True,
             owner=owner,
             damaged_epoch=damaged_epoch,
             starts=starts,
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
-            whole=frozenset(a for a, sizes in order.measure.items() if a in starts and self._is_whole(a, sizes)),
-            beat=beat,
+            complete=frozenset(a for a, sizes in order.measure.items() if a in starts and self._is_whole(a, sizes)),
+            heartbeat=heartbeat,
         )
-        return self._look_at_outbox(order, look)
+        return self._look_at_outbox(order, scan)
 
     def _tidy_once(self) -> None:
         """What this farm staged and never moved up refers to nothing; if it cannot go, it may stay."""
@@ -218,7 +218,7 @@ class Share:
                 staged = self._names(f"{INBOX}/{STAGING}")
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
-    def _look_at_outbox(self, order: Order, look: Look) -> Look:
+    def _look_at_outbox(self, order: Order, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}
         for name in self._names(OUTBOX):
             if (known := layout.attempt_of(name)) is not None:
@@ -230,7 +230,7 @@ class Share:
         content = self._read_together({attempt: found[attempt] for attempt in unread})
         results = tuple(seen for attempt in unread if (seen := self._collect(attempt, content)) is not None)
         return replace(
-            look,
+            scan,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
             results=results,
@@ -280,7 +280,7 @@ class Share:
 
     # ------------------------------------------------------------------------------------------------- collecting
 
-    def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> ResultSeen | None:
+    def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> CollectedResult | None:
         """A result with what it speaks for; None while it is worth another reading at the next look.
 
         Raises:
@@ -291,11 +291,11 @@ class Share:
             data = _or_raise(content[name])
             record = layout.decode(ResultRecord, data, name)
         except UnknownLayout as error:
-            return ResultSeen(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
+            return CollectedResult(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
         except (Absent, Unfit, LayoutError) as error:
             if self._reads_left(attempt, READS_MAX):
                 return None
-            return ResultSeen(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
+            return CollectedResult(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
         log_bytes = b""
         missing: dict[str, int] = {}  # what is not there in full -> how many readings that is worth
         if record.log is not None:
@@ -304,7 +304,7 @@ class Share:
         if missing and self._reads_left(attempt, max(missing.values())):
             return None
         self._reads.pop(attempt, None)
-        return ResultSeen(
+        return CollectedResult(
             attempt=attempt,
             record=record,
             data=data,

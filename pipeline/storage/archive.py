@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from inbox_agent.system.file_retry import patiently
-from pipeline.core.observation import ResultSeen
+from pipeline.core.observation import CollectedResult
 from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
 
 
@@ -23,30 +23,32 @@ class Archive:
         self._aside = results / SET_ASIDE
         self._incoming = incoming
 
-    def keep(self, worker: str, seen: ResultSeen) -> None:
+    def store(self, worker: str, result: CollectedResult) -> None:
         """Archives an accepted result of a worker as `attempts/<attempt>/result.json`. Raises OSError (a full disk)."""
-        folder = f"{self._attempts}{os.sep}{seen.attempt}"
+        folder = f"{self._attempts}{os.sep}{result.attempt}"
         try:
             os.mkdir(folder)
         except FileNotFoundError:
             os.makedirs(folder, exist_ok=True)
         except FileExistsError:
             pass  # collected before, and the host was killed before it could record it
-        _write(f"{folder}{os.sep}{ATTEMPT_RESULT}", seen.data)
-        if seen.log:
-            _write(f"{folder}{os.sep}{ATTEMPT_LOG}", seen.log)
-        if seen.artifacts:
-            self._keep_artifacts(Path(folder) / ATTEMPT_FILES, self._incoming / worker / seen.attempt, seen.artifacts)
+        _write(f"{folder}{os.sep}{ATTEMPT_RESULT}", result.data)
+        if result.log:
+            _write(f"{folder}{os.sep}{ATTEMPT_LOG}", result.log)
+        if result.artifacts:
+            self._store_artifacts(
+                Path(folder) / ATTEMPT_FILES, self._incoming / worker / result.attempt, result.artifacts
+            )
 
-    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None:
+    def set_aside(self, worker: str, result: CollectedResult, reason: str) -> None:
         """Keeps a result that is not counted as evidence: late, corrupt or unexpected."""
-        if seen.data:
+        if result.data:
             self._aside.mkdir(parents=True, exist_ok=True)
-            _write(str(self._aside / f"{seen.attempt}.{why}.json"), seen.data)
-        shutil.rmtree(self._incoming / worker / seen.attempt, ignore_errors=True)
+            _write(str(self._aside / f"{result.attempt}.{reason}.json"), result.data)
+        shutil.rmtree(self._incoming / worker / result.attempt, ignore_errors=True)
 
     @staticmethod
-    def _keep_artifacts(folder: Path, incoming: Path, names: Iterable[str]) -> None:
+    def _store_artifacts(folder: Path, incoming: Path, names: Iterable[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             if (incoming / name).exists():

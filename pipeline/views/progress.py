@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import LOSSES, Worker, WorkerState
-from pipeline.core.observed import Watch
+from pipeline.core.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Progress:
         return self.completed + self.failed + self.skipped
 
 
-def progress(farm: Farm, watch: Watch | None, at: float) -> Progress:
+def progress(farm: Farm, observed: Observed | None, at: float) -> Progress:
     """The run as the farm knows it, and the watch of who plays it; `at` is wall time like that of the facts."""
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]
     failed = farm.settled[Settlement.FAILED] + farm.settled[Settlement.TIMED_OUT]
-    if farm.spans and (watch is None or farm.finished):
+    if farm.spans and (observed is None or farm.finished):
         at = farm.spans[-1][1]  # nobody plays it any more: its clock stands
     elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
     played_s = sum(last - first for first, last in farm.spans)
@@ -79,8 +79,8 @@ def progress(farm: Farm, watch: Watch | None, at: float) -> Progress:
         utilisation=min(1.0, farm.seconds_played / (played_s * max(1, len(farm.workers)))) if played_s else 0.0,
         time_limit_s=farm.settings.time_limit_s if farm.settings is not None else 0.0,
         finished=farm.finished,
-        playing=watch is not None,
-        workers=tuple(_row(worker, watch, at) for worker in farm.workers.values()),
+        playing=observed is not None,
+        workers=tuple(_row(worker, observed, at) for worker in farm.workers.values()),
     )
 
 
@@ -89,20 +89,20 @@ def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
     return farm.open_trials * elapsed_s / done if done else None
 
 
-def _row(worker: Worker, watch: Watch | None, at: float) -> WorkerRow:
-    watched = watch.workers[worker.name] if watch is not None else None
-    claimed = watched.claims if watched is not None else {a.id for a in worker.wanted.values() if a.claimed_at}
+def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
+    seen = observed.workers[worker.name] if observed is not None else None
+    claimed = seen.claims if seen is not None else {a.id for a in worker.wanted.values() if a.claimed_at}
     playing = next((a for a in worker.wanted.values() if a.id in claimed), None)
     playing_s, said, state = 0.0, "", str(worker.state)
     if playing is not None:
-        since = watched.claims[playing.id] if watched is not None else playing.claimed_at or at
-        playing_s = (watch.time if watch is not None else at) - since
-    if watched is not None and playing is not None and watched.beat is not None and watched.beat.attempt == playing.id:
-        said = clean(watched.beat.progress, 200)
+        since = seen.claims[playing.id] if seen is not None else playing.claimed_at or at
+        playing_s = (observed.time if observed is not None else at) - since
+    if seen is not None and playing is not None and seen.heartbeat is not None and seen.heartbeat.attempt == playing.id:
+        said = clean(seen.heartbeat.progress, 200)
     if worker.state is WorkerState.READY:
-        alive = watched.alive if watched is not None else worker.epoch_open
-        state = ("playing" if watched else "was playing") if playing else ("idle" if alive else "awaited")
-    unknown = watched.unknown if watched is not None else ""
+        alive = seen.alive if seen is not None else worker.epoch_open
+        state = ("playing" if seen else "was playing") if playing else ("idle" if alive else "awaited")
+    unknown = seen.unknown if seen is not None else ""
     return WorkerRow(
         name=worker.name,
         state=state,

@@ -14,8 +14,8 @@ from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSe
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState
-from pipeline.core.observation import Look, MachineSeen, MachineState, ResultSeen, View
-from pipeline.core.observed import Watch
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, Observation, ShareScan
+from pipeline.core.observed import Observed
 from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan
 from pipeline.core.transaction import Transaction
 
@@ -32,7 +32,7 @@ class ShareOnTable:
     starts: set[str] = field(default_factory=set)
     payloads: set[str] = field(default_factory=set)
     claims: set[str] = field(default_factory=set)
-    results: dict[str, ResultSeen] = field(default_factory=dict)
+    results: dict[str, CollectedResult] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  #: results that are there, and worth another reading
     unknown: str = ""
     beating: bool = True
@@ -64,14 +64,14 @@ class Table:
         self.now, self.nonce = 1000.0, 0
         self.queues = Queues(depth=dict.fromkeys(names, depth), local=frozenset(names if local else ()))
         self.shares = {name: ShareOnTable() for name in names}
-        self.machines = {name: MachineSeen(MachineState.RUNNING, ()) for name in names} if machines else {}
+        self.machines = {name: MachineStatus(MachineState.RUNNING, ()) for name in names} if machines else {}
         self.facts: list[tuple[Fact, float]] = []
         self.orders: list[MachineAct] = []
         self.publish_fails = False
         self.state(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
             self.state(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
-        self.watch = Watch(self.farm, self.limits, self.now)
+        self.watch = Observed(self.farm, self.limits, self.now)
 
     def state(self, *facts: Fact) -> None:
         """States facts from outside a tick."""
@@ -85,14 +85,14 @@ class Table:
         for fact, at in self.facts:
             self.farm.evolve(fact, at)
         self.state(HostStarted(pid=2, workers=len(self.farm.workers)))
-        self.watch = Watch(self.farm, self.limits, self.now)
+        self.watch = Observed(self.farm, self.limits, self.now)
 
     # -------------------------------------------------------------------------------------------------------- ticks
 
-    def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, look: bool = True) -> list[Fact]:
+    def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, scan: bool = True) -> list[Fact]:
         """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
         self.now += seconds
-        tx = self.minutes([*self.shares] if look else [], sweep=sweep, full=full)
+        tx = self.minutes([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
         for act in plan(self.farm, self.watch, self.farm.workers):
             self._do(act)
@@ -102,15 +102,15 @@ class Table:
     def minutes(self, order: list[str], *, sweep: bool = True, full: bool = True) -> Transaction:
         """What is decided when these shares are looked at, in this order; nothing is recorded or done."""
         self.nonce += 1
-        view = View(
+        observation = Observation(
             now=self.now,
             wall=self.now,
             nonce=f"{self.nonce:08d}",
             sweep=sweep,
-            looks=[self.look(name, full=full) for name in order],
+            scans=[self.look(name, full=full) for name in order],
             machines=self.machines if sweep else {},
         )
-        return decide(self.farm, self.watch, view, self.limits, self.queues)
+        return decide(self.farm, self.watch, observation, self.limits, self.queues)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for so long; returns all facts."""
@@ -130,11 +130,11 @@ class Table:
         for _ in range(3):
             self.tick()
 
-    def look(self, name: str, *, full: bool = True) -> Look:
+    def look(self, name: str, *, full: bool = True) -> ShareScan:
         """What a worker's share shows now."""
         share = self.shares[name]
         if share.unknown:
-            return Look(worker=name, full=full, unknown=share.unknown)
+            return ShareScan(worker=name, full=full, unknown=share.unknown)
         if share.beating and share.owner is not None:
             share.counter += 1
         beat = AgentRecord(
@@ -147,7 +147,7 @@ class Table:
             state=AgentState.IDLE,
             desktop=share.desktop,
         )
-        outbox = Look(
+        outbox = ShareScan(
             worker=name,
             claims=frozenset(share.claims),
             answers=frozenset(share.results | dict.fromkeys(share.unread)),
@@ -155,24 +155,24 @@ class Table:
         )
         if not full:
             return outbox
-        asked = self.watch.workers[name].uncertain
+        asked = self.watch.workers[name].unconfirmed
         return replace(
             outbox,
             full=True,
-            bare=share.bare,
+            no_folders=share.bare,
             owner=None if share.damaged_epoch else share.owner,
             damaged_epoch=share.damaged_epoch,
             starts=frozenset(share.starts | share.strangers),
-            strangers=frozenset(share.strangers),
+            unknown_starts=frozenset(share.strangers),
             payloads=frozenset(share.payloads),
-            whole=frozenset(asked & share.starts & share.payloads),
-            beat=beat if share.counter else None,
+            complete=frozenset(asked & share.starts & share.payloads),
+            heartbeat=beat if share.counter else None,
         )
 
     def _do(self, act: Act) -> None:
         if isinstance(act, MachineAct):
-            watched = self.watch.workers[act.worker]
-            watched.recovery_ordered = watched.machine_started = True
+            seen = self.watch.workers[act.worker]
+            seen.recovery_ordered = seen.machine_started = True
             self.orders.append(act)
             return
         self._do_share(act)
@@ -190,7 +190,7 @@ class Table:
             if not self.publish_fails:
                 share.starts.add(attempt.id)
                 share.payloads.add(attempt.id)
-            self.watch.note_sent(act.worker, attempt.id, surely=not self.publish_fails)
+            self.watch.note_published(act.worker, attempt.id, confirmed=not self.publish_fails)
         gone = share.claims | share.results.keys()
         for attempt_id in gone - share.starts:
             share.claims.discard(attempt_id)
@@ -215,7 +215,7 @@ class Table:
         attempt = self.farm.attempts[attempt_id]
         share = self.shares[attempt.worker]
         share.claims.add(attempt_id)
-        share.results[attempt_id] = ResultSeen(attempt=attempt_id, record=self.record(attempt, outcome, **fields))
+        share.results[attempt_id] = CollectedResult(attempt=attempt_id, record=self.record(attempt, outcome, **fields))
 
     def record(self, attempt: Attempt, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> ResultRecord:
         """A result as an honest agent would write it, but for the given fields."""

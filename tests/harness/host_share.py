@@ -4,7 +4,7 @@ from pathlib import Path
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
-from pipeline.core.observation import Look, ResultSeen
+from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.shares.share_client import READS_MAX, Order, Publication, Report, Share
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
@@ -22,12 +22,12 @@ class Host:
     def does(self, **order: object) -> Report:
         return self.share.carry_out(Order(worker=WORKER, **order))  # type: ignore[arg-type]
 
-    def looks(self, *, full: bool = True, **order: object) -> Look:
+    def looks(self, *, full: bool = True, **order: object) -> ShareScan:
         self.files.asked.clear()
-        look = self.does(look=True, full=full, **order).look
-        assert look is not None
-        assert (look.worker, look.full) == (WORKER, full)
-        return look
+        scan = self.does(look=True, full=full, **order).look
+        assert scan is not None
+        assert (scan.worker, scan.full) == (WORKER, full)
+        return scan
 
     def owns(self, epoch: int = 1, **other: object) -> None:
         """The share carries that owner's host.json."""
@@ -49,13 +49,13 @@ class Host:
         self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data
         return attempt(number)
 
-    def collects(self) -> ResultSeen | None:
+    def collects(self) -> CollectedResult | None:
         """What one quick look makes of the only result there is."""
         found = self.looks(full=False)
         assert not found.unknown
         return found.results[0] if found.results else None
 
-    def gives_up(self) -> ResultSeen:
+    def gives_up(self) -> CollectedResult:
         """Looks until a result is taken or given up; it must take all the readings that are allowed."""
         for _ in range(READS_MAX - 1):
             assert self.collects() is None

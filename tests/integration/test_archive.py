@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.observation import ResultSeen
+from pipeline.core.observation import CollectedResult
 from pipeline.storage.archive import Archive
 from tests.harness import records
 from tests.harness.records import WORKER, attempt
@@ -21,9 +21,9 @@ def archive(tmp_path: Path, incoming: Path) -> Archive:
     return Archive(tmp_path / "results", incoming)
 
 
-def seen(**other: object) -> ResultSeen:
+def seen(**other: object) -> CollectedResult:
     told = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
-    return ResultSeen(**{**told, **other})  # type: ignore[arg-type]
+    return CollectedResult(**{**told, **other})  # type: ignore[arg-type]
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ def test_an_accepted_result_is_kept_with_all_it_speaks_for(archive: Archive, inc
     """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
-    archive.keep(WORKER, seen(artifacts=("replay",)))
+    archive.store(WORKER, seen(artifacts=("replay",)))
 
     folder = f"attempts/{attempt(1)}"
     assert files_in(tmp_path / "results") == {
@@ -55,7 +55,7 @@ def test_keeping_twice_is_keeping_once(archive: Archive, incoming: Path, tmp_pat
     """archived -> the host is killed before it records it -> collected again, to the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
-        archive.keep(WORKER, seen(artifacts=("replay",)))
+        archive.store(WORKER, seen(artifacts=("replay",)))
 
     assert len(files_in(tmp_path / "results")) == 3
 
@@ -75,7 +75,7 @@ def test_artifacts_of_another_worker_are_not_mixed_in(archive: Archive, incoming
     arrives(incoming, "replay", b"replay")
     arrives(incoming, "replay", b"forged", worker="vm-99")
 
-    archive.keep(WORKER, seen(artifacts=("replay",)))
+    archive.store(WORKER, seen(artifacts=("replay",)))
 
     assert (tmp_path / "results/attempts" / attempt(1) / "files/replay").read_bytes() == b"replay"
 
@@ -94,4 +94,4 @@ def test_a_full_disk_is_noticed(tiny_disk: Path, part: str) -> None:
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
 
     with pytest.raises(OSError, match="No space left"):
-        Archive(tiny_disk / "results", tiny_disk / "incoming").keep(WORKER, seen(**{"log": b"", part: b"x" * 60_000}))
+        Archive(tiny_disk / "results", tiny_disk / "incoming").store(WORKER, seen(**{"log": b"", part: b"x" * 60_000}))

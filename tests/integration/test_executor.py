@@ -144,9 +144,9 @@ def test_a_hanging_share_is_reported_as_unknown() -> None:
     assert post.arrives() == ["vm-1"]
 
     assert eventually(post.couriers.overdue)
-    [look] = post.couriers.overdue()
-    assert (look.worker, look.full) == ("vm-0", True)
-    assert look.unknown.startswith("no answer for ")
+    [scan] = post.couriers.overdue()
+    assert (scan.worker, scan.full) == ("vm-0", True)
+    assert scan.unknown.startswith("no answer for ")
     assert post.couriers.is_away("vm-0")
 
     post.roads["vm-0"].free.set()

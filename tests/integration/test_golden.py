@@ -362,10 +362,10 @@ def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
 
     look = report.look
     assert look is not None
-    assert (report.trouble, report.damage, look.unknown, look.bare, look.damaged_epoch) == ("", "", "", False, 0)
+    assert (report.trouble, report.damage, look.unknown, look.no_folders, look.damaged_epoch) == ("", "", "", False, 0)
     assert look.owner == records.host(2)
     assert look.starts == look.payloads == {attempt(number) for number in (1, 2, 3, 4, 5)}
-    assert look.whole == {attempt(4)}
+    assert look.complete == {attempt(4)}
     assert look.claims == {attempt(number) for number in (1, 2, 3)}
     assert look.answers == {attempt(number) for number in (1, 2, 5)}
     first, second, damaged = look.results
@@ -392,7 +392,7 @@ def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path:
     look = client.carry_out(Order(worker=WORKER, look=True, full=True)).look
 
     assert look is not None
-    assert look.beat == records.beat(
+    assert look.heartbeat == records.beat(
         run_id="9f2b6a51c0de4e77",
         counter=4,
         farm=FARM,

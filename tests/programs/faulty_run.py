@@ -11,8 +11,8 @@ from pathlib import Path
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RecoveryAction, RunOpened, RunSettings
 from pipeline.core.limits import Limits
-from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
-from pipeline.core.observed import Watch
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
+from pipeline.core.observed import Observed
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.outputs import Outputs
 from tests.harness.core_table import Table
@@ -44,7 +44,7 @@ class FaultyRun:
         self._seconds: dict[str, float] = {}
         self._silent_until: dict[str, float] = {}
         for name in WORKERS:
-            self.table.machines[name] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+            self.table.machines[name] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
 
     def play(self, *, share: float = 1.0) -> None:
         """Plays the next generation, or the first `share` of it."""
@@ -54,7 +54,7 @@ class FaultyRun:
         if self.generation > 1:
             started = HostStarted(pid=self.generation, workers=len(WORKERS))
             table.state(started, RunOpened(generation=self.generation, run=1, settings=settings))
-            table.watch = Watch(table.farm, table.limits, table.now)
+            table.watch = Observed(table.farm, table.limits, table.now)
         for number in range(1, self._genomes + 1):
             hostile = HOSTILE[number - 2] if 2 <= number < 2 + len(HOSTILE) else ""
             name = hostile or f"bot-{self.generation:02d}-{number:03d}.json"
@@ -104,7 +104,7 @@ class FaultyRun:
                 metrics = {"level": float(number % 5), "score": round(fitness * 10, 1)}
                 self.table.answer(attempt, fitness=round(fitness, 3), metrics=metrics, seconds=seconds)
             case Outcome.CORRUPT:
-                seen = ResultSeen(attempt=attempt, record=None, problem="result.json: not JSON at byte 7")
+                seen = CollectedResult(attempt=attempt, record=None, problem="result.json: not JSON at byte 7")
                 self.table.shares[name].results[attempt] = seen
             case Outcome.FAILED:
                 self.table.answer(

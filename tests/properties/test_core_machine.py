@@ -16,8 +16,8 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import HostStarted, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, WorkerState
-from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
-from pipeline.core.observed import Watch
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
+from pipeline.core.observed import Observed
 from tests.harness.core_table import FARM, Table
 
 pytestmark = pytest.mark.properties
@@ -75,7 +75,7 @@ class FarmMachine(RuleBasedStateMachine):
             farm.evolve(fact, at)
         table.farm = farm
         table.state(HostStarted(pid=2, workers=len(farm.workers)))
-        table.watch = Watch(farm, table.limits, table.now)
+        table.watch = Observed(farm, table.limits, table.now)
 
     # -------------------------------------------------------------------------------------------------------- agents
 
@@ -104,14 +104,16 @@ class FarmMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 99))
     def a_result_is_torn(self, number: int) -> None:
         attempt = self.some_attempt(number)
-        self.table.shares[attempt.worker].results[attempt.id] = ResultSeen(
+        self.table.shares[attempt.worker].results[attempt.id] = CollectedResult(
             attempt=attempt.id, record=None, problem="torn"
         )
 
     @rule(worker=WORKERS)
     def a_result_comes_from_nowhere(self, worker: int) -> None:
         strange = "g0001-0001-t1-a9-zzzzzzzzzzzz"
-        self.table.shares[self.name(worker)].results[strange] = ResultSeen(attempt=strange, record=None, problem="odd")
+        self.table.shares[self.name(worker)].results[strange] = CollectedResult(
+            attempt=strange, record=None, problem="odd"
+        )
 
     @rule(worker=WORKERS, damaged=st.booleans())
     def an_agent_restarts(self, worker: int, damaged: bool) -> None:
@@ -133,7 +135,7 @@ class FarmMachine(RuleBasedStateMachine):
     def a_machine_ends(self, worker: int) -> None:
         name = self.name(worker)
         if self.table.machines:
-            self.table.machines[name] = MachineSeen(MachineState.OFF, ())
+            self.table.machines[name] = MachineStatus(MachineState.OFF, ())
             self.table.shares[name].beating = False
 
     # -------------------------------------------------------------------------------------------------------- shares
@@ -188,7 +190,7 @@ class FarmMachine(RuleBasedStateMachine):
         for name, share in table.shares.items():
             share.unknown, share.beating = "", True
             if table.machines:
-                table.machines[name] = MachineSeen(MachineState.RUNNING, ())
+                table.machines[name] = MachineStatus(MachineState.RUNNING, ())
         for _ in range(120):
             if table.farm.finished:
                 return

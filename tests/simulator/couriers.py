@@ -6,7 +6,7 @@ end with their host, between any two operations.
 
 from collections.abc import Callable, Mapping
 
-from pipeline.core.observation import Look
+from pipeline.core.observation import ShareScan
 from pipeline.shares.executor import ANSWER_LIMIT_S
 from pipeline.shares.share_client import CarryOut, Order, Report
 from tests.simulator.world import Killed, World
@@ -47,10 +47,10 @@ class DistantCouriers:
             del self._since[report.worker]
         return reports
 
-    def overdue(self) -> list[Look]:
+    def overdue(self) -> list[ShareScan]:
         now = self._world.now
         return [
-            Look(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
+            ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
             for worker, since in self._since.items()
             if now - since > ANSWER_LIMIT_S
         ]

@@ -28,7 +28,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.observation import MachineSeen, ResultSeen
+from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import Loop
@@ -99,11 +99,11 @@ class MemoryArchive:
     def __init__(self, world: World, who: str, witness: Witness) -> None:
         self._world, self._who, self._witness = world, who, witness
 
-    def keep(self, worker: str, seen: ResultSeen) -> None:
+    def keep(self, worker: str, seen: CollectedResult) -> None:
         self._fails()
         self._witness.archived[seen.attempt] = seen.data
 
-    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None:
+    def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None:
         self._fails()
 
     def _fails(self) -> None:
@@ -119,7 +119,7 @@ class MachinesOfAll:
     def __init__(self, who: str, machines: Mapping[str, Machine]) -> None:
         self._who, self._machines = who, machines
 
-    def see(self) -> dict[str, MachineSeen]:
+    def see(self) -> dict[str, MachineStatus]:
         return {name: machine.see() for name, machine in self._machines.items()}
 
     def obey(self, name: str, action: RecoveryAction | None) -> None:
@@ -274,7 +274,7 @@ class SimulatedHost:
 
     def _seen(self, report: Report) -> Callable[[], None]:
         """What is to be noted when this report arrives: whose beat is in it was well when it was looked at."""
-        beat = report.look.beat if report.look is not None else None
+        beat = report.look.heartbeat if report.look is not None else None
         if beat is None or beat.farm is None:  # an announcement is not life in anybody's name (law 7)
             return lambda: None
         machine = self.machines[report.worker]

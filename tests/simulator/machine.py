@@ -19,7 +19,7 @@ from inbox_agent.identity import Identity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in
 from tests.simulator.world import Killed, World
 
@@ -413,7 +413,7 @@ class Machine:
 
     # ---------------------------------------------------------------------------------------------- what is asked
 
-    def see(self) -> MachineSeen:
+    def see(self) -> MachineStatus:
         """What the machine layer says of it."""
         reverted, self.reverted = self.reverted, False
         if self.world.options.computers:
@@ -421,16 +421,16 @@ class Machine:
         state = MachineState.RUNNING
         if self.agent is None and self.world.options.local:
             state = MachineState.OFF
-        return MachineSeen(state, tuple(RecoveryAction), reverted=reverted)
+        return MachineStatus(state, tuple(RecoveryAction), reverted=reverted)
 
-    def _see_computer(self, reverted: bool) -> MachineSeen:
+    def _see_computer(self, reverted: bool) -> MachineStatus:
         now, state = self.world.now, MachineState.RUNNING if self.is_on else MachineState.OFF
         if self.frozen_at is not None and now - self.frozen_at > HEARTBEAT_LOST_S:
             state = MachineState.UNHEALTHY
         if self.blind:
             self.reverted = reverted
-            return MachineSeen(MachineState.UNKNOWN, tuple(RecoveryAction), boots=True, busy=now < self.busy_until)
-        return MachineSeen(
+            return MachineStatus(MachineState.UNKNOWN, tuple(RecoveryAction), boots=True, busy=now < self.busy_until)
+        return MachineStatus(
             state,
             tuple(RecoveryAction),
             reverted=reverted,

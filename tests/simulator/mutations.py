@@ -49,19 +49,19 @@ class Detection:
 
 RECORD = "            self._record(tx)\n"
 ACTING = """\
-        touched = tx.touched | self._owed | (self.farm.workers.keys() if view.sweep else set())
+        touched = tx.touched | self._owed | (self.farm.workers.keys() if observation.sweep else set())
         self._owed = set()
         self._act_on(touched)
 """
 
-RECORDING = "        self._append(tx.facts, tx.view.wall)\n"
+RECORDING = "        self._append(tx.facts, tx.observation.wall)\n"
 ARCHIVING = """\
         try:
             for fact in tx.facts:
                 self._archive(fact, tx.results)
         except OSError as error:
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(tx.facts, tx.view.wall)
+        self._append(tx.facts, tx.observation.wall)
 """
 
 MUTATIONS = [
@@ -115,7 +115,7 @@ MUTATIONS = [
         "Loop._record",
         "                self._archive(fact, tx.results)\n",
         "                self._archive(\n"
-        "                    fact, {s.attempt: (look.worker, s) for look in tx.view.looks for s in look.results}\n"
+        "                    fact, {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results}\n"
         "                )\n",
         in_shell=True,
     ),
@@ -123,30 +123,30 @@ MUTATIONS = [
         "machine restarted repeatedly",
         "a recovery action is ordered once, whatever its outcome",
         "Loop._act",
-        "            watched.recovery_ordered = watched.machine_started = True\n",
-        "            watched.machine_started = True\n",
+        "            seen.recovery_ordered = seen.machine_started = True\n",
+        "            seen.machine_started = True\n",
         in_shell=True,
     ),
     Mutation(
         "unknown read as empty",
         "law 5: unknown is not empty",
-        "Watch._take_look",
-        "        if look.unknown:\n",
+        "Observed._take_scan",
+        "        if scan.unknown:\n",
         "        if False:\n",
     ),
     Mutation(
         "uncertain attempts forgotten at a restart",
         "law 3: after a host restart the next listing decides",
-        "Watch.__init__",
-        "            self.workers[name].uncertain = set(worker.wanted)\n",
+        "Observed.__init__",
+        "            self.workers[name].unconfirmed = set(worker.wanted)\n",
         "            pass\n",
     ),
     Mutation(
         "poll does not list the outbox",
         "an event is a hint; the poll finds what it missed",
         "Share._look_at_all",
-        "        return self._look_at_outbox(order, look)\n",
-        "        return look\n",
+        "        return self._look_at_outbox(order, scan)\n",
+        "        return scan\n",
         in_shell=True,
     ),
     Mutation(
@@ -210,7 +210,7 @@ MUTATIONS = [
         "_issue",
         """\
     number = len(trial.attempts) + 1
-    nonce = tx.view.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
+    nonce = tx.observation.nonce + base36(len(tx.facts), 4)  # unlike any other of this tick
 """,
         """\
     number = 1
@@ -220,16 +220,16 @@ MUTATIONS = [
     Mutation(
         "silence stops on an unreadable share",
         "law 5: unknown is no sign of life",
-        "Watch.is_silent",
+        "Observed.is_silent",
         "        return self.silence_s(name) > self._limits.silence_limit_s\n",
         "        return self.workers[name].readable and self.silence_s(name) > 10 * self._limits.silence_limit_s\n",
     ),
     Mutation(
         "suspend counted as silence",
         "law 5: clocks advance by at most a quarter of the silence limit per tick",
-        "Watch.see",
-        "min(max(view.now - self._now, 0.0), self._limits.silence_limit_s / 4)",
-        "max(view.now - self._now, 0.0)",
+        "Observed.update",
+        "min(max(observation.now - self._now, 0.0), self._limits.silence_limit_s / 4)",
+        "max(observation.now - self._now, 0.0)",
     ),
     Mutation(
         "echoes not checked",
@@ -249,9 +249,9 @@ MUTATIONS = [
         "queued attempt charged",
         "law 5: only the genome that was being evaluated is charged",
         "give_up_all",
-        "        elif attempt.id in watched.claims:\n",
+        "        elif attempt.id in seen.claims:\n",
         "        else:\n            tx.give_up(attempt, Outcome.LOST, 'silent')\n            tx.charge(attempt)\n"
-        "            continue\n        if attempt.id in watched.claims:\n",
+        "            continue\n        if attempt.id in seen.claims:\n",
     ),
     Mutation(
         "trial settled after one failure",
@@ -292,7 +292,7 @@ MUTATIONS = [
         "endless quarantine",
         "a quarantined worker gets its probation",
         "_check_quarantined",
-        "    if tx.watch.time - watched.quarantined_at > worker.back_off_s:\n",
+        "    if tx.observed.time - seen.quarantined_at > worker.back_off_s:\n",
         "    if False:\n",
     ),
     Mutation(

@@ -62,13 +62,13 @@ def seen(
     )
 
 
-def steps(look: Seen) -> list[Step]:
+def steps(state: Seen) -> list[Step]:
     """What the agent does from one look on, until it plays or waits."""
-    done = [next_step(look)]
+    done = [next_step(state)]
     while not isinstance(done[-1], Run | Wait):
         assert len(done) <= 20, "it does not come to rest"
-        look = after(look, done[-1])
-        done.append(next_step(look))
+        state = after(state, done[-1])
+        done.append(next_step(state))
     return done
 
 
@@ -113,9 +113,9 @@ def test_a_start_signal_of_somebody_else_is_left_alone(other: HostRecord) -> Non
 
 def test_a_start_signal_under_another_name_is_not_played() -> None:
     """A record must speak of the attempt whose name it bears."""
-    look = seen(start(FIRST))
+    state = seen(start(FIRST))
 
-    assert next_step(replace(look, present={SECOND}, starts={SECOND: start(FIRST)})) == Wait()
+    assert next_step(replace(state, present={SECOND}, starts={SECOND: start(FIRST)})) == Wait()
 
 
 # ------------------------------------------------------------------------------------------------------- to play
@@ -132,9 +132,9 @@ def test_the_lowest_publication_is_played_first() -> None:
 
 def test_one_game_at_a_time() -> None:
     """While one runs the next one waits."""
-    look = seen(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = seen(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
-    assert next_step(look) == Wait()
+    assert next_step(state) == Wait()
 
 
 def test_a_start_signal_that_cannot_be_read_yet_is_waited_for() -> None:
@@ -174,9 +174,9 @@ def test_a_genome_that_is_given_up_is_reported_and_not_played() -> None:
 
 def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
     """A power cut takes what was not flushed; a genome that caused it must not get away with "undelivered"."""
-    look = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
+    state = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
 
-    found = next_step(look)
+    found = next_step(state)
 
     assert isinstance(found, Report)
     assert (found.attempt, found.outcome) == (FIRST, Outcome.INTERRUPTED)
@@ -188,15 +188,15 @@ def test_a_report_is_made_once() -> None:
 
 def test_reports_come_before_the_next_game() -> None:
     """The host learns at once what it must publish elsewhere; a game may take half an hour."""
-    look = seen(start(SECOND), hopeless={FIRST: UNDELIVERED})
+    state = seen(start(SECOND), hopeless={FIRST: UNDELIVERED})
 
-    assert next_step(look) == Report(FIRST, *UNDELIVERED)
+    assert next_step(state) == Report(FIRST, *UNDELIVERED)
 
 
 def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
-    look = seen(start(SECOND), hopeless={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
+    state = seen(start(SECOND), hopeless={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
 
-    assert next_step(look) == Report(FIRST, *REJECTED)
+    assert next_step(state) == Report(FIRST, *REJECTED)
 
 
 # ------------------------------------------------------------------------------------------------ after a restart
@@ -214,9 +214,9 @@ def test_half_an_answer_of_a_former_life_is_interrupted_too() -> None:
 
 def test_what_was_interrupted_is_said_before_anything_is_played() -> None:
     """Even if what waits was published earlier."""
-    look = seen(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
+    state = seen(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
 
-    assert next_step(look) == INTERRUPTED
+    assert next_step(state) == INTERRUPTED
 
 
 def test_a_result_of_a_former_life_stays_as_it_is() -> None:
@@ -235,9 +235,9 @@ def test_the_running_game_is_not_taken_for_an_interrupted_one() -> None:
 
 def test_the_running_game_is_not_given_up() -> None:
     """It was read and its genome was fetched, whatever a later look says."""
-    look = seen(start(FIRST), hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = seen(start(FIRST), hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
-    assert next_step(look) == Wait()
+    assert next_step(state) == Wait()
 
 
 # ------------------------------------------------------------------------------- claims that were published unheard
@@ -245,16 +245,16 @@ def test_the_running_game_is_not_given_up() -> None:
 
 def test_a_claim_whose_answer_was_lost_is_gone_on_from() -> None:
     """This life of the agent has not played it: no genome pays for that."""
-    look = seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+    state = seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
 
-    assert next_step(look) == Run(start(FIRST))
+    assert next_step(state) == Run(start(FIRST))
 
 
 def test_a_claim_that_did_not_arrive_is_made_again_in_its_turn() -> None:
     """Nothing of it is there, so it waits like any other."""
-    look = seen(start(FIRST, 2), start(SECOND, 1), half_claimed={FIRST})
+    state = seen(start(FIRST, 2), start(SECOND, 1), half_claimed={FIRST})
 
-    assert next_step(look) == Run(start(SECOND, 1))
+    assert next_step(state) == Run(start(SECOND, 1))
 
 
 def test_there_are_never_two_claims_at_once() -> None:
@@ -267,9 +267,9 @@ def test_there_are_never_two_claims_at_once() -> None:
 
 def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
     """It was never played, and says so."""
-    look = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+    state = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
 
-    assert next_step(look) == Report(FIRST, *UNDELIVERED)
+    assert next_step(state) == Report(FIRST, *UNDELIVERED)
 
 
 # ------------------------------------------------------------------------------------------- what is no longer wanted
@@ -282,34 +282,34 @@ def test_a_running_game_that_nobody_wants_any_more_is_stopped() -> None:
 
 def test_stopping_comes_before_everything_else() -> None:
     """The machine belongs to those who wait."""
-    look = seen(
+    state = seen(
         start(THIRD),
         hopeless={SECOND: UNDELIVERED},
         outbox={FIRST: {Kind.STARTED}, SECOND: {Kind.LOG}},
         running=FIRST,
     )
 
-    assert next_step(look) == Stop(FIRST)
+    assert next_step(state) == Stop(FIRST)
 
 
 def test_what_a_stopped_game_left_is_cleaned() -> None:
     """stopped -> cleaned -> the next one is played."""
-    look = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
-    assert steps(look) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
+    assert steps(state) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
 
 
 def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() -> None:
     """cleaned -> interrupted, undelivered -> the next one is played; each of them once, from a single look."""
     fourth = attempt_id(7, 4, 1, 1, "0" * 12)
-    look = seen(
+    state = seen(
         start(SECOND, 1),
         start(fourth, 2),
         hopeless={THIRD: UNDELIVERED},
         outbox={FIRST: {Kind.RESULT, Kind.LOG}, SECOND: {Kind.STARTED}},
     )
 
-    assert steps(look) == [
+    assert steps(state) == [
         Clean(FIRST, {Kind.RESULT, Kind.LOG}),
         replace(INTERRUPTED, attempt=SECOND),
         Report(THIRD, *UNDELIVERED),
@@ -319,10 +319,10 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
 
 def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
     """After a Run that began no game the next one in line is tried; waiting changes nothing."""
-    look = seen(start(FIRST), start(SECOND, 2))
+    state = seen(start(FIRST), start(SECOND, 2))
 
-    assert next_step(after(look, Run(start(FIRST)))) == Run(start(SECOND, 2))
-    assert after(look, Wait()) == look
+    assert next_step(after(state, Run(start(FIRST)))) == Run(start(SECOND, 2))
+    assert after(state, Wait()) == state
 
 
 @pytest.mark.parametrize("left", [*Kind])
@@ -333,15 +333,15 @@ def test_whatever_is_left_of_an_attempt_without_start_signal_is_cleaned(left: Ki
 
 def test_cleaning_comes_before_reports_and_games() -> None:
     """A full disk is helped first."""
-    look = seen(start(THIRD), hopeless={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
+    state = seen(start(THIRD), hopeless={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
 
-    assert next_step(look) == Clean(FIRST, {Kind.RESULT})
+    assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
 
 def test_others_are_cleaned_while_a_game_runs() -> None:
-    look = seen(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
+    state = seen(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
 
-    assert next_step(look) == Clean(FIRST, {Kind.RESULT})
+    assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
 
 def test_what_a_foreign_start_signal_protects_is_not_cleaned() -> None:
@@ -390,103 +390,103 @@ def looks(draw: st.DrawFn) -> Seen:
 LOOKS = looks()
 
 
-@given(look=LOOKS)
+@given(state=LOOKS)
 @quick
-def test_without_an_owner_nothing_is_ever_done(look: Seen) -> None:
+def test_without_an_owner_nothing_is_ever_done(state: Seen) -> None:
     """Law 7, whatever else the share shows."""
-    assert next_step(replace(look, owner=None)) == Wait()
+    assert next_step(replace(state, owner=None)) == Wait()
 
 
-@given(look=LOOKS)
+@given(state=LOOKS)
 @quick
-def test_every_step_keeps_the_laws(look: Seen) -> None:
+def test_every_step_keeps_the_laws(state: Seen) -> None:
     """What may be stopped, cleaned, reported and played, each with all its conditions."""
-    step = next_step(look)
+    step = next_step(state)
     match step:
         case Stop(attempt):
-            assert attempt == look.running
-            assert attempt not in look.present
+            assert attempt == state.running
+            assert attempt not in state.present
         case Clean(attempt, kinds):
-            assert kinds == look.outbox[attempt]
-            assert attempt not in look.present
-            assert attempt != look.running
+            assert kinds == state.outbox[attempt]
+            assert attempt not in state.present
+            assert attempt != state.running
         case Report(attempt, outcome, reason):
-            assert attempt in look.present
-            assert attempt != look.running
-            assert Kind.RESULT not in look.outbox.get(attempt, ())
-            assert look.hopeless.get(attempt) == (outcome, reason) or (
+            assert attempt in state.present
+            assert attempt != state.running
+            assert Kind.RESULT not in state.outbox.get(attempt, ())
+            assert state.hopeless.get(attempt) == (outcome, reason) or (
                 outcome is Outcome.INTERRUPTED
-                and Kind.STARTED in look.outbox[attempt]
-                and attempt not in look.half_claimed
-                and (playable(look, attempt) or attempt in look.hopeless)
+                and Kind.STARTED in state.outbox[attempt]
+                and attempt not in state.half_claimed
+                and (playable(state, attempt) or attempt in state.hopeless)
             )
         case Run(chosen):
-            assert look.running is None
-            assert waits(look, chosen.attempt)
-            assert chosen.publication == min(s.publication for a, s in look.starts.items() if waits(look, a))
+            assert state.running is None
+            assert waits(state, chosen.attempt)
+            assert chosen.publication == min(s.publication for a, s in state.starts.items() if waits(state, a))
         case Wait():
-            assert look.owner is None or look.running is not None or not any(waits(look, a) for a in look.starts)
+            assert state.owner is None or state.running is not None or not any(waits(state, a) for a in state.starts)
     if not isinstance(step, Wait):
-        assert look.owner is not None
+        assert state.owner is not None
 
 
-@given(look=LOOKS)
+@given(state=LOOKS)
 @quick
-def test_what_is_due_is_done_in_its_order(look: Seen) -> None:
+def test_what_is_due_is_done_in_its_order(state: Seen) -> None:
     """stop, clean, report, play: nothing later while something earlier is due."""
-    if look.owner is None:
+    if state.owner is None:
         return
-    step = next_step(look)
-    unwanted = look.running is not None and look.running not in look.present
-    litter = {attempt for attempt in look.outbox if attempt not in look.present and attempt != look.running}
+    step = next_step(state)
+    unwanted = state.running is not None and state.running not in state.present
+    litter = {attempt for attempt in state.outbox if attempt not in state.present and attempt != state.running}
 
     assert isinstance(step, Stop) is unwanted
     assert isinstance(step, Clean) is (bool(litter) and not unwanted)
     if isinstance(step, Run | Wait):
-        claims = {a for a, kinds in look.outbox.items() if Kind.STARTED in kinds and playable(look, a)}
-        claims -= set(look.half_claimed)
-        unanswered = {a for a in look.present if Kind.RESULT not in look.outbox.get(a, ())} - {look.running}
-        assert not unanswered & (look.hopeless.keys() | claims)
+        claims = {a for a, kinds in state.outbox.items() if Kind.STARTED in kinds and playable(state, a)}
+        claims -= set(state.half_claimed)
+        unanswered = {a for a in state.present if Kind.RESULT not in state.outbox.get(a, ())} - {state.running}
+        assert not unanswered & (state.hopeless.keys() | claims)
 
 
-@given(look=LOOKS, order=st.permutations(ATTEMPTS))
+@given(state=LOOKS, order=st.permutations(ATTEMPTS))
 @quick
-def test_the_order_of_a_listing_does_not_matter(look: Seen, order: list[str]) -> None:
+def test_the_order_of_a_listing_does_not_matter(state: Seen, order: list[str]) -> None:
     """A file system lists names in any order, and a host never publishes a number twice."""
-    look = replace(look, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in look.starts.items()})
+    state = replace(state, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()})
     shuffled = replace(
-        look,
-        present=[attempt for attempt in order if attempt in look.present],
-        starts={attempt: look.starts[attempt] for attempt in order if attempt in look.starts},
-        hopeless={attempt: look.hopeless[attempt] for attempt in order if attempt in look.hopeless},
-        outbox={attempt: look.outbox[attempt] for attempt in order if attempt in look.outbox},
+        state,
+        present=[attempt for attempt in order if attempt in state.present],
+        starts={attempt: state.starts[attempt] for attempt in order if attempt in state.starts},
+        hopeless={attempt: state.hopeless[attempt] for attempt in order if attempt in state.hopeless},
+        outbox={attempt: state.outbox[attempt] for attempt in order if attempt in state.outbox},
     )
 
-    assert next_step(shuffled) == next_step(look)
+    assert next_step(shuffled) == next_step(state)
 
 
-@given(look=LOOKS)
+@given(state=LOOKS)
 @quick
-def test_the_agent_comes_to_rest(look: Seen) -> None:
+def test_the_agent_comes_to_rest(state: Seen) -> None:
     """Each step removes its own cause: nothing is done twice, and in the end the agent plays or waits."""
-    done = steps(look)
+    done = steps(state)
 
     assert all(step not in done[:number] for number, step in enumerate(done))
     assert isinstance(done[-1], Run | Wait)
 
 
-@given(look=LOOKS)
+@given(state=LOOKS)
 @quick
-def test_a_step_changes_nothing_but_what_it_is_about(look: Seen) -> None:
+def test_a_step_changes_nothing_but_what_it_is_about(state: Seen) -> None:
     """What the agent believes after a step is what a new look would show."""
-    step = next_step(look)
-    later = after(look, step)
+    step = next_step(state)
+    later = after(state, step)
 
-    assert (later.owner, later.present, later.hopeless) == (look.owner, look.present, look.hopeless)
+    assert (later.owner, later.present, later.hopeless) == (state.owner, state.present, state.hopeless)
     tried = {step.start.attempt} if isinstance(step, Run) else set()  # asked for again at the next look, not before
-    assert dict(later.starts) == {a: record for a, record in look.starts.items() if a not in tried}
-    assert later.running == (None if isinstance(step, Stop) else look.running)
-    expected = {attempt: set(kinds) for attempt, kinds in look.outbox.items()}
+    assert dict(later.starts) == {a: record for a, record in state.starts.items() if a not in tried}
+    assert later.running == (None if isinstance(step, Stop) else state.running)
+    expected = {attempt: set(kinds) for attempt, kinds in state.outbox.items()}
     match step:
         case Clean(attempt, _):
             del expected[attempt]
@@ -495,25 +495,25 @@ def test_a_step_changes_nothing_but_what_it_is_about(look: Seen) -> None:
     assert {attempt: set(kinds) for attempt, kinds in later.outbox.items()} == expected
 
 
-def playable(look: Seen, attempt: str) -> bool:
+def playable(state: Seen, attempt: str) -> bool:
     """Law 7, told a second time: there, read, and in every respect the owner's."""
-    found = look.starts.get(attempt)
+    found = state.starts.get(attempt)
     return (
         found is not None
-        and look.owner is not None
-        and attempt in look.present
+        and state.owner is not None
+        and attempt in state.present
         and found.attempt == attempt
-        and found.farm == look.owner.farm
-        and found.worker == look.owner.worker
-        and found.epoch == look.owner.epoch
+        and found.farm == state.owner.farm
+        and found.worker == state.owner.worker
+        and found.epoch == state.owner.epoch
     )
 
 
-def waits(look: Seen, attempt: str) -> bool:
+def waits(state: Seen, attempt: str) -> bool:
     """Whether an attempt might be played if nothing else were to be done."""
-    begun = {a for a in look.half_claimed if a in look.outbox and Kind.RESULT not in look.outbox[a]}
-    free = attempt in begun if begun else attempt not in look.outbox
-    return playable(look, attempt) and free and attempt not in look.hopeless
+    begun = {a for a in state.half_claimed if a in state.outbox and Kind.RESULT not in state.outbox[a]}
+    free = attempt in begun if begun else attempt not in state.outbox
+    return playable(state, attempt) and free and attempt not in state.hopeless
 
 
 def renumbered(record: StartRecord, publication: int) -> StartRecord:

@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from tests.harness.core_table import Table, named
 
 pytestmark = pytest.mark.rules
@@ -73,7 +73,7 @@ def test_a_result_in_another_workers_share_is_not_believed() -> None:
     table.settle_in()
     attempt = table.farm.genomes[0].trials[0].attempts[0]
     other = next(name for name in table.shares if name != attempt.worker)
-    table.shares[other].results[attempt.id] = ResultSeen(attempt=attempt.id, record=table.record(attempt))
+    table.shares[other].results[attempt.id] = CollectedResult(attempt=attempt.id, record=table.record(attempt))
     table.tick()
     assert attempt.outcome is None
     table.play_all()
@@ -86,7 +86,9 @@ def test_an_id_that_was_never_issued_is_unexpected() -> None:
     known = table.farm.genomes[0].trials[0].attempts[0]
     stranger = "g0001-0001-t1-a7-zzzzzzzzzzzz"
     table.shares["w0"].starts.add(stranger)  # keeps the table from cleaning it up
-    table.shares["w0"].results[stranger] = ResultSeen(attempt=stranger, record=table.record(known, attempt=stranger))
+    table.shares["w0"].results[stranger] = CollectedResult(
+        attempt=stranger, record=table.record(known, attempt=stranger)
+    )
     table.watch.workers["w0"].delivered.discard(stranger)
     facts = table.tick(full=False) + table.tick(full=False)
     assert [fact.attempt for fact in named(facts, f.ResultUnexpected)] == [stranger]
@@ -99,7 +101,7 @@ def test_an_id_that_was_never_issued_is_unexpected() -> None:
 def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
     """What it was playing is lost and charged, what waits is taken back, and its agent is restarted."""
     table = Table("w0", "w1", genomes=4, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     table.settle_in()
     playing = table.claim("w0")
     table.tick()
@@ -192,7 +194,7 @@ def test_a_result_that_is_being_read_is_not_overdue() -> None:
 def test_a_result_that_is_being_read_was_its_workers_last_word() -> None:
     """The agent ended right after it: what waits there is taken back, what it says is heard."""
     table = Table("w0", "w1", genomes=4, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     table.settle_in()
     playing = table.claim("w0")
     table.tick()
@@ -309,7 +311,7 @@ def test_a_result_of_an_earlier_run_is_late_and_noted_once() -> None:
     known = table.farm.genomes[0].trials[0].attempts[0]
     older = "g0001-0001-t1-a7-000000000000"
     table.shares["w0"].starts.add(older)
-    seen = ResultSeen(attempt=older, record=table.record(known, attempt=older), known_elsewhere=True)
+    seen = CollectedResult(attempt=older, record=table.record(known, attempt=older), issued_in_other_run=True)
     table.shares["w0"].results[older] = seen
 
     facts = table.tick(full=False) + table.tick(full=False)
@@ -324,8 +326,8 @@ def test_a_result_that_another_process_noted_is_not_noted_again() -> None:
     table.settle_in()
     known = table.farm.genomes[0].trials[0].attempts[0]
     older = "g0001-0001-t1-a7-000000000000"
-    seen = ResultSeen(
-        attempt=older, record=table.record(known, attempt=older), known_elsewhere=True, heard_elsewhere=True
+    seen = CollectedResult(
+        attempt=older, record=table.record(known, attempt=older), issued_in_other_run=True, collected_in_other_run=True
     )
     table.shares["w0"].starts.add(older)
     table.shares["w0"].results[older] = seen
@@ -342,7 +344,7 @@ def test_a_collected_result_that_still_lies_there_means_nothing_to_the_next_host
     table.tick()
     share = table.shares["w0"]
     share.starts.add(attempt.id)
-    share.results[attempt.id] = ResultSeen(attempt=attempt.id, record=table.record(attempt, fitness=2.0))
+    share.results[attempt.id] = CollectedResult(attempt=attempt.id, record=table.record(attempt, fitness=2.0))
     table.restart_host()
 
     facts = table.tick(full=False)
@@ -355,7 +357,7 @@ def test_a_result_of_an_unknown_layout_puts_its_worker_out() -> None:
     table = Table("w0", "w1", genomes=3)
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
-    seen = ResultSeen(attempt=first.id, record=None, problem="layout 9, this program knows 1", unknown_layout=True)
+    seen = CollectedResult(attempt=first.id, record=None, problem="layout 9, this program knows 1", unknown_layout=True)
     table.shares[first.worker].results[first.id] = seen
 
     table.tick()
@@ -372,7 +374,7 @@ def test_what_is_archived_is_what_was_judged() -> None:
     table.settle_in()
     (mine,) = table.farm.workers["w1"].wanted.values()
     table.answer(mine.id, fitness=2.0)
-    table.shares["w0"].results[mine.id] = ResultSeen(attempt=mine.id, record=table.record(mine, fitness=1e9))
+    table.shares["w0"].results[mine.id] = CollectedResult(attempt=mine.id, record=table.record(mine, fitness=1e9))
 
     for name in ("w0", "w1"):
         tx = table.minutes(order=[name, *(other for other in table.shares if other != name)])
@@ -388,7 +390,7 @@ def test_a_result_that_cannot_be_read_is_corrupt() -> None:
     table = Table("w0", genomes=1)
     table.settle_in()
     attempt = table.farm.genomes[0].trials[0].attempts[0]
-    table.shares["w0"].results[attempt.id] = ResultSeen(attempt=attempt.id, record=None, problem="not JSON")
+    table.shares["w0"].results[attempt.id] = CollectedResult(attempt=attempt.id, record=None, problem="not JSON")
 
     table.tick()
 

@@ -8,7 +8,7 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import REMOVE_AGAIN_S
 from pipeline.core.reconcile import ShareAct, plan
 from tests.harness.core_table import Table
@@ -108,14 +108,14 @@ def test_what_a_dead_host_gave_its_local_workers_is_taken_back() -> None:
     table = Table("w0", genomes=1, local=True, machines=True)
     table.settle_in()
     (held,) = table.farm.workers["w0"].wanted.values()
-    table.machines["w0"] = MachineSeen(MachineState.OFF, ())
+    table.machines["w0"] = MachineStatus(MachineState.OFF, ())
 
     table.restart_host()
     table.tick()
 
     held = table.farm.attempts[held.id]
     assert (held.outcome, held.reason) == (Outcome.WITHDRAWN, "host ended")
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, ())
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
     table.play_all()
 
 

@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement
 from pipeline.core.limits import Limits
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from tests.harness.core_table import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules
@@ -114,7 +114,7 @@ def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> Non
 def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
     """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
     table = Table("w0", "w1", genomes=1, machines=True)
-    table.machines = {name: MachineSeen(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
+    table.machines = {name: MachineStatus(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
     table.settle_in()
     first = table.farm.genomes[0].trials[0].attempts[0]
     share = table.shares[first.worker]

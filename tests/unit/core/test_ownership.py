@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import MachineSeen, MachineState, ResultSeen
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from tests.harness.core_table import ShareOnTable, Table, named
 
 pytestmark = pytest.mark.rules
@@ -23,7 +23,7 @@ def test_first_contact_begins_epoch_one() -> None:
 def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> None:
     """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
     table = Table("w0", machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     share = table.shares["w0"]
     share.beating = False
     table.tick()
@@ -73,7 +73,7 @@ def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_ep
     silence that says so.
     """
     table = Table("w0", machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     share = table.shares["w0"]
     share.beating = False
     facts = []
@@ -195,7 +195,7 @@ def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted
     table.settle_in()
     (wanted,) = table.farm.workers["w0"].wanted.values()
     table.shares["w1"].owner = owner
-    table.shares["w1"].results[wanted.id] = ResultSeen(attempt=wanted.id, record=table.record(wanted))
+    table.shares["w1"].results[wanted.id] = CollectedResult(attempt=wanted.id, record=table.record(wanted))
 
     facts = table.tick()
 
@@ -336,7 +336,7 @@ def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share(
     """The host ordered the restore itself, so no host.json is what it expects: a new epoch, not an unmounted share."""
     table = Table("w0", genomes=2, machines=True)
     table.settle_in()
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (), reverted=True)
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
     table.shares["w0"] = ShareOnTable()
 
     table.settle_in()
@@ -349,9 +349,9 @@ def test_a_restore_that_was_confirmed_between_two_looks_is_remembered() -> None:
     """Machines are asked more often than shares, and a machine says only once that it went back."""
     table = Table("w0", genomes=2, machines=True)
     table.settle_in()
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (), reverted=True)
-    table.tick(look=False)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, ())
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
+    table.tick(scan=False)
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
     table.shares["w0"] = ShareOnTable()
 
     table.settle_in()

@@ -10,7 +10,7 @@ from pipeline.core.dispatcher import standstill
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import MachineSeen, MachineState
+from pipeline.core.observation import MachineState, MachineStatus
 from tests.harness.core_table import SETTINGS, Table, named, replace_struct
 
 pytestmark = pytest.mark.rules
@@ -44,7 +44,7 @@ def test_probation_is_passed_by_one_good_attempt() -> None:
 def test_the_ladder_is_climbed_rung_by_rung() -> None:
     """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
     table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].beating = False
     facts = table.run(31 + 4 * 11 + 2)
@@ -56,7 +56,7 @@ def test_the_ladder_is_climbed_rung_by_rung() -> None:
 def test_a_worker_that_answers_again_is_left_alone() -> None:
     """A sign of life ends the recovery, whatever rung it is on."""
     table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].beating = False
     table.run(33)
@@ -71,10 +71,10 @@ def test_a_worker_that_answers_again_is_left_alone() -> None:
 def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None:
     """Its attempts stay published: the new agent says itself what was interrupted."""
     table = Table("w0", genomes=2, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT,))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT,))
     table.settle_in()
     held = set(table.farm.workers["w0"].wanted)
-    table.machines["w0"] = MachineSeen(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "signal SIGKILL")
+    table.machines["w0"] = MachineStatus(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "signal SIGKILL")
     table.tick()
     assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert set(table.farm.workers["w0"].wanted) == held
@@ -91,7 +91,7 @@ def to_quarantine(table: Table, worker: str = "w0") -> None:
 def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
     """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
     table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     to_quarantine(table)
     table.shares["w0"].beating = False  # for a while no look shows a new beat
@@ -106,7 +106,7 @@ def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine
 def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
     """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
     table = Table("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     to_quarantine(table)
     table.shares["w0"].beating = False
@@ -121,7 +121,7 @@ def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
 def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
     """A share blames the share: as long as a game may still be going on there, nothing is restarted (law 5)."""
     table = Table("w0", genomes=1, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.claim("w0")
     table.shares["w0"].unknown = "no route"
@@ -138,7 +138,7 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
     """An agent whose share is read for the first time has its time to answer, and not longer (seed 147977)."""
     settings = replace_struct(SETTINGS, time_limit_s=20.0)
     table = Table("w0", genomes=1, machines=True, settings=settings, limits=Limits(grace_s=10.0))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.state(f.EpochRaised(worker="w0", epoch=1, reason="first contact"))  # and its host.json was not published yet
     table.restart_host()
     share = table.shares["w0"]
@@ -158,7 +158,7 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
 def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:
     """The machine layer knows better than the share."""
     table = Table("w0", genomes=1, machines=True)
-    table.machines["w0"] = MachineSeen(MachineState.UNHEALTHY, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.UNHEALTHY, tuple(RecoveryAction))
     table.settle_in()
     table.shares["w0"].unknown = "no route"
 
@@ -183,7 +183,7 @@ def test_an_agent_that_ends_again_and_again_is_quarantined() -> None:
     """The same rung, as long as the budget of restarts lasts."""
     table = Table("w0", genomes=1, machines=True, limits=Limits(restarts_max=3))
     table.settle_in()
-    table.machines["w0"] = MachineSeen(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "exit code 1")
+    table.machines["w0"] = MachineStatus(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "exit code 1")
     table.shares["w0"].beating = False
 
     facts = table.run(5)
@@ -217,11 +217,11 @@ def test_a_loss_on_probation_ends_it() -> None:
 
 def computer(
     state: MachineState = MachineState.RUNNING, *, uptime_s: float = 10_000.0, busy: bool = False
-) -> MachineSeen:
-    return MachineSeen(state, tuple(RecoveryAction), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
+) -> MachineStatus:
+    return MachineStatus(state, tuple(RecoveryAction), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
 
 
-def silent_computer(seen: MachineSeen, **limits: float) -> Table:
+def silent_computer(seen: MachineStatus, **limits: float) -> Table:
     """A worker on a computer, at home for a while and then silent."""
     table = Table("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10, boot_limit_s=100, **limits))
     table.machines["w0"] = computer()
@@ -327,12 +327,12 @@ def test_a_look_that_was_under_way_when_a_share_was_restored_shows_no_recovery(
     """It took its time, and shows a beat of a share that has been emptied since. No other rung does that to a share,
     and where looks take long, a worker that is well must not be restarted again.
     """
-    seen = MachineSeen(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
+    seen = MachineStatus(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
     table = silent_computer(seen)
     table.run(31)
     assert table.farm.workers["w0"].state is WorkerState.RECOVERING
-    climbed_at, look = table.watch.workers["w0"].recovery_at, table.look
-    monkeypatch.setattr(table, "look", lambda name, **how: replace(look(name, **how), asked_at=climbed_at - 1))
+    climbed_at, scan = table.watch.workers["w0"].recovery_at, table.look
+    monkeypatch.setattr(table, "look", lambda name, **how: replace(scan(name, **how), requested_at=climbed_at - 1))
     table.shares["w0"].beating = True
 
     table.tick()
@@ -458,7 +458,7 @@ def test_who_has_no_desktop_gets_no_work() -> None:
 def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None:
     """Its logon task does that; as soon as it tells of a desktop it gets work."""
     table = Table("w0", genomes=2, machines=True, limits=Limits(needs_desktop=True))
-    table.machines["w0"] = MachineSeen(MachineState.RUNNING, tuple(RecoveryAction))
+    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.run(2)
     assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
@@ -470,7 +470,7 @@ def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None
 def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
     """What it plays and what waits there is taken back: nothing it says of them counts, and no genome pays."""
     table = Table("w0", "w1", genomes=4, machines=True, limits=Limits(needs_desktop=True))
-    table.machines = {name: MachineSeen(MachineState.RUNNING, tuple(RecoveryAction)) for name in ("w0", "w1")}
+    table.machines = {name: MachineStatus(MachineState.RUNNING, tuple(RecoveryAction)) for name in ("w0", "w1")}
     for share in table.shares.values():
         share.desktop = "Default"
     table.settle_in()

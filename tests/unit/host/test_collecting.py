@@ -11,7 +11,7 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.observation import ResultSeen
+from pipeline.core.observation import CollectedResult
 from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, Order, Share
 from tests.harness import records
 from tests.harness.host_share import Host
@@ -27,7 +27,7 @@ def test_a_result_is_collected_with_all_it_speaks_for(owner: Host) -> None:
 
     seen = owner.collects()
 
-    assert seen == ResultSeen(
+    assert seen == CollectedResult(
         attempt=attempt(1),
         record=records.result(1, **refs),
         data=layout.encode(records.result(1, **refs)),
@@ -358,7 +358,7 @@ def test_an_outbox_full_of_traps(tmp_path: Path) -> None:
         report = share.carry_out(Order(worker=WORKER, look=True, full=True))
 
     assert report.look is not None
-    assert (report.look.unknown, report.look.beat) == ("", None)
+    assert (report.look.unknown, report.look.heartbeat) == ("", None)
     assert [(seen.attempt, seen.record is None) for seen in report.look.results] == [
         (attempt(1), True),
         (attempt(2), True),

@@ -18,7 +18,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.observation import Look, MachineSeen, ResultSeen
+from pipeline.core.observation import CollectedResult, MachineStatus, ShareScan
 from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import Loop
@@ -47,14 +47,14 @@ class Post:
         self.away -= {report.worker for report in arrived}
         return arrived
 
-    def overdue(self) -> list[Look]:
+    def overdue(self) -> list[ShareScan]:
         return []
 
 
 class Nobody:
     """No machines."""
 
-    def see(self) -> Mapping[str, MachineSeen]:
+    def see(self) -> Mapping[str, MachineStatus]:
         return {}
 
     def obey(self, name: str, action: RecoveryAction | None) -> None: ...
@@ -81,7 +81,7 @@ class Books:
             raise LedgerError("disk full")
         self.facts += facts
 
-    def keep(self, worker: str, seen: ResultSeen) -> None:
+    def keep(self, worker: str, seen: CollectedResult) -> None:
         if self.full == "archive":
             raise OSError(28, "No space left on device")
         self.archived[seen.attempt] = seen.data
@@ -92,13 +92,13 @@ class Books:
     def heard(self, attempt: str) -> bool:
         return False
 
-    def set_aside(self, worker: str, seen: ResultSeen, why: str) -> None: ...
+    def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None: ...
 
 
 def loop_over(table: Table, post: Post, books: Books | None = None) -> Loop:
     parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": books}
     loop = Loop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
-    loop.watch, loop.archive = table.watch, books  # type: ignore[assignment]
+    loop.observed, loop.archive = table.watch, books  # type: ignore[assignment]
     return loop
 
 
@@ -106,8 +106,8 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
     """What was planned for a share while its courier was away is out of date as soon as the courier is back."""
     table = Table("vm-0", "vm-1", genomes=2)
     table.settle_in()
-    for watched in table.watch.workers.values():
-        watched.delivered.clear()  # as if both were just about to be published
+    for seen in table.watch.workers.values():
+        seen.delivered.clear()  # as if both were just about to be published
     post = Post()
     (other,) = table.farm.workers["vm-1"].wanted
     post.away.add("vm-1")  # it is publishing already, and will have said so in a moment
@@ -261,8 +261,8 @@ def test_a_look_knows_when_it_was_asked_for() -> None:
 
     loop.tick()
 
-    watched = table.watch.workers["vm-0"]
-    assert (watched.heard_at, watched.life_at) == (asked_at, asked_at + 5)
+    seen = table.watch.workers["vm-0"]
+    assert (seen.seen_alive_requested_at, seen.seen_alive_at) == (asked_at, asked_at + 5)
 
 
 def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
@@ -288,7 +288,7 @@ def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
     """It says so at once, and what was published there stays unconfirmed for as long."""
     table = Table("vm-0", genomes=1)
     table.settle_in()
-    table.watch.workers["vm-0"].uncertain = set(table.farm.workers["vm-0"].wanted)
+    table.watch.workers["vm-0"].unconfirmed = set(table.farm.workers["vm-0"].wanted)
     loop = loop_over(table, Post())
     assert loop.awaited() == {"vm-0"}
 

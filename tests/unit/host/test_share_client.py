@@ -6,7 +6,7 @@ import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
-from pipeline.core.observation import Look
+from pipeline.core.observation import ShareScan
 from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
 from tests.harness import records
 from tests.harness.host_share import Host
@@ -20,10 +20,10 @@ MIB = 1024 * 1024
 
 def test_at_first_contact_a_share_is_bare(host: Host) -> None:
     """Reachable and without folders: that is not unknown, and nothing is made by looking."""
-    look = host.looks()
+    scan = host.looks()
 
-    assert look.bare
-    assert not look.unknown
+    assert scan.no_folders
+    assert not scan.unknown
     assert host.files.names("") == []
 
 
@@ -32,9 +32,9 @@ def test_a_share_that_cannot_be_listed_is_unknown(owner: Host) -> None:
     owner.answers()
     for folders in (["inbox"], ["outbox"], ["", "inbox"]):
         owner.files.troubles = {("names", folder) for folder in folders}
-        look = owner.looks()
-        assert "cannot names there now" in look.unknown
-        assert look == Look(worker=WORKER, full=True, unknown=look.unknown)
+        scan = owner.looks()
+        assert "cannot names there now" in scan.unknown
+        assert scan == ShareScan(worker=WORKER, full=True, unknown=scan.unknown)
 
     owner.files.folders.clear()
     assert owner.looks().unknown
@@ -53,27 +53,27 @@ def test_a_full_look_sees_everything(owner: Host) -> None:
     owner.answers(3)
     owner.files.write("outbox/g1.result.json", b"{}")
 
-    look = owner.looks()
+    scan = owner.looks()
 
-    assert look.owner == records.host(1)
-    assert look.starts == {attempt(1)}
-    assert look.payloads == {attempt(1), attempt(2)}
-    assert look.beat == records.beat(counter=7)
-    assert look.claims == {attempt(1), attempt(3)}
-    assert look.answers == {attempt(3)}
-    assert [seen.record for seen in look.results] == [records.result(3)]
-    assert not look.bare
+    assert scan.owner == records.host(1)
+    assert scan.starts == {attempt(1)}
+    assert scan.payloads == {attempt(1), attempt(2)}
+    assert scan.heartbeat == records.beat(counter=7)
+    assert scan.claims == {attempt(1), attempt(3)}
+    assert scan.answers == {attempt(3)}
+    assert [seen.record for seen in scan.results] == [records.result(3)]
+    assert not scan.no_folders
 
 
 def test_a_quick_look_asks_the_outbox_only(owner: Host) -> None:
     """One listing and one reading: that is what a doorbell costs."""
     owner.answers(3)
 
-    look = owner.looks(full=False)
+    scan = owner.looks(full=False)
 
     assert owner.files.asked == ["outbox", f"outbox/{attempt(3)}.result.json"]
-    assert (look.owner, look.beat) == (None, None)
-    assert look.answers == {attempt(3)}
+    assert (scan.owner, scan.heartbeat) == (None, None)
+    assert scan.answers == {attempt(3)}
 
 
 def test_the_heartbeat_is_read_before_the_outbox_is_listed(owner: Host) -> None:
@@ -90,10 +90,10 @@ def test_without_a_heartbeat_a_share_is_not_unknown(owner: Host, data: bytes | N
         owner.files.replace("status/agent.json", data)
     owner.answers()
 
-    look = owner.looks()
+    scan = owner.looks()
 
-    assert look.beat is None
-    assert look.answers == {attempt(1)}
+    assert scan.heartbeat is None
+    assert scan.answers == {attempt(1)}
 
 
 def test_the_highest_owner_counts(owner: Host) -> None:
@@ -122,9 +122,9 @@ def test_a_damaged_owner_is_told_with_its_epoch(owner: Host, data: bytes) -> Non
     """A torn host.json is neither unknown nor nobody's, and the lower one does not count instead."""
     owner.files.publish("inbox/2.host.json", data)
 
-    look = owner.looks()
+    scan = owner.looks()
 
-    assert (look.owner, look.damaged_epoch, look.unknown) == (None, 2, "")
+    assert (scan.owner, scan.damaged_epoch, scan.unknown) == (None, 2, "")
 
 
 def test_an_owner_that_cannot_be_asked_for_is_unknown(owner: Host) -> None:
@@ -174,9 +174,9 @@ def test_a_publication_is_whole_in_full_size_only(
         if off is not None:
             owner.files.write(f"inbox/{kind.of(attempt(1))}", b"x" * (size + off))
 
-    look = owner.looks(measure={attempt(1): sizes, attempt(2): sizes})
+    scan = owner.looks(measure={attempt(1): sizes, attempt(2): sizes})
 
-    assert look.whole == ({attempt(1)} if whole else set())
+    assert scan.complete == ({attempt(1)} if whole else set())
 
 
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
@@ -209,10 +209,10 @@ def test_handled_results_are_not_read_again(owner: Host) -> None:
     """They are still seen, because the host waits for them to be cleaned."""
     owner.answers(1)
 
-    look = owner.looks(full=False, handled=frozenset({attempt(1)}))
+    scan = owner.looks(full=False, handled=frozenset({attempt(1)}))
 
-    assert look.answers == {attempt(1)}
-    assert look.results == ()
+    assert scan.answers == {attempt(1)}
+    assert scan.results == ()
     assert owner.files.asked == ["outbox"]
 
 

@@ -30,7 +30,7 @@ from inbox_agent.protocol.layout import (
     host_name,
 )
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.observation import ResultSeen
+from pipeline.core.observation import CollectedResult
 from pipeline.shares.share_client import READS_MAX, Order, Share
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, of_another_version
@@ -178,7 +178,7 @@ def test_hostile_bytes_mislead_nobody(guest: Guest, host: Share, place: str, dat
         assert not answers_what_was_asked(seen) or (guest.root / places()["result"]).read_bytes() != data
 
 
-def answers_what_was_asked(seen: ResultSeen) -> bool:
+def answers_what_was_asked(seen: CollectedResult) -> bool:
     """Whether the core would count it: this farm's, this worker's, and every echo as it was asked for."""
     asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME))
     record = seen.record
@@ -193,10 +193,10 @@ def test_hostile_names_are_nobodys(guest: Guest, host: Share, folder: str, name:
     litter.write_bytes(WHOLE)
 
     guest.rounds(3)
-    look = host.carry_out(Order(worker=WORKER, look=True, full=True)).look
+    scan = host.carry_out(Order(worker=WORKER, look=True, full=True)).look
 
-    assert look is not None
-    assert [seen.attempt for seen in look.results] == [attempt(1)]
+    assert scan is not None
+    assert [seen.attempt for seen in scan.results] == [attempt(1)]
     assert litter.read_bytes() == WHOLE
 
 
@@ -207,11 +207,11 @@ def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: Share, folder:
     (guest.root / folder / STAGING / litter).mkdir(parents=True)
 
     guest.rounds(3)
-    looks = [host.carry_out(Order(worker=WORKER, look=True, full=True)).look for _ in range(3)]
+    scans = [host.carry_out(Order(worker=WORKER, look=True, full=True)).look for _ in range(3)]
 
-    assert [(look.unknown, look.owner) for look in looks if look] == [("", records.host())] * 3
-    assert looks[0] is not None
-    assert [seen.attempt for seen in looks[0].results] == [attempt(1)]
+    assert [(scan.unknown, scan.owner) for scan in scans if scan] == [("", records.host())] * 3
+    assert scans[0] is not None
+    assert [seen.attempt for seen in scans[0].results] == [attempt(1)]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs and no free links here")

@@ -107,14 +107,14 @@ def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
     def note() -> str:
         return progress(table.farm, table.watch, table.now).workers[0].note
 
-    watched = table.watch.workers["w0"]
+    seen = table.watch.workers["w0"]
     table.claim("w0")
     table.tick()
-    watched.beat = beat(attempt=HELD, progress="level 3\x1b[2J")
+    seen.heartbeat = beat(attempt=HELD, progress="level 3\x1b[2J")
     assert note() == "level 3 [2J"
-    watched.beat = beat(attempt=None, progress="of an older game")
+    seen.heartbeat = beat(attempt=None, progress="of an older game")
     assert note() == ""
-    watched.unknown = "no route"
+    seen.unknown = "no route"
     assert note() == "no route"
     table.farm.workers["w0"].reason = "on fire"
     assert note() == "on fire"
