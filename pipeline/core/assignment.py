@@ -27,17 +27,17 @@ class Queues:
 
 def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, the emptiest first, so that every worker plays before any worker waits."""
-    able = _able(tx)
-    for level in range(max((queues.depth[w.name] for w in able), default=0)):
-        for worker in able:
+    assignable = _assignable(tx)
+    for level in range(max((queues.depth[w.name] for w in assignable), default=0)):
+        for worker in assignable:
             if len(worker.wanted) > level or not _has_room(worker, queues):
                 continue
-            trial = _pick(tx, worker, able, queues)
+            trial = _pick(tx, worker, assignable, queues)
             if trial is not None:
                 _issue(tx, worker, trial)
 
 
-def _able(tx: Transaction) -> list[Worker]:
+def _assignable(tx: Transaction) -> list[Worker]:
     """The workers that would play what they are given."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
@@ -49,29 +49,31 @@ def _has_room(worker: Worker, queues: Queues) -> bool:
     return len(worker.wanted) < depth and not any(attempt.run_alone for attempt in worker.wanted.values())
 
 
-def _pick(tx: Transaction, worker: Worker, able: list[Worker], queues: Queues) -> Trial | None:
+def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Queues) -> Trial | None:
     """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
-    for trial in _in_its_order(tx.farm, worker):
+    for trial in _candidates(tx.farm, worker):
         if trial.run_alone and worker.wanted:
             continue
         if worker.name not in trial.tried_by:
             return trial
-        if not worker.wanted and not _is_for_another(tx, worker, trial, able, queues):
+        if not worker.wanted and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
             return trial
     return None
 
 
-def _is_for_another(tx: Transaction, worker: Worker, trial: Trial, able: list[Worker], queues: Queues) -> bool:
+def _waits_for_other_worker(
+    tx: Transaction, worker: Worker, trial: Trial, assignable: list[Worker], queues: Queues
+) -> bool:
     """Whether a trial waits for somebody who has not tried it. On the last try it does so even if nobody of them has
     room: a worker that fails whatever it gets is never busy, and would condemn every genome by itself.
     """
     if trial.blamed + 1 >= tx.limits.attempts_max and worker.name in trial.blamed_by:
-        return any(other.name not in trial.blamed_by for other in able)
-    others = (other for other in able if other.name not in trial.tried_by)
+        return any(other.name not in trial.blamed_by for other in assignable)
+    others = (other for other in assignable if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
 
 
-def _in_its_order(farm: Farm, worker: Worker) -> Iterable[Trial]:
+def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
     """What waits. Probation tries the worker and not the genome: rather with one that took nobody down, new first."""
     retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
     if worker.state is not WorkerState.PROBATION:
@@ -104,10 +106,10 @@ def base36(number: int, width: int) -> str:
     return digits
 
 
-def take_back(tx: Transaction, queues: Queues) -> None:
+def rebalance(tx: Transaction, queues: Queues) -> None:
     """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
-    farm, observed, able = tx.farm, tx.observed, _able(tx)
-    idle = [w for w in able if not w.wanted and _pick(tx, w, able, queues) is None]
+    farm, observed, assignable = tx.farm, tx.observed, _assignable(tx)
+    idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, queues) is None]
     for worker in farm.workers.values() if idle else ():
         claims = observed.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]

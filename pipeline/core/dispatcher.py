@@ -5,7 +5,7 @@ well, who gets what. Not here: what is to be done about it (reconcile).
 """
 
 from pipeline.core.acceptance import accept_results
-from pipeline.core.assignment import Queues, assign, take_back
+from pipeline.core.assignment import Queues, assign, rebalance
 from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
@@ -28,12 +28,12 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
         accept_results(tx, scan)
     for scan in first_scans:
         if scan.worker in queues.local:
-            _end_what_a_dead_host_left(tx, farm.workers[scan.worker])
+            _withdraw_from_dead_host(tx, farm.workers[scan.worker])
     if observation.sweep:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
-        take_back(tx, queues)
+        rebalance(tx, queues)
     if farm.generation and farm.has_pending:
         assign(tx, queues)
     if farm.generation and not farm.open_trials and not farm.finished:
@@ -41,7 +41,7 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
     return tx
 
 
-def _end_what_a_dead_host_left(tx: Transaction, worker: Worker) -> None:
+def _withdraw_from_dead_host(tx: Transaction, worker: Worker) -> None:
     """Local agents end with their host, so what a killed one had given them is not being played (design, §4)."""
     seen = tx.observed.workers[worker.name]
     if seen.readable and not seen.machine_started:
@@ -49,7 +49,7 @@ def _end_what_a_dead_host_left(tx: Transaction, worker: Worker) -> None:
             tx.withdraw(attempt, "host ended")
 
 
-def standstill(farm: Farm, workers: int) -> str:
+def stuck_reason(farm: Farm, workers: int) -> str:
     """Why the farm cannot go on; the empty string while it can."""
     if farm.finished or not farm.open_trials:
         return ""

@@ -16,7 +16,7 @@ from pipeline.core.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
-class ShareAct:
+class ShareAction:
     """What is to be done on one share, in this order: say whose it is, remove, publish."""
 
     worker: str
@@ -26,48 +26,48 @@ class ShareAct:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineAct:
+class MachineAction:
     """What is to be done to one machine: a rung, or None for its first start."""
 
     worker: str
-    rung: RecoveryAction | None
+    recovery: RecoveryAction | None
 
 
-Act = ShareAct | MachineAct
+Action = ShareAction | MachineAction
 
 
-def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Act]:
+def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Action]:
     """The acts that bring the world of these workers to what the farm says; empty when it is there already."""
-    acts: list[Act] = []
+    actions: list[Action] = []
     for name in sorted(workers):
         worker = farm.workers.get(name)
         if worker is None or worker.state is WorkerState.OUT:
             continue
         # The share first: an agent that is about to start must not meet what nobody wants any more.
-        share = _share_act(farm, worker, observed)
-        acts += [share] if share is not None else []
-        acts += _machine_acts(worker, observed)
-    return acts
+        share = _share_action(farm, worker, observed)
+        actions += [share] if share is not None else []
+        actions += _machine_actions(worker, observed)
+    return actions
 
 
-def _machine_acts(worker: Worker, observed: Observed) -> list[Act]:
+def _machine_actions(worker: Worker, observed: Observed) -> list[Action]:
     seen = observed.workers[worker.name]
     if seen.machine is None:
         return []
     if worker.recovery is not None and not seen.recovery_ordered:
-        return [MachineAct(worker.name, worker.recovery)]
+        return [MachineAction(worker.name, worker.recovery)]
     # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
     looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
     first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
-    return [MachineAct(worker.name, None)] if first else []
+    return [MachineAction(worker.name, None)] if first else []
 
 
-def _share_act(farm: Farm, worker: Worker, observed: Observed) -> ShareAct | None:
+def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction | None:
     seen = observed.workers[worker.name]
     if worker.epoch == 0 or not seen.readable:
         return None
     if not worker.epoch_open:
-        return ShareAct(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
+        return ShareAction(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
     wanted = worker.wanted.keys() | worker.left_published.keys()
     remove = tuple(sorted(observed.removable(worker.name, (seen.starts | seen.payloads) - wanted)))
     publish = tuple(
@@ -75,7 +75,7 @@ def _share_act(farm: Farm, worker: Worker, observed: Observed) -> ShareAct | Non
         for attempt in worker.wanted.values()
         if attempt.id not in seen.delivered and attempt.id not in seen.unconfirmed
     )
-    return ShareAct(worker.name, remove=remove, publish=publish) if remove or publish else None
+    return ShareAction(worker.name, remove=remove, publish=publish) if remove or publish else None
 
 
 def start_record(farm: Farm, attempt: Attempt) -> StartRecord:

@@ -23,7 +23,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, Observation, ShareScan
 from pipeline.core.observed import Observed
-from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan, start_record
+from pipeline.core.reconcile import Action, MachineAction, ShareAction, plan, start_record
 from pipeline.core.transaction import Transaction
 from pipeline.errors import HostError, LedgerError
 from pipeline.machines.controller import MachinePool
@@ -229,24 +229,24 @@ class Loop:
     # ------------------------------------------------------------------------------------------------------- acting
 
     def _act_on(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
-        for act in plan(self.farm, self.observed, workers):
-            if isinstance(act, ShareAct) or not shares_only:
-                self._act(act)
+        for action in plan(self.farm, self.observed, workers):
+            if isinstance(action, ShareAction) or not shares_only:
+                self._act(action)
         # Only now: a report that came in meanwhile would make what is planned already out of date.
         self._receive()
         if any(not self._couriers.is_away(worker) for worker in self._bells | self._polls):
             self._wake.set()  # nobody else would: they were put off, and are at home now
 
-    def _act(self, act: Act) -> None:
-        if isinstance(act, MachineAct):
-            seen = self.observed.workers[act.worker]
+    def _act(self, action: Action) -> None:
+        if isinstance(action, MachineAction):
+            seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
-            self._machines.obey(act.worker, act.rung)
-        elif self._couriers.is_away(act.worker):
-            self._owed.add(act.worker)
+            self._machines.obey(action.worker, action.recovery)
+        elif self._couriers.is_away(action.worker):
+            self._owed.add(action.worker)
         else:
-            self._acted.add(act.worker)
-            self._couriers.send(self._share_order(act))
+            self._acted.add(action.worker)
+            self._couriers.send(self._share_order(action))
 
     def _look_order(self, worker: str, *, full: bool) -> Order:
         seen = self.observed.workers[worker]
@@ -259,14 +259,14 @@ class Loop:
             measure={a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked},
         )
 
-    def _share_order(self, act: ShareAct) -> Order:
+    def _share_order(self, action: ShareAction) -> Order:
         return Order(
-            worker=act.worker,
-            host=act.host,
-            remove=act.remove,
+            worker=action.worker,
+            host=action.host,
+            remove=action.remove,
             publish=tuple(
                 Publication(start_record(self.farm, a), self._snapshots.path(a.trial.genome.sha256))
-                for a in act.publish
+                for a in action.publish
             ),
         )
 

@@ -26,7 +26,7 @@ from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config, WorkerTable
 from pipeline.core import runs as rules
 from pipeline.core.assignment import Queues
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
@@ -326,7 +326,7 @@ class Host:
                 return Ending(finished=True)
             if self._stop.is_set():
                 return Ending(finished=False, stopped=True)
-            if diagnosis := standstill(self.farm, len(self.farm.workers)):
+            if diagnosis := stuck_reason(self.farm, len(self.farm.workers)):
                 self._hooks.stands_still(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
             metronome.hurry(bool(self.loop.awaited()))

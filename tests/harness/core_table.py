@@ -16,7 +16,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, Observation, ShareScan
 from pipeline.core.observed import Observed
-from pipeline.core.reconcile import Act, MachineAct, ShareAct, plan
+from pipeline.core.reconcile import Action, MachineAction, ShareAction, plan
 from pipeline.core.transaction import Transaction
 
 FARM = "f00d"
@@ -66,7 +66,7 @@ class Table:
         self.shares = {name: ShareOnTable() for name in names}
         self.machines = {name: MachineStatus(MachineState.RUNNING, ()) for name in names} if machines else {}
         self.facts: list[tuple[Fact, float]] = []
-        self.orders: list[MachineAct] = []
+        self.orders: list[MachineAction] = []
         self.publish_fails = False
         self.state(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
@@ -94,8 +94,8 @@ class Table:
         self.now += seconds
         tx = self.minutes([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
-        for act in plan(self.farm, self.watch, self.farm.workers):
-            self._do(act)
+        for action in plan(self.farm, self.watch, self.farm.workers):
+            self._do(action)
         self.check()
         return tx.facts
 
@@ -169,28 +169,28 @@ class Table:
             heartbeat=beat if share.counter else None,
         )
 
-    def _do(self, act: Act) -> None:
-        if isinstance(act, MachineAct):
-            seen = self.watch.workers[act.worker]
+    def _do(self, action: Action) -> None:
+        if isinstance(action, MachineAction):
+            seen = self.watch.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
-            self.orders.append(act)
+            self.orders.append(action)
             return
-        self._do_share(act)
+        self._do_share(action)
 
-    def _do_share(self, act: ShareAct) -> None:
-        share = self.shares[act.worker]
+    def _do_share(self, action: ShareAction) -> None:
+        share = self.shares[action.worker]
         if share.unknown:
             return
-        if act.host is not None:
-            share.owner, share.bare, share.damaged_epoch = act.host, False, 0
-        share.starts -= set(act.remove)
-        share.payloads -= set(act.remove)
-        self.watch.note_removed(act.worker, frozenset(act.remove))
-        for attempt in act.publish:
+        if action.host is not None:
+            share.owner, share.bare, share.damaged_epoch = action.host, False, 0
+        share.starts -= set(action.remove)
+        share.payloads -= set(action.remove)
+        self.watch.note_removed(action.worker, frozenset(action.remove))
+        for attempt in action.publish:
             if not self.publish_fails:
                 share.starts.add(attempt.id)
                 share.payloads.add(attempt.id)
-            self.watch.note_published(act.worker, attempt.id, confirmed=not self.publish_fails)
+            self.watch.note_published(action.worker, attempt.id, confirmed=not self.publish_fails)
         gone = share.claims | share.results.keys()
         for attempt_id in gone - share.starts:
             share.claims.discard(attempt_id)

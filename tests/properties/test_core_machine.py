@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inbox_agent.protocol.layout import HostRecord, Outcome
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import HostStarted, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, WorkerState
@@ -194,7 +194,7 @@ class FarmMachine(RuleBasedStateMachine):
         for _ in range(120):
             if table.farm.finished:
                 return
-            if standstill(table.farm, len(table.shares)) or all(
+            if stuck_reason(table.farm, len(table.shares)) or all(
                 worker.state is WorkerState.OUT for worker in table.farm.workers.values()
             ):
                 self.the_host_is_killed()

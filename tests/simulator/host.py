@@ -14,7 +14,7 @@ import orjson
 
 from inbox_agent.protocol.layout import Kind
 from pipeline.core.assignment import Queues
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import (
     Entry,
     Fact,
@@ -199,7 +199,7 @@ class SimulatedHost:
 
     @property
     def stands_still(self) -> str:
-        return standstill(self.farm, len(self.farm.workers)) if self.farm is not None else ""
+        return stuck_reason(self.farm, len(self.farm.workers)) if self.farm is not None else ""
 
     def start(self) -> None:
         """A new host process: replay, then the first tick. One that runs is killed first."""

@@ -110,7 +110,7 @@ def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
     attempt = table.farm.attempts[playing]
     assert attempt.outcome is Outcome.LOST
     assert attempt.charged
-    assert next(act.rung for act in table.orders if act.worker == "w0") is RecoveryAction.RESTART_AGENT
+    assert next(action.recovery for action in table.orders if action.worker == "w0") is RecoveryAction.RESTART_AGENT
     waiting = [fact for fact in named(facts, f.AttemptEnded) if fact.outcome is Outcome.WITHDRAWN]
     assert waiting
 

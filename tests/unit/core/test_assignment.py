@@ -4,13 +4,13 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import REMOVE_AGAIN_S
-from pipeline.core.reconcile import ShareAct, plan
+from pipeline.core.reconcile import ShareAction, plan
 from tests.harness.core_table import Table
 
 pytestmark = pytest.mark.rules
@@ -87,15 +87,15 @@ def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
     table.answer(done)
     tx = table.minutes(["w0"])
     table.facts += [(fact, table.now) for fact in tx.facts]
-    (act,) = plan(table.farm, table.watch, ["w0"])
-    assert isinstance(act, ShareAct)
-    assert act.remove == (done,)
+    (action,) = plan(table.farm, table.watch, ["w0"])
+    assert isinstance(action, ShareAction)
+    assert action.remove == (done,)
 
     table.watch.note_held_open("w0", frozenset({done}))
 
     assert plan(table.farm, table.watch, ["w0"]) == []
     table.watch.time += REMOVE_AGAIN_S + 1
-    assert plan(table.farm, table.watch, ["w0"]) == [act]
+    assert plan(table.farm, table.watch, ["w0"]) == [action]
     table.watch.note_removed("w0", frozenset({done}))
     assert table.watch.workers["w0"].held_open == {}
 
@@ -325,9 +325,9 @@ def test_a_finished_run_does_not_stand_still() -> None:
     """There is nothing to complain of."""
     table = Table("w0", genomes=1)
     table.settle_in()
-    assert standstill(table.farm, 1) == ""
+    assert stuck_reason(table.farm, 1) == ""
     table.play_all()
-    assert standstill(table.farm, 1) == ""
+    assert stuck_reason(table.farm, 1) == ""
 
 
 def test_everything_failing_from_the_start_is_a_standstill() -> None:
@@ -338,7 +338,7 @@ def test_everything_failing_from_the_start_is_a_standstill() -> None:
         for attempt_id in list(table.farm.workers["w0"].wanted):
             table.answer(attempt_id, Outcome.FAILED)
         table.tick()
-        if standstill(table.farm, 1):
+        if stuck_reason(table.farm, 1):
             break
-    assert "all failed" in standstill(table.farm, 1)
+    assert "all failed" in stuck_reason(table.farm, 1)
     assert table.farm.open_trials

@@ -121,7 +121,7 @@ def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
     share.unknown = "network down"
     table.run(90)
     assert (first.outcome, first.charged) == (Outcome.LOST, False)
-    assert [act.rung for act in table.orders] == [RecoveryAction.REBOOT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.REBOOT]
 
     share.unknown = ""
     table.claim_by_name(first)

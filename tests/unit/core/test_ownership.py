@@ -35,7 +35,7 @@ def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> Non
     assert table.orders == []
     table.run(3)
 
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
@@ -82,7 +82,7 @@ def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_ep
         share.damaged_epoch = 1
 
     assert [fact.epoch for fact in facts if isinstance(fact, f.EpochRaised)] == [1]
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.dispatcher import standstill
+from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
@@ -24,7 +24,7 @@ def test_quarantine_probation_and_out() -> None:
     backs_off = [fact.back_off_s for fact in named(facts, f.WorkerQuarantined)]
     assert backs_off == [2, 4, 8]
     assert table.farm.workers["w0"].state is WorkerState.OUT
-    assert "every worker is out" in standstill(table.farm, 1)
+    assert "every worker is out" in stuck_reason(table.farm, 1)
 
 
 def test_probation_is_passed_by_one_good_attempt() -> None:
@@ -49,7 +49,7 @@ def test_the_ladder_is_climbed_rung_by_rung() -> None:
     table.shares["w0"].beating = False
     facts = table.run(31 + 4 * 11 + 2)
     assert [fact.action for fact in named(facts, f.RecoveryStarted)] == list(RecoveryAction)
-    assert [act.rung for act in table.orders] == list(RecoveryAction)
+    assert [action.recovery for action in table.orders] == list(RecoveryAction)
     assert named(facts, f.WorkerQuarantined)
 
 
@@ -76,7 +76,7 @@ def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None
     held = set(table.farm.workers["w0"].wanted)
     table.machines["w0"] = MachineStatus(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "signal SIGKILL")
     table.tick()
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert set(table.farm.workers["w0"].wanted) == held
 
 
@@ -130,7 +130,7 @@ def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
     assert table.orders == []
     table.run(30)
 
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert "could not be read" in table.farm.workers["w0"].reason
 
 
@@ -152,7 +152,7 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
     assert table.orders == []
     table.run(3)
 
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:
@@ -164,7 +164,7 @@ def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_
 
     table.run(32)
 
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_worker_without_a_machine_has_no_ladder() -> None:
@@ -253,7 +253,7 @@ def test_a_computer_gets_time_to_boot() -> None:
     facts = table.run(31 + 11 + 101 + 101 + 50)
 
     assert climbed(facts) == list(RecoveryAction)
-    assert [act.rung for act in table.orders] == list(RecoveryAction)
+    assert [action.recovery for action in table.orders] == list(RecoveryAction)
 
 
 def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
@@ -269,7 +269,7 @@ def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
     table.run(2)
 
     assert table.farm.workers["w0"].state is WorkerState.READY
-    assert [act.rung for act in table.orders] == [RecoveryAction.POWER_CYCLE]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.POWER_CYCLE]
 
 
 def test_a_computer_that_comes_up_is_not_silent() -> None:
@@ -424,7 +424,7 @@ def test_a_computer_that_is_off_is_switched_on_at_the_start() -> None:
     table.machines["w0"] = computer(MachineState.OFF, busy=True)
     table.run(60)
 
-    assert [act.rung for act in table.orders] == [None]
+    assert [action.recovery for action in table.orders] == [None]
 
 
 def test_a_quarantined_computer_that_is_still_being_restored_waits() -> None:
@@ -461,7 +461,7 @@ def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None
     table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     table.settle_in()
     table.run(2)
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
     table.shares["w0"].desktop = "Default"
     table.play_all()
     assert len(table.orders) == 1
@@ -483,7 +483,7 @@ def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
     table.tick()
 
     assert {attempt.outcome for attempt in held} == {Outcome.WITHDRAWN}
-    assert [act.rung for act in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
     assert table.shares["w0"].starts == set()
 
 
@@ -493,7 +493,7 @@ def test_nobody_has_a_desktop() -> None:
     table.settle_in()
     table.run(120)
     assert not table.farm.attempts
-    assert "no desktop" in standstill(table.farm, 1)
+    assert "no desktop" in stuck_reason(table.farm, 1)
 
 
 def test_a_desktop_is_only_asked_for_if_it_matters() -> None:
