@@ -7,59 +7,59 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
 
 
-class Waiting(enum.StrEnum):
+class PendingReason(enum.StrEnum):
     """What a trial that is not settled waits for."""
 
-    PLAYED = "played"  #: an agent has claimed its attempt
-    NEXT = "next"  #: its attempt is the first in its worker's queue
-    BEHIND = "behind"  #: another attempt is before it there
-    WORKER_UNWELL = "worker_unwell"  #: its attempt lies with a worker that is being recovered
-    NOBODY_LEFT = "nobody_left"  #: every worker is out
-    NOBODY_WELL = "nobody_well"  #: those that are left recover or rest
-    NOBODY_AT_HOME = "nobody_at_home"  #: no worker's share was seen to be ours yet
-    ALONE = "alone"  #: it is played with nothing beside it, and no such worker is idle
-    NO_ROOM = "no_room"  #: every queue is full
-    ANOTHER = "another"  #: who has room has tried it, and who has not has none
-    TURN = "turn"  #: the next tick may issue it
+    RUNNING = "played"  #: an agent has claimed its attempt
+    QUEUED_FIRST = "next"  #: its attempt is the first in its worker's queue
+    QUEUED = "behind"  #: another attempt is before it there
+    WORKER_RECOVERING = "worker_unwell"  #: its attempt lies with a worker that is being recovered
+    ALL_WORKERS_OUT = "nobody_left"  #: every worker is out
+    NO_WORKER_READY = "nobody_well"  #: those that are left recover or rest
+    NO_SHARE_READY = "nobody_at_home"  #: no worker's share was seen to be ours yet
+    NEEDS_IDLE_WORKER = "alone"  #: it is played with nothing beside it, and no such worker is idle
+    QUEUES_FULL = "no_room"  #: every queue is full
+    NEEDS_OTHER_WORKER = "another"  #: who has room has tried it, and who has not has none
+    READY = "turn"  #: the next tick may issue it
     NO_HOST = "no_host"  #: nobody plays this generation at the moment
 
 
-def why_waiting(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> Waiting:
+def pending_reason(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> PendingReason:
     """What an unsettled trial waits for; `depth` is each worker's queue, `playing` whether a host is at work."""
     assert trial.state is not TrialState.SETTLED
     attempt = trial.open_attempt
     if attempt is not None and attempt.claimed_at is not None:
-        return Waiting.PLAYED if playing else Waiting.NO_HOST
+        return PendingReason.RUNNING if playing else PendingReason.NO_HOST
     if not playing:
-        return Waiting.NO_HOST
-    return _in_a_queue(farm, attempt) if attempt is not None else _without_a_worker(farm, trial, depth)
+        return PendingReason.NO_HOST
+    return _queued_reason(farm, attempt) if attempt is not None else _unassigned_reason(farm, trial, depth)
 
 
-def _in_a_queue(farm: Farm, attempt: Attempt) -> Waiting:
+def _queued_reason(farm: Farm, attempt: Attempt) -> PendingReason:
     worker = farm.worker(attempt.worker)
     if worker.state not in (WorkerState.READY, WorkerState.PROBATION):
-        return Waiting.WORKER_UNWELL
+        return PendingReason.WORKER_RECOVERING
     first = min(worker.wanted.values(), key=lambda other: other.publication, default=attempt)
-    return Waiting.NEXT if first is attempt else Waiting.BEHIND
+    return PendingReason.QUEUED_FIRST if first is attempt else PendingReason.QUEUED
 
 
-def _without_a_worker(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Waiting:
+def _unassigned_reason(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> PendingReason:
     usable = farm.usable()
-    well = [worker for worker in usable if worker.state in (WorkerState.READY, WorkerState.PROBATION)]
-    at_home = [worker for worker in well if worker.epoch_open]
+    active = [worker for worker in usable if worker.state in (WorkerState.READY, WorkerState.PROBATION)]
+    ready = [worker for worker in active if worker.epoch_open]
     if not usable:
-        return Waiting.NOBODY_LEFT
-    if not well:
-        return Waiting.NOBODY_WELL
-    if not at_home:
-        return Waiting.NOBODY_AT_HOME
-    if trial.run_alone and all(worker.wanted or worker.left_published for worker in at_home):
-        return Waiting.ALONE
-    with_room = {worker.name for worker in at_home if not _is_full(worker, depth)}
+        return PendingReason.ALL_WORKERS_OUT
+    if not active:
+        return PendingReason.NO_WORKER_READY
+    if not ready:
+        return PendingReason.NO_SHARE_READY
+    if trial.run_alone and all(worker.wanted or worker.left_published for worker in ready):
+        return PendingReason.NEEDS_IDLE_WORKER
+    with_room = {worker.name for worker in ready if not _is_full(worker, depth)}
     if not with_room:
-        return Waiting.NO_ROOM
-    untried = {worker.name for worker in at_home} - trial.tried_by
-    return Waiting.ANOTHER if untried and not untried & with_room else Waiting.TURN
+        return PendingReason.QUEUES_FULL
+    untried = {worker.name for worker in ready} - trial.tried_by
+    return PendingReason.NEEDS_OTHER_WORKER if untried and not untried & with_room else PendingReason.READY
 
 
 def _is_full(worker: Worker, depth: Mapping[str, int]) -> bool:

@@ -13,7 +13,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement, Told
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
-from pipeline.core.pending import Waiting, why_waiting
+from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views.fact_text import duration, line
 from pipeline.views.results import status
 
@@ -38,37 +38,43 @@ SETTLEMENTS: dict[Settlement, str] = {
 }
 
 #: Why it waits, and what must happen next.
-WAITING: dict[Waiting, tuple[str, str]] = {
-    Waiting.PLAYED: ("it is being played", "its result ends it, or its time limit"),
-    Waiting.NEXT: ("it is the next one in its worker's queue", "the agent claims it when the game before has ended"),
-    Waiting.BEHIND: (
+PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
+    PendingReason.RUNNING: ("it is being played", "its result ends it, or its time limit"),
+    PendingReason.QUEUED_FIRST: (
+        "it is the next one in its worker's queue",
+        "the agent claims it when the game before has ended",
+    ),
+    PendingReason.QUEUED: (
         "it stands in its worker's queue behind another attempt",
         "the one before it ends, or the host takes it back for an idle worker",
     ),
-    Waiting.WORKER_UNWELL: (
+    PendingReason.WORKER_RECOVERING: (
         "it lies with a worker that is being recovered",
         "the worker comes back, or the host takes it back and gives it to another one",
     ),
-    Waiting.NOBODY_LEFT: (
+    PendingReason.ALL_WORKERS_OUT: (
         "every worker is out",
         "mend one of them (`pipeline status` says why each is out), then run the same command again",
     ),
-    Waiting.NOBODY_WELL: (
+    PendingReason.NO_WORKER_READY: (
         "every worker that is left is being recovered or rests",
         "one of them recovers or passes its probation",
     ),
-    Waiting.NOBODY_AT_HOME: (
+    PendingReason.NO_SHARE_READY: (
         "no worker's share was seen to belong to this farm yet",
         "a share can be read and its agent beats; `pipeline doctor` says what is missing",
     ),
-    Waiting.ALONE: (
+    PendingReason.NEEDS_IDLE_WORKER: (
         "nobody could tell who lost its last attempt, so it is played with nothing beside it, and no worker is idle",
         "one worker becomes idle",
     ),
-    Waiting.NO_ROOM: ("every worker's queue is full", "an attempt ends"),
-    Waiting.ANOTHER: ("who has room has tried it, and the others have none", "another worker has room for it"),
-    Waiting.TURN: ("it has its turn", "the next tick gives it to a worker"),
-    Waiting.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
+    PendingReason.QUEUES_FULL: ("every worker's queue is full", "an attempt ends"),
+    PendingReason.NEEDS_OTHER_WORKER: (
+        "who has room has tried it, and the others have none",
+        "another worker has room for it",
+    ),
+    PendingReason.READY: ("it has its turn", "the next tick gives it to a worker"),
+    PendingReason.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
 }
 
 WORKERS: dict[WorkerState, tuple[str, str]] = {
@@ -173,7 +179,7 @@ def _verdict(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: boo
         by = f", decided by {trial.decided_by}" if trial.decided_by else ""
         why = f": {clean(trial.reason, 300)}" if trial.reason else ""
         return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
-    waits, following = WAITING[why_waiting(farm, trial, depth, playing=playing)]
+    waits, following = PENDING_REASONS[pending_reason(farm, trial, depth, playing=playing)]
     return [f"{head} is open: {waits}. Next: {following}."]
 
 

@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement, Told
 from pipeline.core.model import Trial, WorkerState
-from pipeline.core.pending import Waiting, why_waiting
+from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views import explain
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
 from tests.harness.core_table import Table
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.rules
 DEPTH = {"w0": 2, "w1": 2}
 
 
-def waits(table: Table, trial: Trial, *, playing: bool = True) -> Waiting:
-    return why_waiting(table.farm, trial, DEPTH, playing=playing)
+def waits(table: Table, trial: Trial, *, playing: bool = True) -> PendingReason:
+    return pending_reason(table.farm, trial, DEPTH, playing=playing)
 
 
 def trial_of(table: Table, number: int) -> Trial:
@@ -33,20 +33,20 @@ def settled_in(**options: int) -> Table:
 def test_in_a_worker_s_queue() -> None:
     """The first one is next, the others stand behind it, and a claim makes it played."""
     table = settled_in(genomes=3)
-    assert waits(table, trial_of(table, 1)) is Waiting.NEXT
-    assert waits(table, trial_of(table, 2)) is Waiting.BEHIND
+    assert waits(table, trial_of(table, 1)) is PendingReason.QUEUED_FIRST
+    assert waits(table, trial_of(table, 2)) is PendingReason.QUEUED
     table.claim("w0")
     table.tick()
 
-    assert waits(table, trial_of(table, 1)) is Waiting.PLAYED
+    assert waits(table, trial_of(table, 1)) is PendingReason.RUNNING
 
 
 def test_without_a_worker_because_all_are_busy() -> None:
     """Its queue is full; where there is room again, it has its turn."""
     table = settled_in(genomes=3)
-    assert waits(table, trial_of(table, 3)) is Waiting.NO_ROOM
+    assert waits(table, trial_of(table, 3)) is PendingReason.QUEUES_FULL
 
-    assert why_waiting(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is Waiting.TURN
+    assert pending_reason(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is PendingReason.READY
 
 
 def test_for_another_worker_than_those_that_have_tried() -> None:
@@ -59,41 +59,43 @@ def test_for_another_worker_than_those_that_have_tried() -> None:
             table.answer(attempt, Outcome.FAILED)
         table.tick()
 
-    assert {waits(table, trial) for trial in table.farm.retries.values()} == {Waiting.ANOTHER}
+    assert {waits(table, trial) for trial in table.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
 
 
 def test_with_a_worker_that_is_recovered() -> None:
     table = settled_in(genomes=3)
     table.state(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
 
-    assert waits(table, trial_of(table, 1)) is Waiting.WORKER_UNWELL
-    assert waits(table, trial_of(table, 3)) is Waiting.NOBODY_WELL
+    assert waits(table, trial_of(table, 1)) is PendingReason.WORKER_RECOVERING
+    assert waits(table, trial_of(table, 3)) is PendingReason.NO_WORKER_READY
 
 
 def test_nobody_is_left_or_at_home() -> None:
     """Every worker is out; or no share was seen yet."""
     fresh = Table("w0", genomes=1)
-    assert waits(fresh, trial_of(fresh, 1)) is Waiting.NOBODY_AT_HOME
+    assert waits(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
     fresh.state(f.WorkerOut(worker="w0", reason="its share is somebody else's"))
 
-    assert waits(fresh, trial_of(fresh, 1)) is Waiting.NOBODY_LEFT
+    assert waits(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
 
 
 def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
     table = settled_in(genomes=3)
     trial_of(table, 3).run_alone = True
-    assert waits(table, trial_of(table, 3)) is Waiting.ALONE
+    assert waits(table, trial_of(table, 3)) is PendingReason.NEEDS_IDLE_WORKER
 
     trial_of(table, 1).run_alone = True
     trial_of(table, 3).run_alone = False
-    assert waits(table, trial_of(table, 3)) is Waiting.NO_ROOM, "nothing is put behind one that is played alone"
+    assert waits(table, trial_of(table, 3)) is PendingReason.QUEUES_FULL, (
+        "nothing is put behind one that is played alone"
+    )
 
 
 def test_on_probation_there_is_room_for_one() -> None:
     table = settled_in(genomes=3)
     table.farm.workers["w0"].state = WorkerState.PROBATION
 
-    assert why_waiting(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is Waiting.NO_ROOM
+    assert pending_reason(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
 
 
 def test_without_a_host_nothing_moves() -> None:
@@ -102,7 +104,7 @@ def test_without_a_host_nothing_moves() -> None:
     table.claim("w0")
     table.tick()
 
-    assert {waits(table, trial_of(table, number), playing=False) for number in (1, 2, 3)} == {Waiting.NO_HOST}
+    assert {waits(table, trial_of(table, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
 
 
 # --------------------------------------------------------------------------------------------------------- words
@@ -113,7 +115,7 @@ def test_nothing_is_without_words() -> None:
     for words, kind in (
         (explain.OUTCOMES, Outcome),
         (explain.SETTLEMENTS, Settlement),
-        (explain.WAITING, Waiting),
+        (explain.PENDING_REASONS, PendingReason),
         (explain.WORKERS, WorkerState),
         (explain.RECOVERY_ACTIONS, RecoveryAction),
     ):
