@@ -35,11 +35,11 @@ from pipeline.storage.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
-AboutResult = AttemptEnded | ResultLate | ResultUnexpected
-HURRY_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
+ResultFact = AttemptEnded | ResultLate | ResultUnexpected
+FAST_POLL_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
 
 
-class Loop:
+class ControlLoop:
     """One farm's ticks. Single-threaded: whoever calls `tick` is the loop."""
 
     def __init__(
@@ -54,43 +54,45 @@ class Loop:
         queues: Queues,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        draw: Callable[[], str] = lambda: base36(secrets.randbits(41), 8),
-        told: Callable[[list[Fact], float, int], None] = lambda _facts, _at, _generation: None,
+        make_nonce: Callable[[], str] = lambda: base36(secrets.randbits(41), 8),
+        on_commit: Callable[[list[Fact], float, int], None] = lambda _facts, _at, _generation: None,
     ) -> None:
         self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
         self.observed = Observed(farm, limits, clock())
         self.archive: Archive | None = None
         self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
-        self._clock, self._wall, self._draw, self._told = clock, wall, draw, told
+        self._clock, self._wall, self._make_nonce, self._on_commit = clock, wall, make_nonce, on_commit
         self._scans: list[ShareScan] = []  #: taken, and not yet part of a view
-        self._asked: dict[str, float] = {}  #: worker -> when its look under way was asked for, on the watch's clock
-        self._owed: set[str] = set()  #: workers whose share has acts to come
-        self._acted: set[str] = set()  #: workers whose share was acted on since the last look at it
-        self._troubled: set[str] = set()  #: workers on whose share something could not be done since the last sweep
+        #: worker -> when its look under way was asked for, on the watch's clock
+        self._requested_at: dict[str, float] = {}
+        self._actions_pending: set[str] = set()  #: workers whose share has acts to come
+        self._acted_since_scan: set[str] = set()  #: workers whose share was acted on since the last look at it
+        self._failed: set[str] = set()  #: workers on whose share something could not be done since the last sweep
         self._lock = threading.Lock()
-        self._bells: set[str] = set()  #: workers whose outbox is to be looked at
-        self._polls = set(farm.workers)  #: workers whose whole share is to be looked at
-        self._sweep = True
-        self.is_ahead = False  #: whether the farm says what the ledger may not have; then it is to say nothing more
+        self._scans_due: set[str] = set()  #: workers whose outbox is to be looked at
+        self._polls_due = set(farm.workers)  #: workers whose whole share is to be looked at
+        self._sweep_due = True
+        #: whether the farm says what the ledger may not have; then it is to say nothing more
+        self.commit_failed = False
         self._wake = threading.Event()
 
     # ------------------------------------------------------------------------------------------------------ waking
 
-    def ring(self, worker: str) -> None:
+    def notify(self, worker: str) -> None:
         """Something arrived in a worker's `outbox/`; any thread may ring."""
         with self._lock:
-            self._bells.add(worker)
+            self._scans_due.add(worker)
         self._wake.set()
 
-    def ask_poll(self, workers: Iterable[str] | None = None) -> None:
+    def request_poll(self, workers: Iterable[str] | None = None) -> None:
         """These shares, or all, are to be looked at in full with the next tick: the truth behind the doorbells."""
         with self._lock:
-            self._polls.update(self.farm.workers if workers is None else workers)
+            self._polls_due.update(self.farm.workers if workers is None else workers)
         self._wake.set()
 
-    def ask_sweep(self) -> None:
+    def request_sweep(self) -> None:
         """Deadlines and machines are to be checked with the next tick."""
-        self._sweep = True
+        self._sweep_due = True
         self._wake.set()
 
     def wake(self) -> None:
@@ -103,12 +105,12 @@ class Loop:
         self._wake.clear()
         return woken
 
-    def awaited(self) -> set[str]:
+    def workers_to_poll_fast(self) -> set[str]:
         """Workers whose next full look should not wait for the poll: they are about to show themselves."""
         found = set()
         for name, worker in self.farm.workers.items():
             seen = self.observed.workers[name]
-            newly = not (worker.epoch_open and seen.alive) and self.observed.silence_s(name) < HURRY_LIMIT_S
+            newly = not (worker.epoch_open and seen.alive) and self.observed.silence_s(name) < FAST_POLL_LIMIT_S
             # Who cannot be read says so at once, and would be asked again at once.
             if worker.state is not WorkerState.OUT and seen.readable and (newly or seen.unconfirmed):
                 found.add(name)
@@ -124,75 +126,77 @@ class Loop:
             LedgerError: the ledger is damaged.
         """
         observation = self._observe()
-        with self._ahead_of_ledger():
+        with self._guard_commit():
             tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
             self._record(tx)
-        touched = tx.touched | self._owed | (self.farm.workers.keys() if observation.sweep else set())
-        self._owed = set()
-        self._act_on(touched)
+        touched = tx.touched | self._actions_pending | (self.farm.workers.keys() if observation.sweep else set())
+        self._actions_pending = set()
+        self._reconcile(touched)
         return tx.facts
 
     def record(self, facts: list[Fact]) -> None:
         """States facts from outside the tick: the user's wishes, the host's own beginning and end."""
         at = self._wall()
-        with self._ahead_of_ledger():
+        with self._guard_commit():
             for fact in facts:
                 self.farm.evolve(fact, at)
             self._append(facts, at)
 
-    def leave(self, last: list[Fact]) -> None:
+    def record_last(self, last: list[Fact]) -> None:
         """States a host's last facts and acts on them; after trouble nothing: the next host replays what is there."""
-        if not self.is_ahead:
+        if not self.commit_failed:
             self.record(last)
-            self.tidy()
+            self.reconcile_shares()
 
-    def tidy(self) -> None:
+    def reconcile_shares(self) -> None:
         """Acts on what was recorded outside a tick."""
-        self._act_on(self.farm.workers, shares_only=True)
+        self._reconcile(self.farm.workers, shares_only=True)
 
-    def adopt(self, farm: Farm) -> None:
+    def switch_farm(self, farm: Farm) -> None:
         """Goes on with another generation of the same farm; everything is looked at anew."""
         self.farm = farm
         self.observed = Observed(farm, self.limits, self._clock())
-        self._asked.clear()
-        self.ask_poll()
+        self._requested_at.clear()
+        self.request_poll()
 
     @contextlib.contextmanager
-    def _ahead_of_ledger(self) -> Iterator[None]:
+    def _guard_commit(self) -> Iterator[None]:
         """Facts are folded in before they are recorded. Where that fails, nothing may be built on them any more."""
-        if self.is_ahead:
+        if self.commit_failed:
             raise HostError("an earlier fact could not be recorded; run again")
-        self.is_ahead = True
+        self.commit_failed = True
         yield
-        self.is_ahead = False
+        self.commit_failed = False
 
     def _observe(self) -> Observation:
         with self._lock:
-            bells, self._bells = self._bells, set()
-            polls, self._polls = self._polls | self.awaited(), set()
-        sweep, self._sweep = self._sweep, False
-        if sweep:  # what did not work is not tried again before, or the loop would do nothing else
-            polls, self._troubled = polls | self._troubled, set()
+            scans_due, self._scans_due = self._scans_due, set()
+            polls_due, self._polls_due = self._polls_due | self.workers_to_poll_fast(), set()
+        sweep_due, self._sweep_due = self._sweep_due, False
+        if sweep_due:  # what did not work is not tried again before, or the loop would do nothing else
+            polls_due, self._failed = polls_due | self._failed, set()
         self._receive()  # first: who is back can be sent again
-        for worker in sorted(bells | polls):
+        for worker in sorted(scans_due | polls_due):
             if self.farm.workers[worker].state is WorkerState.OUT:
                 continue  # hands off; and nothing of it would be taken in
             # Acts and looks take turns at a distant share, or the one would never let the other through.
-            if self._couriers.is_away(worker) or (worker in self._owed and worker not in self._acted):
-                (self._polls if worker in polls else self._bells).add(worker)
+            if self._couriers.is_away(worker) or (
+                worker in self._actions_pending and worker not in self._acted_since_scan
+            ):
+                (self._polls_due if worker in polls_due else self._scans_due).add(worker)
             else:
-                self._acted.discard(worker)
-                self._asked[worker] = self.observed.time
-                self._couriers.send(self._look_order(worker, full=worker in polls))
+                self._acted_since_scan.discard(worker)
+                self._requested_at[worker] = self.observed.time
+                self._couriers.send(self._scan_request(worker, full=worker in polls_due))
         self._receive()
         scans, self._scans = [self._with_ledger_data(scan) for scan in self._scans], []
         return Observation(
             now=self._clock(),
             wall=self._wall(),
-            nonce=self._draw(),
-            sweep=sweep,
-            scans=scans + (self._couriers.overdue() if sweep else []),
-            machines=self._machines.see() if sweep else {},
+            nonce=self._make_nonce(),
+            sweep=sweep_due,
+            scans=scans + (self._couriers.overdue() if sweep_due else []),
+            machines=self._machines.see() if sweep_due else {},
         )
 
     def _record(self, tx: Transaction) -> None:
@@ -206,7 +210,7 @@ class Loop:
         self._append(tx.facts, tx.observation.wall)
 
     def _archive(self, fact: Fact, results: Mapping[str, tuple[str, CollectedResult]]) -> None:
-        if self.archive is None or not isinstance(fact, AboutResult) or fact.attempt not in results:
+        if self.archive is None or not isinstance(fact, ResultFact) or fact.attempt not in results:
             return
         worker, result = results[fact.attempt]
         match fact:
@@ -224,31 +228,31 @@ class Loop:
             self.ledger.append(facts, at, self.farm.generation, self.farm.run)
         except LedgerError as error:
             raise HostError(str(error)) from error
-        self._told(facts, at, self.farm.generation)
+        self._on_commit(facts, at, self.farm.generation)
 
     # ------------------------------------------------------------------------------------------------------- acting
 
-    def _act_on(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
+    def _reconcile(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
         for action in plan(self.farm, self.observed, workers):
             if isinstance(action, ShareAction) or not shares_only:
-                self._act(action)
+                self._perform(action)
         # Only now: a report that came in meanwhile would make what is planned already out of date.
         self._receive()
-        if any(not self._couriers.is_away(worker) for worker in self._bells | self._polls):
+        if any(not self._couriers.is_away(worker) for worker in self._scans_due | self._polls_due):
             self._wake.set()  # nobody else would: they were put off, and are at home now
 
-    def _act(self, action: Action) -> None:
+    def _perform(self, action: Action) -> None:
         if isinstance(action, MachineAction):
             seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
             self._machines.obey(action.worker, action.recovery)
         elif self._couriers.is_away(action.worker):
-            self._owed.add(action.worker)
+            self._actions_pending.add(action.worker)
         else:
-            self._acted.add(action.worker)
-            self._couriers.send(self._share_order(action))
+            self._acted_since_scan.add(action.worker)
+            self._couriers.send(self._action_request(action))
 
-    def _look_order(self, worker: str, *, full: bool) -> Order:
+    def _scan_request(self, worker: str, *, full: bool) -> Order:
         seen = self.observed.workers[worker]
         asked = [self.farm.attempts[a] for a in sorted(seen.unconfirmed) if a in self.farm.attempts] if full else []
         return Order(
@@ -259,7 +263,7 @@ class Loop:
             measure={a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked},
         )
 
-    def _share_order(self, action: ShareAction) -> Order:
+    def _action_request(self, action: ShareAction) -> Order:
         return Order(
             worker=action.worker,
             host=action.host,
@@ -277,13 +281,13 @@ class Loop:
                 raise HostError(f"{report.damage}; run again")
             if report.trouble:
                 log.warning("%s: %s", report.worker, report.trouble)
-                self._troubled.add(report.worker)
+                self._failed.add(report.worker)
             self.observed.note_removed(report.worker, report.removed)
             self.observed.note_held_open(report.worker, report.held_open)
             for attempt, confirmed in report.sent.items():
                 self.observed.note_published(report.worker, attempt, confirmed=confirmed)
             if report.look is not None:
-                self._scans.append(replace(report.look, requested_at=self._asked.get(report.worker, 0.0)))
+                self._scans.append(replace(report.look, requested_at=self._requested_at.get(report.worker, 0.0)))
 
     def _with_ledger_data(self, scan: ShareScan) -> ShareScan:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""
@@ -292,12 +296,12 @@ class Loop:
             return scan
         return replace(
             scan,
-            unknown_starts=frozenset(attempt for attempt in unknown if not self.ledger.issued(attempt)),
+            unknown_starts=frozenset(attempt for attempt in unknown if not self.ledger.has_issued(attempt)),
             results=tuple(
                 replace(
                     result,
-                    issued_in_other_run=self.ledger.issued(result.attempt),
-                    collected_in_other_run=self.ledger.heard(result.attempt),
+                    issued_in_other_run=self.ledger.has_issued(result.attempt),
+                    collected_in_other_run=self.ledger.has_collected(result.attempt),
                 )
                 for result in scan.results
             ),

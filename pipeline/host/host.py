@@ -31,7 +31,7 @@ from pipeline.core.facts import Fact, HostStarted, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
-from pipeline.host.control_loop import Loop
+from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
 from pipeline.host.poll_schedule import Rhythm
 from pipeline.host.timers import SWEEP_INTERVAL_S, Metronome
@@ -116,7 +116,7 @@ class Host:
         self._live = LiveFile(paths.state)
         self._hooks = Hooks(config.hooks, root)
         self._doorbell = Doorbell(
-            {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.ring, endings=ANSWERS
+            {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.notify, endings=ANSWERS
         )
         self._metronome: Metronome | None = None
         self._stop = threading.Event()
@@ -142,12 +142,12 @@ class Host:
             return
         if self.farm.generation:
             self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
-            self.loop.tidy()
+            self.loop.reconcile_shares()
         if self._remembered and not self.ledger.has(generation):
             return  # nothing to be shown; and what shares depend on is in the farm that is there
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation)
-        self.loop.adopt(farm)
+        self.loop.switch_farm(farm)
         self._remembered = True
 
     def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
@@ -199,11 +199,11 @@ class Host:
         self.locals.prepare()
         if self._room is not None:
             self._room.open()
-        self._metronome = self._metronome or Metronome(self.loop.ask_sweep, self._ask_poll, self.loop.wake)
+        self._metronome = self._metronome or Metronome(self.loop.request_sweep, self._ask_poll, self.loop.wake)
         try:
             return self._play(self._metronome, on_tick)
         finally:
-            if not self.loop.is_ahead and not self.farm.finished:
+            if not self.loop.commit_failed and not self.farm.finished:
                 self.outputs.write(self.farm)
 
     def stop(self) -> None:
@@ -219,7 +219,7 @@ class Host:
             self._doorbell.close()
             if self.farm.generation and not self.farm.finished:
                 reason = "stopped" if self._stop.is_set() else "ended"
-                self.loop.leave(rules.closing_facts(self.farm, self.locals.names(), reason))
+                self.loop.record_last(rules.closing_facts(self.farm, self.locals.names(), reason))
         finally:
             self._couriers.close()
             for files in self._smb.values():
@@ -243,19 +243,19 @@ class Host:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _make_loop(self, farm: Farm) -> Loop:
+    def _make_loop(self, farm: Farm) -> ControlLoop:
         shares = {
             name: Share(name, self.ledger.farm_id, files, self.paths.incoming / name).carry_out
             for name, files in self._shares.items()
         }
         distant = {worker.name for worker in self.config.worker}
         self._couriers = Couriers(shares, distant, self._wake)
-        return Loop(
+        return ControlLoop(
             farm=farm,
             ledger=self.ledger,
             couriers=self._couriers,
             machines=self._pools(),
-            told=self._journal.tell,
+            on_commit=self._journal.tell,
             snapshots=self.snapshots,
             limits=self.config.rules(),
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
@@ -301,7 +301,7 @@ class Host:
         room = self._room
         addresses = None if room is None else lambda: room.addresses(worker.name)
         session = SmbSession(smb_access(worker, self.root, addresses))
-        return SmbFiles(session, lambda: self.loop.ring(worker.name))
+        return SmbFiles(session, lambda: self.loop.notify(worker.name))
 
     def _wake(self) -> None:
         self.loop.wake()
@@ -310,10 +310,10 @@ class Host:
         seen, workers = self.loop.observed.workers, self.farm.workers
         unsure = {name for name, known in seen.items() if not (known.readable and known.alive)}
         busy = {name for name, worker in workers.items() if worker.wanted or worker.left_published}
-        self.loop.ask_poll(workers.keys() - self._rhythm.resting(unsure, busy))
+        self.loop.request_poll(workers.keys() - self._rhythm.resting(unsure, busy))
 
     def _miss_somebody(self) -> None:
-        self.loop.ask_sweep()
+        self.loop.request_sweep()
 
     def _play(self, metronome: Metronome, on_tick: Callable[[list[Fact]], None]) -> Ending:
         while True:
@@ -329,7 +329,7 @@ class Host:
             if diagnosis := stuck_reason(self.farm, len(self.farm.workers)):
                 self._hooks.stands_still(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
-            metronome.hurry(bool(self.loop.awaited()))
+            metronome.hurry(bool(self.loop.workers_to_poll_fast()))
             metronome.make_up()
             self._doorbell.supervise(self._readable())
             self._write_outputs()

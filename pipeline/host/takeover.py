@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError, TakeOverError
-from pipeline.host.control_loop import Loop
+from pipeline.host.control_loop import ControlLoop
 from pipeline.host.host import Host
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import has_ledger
@@ -44,7 +44,7 @@ class _Farmer(Protocol):
     def farm(self) -> Farm: ...
 
     @property
-    def loop(self) -> Loop: ...
+    def loop(self) -> ControlLoop: ...
 
 
 def carry_out(host: _Farmer, files: ShareFiles, worker: str) -> str:

@@ -54,7 +54,7 @@ class Ledger:
         try:
             self._db = self._connect(folder, read_only)
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}; {_cure_of(error)}") from error
+            raise LedgerError(f"{self.path}: {error}; {_remedy_of(error)}") from error
         try:
             if not read_only:
                 self._prepare()
@@ -65,7 +65,7 @@ class Ledger:
             raise
         except (sqlite3.Error, UnicodeError) as error:
             self._db.close()
-            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_cure_of(error)}") from error
+            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_remedy_of(error)}") from error
 
     def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
         if read_only:
@@ -95,7 +95,7 @@ class Ledger:
         if version != VERSION:
             raise LedgerError(
                 f"{self.path}: a ledger of version {version!r}, and this pipeline reads version {VERSION} only; "
-                f"use the pipeline that wrote it, {_CURE}"
+                f"use the pipeline that wrote it, {_REMEDY}"
             )
 
     def _prepare(self) -> None:
@@ -103,7 +103,7 @@ class Ledger:
         (mark,) = self._db.execute("PRAGMA application_id").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if mark != _APPLICATION_ID and tables:
-            raise LedgerError(f"{self.path}: a database of another program; {_CURE}")
+            raise LedgerError(f"{self.path}: a database of another program; {_REMEDY}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         if not tables:
@@ -135,7 +135,7 @@ class Ledger:
         expected = after + 1
         for entry in self._select("seq > ?", after):
             if entry.seq != expected:
-                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_CURE}")
+                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_REMEDY}")
             yield entry
             expected += 1
 
@@ -155,15 +155,17 @@ class Ledger:
             for *row, crc in self._db.execute(query, values):
                 seq, at, generation, run, kind, _worker, _attempt, body = row
                 if not isinstance(body, str) or crc != _checksum(tuple(row)):
-                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_CURE}")
+                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_REMEDY}")
                 yield Entry(seq, at, generation, run, decode_fact(body))
         except (msgspec.MsgspecError, RecursionError) as error:
             if kind not in KINDS:
-                why = f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_CURE}"
+                why = (
+                    f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_REMEDY}"
+                )
                 raise LedgerError(f"{self.path}: fact {seq} {why}") from error
-            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_CURE}") from error
+            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_REMEDY}") from error
         except (sqlite3.Error, UnicodeError) as error:  # on the way to the next one
-            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_cure_of(error)}") from error
+            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_remedy_of(error)}") from error
 
     def generations(self) -> list[int]:
         """Those that have facts."""
@@ -181,7 +183,7 @@ class Ledger:
         seq, at, generation = (self._fetch(query) or [(0, 0.0, 0)])[0]
         return seq, at, generation
 
-    def issued(self, attempt: str) -> bool:
+    def has_issued(self, attempt: str) -> bool:
         """Whether this ledger ever issued that attempt id, in any run of any generation."""
         return self.generation_of(attempt) is not None
 
@@ -191,7 +193,7 @@ class Ledger:
         found = self._fetch(query, attempt)
         return int(found[0][0]) if found else None
 
-    def heard(self, attempt: str) -> bool:
+    def has_collected(self, attempt: str) -> bool:
         """Whether a result of that attempt was collected or noted before, in any run of any generation."""
         found = self._select("kind IN ('attempt_ended', 'result_late') AND attempt = ?", attempt)
         return any(not isinstance(entry.fact, AttemptEnded) or entry.fact.has_result for entry in found)
@@ -205,12 +207,12 @@ class Ledger:
         try:
             return self._db.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeError) as error:
-            raise LedgerError(f"{self.path}: {error}; {_cure_of(error)}") from error
+            raise LedgerError(f"{self.path}: {error}; {_remedy_of(error)}") from error
 
     def _identify(self) -> str:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
         if row is None:
-            raise LedgerError(f"{self.path}: it says neither its farm nor its version; {_CURE}")
+            raise LedgerError(f"{self.path}: it says neither its farm nor its version; {_REMEDY}")
         self._check_version(row[1])
         return str(row[0])
 
@@ -220,7 +222,7 @@ class Ledger:
         count, last, written = self._db.execute(query).fetchone()
         if not isinstance(written, int) or not count == last == written:
             known = max(last, written if isinstance(written, int) else 0)
-            raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_CURE}")
+            raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_REMEDY}")
         return int(count)
 
 
@@ -232,19 +234,19 @@ def has_ledger(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}; {_RIGHTS_CURE}") from error
+        raise LedgerError(f"{path}: {error.strerror}; {_PERMISSION_REMEDY}") from error
     return True
 
 
-_CURE = "restore the state folder from a backup, or move it away to begin a new farm"
+_REMEDY = "restore the state folder from a backup, or move it away to begin a new farm"
 _FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_RIGHTS_CURE = "see that this user may write in that folder: SQLite does so even to look on"
+_PERMISSION_REMEDY = "see that this user may write in that folder: SQLite does so even to look on"
 _APPLICATION_ID = 0x47504C31  # "GPL1": tells a ledger from any other SQLite file
 
 
-def _cure_of(error: Exception) -> str:
+def _remedy_of(error: Exception) -> str:
     # Source: SQLite, "Result and Error Codes": the lowest byte is the primary code.
-    return _RIGHTS_CURE if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _CURE
+    return _PERMISSION_REMEDY if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _REMEDY
 
 
 def _checksum(row: tuple[object, ...]) -> int:

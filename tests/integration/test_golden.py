@@ -243,7 +243,7 @@ def test_a_generation_of_the_golden_ledger_is_told_from_the_other(farm: Callable
     assert found.workers["vm-0"].publications == 9
     assert ledger.generations() == [7, 8]
     assert (ledger.generation_of(tried(1, 1, 1, 8)), ledger.generation_of(tried(1, 1, 9))) == (8, 7)
-    assert ledger.heard(tried(3, 2, 3)) and not ledger.heard(tried(4, 1, 2))
+    assert ledger.has_collected(tried(3, 2, 3)) and not ledger.has_collected(tried(4, 1, 2))
     assert [kind_of(entry.fact) for entry in ledger.entries_of_shares()].count("epoch_raised") == 4
     ledger.close()
 

@@ -169,8 +169,8 @@ def test_a_ledger_knows_what_it_issued(folder: Path, written: Path) -> None:
     """Of every generation and run, and of nothing else."""
     ledger = Ledger(folder)
 
-    assert ledger.issued(attempt(2))
-    assert not ledger.issued(attempt(99))
+    assert ledger.has_issued(attempt(2))
+    assert not ledger.has_issued(attempt(99))
     assert (ledger.generation_of(attempt(2)), ledger.generation_of(attempt(99))) == (7, None)
     ledger.close()
 
@@ -185,9 +185,9 @@ def test_a_ledger_knows_of_which_attempts_it_has_a_result(folder: Path, written:
     )
     ledger.append([ResultLate(attempt=attempt(3), worker="vm-0", outcome=Outcome.COMPLETED)], 3.0, 8, 1)
 
-    assert [number for number in range(1, 6) if ledger.heard(attempt(number))] == [1, 3]
+    assert [number for number in range(1, 6) if ledger.has_collected(attempt(number))] == [1, 3]
     ledger.append([back_after_all], 4.0, 7, 1)
-    assert ledger.heard(attempt(2))
+    assert ledger.has_collected(attempt(2))
     ledger.close()
 
 
@@ -215,8 +215,8 @@ def test_a_query_for_few_facts_does_not_read_all(folder: Path, written: Path) ->
     ledger, asked = Ledger(folder), list[str]()
     ledger._db.set_trace_callback(asked.append)
     queries: list[Callable[[], object]] = [
-        lambda: ledger.issued(attempt(1)),
-        lambda: ledger.heard(attempt(1)),
+        lambda: ledger.has_issued(attempt(1)),
+        lambda: ledger.has_collected(attempt(1)),
         lambda: ledger.has(7),
         lambda: list(ledger.entries_of(7, after=2)),
         lambda: list(ledger.entries_of_shares(after=2)),

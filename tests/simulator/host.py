@@ -31,7 +31,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
-from pipeline.host.control_loop import Loop
+from pipeline.host.control_loop import ControlLoop
 from pipeline.host.takeover import carry_out
 from pipeline.shares.executor import Couriers
 from pipeline.shares.share_client import CarryOut, Report, Share
@@ -179,7 +179,7 @@ class SimulatedHost:
         disks = [machine.disk for machine in machines.values()]
         self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed, disks)
         self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
-        self.loop: Loop | None = None
+        self.loop: ControlLoop | None = None
         self.generation = 1
         self.starts = 0
         self._dice = random.Random(f"ids/{self.name}/{world.seed}")
@@ -218,11 +218,11 @@ class SimulatedHost:
         except (Killed, HostError):
             self._die(self._life)
             return
-        self._beat(self._life, SWEEP_S, Loop.ask_sweep)
-        self._beat(self._life, POLL_S, Loop.ask_poll)
+        self._beat(self._life, SWEEP_S, ControlLoop.request_sweep)
+        self._beat(self._life, POLL_S, ControlLoop.request_poll)
         self._plan_tick(0.0)
 
-    def _make_loop(self) -> Loop:
+    def _make_loop(self) -> ControlLoop:
         farm, shares = self._remembered(), {}
         for name, machine in self.machines.items():
             way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
@@ -230,7 +230,7 @@ class SimulatedHost:
             machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
             share = Share(name, self.ledger.farm_id, way, Path("/nowhere"))
             shares[name] = share.carry_out
-        loop = Loop(
+        loop = ControlLoop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
             couriers=self._make_couriers(shares),
@@ -243,7 +243,7 @@ class SimulatedHost:
             ),
             clock=lambda: self.world.now + self.world.host_skew_s,
             wall=lambda: self.world.now + self.world.wall_skew_s,
-            draw=self.draw,
+            make_nonce=self.draw,
         )
         loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
@@ -332,7 +332,7 @@ class SimulatedHost:
     def _ring(self, worker: str) -> None:
         if self.loop is None or self.world.is_unheard():
             return
-        self.loop.ring(worker)
+        self.loop.notify(worker)
         self._plan_tick(0.002)
         if self.world.strikes("doubled bell", self.world.options.bell_doubled):
             self.world.later(0.01, lambda: self._ring(worker))
@@ -369,7 +369,7 @@ class SimulatedHost:
             return
         if self.loop.wait(0.0):
             self._plan_tick(0.001)
-        elif not self.finished and self.loop.awaited():
+        elif not self.finished and self.loop.workers_to_poll_fast():
             self._plan_tick(HURRY_S)
 
     def _begin_next_generation(self) -> None:
@@ -379,7 +379,7 @@ class SimulatedHost:
         if self._dice.random() < 0.5:
             self._die(self._life, in_order=True)
         else:
-            self.loop.adopt(self._remembered())
+            self.loop.switch_farm(self._remembered())
             self._open()
 
     def stop(self) -> None:
@@ -389,7 +389,7 @@ class SimulatedHost:
         if not self.finished:
             with contextlib.suppress(Killed, HostError):
                 local = self.machines if self.world.options.local else ()
-                self.loop.leave(closing_facts(self.loop.farm, local, "stopped"))
+                self.loop.record_last(closing_facts(self.loop.farm, local, "stopped"))
         self._die(self._life, in_order=True)
 
     def swap(self, one: str, other: str) -> None:

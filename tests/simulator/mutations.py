@@ -49,9 +49,9 @@ class Detection:
 
 RECORD = "            self._record(tx)\n"
 ACTING = """\
-        touched = tx.touched | self._owed | (self.farm.workers.keys() if observation.sweep else set())
-        self._owed = set()
-        self._act_on(touched)
+        touched = tx.touched | self._actions_pending | (self.farm.workers.keys() if observation.sweep else set())
+        self._actions_pending = set()
+        self._reconcile(touched)
 """
 
 RECORDING = "        self._append(tx.facts, tx.observation.wall)\n"
@@ -68,7 +68,7 @@ MUTATIONS = [
     Mutation(
         "actions before the record",
         "facts are recorded before they are acted on",
-        "Loop.tick",
+        "ControlLoop.tick",
         RECORD + ACTING,
         textwrap.indent(ACTING, "    ") + RECORD,
         in_shell=True,
@@ -76,7 +76,7 @@ MUTATIONS = [
     Mutation(
         "record before archive",
         "a result is archived before it is counted",
-        "Loop._record",
+        "ControlLoop._record",
         ARCHIVING,
         RECORDING + ARCHIVING.removesuffix(RECORDING),
         in_shell=True,
@@ -84,7 +84,7 @@ MUTATIONS = [
     Mutation(
         "failed archive ignored",
         "a host that cannot archive a result stops",
-        "Loop._record",
+        "ControlLoop._record",
         """\
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
 """,
@@ -96,7 +96,7 @@ MUTATIONS = [
     Mutation(
         "failed commit ignored",
         "a host that cannot record stops",
-        "Loop._append",
+        "ControlLoop._append",
         "            raise HostError(str(error)) from error\n",
         '            log.warning("%s", error)\n',
         in_shell=True,
@@ -104,15 +104,15 @@ MUTATIONS = [
     Mutation(
         "facts recorded after a failed commit",
         "after a failed commit a host records nothing more",
-        "Loop._ahead_of_ledger",
-        "        self.is_ahead = True\n        yield\n",
+        "ControlLoop._guard_commit",
+        "        self.commit_failed = True\n        yield\n",
         "        yield\n",
         in_shell=True,
     ),
     Mutation(
         "wrong worker's result archived",
         "the result that is archived is the one that was accepted",
-        "Loop._record",
+        "ControlLoop._record",
         "                self._archive(fact, tx.results)\n",
         "                self._archive(\n"
         "                    fact, {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results}\n"
@@ -122,7 +122,7 @@ MUTATIONS = [
     Mutation(
         "machine restarted repeatedly",
         "a recovery action is ordered once, whatever its outcome",
-        "Loop._act",
+        "ControlLoop._perform",
         "            seen.recovery_ordered = seen.machine_started = True\n",
         "            seen.machine_started = True\n",
         in_shell=True,

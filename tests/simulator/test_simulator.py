@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.facts import RecoveryAction
-from pipeline.host.control_loop import Loop
+from pipeline.host.control_loop import ControlLoop
 from pipeline.shares.executor import Couriers
 from pipeline.storage.archive import Archive
 from tests.harness.source_tree import ROOT, find_function, imported_by
@@ -287,7 +287,7 @@ def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: s
 )
 def test_what_is_pretended_has_the_verbs_of_what_is_shipped(pretended: type, shipped: type, verbs: set[str]) -> None:
     """What the loop calls on the one exists on the other, with the same arguments."""
-    called = set(re.findall(r"self\.(?:_couriers|archive)\.(\w+)\(", inspect.getsource(Loop)))
+    called = set(re.findall(r"self\.(?:_couriers|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
     assert verbs == called & vars(shipped).keys()
     for name in verbs:
         ours, theirs = getattr(pretended, name), getattr(shipped, name)

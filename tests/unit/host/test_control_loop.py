@@ -21,7 +21,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus, ShareScan
 from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
-from pipeline.host.control_loop import Loop
+from pipeline.host.control_loop import ControlLoop
 from pipeline.shares.share_client import Order, Report
 from tests.harness.core_table import Table
 
@@ -95,9 +95,9 @@ class Books:
     def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None: ...
 
 
-def loop_over(table: Table, post: Post, books: Books | None = None) -> Loop:
+def loop_over(table: Table, post: Post, books: Books | None = None) -> ControlLoop:
     parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": books}
-    loop = Loop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
+    loop = ControlLoop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
     loop.observed, loop.archive = table.watch, books  # type: ignore[assignment]
     return loop
 
@@ -114,7 +114,7 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
     post.on_the_way = [Report(worker="vm-1", sent={other: True})]
     loop = loop_over(table, post)
 
-    loop.tidy()
+    loop.reconcile_shares()
 
     assert [order.worker for order in post.sent] == ["vm-0"]
     assert other in table.watch.workers["vm-1"].delivered
@@ -128,7 +128,7 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
     assert [order.full for order in post.sent] == [True]
-    loop.ring("vm-0")
+    loop.notify("vm-0")
     post.on_the_way = [Report(worker="vm-0")]
 
     loop.tick()
@@ -144,7 +144,7 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     post = Post()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all; what is to be published waits
-    loop.ask_poll()
+    loop.request_poll()
     post.on_the_way = [Report(worker="vm-0")]
 
     loop.tick()
@@ -161,8 +161,8 @@ def test_what_is_owed_and_looks_take_turns() -> None:
     loop = loop_over(table, post)
     for back in (False, False, True) * 4:
         post.on_the_way = [Report(worker="vm-0")] if back else []
-        loop.ask_poll()
-        loop.ask_sweep()
+        loop.request_poll()
+        loop.request_sweep()
         loop.tick()
 
     assert [order.look for order in post.sent] == [True, False, True, False, True]
@@ -185,12 +185,12 @@ def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
     loop = loop_over(table, post, books)
     answered(table, post)
     books.full = full
-    loop.ring("vm-0")
+    loop.notify("vm-0")
     with pytest.raises(HostError, match=r"full|No space"):
         loop.tick()
     books.full, sent = "", len(post.sent)
 
-    loop.leave([HostStopped(reason="ended")])
+    loop.record_last([HostStopped(reason="ended")])
     with pytest.raises(HostError, match="run again"):
         loop.tick()
     with pytest.raises(HostError, match="run again"):
@@ -207,7 +207,7 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
     post, books = Post(), Books()
     loop = loop_over(table, post, books)
 
-    loop.leave(closing_facts(table.farm, ["vm-0"], "ended"))
+    loop.record_last(closing_facts(table.farm, ["vm-0"], "ended"))
 
     assert [type(fact) for fact in books.facts] == [AttemptEnded, HostStopped]
     assert [order.remove for order in post.sent] == [(held,)]
@@ -235,12 +235,12 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
     loop.tick()
     attempt = answered(table, post)
     books.known = {attempt}
-    loop.tidy()  # takes the report in
+    loop.reconcile_shares()  # takes the report in
     farm = Farm(table.farm.farm_id, ["vm-0"])
     for fact, at in table.facts:
         if isinstance(fact, EpochRaised | EpochOpened):
             farm.evolve(fact, at)
-    loop.adopt(farm)
+    loop.switch_farm(farm)
 
     facts = loop.tick()
 
@@ -279,7 +279,7 @@ def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     assert loop.wait(0) is False
     loop.tick()
     assert [order.look for order in post.sent] == [True]
-    loop.ask_sweep()
+    loop.request_sweep()
     loop.tick()
     assert [order.look for order in post.sent] == [True, True]
 
@@ -290,8 +290,8 @@ def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
     table.settle_in()
     table.watch.workers["vm-0"].unconfirmed = set(table.farm.workers["vm-0"].wanted)
     loop = loop_over(table, Post())
-    assert loop.awaited() == {"vm-0"}
+    assert loop.workers_to_poll_fast() == {"vm-0"}
 
     table.outage("vm-0", 1)
 
-    assert loop.awaited() == set()
+    assert loop.workers_to_poll_fast() == set()
