@@ -27,8 +27,8 @@ from pipeline.core.reconcile import Action, MachineAction, ShareAction, plan, st
 from pipeline.core.transaction import Transaction
 from pipeline.errors import HostError, LedgerError
 from pipeline.machines.controller import MachinePool
-from pipeline.shares.executor import Couriers
-from pipeline.shares.share_client import Order, Publication
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import Publication, ShareRequest
 from pipeline.storage.archive import Archive
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.snapshots import Snapshots
@@ -47,7 +47,7 @@ class ControlLoop:
         *,
         farm: Farm,
         ledger: Ledger,
-        couriers: Couriers,
+        executor: ShareExecutor,
         machines: MachinePool,
         snapshots: Snapshots,
         limits: Limits,
@@ -60,7 +60,7 @@ class ControlLoop:
         self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
         self.observed = Observed(farm, limits, clock())
         self.archive: Archive | None = None
-        self._couriers, self._machines, self._snapshots = couriers, machines, snapshots
+        self._executor, self._machines, self._snapshots = executor, machines, snapshots
         self._clock, self._wall, self._make_nonce, self._on_commit = clock, wall, make_nonce, on_commit
         self._scans: list[ShareScan] = []  #: taken, and not yet part of a view
         #: worker -> when its look under way was asked for, on the watch's clock
@@ -180,14 +180,14 @@ class ControlLoop:
             if self.farm.workers[worker].state is WorkerState.OUT:
                 continue  # hands off; and nothing of it would be taken in
             # Acts and looks take turns at a distant share, or the one would never let the other through.
-            if self._couriers.is_away(worker) or (
+            if self._executor.is_busy(worker) or (
                 worker in self._actions_pending and worker not in self._acted_since_scan
             ):
                 (self._polls_due if worker in polls_due else self._scans_due).add(worker)
             else:
                 self._acted_since_scan.discard(worker)
                 self._requested_at[worker] = self.observed.time
-                self._couriers.send(self._scan_request(worker, full=worker in polls_due))
+                self._executor.submit(self._scan_request(worker, full=worker in polls_due))
         self._receive()
         scans, self._scans = [self._with_ledger_data(scan) for scan in self._scans], []
         return Observation(
@@ -195,7 +195,7 @@ class ControlLoop:
             wall=self._wall(),
             nonce=self._make_nonce(),
             sweep=sweep_due,
-            scans=scans + (self._couriers.overdue() if sweep_due else []),
+            scans=scans + (self._executor.timed_out() if sweep_due else []),
             machines=self._machines.see() if sweep_due else {},
         )
 
@@ -238,7 +238,7 @@ class ControlLoop:
                 self._perform(action)
         # Only now: a report that came in meanwhile would make what is planned already out of date.
         self._receive()
-        if any(not self._couriers.is_away(worker) for worker in self._scans_due | self._polls_due):
+        if any(not self._executor.is_busy(worker) for worker in self._scans_due | self._polls_due):
             self._wake.set()  # nobody else would: they were put off, and are at home now
 
     def _perform(self, action: Action) -> None:
@@ -246,25 +246,27 @@ class ControlLoop:
             seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
             self._machines.obey(action.worker, action.recovery)
-        elif self._couriers.is_away(action.worker):
+        elif self._executor.is_busy(action.worker):
             self._actions_pending.add(action.worker)
         else:
             self._acted_since_scan.add(action.worker)
-            self._couriers.send(self._action_request(action))
+            self._executor.submit(self._action_request(action))
 
-    def _scan_request(self, worker: str, *, full: bool) -> Order:
+    def _scan_request(self, worker: str, *, full: bool) -> ShareRequest:
         seen = self.observed.workers[worker]
         asked = [self.farm.attempts[a] for a in sorted(seen.unconfirmed) if a in self.farm.attempts] if full else []
-        return Order(
+        return ShareRequest(
             worker=worker,
-            look=True,
+            scan=True,
             full=full,
             handled=frozenset(seen.handled),
-            measure={a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked},
+            expected_sizes={
+                a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked
+            },
         )
 
-    def _action_request(self, action: ShareAction) -> Order:
-        return Order(
+    def _action_request(self, action: ShareAction) -> ShareRequest:
+        return ShareRequest(
             worker=action.worker,
             host=action.host,
             remove=action.remove,
@@ -276,18 +278,18 @@ class ControlLoop:
 
     def _receive(self) -> None:
         """Takes in what became of orders; the looks among it belong to the next view."""
-        for report in self._couriers.arrivals():
-            if report.damage:
-                raise HostError(f"{report.damage}; run again")
-            if report.trouble:
-                log.warning("%s: %s", report.worker, report.trouble)
-                self._failed.add(report.worker)
-            self.observed.note_removed(report.worker, report.removed)
-            self.observed.note_held_open(report.worker, report.held_open)
-            for attempt, confirmed in report.sent.items():
-                self.observed.note_published(report.worker, attempt, confirmed=confirmed)
-            if report.look is not None:
-                self._scans.append(replace(report.look, requested_at=self._requested_at.get(report.worker, 0.0)))
+        for response in self._executor.completed():
+            if response.fatal:
+                raise HostError(f"{response.fatal}; run again")
+            if response.error:
+                log.warning("%s: %s", response.worker, response.error)
+                self._failed.add(response.worker)
+            self.observed.note_removed(response.worker, response.removed)
+            self.observed.note_held_open(response.worker, response.held_open)
+            for attempt, confirmed in response.sent.items():
+                self.observed.note_published(response.worker, attempt, confirmed=confirmed)
+            if response.scan is not None:
+                self._scans.append(replace(response.scan, requested_at=self._requested_at.get(response.worker, 0.0)))
 
     def _with_ledger_data(self, scan: ShareScan) -> ShareScan:
         """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""

@@ -39,8 +39,8 @@ from pipeline.machines.connections import machines_of, require_secrets, smb_acce
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
-from pipeline.shares.executor import Couriers
-from pipeline.shares.share_client import Share
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import ShareClient
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbSession
 from pipeline.storage.archive import Archive
@@ -221,7 +221,7 @@ class Host:
                 reason = "stopped" if self._stop.is_set() else "ended"
                 self.loop.record_last(rules.closing_facts(self.farm, self.locals.names(), reason))
         finally:
-            self._couriers.close()
+            self._executor.close()
             for files in self._smb.values():
                 files.close()
             if self._room is not None:
@@ -245,15 +245,15 @@ class Host:
 
     def _make_loop(self, farm: Farm) -> ControlLoop:
         shares = {
-            name: Share(name, self.ledger.farm_id, files, self.paths.incoming / name).carry_out
+            name: ShareClient(name, self.ledger.farm_id, files, self.paths.incoming / name).execute
             for name, files in self._shares.items()
         }
         distant = {worker.name for worker in self.config.worker}
-        self._couriers = Couriers(shares, distant, self._wake)
+        self._executor = ShareExecutor(shares, distant, self._wake)
         return ControlLoop(
             farm=farm,
             ledger=self.ledger,
-            couriers=self._couriers,
+            executor=self._executor,
             machines=self._pools(),
             on_commit=self._journal.tell,
             snapshots=self.snapshots,

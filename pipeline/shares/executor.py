@@ -10,75 +10,75 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from pipeline.core.observation import ShareScan
-from pipeline.shares.share_client import CarryOut, Order, Report
+from pipeline.shares.share_client import ExecuteRequest, ShareRequest, ShareResponse
 
-ANSWER_LIMIT_S = 20.0
+RESPONSE_LIMIT_S = 20.0
 
 
-class Couriers:
+class ShareExecutor:
     """Carries orders for many shares."""
 
     def __init__(
         self,
-        shares: Mapping[str, CarryOut],
-        distant: Collection[str],
+        shares: Mapping[str, ExecuteRequest],
+        remote: Collection[str],
         wake: Callable[[], None],
         *,
-        answer_limit_s: float = ANSWER_LIMIT_S,
+        response_limit_s: float = RESPONSE_LIMIT_S,
     ) -> None:
         self._shares = dict(shares)
         self._wake = wake
-        self._answer_limit_s = answer_limit_s
-        self._arrived: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._since: dict[str, float] = {}
-        self._inboxes: dict[str, queue.SimpleQueue[Order | None]] = {}
-        for worker in distant:
-            inbox: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-            self._inboxes[worker] = inbox
-            threading.Thread(target=self._travel, args=(worker, inbox), name=f"courier-{worker}", daemon=True).start()
+        self._response_limit_s = response_limit_s
+        self._responses: queue.SimpleQueue[ShareResponse] = queue.SimpleQueue()
+        self._started_at: dict[str, float] = {}
+        self._queues: dict[str, queue.SimpleQueue[ShareRequest | None]] = {}
+        for worker in remote:
+            requests: queue.SimpleQueue[ShareRequest | None] = queue.SimpleQueue()
+            self._queues[worker] = requests
+            threading.Thread(target=self._run, args=(worker, requests), name=f"courier-{worker}", daemon=True).start()
 
-    def is_away(self, worker: str) -> bool:
+    def is_busy(self, worker: str) -> bool:
         """Whether an order for this share is still under way; another one must wait for its report."""
-        return worker in self._since
+        return worker in self._started_at
 
-    def send(self, order: Order) -> None:
+    def submit(self, request: ShareRequest) -> None:
         """Sends an order off; the report comes with `arrivals`."""
-        inbox = self._inboxes.get(order.worker)
-        if inbox is None:
-            self._arrived.put(self._shares[order.worker](order))
+        requests = self._queues.get(request.worker)
+        if requests is None:
+            self._responses.put(self._shares[request.worker](request))
         else:
-            assert not self.is_away(order.worker), order.worker
-            self._since[order.worker] = time.monotonic()
-            inbox.put(order)
+            assert not self.is_busy(request.worker), request.worker
+            self._started_at[request.worker] = time.monotonic()
+            requests.put(request)
 
-    def arrivals(self) -> list[Report]:
+    def completed(self) -> list[ShareResponse]:
         """The reports that have come in since the last call."""
-        reports = []
-        while not self._arrived.empty():
-            report = self._arrived.get()
-            self._since.pop(report.worker, None)
-            reports.append(report)
-        return reports
+        responses = []
+        while not self._responses.empty():
+            response = self._responses.get()
+            self._started_at.pop(response.worker, None)
+            responses.append(response)
+        return responses
 
-    def overdue(self) -> list[ShareScan]:
+    def timed_out(self) -> list[ShareScan]:
         """Shares that have not answered for too long, as looks that saw nothing; their orders stay under way."""
         now = time.monotonic()
         return [
             ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
-            for worker, since in self._since.items()
-            if now - since > self._answer_limit_s
+            for worker, since in self._started_at.items()
+            if now - since > self._response_limit_s
         ]
 
     def close(self) -> None:
         """Lets every courier go home; one that hangs is a daemon and ends with the process."""
-        for inbox in self._inboxes.values():
-            inbox.put(None)
+        for requests in self._queues.values():
+            requests.put(None)
 
-    def _travel(self, worker: str, inbox: "queue.SimpleQueue[Order | None]") -> None:
-        while (order := inbox.get()) is not None:
-            report = Report(worker=worker, damage="its courier ended by a defect of this program")
+    def _run(self, worker: str, requests: "queue.SimpleQueue[ShareRequest | None]") -> None:
+        while (request := requests.get()) is not None:
+            response = ShareResponse(worker=worker, fatal="its courier ended by a defect of this program")
             try:
-                report = self._shares[worker](order)
+                response = self._shares[worker](request)
             finally:  # the loop hears of it in any case, and cannot go on
-                self._arrived.put(report)
+                self._responses.put(response)
                 self._wake()

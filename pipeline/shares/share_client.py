@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 READS_MAX = 3  #: of a result or payload that is not what it should be, one per look
 REFUSALS_MAX = 6  #: … of a payload that is refused: who has it open lets go of it sooner, a virus scanner never
 ENTRIES_MAX = 10_000  #: a folder with more names than this is a flood, not a share
-RESULTS_PER_LOOK_MAX = 256
+RESULTS_PER_SCAN_MAX = 256
 
 
 class _SnapshotDamaged(Exception):
@@ -54,33 +54,34 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ShareRequest:
     """What is to be done on one share, in this sequence."""
 
     worker: str
     host: HostRecord | None = None
     remove: tuple[str, ...] = ()
     publish: tuple[Publication, ...] = ()
-    look: bool = False
+    scan: bool = False
     full: bool = False
     handled: frozenset[str] = frozenset()  #: results that need not be read again
-    measure: Mapping[str, tuple[int, int]] = field(default_factory=dict)  #: attempt -> bytes of record and genome
+    #: attempt -> bytes of record and genome
+    expected_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class ShareResponse:
     """What became of an order."""
 
     worker: str
     removed: frozenset[str] = frozenset()
     held_open: frozenset[str] = frozenset()  #: attempts whose start signal is gone, and whose genome cannot be removed
     sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it surely arrived
-    look: ShareScan | None = None
-    trouble: str = ""  #: why something was not done; it will be planned again
-    damage: str = ""  #: why this host cannot go on: a snapshot is not what the ledger says
+    scan: ShareScan | None = None
+    error: str = ""  #: why something was not done; it will be planned again
+    fatal: str = ""  #: why this host cannot go on: a snapshot is not what the ledger says
 
 
-class Share:
+class ShareClient:
     """One worker's share, from the host's side."""
 
     def __init__(self, worker: str, farm_id: str, files: ShareFiles, incoming: Path) -> None:
@@ -89,43 +90,43 @@ class Share:
         self._files = files
         self._incoming = incoming
         self._reads: dict[str, int] = {}
-        self._tidied = False
+        self._staging_cleared = False
 
-    def carry_out(self, order: Order) -> Report:
+    def execute(self, request: ShareRequest) -> ShareResponse:
         """Does what is ordered and looks if asked. Never raises for the world's sake."""
-        report = Report(worker=order.worker)
+        response = ShareResponse(worker=request.worker)
         try:
-            if order.host is not None:
-                self._say_whose(order.host)
-            self._remove(order.remove, report)
-            for publication in order.publish:
-                self._publish(publication, report)
+            if request.host is not None:
+                self._publish_host_record(request.host)
+            self._remove(request.remove, response)
+            for publication in request.publish:
+                self._publish(publication, response)
         except ShareError as error:
-            report.trouble = layout.clean(str(error), 300)
+            response.error = layout.clean(str(error), 300)
         except _SnapshotDamaged as error:
-            report.damage = str(error)
+            response.fatal = str(error)
         try:
-            if order.look:
-                report.look = self._look(order)
+            if request.scan:
+                response.scan = self._scan(request)
         except OSError as error:  # of this host's own disk: what concerns the share is a ShareError
-            report.damage = f"{self._incoming}: {error}"
-        return report
+            response.fatal = f"{self._incoming}: {error}"
+        return response
 
     # ---------------------------------------------------------------------------------------------------- writing
 
-    def _say_whose(self, host: HostRecord) -> None:
+    def _publish_host_record(self, host: HostRecord) -> None:
         self._files.make_folders()
         name = f"{INBOX}/{layout.host_name(host.epoch)}"
         try:
             try:
                 self._files.publish(name, layout.encode(host), durable=True)
             except AlreadyThere:
-                self._mend(name, host)
+                self._repair_host_record(name, host)
         except ShareError as error:
             # Whether it is there, and whose it is, is the next look's to say.
             log.debug("%s: %s", name, error)
 
-    def _mend(self, name: str, host: HostRecord) -> None:
+    def _repair_host_record(self, name: str, host: HostRecord) -> None:
         """Writes a `host.json` again that is there and cannot be read: a disk was full, and the rename went through."""
         try:
             layout.decode(HostRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
@@ -133,7 +134,7 @@ class Share:
             self._files.remove([name])
             self._files.publish(name, layout.encode(host), durable=True)
 
-    def _remove(self, attempts: tuple[str, ...], report: Report) -> None:
+    def _remove(self, attempts: tuple[str, ...], response: ShareResponse) -> None:
         """Removes start signals and genomes. A genome that somebody has open stays, and keeps nothing else waiting.
 
         Raises:
@@ -141,27 +142,27 @@ class Share:
         """
         try:
             self._remove_kinds(attempts, Kind.START, Kind.GENOME)
-            report.removed = frozenset(attempts)
+            response.removed = frozenset(attempts)
         except Unavailable as error:
             self._remove_kinds(attempts, Kind.START)
-            report.trouble = layout.clean(str(error), 300)
-            report.removed = frozenset(attempt for attempt in attempts if self._can_go(attempt))
-            report.held_open = frozenset(attempts) - report.removed
+            response.error = layout.clean(str(error), 300)
+            response.removed = frozenset(attempt for attempt in attempts if self._try_remove_genome(attempt))
+            response.held_open = frozenset(attempts) - response.removed
 
     def _remove_kinds(self, attempts: Iterable[str], *kinds: Kind) -> None:
         # The record first: while it is there, what it speaks for must be there too.
         self._files.remove([f"{INBOX}/{kind.of(attempt)}" for attempt in attempts for kind in kinds])
 
-    def _can_go(self, attempt: str) -> bool:
+    def _try_remove_genome(self, attempt: str) -> bool:
         try:
             self._remove_kinds([attempt], Kind.GENOME)
         except Unavailable:
             return False
         return True
 
-    def _publish(self, publication: Publication, report: Report) -> None:
+    def _publish(self, publication: Publication, response: ShareResponse) -> None:
         start = publication.start
-        report.sent[start.attempt] = False
+        response.sent[start.attempt] = False
         snapshot = Path(publication.snapshot)
         try:
             found_bytes = os.stat(snapshot).st_size
@@ -172,32 +173,32 @@ class Share:
         # Its digest is checked where it counts: by the agent, at the end of the journey.
         genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
         self._files.deliver(genome, snapshot, record, layout.encode(start))
-        report.sent[start.attempt] = True
+        response.sent[start.attempt] = True
 
     # ---------------------------------------------------------------------------------------------------- reading
 
-    def _look(self, order: Order) -> ShareScan:
+    def _scan(self, request: ShareRequest) -> ShareScan:
         try:
-            if not order.full:
-                return self._look_at_outbox(order, ShareScan(worker=self.worker))
-            return self._look_at_all(order)
+            if not request.full:
+                return self._scan_outbox(request, ShareScan(worker=self.worker))
+            return self._scan_all(request)
         except (ShareError, LayoutError) as error:
-            return ShareScan(worker=self.worker, full=order.full, unknown=layout.clean(str(error), 300))
+            return ShareScan(worker=self.worker, full=request.full, unknown=layout.clean(str(error), 300))
 
-    def _look_at_all(self, order: Order) -> ShareScan:
+    def _scan_all(self, request: ShareRequest) -> ShareScan:
         try:
             names = self._names(INBOX)
         except Unavailable:
             if INBOX in self._names(""):
                 raise
             return ShareScan(worker=self.worker, full=True, no_folders=True)
-        owner, damaged_epoch = self._owner(names)
+        owner, damaged_epoch = self._read_owner(names)
         if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
-            self._tidy_once()
+            self._clear_staging_once()
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
         # The heartbeat before the outbox: whoever is silent by now had its last word there already.
-        heartbeat = self._beat()
+        heartbeat = self._read_heartbeat()
         scan = ShareScan(
             worker=self.worker,
             full=True,
@@ -205,20 +206,22 @@ class Share:
             damaged_epoch=damaged_epoch,
             starts=starts,
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
-            complete=frozenset(a for a, sizes in order.measure.items() if a in starts and self._is_whole(a, sizes)),
+            complete=frozenset(
+                a for a, sizes in request.expected_sizes.items() if a in starts and self._is_complete(a, sizes)
+            ),
             heartbeat=heartbeat,
         )
-        return self._look_at_outbox(order, scan)
+        return self._scan_outbox(request, scan)
 
-    def _tidy_once(self) -> None:
+    def _clear_staging_once(self) -> None:
         """What this farm staged and never moved up refers to nothing; if it cannot go, it may stay."""
-        if not self._tidied:
-            self._tidied = True
+        if not self._staging_cleared:
+            self._staging_cleared = True
             with contextlib.suppress(ShareError):
                 staged = self._names(f"{INBOX}/{STAGING}")
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
-    def _look_at_outbox(self, order: Order, scan: ShareScan) -> ShareScan:
+    def _scan_outbox(self, request: ShareRequest, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}
         for name in self._names(OUTBOX):
             if (known := layout.attempt_of(name)) is not None:
@@ -226,9 +229,9 @@ class Share:
         answers = {attempt for attempt, kinds in found.items() if Kind.RESULT in kinds}
         for attempt in self._reads.keys() - answers:
             del self._reads[attempt]
-        unread = sorted(answers - order.handled)[:RESULTS_PER_LOOK_MAX]
+        unread = sorted(answers - request.handled)[:RESULTS_PER_SCAN_MAX]
         content = self._read_together({attempt: found[attempt] for attempt in unread})
-        results = tuple(seen for attempt in unread if (seen := self._collect(attempt, content)) is not None)
+        results = tuple(result for attempt in unread if (result := self._collect(attempt, content)) is not None)
         return replace(
             scan,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
@@ -249,7 +252,7 @@ class Share:
             raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
         return names
 
-    def _owner(self, names: list[str]) -> tuple[HostRecord | None, int]:
+    def _read_owner(self, names: list[str]) -> tuple[HostRecord | None, int]:
         """The `host.json` of the highest epoch, or that epoch if the file is there and cannot be read."""
         epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
         if not epochs:
@@ -262,14 +265,14 @@ class Share:
             return None, max(epochs)
         return (record, 0) if record.epoch == max(epochs) else (None, max(epochs))
 
-    def _beat(self) -> AgentRecord | None:
+    def _read_heartbeat(self) -> AgentRecord | None:
         try:
             data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
             return layout.decode(AgentRecord, data, HEARTBEAT)
         except (ShareError, LayoutError):
             return None  # no beat is not a beat of death: silence is measured by the clock
 
-    def _is_whole(self, attempt: str, sizes: tuple[int, int]) -> bool:
+    def _is_complete(self, attempt: str, sizes: tuple[int, int]) -> bool:
         try:
             return sizes == (
                 self._files.size(f"{INBOX}/{Kind.START.of(attempt)}"),
@@ -357,4 +360,4 @@ def _or_raise(found: bytes | ShareError) -> bytes:
     return found
 
 
-CarryOut = Callable[[Order], Report]
+ExecuteRequest = Callable[[ShareRequest], ShareResponse]

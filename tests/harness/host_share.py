@@ -5,7 +5,7 @@ from pathlib import Path
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
 from pipeline.core.observation import CollectedResult, ShareScan
-from pipeline.shares.share_client import READS_MAX, Order, Publication, Report, Share
+from pipeline.shares.share_client import READS_MAX, Publication, ShareClient, ShareRequest, ShareResponse
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
@@ -17,14 +17,14 @@ class Host:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.files = ProbedFiles()
-        self.share = Share(WORKER, FARM, self.files, state / "incoming")
+        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming")
 
-    def does(self, **order: object) -> Report:
-        return self.share.carry_out(Order(worker=WORKER, **order))  # type: ignore[arg-type]
+    def does(self, **request: object) -> ShareResponse:
+        return self.share.execute(ShareRequest(worker=WORKER, **request))  # type: ignore[arg-type]
 
-    def looks(self, *, full: bool = True, **order: object) -> ShareScan:
+    def looks(self, *, full: bool = True, **request: object) -> ShareScan:
         self.files.asked.clear()
-        scan = self.does(look=True, full=full, **order).look
+        scan = self.does(scan=True, full=full, **request).scan
         assert scan is not None
         assert (scan.worker, scan.full) == (WORKER, full)
         return scan

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from pipeline.shares.executor import Couriers
-from pipeline.shares.share_client import Order, Report
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import ShareRequest, ShareResponse
 from tests.harness.waiting import PATIENCE_S, eventually
 
 
@@ -18,15 +18,15 @@ class Road:
         self.free = threading.Event()
         self.free.set()
         self.reached = threading.Event()
-        self.orders: list[Order] = []
+        self.orders: list[ShareRequest] = []
         self.threads: set[str] = set()
 
-    def carry_out(self, order: Order) -> Report:
-        self.orders.append(order)
+    def carry_out(self, request: ShareRequest) -> ShareResponse:
+        self.orders.append(request)
         self.threads.add(threading.current_thread().name)
         self.reached.set()
         assert self.free.wait(PATIENCE_S)
-        return Report(worker=order.worker)
+        return ShareResponse(worker=request.worker)
 
 
 class Post:
@@ -35,23 +35,23 @@ class Post:
     def __init__(self, answer_limit_s: float = 60.0) -> None:
         self.roads = {name: Road() for name in ("local-0", "vm-0", "vm-1")}
         self.woken = threading.Event()
-        self.couriers = Couriers(
+        self.couriers = ShareExecutor(
             {name: road.carry_out for name, road in self.roads.items()},
-            distant=["vm-0", "vm-1"],
+            remote=["vm-0", "vm-1"],
             wake=self.woken.set,
-            answer_limit_s=answer_limit_s,
+            response_limit_s=answer_limit_s,
         )
 
-    def send(self, worker: str) -> Order:
-        order = Order(worker=worker, look=True)
-        self.couriers.send(order)
-        return order
+    def send(self, worker: str) -> ShareRequest:
+        request = ShareRequest(worker=worker, scan=True)
+        self.couriers.submit(request)
+        return request
 
     def arrives(self) -> list[str]:
         """Whose reports come next, waiting for the bell as the loop does."""
-        found: list[Report] = []
-        assert eventually(lambda: found.extend(self.couriers.arrivals()) or found)
-        return [report.worker for report in found]
+        found: list[ShareResponse] = []
+        assert eventually(lambda: found.extend(self.couriers.completed()) or found)
+        return [response.worker for response in found]
 
     def close(self) -> None:
         for road in self.roads.values():
@@ -75,22 +75,22 @@ def test_a_local_share_answers_at_once(post: Post) -> None:
     """No thread is involved: the report is there when `send` returns."""
     post.send("local-0")
 
-    assert [report.worker for report in post.couriers.arrivals()] == ["local-0"]
+    assert [response.worker for response in post.couriers.completed()] == ["local-0"]
     assert post.roads["local-0"].threads == {threading.current_thread().name}
-    assert not post.couriers.is_away("local-0")
-    assert post.couriers.arrivals() == []
+    assert not post.couriers.is_busy("local-0")
+    assert post.couriers.completed() == []
 
 
 def test_a_distant_share_answers_through_its_courier(post: Post) -> None:
     """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
-    order = post.send("vm-0")
-    assert post.couriers.is_away("vm-0")
+    request = post.send("vm-0")
+    assert post.couriers.is_busy("vm-0")
 
     assert post.woken.wait(PATIENCE_S)
     assert post.arrives() == ["vm-0"]
-    assert post.roads["vm-0"].orders == [order]
+    assert post.roads["vm-0"].orders == [request]
     assert post.roads["vm-0"].threads == {"courier-vm-0"}
-    assert not post.couriers.is_away("vm-0")
+    assert not post.couriers.is_busy("vm-0")
 
 
 def test_a_hanging_share_holds_up_nobody(post: Post) -> None:
@@ -104,7 +104,7 @@ def test_a_hanging_share_holds_up_nobody(post: Post) -> None:
         assert post.arrives() == ["vm-1"]
         post.send("local-0")
         assert post.arrives() == ["local-0"]
-    assert post.couriers.is_away("vm-0")
+    assert post.couriers.is_busy("vm-0")
 
     post.roads["vm-0"].free.set()
     assert post.arrives() == ["vm-0"]
@@ -119,7 +119,7 @@ def test_one_order_at_a_time(post: Post) -> None:
 
     post.roads["vm-0"].free.set()
     assert post.woken.wait(PATIENCE_S)
-    assert post.couriers.is_away("vm-0")  # it has come back, but nobody has asked it yet
+    assert post.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
     assert post.arrives() == ["vm-0"]
     post.send("vm-0")
 
@@ -132,7 +132,7 @@ def test_a_share_that_takes_its_time_is_not_overdue(post: Post) -> None:
     post.roads["vm-0"].free.clear()
     post.send("vm-0")
 
-    assert post.couriers.overdue() == []
+    assert post.couriers.timed_out() == []
 
 
 def test_a_hanging_share_is_reported_as_unknown() -> None:
@@ -143,15 +143,15 @@ def test_a_hanging_share_is_reported_as_unknown() -> None:
     post.send("vm-1")
     assert post.arrives() == ["vm-1"]
 
-    assert eventually(post.couriers.overdue)
-    [scan] = post.couriers.overdue()
+    assert eventually(post.couriers.timed_out)
+    [scan] = post.couriers.timed_out()
     assert (scan.worker, scan.full) == ("vm-0", True)
     assert scan.unknown.startswith("no answer for ")
-    assert post.couriers.is_away("vm-0")
+    assert post.couriers.is_busy("vm-0")
 
     post.roads["vm-0"].free.set()
     assert post.arrives() == ["vm-0"]
-    assert post.couriers.overdue() == []
+    assert post.couriers.timed_out() == []
     post.close()
 
 
@@ -173,19 +173,19 @@ def test_closing_does_not_wait_for_a_hanging_share() -> None:
 def test_a_defect_in_a_courier_is_not_silent() -> None:
     """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
 
-    def defective(order: Order) -> Report:
+    def defective(request: ShareRequest) -> ShareResponse:
         raise OSError(28, "no room for an artifact on this host")
 
     woken = threading.Event()
-    couriers = Couriers({"vm-0": defective}, distant=["vm-0"], wake=woken.set)
-    couriers.send(Order(worker="vm-0"))
+    couriers = ShareExecutor({"vm-0": defective}, remote=["vm-0"], wake=woken.set)
+    couriers.submit(ShareRequest(worker="vm-0"))
     couriers.close()
     for thread in threading.enumerate():
         if thread.name == "courier-vm-0":
             thread.join(PATIENCE_S)
 
     try:
-        told = [report.damage for report in couriers.arrivals()]
+        told = [response.fatal for response in couriers.completed()]
     except OSError as error:
         told = [str(error)]
 

@@ -33,7 +33,7 @@ from pipeline.core.runs import replay
 from pipeline.errors import LedgerError
 from pipeline.host.takeover import expect_taken_back
 from pipeline.paths import LEDGER_FILE
-from pipeline.shares.share_client import Order, Share
+from pipeline.shares.share_client import ShareClient, ShareRequest
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
 from tests.harness.command_line import pipeline
@@ -354,15 +354,15 @@ def share(tmp_path: Path) -> Path:
 
 def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
     """Owner, start signals, genomes, heartbeat, claims, and results with what they speak for."""
-    client = Share(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
     measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
 
-    report = client.carry_out(Order(worker=WORKER, look=True, full=True, measure=measure))
+    report = client.execute(ShareRequest(worker=WORKER, scan=True, full=True, expected_sizes=measure))
 
-    look = report.look
+    look = report.scan
     assert look is not None
-    assert (report.trouble, report.damage, look.unknown, look.no_folders, look.damaged_epoch) == ("", "", "", False, 0)
+    assert (report.error, report.fatal, look.unknown, look.no_folders, look.damaged_epoch) == ("", "", "", False, 0)
     assert look.owner == records.host(2)
     assert look.starts == look.payloads == {attempt(number) for number in (1, 2, 3, 4, 5)}
     assert look.complete == {attempt(4)}
@@ -387,9 +387,9 @@ def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
 
 def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path: Path) -> None:
     """Every field of it."""
-    client = Share(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
 
-    look = client.carry_out(Order(worker=WORKER, look=True, full=True)).look
+    look = client.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan
 
     assert look is not None
     assert look.heartbeat == records.beat(

@@ -7,8 +7,8 @@ end with their host, between any two operations.
 from collections.abc import Callable, Mapping
 
 from pipeline.core.observation import ShareScan
-from pipeline.shares.executor import ANSWER_LIMIT_S
-from pipeline.shares.share_client import CarryOut, Order, Report
+from pipeline.shares.executor import RESPONSE_LIMIT_S
+from pipeline.shares.share_client import ExecuteRequest, ShareRequest, ShareResponse
 from tests.simulator.world import Killed, World
 
 PROMPT_S, LATE_S = (0.005, 0.3), (1.0, 40.0)
@@ -21,38 +21,38 @@ class DistantCouriers:
     def __init__(
         self,
         world: World,
-        shares: Mapping[str, CarryOut],
+        shares: Mapping[str, ExecuteRequest],
         *,
-        seen: Callable[[Report], Callable[[], None]],
+        seen: Callable[[ShareResponse], Callable[[], None]],
         wake: Callable[[], None],
         killed: Callable[[], None],
     ) -> None:
         self._world, self._shares = world, shares
         self._seen, self._wake, self._killed = seen, wake, killed
         self._since: dict[str, float] = {}
-        self._arrived: list[Report] = []
+        self._arrived: list[ShareResponse] = []
         self._ended_at: float | None = None
 
     def is_away(self, worker: str) -> bool:
         return worker in self._since
 
-    def send(self, order: Order) -> None:
-        assert not self.is_away(order.worker), order.worker
-        self._since[order.worker] = self._world.now
-        self._world.later(self._way_s(), lambda: self._carry_out(order))
+    def send(self, request: ShareRequest) -> None:
+        assert not self.is_away(request.worker), request.worker
+        self._since[request.worker] = self._world.now
+        self._world.later(self._way_s(), lambda: self._carry_out(request))
 
-    def arrivals(self) -> list[Report]:
-        reports, self._arrived = self._arrived, []
-        for report in reports:
-            del self._since[report.worker]
-        return reports
+    def arrivals(self) -> list[ShareResponse]:
+        responses, self._arrived = self._arrived, []
+        for response in responses:
+            del self._since[response.worker]
+        return responses
 
     def overdue(self) -> list[ShareScan]:
         now = self._world.now
         return [
             ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
             for worker, since in self._since.items()
-            if now - since > ANSWER_LIMIT_S
+            if now - since > RESPONSE_LIMIT_S
         ]
 
     def end(self, *, in_order: bool) -> None:
@@ -64,21 +64,21 @@ class DistantCouriers:
     def _is_gone(self) -> bool:
         return self._ended_at is not None and self._world.now > self._ended_at + LAST_WAY_S
 
-    def _carry_out(self, order: Order) -> None:
+    def _carry_out(self, request: ShareRequest) -> None:
         if self._is_gone:
             return
         try:
-            report = self._shares[order.worker](order)
+            response = self._shares[request.worker](request)
         except Killed:
             self._killed()
             return
-        note = self._seen(report)
-        self._world.later(self._way_s(), lambda: self._arrive(report, note))
+        note = self._seen(response)
+        self._world.later(self._way_s(), lambda: self._arrive(response, note))
 
-    def _arrive(self, report: Report, note: Callable[[], None]) -> None:
+    def _arrive(self, response: ShareResponse, note: Callable[[], None]) -> None:
         if self._ended_at is None:
             note()
-            self._arrived.append(report)
+            self._arrived.append(response)
             self._wake()
 
     def _way_s(self) -> float:

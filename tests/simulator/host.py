@@ -33,8 +33,8 @@ from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.takeover import carry_out
-from pipeline.shares.executor import Couriers
-from pipeline.shares.share_client import CarryOut, Report, Share
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.simulator.couriers import LATE_S, DistantCouriers
 from tests.simulator.disk import Disk, Way
 from tests.simulator.machine import Machine
@@ -228,12 +228,12 @@ class SimulatedHost:
             way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
-            share = Share(name, self.ledger.farm_id, way, Path("/nowhere"))
-            shares[name] = share.carry_out
+            share = ShareClient(name, self.ledger.farm_id, way, Path("/nowhere"))
+            shares[name] = share.execute
         loop = ControlLoop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
-            couriers=self._make_couriers(shares),
+            executor=self._make_couriers(shares),
             machines=MachinesOfAll(self.name, {} if self.rival else self.machines),
             snapshots=self._shelf,  # type: ignore[arg-type]
             limits=LIMITS,
@@ -254,10 +254,10 @@ class SimulatedHost:
         replay(self.ledger.entries(), farm, self.generation)
         return farm
 
-    def _make_couriers(self, shares: Mapping[str, CarryOut]) -> Any:
+    def _make_couriers(self, shares: Mapping[str, ExecuteRequest]) -> Any:
         if not self.world.options.distant:
-            prompt = {name: lambda order, do=do: self._heard(do(order)) for name, do in shares.items()}  # type: ignore[misc]
-            return Couriers(prompt, (), lambda: None)
+            prompt = {name: lambda request, do=do: self._heard(do(request)) for name, do in shares.items()}  # type: ignore[misc]
+            return ShareExecutor(prompt, (), lambda: None)
         life = self._life
         self._couriers = DistantCouriers(
             self.world,
@@ -268,16 +268,16 @@ class SimulatedHost:
         )
         return self._couriers
 
-    def _heard(self, report: Report) -> Report:
-        self._seen(report)()
-        return report
+    def _heard(self, response: ShareResponse) -> ShareResponse:
+        self._seen(response)()
+        return response
 
-    def _seen(self, report: Report) -> Callable[[], None]:
+    def _seen(self, response: ShareResponse) -> Callable[[], None]:
         """What is to be noted when this report arrives: whose beat is in it was well when it was looked at."""
-        beat = report.look.heartbeat if report.look is not None else None
+        beat = response.scan.heartbeat if response.scan is not None else None
         if beat is None or beat.farm is None:  # an announcement is not life in anybody's name (law 7)
             return lambda: None
-        machine = self.machines[report.worker]
+        machine = self.machines[response.worker]
         at = machine.way.beaten_at
         return lambda: setattr(machine, "seen_well_at", at)
 

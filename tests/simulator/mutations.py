@@ -144,8 +144,8 @@ MUTATIONS = [
     Mutation(
         "poll does not list the outbox",
         "an event is a hint; the poll finds what it missed",
-        "Share._look_at_all",
-        "        return self._look_at_outbox(order, scan)\n",
+        "ShareClient._scan_all",
+        "        return self._scan_outbox(request, scan)\n",
         "        return scan\n",
         in_shell=True,
     ),

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.core.facts import RecoveryAction
 from pipeline.host.control_loop import ControlLoop
-from pipeline.shares.executor import Couriers
+from pipeline.shares.executor import ShareExecutor
 from pipeline.storage.archive import Archive
 from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
@@ -281,7 +281,7 @@ def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: s
     ("pretended", "shipped", "verbs"),
     [
         (MemoryArchive, Archive, {"keep", "set_aside"}),
-        (DistantCouriers, Couriers, {"is_away", "send", "arrivals", "overdue"}),
+        (DistantCouriers, ShareExecutor, {"is_away", "send", "arrivals", "overdue"}),
     ],
     ids=["archive", "couriers"],
 )

@@ -12,7 +12,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
-from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, Order, Share
+from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, ShareClient, ShareRequest
 from tests.harness import records
 from tests.harness.host_share import Host
 from tests.harness.records import FARM, WORKER, attempt, sha256
@@ -294,13 +294,13 @@ def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(owner
     """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
     data = bytes(2**20)
     (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
-    owner.share = Share(WORKER, FARM, owner.files, tiny_disk / "incoming")
+    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
     owner.answers(1, artifacts=[ref("replay", data)])
 
-    report = owner.does(look=True)
+    response = owner.does(scan=True)
 
-    assert "No space left" in report.damage
+    assert "No space left" in response.fatal
     assert not list(tiny_disk.rglob("replay"))
 
 
@@ -328,9 +328,9 @@ def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Hos
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.answers(1, artifacts=[ref("replay", b"replay")])
 
-    report = owner.does(look=True)
+    response = owner.does(scan=True)
 
-    assert "incoming" in report.damage
+    assert "incoming" in response.fatal
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
@@ -352,19 +352,19 @@ def test_an_outbox_full_of_traps(tmp_path: Path) -> None:
         f"outbox/{attempt(4)}.result.json", layout.encode(records.result(4, log=ref(f"{attempt(4)}.log", b"x")))
     )
     (root / "status" / "agent.json").symlink_to(secret)
-    share = Share(WORKER, FARM, files, tmp_path / "incoming")
+    share = ShareClient(WORKER, FARM, files, tmp_path / "incoming")
 
     for _ in range(READS_MAX):
-        report = share.carry_out(Order(worker=WORKER, look=True, full=True))
+        response = share.execute(ShareRequest(worker=WORKER, scan=True, full=True))
 
-    assert report.look is not None
-    assert (report.look.unknown, report.look.heartbeat) == ("", None)
-    assert [(seen.attempt, seen.record is None) for seen in report.look.results] == [
+    assert response.scan is not None
+    assert (response.scan.unknown, response.scan.heartbeat) == ("", None)
+    assert [(seen.attempt, seen.record is None) for seen in response.scan.results] == [
         (attempt(1), True),
         (attempt(2), True),
         (attempt(3), True),
         (attempt(4), False),
     ]
-    assert report.look.results[3].missing == ("log",)
-    assert report.look.results[3].record is not None
-    assert report.look.results[3].record.outcome is Outcome.COMPLETED
+    assert response.scan.results[3].missing == ("log",)
+    assert response.scan.results[3].record is not None
+    assert response.scan.results[3].record.outcome is Outcome.COMPLETED

@@ -22,7 +22,7 @@ from pipeline.core.observation import CollectedResult, MachineStatus, ShareScan
 from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
-from pipeline.shares.share_client import Order, Report
+from pipeline.shares.share_client import ShareRequest, ShareResponse
 from tests.harness.core_table import Table
 
 
@@ -31,20 +31,20 @@ class Post:
 
     def __init__(self) -> None:
         self.away: set[str] = set()
-        self.sent: list[Order] = []
-        self.on_the_way: list[Report] = []
+        self.sent: list[ShareRequest] = []
+        self.on_the_way: list[ShareResponse] = []
 
     def is_away(self, worker: str) -> bool:
         return worker in self.away
 
-    def send(self, order: Order) -> None:
-        self.sent.append(order)
-        self.away.add(order.worker)
+    def send(self, request: ShareRequest) -> None:
+        self.sent.append(request)
+        self.away.add(request.worker)
 
-    def arrivals(self) -> list[Report]:
+    def arrivals(self) -> list[ShareResponse]:
         arrived = self.on_the_way if self.sent else []
         self.on_the_way = [] if self.sent else self.on_the_way
-        self.away -= {report.worker for report in arrived}
+        self.away -= {response.worker for response in arrived}
         return arrived
 
     def overdue(self) -> list[ShareScan]:
@@ -111,12 +111,12 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
     post = Post()
     (other,) = table.farm.workers["vm-1"].wanted
     post.away.add("vm-1")  # it is publishing already, and will have said so in a moment
-    post.on_the_way = [Report(worker="vm-1", sent={other: True})]
+    post.on_the_way = [ShareResponse(worker="vm-1", sent={other: True})]
     loop = loop_over(table, post)
 
     loop.reconcile_shares()
 
-    assert [order.worker for order in post.sent] == ["vm-0"]
+    assert [request.worker for request in post.sent] == ["vm-0"]
     assert other in table.watch.workers["vm-1"].delivered
 
 
@@ -127,13 +127,13 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     post = Post()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
-    assert [order.full for order in post.sent] == [True]
+    assert [request.full for request in post.sent] == [True]
     loop.notify("vm-0")
-    post.on_the_way = [Report(worker="vm-0")]
+    post.on_the_way = [ShareResponse(worker="vm-0")]
 
     loop.tick()
 
-    assert [order.look for order in post.sent] == [True, True]
+    assert [request.scan for request in post.sent] == [True, True]
 
 
 def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
@@ -145,11 +145,11 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     loop = loop_over(table, post)
     loop.tick()  # the first look of all; what is to be published waits
     loop.request_poll()
-    post.on_the_way = [Report(worker="vm-0")]
+    post.on_the_way = [ShareResponse(worker="vm-0")]
 
     loop.tick()
 
-    assert [(order.look, bool(order.publish)) for order in post.sent] == [(True, False), (False, True)]
+    assert [(request.scan, bool(request.publish)) for request in post.sent] == [(True, False), (False, True)]
 
 
 def test_what_is_owed_and_looks_take_turns() -> None:
@@ -160,19 +160,19 @@ def test_what_is_owed_and_looks_take_turns() -> None:
     post = Post()
     loop = loop_over(table, post)
     for back in (False, False, True) * 4:
-        post.on_the_way = [Report(worker="vm-0")] if back else []
+        post.on_the_way = [ShareResponse(worker="vm-0")] if back else []
         loop.request_poll()
         loop.request_sweep()
         loop.tick()
 
-    assert [order.look for order in post.sent] == [True, False, True, False, True]
+    assert [request.scan for request in post.sent] == [True, False, True, False, True]
 
 
 def answered(table: Table, post: Post, worker: str = "vm-0") -> str:
     """A result lies in the share, and is about to be seen."""
     (attempt,) = table.farm.workers[worker].wanted
     table.answer(attempt)
-    post.on_the_way = [Report(worker=worker, look=table.look(worker))]
+    post.on_the_way = [ShareResponse(worker=worker, scan=table.look(worker))]
     return attempt
 
 
@@ -210,7 +210,7 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
     loop.record_last(closing_facts(table.farm, ["vm-0"], "ended"))
 
     assert [type(fact) for fact in books.facts] == [AttemptEnded, HostStopped]
-    assert [order.remove for order in post.sent] == [(held,)]
+    assert [request.remove for request in post.sent] == [(held,)]
 
 
 def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
@@ -223,7 +223,7 @@ def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
 
     loop.tick()
 
-    assert [order.worker for order in post.sent] == ["vm-1"]
+    assert [request.worker for request in post.sent] == ["vm-1"]
 
 
 def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next() -> None:
@@ -257,7 +257,7 @@ def test_a_look_knows_when_it_was_asked_for() -> None:
     asked_at = table.watch.time
     table.now += 5
     loop.tick()
-    post.on_the_way = [Report(worker="vm-0", look=table.look("vm-0"))]
+    post.on_the_way = [ShareResponse(worker="vm-0", scan=table.look("vm-0"))]
 
     loop.tick()
 
@@ -272,16 +272,16 @@ def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     post = Post()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
-    post.on_the_way = [Report(worker="vm-0", trouble="inbox/x.genome: somebody has it open")]
+    post.on_the_way = [ShareResponse(worker="vm-0", error="inbox/x.genome: somebody has it open")]
     loop.tick()
     loop.wait(0)
 
     assert loop.wait(0) is False
     loop.tick()
-    assert [order.look for order in post.sent] == [True]
+    assert [request.scan for request in post.sent] == [True]
     loop.request_sweep()
     loop.tick()
-    assert [order.look for order in post.sent] == [True, True]
+    assert [request.scan for request in post.sent] == [True, True]
 
 
 def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:

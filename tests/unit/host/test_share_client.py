@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import ShareScan
-from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_LOOK_MAX
+from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
 from tests.harness import records
 from tests.harness.host_share import Host
 from tests.harness.records import GENOME, WORKER, attempt
@@ -174,7 +174,7 @@ def test_a_publication_is_whole_in_full_size_only(
         if off is not None:
             owner.files.write(f"inbox/{kind.of(attempt(1))}", b"x" * (size + off))
 
-    scan = owner.looks(measure={attempt(1): sizes, attempt(2): sizes})
+    scan = owner.looks(expected_sizes={attempt(1): sizes, attempt(2): sizes})
 
     assert scan.complete == ({attempt(1)} if whole else set())
 
@@ -194,12 +194,12 @@ def test_a_flood_is_unknown(owner: Host, folder: str) -> None:
 
 def test_many_results_are_read_a_part_at_a_time(owner: Host) -> None:
     """One look reads a bounded number; the next one, told what is handled, reads the others."""
-    everything = {owner.answers(number) for number in range(1, RESULTS_PER_LOOK_MAX + 51)}
+    everything = {owner.answers(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
 
     first = owner.looks(full=False)
     assert first.answers == everything
     handled = frozenset(seen.attempt for seen in first.results)
-    assert len(handled) == RESULTS_PER_LOOK_MAX
+    assert len(handled) == RESULTS_PER_SCAN_MAX
 
     second = owner.looks(full=False, handled=handled)
     assert {seen.attempt for seen in second.results} == everything - handled
@@ -221,33 +221,33 @@ def test_handled_results_are_not_read_again(owner: Host) -> None:
 
 def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: Host) -> None:
     """bare -> folders -> host.json, durable -> the look of the same order sees it."""
-    report = host.does(host=records.host(1), look=True, full=True)
+    response = host.does(host=records.host(1), scan=True, full=True)
 
     assert host.files.journal == [("publish durably", "inbox/1.host.json")]
-    assert report.trouble == ""
-    assert report.look is not None
-    assert report.look.owner == records.host(1)
+    assert response.error == ""
+    assert response.scan is not None
+    assert response.scan.owner == records.host(1)
 
 
 def test_another_farms_claim_stands(host: Host) -> None:
     """Who comes second to an epoch replaces nothing, and its look says whose the share is."""
     host.owns(1, farm="farm-2")
 
-    report = host.does(host=records.host(1), look=True, full=True)
+    response = host.does(host=records.host(1), scan=True, full=True)
 
-    assert report.look is not None
-    assert report.look.owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
+    assert response.scan is not None
+    assert response.scan.owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
 
 
 def test_a_genome_is_published_before_its_start_signal(owner: Host) -> None:
     """Payload first, record last, each once and byte for byte."""
-    report = owner.does(publish=(owner.publication(1),))
+    response = owner.does(publish=(owner.publication(1),))
 
     genome, record = f"inbox/{attempt(1)}.genome", f"inbox/{attempt(1)}.start.json"
     assert owner.files.journal == [("write", genome), ("publish", record)]
     assert owner.files.files[genome] == GENOME
     assert layout.decode(layout.StartRecord, owner.files.files[record], "x") == records.start(1)
-    assert (report.sent, report.trouble, report.damage) == ({attempt(1): True}, "", "")
+    assert (response.sent, response.error, response.fatal) == ({attempt(1): True}, "", "")
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
@@ -255,21 +255,21 @@ def test_a_failed_publication_did_not_surely_arrive(owner: Host, verb: str) -> N
     """The first one that fails is told as unsure, the ones behind it are not begun, and the look is still taken."""
     owner.files.troubles = {(verb, "inbox")}
 
-    report = owner.does(publish=(owner.publication(1), owner.publication(2)), look=True, full=True)
+    response = owner.does(publish=(owner.publication(1), owner.publication(2)), scan=True, full=True)
 
-    assert report.sent == {attempt(1): False}
-    assert "cannot" in report.trouble
-    assert report.look is not None
-    assert report.look.starts == frozenset()
+    assert response.sent == {attempt(1): False}
+    assert "cannot" in response.error
+    assert response.scan is not None
+    assert response.scan.starts == frozenset()
 
 
 def test_a_name_that_is_taken_is_not_published(owner: Host) -> None:
     """An id is published once: what lies there stays, and nothing is sure."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of somebody else")
 
-    report = owner.does(publish=(owner.publication(1),))
+    response = owner.does(publish=(owner.publication(1),))
 
-    assert report.sent == {attempt(1): False}
+    assert response.sent == {attempt(1): False}
     assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of somebody else"
 
 
@@ -277,14 +277,14 @@ def test_publications_before_a_failure_have_arrived(owner: Host) -> None:
     """One failing order does not make the others unsure."""
     owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of somebody else")
 
-    report = owner.does(publish=tuple(owner.publication(number) for number in (1, 2, 3)))
+    response = owner.does(publish=tuple(owner.publication(number) for number in (1, 2, 3)))
 
-    assert report.sent == {attempt(1): True, attempt(2): False}
+    assert response.sent == {attempt(1): True, attempt(2): False}
 
 
 def test_the_record_is_removed_before_its_payload(owner: Host) -> None:
     """While a start signal is there, its genome must be there too; attempts in the given order."""
-    report = owner.does(remove=(attempt(2), attempt(1)))
+    response = owner.does(remove=(attempt(2), attempt(1)))
 
     assert owner.files.journal == [
         ("remove", f"inbox/{attempt(2)}.start.json"),
@@ -292,43 +292,43 @@ def test_the_record_is_removed_before_its_payload(owner: Host) -> None:
         ("remove", f"inbox/{attempt(1)}.start.json"),
         ("remove", f"inbox/{attempt(1)}.genome"),
     ]
-    assert report.removed == {attempt(1), attempt(2)}
+    assert response.removed == {attempt(1), attempt(2)}
 
 
 def test_a_failed_removal_removed_nothing_for_sure(owner: Host) -> None:
     """It is planned again, and nothing is published on top of it."""
     owner.files.troubles = {("remove", "inbox")}
 
-    report = owner.does(remove=(attempt(1),), publish=(owner.publication(2),))
+    response = owner.does(remove=(attempt(1),), publish=(owner.publication(2),))
 
-    assert (report.removed, report.sent) == (frozenset(), {})
-    assert "cannot remove there now" in report.trouble
+    assert (response.removed, response.sent) == (frozenset(), {})
+    assert "cannot remove there now" in response.error
 
 
 def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: Host) -> None:
     """On Windows an editor is enough; its worker would get no work for as long."""
     owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
-    report = owner.does(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
+    response = owner.does(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
 
-    assert report.removed == {attempt(2)}
-    assert report.sent == {attempt(3): True}
-    assert "cannot remove there now" in report.trouble
+    assert response.removed == {attempt(2)}
+    assert response.sent == {attempt(3): True}
+    assert "cannot remove there now" in response.error
 
 
 def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: Host) -> None:
     """It would be played before them, and the agent would have more to play than its queue is deep."""
     owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
-    report = owner.does(remove=(attempt(1),), publish=(owner.publication(3),))
+    response = owner.does(remove=(attempt(1),), publish=(owner.publication(3),))
 
-    assert (report.removed, report.sent) == (frozenset(), {})
-    assert "cannot remove there now" in report.trouble
+    assert (response.removed, response.sent) == (frozenset(), {})
+    assert "cannot remove there now" in response.error
 
 
 def test_an_order_is_carried_out_in_its_sequence(owner: Host) -> None:
     """owner, removals, publications, look."""
-    owner.does(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), look=True)
+    owner.does(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), scan=True)
 
     assert [verb for verb, _ in owner.files.journal] == ["publish durably", "remove", "remove", "write", "publish"]
 
@@ -343,8 +343,8 @@ def test_a_damaged_snapshot_is_this_hosts_trouble(owner: Host, size: int, damage
     else:
         os.truncate(publication.snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
 
-    report = owner.does(publish=(publication,))
+    response = owner.does(publish=(publication,))
 
-    assert publication.snapshot in report.damage
-    assert (report.trouble, report.sent) == ("", {attempt(1): False})
+    assert publication.snapshot in response.fatal
+    assert (response.error, response.sent) == ("", {attempt(1): False})
     assert f"inbox/{attempt(1)}.start.json" not in owner.files.files

@@ -31,7 +31,7 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
-from pipeline.shares.share_client import READS_MAX, Order, Share
+from pipeline.shares.share_client import READS_MAX, ShareClient, ShareRequest
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, of_another_version
 
@@ -146,9 +146,9 @@ def guest(tmp_path: Path) -> Guest:
 
 
 @pytest.fixture
-def host(guest: Guest, tmp_path: Path) -> Share:
+def host(guest: Guest, tmp_path: Path) -> ShareClient:
     """The host's side of the same share."""
-    return Share(WORKER, FARM, LocalFiles(guest.root), tmp_path / "incoming")
+    return ShareClient(WORKER, FARM, LocalFiles(guest.root), tmp_path / "incoming")
 
 
 @pytest.fixture(autouse=True)
@@ -161,19 +161,19 @@ def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
-def test_hostile_bytes_mislead_nobody(guest: Guest, host: Share, place: str, data: bytes) -> None:
+def test_hostile_bytes_mislead_nobody(guest: Guest, host: ShareClient, place: str, data: bytes) -> None:
     """The host counts nothing that is not an answer to what it asked; the agent goes on or waits, and plays once."""
     path = guest.root / places()[place]
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
     for _ in range(READS_MAX):
-        report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+        report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
         guest.rounds(2)
 
-    assert not report.damage
-    assert report.look is not None
-    for seen in report.look.results:
+    assert not report.fatal
+    assert report.scan is not None
+    for seen in report.scan.results:
         assert seen.problem.isprintable()
         assert not answers_what_was_asked(seen) or (guest.root / places()["result"]).read_bytes() != data
 
@@ -187,13 +187,13 @@ def answers_what_was_asked(seen: CollectedResult) -> bool:
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX, STATUS])
-def test_hostile_names_are_nobodys(guest: Guest, host: Share, folder: str, name: str) -> None:
+def test_hostile_names_are_nobodys(guest: Guest, host: ShareClient, folder: str, name: str) -> None:
     """They are left where they are, and the game beside them is played and collected."""
     litter = guest.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
     litter.write_bytes(WHOLE)
 
     guest.rounds(3)
-    scan = host.carry_out(Order(worker=WORKER, look=True, full=True)).look
+    scan = host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan
 
     assert scan is not None
     assert [seen.attempt for seen in scan.results] == [attempt(1)]
@@ -202,12 +202,12 @@ def test_hostile_names_are_nobodys(guest: Guest, host: Share, folder: str, name:
 
 @pytest.mark.parametrize("litter", ["x/y", "x"])
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX])
-def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: Share, folder: str, litter: str) -> None:
+def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: ShareClient, folder: str, litter: str) -> None:
     """What cannot be tidied makes no share unreadable, and keeps nobody from playing."""
     (guest.root / folder / STAGING / litter).mkdir(parents=True)
 
     guest.rounds(3)
-    scans = [host.carry_out(Order(worker=WORKER, look=True, full=True)).look for _ in range(3)]
+    scans = [host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan for _ in range(3)]
 
     assert [(scan.unknown, scan.owner) for scan in scans if scan] == [("", records.host())] * 3
     assert scans[0] is not None
@@ -218,7 +218,7 @@ def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: Share, folder:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("trap", ["fifo", "folder", "link", "link to a folder", "dangling link"])
-def test_traps_hold_up_nobody(guest: Guest, host: Share, tmp_path: Path, place: str, trap: str) -> None:
+def test_traps_hold_up_nobody(guest: Guest, host: ShareClient, tmp_path: Path, place: str, trap: str) -> None:
     """What is no regular file is never opened, followed or waited for."""
     path = guest.root / places()[place]
     path.unlink(missing_ok=True)
@@ -235,29 +235,29 @@ def test_traps_hold_up_nobody(guest: Guest, host: Share, tmp_path: Path, place: 
             path.symlink_to(tmp_path / "nothing")
 
     for _ in range(READS_MAX):
-        report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+        report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
         guest.rounds(2)
 
-    assert not report.damage
+    assert not report.fatal
     assert not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.timeout(110)
 @pytest.mark.parametrize(("folder", "kind"), [(INBOX, Kind.START), (INBOX, Kind.GENOME), (OUTBOX, Kind.LOG)])
-def test_a_hundred_thousand_files(guest: Guest, host: Share, folder: str, kind: Kind) -> None:
+def test_a_hundred_thousand_files(guest: Guest, host: ShareClient, folder: str, kind: Kind) -> None:
     """A flood costs no more memory than its names, and neither side loses what is its own."""
     for number in range(100_000):
         name = kind.of(f"g0007-0042-t1-a1-{number:012d}")
         os.close(os.open(guest.root / folder / name, os.O_CREAT | os.O_WRONLY))
     tracemalloc.start()
 
-    report = host.carry_out(Order(worker=WORKER, look=True, full=True))
+    report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
     guest.rounds(1)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert report.look is not None
-    assert "a flood" in report.look.unknown
+    assert report.scan is not None
+    assert "a flood" in report.scan.unknown
     assert peak_bytes < 100 * 2**20
     # Only the host writes in `inbox/`: flooded with start signals it is not to be believed, and the agent falls silent.
     assert (guest.root / STATUS / HEARTBEAT).exists() == (kind is not Kind.START)
