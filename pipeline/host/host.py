@@ -33,8 +33,8 @@ from pipeline.core.model import WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
-from pipeline.host.poll_schedule import Rhythm
-from pipeline.host.timers import SWEEP_INTERVAL_S, Metronome
+from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.machines.connections import machines_of, require_secrets, smb_access
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
 from pipeline.machines.local_workers import LocalWorkers
@@ -108,7 +108,7 @@ class Host:
         self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
         self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
         self._shares |= self._smb
-        self._rhythm = Rhythm(self._smb, config.limits.silence_limit_s)
+        self._poll_schedule = PollSchedule(self._smb, config.limits.silence_limit_s)
         self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
         self._remembered = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
@@ -118,7 +118,7 @@ class Host:
         self._doorbell = Doorbell(
             {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.notify, endings=ANSWERS
         )
-        self._metronome: Metronome | None = None
+        self._timers: Timers | None = None
         self._stop = threading.Event()
 
     @property
@@ -199,9 +199,9 @@ class Host:
         self.locals.prepare()
         if self._room is not None:
             self._room.open()
-        self._metronome = self._metronome or Metronome(self.loop.request_sweep, self._ask_poll, self.loop.wake)
+        self._timers = self._timers or Timers(self.loop.request_sweep, self._ask_poll, self.loop.wake)
         try:
-            return self._play(self._metronome, on_tick)
+            return self._play(self._timers, on_tick)
         finally:
             if not self.loop.commit_failed and not self.farm.finished:
                 self.outputs.write(self.farm)
@@ -214,8 +214,8 @@ class Host:
     def close(self) -> None:
         """Ends the local workers and lets go of the state folder. What they held is taken back, on the record."""
         try:
-            if self._metronome is not None:
-                self._metronome.close()
+            if self._timers is not None:
+                self._timers.close()
             self._doorbell.close()
             if self.farm.generation and not self.farm.finished:
                 reason = "stopped" if self._stop.is_set() else "ended"
@@ -310,12 +310,12 @@ class Host:
         seen, workers = self.loop.observed.workers, self.farm.workers
         unsure = {name for name, known in seen.items() if not (known.readable and known.alive)}
         busy = {name for name, worker in workers.items() if worker.wanted or worker.left_published}
-        self.loop.request_poll(workers.keys() - self._rhythm.resting(unsure, busy))
+        self.loop.request_poll(workers.keys() - self._poll_schedule.not_due(unsure, busy))
 
     def _miss_somebody(self) -> None:
         self.loop.request_sweep()
 
-    def _play(self, metronome: Metronome, on_tick: Callable[[list[Fact]], None]) -> Ending:
+    def _play(self, timers: Timers, on_tick: Callable[[list[Fact]], None]) -> Ending:
         while True:
             facts = self.loop.tick()
             if self.farm.finished and self.outputs is not None:  # before anybody is told, and looks into them
@@ -329,8 +329,8 @@ class Host:
             if diagnosis := stuck_reason(self.farm, len(self.farm.workers)):
                 self._hooks.stands_still(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
-            metronome.hurry(bool(self.loop.workers_to_poll_fast()))
-            metronome.make_up()
+            timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
+            timers.catch_up()
             self._doorbell.supervise(self._readable())
             self._write_outputs()
             if self._live.is_due:

@@ -12,10 +12,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 SWEEP_INTERVAL_S = 1.0  # deadlines and machines
 POLL_INTERVAL_S = 1.0  # a lost notification costs at most this much; claims, which make no sound, are seen so late
 OVERDUE_S = 3 * SWEEP_INTERVAL_S
-HURRY_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does not cost a whole poll
+FAST_POLL_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does not cost a whole poll
 
 # A late beat is played, however late; beats that were missed are played once; a beat never overtakes itself.
-_PATIENT = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+_JOB_DEFAULTS = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
 
 
 #: APScheduler's records under a name of ours, without its warnings of jobs that are skipped because they still run.
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 log.setLevel(logging.ERROR)
 
 
-class Metronome:
+class Timers:
     """Calls `sweep`, `poll` and, while hurried, `wake` at their intervals, from a thread of its own."""
 
     def __init__(
@@ -33,33 +33,33 @@ class Metronome:
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sweep, self._poll, self._clock = sweep, poll, clock
-        self._beaten_at = clock()
-        self._scheduler = BackgroundScheduler(job_defaults=_PATIENT, logger=log)
-        self._scheduler.add_job(self._beat, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
+        self._on_sweep, self._on_poll, self._clock = sweep, poll, clock
+        self._swept_at = clock()
+        self._scheduler = BackgroundScheduler(job_defaults=_JOB_DEFAULTS, logger=log)
+        self._scheduler.add_job(self._run_sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
         self._scheduler.add_job(poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
-        self._hurry = self._scheduler.add_job(wake, "interval", seconds=HURRY_INTERVAL_S, id="hurry")
-        self._hurried = True
+        self._fast_job = self._scheduler.add_job(wake, "interval", seconds=FAST_POLL_INTERVAL_S, id="hurry")
+        self._is_fast = True
         self._scheduler.start()
 
-    def hurry(self, wanted: bool) -> None:
+    def poll_fast(self, wanted: bool) -> None:
         """Beats quickly, or stops doing so."""
-        if wanted != self._hurried:
-            self._hurried = wanted
+        if wanted != self._is_fast:
+            self._is_fast = wanted
             if wanted:
-                self._hurry.resume()
+                self._fast_job.resume()
             else:
-                self._hurry.pause()
+                self._fast_job.pause()
 
-    def make_up(self) -> None:
+    def catch_up(self) -> None:
         """Plays a beat that is long overdue: no sweep and no poll may wait until the wall clock is right again."""
-        if self._clock() - self._beaten_at > OVERDUE_S:
-            self._poll()
-            self._beat()
+        if self._clock() - self._swept_at > OVERDUE_S:
+            self._on_poll()
+            self._run_sweep()
 
-    def _beat(self) -> None:
-        self._beaten_at = self._clock()
-        self._sweep()
+    def _run_sweep(self) -> None:
+        self._swept_at = self._clock()
+        self._on_sweep()
 
     def close(self) -> None:
         """Stops beating."""

@@ -86,11 +86,11 @@ def test_the_server_tells_of_what_arrives(outbox: Path, files: SmbFiles, bells: 
     """A record that the agent publishes on the server's own disk rings; listing arms the bell again."""
     for number in range(3):
         files.names("outbox")
-        assert files.hears
+        assert files.notifies
         bells.clear()
         (outbox / f"{number}.result.json").write_bytes(b"{}")
         assert bells.wait(5)
-        assert not files.hears
+        assert not files.notifies
 
 
 def test_nothing_is_missed_between_two_listings(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
@@ -110,7 +110,7 @@ def test_what_the_host_writes_makes_no_sound(outbox: Path, files: SmbFiles, bell
     files.remove(["inbox/x.start.json", "inbox/x.genome"])
 
     assert not bells.wait(0.3)
-    assert files.hears
+    assert files.notifies
 
 
 def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
@@ -119,10 +119,10 @@ def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threadin
     server.kill()
 
     assert bells.wait(5)
-    assert not files.hears
+    assert not files.notifies
     server.start()
     assert comes_back(files)
-    assert files.hears
+    assert files.notifies
 
 
 def test_a_server_that_tells_of_nothing_is_polled(bells: threading.Event) -> None:
@@ -133,11 +133,11 @@ def test_a_server_that_tells_of_nothing_is_polled(bells: threading.Event) -> Non
         for _ in range(3):
             assert files.names("outbox") == ["tmp"]
 
-        assert eventually(lambda: not files.hears)
+        assert eventually(lambda: not files.notifies)
         bells.clear()
         assert files.names("outbox") == ["tmp"]
         assert not bells.wait(0.3)
-        assert not files.hears
+        assert not files.notifies
 
 
 # ---------------------------------------------------------------------------------------------- servers that vanish

@@ -35,7 +35,7 @@ class SmbFiles:
         self._together = True  #: whether the server takes several files in one message
 
     @property
-    def hears(self) -> bool:
+    def notifies(self) -> bool:
         """Whether the server tells of what arrives in `outbox/`."""
         return self._heard_on == self._session.connections and self._ears is not None and self._ears.listening
 
@@ -159,7 +159,7 @@ class SmbFiles:
     def _listen(self) -> None:
         self._session.connect()
         same = self._heard_on == self._session.connections
-        if self.hears or (same and self._ears is not None and self._ears.refused):
+        if self.notifies or (same and self._ears is not None and self._ears.refused):
             return
         if not same or not self._outbox:
             (reply,) = self._ask([self._steps.open_folder(OUTBOX)])
