@@ -23,7 +23,7 @@ from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
 from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
-from pipeline.storage.snapshots import is_litter
+from pipeline.storage.snapshots import is_ignored
 from pipeline.views.progress import Progress
 from pipeline.views.results import status, why
 
@@ -78,9 +78,9 @@ class OpenFarm:
     @property
     def workers(self) -> list[WorkerHandle]:
         """The workers, with the process ids of the local ones."""
-        local = set(self._host.locals.names())
+        local = set(self._host.local_workers.names())
         return [
-            WorkerHandle(name, self._host.locals.pid(name) if name in local else None)
+            WorkerHandle(name, self._host.local_workers.pid(name) if name in local else None)
             for name in self._host.farm.workers
         ]
 
@@ -219,7 +219,7 @@ def refuse_names(names: Iterable[str], *, windows: bool) -> None:
     for name in names:
         if (PureWindowsPath if windows else PurePosixPath)(name).name != name or name in ("", ".", ".."):
             raise GenomeError(f"genome name {name!r}: a plain file name is needed")
-        if is_litter(name):
+        if is_ignored(name):
             raise GenomeError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
         if not windows:
             continue

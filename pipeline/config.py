@@ -149,12 +149,12 @@ class QemuTable(_Table, frozen=True, kw_only=True):
     service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
 
 
-def _check_secret(whose: str, secret: str) -> None:
+def _check_secret(owner: str, secret: str) -> None:
     if secret:
         try:
             check_reference(secret)
         except SecretError as error:
-            raise ValueError(f"{whose}: {error}") from None
+            raise ValueError(f"{owner}: {error}") from None
 
 
 class HooksTable(_Table, frozen=True, kw_only=True):
@@ -261,7 +261,7 @@ class Config(_Table, frozen=True, kw_only=True):
             timed_out_fitness=self.generation.timed_out_fitness,
         )
 
-    def rules(self) -> Limits:
+    def core_limits(self) -> Limits:
         """The limits of the core, with those that users find under `[generation]`."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
         return Limits(**{**values, "attempts_max": self.generation.attempts_max})

@@ -16,7 +16,7 @@ from rich.console import Console
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import Chronicle
-from pipeline.storage.live_status import LiveFile
+from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.html import report
 from pipeline.ui.terminal import Picture, top_picture
 from pipeline.views.progress import progress
@@ -114,7 +114,7 @@ def _console(width: int) -> Console:
 def _play_on(root: Path, run: FaultyRun) -> None:
     """As a host at work would show itself."""
     shown = progress(run.table.farm, run.table.watch, run.table.now)
-    LiveFile(root / "state").write(shown)
+    LiveStatusFile(root / "state").write(shown)
 
 
 if __name__ == "__main__":

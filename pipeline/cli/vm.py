@@ -14,7 +14,7 @@ from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, InputError, VmError
-from pipeline.host.takeover import expect_taken_back
+from pipeline.host.takeover import start_new_epochs
 from pipeline.machines import fleet
 from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
 from pipeline.secrets import fetch_secret
@@ -228,7 +228,7 @@ def _treat(
     if asks and not what_if:
         _confirm(f"{asks} {', '.join(chosen)}?")
     if takes_back and not what_if:
-        expect_taken_back(root.resolve(), config, chosen)
+        start_new_epochs(root.resolve(), config, chosen)
     if wait and not what_if:
         verb = fleet.waiting(verb, config.limits.boot_limit_s)
     failed = 0

@@ -34,7 +34,7 @@ class Hooks:
         if table.command:
             self._thread.start()
 
-    def tell(self, facts: Sequence[Fact], farm: Farm) -> None:
+    def notify(self, facts: Sequence[Fact], farm: Farm) -> None:
         """Passes on what is worth it among the facts of a tick."""
         if not self._table.command:
             return
@@ -47,7 +47,7 @@ class Hooks:
                 case WorkerOut():
                     self._put("out", farm, line(fact, farm), worker=fact.worker)
 
-    def stands_still(self, farm: Farm, diagnosis: str) -> None:
+    def notify_stuck(self, farm: Farm, diagnosis: str) -> None:
         """The farm cannot go on."""
         if self._table.command:
             self._put("standstill", farm, diagnosis)

@@ -44,9 +44,9 @@ from pipeline.shares.share_client import ShareClient
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbSession
 from pipeline.storage.archive import Archive
-from pipeline.storage.event_log import Journal
+from pipeline.storage.event_log import EventLog
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.live_status import LiveFile
+from pipeline.storage.live_status import LiveStatusFile
 from pipeline.storage.outputs import Outputs
 from pipeline.storage.snapshots import Snapshots
 from pipeline.views.progress import Progress, progress
@@ -93,29 +93,29 @@ class Host:
     def _set_up(self, config: Config, evaluator_folder: Path) -> None:
         root, paths = self.root, self.paths
         self.ledger = Ledger(paths.state)
-        self._journal = Journal(paths.state)
+        self._event_log = EventLog(paths.state)
         self.snapshots = Snapshots(paths.snapshots)
-        self.locals = LocalWorkers(
+        self.local_workers = LocalWorkers(
             config.local_names(),
             paths,
             config.evaluator,
             evaluator_folder,
             silence_limit_s=config.limits.silence_limit_s,
-            on_exit=self._miss_somebody,
+            on_exit=self._request_sweep,
         )
-        self._room = self._make_room()
-        self._paths = {**self.locals.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
+        self._machine_controller = self._make_machine_controller()
+        self._paths = {**self.local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
         self._shares: dict[str, ShareFiles] = {name: LocalFiles(path) for name, path in self._paths.items()}
-        self._smb = {w.name: self._over_smb(w) for w in config.worker if w.unc is not None}
+        self._smb = {w.name: self._make_smb_files(w) for w in config.worker if w.unc is not None}
         self._shares |= self._smb
         self._poll_schedule = PollSchedule(self._smb, config.limits.silence_limit_s)
         self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
-        self._remembered = False  #: whether the farm is what the ledger says
+        self._loaded = False  #: whether the farm is what the ledger says
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
-        self._live = LiveFile(paths.state)
+        self._live_status = LiveStatusFile(paths.state)
         self._hooks = Hooks(config.hooks, root)
-        self._doorbell = Doorbell(
+        self._folder_watcher = Doorbell(
             {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.notify, endings=ANSWERS
         )
         self._timers: Timers | None = None
@@ -136,19 +136,19 @@ class Host:
 
     # --------------------------------------------------------------------------------------------------- generations
 
-    def remember(self, generation: int) -> None:
+    def load(self, generation: int) -> None:
         """Makes the farm show that generation as the ledger has it; 0 for what shares depend on alone."""
-        if self.farm.generation == generation and self._remembered:
+        if self.farm.generation == generation and self._loaded:
             return
         if self.farm.generation:
             self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
             self.loop.reconcile_shares()
-        if self._remembered and not self.ledger.has(generation):
+        if self._loaded and not self.ledger.has(generation):
             return  # nothing to be shown; and what shares depend on is in the farm that is there
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation)
         self.loop.switch_farm(farm)
-        self._remembered = True
+        self._loaded = True
 
     def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
         """Opens a generation, or takes it up again.
@@ -157,11 +157,11 @@ class Host:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
-        self.remember(generation)
+        self.load(generation)
         folder, results = self.paths.genomes(generation), self.paths.results(generation)
         known = self.farm.generation == generation
         try:
-            genomes = self.snapshots.take_in(folder, bytes_max=self.config.generation.genome_bytes_max)
+            genomes = self.snapshots.import_folder(folder, bytes_max=self.config.generation.genome_bytes_max)
         except GenomeError:
             if not known or fresh or _holds_files(folder):
                 raise
@@ -196,10 +196,10 @@ class Host:
         if self.farm.finished:
             self.outputs.write(self.farm)
             return Ending(finished=True)
-        self.locals.prepare()
-        if self._room is not None:
-            self._room.open()
-        self._timers = self._timers or Timers(self.loop.request_sweep, self._ask_poll, self.loop.wake)
+        self.local_workers.prepare()
+        if self._machine_controller is not None:
+            self._machine_controller.open()
+        self._timers = self._timers or Timers(self.loop.request_sweep, self._request_poll, self.loop.wake)
         try:
             return self._play(self._timers, on_tick)
         finally:
@@ -216,20 +216,20 @@ class Host:
         try:
             if self._timers is not None:
                 self._timers.close()
-            self._doorbell.close()
+            self._folder_watcher.close()
             if self.farm.generation and not self.farm.finished:
                 reason = "stopped" if self._stop.is_set() else "ended"
-                self.loop.record_last(rules.closing_facts(self.farm, self.locals.names(), reason))
+                self.loop.record_last(rules.closing_facts(self.farm, self.local_workers.names(), reason))
         finally:
             self._executor.close()
             for files in self._smb.values():
                 files.close()
-            if self._room is not None:
-                self._room.close()
-            self.locals.close()
+            if self._machine_controller is not None:
+                self._machine_controller.close()
+            self.local_workers.close()
             self._hooks.close()
-            self._journal.close()
-            self._live.remove()
+            self._event_log.close()
+            self._live_status.remove()
             self.ledger.close()
             self._lock.release()
 
@@ -255,13 +255,13 @@ class Host:
             ledger=self.ledger,
             executor=self._executor,
             machines=self._pools(),
-            on_commit=self._journal.tell,
+            on_commit=self._event_log.write,
             snapshots=self.snapshots,
-            limits=self.config.rules(),
+            limits=self.config.core_limits(),
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
         )
 
-    def _make_room(self) -> MachineRoom | None:
+    def _make_machine_controller(self) -> MachineRoom | None:
         machines, table = machines_of(self.config, self.root), self.config.machine_table()
         if machines is None or table is None:
             return None
@@ -269,8 +269,8 @@ class Host:
             machines,
             self.config.machine_of(),
             self.paths.evidence,
-            on_change=self._miss_somebody,
-            keep=self._keep_last_words,
+            on_change=self._request_sweep,
+            keep=self._save_evidence,
             on_down=self._forget_connection,
             booting_max=table.booting_max,
             stagger_s=table.stagger_s,
@@ -279,16 +279,16 @@ class Host:
         )
 
     def _pools(self) -> Pools:
-        pools: dict[str, MachinePool] = dict.fromkeys(self.config.local_names(), self.locals)
-        if self._room is not None:
-            pools |= dict.fromkeys(self.config.machine_of(), self._room)
+        pools: dict[str, MachinePool] = dict.fromkeys(self.config.local_names(), self.local_workers)
+        if self._machine_controller is not None:
+            pools |= dict.fromkeys(self.config.machine_of(), self._machine_controller)
         return Pools(pools)
 
     def _forget_connection(self, worker: str) -> None:
         if worker in self._smb:  # its server has just lost its power: nobody waits until that is noticed
             self._smb[worker].close()
 
-    def _keep_last_words(self, worker: str, folder: Path) -> None:
+    def _save_evidence(self, worker: str, folder: Path) -> None:
         """What is known of a worker before its machine is taken back in time."""
         held = {attempt.id: attempt.reason for attempt in list(self.farm.workers[worker].wanted.values())}
         heartbeat = self.loop.observed.workers[worker].heartbeat
@@ -297,22 +297,22 @@ class Host:
             orjson.dumps({**known, "beat": heartbeat and msgspec.to_builtins(heartbeat)})
         )
 
-    def _over_smb(self, worker: WorkerTable) -> SmbFiles:
-        room = self._room
-        addresses = None if room is None else lambda: room.addresses(worker.name)
+    def _make_smb_files(self, worker: WorkerTable) -> SmbFiles:
+        controller = self._machine_controller
+        addresses = None if controller is None else lambda: controller.addresses(worker.name)
         session = SmbSession(smb_access(worker, self.root, addresses))
         return SmbFiles(session, lambda: self.loop.notify(worker.name))
 
     def _wake(self) -> None:
         self.loop.wake()
 
-    def _ask_poll(self) -> None:
+    def _request_poll(self) -> None:
         seen, workers = self.loop.observed.workers, self.farm.workers
-        unsure = {name for name, known in seen.items() if not (known.readable and known.alive)}
+        uncertain = {name for name, known in seen.items() if not (known.readable and known.alive)}
         busy = {name for name, worker in workers.items() if worker.wanted or worker.left_published}
-        self.loop.request_poll(workers.keys() - self._poll_schedule.not_due(unsure, busy))
+        self.loop.request_poll(workers.keys() - self._poll_schedule.not_due(uncertain, busy))
 
-    def _miss_somebody(self) -> None:
+    def _request_sweep(self) -> None:
         self.loop.request_sweep()
 
     def _play(self, timers: Timers, on_tick: Callable[[list[Fact]], None]) -> Ending:
@@ -321,20 +321,20 @@ class Host:
             if self.farm.finished and self.outputs is not None:  # before anybody is told, and looks into them
                 self.outputs.write(self.farm)
             on_tick(facts)
-            self._hooks.tell(facts, self.farm)
+            self._hooks.notify(facts, self.farm)
             if self.farm.finished:
                 return Ending(finished=True)
             if self._stop.is_set():
                 return Ending(finished=False, stopped=True)
             if diagnosis := stuck_reason(self.farm, len(self.farm.workers)):
-                self._hooks.stands_still(self.farm, diagnosis)
+                self._hooks.notify_stuck(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
-            self._doorbell.supervise(self._readable())
+            self._folder_watcher.supervise(self._readable())
             self._write_outputs()
-            if self._live.is_due:
-                self._live.write(self.progress())
+            if self._live_status.is_due:
+                self._live_status.write(self.progress())
             self.loop.wait(SWEEP_INTERVAL_S)
 
     def _readable(self) -> set[str]:
@@ -355,7 +355,7 @@ class Host:
                 path = self.outputs.folder / ATTEMPTS / attempt.id / ATTEMPT_LOG
                 if path.exists():
                     return f"\nlast log ({path}):\n{_tail(path)}"
-            logs = [path for name in self.locals.names() if (path := self.locals.log_path(name)).exists()]
+            logs = [path for name in self.local_workers.names() if (path := self.local_workers.log_path(name)).exists()]
             if logs and any(worker.state is WorkerState.OUT for worker in self.farm.workers.values()):
                 newest = max(logs, key=lambda path: path.stat().st_mtime)
                 return f"\nlast log ({newest}):\n{_tail(newest)}"

@@ -28,16 +28,16 @@ def take_over(root: Path, config: Config, worker: str) -> str:
     if worker not in config.worker_names():
         raise InputError(f"{worker}: no worker of that name; there are {', '.join(config.worker_names()) or 'none'}")
     with Host(root, config, root) as host:
-        host.remember(generation=0)
+        host.load(generation=0)
         if worker in config.local_names():
-            host.locals.prepare()  # a folder of this project, which somebody deleted; a mount is not made anew
+            host.local_workers.prepare()  # a folder of this project, which somebody deleted; a mount is not made anew
         try:
-            return carry_out(host, host.share(worker), worker)
+            return take_share(host, host.share(worker), worker)
         except ShareError as error:
             raise TakeOverError(f"{worker}: its share cannot be taken over: {error}") from error
 
 
-class _Farmer(Protocol):
+class _LoopOwner(Protocol):
     """Who has a farm and its ledger in hand."""
 
     @property
@@ -47,7 +47,7 @@ class _Farmer(Protocol):
     def loop(self) -> ControlLoop: ...
 
 
-def carry_out(host: _Farmer, files: ShareFiles, worker: str) -> str:
+def take_share(host: _LoopOwner, files: ShareFiles, worker: str) -> str:
     """Takes one share over, whosever it is; raises ShareError."""
     files.make_folders()
     names = files.names(INBOX)
@@ -64,7 +64,7 @@ def carry_out(host: _Farmer, files: ShareFiles, worker: str) -> str:
     return f"{worker}: the share is this farm's now, epoch {epoch}; {starts} start signals were removed"
 
 
-def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> None:
+def start_new_epochs(root: Path, config: Config, workers: Iterable[str]) -> None:
     """Begins new epochs for the shares of these workers; nothing is done where nothing was ever run (law 7).
 
     Without it the next host would take such a share for one that is not mounted, and wait (law 4).
@@ -75,7 +75,7 @@ def expect_taken_back(root: Path, config: Config, workers: Iterable[str]) -> Non
     if not has_ledger(ProjectPaths(root).state):
         return
     with Host(root, config, root) as host:
-        host.remember(generation=0)
+        host.load(generation=0)
         known = [host.farm.worker(name) for name in workers]
         # Too many epochs do no harm, so it is recorded first: whatever becomes of the machine, the share is looked at.
         host.loop.record(

@@ -19,7 +19,7 @@ from pipeline.core.runs import replay
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger, has_ledger
-from pipeline.storage.live_status import read_live
+from pipeline.storage.live_status import read_live_status
 from pipeline.views.progress import Progress, progress
 
 
@@ -134,7 +134,7 @@ class Chronicle:
         self.close()
 
     def _live(self, generation: int) -> Progress | None:
-        live = read_live(self._state)
+        live = read_live_status(self._state)
         try:
             shown = msgspec.json.decode(live.progress, type=Progress) if live is not None else None
         except msgspec.MsgspecError:

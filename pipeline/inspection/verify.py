@@ -32,7 +32,7 @@ from pipeline.paths import (
     generation_folder,
 )
 from pipeline.storage.ledger import Ledger, has_ledger
-from pipeline.storage.live_status import read_live
+from pipeline.storage.live_status import read_live_status
 from pipeline.storage.snapshots import Snapshots
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
@@ -50,7 +50,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
     if not has_ledger(state):
         raise nothing_yet(root)
     for number in range(1, LOOKS_MAX + 1):
-        at_work = read_live(state) is not None  # asked first: one that has ended meanwhile was at work
+        at_work = read_live_status(state) is not None  # asked first: one that has ended meanwhile was at work
         audits = _look(root, generation)
         if not at_work or number == LOOKS_MAX or all(found.held for found in audits):
             break

@@ -122,12 +122,12 @@ def require_secrets(config: Config, root: Path) -> None:
             raise SecretError(f"{whose}: {error}") from error
 
 
-def _secret_of(whose: str, reference: str, root: Path) -> str:
+def _secret_of(owner: str, reference: str, root: Path) -> str:
     """A password; one that cannot be had is the machine layer's trouble, and no call is tried again for it."""
     try:
         return fetch_secret(reference, root) if reference else ""
     except SecretError as error:
-        raise MachineError(whose, f"its secret: {error}", Trouble.DENIED) from error
+        raise MachineError(owner, f"its secret: {error}", Trouble.DENIED) from error
 
 
 def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:

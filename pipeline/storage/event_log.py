@@ -22,27 +22,27 @@ LOGGERS = ("hyperv_ops", "inbox_agent", "pipeline")
 FILE_BYTES_MAX, FILES_KEPT = 10 * 1024 * 1024, 5
 
 
-class Journal:
+class EventLog:
     """Open for as long as a host is at work. A line that cannot be written is nobody's loss."""
 
     def __init__(self, state: Path) -> None:
         folder = state / LOG_FOLDER
         with contextlib.suppress(OSError):  # then no line can be written, which stops nothing
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = _Quiet(
+        self._file = _QuietHandler(
             folder / LOG_FILE, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
-        self._file.setFormatter(_Lines())
+        self._file.setFormatter(_JsonFormatter())
         self._file.setLevel(logging.WARNING)
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self._file)
 
-    def tell(self, facts: Sequence[Fact], at: float, generation: int) -> None:
+    def write(self, facts: Sequence[Fact], at: float, generation: int) -> None:
         """Writes facts that the ledger has."""
-        head = f'{{"at":"{_instant(at)}","generation":{generation},'.encode()
+        head = f'{{"at":"{_iso_time(at)}","generation":{generation},'.encode()
         lines = b"\n".join(head + encode_fact(fact)[1:] for fact in facts).decode()
         if lines:
-            self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, _harmless(lines), None, None))
+            self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, _escape_controls(lines), None, None))
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -51,27 +51,27 @@ class Journal:
         self._file.close()
 
 
-class _Quiet(RotatingFileHandler):
+class _QuietHandler(RotatingFileHandler):
     """A full disk or a file that somebody has open must not fill the terminal with tracebacks."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
 
-class _Lines(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return str(record.msg)  # facts, which are lines already
-        told = {"at": _instant(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
-        return _harmless(orjson.dumps({**told, "by": record.name}).decode())
+        told = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
+        return _escape_controls(orjson.dumps({**told, "by": record.name}).decode())
 
 
-def _harmless(lines: str) -> str:
+def _escape_controls(lines: str) -> str:
     """JSON escapes the old control characters; those beyond ASCII, which turn text around, are left to us."""
     if lines.isascii():
         return lines
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in lines)
 
 
-def _instant(at: float) -> str:
+def _iso_time(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"

@@ -19,7 +19,7 @@ from pipeline.paths import LIVE_FILE
 INTERVAL_S, FRESH_S = 1.0, 10.0
 
 
-class LiveFile:
+class LiveStatusFile:
     """The host's side, which writes when it is due."""
 
     def __init__(self, state: Path) -> None:
@@ -45,7 +45,7 @@ class LiveFile:
             self._path.unlink(missing_ok=True)
 
 
-class Live(msgspec.Struct, frozen=True):
+class LiveStatus(msgspec.Struct, frozen=True):
     """What was written last."""
 
     at: float
@@ -53,10 +53,10 @@ class Live(msgspec.Struct, frozen=True):
     progress: msgspec.Raw
 
 
-def read_live(state: Path) -> Live | None:
+def read_live_status(state: Path) -> LiveStatus | None:
     """What a host at work shows; None if there is none, or it was killed or is stuck."""
     try:
-        live = msgspec.json.decode((state / LIVE_FILE).read_bytes(), type=Live)
+        live = msgspec.json.decode((state / LIVE_FILE).read_bytes(), type=LiveStatus)
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     fresh = abs(time.time() - live.at) < FRESH_S and psutil.pid_exists(live.pid)

@@ -26,7 +26,7 @@ from pipeline.errors import GenomeError, HostError, disk_errors
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: What file managers leave behind is not a genome.
-_LITTER = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
+_IGNORED = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
 
 
 class Snapshots:
@@ -40,7 +40,7 @@ class Snapshots:
         """Where a genome's bytes lie."""
         return f"{self._base}{sha256[:2]}{os.sep}{sha256}"
 
-    def take_in(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
+    def import_folder(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
         """Every genome of a folder, copied and digested, in the order of their names.
 
         Raises:
@@ -52,7 +52,7 @@ class Snapshots:
         problems: list[str] = []
         for name in names:
             try:
-                taken.append(self._take(folder, name, bytes_max))
+                taken.append(self._import_file(folder, name, bytes_max))
             except GenomeError as error:
                 problems.append(str(error))
         if problems:
@@ -61,16 +61,16 @@ class Snapshots:
             raise GenomeError(f"{folder}: no genome files; put one file per genome there")
         return taken
 
-    def _take(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
+    def _import_file(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
         path = f"{folder}{os.sep}{name}"
         shown = path if name.isprintable() else f"{folder}{os.sep}{name!r}"
         _refuse_bad_name(name, shown)
         try:
-            _refuse_odd_file(os.lstat(path), shown, bytes_max)
+            _refuse_irregular_file(os.lstat(path), shown, bytes_max)
             # What was looked at may be something else by now: the opened file is looked at again, a link not opened.
             with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
-                _refuse_odd_file(before, shown, bytes_max)
+                _refuse_irregular_file(before, shown, bytes_max)
                 digest, taken = self._copy(source, before.st_size)
                 after = os.fstat(source.fileno())
         except OSError as error:
@@ -85,11 +85,11 @@ class Snapshots:
             self._keep(taken, digest)
         return GenomeFile(name, safe_suffix(name), taken.size, digest)
 
-    def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Taken"]:
+    def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Content"]:
         """Digest and bytes of a file; those of a large one go through a staged copy, a piece at a time."""
         if size_bytes <= _CHUNK_BYTES:
             data = source.read(_CHUNK_BYTES + 1) or b""
-            return hashlib.sha256(data).hexdigest(), _Taken(len(data), data)
+            return hashlib.sha256(data).hexdigest(), _Content(len(data), data)
         digest, size = hashlib.sha256(), 0
         os.makedirs(self._folder, exist_ok=True)
         with self._staged() as copy:
@@ -97,7 +97,7 @@ class Snapshots:
                 digest.update(piece)
                 copy.write(piece)
                 size += len(piece)
-            return digest.hexdigest(), _Taken(size, copy.name)
+            return digest.hexdigest(), _Content(size, copy.name)
 
     @contextmanager
     def _staged(self) -> Iterator[BufferedWriter]:
@@ -111,9 +111,9 @@ class Snapshots:
             _discard(path)
             raise
 
-    def _keep(self, taken: "_Taken", digest: str) -> None:
+    def _keep(self, taken: "_Content", digest: str) -> None:
         final = self.path(digest)
-        if _holds(final, digest):
+        if _is_stored(final, digest):
             if isinstance(taken.content, str):
                 os.unlink(taken.content)
             return
@@ -129,9 +129,9 @@ class Snapshots:
         patiently(lambda: os.replace(aside, final))
 
 
-def is_litter(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a file of that name is left alone: what systems and editors leave in folders."""
-    return _LITTER.fullmatch(name) is not None
+    return _IGNORED.fullmatch(name) is not None
 
 
 def _discard(path: str) -> None:
@@ -140,7 +140,7 @@ def _discard(path: str) -> None:
         patiently(lambda: os.unlink(path))
 
 
-def _holds(path: str, digest: str) -> bool:
+def _is_stored(path: str, digest: str) -> bool:
     """Whether a snapshot is there and what its name says: a power cut may have left less."""
     try:
         with open(path, "rb", buffering=0) as snapshot:
@@ -149,7 +149,7 @@ def _holds(path: str, digest: str) -> bool:
         return False
 
 
-class _Taken(NamedTuple):
+class _Content(NamedTuple):
     """What was read: small content itself, or the path of a staged copy."""
 
     size: int
@@ -163,7 +163,7 @@ def _genome_names(folder: Path) -> Iterator[str]:
         raise GenomeError(f"{folder}: no such folder; put one file per genome there") from None
     except OSError as error:
         raise GenomeError(f"{folder}: cannot be listed: {error.strerror}") from error
-    return (name for name in names if not is_litter(name))
+    return (name for name in names if not is_ignored(name))
 
 
 def _refuse_bad_name(name: str, shown: str) -> None:
@@ -173,7 +173,7 @@ def _refuse_bad_name(name: str, shown: str) -> None:
         raise GenomeError(f"{shown}: its name is longer than 255 characters; rename it")
 
 
-def _refuse_odd_file(info: os.stat_result, shown: str, bytes_max: int) -> None:
+def _refuse_irregular_file(info: os.stat_result, shown: str, bytes_max: int) -> None:
     if stat.S_ISDIR(info.st_mode):
         raise GenomeError(f"{shown}: a folder; a generation is a flat folder of files, move it away")
     reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.core import facts as f
 from pipeline.storage import event_log as module
-from pipeline.storage.event_log import Journal
+from pipeline.storage.event_log import EventLog
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path)
+def journal(tmp_path: Path) -> Iterator[EventLog]:
+    journal = EventLog(tmp_path)
     yield journal
     journal.close()
 
@@ -26,12 +26,12 @@ def lines(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_facts_and_warnings_are_lines(journal: Journal, tmp_path: Path) -> None:
+def test_facts_and_warnings_are_lines(journal: EventLog, tmp_path: Path) -> None:
     """Each with its time; what is less than a warning is not kept."""
-    journal.tell([f.WorkerRecovered(worker="w0"), f.RunFinished()], 1_700_000_000.25, 7)
+    journal.write([f.WorkerRecovered(worker="w0"), f.RunFinished()], 1_700_000_000.25, 7)
     logging.getLogger("pipeline.somewhere").warning("%s is %s", "w0", "slow")
     logging.getLogger("pipeline.somewhere").info("nobody cares")
-    journal.tell([], 0.0, 7)
+    journal.write([], 0.0, 7)
 
     first, second, third = lines(tmp_path)
     assert first == {"at": "2023-11-14T22:13:20.250Z", "generation": 7, "fact": "worker_recovered", "worker": "w0"}
@@ -40,9 +40,9 @@ def test_facts_and_warnings_are_lines(journal: Journal, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mean", ["\x1b[2J", "\n{}", "\x9b31m", "\u202egnp.exe", "\u2028", "\U000e0041", "ü is fine"])
-def test_what_a_share_says_spoils_nothing(journal: Journal, tmp_path: Path, mean: str) -> None:
+def test_what_a_share_says_spoils_nothing(journal: EventLog, tmp_path: Path, mean: str) -> None:
     """One line stays one line, of printable characters, and says the same."""
-    journal.tell([f.WorkerOut(worker="w0", reason=mean)], 0.0, 1)
+    journal.write([f.WorkerOut(worker="w0", reason=mean)], 0.0, 1)
     logging.getLogger("pipeline").warning("%s", mean)
 
     text = (tmp_path / "log/pipeline.jsonl").read_text(encoding="utf-8")
@@ -55,9 +55,9 @@ def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """And only so many are kept."""
     monkeypatch.setattr(module, "FILE_BYTES_MAX", 2000)
     monkeypatch.setattr(module, "FILES_KEPT", 2)
-    journal = Journal(tmp_path)
+    journal = EventLog(tmp_path)
     for _ in range(100):
-        journal.tell([f.WorkerRecovered(worker="w0")], 0.0, 1)
+        journal.write([f.WorkerRecovered(worker="w0")], 0.0, 1)
     journal.close()
 
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "log").iterdir()}
@@ -65,7 +65,7 @@ def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert max(sizes.values()) <= 2000
 
 
-def test_only_warnings_of_this_program_are_kept(journal: Journal, tmp_path: Path) -> None:
+def test_only_warnings_of_this_program_are_kept(journal: EventLog, tmp_path: Path) -> None:
     """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
@@ -132,12 +132,12 @@ def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(
-    journal: Journal, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    journal: EventLog, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Not even with a word: the ledger has it."""
     (tmp_path / "log/pipeline.jsonl").mkdir()  # as good as a full disk
 
-    journal.tell([f.RunFinished()], 0.0, 1)
+    journal.write([f.RunFinished()], 0.0, 1)
     logging.getLogger("pipeline").warning("of this as well")
 
     assert "Traceback" not in capfd.readouterr().err

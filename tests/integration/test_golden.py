@@ -31,7 +31,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
 from pipeline.errors import LedgerError
-from pipeline.host.takeover import expect_taken_back
+from pipeline.host.takeover import start_new_epochs
 from pipeline.paths import LEDGER_FILE
 from pipeline.shares.share_client import ShareClient, ShareRequest
 from pipeline.storage.ledger import VERSION, Ledger
@@ -308,7 +308,7 @@ def test_a_ledger_of_version_1_is_refused_before_a_machine_is_taken_back(old_pro
     before = files(old_project)
 
     with pytest.raises(LedgerError, match="a ledger of version 1"):
-        expect_taken_back(old_project, load_config(old_project), ["vm-0"])
+        start_new_epochs(old_project, load_config(old_project), ["vm-0"])
 
     assert files(old_project) == before
 

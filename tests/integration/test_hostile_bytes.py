@@ -56,7 +56,7 @@ from pipeline.shares.smb.change_notify import Ears
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.live_status import Live, read_live
+from pipeline.storage.live_status import LiveStatus, read_live_status
 from tests.harness.players import FUNCTION, SCRIPTED, Player
 from tests.harness.records import attempt
 
@@ -162,7 +162,7 @@ def test_the_live_file_shows_a_host_at_work_or_nothing(tmp_path: Path, data: byt
     for content in (data, json.dumps({"at": time.time(), "pid": pid, "progress": None}).encode()):
         (tmp_path / LIVE_FILE).write_bytes(content)
 
-        assert isinstance(read_live(tmp_path), Live | None)
+        assert isinstance(read_live_status(tmp_path), LiveStatus | None)
 
 
 # ------------------------------------------------------------------------------------------------------------ settings

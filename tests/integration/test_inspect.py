@@ -16,7 +16,7 @@ from pipeline.cli.exit_codes import BAD_INPUT, OK
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
 from pipeline.inspection.project_reader import Chronicle
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.live_status import LiveFile, read_live
+from pipeline.storage.live_status import LiveStatusFile, read_live_status
 from pipeline.ui import terminal
 from pipeline.ui.html import as_script_data, report
 from pipeline.ui.terminal import top_picture
@@ -102,7 +102,7 @@ def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
     with Chronicle(stopped) as chronicle:
         generation = chronicle.latest()
         now = chronicle.progress(generation)
-        live = LiveFile(state)
+        live = LiveStatusFile(state)
         live.write({**{name: getattr(now, name) for name in now.__slots__}, "per_minute": 123.0, "playing": True})
         try:
             assert chronicle.is_playing(generation)
@@ -110,7 +110,7 @@ def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
             assert chronicle.progress(generation).per_minute == 123.0
             told = json.loads((state / "live.json").read_text())
             (state / "live.json").write_text(json.dumps({**told, "at": time.time() - 60}))
-            assert read_live(state) is None
+            assert read_live_status(state) is None
             (state / "live.json").write_text("{")
             assert not chronicle.is_playing(generation)
         finally:

@@ -42,7 +42,7 @@ def kept(tmp_path: Path) -> Callable[[], list[Path]]:
 def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
     """What is said of the folder, without where it is."""
     with pytest.raises(GenomeError) as error:
-        snapshots.take_in(folder, **limits)
+        snapshots.import_folder(folder, **limits)
     return str(error.value).replace(f"{folder}{os.sep}", "").replace(f"{folder}: ", "")
 
 
@@ -54,7 +54,7 @@ def test_genomes_are_taken_in_by_name(folder: Path, snapshots: Snapshots) -> Non
     (folder / "a.NEAT").write_bytes(b"\x00\xff" * 5)
     (folder / "b").write_bytes(b"b")
 
-    taken = snapshots.take_in(folder)
+    taken = snapshots.import_folder(folder)
 
     assert [(genome.name, genome.suffix, genome.size_bytes) for genome in taken] == [
         ("a.NEAT", ".neat", 10),
@@ -90,7 +90,7 @@ def test_people_name_files_as_they_like(folder: Path, snapshots: Snapshots, name
     """Spaces, other scripts, names that Windows reserves, long ones, ones that differ in case only: all fine."""
     (folder / name).write_bytes(b"genome")
 
-    taken = {genome.name: genome for genome in snapshots.take_in(folder)}
+    taken = {genome.name: genome for genome in snapshots.import_folder(folder)}
 
     assert set(taken) == {name, "good.json"}
     assert taken[name].suffix == safe_suffix(name)
@@ -102,7 +102,7 @@ def test_a_space_of_another_kind_is_a_space(folder: Path, snapshots: Snapshots, 
     """No-break, ideographic and narrow spaces come from keyboards and from macOS; they are no control characters."""
     (folder / name).write_bytes(b"genome")
 
-    assert len(snapshots.take_in(folder)) == 2
+    assert len(snapshots.import_folder(folder)) == 2
 
 
 def test_what_file_managers_leave_is_no_genome(folder: Path, snapshots: Snapshots) -> None:
@@ -111,7 +111,7 @@ def test_what_file_managers_leave_is_no_genome(folder: Path, snapshots: Snapshot
         (folder / name).write_bytes(b"")
     (folder / ".git").mkdir()
 
-    assert [genome.name for genome in snapshots.take_in(folder)] == ["good.json"]
+    assert [genome.name for genome in snapshots.import_folder(folder)] == ["good.json"]
 
 
 def test_equal_bytes_are_two_genomes_and_one_snapshot(
@@ -120,7 +120,7 @@ def test_equal_bytes_are_two_genomes_and_one_snapshot(
     """A copy under another name takes part, and lies on the disk once."""
     (folder / "same.json").write_bytes(b"good")
 
-    taken = snapshots.take_in(folder)
+    taken = snapshots.import_folder(folder)
 
     assert [genome.name for genome in taken] == ["good.json", "same.json"]
     assert taken[0].sha256 == taken[1].sha256
@@ -129,17 +129,17 @@ def test_equal_bytes_are_two_genomes_and_one_snapshot(
 
 def test_taking_in_again_changes_nothing(folder: Path, snapshots: Snapshots) -> None:
     """A host that starts again finds the same genomes, and the snapshot is not written again."""
-    first = snapshots.take_in(folder)
+    first = snapshots.import_folder(folder)
     before = os.stat(snapshots.path(first[0].sha256))
 
-    assert snapshots.take_in(folder) == first
+    assert snapshots.import_folder(folder) == first
     after = os.stat(snapshots.path(first[0].sha256))
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snapshots) -> None:
     """What was taken in is played, whatever becomes of the folder."""
-    [genome] = snapshots.take_in(folder)
+    [genome] = snapshots.import_folder(folder)
     (folder / "good.json").write_bytes(b"evil")
 
     assert Path(snapshots.path(genome.sha256)).read_bytes() == b"good"
@@ -148,12 +148,12 @@ def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snaps
 @pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
 def test_a_damaged_snapshot_is_mended(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
     """A power cut may leave an empty file under the right name; taking the genome in again is the cure."""
-    [genome] = snapshots.take_in(folder)
+    [genome] = snapshots.import_folder(folder)
     snapshot = Path(snapshots.path(genome.sha256))
     snapshot.chmod(0o600)  # it is read-only, which root alone may ignore
     snapshot.write_bytes(damage)
 
-    snapshots.take_in(folder)
+    snapshots.import_folder(folder)
 
     assert snapshot.read_bytes() == b"good"
 
@@ -163,7 +163,7 @@ def test_a_large_genome_needs_little_memory(folder: Path, snapshots: Snapshots) 
     with open(folder / "large.bin", "wb") as large:
         large.truncate(64 * MIB)
     tracemalloc.start()
-    taken = snapshots.take_in(folder)
+    taken = snapshots.import_folder(folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -178,7 +178,7 @@ def test_sizes_around_a_piece(folder: Path, snapshots: Snapshots, size: int) -> 
     data = os.urandom(size)
     (folder / "large.bin").write_bytes(data)
 
-    genome = snapshots.take_in(folder)[1]
+    genome = snapshots.import_folder(folder)[1]
 
     assert genome.sha256 == hashlib.sha256(data).hexdigest()
     assert Path(snapshots.path(genome.sha256)).read_bytes() == data
@@ -188,7 +188,7 @@ def test_nothing_is_left_staged(folder: Path, snapshots: Snapshots, kept: Callab
     """A large genome that is known already leaves no second copy on the disk."""
     (folder / "large.bin").write_bytes(b"x" * 2 * MIB)
     for _ in range(2):
-        digests = {genome.sha256 for genome in snapshots.take_in(folder)}
+        digests = {genome.sha256 for genome in snapshots.import_folder(folder)}
 
     assert {path.name for path in kept()} == digests
 
@@ -269,7 +269,7 @@ def test_a_huge_file(snapshots: Snapshots, folder: Path, kept: Callable[[], list
     assert sum(path.stat().st_size for path in kept()) == 4
 
     os.truncate(folder / "huge.bin", 2 * MIB)
-    assert len(snapshots.take_in(folder, bytes_max=2 * MIB)) == 2
+    assert len(snapshots.import_folder(folder, bytes_max=2 * MIB)) == 2
 
 
 @posix
@@ -390,7 +390,7 @@ def test_a_genome_that_changes_before_it_is_opened(
     monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", write).behind(os.lstat))
 
     try:
-        [genome] = snapshots.take_in(folder)
+        [genome] = snapshots.import_folder(folder)
     except GenomeError as error:
         assert "it changes while it is read" in str(error)
     else:
@@ -431,7 +431,7 @@ def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> 
     fill(tiny_disk, MIB)
 
     with pytest.raises(HostError, match="No space left"):
-        Snapshots(tiny_disk / "genomes").take_in(folder)
+        Snapshots(tiny_disk / "genomes").import_folder(folder)
 
 
 @pytest.mark.parametrize("size", [MIB // 2, MIB + MIB // 2])
@@ -441,7 +441,7 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_
     fill(tiny_disk, size - 64 * 1024)
 
     with pytest.raises(HostError, match="No space left"):
-        Snapshots(tiny_disk / "genomes").take_in(folder)
+        Snapshots(tiny_disk / "genomes").import_folder(folder)
 
 
 def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> None:
@@ -449,7 +449,7 @@ def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> No
     (folder / "good.json").write_bytes(b"x" * 16 * MIB)
 
     with pytest.raises(HostError, match="No space left"):
-        Snapshots(tiny_disk / "genomes").take_in(folder)
+        Snapshots(tiny_disk / "genomes").import_folder(folder)
 
     assert os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize > 7 * MIB
 
@@ -463,6 +463,6 @@ def test_what_a_killed_host_left_half_taken_in_is_no_hindrance(
     staged.write_bytes(b"half")
     staged.chmod(stat.S_IREAD)
 
-    (genome,) = snapshots.take_in(folder, bytes_max=10**6)
+    (genome,) = snapshots.import_folder(folder, bytes_max=10**6)
 
     assert kept() == [Path(snapshots.path(genome.sha256))]

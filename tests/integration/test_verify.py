@@ -27,7 +27,7 @@ from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
 from pipeline.inspection.verify import verify
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.live_status import LiveFile
+from pipeline.storage.live_status import LiveStatusFile
 from tests.harness.command_line import pipeline
 from tests.harness.farm_project import FarmBed
 
@@ -271,7 +271,7 @@ def test_what_was_never_run_cannot_be_verified(
 def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It archives first and records then; who looks in between looks once more."""
     plant_an_orphan(project)
-    LiveFile(project / "state").write({})
+    LiveStatusFile(project / "state").write({})
     looks: list[list[Audit]] = []
 
     def look(root: Path, generation: int | None) -> list[Audit]:
@@ -289,7 +289,7 @@ def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypa
 def test_what_is_broken_stays_so_whoever_is_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at several times, and not for ever."""
     plant_an_orphan(project)
-    LiveFile(project / "state").write({})
+    LiveStatusFile(project / "state").write({})
     monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
 
     assert not all(found.held for found in verify(project, None))

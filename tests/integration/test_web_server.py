@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.live_status import LiveFile
+from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.web_server import called
 from pipeline.views.progress import progress
 from tests.harness.samba import free_port
@@ -164,7 +164,7 @@ class _Playing:
 
     def __init__(self, root: Path, run: FaultyRun) -> None:
         self._root, self._run = root, run
-        self._live = LiveFile(root / "state")
+        self._live = LiveStatusFile(root / "state")
 
     def go_on(self, ticks: int) -> None:
         run = self._run
@@ -195,7 +195,7 @@ def test_a_run_that_is_being_played(browser: Browser, tmp_path: Path) -> None:
         assert eventually(lambda: page.locator("#gantt .point").count() > bars, 15)
 
         host.go_on(2000)
-        LiveFile(tmp_path / "state").remove()
+        LiveStatusFile(tmp_path / "state").remove()
 
         expect(page.locator("#now")).to_be_hidden(timeout=15_000)
         expect(page.locator("#state")).to_have_text("finished", timeout=15_000)

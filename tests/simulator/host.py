@@ -32,7 +32,7 @@ from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
-from pipeline.host.takeover import carry_out
+from pipeline.host.takeover import take_share
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.simulator.couriers import LATE_S, DistantCouriers
@@ -418,7 +418,7 @@ class SimulatedHost:
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
-                carry_out(self, Way(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
+                take_share(self, Way(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

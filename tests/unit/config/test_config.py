@@ -43,7 +43,7 @@ def test_nothing_has_to_be_said() -> None:
     defaults = config()
 
     assert len(defaults.worker_names()) == os.cpu_count()
-    assert defaults.rules() == Limits()
+    assert defaults.core_limits() == Limits()
     assert defaults.generation.trials_per_genome == 3
 
 
@@ -260,7 +260,7 @@ def test_what_a_fitness_depends_on_survives_the_ledger() -> None:
 
 def test_limits_are_set_where_users_look_for_them() -> None:
     """`[generation] attempts_max` is the one that counts, besides `[limits]`."""
-    rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).rules()
+    rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).core_limits()
 
     assert (rules.attempts_max, rules.silence_limit_s) == (7, 5.0)
 
