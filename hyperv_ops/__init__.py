@@ -21,7 +21,7 @@ from hyperv_ops.machines import (
     Trouble,
     one_line,
 )
-from hyperv_ops.watcher import Watcher, wait_until_healthy
+from hyperv_ops.watcher import MachineWatcher, wait_until_healthy
 
 __all__ = [
     "MACHINE_NAME",
@@ -34,6 +34,7 @@ __all__ = [
     "LocalSpec",
     "MachineError",
     "MachineInfo",
+    "MachineWatcher",
     "Machines",
     "PowerShellRunner",
     "PowerState",
@@ -42,7 +43,6 @@ __all__ = [
     "Runner",
     "Template",
     "Trouble",
-    "Watcher",
     "one_line",
     "script_folder",
     "wait_until_healthy",

@@ -29,7 +29,7 @@ def wait_until_healthy(
             return False
 
 
-class Watcher:
+class MachineWatcher:
     """Looks at machines again and again, in a thread of its own, and calls `on_change` for every one that changed."""
 
     def __init__(
@@ -37,10 +37,10 @@ class Watcher:
     ) -> None:
         self._machines, self._on_change, self._interval_s = machines, on_change, interval_s
         self._ended = threading.Event()
-        self._looking = threading.Lock()
+        self._refreshing = threading.Lock()
         self._latest: dict[str, MachineInfo] = {}
-        self.trouble: MachineError | None = None  #: why the last look failed
-        self.looked_at: float | None = None  #: when the last good one began, by the monotonic clock
+        self.error: MachineError | None = None  #: why the last look failed
+        self.refreshed_at: float | None = None  #: when the last good one began, by the monotonic clock
         self._thread = threading.Thread(target=self._run, name="machine-watcher", daemon=True)
 
     def start(self) -> None:
@@ -52,17 +52,17 @@ class Watcher:
         """What was seen last."""
         return dict(self._latest)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Looks now: when it returns, `latest` is no older than this call, or `trouble` says why it is."""
-        with self._looking:
+        with self._refreshing:
             began = time.monotonic()
             try:
                 found = self._machines.infos()
             except MachineError as error:
-                self.trouble = error
+                self.error = error
                 return
             before, self._latest = self._latest, found
-            self.trouble, self.looked_at = None, began
+            self.error, self.refreshed_at = None, began
         for name, info in found.items():
             known = before.get(name)
             if known is None or (known.state, known.heartbeat) != (info.state, info.heartbeat):
@@ -76,5 +76,5 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            self.look()
+            self.refresh()
             self._ended.wait(self._interval_s)

@@ -45,7 +45,7 @@ def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """The arguments that say which machines are meant, and how."""
     options = [
         click.argument("workers", nargs=-1),
-        click.option("--all", "everyone", is_flag=True, help="All machines of pipeline.toml."),
+        click.option("--all", "all_machines", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
         click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),
         root_option,
@@ -69,7 +69,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 @_of_machines()
 def create(**chosen: Any) -> int:
     """Make machines from the template, as copy-on-write disks. What exists is left alone."""
-    return _treat(fleet.create, **chosen)
+    return _run_command(fleet.create, **chosen)
 
 
 @vm_commands.command("prepare")
@@ -82,8 +82,8 @@ def prepare(yes: bool, **chosen: Any) -> int:
     if not chosen["what_if"]:
         require_secrets(config, root)
     limit_s = None if chosen["what_if"] else config.limits.boot_limit_s
-    verb = fleet.preparing(lambda machine: _identity(config, root, machine), limit_s)
-    return _treat(verb, asks=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
+    verb = fleet.make_prepare(lambda machine: _identity(config, root, machine), limit_s)
+    return _run_command(verb, question=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
 
 
 @vm_commands.command("start")
@@ -91,7 +91,7 @@ def prepare(yes: bool, **chosen: Any) -> int:
 @_wait_option
 def start(wait: bool, **chosen: Any) -> int:
     """Switch machines on."""
-    return _treat(fleet.start, wait=wait, **chosen)
+    return _run_command(fleet.start, wait=wait, **chosen)
 
 
 @vm_commands.command("stop")
@@ -101,8 +101,8 @@ def start(wait: bool, **chosen: Any) -> int:
 def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
     """Ask guests to shut down."""
     if not power_off:
-        return _treat(fleet.stop, **chosen)
-    return _treat(fleet.power_off, asks=not yes and "Cut the power of", **chosen)
+        return _run_command(fleet.stop, **chosen)
+    return _run_command(fleet.power_off, question=not yes and "Cut the power of", **chosen)
 
 
 @vm_commands.command("restart")
@@ -110,14 +110,14 @@ def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
 @_wait_option
 def restart(wait: bool, **chosen: Any) -> int:
     """Shut guests down in order, and start them again."""
-    return _treat(fleet.restart, wait=wait, **chosen)
+    return _run_command(fleet.restart, wait=wait, **chosen)
 
 
 @vm_commands.command("checkpoint")
 @_of_machines()
 def checkpoint(**chosen: Any) -> int:
     """Make what machines are now, switched off, their clean checkpoint."""
-    return _treat(fleet.checkpoint, **chosen)
+    return _run_command(fleet.checkpoint, **chosen)
 
 
 @vm_commands.command("restore")
@@ -125,7 +125,7 @@ def checkpoint(**chosen: Any) -> int:
 @_yes_option
 def restore(yes: bool, **chosen: Any) -> int:
     """Take machines back to their clean checkpoint; what they did since is gone. Not while they play."""
-    return _treat(fleet.restore, asks=not yes and "Take back to the clean checkpoint", takes_back=True, **chosen)
+    return _run_command(fleet.restore, question=not yes and "Take back to the clean checkpoint", reverts=True, **chosen)
 
 
 @vm_commands.command("remove")
@@ -133,24 +133,24 @@ def restore(yes: bool, **chosen: Any) -> int:
 @_yes_option
 def remove(yes: bool, **chosen: Any) -> int:
     """Take machines away, with their disks. Not while they play."""
-    return _treat(fleet.remove, asks=not yes and "Remove, with all disks,", takes_back=True, **chosen)
+    return _run_command(fleet.remove, question=not yes and "Remove, with all disks,", reverts=True, **chosen)
 
 
 @vm_commands.command("status")
 @_of_machines(changes=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(
-    as_json: bool, workers: Sequence[str], everyone: bool, count: int | None, backend: str | None, root: Path
+    as_json: bool, workers: Sequence[str], all_machines: bool, count: int | None, backend: str | None, root: Path
 ) -> int:
     """Say how machines are (default: all)."""
     config, machines = _open(root, backend)
-    everyone = everyone or not (workers or count)
-    seen = fleet.look(machines, fleet.choose(config, workers, everyone=everyone, count=count))
+    all_machines = all_machines or not (workers or count)
+    seen = fleet.status(machines, fleet.choose(config, workers, all_machines=all_machines, count=count))
     if as_json:
         told = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(fleet.table(seen))
+        click.echo(fleet.status_table(seen))
     return OK if all(info is not None for _worker, info in seen) else FAILED
 
 
@@ -166,7 +166,7 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
     if not isinstance(machines, HyperVMachines) or not like:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
     everyone = everyone or not (workers or count)
-    chosen = fleet.choose(config, workers, everyone=everyone, count=count)
+    chosen = fleet.choose(config, workers, all_machines=everyone, count=count)
     differences = machines.compare(list(chosen.values()), like)
     for worker, machine in chosen.items():
         for line in fleet.differences(differences.get(machine, []), like):
@@ -179,7 +179,7 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
 @click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
 @click.option("-v", "--verbose", is_flag=True, help="Name what is well, too.")
 @root_option
-def look_at_template(player: str, game_folder: str, verbose: bool, root: Path) -> int:
+def check_template_machine(player: str, game_folder: str, verbose: bool, root: Path) -> int:
     """Look into the template's machine, item by item, and say what is to be done before it is cloned.
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
@@ -210,32 +210,32 @@ def make_switch(what_if: bool, root: Path) -> int:
     return OK
 
 
-def _treat(
+def _run_command(
     verb: fleet.Verb,
     *,
     workers: Sequence[str],
-    everyone: bool,
+    all_machines: bool,
     count: int | None,
     backend: str | None,
     root: Path,
     what_if: bool,
     wait: bool = False,
-    asks: str | bool = False,
-    takes_back: bool = False,
+    question: str | bool = False,
+    reverts: bool = False,
 ) -> int:
     config, machines = _open(root, backend, click.echo if what_if else None)
-    chosen = fleet.choose(config, workers, everyone=everyone, count=count)
-    if asks and not what_if:
-        _confirm(f"{asks} {', '.join(chosen)}?")
-    if takes_back and not what_if:
+    chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
+    if question and not what_if:
+        _confirm(f"{question} {', '.join(chosen)}?")
+    if reverts and not what_if:
         start_new_epochs(root.resolve(), config, chosen)
     if wait and not what_if:
-        verb = fleet.waiting(verb, config.limits.boot_limit_s)
+        verb = fleet.with_wait(verb, config.limits.boot_limit_s)
     failed = 0
-    for done in fleet.treat(machines, chosen, verb):
-        failed += not done.well
-        if not what_if or not done.well:
-            click.echo(f"{done.worker}: {done.line}", err=not done.well)
+    for done in fleet.run_on_all(machines, chosen, verb):
+        failed += not done.ok
+        if not what_if or not done.ok:
+            click.echo(f"{done.worker}: {done.line}", err=not done.ok)
     return FAILED if failed else OK
 
 
@@ -259,6 +259,6 @@ def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
     machines = machines_of(config, root, what_if)
     if machines is None:
-        fleet.choose(config, (), everyone=True, count=None)  # which says why
+        fleet.choose(config, (), all_machines=True, count=None)  # which says why
         raise ConfigError("pipeline.toml has no [hyperv] or [qemu] table")
     return config, machines

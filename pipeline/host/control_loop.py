@@ -196,7 +196,7 @@ class ControlLoop:
             nonce=self._make_nonce(),
             sweep=sweep_due,
             scans=scans + (self._executor.timed_out() if sweep_due else []),
-            machines=self._machines.see() if sweep_due else {},
+            machines=self._machines.status() if sweep_due else {},
         )
 
     def _record(self, tx: Transaction) -> None:
@@ -245,7 +245,7 @@ class ControlLoop:
         if isinstance(action, MachineAction):
             seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
-            self._machines.obey(action.worker, action.recovery)
+            self._machines.execute(action.worker, action.recovery)
         elif self._executor.is_busy(action.worker):
             self._actions_pending.add(action.worker)
         else:

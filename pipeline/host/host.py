@@ -36,7 +36,7 @@ from pipeline.host.hooks import Hooks
 from pipeline.host.poll_schedule import PollSchedule
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.machines.connections import machines_of, require_secrets, smb_access
-from pipeline.machines.controller import WATCH_INTERVAL_S, MachinePool, MachineRoom, Pools
+from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController, MachinePool, MachinePools
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ATTEMPT_LOG, ATTEMPTS, EVIDENCE_OF_WORKER, SET_ASIDE, ProjectPaths
 from pipeline.shares.executor import ShareExecutor
@@ -261,16 +261,16 @@ class Host:
             queues=Queues(depth=self.config.queue_depths(), local=frozenset(self.config.local_names())),
         )
 
-    def _make_machine_controller(self) -> MachineRoom | None:
+    def _make_machine_controller(self) -> MachineController | None:
         machines, table = machines_of(self.config, self.root), self.config.machine_table()
         if machines is None or table is None:
             return None
-        return MachineRoom(
+        return MachineController(
             machines,
             self.config.machine_of(),
             self.paths.evidence,
             on_change=self._request_sweep,
-            keep=self._save_evidence,
+            save_worker_state=self._save_evidence,
             on_down=self._forget_connection,
             booting_max=table.booting_max,
             stagger_s=table.stagger_s,
@@ -278,11 +278,11 @@ class Host:
             watch_interval_s=min(WATCH_INTERVAL_S, self.config.limits.silence_limit_s / 6),
         )
 
-    def _pools(self) -> Pools:
+    def _pools(self) -> MachinePools:
         pools: dict[str, MachinePool] = dict.fromkeys(self.config.local_names(), self.local_workers)
         if self._machine_controller is not None:
             pools |= dict.fromkeys(self.config.machine_of(), self._machine_controller)
-        return Pools(pools)
+        return MachinePools(pools)
 
     def _forget_connection(self, worker: str) -> None:
         if worker in self._smb:  # its server has just lost its power: nobody waits until that is noticed

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerState, Watcher, wait_until_healthy
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState, wait_until_healthy
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
@@ -36,30 +36,30 @@ MACHINE_ACTIONS = (
 class MachinePool(Protocol):
     """The machines of some workers."""
 
-    def see(self) -> dict[str, MachineStatus]:
+    def status(self) -> dict[str, MachineStatus]:
         """How they are."""
 
-    def obey(self, name: str, action: RecoveryAction | None) -> None:
+    def execute(self, name: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or gives a machine its first start."""
 
 
-class Pools:
+class MachinePools:
     """Several pools as one; every worker has its machine in one of them, or none."""
 
     def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
         self._pool_of = dict(pool_of)
 
-    def see(self) -> dict[str, MachineStatus]:
+    def status(self) -> dict[str, MachineStatus]:
         """How all machines are."""
         pools = {id(pool): pool for pool in self._pool_of.values()}
-        return {name: seen for pool in pools.values() for name, seen in pool.see().items()}
+        return {name: seen for pool in pools.values() for name, seen in pool.status().items()}
 
-    def obey(self, name: str, action: RecoveryAction | None) -> None:
+    def execute(self, name: str, action: RecoveryAction | None) -> None:
         """Passes an order on."""
-        self._pool_of[name].obey(name, action)
+        self._pool_of[name].execute(name, action)
 
 
-class MachineRoom:
+class MachineController:
     """The machines of some workers. `machine_of` gives each worker's machine its name."""
 
     def __init__(
@@ -69,7 +69,7 @@ class MachineRoom:
         evidence: Path,
         *,
         on_change: Callable[[], None],
-        keep: Callable[[str, Path], None] = lambda _worker, _folder: None,
+        save_worker_state: Callable[[str, Path], None] = lambda _worker, _folder: None,
         on_down: Callable[[str], None] = lambda _worker: None,
         booting_max: int = 6,
         stagger_s: float = 2.0,
@@ -77,40 +77,45 @@ class MachineRoom:
         watch_interval_s: float = WATCH_INTERVAL_S,
     ) -> None:
         self._machines, self._machine_of = machines, dict(machine_of)
-        self._evidence, self._keep, self._on_change, self._on_down = evidence, keep, on_change, on_down
+        self._evidence, self._save_worker_state, self._on_change, self._on_down = (
+            evidence,
+            save_worker_state,
+            on_change,
+            on_down,
+        )
         self._boot_limit_s, self._stagger_s = boot_limit_s, stagger_s
-        self._turns = threading.Semaphore(booting_max)
-        self._stagger, self._next_at = threading.Lock(), 0.0
-        self._ended = threading.Event()
+        self._boot_slots = threading.Semaphore(booting_max)
+        self._stagger_lock, self._next_at = threading.Lock(), 0.0
+        self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._orders: dict[str, threading.Thread] = {}
+        self._threads: dict[str, threading.Thread] = {}
         self._reverted: set[str] = set()
-        self._obeyed_at: dict[str, float] = {}  #: how a machine was before that says nothing of how it is
+        self._executed_at: dict[str, float] = {}  #: how a machine was before that says nothing of how it is
         self._changing_since: dict[str, float] = {}
-        self._watcher = Watcher(machines, self._changed, interval_s=watch_interval_s)
+        self._watcher = MachineWatcher(machines, self._changed, interval_s=watch_interval_s)
 
     def open(self) -> None:
         """Begins to look at the machines."""
         self._watcher.start()
 
-    def see(self) -> dict[str, MachineStatus]:
+    def status(self) -> dict[str, MachineStatus]:
         """How the machines are, as far as is known at this moment; never waits."""
-        latest, looked_at, trouble = self._watcher.latest(), self._watcher.looked_at, self._watcher.trouble
+        latest, refreshed_at, error = self._watcher.latest(), self._watcher.refreshed_at, self._watcher.error
         oldest = time.monotonic() - STALE_AFTER_S
-        seen = {}
+        found = {}
         for worker, machine in self._machine_of.items():
             info = latest.get(machine)
             busy = self._is_busy(worker)
-            stale = looked_at is None or looked_at < max(oldest, self._obeyed_at.get(worker, oldest))
+            stale = refreshed_at is None or refreshed_at < max(oldest, self._executed_at.get(worker, oldest))
             if stale or info is None:
-                reason = str(trouble) if trouble is not None else "it was not looked at yet"
+                reason = str(error) if error is not None else "it was not looked at yet"
                 note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
-                seen[worker] = MachineStatus(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
+                found[worker] = MachineStatus(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
                 continue
             with self._lock:
                 reverted = worker in self._reverted
                 self._reverted.discard(worker)
-            seen[worker] = MachineStatus(
+            found[worker] = MachineStatus(
                 self._state(info),
                 MACHINE_ACTIONS,
                 info.note,
@@ -119,18 +124,16 @@ class MachineRoom:
                 busy=busy,
                 uptime_s=info.uptime_s,
             )
-        return seen
+        return found
 
-    def obey(self, worker: str, action: RecoveryAction | None) -> None:
+    def execute(self, worker: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or switches a machine on for the first time, in a thread of its own."""
         with self._lock:
-            if self._is_busy(worker) or self._ended.is_set():
+            if self._is_busy(worker) or self._closed.is_set():
                 return
-            order = threading.Thread(
-                target=self._carry_out, args=(worker, action), name=f"machine-{worker}", daemon=True
-            )
-            self._orders[worker] = order
-            order.start()
+            thread = threading.Thread(target=self._run, args=(worker, action), name=f"machine-{worker}", daemon=True)
+            self._threads[worker] = thread
+            thread.start()
 
     def addresses(self, worker: str) -> tuple[str, ...]:
         """Where a worker's machine is reached, as its guest told last. Raises MachineError."""
@@ -139,7 +142,7 @@ class MachineRoom:
 
     def close(self) -> None:
         """Lets go of the machines; they run on. Who is being restarted is found switched off by the next host."""
-        self._ended.set()
+        self._closed.set()
         self._watcher.close()
         self._machines.close()
 
@@ -150,8 +153,8 @@ class MachineRoom:
         self._on_change()
 
     def _is_busy(self, worker: str) -> bool:
-        order = self._orders.get(worker)
-        return order is not None and order.is_alive()
+        thread = self._threads.get(worker)
+        return thread is not None and thread.is_alive()
 
     def _state(self, info: MachineInfo) -> MachineState:
         if info.state is not PowerState.CHANGING:
@@ -167,18 +170,18 @@ class MachineRoom:
                 return MachineState.UNHEALTHY if stuck else MachineState.UNKNOWN
         return MachineState.UNKNOWN
 
-    def _carry_out(self, worker: str, action: RecoveryAction | None) -> None:
+    def _run(self, worker: str, action: RecoveryAction | None) -> None:
         machine = self._machine_of[worker]
         try:
-            self._climb(worker, machine, action)
+            self._perform(worker, machine, action)
             log.info("%s: %s", worker, action or "start")
         except MachineError as error:
             log.warning("%s: %s: %s", worker, action or "start", error)
-        self._obeyed_at[worker] = time.monotonic()
-        self._watcher.look()
+        self._executed_at[worker] = time.monotonic()
+        self._watcher.refresh()
         self._on_change()
 
-    def _climb(self, worker: str, machine: str, action: RecoveryAction | None) -> None:
+    def _perform(self, worker: str, machine: str, action: RecoveryAction | None) -> None:
         match action:
             case RecoveryAction.RESTART_AGENT:
                 self._machines.restart_agent(machine)
@@ -189,7 +192,7 @@ class MachineRoom:
             case RecoveryAction.POWER_CYCLE:
                 self._machines.power_off(machine)
             case RecoveryAction.RESTORE:
-                self._keep_evidence(worker, machine)
+                self._save_evidence(worker, machine)
                 self._machines.restore(machine)
                 with self._lock:
                     self._reverted.add(worker)
@@ -198,22 +201,22 @@ class MachineRoom:
 
     def _switch_on(self, machine: str) -> None:
         """Machines boot a few at a time, and never two in the same moment."""
-        with self._turns:
-            with self._stagger:
+        with self._boot_slots:
+            with self._stagger_lock:
                 now = time.monotonic()
                 at = max(self._next_at, now)
                 self._next_at = at + self._stagger_s
-            if self._ended.wait(at - now):
+            if self._closed.wait(at - now):
                 return
             self._machines.start(machine)
-            wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._ended)
+            wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._closed)
 
-    def _keep_evidence(self, worker: str, machine: str) -> None:
+    def _save_evidence(self, worker: str, machine: str) -> None:
         """What a restore wipes out: how it stood, what it showed, its last words. Missing evidence stops nobody."""
         folder = self._evidence / f"{time.strftime('%Y%m%d-%H%M%S')}-{worker}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._keep(worker, folder)
+            self._save_worker_state(worker, folder)
             (folder / EVIDENCE_OF_MACHINE).write_bytes(
                 orjson.dumps(asdict(self._machines.info(machine)), option=orjson.OPT_INDENT_2)
             )

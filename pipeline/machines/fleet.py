@@ -39,10 +39,10 @@ class Done:
 
     worker: str
     line: str
-    well: bool
+    ok: bool
 
 
-def choose(config: Config, names: Sequence[str], *, everyone: bool, count: int | None) -> dict[str, str]:
+def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: int | None) -> dict[str, str]:
     """The machines meant by a command, by their workers' names.
 
     Raises:
@@ -53,7 +53,7 @@ def choose(config: Config, names: Sequence[str], *, everyone: bool, count: int |
         raise InputError(
             "no worker has a machine; name them in pipeline.toml: [[worker]] name = 'vm-1' machine = 'vm-1'"
         )
-    if (bool(names) + everyone + (count is not None)) != 1:
+    if (bool(names) + all_machines + (count is not None)) != 1:
         raise InputError(f"which machines? Name workers, or give --all or --count; there are {_listed(machine_of)}")
     if unknown := [name for name in names if name not in machine_of]:
         raise InputError(f"{unknown[0]}: no worker of that name has a machine; there are {_listed(machine_of)}")
@@ -65,7 +65,7 @@ def choose(config: Config, names: Sequence[str], *, everyone: bool, count: int |
     return {name: machine_of[name] for name in chosen}
 
 
-def treat(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
+def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
     """Does one thing to many machines, a few at once; each tells when it is done, in the order of their names."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
         waiting = {worker: crew.submit(verb, machines, machine) for worker, machine in chosen.items()}
@@ -76,7 +76,7 @@ def treat(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Do
                 yield Done(worker, error.reason, False)
 
 
-def look(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
+def status(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
     """How the machines are; None for one that does not exist. Raises MachineError."""
     found = machines.infos()
     return [(worker, found.get(machine)) for worker, machine in chosen.items()]
@@ -92,9 +92,9 @@ def create(machines: Machines, machine: str) -> str:
     return "; warning: ".join((there, *map(one_line, warnings)))
 
 
-def preparing(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
+def make_prepare(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
     """First boot, identity, shutdown, clean checkpoint. Each step may be repeated; without a limit none is awaited."""
-    boot = start if limit_s is None else waiting(start, limit_s)
+    boot = start if limit_s is None else with_wait(start, limit_s)
 
     def prepare(machines: Machines, machine: str) -> str:
         identity = identity_of(machine)  # before anything is switched on for nothing
@@ -149,15 +149,15 @@ def start(machines: Machines, machine: str) -> str:
     return "is on"
 
 
-def waiting(verb: Verb, limit_s: float) -> Verb:
+def with_wait(verb: Verb, limit_s: float) -> Verb:
     """The same, and then until its guest is up."""
 
     def wait(machines: Machines, machine: str) -> str:
-        words = verb(machines, machine)
+        text = verb(machines, machine)
         if not wait_until_healthy(machines, machine, limit_s):
-            reason = f"{words}, and its guest was not up after {limit_s:g} s; look at its console"
+            reason = f"{text}, and its guest was not up after {limit_s:g} s; look at its console"
             raise MachineError(machine, reason, Trouble.TIMED_OUT)
-        return f"{words}, its guest is up"
+        return f"{text}, its guest is up"
 
     return wait
 
@@ -211,12 +211,12 @@ def make_switch(runner: Runner, table: HyperVTable, *, what_if: bool) -> list[st
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def table(seen: Sequence[tuple[str, MachineInfo | None]]) -> str:
+def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
     """What `vm status` shows."""
     rows: list[tuple[str, ...]] = [
         ("worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint")
     ]
-    for worker, info in seen:
+    for worker, info in statuses:
         if info is None:
             rows.append((worker, "there is none", *[""] * 7))
             continue

@@ -58,16 +58,16 @@ class LocalWorkers:
         """Where the agent's own log is."""
         return self._paths.agent_log(name)
 
-    def see(self) -> dict[str, MachineStatus]:
+    def status(self) -> dict[str, MachineStatus]:
         """How all local machines are."""
-        seen = {}
+        found = {}
         for name in self._machines.names():
             info = self._machines.info(name)
-            seen[name] = MachineStatus(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
+            found[name] = MachineStatus(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
-        return seen
+        return found
 
-    def obey(self, name: str, action: RecoveryAction | None) -> None:
+    def execute(self, name: str, action: RecoveryAction | None) -> None:
         """Climbs a rung, or starts a machine for the first time. What goes wrong shows in the next `see`."""
         try:
             if action is RecoveryAction.RESTORE:

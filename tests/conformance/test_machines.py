@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hyperv_ops import LocalMachines, LocalSpec, MachineError, MachineInfo, Machines, PowerState, Trouble, Watcher
+from hyperv_ops import (
+    LocalMachines,
+    LocalSpec,
+    MachineError,
+    MachineInfo,
+    Machines,
+    MachineWatcher,
+    PowerState,
+    Trouble,
+)
 from hyperv_ops import wait_until_healthy as wait
 from tests.harness.hyperv_farm import hyperv_bed
 from tests.harness.qemu_farm import BOOT_S, qemu_bed
@@ -210,7 +219,7 @@ def test_only_its_own_machines_are_touched(kind: Kind, name: str) -> None:
 def test_changes_are_told(kind: Kind) -> None:
     """Once for each, with what it is now."""
     told: list[tuple[str, PowerState]] = []
-    watcher = Watcher(kind.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
+    watcher = MachineWatcher(kind.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
     watcher.start()
     assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
 

@@ -12,7 +12,7 @@ from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.machines import controller
-from pipeline.machines.controller import MachineRoom, Pools
+from pipeline.machines.controller import MachineController, MachinePools
 from tests.harness.waiting import eventually
 
 
@@ -77,19 +77,19 @@ class Rack:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineRoom, Rack]]]:
+def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Rack]]]:
     opened = []
 
-    def make(*names: str, **options: Any) -> tuple[MachineRoom, Rack]:
+    def make(*names: str, **options: Any) -> tuple[MachineController, Rack]:
         rack = Rack(*names)
         fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
         machines: Any = rack
-        room = MachineRoom(
+        room = MachineController(
             machines, {f"w-{name}": name for name in names}, tmp_path / "evidence", **{**fast, **options}
         )
         room.open()
         opened.append((room, rack))
-        assert eventually(lambda: not names or room.see()[f"w-{names[0]}"].note != "it was not looked at yet")
+        assert eventually(lambda: not names or room.status()[f"w-{names[0]}"].note != "it was not looked at yet")
         return room, rack
 
     yield make
@@ -98,11 +98,11 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineRoom, Rack]]]:
         room.close()
 
 
-Make = Callable[..., tuple[MachineRoom, Rack]]
+Make = Callable[..., tuple[MachineController, Rack]]
 
 
-def idle(room: MachineRoom, worker: str) -> bool:
-    return eventually(lambda: not room.see()[worker].busy)
+def idle(room: MachineController, worker: str) -> bool:
+    return eventually(lambda: not room.status()[worker].busy)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def idle(room: MachineRoom, worker: str) -> bool:
 def test_what_a_rung_is(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each is a few verbs, in this order, on this machine alone."""
     room, rack = make("a", "b")
-    room.obey("w-a", action)
-    seen = [room.see()["w-a"]]
+    room.execute("w-a", action)
+    seen = [room.status()["w-a"]]
     while seen[-1].busy:
-        seen.append(room.see()["w-a"])
+        seen.append(room.status()["w-a"])
 
     assert rack.done == [(verb, "a") for verb in verbs]
-    assert sum(one.reverted for one in [*seen, room.see()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+    assert sum(one.reverted for one in [*seen, room.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
         "it is confirmed once"
     )
 
@@ -140,18 +140,18 @@ def test_who_is_no_longer_busy_was_looked_at_since(make: Make) -> None:
         return found
 
     rack.infos = infos  # type: ignore[method-assign]
-    assert room.see()["w-a"].state is MachineState.OFF
-    room.obey("w-a", None)
+    assert room.status()["w-a"].state is MachineState.OFF
+    room.execute("w-a", None)
     assert idle(room, "w-a")
 
-    assert room.see()["w-a"].state is MachineState.RUNNING
+    assert room.status()["w-a"].state is MachineState.RUNNING
 
 
 def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None:
     """The rung has failed, and the next one will cut the power."""
     room, rack = make("a")
     rack.stubborn = True
-    room.obey("w-a", RecoveryAction.REBOOT)
+    room.execute("w-a", RecoveryAction.REBOOT)
     assert idle(room, "w-a")
 
     assert rack.done == [("shutdown", "a")]
@@ -161,10 +161,10 @@ def test_one_order_at_a_time(make: Make) -> None:
     """While one is carried out the machine is busy, and another order is not taken."""
     room, rack = make("a")
     rack.gate.clear()
-    room.obey("w-a", None)
+    room.execute("w-a", None)
     assert eventually(lambda: ("start", "a") in rack.done)
-    assert room.see()["w-a"].busy
-    room.obey("w-a", RecoveryAction.POWER_CYCLE)
+    assert room.status()["w-a"].busy
+    room.execute("w-a", RecoveryAction.POWER_CYCLE)
     rack.gate.set()
     assert idle(room, "w-a")
 
@@ -177,9 +177,9 @@ def test_a_few_boot_at_a_time(make: Make) -> None:
     room, rack = make(*names, booting_max=2)
     rack.gate.clear()
     for name in names:
-        room.obey(f"w-{name}", None)
+        room.execute(f"w-{name}", None)
     assert eventually(lambda: rack.booting_max == 2)
-    assert all(room.see()[f"w-{name}"].busy for name in names)
+    assert all(room.status()[f"w-{name}"].busy for name in names)
     assert len(rack.done) == 2
 
     rack.gate.set()
@@ -203,7 +203,7 @@ def test_how_a_machine_is(make: Make, state: PowerState, heartbeat: Heartbeat, s
     room, rack = make("a")
     rack.state["a"], rack.heartbeat["a"] = state, heartbeat
 
-    assert eventually(lambda: room.see()["w-a"].state is seen)
+    assert eventually(lambda: room.status()["w-a"].state is seen)
 
 
 def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypat
     room, rack = make("a")
     rack.state["a"] = PowerState.CHANGING
 
-    assert eventually(lambda: room.see()["w-a"].state is MachineState.UNHEALTHY)
+    assert eventually(lambda: room.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
 def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,8 +221,8 @@ def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.Mon
     rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
     monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
 
-    assert eventually(lambda: "no answer in time" in room.see()["w-a"].note)
-    assert room.see()["w-a"].state is MachineState.UNKNOWN
+    assert eventually(lambda: "no answer in time" in room.status()["w-a"].note)
+    assert room.status()["w-a"].state is MachineState.UNKNOWN
 
 
 def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,7 +233,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
     rack.restart_agent = refuse  # type: ignore[method-assign]
-    room.obey("w-a", RecoveryAction.RESTART_AGENT)
+    room.execute("w-a", RecoveryAction.RESTART_AGENT)
     assert idle(room, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
@@ -242,7 +242,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
 def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
     room, rack = make("a", keep=lambda worker, folder: (folder / "worker.json").write_text(worker))
-    room.obey("w-a", RecoveryAction.RESTORE)
+    room.execute("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
@@ -251,7 +251,7 @@ def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: P
     assert (folder / "worker.json").read_text() == "w-a"
 
     rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    room.obey("w-a", RecoveryAction.RESTORE)
+    room.execute("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
     assert rack.done.count(("restore", "a")) == 2
 
@@ -260,9 +260,9 @@ def test_after_its_end_nobody_is_switched_on(make: Make) -> None:
     """Who waits for its turn when the host ends stays off; the next host finds it so."""
     room, rack = make("a", "b", booting_max=1)
     rack.gate.clear()
-    room.obey("w-a", None)
+    room.execute("w-a", None)
     assert eventually(lambda: rack.done == [("start", "a")])
-    room.obey("w-b", None)
+    room.execute("w-b", None)
 
     room.close()
 
@@ -275,9 +275,9 @@ def test_several_pools_are_one(make: Make) -> None:
     """Each worker's order goes to the pool that has its machine."""
     room, rack = make("a")
     other, other_rack = make("b")
-    pools = Pools({"w-a": room, "w-b": other})
+    pools = MachinePools({"w-a": room, "w-b": other})
 
-    assert pools.see().keys() == {"w-a", "w-b"}
-    pools.obey("w-b", RecoveryAction.RESTART_AGENT)
+    assert pools.status().keys() == {"w-a", "w-b"}
+    pools.execute("w-b", RecoveryAction.RESTART_AGENT)
     assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
     assert rack.done == []
