@@ -25,7 +25,7 @@ from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.snapshots import is_ignored
 from pipeline.views.progress import Progress
-from pipeline.views.results import status, why
+from pipeline.views.results import failure_reason, genome_status
 
 PROGRESS_INTERVAL_S = 0.25
 _STAGED = ".genome.new"  #: hidden, so that no intake takes it
@@ -137,7 +137,10 @@ class OpenFarm:
         """Every genome of the generation, by name."""
         return {
             genome.name: Fitness(
-                genome.fitness, status(genome), why(genome), [trial.fitness for trial in genome.trials]
+                genome.fitness,
+                genome_status(genome),
+                failure_reason(genome),
+                [trial.fitness for trial in genome.trials],
             )
             for genome in self._host.farm.genomes
         }

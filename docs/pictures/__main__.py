@@ -15,11 +15,11 @@ from rich.console import Console
 
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.inspection.page_data import page_data
-from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.live_status import LiveStatusFile
-from pipeline.ui.html import report
-from pipeline.ui.terminal import Picture, top_picture
-from pipeline.views.progress import progress
+from pipeline.ui.html import render_page
+from pipeline.ui.terminal import RunDisplay, render_top
+from pipeline.views.progress import measure_progress
 from tests.programs.faulty_run import FaultyRun, faulty_project
 from tests.programs.system_programs import find
 
@@ -54,7 +54,7 @@ def draw_run() -> None:
                 shown.append(now)
 
         farm.evaluate(genomes, on_progress=watch)
-    console.print(Picture(shown[-1]))
+    console.print(RunDisplay(shown[-1]))
     console.save_svg(str(HERE / "run.svg"), title="pipeline run --gen 1")
 
 
@@ -66,19 +66,19 @@ def _farm(root: Path) -> AbstractContextManager[OpenFarm]:
 
 def draw_top(root: Path) -> None:
     """`pipeline top` on a generation that met every outcome, on a narrow and on a wide terminal."""
-    with Chronicle(root) as chronicle:
+    with ProjectReader(root) as chronicle:
         generation = chronicle.latest()
         for width in (80, 200):
             console = _console(width)
-            now, told, farm = chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation)
-            console.print(top_picture(now, told, farm))
+            now, told, farm = chronicle.progress(generation), chronicle.history(generation), chronicle.farm(generation)
+            console.print(render_top(now, told, farm))
             console.save_svg(str(HERE / f"top-{width}.svg"), title="pipeline top")
 
 
 def draw_pages(finished: Path, playing: Path, run: FaultyRun) -> None:
     """The report of a finished generation, and the page of one that is being played."""
-    with Chronicle(finished) as chronicle:
-        (finished / "report.html").write_text(report(page_data(chronicle, chronicle.latest())), encoding="utf-8")
+    with ProjectReader(finished) as chronicle:
+        (finished / "report.html").write_text(render_page(page_data(chronicle, chronicle.latest())), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "serve", "--port", "8766", "--root", str(playing)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server, sync_playwright() as playwright:
         assert server.stdout is not None
@@ -113,7 +113,7 @@ def _console(width: int) -> Console:
 
 def _play_on(root: Path, run: FaultyRun) -> None:
     """As a host at work would show itself."""
-    shown = progress(run.table.farm, run.table.watch, run.table.now)
+    shown = measure_progress(run.table.farm, run.table.watch, run.table.now)
     LiveStatusFile(root / "state").write(shown)
 
 

@@ -16,11 +16,11 @@ from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
-from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
-from pipeline.ui.html import report
-from pipeline.ui.terminal import Top, plain
-from pipeline.views.ranking import COLUMNS, as_csv, as_json, as_table, ranked
+from pipeline.ui.html import render_page
+from pipeline.ui.terminal import TopScreen, plain_line
+from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
 
 TOP_INTERVAL_S = 0.5
 
@@ -39,15 +39,15 @@ def top(once: bool, gen: str | None, root: Path) -> int:
     Reads only; as many as you like may look on, and the run does not notice.
     """
     console, pause = Console(), threading.Event()
-    with Chronicle(root.resolve()) as chronicle:
-        generation = chronicle.choose(_number(gen))
+    with ProjectReader(root.resolve()) as reader:
+        generation = reader.choose(_number(gen))
         if not console.is_terminal:
-            click.echo(plain(chronicle.progress(generation)))
+            click.echo(plain_line(reader.progress(generation)))
             return OK
-        with Top(console, keep=once) as screen:
+        with TopScreen(console, keep=once) as screen:
             with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
                 while True:
-                    screen.show(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
+                    screen.show(reader.progress(generation), reader.history(generation), reader.farm(generation))
                     if once:
                         break
                     pause.wait(TOP_INTERVAL_S)
@@ -59,62 +59,62 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Tell the story of a genome, an attempt or a worker: what was tried, what came of it, why it waits."""
-    with Chronicle(root.resolve()) as chronicle:
-        click.echo(explain(chronicle, what, _number(gen)))
+    with ProjectReader(root.resolve()) as reader:
+        click.echo(explain(reader, what, _number(gen)))
     return OK
 
 
 @click.command("results")
-@click.option("--all", "every", is_flag=True, help="Of all generations.")
+@click.option("--all", "all_generations", is_flag=True, help="Of all generations.")
 @click.option("--top", "top_max", type=click.IntRange(min=1), help="The first so many only.")
 @click.option("--sort", type=click.Choice(COLUMNS), default="fitness", show_default=True, help="By what.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--json", "for_programs", is_flag=True, help="For programs.")
-@click.option("--csv", "for_spreadsheets", is_flag=True, help="For spreadsheets.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets.")
 @_options
 def results(
-    every: bool,
+    all_generations: bool,
     top_max: int | None,
     sort: str,
     reverse: bool,
-    for_programs: bool,
-    for_spreadsheets: bool,
+    as_json: bool,
+    as_csv: bool,
     gen: str | None,
     root: Path,
 ) -> int:
     """Show the genomes and their fitness, the fittest first."""
-    if for_programs and for_spreadsheets:
+    if as_json and as_csv:
         raise click.UsageError("--json and --csv cannot both be had; choose one")
-    if every and gen is not None:
+    if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
-    with Chronicle(root.resolve()) as chronicle:
-        newest = chronicle.choose(_number(gen))  # which also says so if there is none
-        chosen = chronicle.generations() if every else [newest]
-        farms = [chronicle.farm(generation) for generation in chosen]
-        minimize = chronicle.config.generation.direction == "minimize"
+    with ProjectReader(root.resolve()) as reader:
+        newest = reader.choose(_number(gen))  # which also says so if there is none
+        chosen = reader.generations() if all_generations else [newest]
+        farms = [reader.farm(generation) for generation in chosen]
+        minimize = reader.config.generation.direction == "minimize"
     rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]
-    if for_programs:
-        click.echo(as_json(rows))
-    elif for_spreadsheets:
-        click.echo(as_csv(rows), nl=False)
+    if as_json:
+        click.echo(json_text(rows))
+    elif as_csv:
+        click.echo(csv_text(rows), nl=False)
     else:
-        click.echo(as_table(rows, Console().width if sys.stdout.isatty() else None))
+        click.echo(table_text(rows, Console().width if sys.stdout.isatty() else None))
     return OK
 
 
 @click.command("report")
-@click.option("--all", "every", is_flag=True, help="Of all generations, to be chosen on the page.")
+@click.option("--all", "all_generations", is_flag=True, help="Of all generations, to be chosen on the page.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file (default: in results/).")
 @_options
-def write_report(every: bool, out: Path | None, gen: str | None, root: Path) -> int:
+def write_report(all_generations: bool, out: Path | None, gen: str | None, root: Path) -> int:
     """Write a generation's report: one HTML file that needs nothing else and works without a network."""
     root = root.resolve()
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
-    with Chronicle(root) as chronicle:
-        chosen = chronicle.choose(_number(gen))
-        text = report(page_data(chronicle, chosen, chronicle.generations() if every else None))
-    path = out or ProjectPaths(root).report(None if every else chosen)
+    with ProjectReader(root) as reader:
+        chosen = reader.choose(_number(gen))
+        text = render_page(page_data(reader, chosen, reader.generations() if all_generations else None))
+    path = out or ProjectPaths(root).report(None if all_generations else chosen)
     try:
         if out is None:
             path.parent.mkdir(parents=True, exist_ok=True)

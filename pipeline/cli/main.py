@@ -32,13 +32,13 @@ from pipeline.diagnosis.shares import examine, once_each
 from pipeline.errors import PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
-from pipeline.inspection.project_reader import Chronicle
-from pipeline.inspection.verify import report, verify
+from pipeline.inspection.project_reader import ProjectReader
+from pipeline.inspection.verify import report_text, verify
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import duration
-from pipeline.views.results import best, status, summary, why
-from pipeline.views.status import standing
+from pipeline.views.results import failure_reason, fittest, genome_status, summary
+from pipeline.views.status import status_text
 
 _FAILED_NAMED_MAX = 20
 
@@ -95,7 +95,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) ->
             click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:
             ending = _play(host, monitor)
-    return _conclude(host, ending)
+    return _print_result(host, ending)
 
 
 @commands.command("status")
@@ -103,10 +103,10 @@ def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) ->
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
     """Say where a generation stands: counts, workers, and what is still open and why."""
-    with Chronicle(root.resolve()) as chronicle:
-        generation = chronicle.choose(parse_generation(gen) if gen is not None else None)
-        playing = chronicle.is_playing(generation)
-        click.echo(standing(chronicle.farm(generation), chronicle.last_at(), playing=playing))
+    with ProjectReader(root.resolve()) as reader:
+        generation = reader.choose(parse_generation(gen) if gen is not None else None)
+        playing = reader.is_playing(generation)
+        click.echo(status_text(reader.farm(generation), reader.last_at(), playing=playing))
     return OK
 
 
@@ -120,9 +120,9 @@ def verify_results(gen: str | None, root: Path) -> int:
     Exit codes: 0 the promise held; 1 it was broken, what is wrong is named; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
-    words, held = report(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
+    words, passed = report_text(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
     click.echo(words)
-    return OK if held else FAILED
+    return OK if passed else FAILED
 
 
 @commands.command("doctor")
@@ -171,17 +171,17 @@ def run_commands(args: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except PipelineError as error:
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _say("stopped at once; the same command resumes", STOPPED)
+        return _print_error("stopped at once; the same command resumes", STOPPED)
     except Exception:
         traceback.print_exc()
-        return _say("a defect of this program; nothing is lost, the ledger has every decision", INTERNAL_ERROR)
+        return _print_error("a defect of this program; nothing is lost, the ledger has every decision", INTERNAL_ERROR)
 
 
-def _say(words: str, code: int) -> int:
-    for number, words_line in enumerate(words.splitlines()):
-        click.echo(f"pipeline: {words_line}" if not number else words_line, err=True)
+def _print_error(text: str, code: int) -> int:
+    for number, line in enumerate(text.splitlines()):
+        click.echo(f"pipeline: {line}" if not number else line, err=True)
     return code
 
 
@@ -199,19 +199,19 @@ def _play(host: Host, monitor: Monitor) -> Ending:
     return host.play(tell)
 
 
-def _conclude(host: Host, ending: Ending) -> int:
+def _print_result(host: Host, ending: Ending) -> int:
     assert host.outputs is not None
     counts = summary(host.farm)
-    failed = [genome for genome in host.farm.genomes if status(genome) == "failed"]
+    failed = [genome for genome in host.farm.genomes if genome_status(genome) == "failed"]
     click.echo(
         f"generation {counts['generation']}: {counts['submitted']} genomes, {counts['completed']} completed, "
         f"{counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
         f"{counts['duplicated']} duplicated; {counts['attempts']['issued']} attempts in {duration(counts['wall_s'])}"
     )
-    if (fittest := best(host.farm, host.config.generation.direction)) is not None:
-        click.echo(f"  best: {fittest.name}: {fittest.fitness:g}")
+    if (best := fittest(host.farm, host.config.generation.direction)) is not None:
+        click.echo(f"  best: {best.name}: {best.fitness:g}")
     for genome in failed[:_FAILED_NAMED_MAX]:
-        click.echo(f"  failed: {genome.name}: {why(genome)}")
+        click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
     if len(failed) > _FAILED_NAMED_MAX:
         click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
@@ -219,7 +219,7 @@ def _conclude(host: Host, ending: Ending) -> int:
         cure = "mend it, then run the same command" + (" with --retry-failed" if failed else "")
         raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{cure}")
     if ending.stopped:
-        return _say("stopped; the same command resumes", STOPPED)
+        return _print_error("stopped; the same command resumes", STOPPED)
     if failed:
         click.echo("to play what failed once more: the same command with --retry-failed")
     return FAILED if failed else OK

@@ -286,7 +286,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DatedFact:
     """A fact, and when it was stated."""
 
     at: float

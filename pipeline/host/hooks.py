@@ -18,7 +18,7 @@ from inbox_agent.system.interpreter import interpreter
 from pipeline.config import HooksTable
 from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
 from pipeline.core.farm import Farm
-from pipeline.views.fact_text import line
+from pipeline.views.fact_text import describe
 from pipeline.views.results import summary
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Hooks:
                 case RunFinished():
                     self._put("finished", farm, f"generation {farm.generation} is finished")
                 case WorkerQuarantined():
-                    self._put("quarantined", farm, line(fact, farm), worker=fact.worker)
+                    self._put("quarantined", farm, describe(fact, farm), worker=fact.worker)
                 case WorkerOut():
-                    self._put("out", farm, line(fact, farm), worker=fact.worker)
+                    self._put("out", farm, describe(fact, farm), worker=fact.worker)
 
     def notify_stuck(self, farm: Farm, diagnosis: str) -> None:
         """The farm cannot go on."""

@@ -49,7 +49,7 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from pipeline.storage.outputs import Outputs
 from pipeline.storage.snapshots import Snapshots
-from pipeline.views.progress import Progress, progress
+from pipeline.views.progress import Progress, measure_progress
 
 OUTPUTS_INTERVAL_S = 2.0
 OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again
@@ -128,7 +128,7 @@ class Host:
 
     def progress(self) -> Progress:
         """Where the open generation stands."""
-        return progress(self.farm, self.loop.observed, time.time())
+        return measure_progress(self.farm, self.loop.observed, time.time())
 
     def share(self, worker: str) -> ShareFiles:
         """A worker's share, from this host's side."""

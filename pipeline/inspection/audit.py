@@ -58,7 +58,7 @@ class Audit:
     others: list[str] = field(default_factory=list)  #: what does not add up, without a fitness being wrong
 
     @property
-    def held(self) -> bool:
+    def passed(self) -> bool:
         """Whether the promise held."""
         return not (self.lost or self.duplicated or self.unexpected or self.others)
 

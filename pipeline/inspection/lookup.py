@@ -3,14 +3,14 @@
 from inbox_agent.protocol.layout import attempt_of, is_attempt
 from pipeline.core.farm import Farm
 from pipeline.errors import InputError
-from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import GENERATION_FOLDER
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
 
 SUGGESTED_MAX = 5
 
 
-def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
+def explain(reader: ProjectReader, what: str, generation: int | None) -> str:
     """The story of a genome, an attempt or a worker, given by its name, or by a path of a genome or of a share's file.
 
     Raises:
@@ -20,10 +20,10 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
     file = attempt_of(name)
     names = (what.rstrip("/"), file[0] if file is not None else name)  # a backslash may belong to the name
     if generation is None:
-        generation = _said_by(chronicle, folder, names[1])
-    chosen = chronicle.choose(generation)
-    farm, playing = chronicle.farm(chosen), chronicle.is_playing(chosen)
-    depth = chronicle.config.queue_depths()
+        generation = _generation_of(reader, folder, names[1])
+    chosen = reader.choose(generation)
+    farm, playing = reader.farm(chosen), reader.is_playing(chosen)
+    depth = reader.config.queue_depths()
     for name in names:
         if name in farm.attempts:
             return "\n".join(explain_attempt(farm, farm.attempts[name], depth, playing=playing))
@@ -31,16 +31,16 @@ def explain(chronicle: Chronicle, what: str, generation: int | None) -> str:
             if genome.name == name:
                 return "\n".join(explain_genome(farm, genome, depth, playing=playing))
         if name in farm.workers or name in farm.retired:
-            return "\n".join(explain_worker(farm, name, chronicle.told(chosen)))
+            return "\n".join(explain_worker(farm, name, reader.history(chosen)))
     raise InputError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
 
 
-def _said_by(chronicle: Chronicle, folder: str, name: str) -> int | None:
+def _generation_of(reader: ProjectReader, folder: str, name: str) -> int | None:
     """The generation in which an attempt was issued, or the one of a genome's folder if it was ever run."""
-    if is_attempt(name) and (generation := chronicle.generation_of(name)) is not None:
+    if is_attempt(name) and (generation := reader.generation_of(name)) is not None:
         return generation
     of_folder = GENERATION_FOLDER.fullmatch(folder)
-    return int(of_folder[1]) if of_folder and int(of_folder[1]) in chronicle.generations() else None
+    return int(of_folder[1]) if of_folder and int(of_folder[1]) in reader.generations() else None
 
 
 def _suggestion(farm: Farm, what: str) -> str:

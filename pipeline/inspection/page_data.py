@@ -3,26 +3,26 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.inspection.project_reader import Chronicle
-from pipeline.views.page_model import sheet, trend
+from pipeline.inspection.project_reader import ProjectReader
+from pipeline.views.page_model import fitness_trend, page_model
 
 
-def page_data(chronicle: Chronicle, shown: int, sheets: Iterable[int] | None = None) -> dict[str, Any]:
+def page_data(reader: ProjectReader, shown: int, sheets: Iterable[int] | None = None) -> dict[str, Any]:
     """Data of the page that shows one generation; `sheets` are those that can be chosen, only that one by default."""
-    direction, depth = chronicle.config.generation.direction, chronicle.config.queue_depths()
+    direction, depth = reader.config.generation.direction, reader.config.queue_depths()
     chosen = list(sheets) if sheets is not None else [shown]
     return {
         "shown": shown,
-        "facts": chronicle.facts,
+        "facts": reader.facts,
         "generations": chosen,
-        "trend": trend([chronicle.farm(generation) for generation in chronicle.generations()], direction),
+        "trend": fitness_trend([reader.farm(generation) for generation in reader.generations()], direction),
         "sheets": {
-            str(generation): sheet(
-                chronicle.farm(generation),
-                chronicle.told(generation),
+            str(generation): page_model(
+                reader.farm(generation),
+                reader.history(generation),
                 depth,
                 direction=direction,
-                playing=chronicle.is_playing(generation),
+                playing=reader.is_playing(generation),
             )
             for generation in chosen
         },

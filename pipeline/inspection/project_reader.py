@@ -13,26 +13,26 @@ from typing import Self
 import msgspec
 
 from pipeline.config import Config, load_config
-from pipeline.core.facts import Entry, Told
+from pipeline.core.facts import DatedFact, Entry
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
-from pipeline.views.progress import Progress, progress
+from pipeline.views.progress import Progress, measure_progress
 
 
 @dataclass(slots=True)
-class _Known:
+class _LoadedGeneration:
     """A generation as far as it was read."""
 
     farm: Farm
-    told: list[Told] = field(default_factory=list)
+    history: list[DatedFact] = field(default_factory=list)
     seq: int = 0
 
 
-class Chronicle:
+class ProjectReader:
     """A project's past, and its present as far as it shows itself.
 
     Raises:
@@ -44,11 +44,11 @@ class Chronicle:
         self._state = ProjectPaths(root).state
         if not has_ledger(self._state):
             load_config(root)  # which knows better if this is no project at all
-            raise nothing_yet(root)
+            raise no_run_error(root)
         self.root = root
         self.config: Config = load_config(root, check=False)
         self._ledger = Ledger(self._state, read_only=True)
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, _LoadedGeneration] = {}
         self._shares: list[Entry] = []
         self._shares_seq = 0
 
@@ -77,7 +77,7 @@ class Chronicle:
         """That generation, or the one played last. Raises InputError: it was never run here."""
         chosen = generation if generation is not None else self.latest()
         if not (known := self.generations()):
-            raise nothing_yet(self.root)  # a first run was refused, and left an empty ledger
+            raise no_run_error(self.root)  # a first run was refused, and left an empty ledger
         if chosen not in known:
             raise InputError(f"{self.root}: generation {chosen} was never run here")
         return chosen
@@ -86,9 +86,9 @@ class Chronicle:
         """That generation as the ledger has it now."""
         return self._read(generation).farm
 
-    def told(self, generation: int) -> list[Told]:
+    def history(self, generation: int) -> list[DatedFact]:
         """Its facts, and what happened to shares meanwhile, with their times."""
-        return self._read(generation).told
+        return self._read(generation).history
 
     def is_playing(self, generation: int) -> bool:
         """Whether a host is at work on that generation."""
@@ -96,24 +96,24 @@ class Chronicle:
 
     def progress(self, generation: int) -> Progress:
         """Where that generation stands: as its host shows it, or as the ledger tells."""
-        return self._live(generation) or progress(self.farm(generation), None, time.time())
+        return self._live(generation) or measure_progress(self.farm(generation), None, time.time())
 
-    def _read(self, generation: int) -> "_Known":
+    def _read(self, generation: int) -> "_LoadedGeneration":
         """What is known of a generation, with what is new since it was asked for last."""
         known = self._known.get(generation)
         if known is None:
-            known = _Known(Farm(self._ledger.farm_id, self.config.worker_names()))
+            known = _LoadedGeneration(Farm(self._ledger.farm_id, self.config.worker_names()))
             self._known[generation] = known
-        if known.seq < (facts := self._facts_of_shares()):
+        if known.seq < (facts := self._read_share_facts()):
             own = self._ledger.entries_of(generation, after=known.seq)
             others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)
             new = [entry for entry in heapq.merge(own, others, key=lambda entry: entry.seq) if entry.seq <= facts]
             replay(new, known.farm, generation)
-            known.told += [Told(entry.at, entry.fact) for entry in new]
+            known.history += [DatedFact(entry.at, entry.fact) for entry in new]
             known.seq = facts
         return known
 
-    def _facts_of_shares(self) -> int:
+    def _read_share_facts(self) -> int:
         """Reads what is new of shares, which concerns all generations; up to which fact it is known now."""
         facts = self.facts
         if self._shares_seq < facts:
@@ -142,6 +142,6 @@ class Chronicle:
         return shown if shown is not None and shown.generation == generation else None
 
 
-def nothing_yet(root: Path) -> InputError:
+def no_run_error(root: Path) -> InputError:
     """What is said of a project in which no run was ever opened."""
     return InputError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")

@@ -21,7 +21,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
 from pipeline.errors import InputError
 from pipeline.inspection.audit import Audit, Evidence, audit
-from pipeline.inspection.project_reader import nothing_yet
+from pipeline.inspection.project_reader import no_run_error
 from pipeline.paths import (
     ATTEMPT_RESULT,
     ATTEMPTS,
@@ -48,11 +48,11 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
     """
     state = ProjectPaths(root).state
     if not has_ledger(state):
-        raise nothing_yet(root)
+        raise no_run_error(root)
     for number in range(1, LOOKS_MAX + 1):
         at_work = read_live_status(state) is not None  # asked first: one that has ended meanwhile was at work
         audits = _look(root, generation)
-        if not at_work or number == LOOKS_MAX or all(found.held for found in audits):
+        if not at_work or number == LOOKS_MAX or all(found.passed for found in audits):
             break
         threading.Event().wait(LOOK_AGAIN_S)
     return audits
@@ -68,7 +68,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     finally:
         ledger.close()
     if not runs:
-        raise nothing_yet(root)
+        raise no_run_error(root)
     if generation is not None and generation not in runs:
         raise InputError(f"{root}: generation {generation} was never run here")
     return [
@@ -78,17 +78,17 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     ]
 
 
-def report(audits: Iterable[Audit]) -> tuple[str, bool]:
+def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
     """What people read, and whether the promise held everywhere."""
     lines, held = [], True
     for found in audits:
-        held = held and found.held
+        held = held and found.passed
         counts = (
             f"lost {len(found.lost)}, duplicated {len(found.duplicated)}, unexpected {len(found.unexpected)}, "
             f"recovered {found.recovered}"
         )
-        verdict = "the promise held" if found.held else "THE PROMISE WAS BROKEN"
-        if found.open and found.held:
+        verdict = "the promise held" if found.passed else "THE PROMISE WAS BROKEN"
+        if found.open and found.passed:
             verdict = f"the promise holds so far, {found.open} trials are open"
         lines.append(
             f"generation {found.generation}, run {found.run}: {found.genomes} genomes, {found.trials} trials: "

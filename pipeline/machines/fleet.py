@@ -23,7 +23,7 @@ from hyperv_ops import (
 )
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.errors import InputError
-from pipeline.views.text_table import columns
+from pipeline.views.text_table import format_table
 
 AT_ONCE_MAX = 4
 SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0
@@ -231,7 +231,7 @@ def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
                 one_line(", ".join(info.checkpoints)),
             )
         )
-    return columns(rows)
+    return format_table(rows)
 
 
 def differences(found: Sequence[Difference], like: str) -> list[str]:

@@ -17,7 +17,7 @@ import orjson
 from pipeline.core.farm import Farm
 from pipeline.errors import disk_errors
 from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
-from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, cell_text, result_rows, summary
+from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows, spreadsheet_cell, summary
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,14 @@ class Outputs:
         rows = result_rows(farm)
         metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
         columns = (*RESULT_COLUMNS, *metrics)
-        self._put(RESULTS_CSV, _csv(columns, ([cell_text(row.get(name)) for name in columns] for row in rows)))
-        self._put(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
+        self._write_file(
+            RESULTS_CSV, _csv(columns, ([spreadsheet_cell(row.get(name)) for name in columns] for row in rows))
+        )
+        self._write_file(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        self._put(SUMMARY_JSON, text)
+        self._write_file(SUMMARY_JSON, text)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _write_file(self, name: str, data: bytes) -> None:
         path = self.folder / name
         aside = path.with_name(f".{name}.new")
         try:
@@ -58,6 +60,6 @@ class Outputs:
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(cell_text(column) for column in columns)
+    writer.writerow(spreadsheet_cell(column) for column in columns)
     writer.writerows(rows)
     return out.getvalue().encode("utf-8", "replace")

@@ -33,7 +33,7 @@ def as_script_data(data: Any) -> str:
     return text.decode()
 
 
-def report(data: Any) -> str:
+def render_page(data: Any) -> str:
     """The whole page with its data inside."""
     parts = {
         "style": f"<style>{page_part('page.css')}</style>",

@@ -14,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.facts import Fact, Told
+from pipeline.core.facts import DatedFact, Fact
 from pipeline.core.farm import Farm
-from pipeline.views.explain import clock
-from pipeline.views.fact_text import duration, known_line, line
+from pipeline.views.explain import local_time
+from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import Progress, WorkerRow
 
 PLAIN_INTERVAL_S = 10.0
@@ -36,7 +36,7 @@ _STYLES = {
 }
 
 
-class Picture:
+class RunDisplay:
     """The whole display at one moment, as wide as the terminal."""
 
     def __init__(self, now: Progress) -> None:
@@ -142,19 +142,19 @@ class Monitor:
     def tell(self, facts: list[Fact], farm: Farm) -> None:
         """Prints what happened, where a person would want a line of it."""
         for fact in facts:
-            if words := line(fact, farm):
+            if words := describe(fact, farm):
                 self._console.print(Text(words), soft_wrap=True)
 
     def show(self, now: Progress) -> None:
         """Shows where the run stands."""
         if self._live is not None:
-            self._live.update(Picture(now))
+            self._live.update(RunDisplay(now))
         elif time.monotonic() >= self._plain_due:
             self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
-            self._console.print(Text(plain(now)), soft_wrap=True)
+            self._console.print(Text(plain_line(now)), soft_wrap=True)
 
 
-def plain(now: Progress) -> str:
+def plain_line(now: Progress) -> str:
     """Where a run stands, as one line of a log."""
     idle = "" if now.playing or now.finished else "; no host plays it now"
     unwell = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _UNWELL)
@@ -168,7 +168,7 @@ def plain(now: Progress) -> str:
 SHOWN_MAX = 10
 
 
-class Top:
+class TopScreen:
     """A live screen; `keep` leaves the last picture on it."""
 
     def __init__(self, console: Console, *, keep: bool) -> None:
@@ -183,23 +183,23 @@ class Top:
     ) -> None:
         self._live.stop()
 
-    def show(self, now: Progress, told: Sequence[Told], farm: Farm) -> None:
+    def show(self, now: Progress, history: Sequence[DatedFact], farm: Farm) -> None:
         """Shows the run as it is at this moment."""
-        self._live.update(top_picture(now, told, farm), refresh=True)
+        self._live.update(render_top(now, history, farm), refresh=True)
 
 
-def top_picture(now: Progress, told: Sequence[Told], farm: Farm) -> RenderableType:
+def render_top(now: Progress, history: Sequence[DatedFact], farm: Farm) -> RenderableType:
     """Where the run stands, and the last lines of what happened."""
-    happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in last_lines(told, farm)]
-    return Group(Picture(now), Text(), *happened) if happened else Picture(now)
+    happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in recent_events(history, farm)]
+    return Group(RunDisplay(now), Text(), *happened) if happened else RunDisplay(now)
 
 
-def last_lines(told: Sequence[Told], farm: Farm) -> list[str]:
+def recent_events(history: Sequence[DatedFact], farm: Farm) -> list[str]:
     """The newest facts that a person would want a line of, oldest first."""
     found: list[str] = []
-    for one in reversed(told):
-        if words := known_line(one.fact, farm):
-            found.append(f"{clock(one.at)}  {words}")
+    for one in reversed(history):
+        if words := describe_any(one.fact, farm):
+            found.append(f"{local_time(one.at)}  {words}")
         if len(found) == SHOWN_MAX:
             break
     return found[::-1]

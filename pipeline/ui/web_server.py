@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.core.runs import parse_generation
 from pipeline.errors import InputError
 from pipeline.inspection.page_data import page_data
-from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.ui.html import live_page, page_part, plotly
 
 INTERVAL_S = 1.0
@@ -51,7 +51,7 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def called(host: str) -> str:
+def url_host(host: str) -> str:
     """What others put into their browser for an address that is listened on."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
@@ -66,7 +66,7 @@ class Page:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._chronicle = Chronicle(root)
+        self._reader = ProjectReader(root)
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
         self.ending: Callable[[], bool] = lambda: False  #: whether those who are told are to be let go
@@ -91,15 +91,15 @@ class Page:
             return PlainTextResponse(str(error), 404)
 
     def _answer(self, asked: str | None) -> Response:
-        chronicle = self._chronicle
-        shown = chronicle.choose(parse_generation(asked) if asked else None)
-        data = {**page_data(chronicle, shown), "generations": chronicle.generations()}
+        reader = self._reader
+        shown = reader.choose(parse_generation(asked) if asked else None)
+        data = {**page_data(reader, shown), "generations": reader.generations()}
         return Response(orjson.dumps(data), media_type="application/json")
 
     async def _events(self, request: Request) -> Response:
-        return StreamingResponse(self._tell(request), media_type="text/event-stream")
+        return StreamingResponse(self._stream(request), media_type="text/event-stream")
 
-    async def _tell(self, request: Request) -> AsyncIterator[bytes]:
+    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
         while not (self.ending() or await request.is_disconnected()):
             async with self._lock:
                 told = await run_in_threadpool(self._now)
@@ -107,13 +107,13 @@ class Page:
             await asyncio.sleep(INTERVAL_S)
 
     def _now(self) -> bytes:
-        chronicle = self._chronicle
-        latest = chronicle.latest()
-        playing = latest and chronicle.is_playing(latest)
-        return orjson.dumps({"facts": chronicle.facts, "progress": chronicle.progress(latest) if playing else None})
+        reader = self._reader
+        latest = reader.latest()
+        playing = latest and reader.is_playing(latest)
+        return orjson.dumps({"facts": reader.facts, "progress": reader.progress(latest) if playing else None})
 
 
-class _Guard:
+class _TokenGuard:
     """Lets nobody in without the token, if there is one; and tells every browser what the page may do."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -149,7 +149,7 @@ def make_app(page: Page, host: str, token: str | None) -> Starlette:
     """The application."""
     # A page of somebody else's, under a name of somebody else's that leads to this computer, gets no answer.
     names = ["localhost", "127.0.0.1", "[::1]", host] if token is None else ["*"]
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_Guard, token=token)]
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_TokenGuard, token=token)]
     return Starlette(routes=page.routes(), middleware=middleware)
 
 
@@ -163,7 +163,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
-    say(f"http://{called(host)}:{port}/" + (f"?token={token}" if token else ""))
+    say(f"http://{url_host(host)}:{port}/" + (f"?token={token}" if token else ""))
     if token is not None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
     server = uvicorn.Server(uvicorn.Config(make_app(page, host, token), log_level="warning", access_log=False))

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
-from pipeline.core.facts import RecoveryAction, Settlement, Told
+from pipeline.core.facts import DatedFact, RecoveryAction, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
-from pipeline.views.fact_text import duration, line
-from pipeline.views.results import status
+from pipeline.views.fact_text import describe, duration
+from pipeline.views.results import genome_status
 
 #: What an outcome means for who is to blame and what follows (design, 4).
 OUTCOMES: dict[Outcome, str] = {
@@ -115,10 +115,10 @@ def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, p
     others = [other.id for other in trial.attempts if other is not attempt]
     if others:
         lines.append(f"The trial was tried as {', '.join(others)} as well.")
-    return [*lines, "", *_verdict(farm, trial, depth, playing=playing)]
+    return [*lines, "", *_conclusion(farm, trial, depth, playing=playing)]
 
 
-def explain_worker(farm: Farm, name: str, told: Iterable[Told]) -> list[str]:
+def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[str]:
     """The story of a worker: what happened to it, when, and how it stands."""
     worker = farm.worker(name)
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
@@ -134,29 +134,29 @@ def explain_worker(farm: Farm, name: str, told: Iterable[Told]) -> list[str]:
     for attempt in worker.wanted.values():
         doing = "plays" if attempt.claimed_at is not None else "has in its queue"
         lines.append(f"It {doing} trial {attempt.trial.number} of {_name(attempt.trial.genome)} as {attempt.id}.")
-    happened = list(_happened(farm, name, told))
+    happened = list(_happened(farm, name, history))
     return [*lines, "", *(happened or ["Nothing else happened to it."])]
 
 
-def _happened(farm: Farm, name: str, told: Iterable[Told]) -> Iterator[str]:
-    for one in told:
+def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[str]:
+    for one in history:
         fact = one.fact
         if isinstance(fact, f.AttemptEnded):
             attempt = farm.attempts.get(fact.attempt)
             if attempt is None or attempt.worker != name or fact.outcome in (Outcome.COMPLETED, Outcome.WITHDRAWN):
                 continue
             where = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)}"
-            yield f"{clock(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {clean(fact.reason, 300)}"
+            yield f"{local_time(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {clean(fact.reason, 300)}"
         elif getattr(fact, "worker", None) == name:
             if isinstance(fact, f.RecoveryStarted):
-                yield f"{clock(one.at)}  {RECOVERY_ACTIONS[fact.action]}: {clean(fact.reason, 300)}"
-            elif words := line(fact, farm):
-                yield f"{clock(one.at)}  {words.removeprefix(f'{name}: ')}"
+                yield f"{local_time(one.at)}  {RECOVERY_ACTIONS[fact.action]}: {clean(fact.reason, 300)}"
+            elif words := describe(fact, farm):
+                yield f"{local_time(one.at)}  {words.removeprefix(f'{name}: ')}"
 
 
 def _headline(genome: Genome) -> str:
     what = f"{_name(genome)} is genome {genome.number}, {genome.size_bytes} bytes, sha256 {genome.sha256[:12]}…"
-    match status(genome):
+    match genome_status(genome):
         case "completed":
             return f"{what} Its fitness is {genome.fitness:g}, the mean of {len(genome.trials)} trials."
         case "failed":
@@ -166,13 +166,13 @@ def _headline(genome: Genome) -> str:
 
 
 def _trial(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    lines = _verdict(farm, trial, depth, playing=playing)
+    lines = _conclusion(farm, trial, depth, playing=playing)
     for attempt in trial.attempts:
         lines += [f"  {words}" for words in _attempt(attempt)]
     return lines
 
 
-def _verdict(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+def _conclusion(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
     head = f"Trial {trial.number}, seed {trial.seed},"
     if trial.settlement is not None:
         fitness = f" with the fitness {trial.fitness:g}" if trial.fitness is not None else ""
@@ -184,13 +184,13 @@ def _verdict(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: boo
 
 
 def _attempt(attempt: Attempt) -> list[str]:
-    begun = f"claimed {clock(attempt.claimed_at)}" if attempt.claimed_at is not None else "never claimed"
-    line = f"{attempt.id}, on {attempt.worker}: issued {clock(attempt.issued_at)}, {begun}"
+    begun = f"claimed {local_time(attempt.claimed_at)}" if attempt.claimed_at is not None else "never claimed"
+    line = f"{attempt.id}, on {attempt.worker}: issued {local_time(attempt.issued_at)}, {begun}"
     if attempt.outcome is None:
         return [f"{line}, not over."]
     played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""
     why = f" ({clean(attempt.reason, 300)})" if attempt.reason else ""
-    ended = f"ended {clock(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
+    ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
     return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}."]
 
 
@@ -198,6 +198,6 @@ def _name(genome: Genome) -> str:
     return clean(genome.name, 200)
 
 
-def clock(at: float | None) -> str:
+def local_time(at: float | None) -> str:
     """A wall time for people, in this computer's zone."""
     return time.strftime("%H:%M:%S", time.localtime(at)) if at is not None else "?"

@@ -6,7 +6,7 @@ from pipeline.core.facts import Fact, Settlement
 from pipeline.core.farm import Farm
 
 
-def line(fact: Fact, farm: Farm) -> str:
+def describe(fact: Fact, farm: Farm) -> str:
     """What a fact says to a person; the empty string for one that is only worth a number."""
     match fact:
         case f.AttemptEnded(outcome=Outcome.COMPLETED) | f.AttemptEnded(outcome=Outcome.WITHDRAWN):
@@ -41,11 +41,11 @@ def line(fact: Fact, farm: Farm) -> str:
     return ""
 
 
-def known_line(fact: Fact, farm: Farm) -> str:
+def describe_any(fact: Fact, farm: Farm) -> str:
     """The same, for facts of any run of the generation: attempts of an earlier one are no longer known."""
     if isinstance(fact, f.AttemptEnded) and fact.attempt not in farm.attempts:
         return ""
-    return line(fact, farm)
+    return describe(fact, farm)
 
 
 def _because(reason: str) -> str:

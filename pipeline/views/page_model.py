@@ -10,30 +10,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome, clean
-from pipeline.core.facts import RecoveryStarted, Told
+from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
-from pipeline.views.fact_text import known_line
-from pipeline.views.results import best, status, summary, why
+from pipeline.views.fact_text import describe_any
+from pipeline.views.results import failure_reason, fittest, genome_status, summary
 
 STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
 
 
-def sheet(
-    farm: Farm, told: Sequence[Told], depth: Mapping[str, int], *, direction: str, playing: bool
+def page_model(
+    farm: Farm, history: Sequence[DatedFact], depth: Mapping[str, int], *, direction: str, playing: bool
 ) -> dict[str, Any]:
     """One generation."""
     assert farm.settings is not None
     names = sorted({attempt.worker for attempt in farm.attempts.values()} | set(farm.workers))
-    fittest = best(farm, direction)
-    failed = [genome for genome in farm.genomes if status(genome) == "failed"]
-    climbed = Counter(one.fact.worker for one in told if isinstance(one.fact, RecoveryStarted))
+    best = fittest(farm, direction)
+    failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
+    climbed = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
     return {
         "generation": farm.generation,
         "playing": playing,
         "counts": summary(farm),
-        "best": _genome(fittest) if fittest is not None else None,
+        "best": _genome(best) if best is not None else None,
         "genomes": [_genome(genome) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, climbed[name]) for name in names],
@@ -41,7 +41,7 @@ def sheet(
             {"genome": _name(genome), "lines": explain_genome(farm, genome, depth, playing=playing)}
             for genome in failed[:STORIES_MAX]
         ],
-        "events": _events(farm, told),
+        "events": _events(farm, history),
         "settings": {
             "evaluator": clean(farm.settings.evaluator, REASON_MAX),
             "trials per genome": farm.settings.trials_per_genome,
@@ -53,7 +53,7 @@ def sheet(
     }
 
 
-def trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]:
+def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]:
     """Fitness generation by generation; those in which nobody has one are left out."""
     found = []
     for farm in farms:
@@ -76,11 +76,11 @@ def _genome(genome: Genome) -> dict[str, Any]:
     return {
         "name": _name(genome),
         "fitness": genome.fitness,
-        "status": status(genome),
+        "status": genome_status(genome),
         "trials": [trial.fitness for trial in genome.trials],
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "why": clean(why(genome), REASON_MAX),
+        "why": clean(failure_reason(genome), REASON_MAX),
     }
 
 
@@ -125,13 +125,13 @@ def _worker(farm: Farm, name: str, recoveries: int) -> dict[str, Any]:
     }
 
 
-def _events(farm: Farm, told: Sequence[Told]) -> list[dict[str, Any]]:
+def _events(farm: Farm, history: Sequence[DatedFact]) -> list[dict[str, Any]]:
     found = []
-    for one in told:
+    for one in history:
         if isinstance(one.fact, RecoveryStarted):
             words = f"{one.fact.worker}: {RECOVERY_ACTIONS[one.fact.action]}: {one.fact.reason}"
         else:
-            words = known_line(one.fact, farm)
+            words = describe_any(one.fact, farm)
         if words:
             found.append({"at": one.at, "words": clean(words, REASON_MAX)})
     return found[-EVENTS_MAX:]

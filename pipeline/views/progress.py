@@ -52,7 +52,7 @@ class Progress:
         return self.completed + self.failed + self.skipped
 
 
-def progress(farm: Farm, observed: Observed | None, at: float) -> Progress:
+def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progress:
     """The run as the farm knows it, and the watch of who plays it; `at` is wall time like that of the facts."""
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]

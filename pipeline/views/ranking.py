@@ -10,8 +10,8 @@ import orjson
 from inbox_agent.protocol.layout import clean
 from pipeline.core.farm import Farm
 from pipeline.views.fact_text import duration
-from pipeline.views.results import cell_text, result_rows
-from pipeline.views.text_table import columns
+from pipeline.views.results import result_rows, spreadsheet_cell
+from pipeline.views.text_table import format_table
 
 COLUMNS = ("fitness", "genome", "generation", "status", "attempts", "seconds")
 _SHOWN_MAX = 60
@@ -28,25 +28,27 @@ def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> 
     return known + unknown
 
 
-def as_json(rows: Sequence[dict[str, Any]]) -> str:
+def json_text(rows: Sequence[dict[str, Any]]) -> str:
     """An array of objects."""
     return orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """A table with a header; a column for every metric that any genome has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([cell_text(name) for name in names])
-    writer.writerows([[cell_text(row.get(name)) for name in names] for row in rows])
+    writer.writerow([spreadsheet_cell(name) for name in names])
+    writer.writerows([[spreadsheet_cell(row.get(name)) for name in names] for row in rows])
     return out.getvalue()
 
 
-def as_table(rows: Sequence[dict[str, Any]], width: int | None) -> str:
+def table_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:
     """A table for people, no wider than `width`; the reason why a genome has no fitness fills what is left."""
     head = ("", "fitness", "genome", "gen", "status", "trials", "attempts", "time", "")
-    return columns([head, *(_cells(number, row) for number, row in enumerate(rows, 1))], right=_NUMBERS, width=width)
+    return format_table(
+        [head, *(_cells(number, row) for number, row in enumerate(rows, 1))], right=_NUMBERS, width=width
+    )
 
 
 def _cells(number: int, row: dict[str, Any]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ ADDED_COLUMNS = ("generation",)  #: where the rows of several generations stand 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def status(genome: Genome) -> str:
+def genome_status(genome: Genome) -> str:
     """`completed` if every trial has a fitness, `failed` if one is settled without, else `open`."""
     settled = [trial for trial in genome.trials if trial.state is TrialState.SETTLED]
     if any(trial.fitness is None for trial in settled):
@@ -28,7 +28,7 @@ def status(genome: Genome) -> str:
     return "completed" if len(settled) == len(genome.trials) else "open"
 
 
-def why(genome: Genome) -> str:
+def failure_reason(genome: Genome) -> str:
     """Why a genome has no fitness: the story of the first trial that failed."""
     reasons = [
         f"trial {trial.number}: {trial.settlement}: {trial.reason}"
@@ -38,7 +38,7 @@ def why(genome: Genome) -> str:
     return reasons[0] if reasons else ""
 
 
-def best(farm: Farm, direction: str) -> Genome | None:
+def fittest(farm: Farm, direction: str) -> Genome | None:
     """The fittest genome; `direction` says whether more or less is better. None while there is no fitness."""
     scored = [(fitness, genome) for genome in farm.genomes if (fitness := genome.fitness) is not None]
     sign = 1 if direction == "maximize" else -1
@@ -56,12 +56,12 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
         "genome": genome.name,
         "sha256": genome.sha256,
         "fitness": genome.fitness,
-        "status": status(genome),
+        "status": genome_status(genome),
         "trials": len(genome.trials),
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "reason": why(genome),
+        "reason": failure_reason(genome),
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
         values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
@@ -76,24 +76,24 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
         trial = attempt.trial
         yield (
             attempt.id,
-            cell_text(trial.genome.name),
+            spreadsheet_cell(trial.genome.name),
             trial.number,
             attempt.number,
             trial.seed,
             attempt.fitness,
             attempt.worker,
             attempt.outcome,
-            cell_text(attempt.reason),
-            _instant(attempt.issued_at),
-            _instant(attempt.claimed_at),
-            _instant(attempt.ended_at),
+            spreadsheet_cell(attempt.reason),
+            _iso_time(attempt.issued_at),
+            _iso_time(attempt.claimed_at),
+            _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
         )
 
 
 def summary(farm: Farm) -> dict[str, Any]:
     """The counts of a generation. They add up: submitted = completed + failed + lost + open, and lost is 0."""
-    statuses = [status(genome) for genome in farm.genomes]
+    statuses = [genome_status(genome) for genome in farm.genomes]
     finished = farm.finished
     wall_s = sum(last - first for first, last in farm.spans)
     busy_s = sum(attempt.seconds for attempt in farm.attempts.values())
@@ -137,14 +137,14 @@ def _duplicated(farm: Farm) -> int:
     return sum(count > 1 for count in accepted)
 
 
-def cell_text(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: texts come from file names and from the other side."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return value
 
 
-def _instant(at: float | None) -> str:
+def _iso_time(at: float | None) -> str:
     """Wall time in UTC, to the millisecond: `2026-11-20T23:59:59.999Z`."""
     if at is None:
         return ""

@@ -10,7 +10,7 @@ OPEN_SHOWN_MAX = 10
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 
-def standing(farm: Farm, last_at: float, *, playing: bool) -> str:
+def status_text(farm: Farm, last_at: float, *, playing: bool) -> str:
     """Counts, workers and what is open, as the ledger tells."""
     last = datetime.fromtimestamp(last_at).isoformat(sep=" ", timespec="seconds")
     host = "a host is at work on it" if playing else "no host is at work on it"
@@ -37,11 +37,11 @@ def _workers(farm: Farm) -> list[str]:
 
 def _open(farm: Farm) -> list[str]:
     trials = [t for g in farm.genomes for t in g.trials if t.state is not TrialState.SETTLED]
-    lines = [_waits(trial) for trial in trials[:OPEN_SHOWN_MAX]]
+    lines = [_pending_line(trial) for trial in trials[:OPEN_SHOWN_MAX]]
     return lines + ([f"… and {len(trials) - OPEN_SHOWN_MAX} more trials open"] if trials[OPEN_SHOWN_MAX:] else [])
 
 
-def _waits(trial: Trial) -> str:
+def _pending_line(trial: Trial) -> str:
     where = f"{trial.genome.name} trial {trial.number}"
     attempt = trial.open_attempt
     if attempt is not None:

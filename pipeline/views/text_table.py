@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 
-def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> str:
+def format_table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> str:
     """Rows under each other, the first of them being the head; `right` are the columns of numbers."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []

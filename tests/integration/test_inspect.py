@@ -14,13 +14,13 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.cli import main
 from pipeline.cli.exit_codes import BAD_INPUT, OK
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
-from pipeline.inspection.project_reader import Chronicle
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile, read_live_status
 from pipeline.ui import terminal
-from pipeline.ui.html import as_script_data, report
-from pipeline.ui.terminal import top_picture
-from pipeline.views.progress import progress
+from pipeline.ui.html import as_script_data, render_page
+from pipeline.ui.terminal import render_top
+from pipeline.views.progress import measure_progress
 from pipeline.views.ranking import ranked
 from tests.harness.command_line import pipeline
 from tests.harness.core_table import SETTINGS, Table
@@ -45,8 +45,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_project_has_met_everything(finished: Path) -> None:
     """Or what is shown below would be shown on a happy farm."""
-    with Chronicle(finished) as chronicle:
-        farms = [chronicle.farm(generation) for generation in chronicle.generations()]
+    with ProjectReader(finished) as reader:
+        farms = [reader.farm(generation) for generation in reader.generations()]
     met = {outcome for farm in farms for outcome in Outcome if farm.outcomes[outcome]}
     assert met == set(Outcome) - {Outcome.REJECTED}
     assert any(genome.charges for farm in farms for genome in farm.genomes)
@@ -56,14 +56,12 @@ def test_the_project_has_met_everything(finished: Path) -> None:
 
 
 def shown(root: Path, width: int, *, colour: bool = False) -> str:
-    with Chronicle(root) as chronicle:
-        generation = chronicle.latest()
+    with ProjectReader(root) as reader:
+        generation = reader.latest()
         console = Console(
             width=width, file=io.StringIO(), force_terminal=colour, color_system="standard" if colour else None
         )
-        console.print(
-            top_picture(chronicle.progress(generation), chronicle.told(generation), chronicle.farm(generation))
-        )
+        console.print(render_top(reader.progress(generation), reader.history(generation), reader.farm(generation)))
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
@@ -99,20 +97,20 @@ def test_top_without_a_terminal_is_a_line(finished: Path, capsys: pytest.Capture
 def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
     """The host shows more than the ledger has; as soon as it is gone or stuck, that counts no longer."""
     state = stopped / "state"
-    with Chronicle(stopped) as chronicle:
-        generation = chronicle.latest()
-        now = chronicle.progress(generation)
+    with ProjectReader(stopped) as reader:
+        generation = reader.latest()
+        now = reader.progress(generation)
         live = LiveStatusFile(state)
         live.write({**{name: getattr(now, name) for name in now.__slots__}, "per_minute": 123.0, "playing": True})
         try:
-            assert chronicle.is_playing(generation)
-            assert not chronicle.is_playing(generation - 1)
-            assert chronicle.progress(generation).per_minute == 123.0
+            assert reader.is_playing(generation)
+            assert not reader.is_playing(generation - 1)
+            assert reader.progress(generation).per_minute == 123.0
             told = json.loads((state / "live.json").read_text())
             (state / "live.json").write_text(json.dumps({**told, "at": time.time() - 60}))
             assert read_live_status(state) is None
             (state / "live.json").write_text("{")
-            assert not chronicle.is_playing(generation)
+            assert not reader.is_playing(generation)
         finally:
             live.remove()
     assert not (state / "live.json").exists()
@@ -121,8 +119,8 @@ def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
 def test_what_is_new_is_read_and_nothing_else(tmp_path: Path) -> None:
     """A run that goes on while somebody looks: the same farm, a little further."""
     run = faulty_project(tmp_path, generations=1, share=0.5)
-    with Chronicle(tmp_path) as chronicle:
-        before, facts = chronicle.farm(1).open_trials, chronicle.facts
+    with ProjectReader(tmp_path) as reader:
+        before, facts = reader.farm(1).open_trials, reader.facts
         known = len(run.facts)
         while not run.table.farm.finished:
             run._step()
@@ -132,9 +130,9 @@ def test_what_is_new_is_read_and_nothing_else(tmp_path: Path) -> None:
             ledger.append([fact], at, generation, 1)
         ledger.close()
 
-        assert chronicle.facts > facts
-        assert chronicle.farm(1).finished and before
-        assert isinstance(chronicle.told(1)[-1].fact, RunFinished)
+        assert reader.facts > facts
+        assert reader.farm(1).finished and before
+        assert isinstance(reader.history(1)[-1].fact, RunFinished)
 
 
 # ------------------------------------------------------------------------------------------------- explain, results
@@ -158,8 +156,8 @@ def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str
 
 def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The ledger knows the generation in which it was issued."""
-    with Chronicle(finished) as chronicle:
-        attempt = next(iter(chronicle.farm(2).attempts))
+    with ProjectReader(finished) as reader:
+        attempt = next(iter(reader.farm(2).attempts))
 
     assert f"{attempt} is try 1" in pipeline(capsys, "explain", attempt, "--root", finished)[1]
 
@@ -184,8 +182,8 @@ def test_an_attempt_may_be_named_by_any_of_its_files(
     finished: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """As they are found when one looks into a share by hand."""
-    with Chronicle(finished) as chronicle:
-        attempt = next(iter(chronicle.farm(1).attempts))
+    with ProjectReader(finished) as reader:
+        attempt = next(iter(reader.farm(1).attempts))
 
     assert f"{attempt} is try" in pipeline(capsys, "explain", name.format(attempt), "--root", finished)[1]
 
@@ -289,7 +287,7 @@ def test_data_of_a_script_is_only_data() -> None:
     hostile = {"a": "</script><script>alert(1)//<!--\u2028&"}
     assert json.loads(as_script_data(hostile)) == hostile
     assert "<" not in as_script_data(hostile)
-    assert report(hostile).count("</script>") == 3
+    assert render_page(hostile).count("</script>") == 3
 
 
 def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +304,7 @@ def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None
     table.state(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
     console = Console(file=io.StringIO(), width=300)
 
-    terminal.Monitor(console).show(progress(table.farm, table.watch, 0.0))
+    terminal.Monitor(console).show(measure_progress(table.farm, table.watch, 0.0))
 
     assert isinstance(console.file, io.StringIO)
     assert "w0 is out: [/boom] [games] :x:" in console.file.getvalue()

@@ -239,7 +239,7 @@ def test_whatever_lies_in_the_outputs_is_no_proof(spoilt_outputs: Path, table: b
 
     (found,) = verify(spoilt_outputs, 1)
 
-    assert not found.held
+    assert not found.passed
 
 
 def test_a_damaged_ledger_is_no_basis_for_a_verdict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,8 +281,8 @@ def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypa
 
     monkeypatch.setattr("pipeline.inspection.verify._look", look)
 
-    assert all(found.held for found in verify(project, None))
-    assert [found.held for found in looks[0]] == [False]
+    assert all(found.passed for found in verify(project, None))
+    assert [found.passed for found in looks[0]] == [False]
     assert len(looks) == 2
 
 
@@ -292,7 +292,7 @@ def test_what_is_broken_stays_so_whoever_is_at_work(project: Path, monkeypatch: 
     LiveStatusFile(project / "state").write({})
     monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
 
-    assert not all(found.held for found in verify(project, None))
+    assert not all(found.passed for found in verify(project, None))
 
 
 @pytest.mark.processes
@@ -303,7 +303,7 @@ def test_a_farm_at_work_can_be_verified(bed: FarmBed) -> None:
     host, looks = bed.start(), 0
     bed.when(lambda: bed.archived() > 3)
     while host.poll() is None:
-        broken = [found.problems for found in verify(bed.root, None) if not found.held]
+        broken = [found.problems for found in verify(bed.root, None) if not found.passed]
         assert broken == []
         looks += 1
 

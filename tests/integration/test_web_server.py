@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
-from pipeline.ui.web_server import called
-from pipeline.views.progress import progress
+from pipeline.ui.web_server import url_host
+from pipeline.views.progress import measure_progress
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
 from tests.programs.faulty_run import FaultyRun, faulty_project
@@ -177,7 +177,7 @@ class _Playing:
         for generation, at, fact in run.facts[known:]:
             ledger.append([fact], at, generation, 1)
         ledger.close()
-        self._live.write(progress(run.table.farm, run.table.watch, run.table.now))
+        self._live.write(measure_progress(run.table.farm, run.table.watch, run.table.now))
 
 
 def test_a_run_that_is_being_played(browser: Browser, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_what_the_page_may_do_is_in_its_policy(project: Path) -> None:
 )
 def test_an_address_is_told_that_others_can_go_to(host: str, name: str) -> None:
     """Nobody can go to all addresses at once."""
-    assert called(host) == name
+    assert url_host(host) == name
 
 
 def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import RecoveryAction, Settlement, Told
+from pipeline.core.facts import DatedFact, RecoveryAction, Settlement
 from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views import explain
@@ -191,7 +191,7 @@ def test_the_story_of_a_worker() -> None:
     table.tick()
     first = trial_of(table, 1).open_attempt
     assert first is not None
-    before = [Told(at, fact) for fact, at in table.facts]
+    before = [DatedFact(at, fact) for fact, at in table.facts]
     assert "Nothing else happened to it." in explain_worker(table.farm, "w0", before[:1])
     told = "\n".join(explain_worker(table.farm, "w0", before))
     assert f"It plays trial 1 of g1 as {first.id}." in told and "has in its queue trial 1 of g2" in told
@@ -201,7 +201,7 @@ def test_the_story_of_a_worker() -> None:
         f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="its agent was silent"),
         f.WorkerQuarantined(worker="w0", back_off_s=15, reason="3 attempts in a row were lost on it"),
     )
-    told = "\n".join(explain_worker(table.farm, "w0", [Told(at, fact) for fact, at in table.facts]))
+    told = "\n".join(explain_worker(table.farm, "w0", [DatedFact(at, fact) for fact, at in table.facts]))
 
     assert told.startswith("w0 rests in quarantine: 3 attempts in a row were lost on it; after its back-off")
     assert "trial 1 of g1: lost: silent" in told

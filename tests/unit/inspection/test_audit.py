@@ -150,7 +150,7 @@ def test_what_no_host_may_decide(story: Sequence[Fact], said: str) -> None:
     found = audit([*run_of(2, -5.0, ("a", "b")), *story], archive(played))
 
     assert any(said in problem for problem in found.unexpected), found.problems
-    assert not found.held
+    assert not found.passed
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_an_agent_that_could_not_read_its_order_echoes_nothing() -> None:
     """That is no contradiction."""
     silent = result(FIRST, Outcome.FAILED, trial=None, seed=None, genome_sha256=None)
 
-    assert audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(silent)).held
+    assert audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(silent)).passed
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_an_unfinished_run_has_lost_nothing() -> None:
     """Open is not lost: the same command resumes."""
     found = audit(OPENED, NOTHING)
 
-    assert (found.open, found.lost, found.held) == (1, [], True)
+    assert (found.open, found.lost, found.passed) == (1, [], True)
 
 
 def test_a_failed_trial_needs_no_result() -> None:

@@ -7,8 +7,8 @@ import pytest
 from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
-from pipeline.views.fact_text import duration, known_line, line
-from pipeline.views.progress import progress
+from pipeline.views.fact_text import describe, describe_any, duration
+from pipeline.views.progress import measure_progress
 from tests.harness.core_table import Table
 
 pytestmark = pytest.mark.rules
@@ -60,7 +60,7 @@ def table() -> Table:
 )
 def test_a_fact_as_a_line(table: Table, fact: Fact, said: str) -> None:
     """Who, what and why; nothing for what is only worth a number."""
-    assert line(fact, table.farm) == said
+    assert describe(fact, table.farm) == said
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_a_duration_is_short(seconds: float | None, said: str) -> None:
 
 def test_where_a_run_stands(table: Table) -> None:
     """Counts of trials, an estimate as soon as there is one, and what each worker does."""
-    now = progress(table.farm, table.watch, table.now)
+    now = measure_progress(table.farm, table.watch, table.now)
     assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
     assert (now.workers[0].state, now.workers[0].waiting) == ("idle", 1)
 
     table.claim("w0")
     table.tick(10)
-    now = progress(table.farm, table.watch, table.now)
+    now = measure_progress(table.farm, table.watch, table.now)
     assert (now.workers[0].state, now.workers[0].genome, now.workers[0].waiting) == ("playing", "g1", 0)
 
     table.answer(HELD, seconds=2.0)
     table.tick(10)
-    now = progress(table.farm, table.watch, table.now)
+    now = measure_progress(table.farm, table.watch, table.now)
     assert (now.completed, now.settled, now.average_s, now.eta_s) == (1, 1, 2.0, 0.0)
 
 
@@ -105,7 +105,7 @@ def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
     """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
 
     def note() -> str:
-        return progress(table.farm, table.watch, table.now).workers[0].note
+        return measure_progress(table.farm, table.watch, table.now).workers[0].note
 
     seen = table.watch.workers["w0"]
     table.claim("w0")
@@ -120,30 +120,30 @@ def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
     assert note() == "on fire"
 
     fresh = Table("w0")
-    assert progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
+    assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
 
 
 def test_a_worker_that_is_not_ready_shows_its_state(table: Table) -> None:
     table.state(f.WorkerOut(worker="w0", reason="gone"))
-    assert progress(table.farm, table.watch, table.now).workers[0].state == "out"
+    assert measure_progress(table.farm, table.watch, table.now).workers[0].state == "out"
 
 
 def test_where_a_run_stands_that_nobody_plays(table: Table) -> None:
     """From the ledger alone: its clock stands still, and what was being played is no longer."""
     table.claim("w0")
     table.tick(10)
-    now = progress(table.farm, None, table.now + 99_999)
+    now = measure_progress(table.farm, None, table.now + 99_999)
 
     assert not now.playing
     assert now.elapsed_s <= 11
     assert (now.workers[0].state, now.workers[0].note) == ("was playing", "")
     fresh = Table("w0")
-    assert progress(fresh.farm, None, fresh.now).workers[0].state == "awaited"
+    assert measure_progress(fresh.farm, None, fresh.now).workers[0].state == "awaited"
 
 
 def test_facts_of_an_earlier_run_have_no_line(table: Table) -> None:
     """A generation that was begun afresh has forgotten its attempts."""
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
 
-    assert known_line(unknown, table.farm) == ""
-    assert known_line(f.WorkerRecovered(worker="w0"), table.farm) == "w0: well again"
+    assert describe_any(unknown, table.farm) == ""
+    assert describe_any(f.WorkerRecovered(worker="w0"), table.farm) == "w0: well again"
