@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 
 from inbox_agent.agent import Agent, SecondAgent
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
-from inbox_agent.doctor import Patient, examine
+from inbox_agent.doctor import CheckTarget, check_agent
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.evaluation.protocol import Evaluator
 from inbox_agent.evaluation.python_function import CallableEvaluator
@@ -125,7 +125,7 @@ def _diagnose(argv: list[str]) -> int:
     except SettingsError as error:
         print(f"inbox-agent doctor: {error}", file=sys.stderr)
         return 2
-    patient = Patient(
+    target = CheckTarget(
         share=Path(args.share),
         state=state_folder(args),
         table=table,
@@ -136,7 +136,7 @@ def _diagnose(argv: list[str]) -> int:
     items = []
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page has not every character
-    for item in examine(patient):
+    for item in check_agent(target):
         items.append(item)
         if not args.json and (args.verbose or not item.ok):
             print(item, flush=True)

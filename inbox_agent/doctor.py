@@ -40,7 +40,7 @@ CLOCK_TOLERANCE_S = 60.0
 LIBRARIES = ("msgspec", "orjson", "psutil", "watchdog")
 
 
-class Item(Struct, frozen=True):
+class AgentCheck(Struct, frozen=True):
     """One thing that was looked at; like an item of the template's check (docs/template-vm.md)."""
 
     item: str
@@ -52,7 +52,7 @@ class Item(Struct, frozen=True):
         return f"{self.item}: {self.found}" + (f"; {self.cure}" if self.cure else "")
 
 
-class Patient(Struct, frozen=True, kw_only=True):
+class CheckTarget(Struct, frozen=True, kw_only=True):
     """What is looked at."""
 
     share: Path
@@ -63,7 +63,7 @@ class Patient(Struct, frozen=True, kw_only=True):
     seed: int = 1
 
 
-class _Wrong(Exception):
+class _CheckFailed(Exception):
     """Something is not well: what was found, and the cure."""
 
     def __init__(self, found: str, cure: str) -> None:
@@ -71,14 +71,14 @@ class _Wrong(Exception):
         self.found, self.cure = found, cure
 
 
-def examine(patient: Patient) -> Iterator[Item]:
+def check_agent(target: CheckTarget) -> Iterator[AgentCheck]:
     """Looks at everything; only where folders are missing, nothing is said of what would be in them."""
-    yield (folders := _look(patient, "folders", _folders))
+    yield (folders := _check(target, "folders", _folders))
     if folders.ok:
-        yield _look(patient, INBOX, _inbox)
-        yield _look(patient, OUTBOX, _outbox)
-        yield _look(patient, STATUS, _status)
-    looks: list[tuple[str, Callable[[Patient], str]]] = [
+        yield _check(target, INBOX, _inbox)
+        yield _check(target, OUTBOX, _outbox)
+        yield _check(target, STATUS, _status)
+    looks: list[tuple[str, Callable[[CheckTarget], str]]] = [
         ("disk", _disk),
         ("session", _session),
         ("evaluator", _evaluator),
@@ -87,36 +87,38 @@ def examine(patient: Patient) -> Iterator[Item]:
         ("versions", _versions),
         ("long paths", _long_paths),
     ]
-    if patient.genome is not None:
+    if target.genome is not None:
         looks.append(("trial", _trial))
     for name, look in looks:
-        yield _look(patient, name, look)
+        yield _check(target, name, look)
 
 
-def _look(patient: Patient, name: str, look: Callable[[Patient], str]) -> Item:
+def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) -> AgentCheck:
     try:
-        return Item(name, True, look(patient))
-    except _Wrong as wrong:
-        return Item(name, False, wrong.found, wrong.cure)
+        return AgentCheck(name, True, check(target))
+    except _CheckFailed as wrong:
+        return AgentCheck(name, False, wrong.found, wrong.cure)
 
 
 # ------------------------------------------------------------------------------------------------------- the share
 
 
-def _folders(patient: Patient) -> str:
-    if not patient.share.is_dir():
-        raise _Wrong(f"{patient.share} is no folder", "make it, or mend --share")
+def _folders(target: CheckTarget) -> str:
+    if not target.share.is_dir():
+        raise _CheckFailed(f"{target.share} is no folder", "make it, or mend --share")
     for name in (INBOX, OUTBOX, STATUS, f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}"):
-        folder = patient.share / name
+        folder = target.share / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise _Wrong(f"{folder} is not a folder of its own", "take away what is in its place, and make it")
+            raise _CheckFailed(f"{folder} is not a folder of its own", "take away what is in its place, and make it")
         if not folder.exists():
-            raise _Wrong(f"{folder} is not there", "the agent makes it when it starts; or make it, with its rights")
-    return f"{patient.share} has them all"
+            raise _CheckFailed(
+                f"{folder} is not there", "the agent makes it when it starts; or make it, with its rights"
+            )
+    return f"{target.share} has them all"
 
 
-def _inbox(patient: Patient) -> str:
-    files = LocalFiles(patient.share)
+def _inbox(target: CheckTarget) -> str:
+    files = LocalFiles(target.share)
     try:
         names = files.names(INBOX)
         epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
@@ -125,16 +127,16 @@ def _inbox(patient: Patient) -> str:
         name = layout.host_name(max(epochs))
         owner = layout.decode(HostRecord, files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
     except ShareError as error:
-        raise _Wrong(f"it cannot be read: {error}", "give the user who plays the right to read it") from error
+        raise _CheckFailed(f"it cannot be read: {error}", "give the user who plays the right to read it") from error
     except LayoutError as error:
-        raise _Wrong(str(error), "install the same version on host and machine") from error
+        raise _CheckFailed(str(error), "install the same version on host and machine") from error
     waiting = sum(name.endswith(layout.Kind.START.value) for name in names)
     return f"worker {owner.worker} of farm {owner.farm}, epoch {owner.epoch}; {waiting} start signals"
 
 
-def _outbox(patient: Patient) -> str:
+def _outbox(target: CheckTarget) -> str:
     """A record appears and goes as a result does; its name is no attempt's, so nobody hears or reads it."""
-    name, files = _probe(), LocalFiles(patient.share)
+    name, files = _probe(), LocalFiles(target.share)
     with _needed(OUTBOX):
         try:
             files.publish(f"{OUTBOX}/{name}", b"{}", durable=True)
@@ -143,8 +145,8 @@ def _outbox(patient: Patient) -> str:
     return "a record can be written, moved up and removed"
 
 
-def _status(patient: Patient) -> str:
-    name, files = _probe(), LocalFiles(patient.share)
+def _status(target: CheckTarget) -> str:
+    name, files = _probe(), LocalFiles(target.share)
     with _needed(STATUS):
         try:
             files.replace(f"{STATUS}/{name}", b"{}")
@@ -164,15 +166,17 @@ def _needed(folder: str) -> Iterator[None]:
         yield
     except ShareError as error:
         cure = f"give the user who plays the right to modify {folder} and what is in it (docs/smb.md), and room"
-        raise _Wrong(f"it cannot be written: {error}", cure) from error
+        raise _CheckFailed(f"it cannot be written: {error}", cure) from error
 
 
-def _disk(patient: Patient) -> str:
+def _disk(target: CheckTarget) -> str:
     told = []
-    for what, folder in (("share", patient.share), ("notes", patient.state)):
+    for what, folder in (("share", target.share), ("notes", target.state)):
         free = shutil.disk_usage(_nearest(folder)).free
         if free < FREE_BYTES_MIN:
-            raise _Wrong(f"only {free / 2**20:.0f} MiB are free for {folder}", "make room; games and logs need some")
+            raise _CheckFailed(
+                f"only {free / 2**20:.0f} MiB are free for {folder}", "make room; games and logs need some"
+            )
         told.append(f"{free / 2**30:.1f} GiB free for the {what}")
     return ", ".join(told)
 
@@ -188,12 +192,12 @@ def _nearest(folder: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------- the machine
 
 
-def _session(_: Patient) -> str:
+def _session(_: CheckTarget) -> str:
     session = look_at_session()
     if sys.platform != "win32":
         return str(session) or "no display"
     if trouble := session_trouble(session):
-        raise _Wrong(*trouble)
+        raise _CheckFailed(*trouble)
     return f"session {session.id} at the console: {session}"
 
 
@@ -210,25 +214,27 @@ def session_trouble(session: Session) -> tuple[str, str] | None:
     return None
 
 
-def _long_paths(patient: Patient) -> str:
-    if problem := too_long(patient.share, IN_A_SHARE):
-        raise _Wrong(problem, "")
+def _long_paths(target: CheckTarget) -> str:
+    if problem := too_long(target.share, IN_A_SHARE):
+        raise _CheckFailed(problem, "")
     return "every name can be opened"
 
 
-def _clock(patient: Patient) -> str:
+def _clock(target: CheckTarget) -> str:
     """A clock that went back is seen by what was written before."""
     now = time.time()
-    known = [Path(__file__), patient.share / STATUS / HEARTBEAT, *patient.share.glob(f"{INBOX}/*.host.json")]
+    known = [Path(__file__), target.share / STATUS / HEARTBEAT, *target.share.glob(f"{INBOX}/*.host.json")]
     for path in known:
         with suppress(OSError):
             ahead_s = path.stat().st_mtime - now
             if ahead_s > CLOCK_TOLERANCE_S:
-                raise _Wrong(f"{path} is from {ahead_s:.0f} s ahead of this clock", "set the clock, and let it be kept")
+                raise _CheckFailed(
+                    f"{path} is from {ahead_s:.0f} s ahead of this clock", "set the clock, and let it be kept"
+                )
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _versions(_: Patient) -> str:
+def _versions(_: CheckTarget) -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
         f"genome-pipeline {agent_version()}, {libraries}; Python {platform.python_version()} on {platform.platform()}"
@@ -238,20 +244,20 @@ def _versions(_: Patient) -> str:
 # ------------------------------------------------------------------------------------------- who plays, and with what
 
 
-def _agent(patient: Patient) -> str:
-    holder, beat = _holder(patient), patient.share / STATUS / HEARTBEAT
+def _agent(target: CheckTarget) -> str:
+    holder, beat = _holder(target), target.share / STATUS / HEARTBEAT
     if holder is not None:
-        silent_s = min(_age_s(beat), _age_s(note_of(patient.state / LOCK)))  # before it began, others beat
+        silent_s = min(_age_s(beat), _age_s(note_of(target.state / LOCK)))  # before it began, others beat
         if silent_s > BEAT_FRESH_S:
-            raise _Wrong(
+            raise _CheckFailed(
                 f"the agent, process {holder}, has not beaten for {silent_s:.0f} s", "end its task and start it"
             )
         return f"the agent, process {holder}, plays here"
     deadline, before, pause = time.monotonic() + BEAT_FRESH_S, _age_s(beat), threading.Event()
     while _age_s(beat) <= BEAT_FRESH_S and time.monotonic() < deadline:  # it may just have ended, or beat again
         if _age_s(beat) < before:
-            raise _Wrong(
-                f"another agent beats here, and has no lock in {patient.state}",
+            raise _CheckFailed(
+                f"another agent beats here, and has no lock in {target.state}",
                 "run the doctor as the user who plays, or give the agent's --state; one agent per share",
             )
         before = _age_s(beat)
@@ -259,11 +265,11 @@ def _agent(patient: Patient) -> str:
     return "nobody plays here now"
 
 
-def _holder(patient: Patient) -> str | None:
+def _holder(target: CheckTarget) -> str | None:
     try:
-        return holder_of(patient.state / LOCK)
+        return holder_of(target.state / LOCK)
     except OSError as error:
-        raise _Wrong(f"{error.filename}: {error.strerror}", "run the doctor as the user who plays") from error
+        raise _CheckFailed(f"{error.filename}: {error.strerror}", "run the doctor as the user who plays") from error
 
 
 def _age_s(path: Path) -> float:
@@ -273,30 +279,30 @@ def _age_s(path: Path) -> float:
         return float("inf")
 
 
-def _evaluator(patient: Patient) -> str:
-    with _at_play(patient) as evaluator:
+def _evaluator(target: CheckTarget) -> str:
+    with _trial_evaluator(target) as evaluator:
         if problem := evaluator.problem():
-            raise _Wrong(problem, "mend [evaluator] or the arguments after --share, or put the file there")
-    return f"{patient.table} of {patient.folder}"
+            raise _CheckFailed(problem, "mend [evaluator] or the arguments after --share, or put the file there")
+    return f"{target.table} of {target.folder}"
 
 
-def _trial(patient: Patient) -> str:
+def _trial(target: CheckTarget) -> str:
     """One genome, played for real, with folders of its own."""
-    assert patient.genome is not None
-    if (holder := _holder(patient)) is not None:
-        raise _Wrong(f"not played: the agent, process {holder}, may be playing", "end its task, then try again")
-    with _at_play(patient) as evaluator:
-        place = evaluator.prepare(layout.safe_suffix(patient.genome.name))
+    assert target.genome is not None
+    if (holder := _holder(target)) is not None:
+        raise _CheckFailed(f"not played: the agent, process {holder}, may be playing", "end its task, then try again")
+    with _trial_evaluator(target) as evaluator:
+        place = evaluator.prepare(layout.safe_suffix(target.genome.name))
         try:
-            shutil.copyfile(patient.genome, place)
+            shutil.copyfile(target.genome, place)
         except OSError as error:
-            raise _Wrong(f"{patient.genome}: {error.strerror}", "mend --genome") from error
+            raise _CheckFailed(f"{target.genome}: {error.strerror}", "mend --genome") from error
         job = Job(
             attempt="doctor",
             genome=place,
             trial=1,
-            seed=patient.seed,
-            time_limit_s=patient.table.time_limit_s,
+            seed=target.seed,
+            time_limit_s=target.table.time_limit_s,
             settings={},
         )
         evaluator.start(job)
@@ -305,24 +311,24 @@ def _trial(patient: Patient) -> str:
             finished = evaluator.wait(0.5)
     if finished.outcome is not Outcome.COMPLETED:
         last = layout.clean(finished.log.decode("utf-8", "replace")[-300:], 300)
-        raise _Wrong(
+        raise _CheckFailed(
             f"{finished.outcome} after {finished.seconds:.1f} s: {finished.reason}", f"mend the game; it said: {last}"
         )
     return f"fitness {finished.fitness:g} after {finished.seconds:.1f} s"
 
 
 @contextmanager
-def _at_play(patient: Patient) -> Iterator[CommandEvaluator | CallableEvaluator]:
+def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | CallableEvaluator]:
     """The agent's evaluator, far from the agent's own folders."""
     with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as notes:
         leash = Leash(Path(notes, "leash"))
         scratch = Path(notes, "scratch")
         evaluator: CommandEvaluator | CallableEvaluator
-        if patient.table.python is not None:
-            evaluator = CallableEvaluator(patient.table.python, patient.folder, scratch, leash)
+        if target.table.python is not None:
+            evaluator = CallableEvaluator(target.table.python, target.folder, scratch, leash)
         else:
-            assert patient.table.command is not None
-            evaluator = CommandEvaluator(patient.table.command, patient.folder, scratch, leash)
+            assert target.table.command is not None
+            evaluator = CommandEvaluator(target.table.command, target.folder, scratch, leash)
         try:
             yield evaluator
         finally:

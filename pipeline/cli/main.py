@@ -27,8 +27,8 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
-from pipeline.diagnosis.machines import examine_machines
-from pipeline.diagnosis.shares import examine, once_each
+from pipeline.diagnosis.machines import check_machines
+from pipeline.diagnosis.shares import check_shares, merge_same
 from pipeline.errors import PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
@@ -136,11 +136,11 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """
     root = root.resolve()
     config = load_config(root)
-    findings = once_each([*examine_machines(root, config, workers), *examine(root, config, workers)])
+    findings = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     for finding in findings:
-        if verbose or not finding.only_told:
+        if verbose or not finding.informational:
             click.echo(str(finding))
-    return OK if all(finding.only_told for finding in findings) else FAILED
+    return OK if all(finding.informational for finding in findings) else FAILED
 
 
 @commands.command("take-over")

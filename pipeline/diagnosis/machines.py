@@ -26,7 +26,7 @@ _NEW_PROCESS_PER_CALL = (
     "PowerShell does not read its input line by line here, so each look at the machines starts a process of its own, "
     "which takes processor time from games"
 )
-_CURES = {
+_REMEDIES = {
     Trouble.DENIED: "mend `account` or `secret`; one of that host, no Microsoft account (docs/hyper-v.md)",
     Trouble.UNTRUSTED: "set `certificate` to the file of the authority that signed it, or make one (docs/hyper-v.md)",
     Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
@@ -35,7 +35,7 @@ _CURES = {
 }
 
 
-class _Host(msgspec.Struct):
+class _HyperVHostInfo(msgspec.Struct):
     """What `Get-FarmHost` tells."""
 
     computer: str
@@ -52,7 +52,7 @@ class _Host(msgspec.Struct):
     powershell: str
 
 
-def examine_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Looks at the machines of these workers, or of all, and at their host. Nothing if there are none."""
     chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
     machines = machines_of(config, root)
@@ -89,29 +89,29 @@ def _hyperv(
         told = runner.run(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
         )
-        host = msgspec.convert(told.value, _Host)
+        host = msgspec.convert(told.value, _HyperVHostInfo)
     except MachineError as error:
-        yield Finding(_HOST, f"{error}; {_CURES.get(error.trouble, 'run Get-FarmHost.ps1 there by hand')}")
+        yield Finding(_HOST, f"{error}; {_REMEDIES.get(error.trouble, 'run Get-FarmHost.ps1 there by hand')}")
         return
     except msgspec.ValidationError as error:
         yield Finding(_HOST, f"an answer that makes no sense: {error}; is PowerShell there older than 5.1?")
         return
     wrong = list(_host(host, table))
     yield from (Finding(_HOST, line) for line in wrong)
-    yield Finding(_HOST, _reading(host, len(chosen)), only_told=True)
+    yield Finding(_HOST, _reading(host, len(chosen)), informational=True)
     if isinstance(runner, PowerShellRunner) and runner.reuses is False:
-        yield Finding(_HOST, _NEW_PROCESS_PER_CALL, only_told=True)
+        yield Finding(_HOST, _NEW_PROCESS_PER_CALL, informational=True)
     if host.hyper_v and host.administrator:
-        if table.host and host.switch_type == "Internal" and _over_smb(config, chosen):
+        if table.host and host.switch_type == "Internal" and _uses_smb(config, chosen):
             yield Finding(_HOST, _OUT_OF_REACH.format(switch=table.switch, host=host.computer))
         yield from _machines(machines, chosen, host, table)
 
 
-def _over_smb(config: Config, chosen: dict[str, str]) -> bool:
+def _uses_smb(config: Config, chosen: dict[str, str]) -> bool:
     return any(worker.unc is not None for worker in config.worker if worker.name in chosen)
 
 
-def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
+def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[str]:
     if not host.hyper_v:
         yield f"{host.computer} has no Hyper-V; turn on the Windows feature, or mend `host`"
         return
@@ -128,7 +128,7 @@ def _host(host: _Host, table: HyperVTable) -> Iterator[str]:
         yield f"{table.template} may be written; a change to it spoils every clone: set it read-only"
 
 
-def _reading(host: _Host, machines: int) -> str:
+def _reading(host: _HyperVHostInfo, machines: int) -> str:
     free = "unknown" if host.free_memory_mb is None else f"{host.free_memory_mb / 1024:.0f}"
     return (
         f"{host.computer}: {host.logical_processors} processors, {free} of {host.total_memory_mb / 1024:.0f} GB memory "
@@ -136,7 +136,9 @@ def _reading(host: _Host, machines: int) -> str:
     )
 
 
-def _machines(machines: Machines, chosen: dict[str, str], host: _Host, table: HyperVTable) -> Iterator[Finding]:
+def _machines(
+    machines: Machines, chosen: dict[str, str], host: _HyperVHostInfo, table: HyperVTable
+) -> Iterator[Finding]:
     try:
         found = machines.infos()
     except MachineError as error:

@@ -39,17 +39,17 @@ _NAMED_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what is wrong, and what to do; or a mere reading, if it is `only_told`."""
+    """One line: what is wrong, and what to do; or a mere reading, if it is `informational`."""
 
     worker: str
     line: str
-    only_told: bool = False
+    informational: bool = False
 
     def __str__(self) -> str:
         return f"{self.worker}: {self.line}"
 
 
-def once_each(findings: Iterable[Finding]) -> list[Finding]:
+def merge_same(findings: Iterable[Finding]) -> list[Finding]:
     """What several workers have in common is told once, with their names."""
     workers: dict[Finding, list[str]] = {}
     for finding in findings:
@@ -62,17 +62,17 @@ def _named(names: list[str]) -> str:
     return ", ".join(names) if unnamed <= 0 else f"{', '.join(names[:_NAMED_MAX])} and {unnamed} more"
 
 
-class _Stop(Exception):
+class _StopChecking(Exception):
     """What follows depends on what was not well."""
 
 
-class _Medium(Protocol):
+class _ShareMedium(Protocol):
     """A share, and what only its medium knows of it."""
 
     files: ShareFiles
 
     def reach(self) -> Iterator[str]:
-        """What keeps the share from being reached; raises _Stop after it."""
+        """What keeps the share from being reached; raises _StopChecking after it."""
 
     def free_bytes(self) -> int:
         """Room on its disk."""
@@ -84,7 +84,7 @@ class _Medium(Protocol):
         """Lets go of it."""
 
 
-def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Looks at the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
     tables = {table.name: table for table in config.worker}
     if unknown := [name for name in names if name not in tables]:
@@ -95,30 +95,30 @@ def examine(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator
     def examined(name: str) -> list[Finding]:
         medium = _medium(tables[name], root, machines)
         with contextlib.closing(medium):
-            return list(_as_far_as_it_goes(name, _examine(tables[name], medium, farm_id)))
+            return list(_until_stopped(name, _examine(tables[name], medium, farm_id)))
 
     with ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="doctor") as pool:
         for findings in pool.map(examined, names or tables):
             yield from findings
 
 
-def _as_far_as_it_goes(worker: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _until_stopped(worker: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from findings
-    except _Stop:
+    except _StopChecking:
         return
     except ShareError as error:
         yield Finding(worker, f"it went away while it was looked at ({error}); ask again")
 
 
-def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Medium":
+def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_ShareMedium":
     if table.unc is None:
-        return _ByPath(root / table.place)
+        return _PathMedium(root / table.place)
     addresses = None if machines is None else lambda: machines.info(table.machine).addresses
-    return _OverSmb(smb_access(table, root, addresses))
+    return _SmbMedium(smb_access(table, root, addresses))
 
 
-def _examine(table: WorkerTable, medium: _Medium, farm_id: str) -> Iterator[Finding]:
+def _examine(table: WorkerTable, medium: _ShareMedium, farm_id: str) -> Iterator[Finding]:
     def wrong(line: str) -> Finding:
         return Finding(table.name, line)
 
@@ -132,7 +132,7 @@ def _examine(table: WorkerTable, medium: _Medium, farm_id: str) -> Iterator[Find
         return
     try:
         yield from map(wrong, _space(medium))
-        yield from (Finding(table.name, line, only_told=True) for line in medium.readings(probe))
+        yield from (Finding(table.name, line, informational=True) for line in medium.readings(probe))
     finally:
         medium.files.remove([probe])
     yield from map(wrong, _outbox(table, medium.files))
@@ -140,7 +140,7 @@ def _examine(table: WorkerTable, medium: _Medium, farm_id: str) -> Iterator[Find
     yield from map(wrong, _heartbeat(medium.files))
 
 
-def _reached(medium: _Medium) -> Iterator[str]:
+def _reached(medium: _ShareMedium) -> Iterator[str]:
     yield from medium.reach()
 
 
@@ -149,10 +149,10 @@ def _folders(files: ShareFiles) -> Iterator[str]:
     if missing:
         folders = ", ".join(f"{folder}/" for folder in missing)
         yield f"no {folders} there; `pipeline run` or the agent makes them, or you do, with their rights"
-        raise _Stop
+        raise _StopChecking
 
 
-def _space(medium: _Medium) -> Iterator[str]:
+def _space(medium: _ShareMedium) -> Iterator[str]:
     free = medium.free_bytes()
     if free < FREE_BYTES_MIN:
         yield f"only {free / 2**20:.0f} MiB are free on its disk; make room, games and logs need some"
@@ -221,7 +221,7 @@ def _farm_id(root: Path) -> str:
         ledger.close()
 
 
-class _ByPath:
+class _PathMedium:
     """A folder that this host reaches by path."""
 
     def __init__(self, path: Path) -> None:
@@ -231,7 +231,7 @@ class _ByPath:
     def reach(self) -> Iterator[str]:
         if not os.path.isdir(self._path):  # also if this user may not look for it
             yield f"{self._path} is not there; mount it, or mend `share` in pipeline.toml"
-            raise _Stop
+            raise _StopChecking
 
     def free_bytes(self) -> int:
         try:
@@ -246,7 +246,7 @@ class _ByPath:
         pass
 
 
-class _OverSmb:
+class _SmbMedium:
     """A share of a server."""
 
     def __init__(self, access: SmbAccess) -> None:
@@ -264,10 +264,10 @@ class _OverSmb:
             self._smb.names("")
         except SecretError as error:
             yield f"its secret: {error}"
-            raise _Stop from error
+            raise _StopChecking from error
         except Unavailable as error:
             yield self._why(error)
-            raise _Stop from error
+            raise _StopChecking from error
 
     def _reach_port(self) -> Iterator[str]:
         server, port = self._access.server, self._access.port
@@ -276,12 +276,12 @@ class _OverSmb:
                 server = self._access.address()
             except Unavailable as error:
                 yield str(error)
-                raise _Stop from error
+                raise _StopChecking from error
         try:
             socket.getaddrinfo(server, port, type=socket.SOCK_STREAM)
         except OSError as error:
             yield f"{server} has no address; mend the name in `share`, or DNS"
-            raise _Stop from error
+            raise _StopChecking from error
         try:
             socket.create_connection((server, port), timeout=REACH_LIMIT_S).close()
         except OSError as error:
@@ -289,7 +289,7 @@ class _OverSmb:
                 f"{server} does not answer on port {port}; is the machine on, file sharing allowed in its firewall, "
                 "the `port` right?"
             )
-            raise _Stop from error
+            raise _StopChecking from error
 
     def _why(self, error: Unavailable) -> str:
         access, server = self._access, self._access.server

@@ -11,7 +11,7 @@ GUEST_PATH = rf"C:\farm\{SCRIPT}"
 LIMIT_S = 180.0
 
 
-class Item(Struct, frozen=True):
+class TemplateCheck(Struct, frozen=True):
     """One line of the guide (docs/template-vm.md)."""
 
     item: str
@@ -25,7 +25,7 @@ class Item(Struct, frozen=True):
         )
 
 
-def check_template(machines: Machines, table: HyperVTable, player: str, game_folder: str) -> list[Item]:
+def check_template(machines: Machines, table: HyperVTable, player: str, game_folder: str) -> list[TemplateCheck]:
     """Sends the check into the guest of `template_machine` and runs it there. Raises MachineError."""
     machine = table.template_machine
     machines.send(machine, (script_folder() / SCRIPT).read_bytes(), GUEST_PATH)
@@ -34,7 +34,7 @@ def check_template(machines: Machines, table: HyperVTable, player: str, game_fol
     arguments += ["-Subnet", table.network] if table.network else []
     ran = machines.run(machine, "powershell.exe", arguments, LIMIT_S)
     try:
-        return convert(orjson.loads(ran.output.strip().lstrip("\ufeff")), list[Item])
+        return convert(orjson.loads(ran.output.strip().lstrip("\ufeff")), list[TemplateCheck])
     except (orjson.JSONDecodeError, ValidationError) as error:
         reason = f"{SCRIPT} ended with {ran.exit_code} and said: {one_line(ran.output)}"
         raise MachineError(machine, reason) from error
