@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import asdict
 
-from inbox_agent.agent import Agent, SecondAgent
+from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.doctor import CheckTarget, check_agent
 from inbox_agent.evaluation.command import CommandEvaluator
@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         bell,
         clock=time.monotonic,
         session=look_at_session,
-        own_disk=not args.foreign_disk,
+        share_is_local=not args.foreign_disk,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )
     _stop_on_signals(stop, bell)
@@ -93,8 +93,8 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         files.make_folders()
         while not stop.is_set():
             doorbell.supervise()
-            agent.rest(agent.step())
-    except SecondAgent as error:
+            agent.wait(agent.step())
+    except OtherAgentActive as error:
         print(f"inbox-agent: {error}; this one ends", file=sys.stderr)
         return 3
     except ShareError as error:

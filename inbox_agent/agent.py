@@ -13,7 +13,7 @@ from typing import Protocol
 
 from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
-from inbox_agent.planner import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
+from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.layout import (
@@ -31,7 +31,7 @@ from inbox_agent.protocol.layout import (
     StartRecord,
 )
 from inbox_agent.results import ResultWriter
-from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, Lookout
+from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, ShareScanner
 from inbox_agent.system.desktop import Session
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Waiter(Protocol):
         """Waits until something may have arrived or the time is over."""
 
 
-class SecondAgent(Exception):
+class OtherAgentActive(Exception):
     """Another agent is alive on this share; this one must end."""
 
 
@@ -61,54 +61,54 @@ class Agent:
         files: ShareFiles,
         evaluator: Evaluator,
         identity: Identity,
-        bell: Waiter,
+        wakeup: Waiter,
         *,
         clock: Callable[[], float],
         session: Callable[[], Session] = Session,
-        own_disk: bool = True,
+        share_is_local: bool = True,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._files, self._evaluator, self._identity, self._bell = files, evaluator, identity, bell
-        self._clock, self._session, self._own_disk, self._limits = clock, session, own_disk, limits
+        self._files, self._evaluator, self._identity, self._wakeup = files, evaluator, identity, wakeup
+        self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
         self._running: StartRecord | None = None
         self._finished: Finished | None = None
-        self._half_claimed: set[str] = set()
+        self._unconfirmed_claims: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
-        self._results = ResultWriter(files, identity, self._beat)
-        self._lookout = Lookout(files, clock=clock, own_disk=own_disk, limits=limits)
+        self._results = ResultWriter(files, identity, self._heartbeat)
+        self._scanner = ShareScanner(files, clock=clock, share_is_local=share_is_local, limits=limits)
         self._counter = 0
-        self._beat_due = 0.0
-        self._beat_owner: HostRecord | None = None
-        self._neighbour: tuple[str, int] | None = None
+        self._heartbeat_due = 0.0
+        self._heartbeat_owner: HostRecord | None = None
+        self._other_agent: tuple[str, int] | None = None
         self._announced = False
-        self._watching_until = None if own_disk else clock() + limits.newcomer_beats * limits.beat_s
+        self._watching_until = None if share_is_local else clock() + limits.newcomer_beats * limits.beat_s
 
     @property
     def playing(self) -> bool:
         """Whether an evaluation is running."""
         return self._running is not None and self._finished is None
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Waits for the evaluator while a game is played, for the doorbell otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
         else:
-            self._bell.wait(seconds)
+            self._wakeup.wait(seconds)
 
     def step(self) -> float:
         """One round; returns for how many seconds the agent may rest at most.
 
         Raises:
-            SecondAgent: another agent beats on this share.
+            OtherAgentActive: another agent beats on this share.
         """
         if self._watching_until is not None:
-            return self._watch_for_neighbour()
-        parts = (self._give_way_to_successor, self._report_finished, self._look_and_act)
+            return self._watch_for_other_agent()
+        parts = (self._check_for_newer_agent, self._report_finished, self._scan_and_act)
         well = [self._try(part) for part in parts]
         if not all(well):
             # Well before a whole beat is missed: on a foreign disk three of them make room for a successor.
             return min(self._limits.poll_s, self._limits.beat_s / 4)
-        return min(self._limits.poll_s, max(0.0, self._beat_due - self._clock()))
+        return min(self._limits.poll_s, max(0.0, self._heartbeat_due - self._clock()))
 
     # ------------------------------------------------------------------------------------------------- one round
 
@@ -120,24 +120,24 @@ class Agent:
             return False
         return True
 
-    def _look_and_act(self) -> None:
-        seen = self._lookout.look(self._running_id)
-        if seen.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
-            self._half_claimed &= set(seen.present)
-        seen = replace(seen, half_claimed=self._half_claimed, outbox=self._without_what_is_held_open(seen))
-        while not isinstance(step := next_step(seen), Wait):
+    def _scan_and_act(self) -> None:
+        state = self._scanner.scan(self._running_id)
+        if state.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
+            self._unconfirmed_claims &= set(state.present)
+        state = replace(state, unconfirmed_claims=self._unconfirmed_claims, outbox=self._without_held_open(state))
+        while not isinstance(step := next_step(state), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
                 break
-            seen = after(seen, step)
-        self._beat()
+            state = apply_step(state, step)
+        self._heartbeat()
 
-    def _without_what_is_held_open(self, seen: Seen) -> dict[str, Collection[Kind]]:
+    def _without_held_open(self, state: ShareState) -> dict[str, Collection[Kind]]:
         """What lies in `outbox/`, but for what nobody asks for and cannot be removed for now."""
         now = self._clock()
-        held_open = {a for a, again_at in self._clean_again_at.items() if again_at > now and a not in seen.present}
-        self._clean_again_at = {a: again_at for a, again_at in self._clean_again_at.items() if a in seen.outbox}
-        return {a: kinds for a, kinds in seen.outbox.items() if a not in held_open}
+        held_open = {a for a, again_at in self._clean_again_at.items() if again_at > now and a not in state.present}
+        self._clean_again_at = {a: again_at for a, again_at in self._clean_again_at.items() if a in state.outbox}
+        return {a: kinds for a, kinds in state.outbox.items() if a not in held_open}
 
     @property
     def _running_id(self) -> str | None:
@@ -150,13 +150,13 @@ class Agent:
             case Stop(attempt):
                 log.info("%s is no longer wanted", attempt)
                 self._evaluator.stop()
-                self._forget_game()
+                self._clear_run()
             case Clean(attempt, kinds):
                 self._clean(attempt, kinds)
-            case Report(attempt, outcome, reason):
-                of = self._lookout.start_of(attempt) or self._lookout.owner
+            case ReportUnplayed(attempt, outcome, reason):
+                of = self._scanner.start_of(attempt) or self._scanner.owner
                 assert of is not None, "nothing is reported on a share that is nobody's"
-                self._results.publish(attempt, of, _unplayed(outcome, reason))
+                self._results.publish(attempt, of, _not_run(outcome, reason))
             case Run(start):
                 self._run(start)
 
@@ -168,26 +168,26 @@ class Agent:
             self._files.names(OUTBOX)  # a share that answers that is there: it is this file
             log.warning("%s cannot be cleaned up yet: %s", attempt, error)
             self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
-            self._beat()  # each such file costs seconds
+            self._heartbeat()  # each such file costs seconds
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
         try:
             genome = self._evaluator.prepare(start.genome_suffix)
         except OSError as error:  # Windows: a dying game still holds its files
-            self._lookout.not_there_yet(attempt, f"the scratch folder cannot be cleaned: {error}")
+            self._scanner.note_incomplete(attempt, f"the scratch folder cannot be cleaned: {error}")
             return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
         except (Absent, Unfit, Refused) as error:
-            self._lookout.not_there_yet(attempt, str(error))
+            self._scanner.note_incomplete(attempt, str(error))
             return
         except OSError as error:  # of this machine's own disk: it is full, or a warm process holds the last genome
             self._evaluator.close()
-            self._lookout.not_there_yet(attempt, str(error))
+            self._scanner.note_incomplete(attempt, str(error))
             return
         if digest != start.genome_sha256:
-            self._lookout.not_there_yet(attempt, f"the genome's digest is {digest}, announced {start.genome_sha256}")
+            self._scanner.note_incomplete(attempt, f"the genome's digest is {digest}, announced {start.genome_sha256}")
             return
         claim = StartedRecord(
             farm=start.farm,
@@ -216,18 +216,18 @@ class Agent:
         try:
             self._files.publish(name, layout.encode(claim), durable=True)
         except AlreadyThere as error:
-            if claim.attempt not in self._half_claimed or self._claim_at(name) != claim:
-                raise SecondAgent(f"{claim.attempt} was claimed by somebody else on this share") from error
+            if claim.attempt not in self._unconfirmed_claims or self._claim_at(name) != claim:
+                raise OtherAgentActive(f"{claim.attempt} was claimed by somebody else on this share") from error
         except Unavailable:
-            self._half_claimed.add(claim.attempt)  # it may be there: the next round goes on from it
+            self._unconfirmed_claims.add(claim.attempt)  # it may be there: the next round goes on from it
             raise
-        self._half_claimed.discard(claim.attempt)
+        self._unconfirmed_claims.discard(claim.attempt)
 
     def _claim_at(self, name: str) -> StartedRecord:
         try:
             return layout.decode(StartedRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
         except (Absent, Unfit, LayoutError) as error:
-            self._half_claimed.clear()  # torn: nobody can tell whose it is, and it will be given up
+            self._unconfirmed_claims.clear()  # torn: nobody can tell whose it is, and it will be given up
             raise Unavailable(f"{name} cannot be read: {error}") from error
 
     def _report_finished(self) -> None:
@@ -235,26 +235,26 @@ class Agent:
             try:
                 self._results.publish(self._running.attempt, self._running, self._finished)
             except NoRoom:
-                if self._own_disk:  # a fitness is worth more than artifacts that are not in the share yet
+                if self._share_is_local:  # a fitness is worth more than artifacts that are not in the share yet
                     with contextlib.suppress(OSError):
                         self._evaluator.prepare("")
                 raise
-            self._forget_game()
+            self._clear_run()
 
-    def _forget_game(self) -> None:
+    def _clear_run(self) -> None:
         self._running = self._finished = None
         self._results.forget()
 
     # ------------------------------------------------------------------------------------------------- heartbeat
 
-    def _beat(self) -> None:
-        now, owner = self._clock(), self._lookout.owner
-        if now >= self._beat_due or owner != self._beat_owner:
-            self._give_way_to_successor()
-            self._write_beat(owner)
-            self._beat_owner, self._beat_due = owner, now + self._limits.beat_s
+    def _heartbeat(self) -> None:
+        now, owner = self._clock(), self._scanner.owner
+        if now >= self._heartbeat_due or owner != self._heartbeat_owner:
+            self._check_for_newer_agent()
+            self._write_heartbeat(owner)
+            self._heartbeat_owner, self._heartbeat_due = owner, now + self._limits.beat_s
 
-    def _write_beat(self, owner: HostRecord | None) -> None:
+    def _write_heartbeat(self, owner: HostRecord | None) -> None:
         self._counter += 1
         session = self._session()  # it may be locked, or taken to another screen, at any time
         record = AgentRecord(
@@ -279,19 +279,23 @@ class Agent:
             return AgentState.PLAYING if self._finished is None else AgentState.REPORTING
         return AgentState.IDLE if owner else AgentState.UNOWNED
 
-    def _watch_for_neighbour(self) -> float:
+    def _watch_for_other_agent(self) -> float:
         """Law 7: on a foreign disk a newcomer watches for three beats, the last of them announced, before it acts.
 
         Two that begin at once both see nobody; of two announcements only one stays, and whose is gone ends.
         """
         assert self._watching_until is not None
         try:
-            beat = self._foreign_beat()
-            if beat is not None and self._neighbour != beat and (self._announced or self._neighbour is not None):
-                raise SecondAgent(f"another agent (run {beat[0]}) beats on this share")
-            self._neighbour = beat or self._neighbour
+            heartbeat = self._other_heartbeat()
+            if (
+                heartbeat is not None
+                and self._other_agent != heartbeat
+                and (self._announced or self._other_agent is not None)
+            ):
+                raise OtherAgentActive(f"another agent (run {heartbeat[0]}) beats on this share")
+            self._other_agent = heartbeat or self._other_agent
             if not self._announced and self._clock() >= self._watching_until - self._limits.beat_s:
-                self._write_beat(None)
+                self._write_heartbeat(None)
                 self._announced = True
                 # However long that took: whoever else announces itself has a whole beat to be seen.
                 self._watching_until = max(self._watching_until, self._clock() + self._limits.beat_s)
@@ -303,15 +307,15 @@ class Agent:
             return 0.0
         return min(self._limits.poll_s, self._limits.beat_s)
 
-    def _give_way_to_successor(self) -> None:
+    def _check_for_newer_agent(self) -> None:
         """An agent that was frozen on a foreign disk may have a successor by now, which watched and saw nobody."""
-        if self._own_disk or self._clock() < self._beat_due:
+        if self._share_is_local or self._clock() < self._heartbeat_due:
             return
-        beat = self._foreign_beat(announced=False)
-        if beat not in (None, self._neighbour):
-            raise SecondAgent(f"another agent (run {beat[0]}) has taken over this share")
+        heartbeat = self._other_heartbeat(announced=False)
+        if heartbeat not in (None, self._other_agent):
+            raise OtherAgentActive(f"another agent (run {heartbeat[0]}) has taken over this share")
 
-    def _foreign_beat(self, *, announced: bool = True) -> tuple[str, int] | None:
+    def _other_heartbeat(self, *, announced: bool = True) -> tuple[str, int] | None:
         """Run id and counter of the heartbeat that is there, if it is another agent's; `announced`: of a newcomer, too.
 
         Raises:
@@ -319,15 +323,15 @@ class Agent:
         """
         try:
             data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
-            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+            heartbeat = layout.decode(AgentRecord, data, HEARTBEAT)
         except Unavailable:
             raise
         except (ShareError, LayoutError):
             return None
-        if beat.run_id == self._identity.run_id or (beat.farm is None and not announced):
+        if heartbeat.run_id == self._identity.run_id or (heartbeat.farm is None and not announced):
             return None
-        return beat.run_id, beat.counter
+        return heartbeat.run_id, heartbeat.counter
 
 
-def _unplayed(outcome: Outcome, reason: str) -> Finished:
+def _not_run(outcome: Outcome, reason: str) -> Finished:
     return Finished(outcome=outcome, reason=reason, seconds=0.0, metrics={}, artifacts=[])

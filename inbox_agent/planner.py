@@ -26,7 +26,7 @@ class Clean:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportUnplayed:
     """Publish a result for an attempt that was not played to its end."""
 
     attempt: str
@@ -46,76 +46,78 @@ class Wait:
     """Nothing to do until the doorbell or the poll."""
 
 
-Step = Stop | Clean | Report | Run | Wait
+Step = Stop | Clean | ReportUnplayed | Run | Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ShareState:
     """What one look at the share found."""
 
     owner: HostRecord | None  #: the `host.json` of the highest epoch; None: the share is nobody's yet
     present: Collection[str]  #: attempts whose start signal is there, or not yet surely gone
     starts: Mapping[str, StartRecord] = field(default_factory=dict)  #: those of them that could be read
-    hopeless: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)  #: given up on, with outcome and reason
+    #: given up on, with outcome and reason
+    undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
     outbox: Mapping[str, Collection[Kind]]  #: what the agent's own folder holds, by attempt
     running: str | None = None
-    half_claimed: Collection[str] = ()  #: claimed by this life of the agent, without an answer, and not played yet
+    #: claimed by this life of the agent, without an answer, and not played yet
+    unconfirmed_claims: Collection[str] = ()
 
 
-def next_step(seen: Seen) -> Step:
+def next_step(state: ShareState) -> Step:
     """The one thing to do now. Called again after each step until it says Wait or Run."""
-    if seen.owner is None:
+    if state.owner is None:
         return Wait()  # law 7: it claims nothing and removes nothing
-    if seen.running is not None and seen.running not in seen.present:
-        return Stop(seen.running)
-    for attempt in sorted(seen.outbox):
-        if attempt not in seen.present:
-            return Clean(attempt, seen.outbox[attempt])
-    return _report(seen) or _run(seen) or Wait()
+    if state.running is not None and state.running not in state.present:
+        return Stop(state.running)
+    for attempt in sorted(state.outbox):
+        if attempt not in state.present:
+            return Clean(attempt, state.outbox[attempt])
+    return _next_report(state) or _next_run(state) or Wait()
 
 
-def after(seen: Seen, step: Step) -> Seen:
+def apply_step(state: ShareState, step: Step) -> ShareState:
     """What the share shows when a step was done; only this side writes `outbox/`, so no second look is needed."""
     match step:
         case Stop():
-            return replace(seen, running=None)
+            return replace(state, running=None)
         case Clean(attempt, _):
-            return replace(seen, outbox={a: kinds for a, kinds in seen.outbox.items() if a != attempt})
-        case Report(attempt):
-            return replace(seen, outbox={**seen.outbox, attempt: {Kind.RESULT, *seen.outbox.get(attempt, ())}})
+            return replace(state, outbox={a: kinds for a, kinds in state.outbox.items() if a != attempt})
+        case ReportUnplayed(attempt):
+            return replace(state, outbox={**state.outbox, attempt: {Kind.RESULT, *state.outbox.get(attempt, ())}})
         case Run(start):  # it was not delivered yet: the next one need not wait for it
-            return replace(seen, starts={a: other for a, other in seen.starts.items() if a != start.attempt})
-    return seen
+            return replace(state, starts={a: other for a, other in state.starts.items() if a != start.attempt})
+    return state
 
 
-def _report(seen: Seen) -> Report | None:
-    for attempt in sorted(seen.present):
-        found = seen.outbox.get(attempt, ())
-        if Kind.RESULT in found or attempt == seen.running:
+def _next_report(state: ShareState) -> ReportUnplayed | None:
+    for attempt in sorted(state.present):
+        found = state.outbox.get(attempt, ())
+        if Kind.RESULT in found or attempt == state.running:
             continue
-        half_claimed = attempt in seen.half_claimed  # no genome pays for a claim whose answer was lost
+        unconfirmed = attempt in state.unconfirmed_claims  # no genome pays for a claim whose answer was lost
         # The claim before the start signal: a genome that takes the machine down may take the unflushed signal with it,
         # and must not get away with "undelivered".
-        if Kind.STARTED in found and not half_claimed and (_is_ours(seen, attempt) or attempt in seen.hopeless):
-            return Report(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
-        if attempt in seen.hopeless:
-            return Report(attempt, *seen.hopeless[attempt])
+        if Kind.STARTED in found and not unconfirmed and (_is_ours(state, attempt) or attempt in state.undeliverable):
+            return ReportUnplayed(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
+        if attempt in state.undeliverable:
+            return ReportUnplayed(attempt, *state.undeliverable[attempt])
     return None
 
 
-def _run(seen: Seen) -> Run | None:
-    if seen.running is not None:
+def _next_run(state: ShareState) -> Run | None:
+    if state.running is not None:
         return None
-    half_claimed = [a for a in seen.half_claimed if a in seen.outbox and Kind.RESULT not in seen.outbox[a]]
+    unconfirmed = [a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]]
     # Never two claims at once: who dies in one game must not be found with the claim of another.
-    untouched = half_claimed or [a for a in seen.starts if a not in seen.outbox]
-    waiting = [seen.starts[a] for a in untouched if a in seen.present and _is_ours(seen, a)]
+    untouched = unconfirmed or [a for a in state.starts if a not in state.outbox]
+    waiting = [state.starts[a] for a in untouched if a in state.present and _is_ours(state, a)]
     return Run(min(waiting, key=lambda start: start.publication)) if waiting else None
 
 
-def _is_ours(seen: Seen, attempt: str) -> bool:
+def _is_ours(state: ShareState, attempt: str) -> bool:
     """Law 7: only signals of the share's present owner and epoch are played or answered."""
-    start, owner = seen.starts.get(attempt), seen.owner
+    start, owner = state.starts.get(attempt), state.owner
     return (
         start is not None
         and owner is not None

@@ -23,8 +23,8 @@ REFUSALS_MAX = 3  #: of one payload; who has its file open lets go of it sooner,
 class ResultWriter:
     """Writes results into one share; `beat` is called between artifacts, of which each may be large."""
 
-    def __init__(self, files: ShareFiles, identity: Identity, beat: Callable[[], None]) -> None:
-        self._files, self._identity, self._beat = files, identity, beat
+    def __init__(self, files: ShareFiles, identity: Identity, heartbeat: Callable[[], None]) -> None:
+        self._files, self._identity, self._heartbeat = files, identity, heartbeat
         self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
         self._refusals: Counter[str] = Counter()
 
@@ -81,7 +81,7 @@ class ResultWriter:
                     name = f"{name[:60]}-{number}"
                 self._copy_artifact(attempt, path, name)
                 with contextlib.suppress(Unavailable):
-                    self._beat()
+                    self._heartbeat()
             if (ref := self._copied.get(path)) is not None:
                 refs[ref.name] = ref
         return list(refs.values())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from inbox_agent.planner import Seen
+from inbox_agent.planner import ShareState
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
 from inbox_agent.protocol.layout import (
@@ -40,23 +40,25 @@ class AgentLimits:
 
 DEFAULT_LIMITS = AgentLimits()
 STARTS_MAX = 1000  #: more than any host's queue is deep
-CLEANED_PER_LOOK_MAX = 500  #: of a flood, so that the beat does not wait for its end
+CLEANED_PER_SCAN_MAX = 500  #: of a flood, so that the beat does not wait for its end
 
 
-class Lookout:
+class ShareScanner:
     """Looks, and remembers between looks only what it needs to be patient."""
 
-    def __init__(self, files: ShareFiles, *, clock: Callable[[], float], own_disk: bool, limits: AgentLimits) -> None:
-        self._files, self._clock, self._own_disk, self._limits = files, clock, own_disk, limits
+    def __init__(
+        self, files: ShareFiles, *, clock: Callable[[], float], share_is_local: bool, limits: AgentLimits
+    ) -> None:
+        self._files, self._clock, self._share_is_local, self._limits = files, clock, share_is_local, limits
         self.owner: HostRecord | None = None
         self._starts: dict[str, StartRecord] = {}
         self._tries: dict[str, int] = {}
         self._again_at: dict[str, float] = {}
-        self._hopeless: dict[str, tuple[Outcome, str]] = {}
+        self._undeliverable: dict[str, tuple[Outcome, str]] = {}
         self._missing_since: dict[str, float] = {}
-        self._tidied = False
+        self._staging_cleared = False
 
-    def look(self, running: str | None) -> Seen:
+    def scan(self, running: str | None) -> ShareState:
         """What the share shows now. Raises Unavailable when it cannot be asked."""
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
@@ -64,33 +66,33 @@ class Lookout:
         if len(listed) > STARTS_MAX:
             raise Unavailable(f"{INBOX}/ holds {len(listed)} start signals, a flood")
         mine = {running} if running else set()
-        outbox = self._look_at_outbox(listed | mine)
+        outbox = self._scan_outbox(listed | mine)
         if self.owner is None:
-            return Seen(owner=None, present=(), outbox=outbox, running=running)
-        self._tidy_once()
+            return ShareState(owner=None, present=(), outbox=outbox, running=running)
+        self._clear_staging_once()
         held = outbox.keys() | mine
-        present = listed | self._not_surely_gone(held - listed)
+        present = listed | self._still_present(held - listed)
         for attempt in sorted(listed - {a for a, kinds in outbox.items() if Kind.RESULT in kinds}):
             self._read_start(attempt)
-        self._forget_all_but(present)
+        self._retain(present)
         now = self._clock()
-        return Seen(
+        return ShareState(
             owner=self.owner,
             present=present,
             starts={a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now},
-            hopeless=self._hopeless,
+            undeliverable=self._undeliverable,
             outbox=outbox,
             running=running,
         )
 
-    def _look_at_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:
+    def _scan_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:
         """What lies in `outbox/`, by attempt: all that is asked for, and a part of what only waits to be removed."""
         found: dict[str, set[Kind]] = {}
         for name in self._files.names(OUTBOX):
             if (known := layout.attempt_of(name)) is not None:
                 found.setdefault(known[0], set()).add(known[1])
         left_over = sorted(found.keys() - asked_for)
-        for attempt in left_over[CLEANED_PER_LOOK_MAX:]:
+        for attempt in left_over[CLEANED_PER_SCAN_MAX:]:
             del found[attempt]
         return found
 
@@ -98,12 +100,12 @@ class Lookout:
         """The start signal of an attempt as last read; None if it could not be read."""
         return self._starts.get(attempt)
 
-    def not_there_yet(self, attempt: str, reason: str) -> None:
+    def note_incomplete(self, attempt: str, reason: str) -> None:
         """Law 3: record or payload is not whole. It is asked for again, bounded, and then given up."""
         self._tries[attempt] = tries = self._tries.get(attempt, 0) + 1
         self._again_at[attempt] = self._clock() + self._limits.delivery_pause_s
         if tries >= self._limits.delivery_tries_max:
-            self._hopeless[attempt] = (Outcome.UNDELIVERED, layout.clean(reason, layout.REASON_CHARS_MAX))
+            self._undeliverable[attempt] = (Outcome.UNDELIVERED, layout.clean(reason, layout.REASON_CHARS_MAX))
 
     def _read_owner(self, names: list[str]) -> HostRecord | None:
         epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
@@ -121,7 +123,7 @@ class Lookout:
             raise Unavailable(f"{name} speaks of epoch {record.epoch}")
         return record
 
-    def _not_surely_gone(self, missing: set[str]) -> set[str]:
+    def _still_present(self, missing: set[str]) -> set[str]:
         for attempt in self._missing_since.keys() - missing:
             del self._missing_since[attempt]
         return {attempt for attempt in sorted(missing) if not self._is_gone(attempt)}
@@ -132,14 +134,14 @@ class Lookout:
             self._files.read(f"{INBOX}/{Kind.START.of(attempt)}", layout.RECORD_BYTES_MAX)
         except Absent:
             since = self._missing_since.setdefault(attempt, self._clock())
-            return self._own_disk or self._clock() - since >= self._limits.gone_after_s
+            return self._share_is_local or self._clock() - since >= self._limits.gone_after_s
         except (Unfit, Refused):
             pass
         self._missing_since.pop(attempt, None)
         return False
 
     def _read_start(self, attempt: str) -> None:
-        if attempt in self._starts or attempt in self._hopeless:
+        if attempt in self._starts or attempt in self._undeliverable:
             return
         if self._again_at.get(attempt, 0.0) > self._clock():
             return
@@ -150,23 +152,23 @@ class Lookout:
             if start.attempt != attempt:
                 raise LayoutError(name, f"speaks of attempt {start.attempt}")
         except UnknownLayout as error:
-            self._hopeless[attempt] = (Outcome.REJECTED, str(error))
+            self._undeliverable[attempt] = (Outcome.REJECTED, str(error))
         except (Absent, Unfit, Refused, LayoutError) as error:
-            self.not_there_yet(attempt, str(error))
+            self.note_incomplete(attempt, str(error))
         else:
             self._starts[attempt] = start
             self._tries.pop(attempt, None)
 
-    def _forget_all_but(self, present: set[str]) -> None:
-        memories: list[dict[str, Any]] = [self._starts, self._tries, self._again_at, self._hopeless]
+    def _retain(self, present: set[str]) -> None:
+        memories: list[dict[str, Any]] = [self._starts, self._tries, self._again_at, self._undeliverable]
         for memory in memories:
             for attempt in memory.keys() - present:
                 del memory[attempt]
 
-    def _tidy_once(self) -> None:
+    def _clear_staging_once(self) -> None:
         """What a predecessor staged and never moved up refers to nothing; if it cannot go, it may stay."""
-        if not self._tidied:
-            self._tidied = True
+        if not self._staging_cleared:
+            self._staging_cleared = True
             staging = f"{OUTBOX}/{STAGING}"
             with contextlib.suppress(ShareError):
                 self._files.remove([f"{staging}/{name}" for name in self._files.names(staging)])

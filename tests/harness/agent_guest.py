@@ -108,7 +108,7 @@ class Guest:
             self.time,
             clock=self.time,
             session=lambda: self.session,
-            own_disk=self._own_disk,
+            share_is_local=self._own_disk,
             limits=self._limits,
         )
         self._idle_rests = 0
@@ -127,12 +127,12 @@ class Guest:
         """So much time passes in rounds, and one more round is made at its end."""
         until = self.time.now + seconds
         while (rest := self.step()) == 0 or self.time.now < until:
-            self.agent.rest(min(rest, until - self.time.now))
+            self.agent.wait(min(rest, until - self.time.now))
 
     def game_ends(self, finished: Finished = COMPLETED) -> None:
         """The running game ends, and the agent notices."""
         self.evaluator.ending = finished
-        self.agent.rest(0)
+        self.agent.wait(0)
 
     # ----------------------------------------------------------------------------------------------- what the host does
 

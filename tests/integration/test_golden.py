@@ -12,7 +12,7 @@ import pytest
 
 from inbox_agent.protocol.layout import LAYOUT, AgentState, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.share_scanner import AgentLimits, Lookout
+from inbox_agent.share_scanner import AgentLimits, ShareScanner
 from pipeline.cli.exit_codes import CANNOT_CONTINUE
 from pipeline.cli.new_project import init
 from pipeline.config import load_config
@@ -411,9 +411,9 @@ def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path:
 
 def test_the_agent_reads_the_golden_share(share: Path) -> None:
     """The owner of the highest epoch, the start signals that can be read, and its own files."""
-    lookout = Lookout(LocalFiles(share), clock=lambda: 0.0, own_disk=True, limits=AgentLimits())
+    lookout = ShareScanner(LocalFiles(share), clock=lambda: 0.0, share_is_local=True, limits=AgentLimits())
 
-    seen = lookout.look(running=attempt(3))
+    seen = lookout.scan(running=attempt(3))
 
     assert seen.owner == records.host(2)
     assert seen.present == {attempt(number) for number in (1, 2, 3, 4, 5)}
@@ -427,7 +427,7 @@ def test_the_agent_reads_the_golden_share(share: Path) -> None:
         attempt(3): {Kind.STARTED},
         attempt(5): {Kind.RESULT},
     }
-    assert (dict(seen.hopeless), seen.running) == ({}, attempt(3))
+    assert (dict(seen.undeliverable), seen.running) == ({}, attempt(3))
 
 
 def test_the_golden_share_is_what_is_written_today(share: Path, tmp_path: Path) -> None:

@@ -331,11 +331,11 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
         assert evaluator.running.attempt == attempt(number)
         evaluator.ending = ending
         ending.artifacts[:] = artifacts if ending is COMPLETED else []
-        agent.rest(0.0)
+        agent.wait(0.0)
         agent.step()
     evaluator.progress = "level 3 of 7"
     for _ in range(20):  # the agent gives the damaged start signal up, and beats
-        agent.rest(agent.step())
+        agent.wait(agent.step())
 
 
 def write_all(folder: Path) -> None:

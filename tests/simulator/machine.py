@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.agent import Agent, SecondAgent
+from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.evaluation.protocol import Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
@@ -199,7 +199,7 @@ class Machine:
                 identity,
                 Silent(),
                 clock=lambda: self.world.now + self.clock_s,
-                own_disk=self.own_disk,
+                share_is_local=self.own_disk,
                 limits=limits,
             )
         except Killed:
@@ -232,7 +232,7 @@ class Machine:
         if self.hung:
             return
         try:
-            self.agent.rest(0.0)
+            self.agent.wait(0.0)
             pause_s = self.agent.step()
         except Killed:
             if self.world.kills_take_power:
@@ -240,7 +240,7 @@ class Machine:
             else:
                 self.crash_agent()
             return
-        except SecondAgent:
+        except OtherAgentActive:
             self.world.fired["second agent"] += 1
             self.crash_agent()
             return

@@ -266,7 +266,7 @@ def beats_during(guest: Guest, seconds: float) -> list[float]:
         if guest.counter != counter:
             counter = guest.counter
             times.append(guest.time.now - began)
-        guest.agent.rest(rest)
+        guest.agent.wait(rest)
     return times
 
 

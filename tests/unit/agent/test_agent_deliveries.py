@@ -14,7 +14,7 @@ def seconds_until_answered(guest: Guest) -> float:
     while answered() not in guest.outbox and guest.time.now < began + 600:
         rest = guest.step()
         if answered() not in guest.outbox:
-            guest.agent.rest(rest)
+            guest.agent.wait(rest)
     return guest.time.now - began
 
 

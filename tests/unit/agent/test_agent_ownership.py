@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.agent import SecondAgent
+from inbox_agent.agent import OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness import records
@@ -206,7 +206,7 @@ def test_a_newcomer_gives_way_to_an_agent_that_beats(tmp_path: Path) -> None:
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 8)))
     guest.files.journal.clear()
 
-    with pytest.raises(SecondAgent, match="run other"):
+    with pytest.raises(OtherAgentActive, match="run other"):
         guest.lives(2)
 
     assert guest.files.journal == []
@@ -221,7 +221,7 @@ def test_a_newcomer_gives_way_to_one_that_begins_to_beat(tmp_path: Path) -> None
     guest.lives(5)
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 2)))
 
-    with pytest.raises(SecondAgent):
+    with pytest.raises(OtherAgentActive):
         guest.lives(2)
 
 
@@ -236,7 +236,7 @@ def test_of_two_newcomers_one_ends(tmp_path: Path) -> None:
         for agent in {first, guest.agent} - ended:
             try:
                 agent.step()
-            except SecondAgent:
+            except OtherAgentActive:
                 ended.add(agent)
         guest.time.now += 0.5
         if not ended:
@@ -274,7 +274,7 @@ def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> 
     guest.game_ends()
     guest.files.journal.clear()
 
-    with pytest.raises(SecondAgent, match="run other"):
+    with pytest.raises(OtherAgentActive, match="run other"):
         guest.step()
 
     assert guest.files.journal == []
@@ -297,7 +297,7 @@ def test_an_agent_that_was_frozen_between_two_artifacts_gives_way_as_well(tmp_pa
     guest.files.on_write = freeze
     guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
 
-    with pytest.raises(SecondAgent, match="run other"):
+    with pytest.raises(OtherAgentActive, match="run other"):
         guest.step()
 
     assert guest.files.files["status/agent.json"] == beat
@@ -327,7 +327,7 @@ def test_a_newcomer_that_cannot_see_has_not_watched(tmp_path: Path) -> None:
     guest.lives(2 * LIMITS.beat_s)
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 2)))
 
-    with pytest.raises(SecondAgent):
+    with pytest.raises(OtherAgentActive):
         guest.lives(2)
 
 
@@ -342,7 +342,7 @@ def test_two_agents_cannot_claim_the_same(guest: Guest) -> None:
 
     guest.files.fetch = fetch  # type: ignore[method-assign]
 
-    with pytest.raises(SecondAgent, match="claimed by somebody else"):
+    with pytest.raises(OtherAgentActive, match="claimed by somebody else"):
         guest.step()
 
     assert guest.evaluator.jobs == []

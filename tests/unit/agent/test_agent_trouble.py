@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.agent import CLEAN_AGAIN_S, SecondAgent
+from inbox_agent.agent import CLEAN_AGAIN_S, OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.results import REFUSALS_MAX
@@ -271,7 +271,7 @@ def test_a_claim_that_was_lost_and_made_by_another_agent_is_left_to_it(guest: Gu
     theirs = StartedRecord(farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="another", run_id="another")
     guest.files.files[f"outbox/{started()}"] = layout.encode(theirs)
 
-    with pytest.raises(SecondAgent, match="claimed by somebody else"):
+    with pytest.raises(OtherAgentActive, match="claimed by somebody else"):
         guest.lives(2 * LIMITS.poll_s)
 
 

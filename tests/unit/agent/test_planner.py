@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inbox_agent.planner import Clean, Report, Run, Seen, Step, Stop, Wait, after, next_step
+from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 
 pytestmark = pytest.mark.rules
@@ -19,7 +19,7 @@ OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)
 FIRST, SECOND, THIRD = (attempt_id(7, genome, 1, 1, f"{genome:012d}") for genome in (1, 2, 3))
 UNDELIVERED = (Outcome.UNDELIVERED, "the genome is absent")
 REJECTED = (Outcome.REJECTED, "layout 2, spoken is 1")
-INTERRUPTED = Report(FIRST, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
+INTERRUPTED = ReportUnplayed(FIRST, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
 
 
 def start(attempt: str, publication: int = 1, owner: HostRecord = OURS) -> StartRecord:
@@ -48,26 +48,26 @@ def seen(
     outbox: Mapping[str, Collection[Kind]] | None = None,
     running: str | None = None,
     half_claimed: Collection[str] = (),
-) -> Seen:
+) -> ShareState:
     """A look: `starts` are there and read, `unread` are there; what is hopeless is there as well."""
     hopeless = hopeless or {}
-    return Seen(
+    return ShareState(
         owner=owner,
         present={s.attempt for s in starts} | set(unread) | hopeless.keys(),
         starts={s.attempt: s for s in starts},
-        hopeless=hopeless,
+        undeliverable=hopeless,
         outbox=outbox or {},
         running=running,
-        half_claimed=half_claimed,
+        unconfirmed_claims=half_claimed,
     )
 
 
-def steps(state: Seen) -> list[Step]:
+def steps(state: ShareState) -> list[Step]:
     """What the agent does from one look on, until it plays or waits."""
     done = [next_step(state)]
     while not isinstance(done[-1], Run | Wait):
         assert len(done) <= 20, "it does not come to rest"
-        state = after(state, done[-1])
+        state = apply_step(state, done[-1])
         done.append(next_step(state))
     return done
 
@@ -164,12 +164,12 @@ def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> Non
 @pytest.mark.parametrize("verdict", [UNDELIVERED, REJECTED])
 def test_a_delivery_that_is_given_up_is_reported(verdict: tuple[Outcome, str]) -> None:
     """With the outcome and the reason that were found, although nothing of it could be read."""
-    assert next_step(seen(hopeless={FIRST: verdict})) == Report(FIRST, *verdict)
+    assert next_step(seen(hopeless={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
 
 
 def test_a_genome_that_is_given_up_is_reported_and_not_played() -> None:
     """The start signal itself may be well."""
-    assert next_step(seen(start(FIRST), hopeless={FIRST: UNDELIVERED})) == Report(FIRST, *UNDELIVERED)
+    assert next_step(seen(start(FIRST), hopeless={FIRST: UNDELIVERED})) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
 def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
@@ -178,7 +178,7 @@ def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
 
     found = next_step(state)
 
-    assert isinstance(found, Report)
+    assert isinstance(found, ReportUnplayed)
     assert (found.attempt, found.outcome) == (FIRST, Outcome.INTERRUPTED)
 
 
@@ -190,13 +190,13 @@ def test_reports_come_before_the_next_game() -> None:
     """The host learns at once what it must publish elsewhere; a game may take half an hour."""
     state = seen(start(SECOND), hopeless={FIRST: UNDELIVERED})
 
-    assert next_step(state) == Report(FIRST, *UNDELIVERED)
+    assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
 def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
     state = seen(start(SECOND), hopeless={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
 
-    assert next_step(state) == Report(FIRST, *REJECTED)
+    assert next_step(state) == ReportUnplayed(FIRST, *REJECTED)
 
 
 # ------------------------------------------------------------------------------------------------ after a restart
@@ -269,7 +269,7 @@ def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
     """It was never played, and says so."""
     state = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
 
-    assert next_step(state) == Report(FIRST, *UNDELIVERED)
+    assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
 # ------------------------------------------------------------------------------------------- what is no longer wanted
@@ -312,7 +312,7 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
     assert steps(state) == [
         Clean(FIRST, {Kind.RESULT, Kind.LOG}),
         replace(INTERRUPTED, attempt=SECOND),
-        Report(THIRD, *UNDELIVERED),
+        ReportUnplayed(THIRD, *UNDELIVERED),
         Run(start(fourth, 2)),
     ]
 
@@ -321,8 +321,8 @@ def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
     """After a Run that began no game the next one in line is tried; waiting changes nothing."""
     state = seen(start(FIRST), start(SECOND, 2))
 
-    assert next_step(after(state, Run(start(FIRST)))) == Run(start(SECOND, 2))
-    assert after(state, Wait()) == state
+    assert next_step(apply_step(state, Run(start(FIRST)))) == Run(start(SECOND, 2))
+    assert apply_step(state, Wait()) == state
 
 
 @pytest.mark.parametrize("left", [*Kind])
@@ -361,7 +361,7 @@ SITUATIONS = list(product([True, False], READ, [None, UNDELIVERED, REJECTED], LE
 
 
 @st.composite
-def looks(draw: st.DrawFn) -> Seen:
+def looks(draw: st.DrawFn) -> ShareState:
     """Any look at up to four attempts, consistent or not; publications may tie."""
     present, starts, hopeless, outbox = set(), {}, {}, {}
     for attempt, other in zip(ATTEMPTS, reversed(ATTEMPTS), strict=True):
@@ -376,14 +376,14 @@ def looks(draw: st.DrawFn) -> Seen:
     owner = draw(st.sampled_from([OURS, OURS, *OTHERS.values(), None]))
     running = draw(st.sampled_from([None, *ATTEMPTS]))
     half_claimed = draw(st.sampled_from([(), (), *((attempt,) for attempt in ATTEMPTS)]))
-    return Seen(
+    return ShareState(
         owner=owner,
         present=present,
         starts=starts,
-        hopeless=hopeless,
+        undeliverable=hopeless,
         outbox=outbox,
         running=running,
-        half_claimed=half_claimed,
+        unconfirmed_claims=half_claimed,
     )
 
 
@@ -392,14 +392,14 @@ LOOKS = looks()
 
 @given(state=LOOKS)
 @quick
-def test_without_an_owner_nothing_is_ever_done(state: Seen) -> None:
+def test_without_an_owner_nothing_is_ever_done(state: ShareState) -> None:
     """Law 7, whatever else the share shows."""
     assert next_step(replace(state, owner=None)) == Wait()
 
 
 @given(state=LOOKS)
 @quick
-def test_every_step_keeps_the_laws(state: Seen) -> None:
+def test_every_step_keeps_the_laws(state: ShareState) -> None:
     """What may be stopped, cleaned, reported and played, each with all its conditions."""
     step = next_step(state)
     match step:
@@ -410,15 +410,15 @@ def test_every_step_keeps_the_laws(state: Seen) -> None:
             assert kinds == state.outbox[attempt]
             assert attempt not in state.present
             assert attempt != state.running
-        case Report(attempt, outcome, reason):
+        case ReportUnplayed(attempt, outcome, reason):
             assert attempt in state.present
             assert attempt != state.running
             assert Kind.RESULT not in state.outbox.get(attempt, ())
-            assert state.hopeless.get(attempt) == (outcome, reason) or (
+            assert state.undeliverable.get(attempt) == (outcome, reason) or (
                 outcome is Outcome.INTERRUPTED
                 and Kind.STARTED in state.outbox[attempt]
-                and attempt not in state.half_claimed
-                and (playable(state, attempt) or attempt in state.hopeless)
+                and attempt not in state.unconfirmed_claims
+                and (playable(state, attempt) or attempt in state.undeliverable)
             )
         case Run(chosen):
             assert state.running is None
@@ -432,7 +432,7 @@ def test_every_step_keeps_the_laws(state: Seen) -> None:
 
 @given(state=LOOKS)
 @quick
-def test_what_is_due_is_done_in_its_order(state: Seen) -> None:
+def test_what_is_due_is_done_in_its_order(state: ShareState) -> None:
     """stop, clean, report, play: nothing later while something earlier is due."""
     if state.owner is None:
         return
@@ -444,21 +444,21 @@ def test_what_is_due_is_done_in_its_order(state: Seen) -> None:
     assert isinstance(step, Clean) is (bool(litter) and not unwanted)
     if isinstance(step, Run | Wait):
         claims = {a for a, kinds in state.outbox.items() if Kind.STARTED in kinds and playable(state, a)}
-        claims -= set(state.half_claimed)
+        claims -= set(state.unconfirmed_claims)
         unanswered = {a for a in state.present if Kind.RESULT not in state.outbox.get(a, ())} - {state.running}
-        assert not unanswered & (state.hopeless.keys() | claims)
+        assert not unanswered & (state.undeliverable.keys() | claims)
 
 
 @given(state=LOOKS, order=st.permutations(ATTEMPTS))
 @quick
-def test_the_order_of_a_listing_does_not_matter(state: Seen, order: list[str]) -> None:
+def test_the_order_of_a_listing_does_not_matter(state: ShareState, order: list[str]) -> None:
     """A file system lists names in any order, and a host never publishes a number twice."""
     state = replace(state, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()})
     shuffled = replace(
         state,
         present=[attempt for attempt in order if attempt in state.present],
         starts={attempt: state.starts[attempt] for attempt in order if attempt in state.starts},
-        hopeless={attempt: state.hopeless[attempt] for attempt in order if attempt in state.hopeless},
+        undeliverable={attempt: state.undeliverable[attempt] for attempt in order if attempt in state.undeliverable},
         outbox={attempt: state.outbox[attempt] for attempt in order if attempt in state.outbox},
     )
 
@@ -467,7 +467,7 @@ def test_the_order_of_a_listing_does_not_matter(state: Seen, order: list[str]) -
 
 @given(state=LOOKS)
 @quick
-def test_the_agent_comes_to_rest(state: Seen) -> None:
+def test_the_agent_comes_to_rest(state: ShareState) -> None:
     """Each step removes its own cause: nothing is done twice, and in the end the agent plays or waits."""
     done = steps(state)
 
@@ -477,12 +477,12 @@ def test_the_agent_comes_to_rest(state: Seen) -> None:
 
 @given(state=LOOKS)
 @quick
-def test_a_step_changes_nothing_but_what_it_is_about(state: Seen) -> None:
+def test_a_step_changes_nothing_but_what_it_is_about(state: ShareState) -> None:
     """What the agent believes after a step is what a new look would show."""
     step = next_step(state)
-    later = after(state, step)
+    later = apply_step(state, step)
 
-    assert (later.owner, later.present, later.hopeless) == (state.owner, state.present, state.hopeless)
+    assert (later.owner, later.present, later.undeliverable) == (state.owner, state.present, state.undeliverable)
     tried = {step.start.attempt} if isinstance(step, Run) else set()  # asked for again at the next look, not before
     assert dict(later.starts) == {a: record for a, record in state.starts.items() if a not in tried}
     assert later.running == (None if isinstance(step, Stop) else state.running)
@@ -490,12 +490,12 @@ def test_a_step_changes_nothing_but_what_it_is_about(state: Seen) -> None:
     match step:
         case Clean(attempt, _):
             del expected[attempt]
-        case Report(attempt):
+        case ReportUnplayed(attempt):
             expected.setdefault(attempt, set()).add(Kind.RESULT)
     assert {attempt: set(kinds) for attempt, kinds in later.outbox.items()} == expected
 
 
-def playable(state: Seen, attempt: str) -> bool:
+def playable(state: ShareState, attempt: str) -> bool:
     """Law 7, told a second time: there, read, and in every respect the owner's."""
     found = state.starts.get(attempt)
     return (
@@ -509,11 +509,11 @@ def playable(state: Seen, attempt: str) -> bool:
     )
 
 
-def waits(state: Seen, attempt: str) -> bool:
+def waits(state: ShareState, attempt: str) -> bool:
     """Whether an attempt might be played if nothing else were to be done."""
-    begun = {a for a in state.half_claimed if a in state.outbox and Kind.RESULT not in state.outbox[a]}
+    begun = {a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]}
     free = attempt in begun if begun else attempt not in state.outbox
-    return playable(state, attempt) and free and attempt not in state.hopeless
+    return playable(state, attempt) and free and attempt not in state.undeliverable
 
 
 def renumbered(record: StartRecord, publication: int) -> StartRecord:

@@ -122,7 +122,7 @@ class Guest:
         """So many rounds of the agent's loop, a second apart."""
         for _ in range(count):
             self.agent.step()
-            self.agent.rest(0.0)
+            self.agent.wait(0.0)
             self.clock[0] += 1.0
 
 
