@@ -31,7 +31,7 @@ from inbox_agent.settings import EvaluatorTable, SettingsError
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import Held, Lock
-from inbox_agent.system.folder_watcher import Bell, Doorbell
+from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import LEASH_FILE, Leash, LeashTaken
 
@@ -73,26 +73,26 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     # The sweep of what a predecessor left comes first: nothing is claimed while an old game may still run.
     leash = Leash(state / LEASH_FILE)
     evaluator = _evaluator(table, folder, state / "scratch", leash)
-    bell, stop = Bell(), threading.Event()
+    wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)
-    doorbell = Doorbell({"inbox": share / INBOX}, bell.press, endings=ORDERS)
+    watcher = FolderWatcher({"inbox": share / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
         files,
         evaluator,
         identify(),
-        bell,
+        wakeup,
         clock=time.monotonic,
         session=look_at_session,
         share_is_local=not args.foreign_disk,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )
-    _stop_on_signals(stop, bell)
+    _stop_on_signals(stop, wakeup)
     if args.leave_with_parent:
-        _stop_with_parent(stop, bell, leash)
+        _stop_with_parent(stop, wakeup, leash)
     try:
         files.make_folders()
         while not stop.is_set():
-            doorbell.supervise()
+            watcher.rearm()
             agent.wait(agent.step())
     except OtherAgentActive as error:
         print(f"inbox-agent: {error}; this one ends", file=sys.stderr)
@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         print(f"inbox-agent: {share}: {error}", file=sys.stderr)
         return 2
     finally:
-        doorbell.close()
+        watcher.close()
         evaluator.close()
         leash.close()
     return 0
@@ -145,24 +145,24 @@ def _diagnose(argv: list[str]) -> int:
     return int(not all(item.ok for item in items))
 
 
-def _stop_on_signals(stop: threading.Event, bell: Bell) -> None:
+def _stop_on_signals(stop: threading.Event, wakeup: Wakeup) -> None:
     def handle(_signal: int, _frame: object) -> None:
         stop.set()
-        bell.press()
+        wakeup.set()
 
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), handle)
 
 
-def _stop_with_parent(stop: threading.Event, bell: Bell, leash: Leash) -> None:
+def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, leash: Leash) -> None:
     """The parent holds the other end of standard input; when it dies, however it dies, that end closes."""
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
         stop.set()
-        bell.press()
+        wakeup.set()
         time.sleep(_LAST_WORDS_S)  # a loop that is well has ended the process by now, and this thread with it
         leash.close()
         os._exit(0)

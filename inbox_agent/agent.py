@@ -42,7 +42,7 @@ _CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
 CLEAN_AGAIN_S = 10.0  #: after a file could not be removed, since somebody has it open
 
 
-class Waiter(Protocol):
+class Waitable(Protocol):
     """What an idle agent waits on; the shipped one is `doorbell.Bell`."""
 
     def wait(self, timeout_s: float) -> bool:
@@ -61,7 +61,7 @@ class Agent:
         files: ShareFiles,
         evaluator: Evaluator,
         identity: Identity,
-        wakeup: Waiter,
+        wakeup: Waitable,
         *,
         clock: Callable[[], float],
         session: Callable[[], Session] = Session,

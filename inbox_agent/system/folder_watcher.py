@@ -35,85 +35,87 @@ log = logging.getLogger(__name__)
 #: An emitter on Windows hands events over only after this much silence.
 EMITTER_TIMEOUT_S = 0.05
 #: Told of the name of what arrived; None if something was missed.
-Arrived = Callable[[str | None], None]
+OnArrival = Callable[[str | None], None]
 #: What watchdog, the system and a share that is gone raise when a folder cannot be watched.
-_CANNOT = (OSError, RuntimeError)
+_WATCH_ERRORS = (OSError, RuntimeError)
 
 
-class Ears(Protocol):
+class WatchBackend(Protocol):
     """Listens to folders from threads of its own."""
 
-    def hear(self, key: str) -> bool:
+    def is_watching(self, key: str) -> bool:
         """Whether the folder of this key is being listened to."""
 
-    def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+    def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
         """Begins to listen to a folder. Raises OSError or RuntimeError: out of watches, out of threads, gone."""
 
     def close(self) -> None:
         """Listens no more; no call comes after it returns."""
 
 
-class Doorbell:
+class FolderWatcher:
     """Watches one folder per key and calls `ring(key)` when a name with one of `endings` arrives there.
 
     `ring` is called from threads of the doorbell's own. Payloads and claims arrive with every evaluation, and who waits
     for a record has nothing to do with them: what does not end so makes no sound.
     """
 
-    def __init__(self, folders: Mapping[str, Path], ring: Callable[[str], None], *, endings: tuple[str, ...]) -> None:
+    def __init__(
+        self, folders: Mapping[str, Path], notify: Callable[[str], None], *, suffixes: tuple[str, ...]
+    ) -> None:
         self._folders = dict(folders)
-        self._ring = ring
-        self._endings = endings
-        self._ears: Ears = make_ears()
+        self._notify = notify
+        self._suffixes = suffixes
+        self._backend: WatchBackend = make_backend()
 
     @property
-    def deaf(self) -> frozenset[str]:
+    def unwatched(self) -> frozenset[str]:
         """The keys whose folder is not watched at the moment; they must be polled quickly."""
-        return frozenset(key for key in self._folders if not self._ears.hear(key))
+        return frozenset(key for key in self._folders if not self._backend.is_watching(key))
 
-    def supervise(self, reachable: Collection[str] | None = None) -> None:
+    def rearm(self, reachable: Collection[str] | None = None) -> None:
         """Listens where nobody does. Call it often: it costs next to nothing when all is well, and it never raises.
 
         Only folders of `reachable` keys are touched (all, if None): asking for an unreachable one may hang.
         """
         for key, folder in self._folders.items():
-            if not self._ears.hear(key) and (reachable is None or key in reachable) and os.path.isdir(folder):
-                self._listen(key, folder)
+            if not self._backend.is_watching(key) and (reachable is None or key in reachable) and os.path.isdir(folder):
+                self._watch(key, folder)
 
     def close(self) -> None:
         """Stops watching; rings no more after it returns."""
-        self._ears.close()
+        self._backend.close()
 
-    def _listen(self, key: str, folder: Path) -> None:
+    def _watch(self, key: str, folder: Path) -> None:
         def arrived(name: str | None) -> None:
-            if name is None or name.endswith(self._endings):
-                self._ring(key)
+            if name is None or name.endswith(self._suffixes):
+                self._notify(key)
 
         try:
-            self._ears.listen(key, folder, arrived)
-        except _CANNOT as error:
+            self._backend.watch(key, folder, arrived)
+        except _WATCH_ERRORS as error:
             log.warning("%s is not watched, polling instead: %s", folder, error)
             return
         # What arrived between the last look and this watch made no sound.
-        self._ring(key)
+        self._notify(key)
 
 
-class EmitterEars:
+class EmitterBackend:
     """One of watchdog's emitters, a thread, per folder: Windows, and whatever else there is."""
 
     def __init__(self) -> None:
         self._emitters: dict[str, EventEmitter] = {}
 
-    def hear(self, key: str) -> bool:
+    def is_watching(self, key: str) -> bool:
         """True while the emitter's thread lives: it ends after an error and tells nobody."""
         emitter = self._emitters.get(key)
         return emitter is not None and emitter.is_alive()
 
-    def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+    def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
         """Starts an emitter. Raises OSError or RuntimeError."""
-        ringing: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]  # a move into a folder is either
-        watch = ObservedWatch(str(folder), recursive=False, event_filter=ringing)
-        emitter = Emitter(cast("Any", _Funnel(arrived)), watch, timeout=EMITTER_TIMEOUT_S, event_filter=ringing)
+        events: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]  # a move into a folder is either
+        watch = ObservedWatch(str(folder), recursive=False, event_filter=events)
+        emitter = Emitter(cast("Any", _EventSink(arrived)), watch, timeout=EMITTER_TIMEOUT_S, event_filter=events)
         emitter.daemon = True
         emitter.start()
         self._emitters[key] = emitter
@@ -127,10 +129,10 @@ class EmitterEars:
             emitter.join(timeout=5)
 
 
-class _Funnel:
+class _EventSink:
     """What an emitter takes for its event queue: a name is called on, the rest is dropped."""
 
-    def __init__(self, arrived: Arrived) -> None:
+    def __init__(self, arrived: OnArrival) -> None:
         self._arrived = arrived
 
     def put(self, item: tuple[FileSystemEvent, ObservedWatch]) -> None:
@@ -140,7 +142,7 @@ class _Funnel:
 
 if sys.platform == "linux":
 
-    class InotifyEars:
+    class InotifyBackend:
         """watchdog's reader of inotify, one thread for all folders."""
 
         _WATCHED = Mask(
@@ -152,34 +154,34 @@ if sys.platform == "linux":
 
         def __init__(self) -> None:
             self._reader: InotifyFD | None = None
-            self._heard: set[str] = set()
+            self._watching: set[str] = set()
 
-        def hear(self, key: str) -> bool:
+        def is_watching(self, key: str) -> bool:
             """True while the reader's thread lives and the folder is where it was."""
-            return key in self._heard and self._reader is not None and self._reader.is_alive()
+            return key in self._watching and self._reader is not None and self._reader.is_alive()
 
-        def listen(self, key: str, folder: Path, arrived: Arrived) -> None:
+        def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
             """Adds a watch. Raises OSError or RuntimeError."""
             if self._reader is None or not self._reader.is_alive():
                 self.close()
                 self._reader = InotifyFD()
                 self._reader.daemon = True
                 self._reader.start()
-            watch = _InotifyWatch(self._reader, arrived, lost=lambda: self._heard.discard(key))
-            self._heard.add(key)
+            watch = _InotifyWatch(self._reader, arrived, lost=lambda: self._watching.discard(key))
+            self._watching.add(key)
             descriptor = -1
             try:
                 descriptor = self._reader.add_callback(os.fsencode(folder), self._WATCHED, watch, watch.id)
             finally:
                 if descriptor == -1:
-                    self._heard.discard(key)
+                    self._watching.discard(key)
             if descriptor == -1:  # the reader says nothing of a folder that it may not watch
                 raise PermissionError(f"{folder}: permission denied")
 
         def close(self) -> None:
             """Ends the thread."""
             reader, self._reader = self._reader, None
-            self._heard.clear()
+            self._watching.clear()
             if reader is not None:
                 reader.stop()
                 reader.join(timeout=5)
@@ -187,7 +189,7 @@ if sys.platform == "linux":
     class _InotifyWatch:
         """What inotify's reader calls for one folder."""
 
-        def __init__(self, reader: InotifyFD, arrived: Arrived, lost: Callable[[], None]) -> None:
+        def __init__(self, reader: InotifyFD, arrived: OnArrival, lost: Callable[[], None]) -> None:
             self._reader, self._arrived, self._lost = reader, arrived, lost
 
         @property
@@ -207,23 +209,23 @@ if sys.platform == "linux":
         def on_queue_overflow(self) -> None:
             self._arrived(None)
 
-    make_ears: Callable[[], Ears] = InotifyEars
+    make_backend: Callable[[], WatchBackend] = InotifyBackend
 else:
-    make_ears = EmitterEars
+    make_backend = EmitterBackend
 
 
-class Bell:
+class Wakeup:
     """A doorbell button with a memory: `wait` returns at once if it was pressed since the last wait."""
 
     def __init__(self) -> None:
-        self._pressed = threading.Event()
+        self._event = threading.Event()
 
-    def press(self, _key: str = "") -> None:
+    def set(self, _key: str = "") -> None:
         """Wakes the waiter; any thread may press."""
-        self._pressed.set()
+        self._event.set()
 
     def wait(self, timeout_s: float) -> bool:
         """Waits until pressed or until the time is over; True if it was pressed."""
-        pressed = self._pressed.wait(timeout_s)
-        self._pressed.clear()
-        return pressed
+        was_set = self._event.wait(timeout_s)
+        self._event.clear()
+        return was_set

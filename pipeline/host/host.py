@@ -21,7 +21,7 @@ from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.layout import ANSWERS, OUTBOX
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.file_lock import Held, Lock
-from inbox_agent.system.folder_watcher import Doorbell
+from inbox_agent.system.folder_watcher import FolderWatcher
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config, WorkerTable
 from pipeline.core import runs as rules
@@ -115,8 +115,8 @@ class Host:
         self._outputs_due = 0.0
         self._live_status = LiveStatusFile(paths.state)
         self._hooks = Hooks(config.hooks, root)
-        self._folder_watcher = Doorbell(
-            {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.notify, endings=ANSWERS
+        self._folder_watcher = FolderWatcher(
+            {name: path / OUTBOX for name, path in self._paths.items()}, self.loop.notify, suffixes=ANSWERS
         )
         self._timers: Timers | None = None
         self._stop = threading.Event()
@@ -331,7 +331,7 @@ class Host:
                 return Ending(finished=False, diagnosis=f"{diagnosis}{self._last_log()}")
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
-            self._folder_watcher.supervise(self._readable())
+            self._folder_watcher.rearm(self._readable())
             self._write_outputs()
             if self._live_status.is_due:
                 self._live_status.write(self.progress())

@@ -13,7 +13,7 @@ from watchdog.utils import BaseThread
 from inbox_agent.protocol.layout import ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system import folder_watcher
-from inbox_agent.system.folder_watcher import Bell, Doorbell, EmitterEars
+from inbox_agent.system.folder_watcher import EmitterBackend, FolderWatcher, Wakeup
 from tests.harness.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
@@ -25,8 +25,8 @@ class Door:
     def __init__(self, folder: Path, keys: list[str]) -> None:
         self.shares = {key: folder / key for key in keys}
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.bell = Doorbell(
-            {key: share / "inbox" for key, share in self.shares.items()}, self._heard.put, endings=ORDERS
+        self.bell = FolderWatcher(
+            {key: share / "inbox" for key, share in self.shares.items()}, self._heard.put, suffixes=ORDERS
         )
 
     def mount(self, key: str = "vm-0") -> None:
@@ -54,7 +54,7 @@ class Door:
 def ears(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every story is told twice: with this system's own ears, and with those that every system has."""
     if request.param == "emitters":
-        monkeypatch.setattr(folder_watcher, "make_ears", EmitterEars)
+        monkeypatch.setattr(folder_watcher, "make_backend", EmitterBackend)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     """One share with its folders, watched; the ring of the beginning is heard already."""
     door = Door(tmp_path, ["vm-0"])
     door.mount()
-    door.bell.supervise()
+    door.bell.rearm()
     assert door.hear() == "vm-0"
     yield door
     door.bell.close()
@@ -126,7 +126,7 @@ def test_every_share_rings_with_its_own_key(street: Door) -> None:
     """Two shares, one doorbell: a ring says whose it is."""
     street.mount("vm-0")
     street.mount("vm-1")
-    street.bell.supervise()
+    street.bell.rearm()
     assert {street.hear(), street.hear()} == {"vm-0", "vm-1"}
 
     street.publish("1.host.json", "vm-1")
@@ -138,17 +138,17 @@ def test_every_share_rings_with_its_own_key(street: Door) -> None:
 def test_a_missing_folder_is_deaf_until_it_appears(street: Door) -> None:
     """deaf -> the share is mounted -> one ring at that moment, for what came before -> rings for what comes."""
     street.mount("vm-0")
-    street.bell.supervise()
+    street.bell.rearm()
     assert street.hear() == "vm-0"
-    assert street.bell.deaf == {"vm-1"}
+    assert street.bell.unwatched == {"vm-1"}
 
     street.mount("vm-1")
     street.publish("1.host.json", "vm-1")
-    street.bell.supervise()
-    assert street.bell.deaf == frozenset()
+    street.bell.rearm()
+    assert street.bell.unwatched == frozenset()
     assert street.hear() == "vm-1"
 
-    street.bell.supervise()
+    street.bell.rearm()
     assert street.hears_no_more()
     street.publish("2.host.json", "vm-1")
     assert street.hear() == "vm-1"
@@ -159,11 +159,11 @@ def test_an_unreachable_folder_is_not_touched(street: Door) -> None:
     street.mount("vm-0")
     street.mount("vm-1")
 
-    street.bell.supervise({"vm-1"})
-    assert street.bell.deaf == {"vm-0"}
+    street.bell.rearm({"vm-1"})
+    assert street.bell.unwatched == {"vm-0"}
 
-    street.bell.supervise({"vm-0", "vm-1"})
-    assert street.bell.deaf == frozenset()
+    street.bell.rearm({"vm-0", "vm-1"})
+    assert street.bell.unwatched == frozenset()
 
 
 def test_supervising_a_doorbell_that_is_well_changes_nothing(door: Door) -> None:
@@ -171,7 +171,7 @@ def test_supervising_a_doorbell_that_is_well_changes_nothing(door: Door) -> None
     before = listeners()
 
     for _ in range(50):
-        door.bell.supervise()
+        door.bell.rearm()
 
     assert listeners() == before
     assert door.hears_no_more()
@@ -184,10 +184,10 @@ def test_a_listener_that_ended_is_noticed(door: Door) -> None:
     door.publish("1.host.json")
     assert door.hears_no_more()
 
-    door.bell.supervise()
+    door.bell.rearm()
 
     assert door.hear() == "vm-0"  # for what came while it was deaf
-    assert door.bell.deaf == frozenset()
+    assert door.bell.unwatched == frozenset()
     door.publish("2.host.json")
     assert door.hear() == "vm-0"
 
@@ -198,12 +198,12 @@ def test_a_folder_that_goes_and_comes_back_is_watched_again(door: Door) -> None:
     inbox = door.shares["vm-0"] / "inbox"
     (inbox / "tmp").rmdir()
     inbox.rmdir()
-    assert eventually(lambda: door.bell.supervise() or door.bell.deaf == {"vm-0"})
+    assert eventually(lambda: door.bell.rearm() or door.bell.unwatched == {"vm-0"})
 
     door.mount()
-    door.bell.supervise()
+    door.bell.rearm()
 
-    assert door.bell.deaf == frozenset()
+    assert door.bell.unwatched == frozenset()
     assert door.hear() == "vm-0"
     door.publish("1.host.json")
     assert door.hear() == "vm-0"
@@ -214,10 +214,10 @@ def test_one_bad_folder_does_not_silence_the_others(street: Door) -> None:
     """After one share went away its neighbour rings as before."""
     street.mount("vm-0")
     street.mount("vm-1")
-    street.bell.supervise()
+    street.bell.rearm()
     assert Counter([street.hear(), street.hear()]) == {"vm-0": 1, "vm-1": 1}
     (street.shares["vm-1"] / "inbox").rename(street.shares["vm-1"] / "elsewhere")
-    assert eventually(lambda: street.bell.supervise() or street.bell.deaf == {"vm-1"})
+    assert eventually(lambda: street.bell.rearm() or street.bell.unwatched == {"vm-1"})
 
     while not street.hears_no_more():  # whether the neighbour is watched anew is the doorbell's own affair
         pass
@@ -233,15 +233,15 @@ def test_a_closed_doorbell_does_not_ring(door: Door) -> None:
 
     assert door.hears_no_more()
     assert listeners() == []
-    assert door.bell.deaf == {"vm-0"}
+    assert door.bell.unwatched == {"vm-0"}
     door.bell.close()
 
 
 def test_a_button_remembers_that_it_was_pressed() -> None:
     """Pressed before anybody waits, it wakes the next one to wait, once."""
-    bell = Bell()
-    bell.press("vm-0")
-    bell.press()
+    bell = Wakeup()
+    bell.set("vm-0")
+    bell.set()
 
     assert bell.wait(PATIENCE_S)
     assert not bell.wait(0)
@@ -249,7 +249,7 @@ def test_a_button_remembers_that_it_was_pressed() -> None:
 
 def test_a_button_wakes_who_waits() -> None:
     """Any thread may press; the waiter is back long before its time is over."""
-    bell, woken = Bell(), threading.Event()
+    bell, woken = Wakeup(), threading.Event()
 
     def wait() -> None:
         if bell.wait(60):
@@ -257,7 +257,7 @@ def test_a_button_wakes_who_waits() -> None:
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    bell.press()
+    bell.set()
 
     assert woken.wait(PATIENCE_S)
     waiter.join()
@@ -273,9 +273,9 @@ def test_what_overflowed_the_queue_rings(tmp_path: Path) -> None:
         rung.put(key)
         held.wait(PATIENCE_S)
 
-    bell = Doorbell({"vm-0": tmp_path}, ring, endings=ORDERS)
+    bell = FolderWatcher({"vm-0": tmp_path}, ring, suffixes=ORDERS)
     held.set()
-    bell.supervise()
+    bell.rearm()
     assert rung.get(timeout=PATIENCE_S) == "vm-0"
     held.clear()
     (tmp_path / "1.host.json").touch()

@@ -52,7 +52,7 @@ from pipeline.errors import ConfigError, LedgerError
 from pipeline.paths import LEDGER_FILE, LIVE_FILE
 from pipeline.shares.smb import messages as smb
 from pipeline.shares.smb import session
-from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
@@ -418,7 +418,7 @@ class Wire:
 def test_news_ring_or_are_asked_for_again(news: bytes) -> None:
     """Nobody catches what goes wrong in the thread of a library."""
     wire, rings = Wire(), []
-    Ears(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
+    ChangeNotify(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
     (request,) = wire.asked
 
     request.response = {

@@ -25,7 +25,7 @@ _ERROR = 0xC0000000
 _TROUBLE = (SMBException, OSError, ValueError, KeyError)
 
 
-class Ears:
+class ChangeNotify:
     """Listens to one open folder of one connection until a name with one of `endings` arrives, or nothing can any more.
 
     `ring` is called once, from a thread of smbprotocol's.
@@ -40,27 +40,27 @@ class Ears:
         session_id: int,
         tree_id: int,
         handle: bytes,
-        ring: Callable[[], None],
-        endings: tuple[str, ...],
+        notify: Callable[[], None],
+        suffixes: tuple[str, ...],
     ) -> None:
         self._connection, self._session_id, self._tree_id = connection, session_id, tree_id
-        self._handle, self._ring, self._endings = handle, ring, endings
+        self._handle, self._notify, self._suffixes = handle, notify, suffixes
         self.listening = True
         self.refused = False  #: the server does not tell of anything
-        self._ask()
+        self._send_request()
 
-    def _ask(self) -> None:
+    def _send_request(self) -> None:
         message = SMB2ChangeNotifyRequest()
         message["output_buffer_length"] = _BUFFER_BYTES
         message["file_id"] = self._handle
         message["completion_filter"] = CompletionFilter.FILE_NOTIFY_CHANGE_FILE_NAME
         request = self._connection.send(message, sid=self._session_id, tid=self._tree_id)
-        bell = _Bell(lambda: self._hear(request))
-        early, request.response_event = request.response_event, bell
+        event = _NotifyEvent(lambda: self._on_response(request))
+        early, request.response_event = request.response_event, event
         if early.is_set():  # it was answered before the bell was hung up
-            bell.set()
+            event.set()
 
-    def _hear(self, request: Any) -> None:
+    def _on_response(self, request: Any) -> None:
         response = request.response
         lost = response is None or not self._connection.transport.connected
         if not lost and response["status"].get_value() == NtStatus.STATUS_PENDING:
@@ -72,40 +72,40 @@ class Ears:
         if not lost and response["status"].get_value() >= _ERROR:
             self.listening, self.refused = False, True  # nobody rings: to ask again would be answered like this at once
             return
-        if lost or self._concerns(response):
+        if lost or self._is_relevant(response):
             self._stop()
             return
         try:
-            self._ask()  # what happened meanwhile was kept for us: the folder is still open
+            self._send_request()  # what happened meanwhile was kept for us: the folder is still open
         except _TROUBLE as error:
             log.debug("cannot listen any more: %s", error)
             self._stop()
 
     def _stop(self) -> None:
         self.listening = False
-        self._ring()
+        self._notify()
 
-    def _concerns(self, response: Any) -> bool:
+    def _is_relevant(self, response: Any) -> bool:
         """Whether somebody waits for this. Too much for one answer, or an error, concerns everybody."""
         if response["status"].get_value() != NtStatus.STATUS_SUCCESS:
             return True
         try:
-            news = unpacked(SMB2ChangeNotifyResponse(), response["data"].get_value())["buffer"].get_value()
-            return not news or any(
-                action in (_ADDED, _RENAMED_TO) and name.endswith(self._endings)
-                for action, name in numbered_names(bytes(news))
+            changes = unpacked(SMB2ChangeNotifyResponse(), response["data"].get_value())["buffer"].get_value()
+            return not changes or any(
+                action in (_ADDED, _RENAMED_TO) and name.endswith(self._suffixes)
+                for action, name in numbered_names(bytes(changes))
             )
         except Unavailable:
             return True
 
 
-class _Bell(threading.Event):
+class _NotifyEvent(threading.Event):
     """The event of a pending request: whoever sets it makes somebody listen."""
 
-    def __init__(self, heard: Callable[[], None]) -> None:
+    def __init__(self, on_set: Callable[[], None]) -> None:
         super().__init__()
-        self._heard = heard
+        self._on_set = on_set
 
     def set(self) -> None:
         super().set()
-        self._heard()
+        self._on_set()

@@ -17,7 +17,7 @@ from inbox_agent.protocol.layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.protocol.local_files import NO_ROOM
 from inbox_agent.system.file_retry import patiently
 from pipeline.shares.smb import messages as m
-from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import Reply
 from pipeline.shares.smb.session import SmbSession
 
@@ -25,19 +25,23 @@ from pipeline.shares.smb.session import SmbSession
 class SmbFiles:
     """One share, or a folder of one. One thread at a time."""
 
-    def __init__(self, session: SmbSession, ring: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, session: SmbSession, notify: Callable[[], None] = lambda: None) -> None:
         self._session = session
         self._steps = m.Steps(session.access.folder)
-        self._ring = ring
+        self._notify = notify
         self._outbox = b""  #: the handle by which it is listened to
-        self._ears: Ears | None = None
-        self._heard_on = 0  #: the connection of that handle
-        self._together = True  #: whether the server takes several files in one message
+        self._change_notify: ChangeNotify | None = None
+        self._notify_connection = 0  #: the connection of that handle
+        self._takes_compounds = True  #: whether the server takes several files in one message
 
     @property
     def notifies(self) -> bool:
         """Whether the server tells of what arrives in `outbox/`."""
-        return self._heard_on == self._session.connections and self._ears is not None and self._ears.listening
+        return (
+            self._notify_connection == self._session.connections
+            and self._change_notify is not None
+            and self._change_notify.listening
+        )
 
     def close(self) -> None:
         """Lets go of the server. Asking again makes a new connection."""
@@ -57,7 +61,7 @@ class SmbFiles:
         return list(m.names(replies[1]))
 
     def size(self, path: str) -> int:
-        return self._plain(self._ask(self._steps.size(path))[0], path).size_bytes
+        return self._require_regular(self._ask(self._steps.size(path))[0], path).size_bytes
 
     def read(self, path: str, bytes_max: int) -> bytes:
         (found,) = self.read_all([(path, bytes_max)])
@@ -78,7 +82,7 @@ class SmbFiles:
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         digest, offset = hashlib.sha256(), 0
-        found = self._plain(self._ask([self._steps.open_plain(path)])[0], path)
+        found = self._require_regular(self._ask([self._steps.open_plain(path)])[0], path)
         try:
             if found.size_bytes > bytes_max:
                 raise Unfit(f"{path}: larger than {bytes_max} bytes")
@@ -97,14 +101,14 @@ class SmbFiles:
 
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
         content = _content_of(source)
-        if content is not None and self._together:
+        if content is not None and self._takes_compounds:
             filled = self._steps.fill(payload, content)
             replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
             if replies[len(filled)].status not in m.NOT_TOGETHER:
-                self._all_well(replies[: len(filled)], payload)
+                self._require_all(replies[: len(filled)], payload)
                 self._published(replies[len(filled) :], record)
                 return
-            self._together = False
+            self._takes_compounds = False
         self.write(payload, source)
         self.publish(record, data)
 
@@ -114,7 +118,7 @@ class SmbFiles:
             self._make_folder("/".join([layout_folder, *parents[: depth + 1]]))
         content = _content_of(source)
         if content is not None:
-            self._all_well(self._ask(self._steps.fill(path, content)), path)
+            self._require_all(self._ask(self._steps.fill(path, content)), path)
         else:
             with _local(), open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as pieces:
                 self._write_large(path, pieces)
@@ -123,7 +127,7 @@ class SmbFiles:
         self._published(self._ask(self._steps.publish(path, data, durable=durable)), path)
 
     def replace(self, path: str, data: bytes) -> None:
-        self._all_well(self._ask(self._steps.replace(path, data)), path)
+        self._require_all(self._ask(self._steps.replace(path, data)), path)
 
     def remove(self, paths: Iterable[str]) -> None:
         for some in m.affordable(list(paths), lambda _path: self._price(2)):
@@ -141,12 +145,12 @@ class SmbFiles:
     def free_bytes(self) -> int:
         """How much room there is. Raises Unavailable."""
         replies = self._ask([self._steps.open_folder(""), m.query_space(), m.close()])
-        self._all_well(replies, "")
+        self._require_all(replies, "")
         return m.free_bytes(replies[1])
 
     def server_time(self, path: str) -> float:
         """When a file was last changed, by the server's clock: Unix time. Raises Absent, Unfit, Unavailable."""
-        return self._plain(self._ask(self._steps.size(path))[0], path).changed_at
+        return self._require_regular(self._ask(self._steps.size(path))[0], path).changed_at
 
     # --------------------------------------------------------------------------------------------------- inside
 
@@ -154,19 +158,19 @@ class SmbFiles:
         return self._session.exchange(messages)
 
     def _price(self, of_one: int) -> int:
-        return of_one if self._together else m.CREDITS_MAX
+        return of_one if self._takes_compounds else m.CREDITS_MAX
 
     def _listen(self) -> None:
         self._session.connect()
-        same = self._heard_on == self._session.connections
-        if self.notifies or (same and self._ears is not None and self._ears.refused):
+        same = self._notify_connection == self._session.connections
+        if self.notifies or (same and self._change_notify is not None and self._change_notify.refused):
             return
         if not same or not self._outbox:
             (reply,) = self._ask([self._steps.open_folder(OUTBOX)])
             self._require(reply, OUTBOX)
             # While the handle is open the server keeps what happens between two questions.
-            self._outbox, self._heard_on = m.opened(reply).handle, self._session.connections
-        self._ears = self._session.listen(self._outbox, self._ring, ANSWERS)
+            self._outbox, self._notify_connection = m.opened(reply).handle, self._session.connections
+        self._change_notify = self._session.listen(self._outbox, self._notify, ANSWERS)
 
     def _many_names(self, folder: str) -> list[str]:
         """A folder whose names do not fit into one answer."""
@@ -196,7 +200,7 @@ class SmbFiles:
         handle, offset = m.opened(reply).handle, 0
         try:
             while piece := pieces.read(m.PIECE_BYTES):
-                self._all_well(self._ask([m.write(piece, offset, handle)]), path)
+                self._require_all(self._ask([m.write(piece, offset, handle)]), path)
                 offset += len(piece)
         finally:
             self._ask([m.close(handle)])
@@ -209,12 +213,12 @@ class SmbFiles:
         if status in (m.FILE_IS_A_DIRECTORY, m.DIRECTORY_NOT_EMPTY):
             # An attempt's artifacts: one flat folder, never a tree.
             for name in self.names(path):
-                self._all_well(self._ask(self._steps.remove(f"{path}/{name}")), path)
-            self._all_well(self._ask(self._steps.remove(path, folder=True)), path)
+                self._require_all(self._ask(self._steps.remove(f"{path}/{name}")), path)
+            self._require_all(self._ask(self._steps.remove(path, folder=True)), path)
         elif status != m.OK and status not in m.GONE:
             raise self._trouble(Reply(status), path)
 
-    def _plain(self, reply: Reply, path: str) -> m.Opened:
+    def _require_regular(self, reply: Reply, path: str) -> m.Opened:
         """What was opened, if it is a regular file."""
         if reply.status in m.NO_FILE:
             raise Unfit(f"{path}: not a regular file")
@@ -232,7 +236,7 @@ class SmbFiles:
     def _content(self, replies: Sequence[Reply], path: str, bytes_max: int) -> bytes | ShareError:
         opened, data, _ = replies
         try:
-            if self._plain(opened, path).size_bytes > bytes_max:
+            if self._require_regular(opened, path).size_bytes > bytes_max:
                 return Unfit(f"{path}: larger than {bytes_max} bytes")
             if data.status == m.END_OF_FILE:
                 return b""
@@ -246,9 +250,9 @@ class SmbFiles:
             folder, _, name = path.rpartition("/")
             self.remove([f"{folder}/{STAGING}/{name}"])
             raise AlreadyThere(f"{path}: there is one of that name")
-        self._all_well(replies, path)
+        self._require_all(replies, path)
 
-    def _all_well(self, replies: Sequence[Reply], path: str) -> None:
+    def _require_all(self, replies: Sequence[Reply], path: str) -> None:
         for reply in replies:
             self._require(reply, path)
 

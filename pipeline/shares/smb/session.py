@@ -33,7 +33,7 @@ from spnego.exceptions import SpnegoError
 
 from inbox_agent.protocol.files import Unavailable
 from pipeline.errors import SecretError
-from pipeline.shares.smb.change_notify import Ears
+from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import Reply
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class SmbSession:
                 raise Unavailable(f"{self.access}: {self._why}")
         return replies
 
-    def listen(self, handle: bytes, ring: Callable[[], None], endings: tuple[str, ...]) -> Ears:
+    def listen(self, handle: bytes, notify: Callable[[], None], suffixes: tuple[str, ...]) -> ChangeNotify:
         """Listens to an open folder until a name with one of `endings` arrives there, or the connection breaks.
 
         Raises:
@@ -146,7 +146,7 @@ class SmbSession:
         """
         connection, session_id, tree_id = self._require()
         try:
-            return Ears(connection, session_id, tree_id, handle, ring, endings)
+            return ChangeNotify(connection, session_id, tree_id, handle, notify, suffixes)
         except _TROUBLE as error:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
