@@ -30,7 +30,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable, SettingsError
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import look_at_session
-from inbox_agent.system.file_lock import Held, Lock
+from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import LEASH_FILE, Leash, LeashTaken
@@ -53,11 +53,11 @@ def main(argv: list[str] | None = None) -> int:
         if problem := too_long(share, IN_A_SHARE):
             raise SettingsError(problem)
         state = state_folder(args)
-        lock = Lock(state / LOCK)
+        lock = FileLock(state / LOCK)
     except SettingsError as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 2
-    except Held as error:
+    except AlreadyLocked as error:
         print(f"inbox-agent: another agent plays this share: {error}", file=sys.stderr)
         return 3
     try:

@@ -15,7 +15,16 @@ from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
 from inbox_agent.identity import Identity
 from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.files import (
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    ShareError,
+    ShareFiles,
+    ShareFull,
+    Unavailable,
+)
 from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
@@ -179,7 +188,7 @@ class Agent:
             return
         try:
             digest = self._files.fetch(f"{INBOX}/{Kind.GENOME.of(attempt)}", genome, layout.GENOME_BYTES_MAX)
-        except (Absent, Unfit, Refused) as error:
+        except (FileMissing, FileInvalid, FileRefused) as error:
             self._scanner.note_incomplete(attempt, str(error))
             return
         except OSError as error:  # of this machine's own disk: it is full, or a warm process holds the last genome
@@ -215,7 +224,7 @@ class Agent:
         name = f"{OUTBOX}/{Kind.STARTED.of(claim.attempt)}"
         try:
             self._files.publish(name, layout.encode(claim), durable=True)
-        except AlreadyThere as error:
+        except FileAlreadyExists as error:
             if claim.attempt not in self._unconfirmed_claims or self._claim_at(name) != claim:
                 raise OtherAgentActive(f"{claim.attempt} was claimed by somebody else on this share") from error
         except Unavailable:
@@ -226,7 +235,7 @@ class Agent:
     def _claim_at(self, name: str) -> StartedRecord:
         try:
             return layout.decode(StartedRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
-        except (Absent, Unfit, LayoutError) as error:
+        except (FileMissing, FileInvalid, LayoutError) as error:
             self._unconfirmed_claims.clear()  # torn: nobody can tell whose it is, and it will be given up
             raise Unavailable(f"{name} cannot be read: {error}") from error
 
@@ -234,7 +243,7 @@ class Agent:
         if self._running is not None and self._finished is not None:
             try:
                 self._results.publish(self._running.attempt, self._running, self._finished)
-            except NoRoom:
+            except ShareFull:
                 if self._share_is_local:  # a fitness is worth more than artifacts that are not in the share yet
                     with contextlib.suppress(OSError):
                         self._evaluator.prepare("")

@@ -30,7 +30,7 @@ from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATU
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.desktop import Session, look_at_session
-from inbox_agent.system.file_lock import holder_of, note_of
+from inbox_agent.system.file_lock import holder_of, note_path
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import Leash
 
@@ -247,7 +247,7 @@ def _versions(_: CheckTarget) -> str:
 def _agent(target: CheckTarget) -> str:
     holder, beat = _holder(target), target.share / STATUS / HEARTBEAT
     if holder is not None:
-        silent_s = min(_age_s(beat), _age_s(note_of(target.state / LOCK)))  # before it began, others beat
+        silent_s = min(_age_s(beat), _age_s(note_path(target.state / LOCK)))  # before it began, others beat
         if silent_s > BEAT_FRESH_S:
             raise _CheckFailed(
                 f"the agent, process {holder}, has not beaten for {silent_s:.0f} s", "end its task and start it"

@@ -13,7 +13,7 @@ from pathlib import Path
 from inbox_agent.evaluation.protocol import Finished
 from inbox_agent.identity import Identity
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import AlreadyThere, NoRoom, Refused, ShareFiles, Unavailable
+from inbox_agent.protocol.files import FileAlreadyExists, FileRefused, ShareFiles, ShareFull, Unavailable
 from inbox_agent.protocol.layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ResultWriter:
 
         Raises:
             Unavailable: the share cannot be asked; asked again, this goes on where it was.
-            NoRoom: there is none for the record itself.
+            ShareFull: there is none for the record itself.
         """
         start = of if isinstance(of, StartRecord) else None
         record = ResultRecord(
@@ -62,7 +62,7 @@ class ResultWriter:
         try:
             # Payloads first, the record last: whoever sees the record finds what it speaks for.
             self._files.publish(f"{OUTBOX}/{Kind.RESULT.of(attempt)}", layout.encode(record))
-        except AlreadyThere:
+        except FileAlreadyExists:
             log.warning("%s already has a result; this one is dropped", attempt)
 
     def _write_log(self, attempt: str, data: bytes) -> PayloadRef | None:
@@ -100,11 +100,11 @@ class ResultWriter:
     def _write_payload(self, name: str, source: bytes | Path) -> bool:
         try:
             self._files.write(f"{OUTBOX}/{name}", source)
-        except NoRoom as error:
+        except ShareFull as error:
             log.warning("%s has no room and is left out: %s", name, error)
             self._files.remove([f"{OUTBOX}/{name}"])
             return False
-        except Refused as error:
+        except FileRefused as error:
             self._refusals[name] += 1
             if self._refusals[name] < REFUSALS_MAX:
                 raise

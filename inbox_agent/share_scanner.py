@@ -11,7 +11,7 @@ from typing import Any
 
 from inbox_agent.planner import ShareState
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import Absent, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import (
     INBOX,
     OUTBOX,
@@ -117,7 +117,7 @@ class ShareScanner:
             record = layout.decode(HostRecord, data, name)
         except UnknownLayout:
             return None  # a host that this agent does not understand: it beats, and touches nothing
-        except (Absent, Unfit, LayoutError) as error:
+        except (FileMissing, FileInvalid, LayoutError) as error:
             raise Unavailable(f"{name} cannot be read: {error}") from error
         if record.epoch != max(epochs):
             raise Unavailable(f"{name} speaks of epoch {record.epoch}")
@@ -132,10 +132,10 @@ class ShareScanner:
         """Law 4: gone is what neither a successful listing nor an open by name shows, twice on a foreign disk."""
         try:
             self._files.read(f"{INBOX}/{Kind.START.of(attempt)}", layout.RECORD_BYTES_MAX)
-        except Absent:
+        except FileMissing:
             since = self._missing_since.setdefault(attempt, self._clock())
             return self._share_is_local or self._clock() - since >= self._limits.gone_after_s
-        except (Unfit, Refused):
+        except (FileInvalid, FileRefused):
             pass
         self._missing_since.pop(attempt, None)
         return False
@@ -153,7 +153,7 @@ class ShareScanner:
                 raise LayoutError(name, f"speaks of attempt {start.attempt}")
         except UnknownLayout as error:
             self._undeliverable[attempt] = (Outcome.REJECTED, str(error))
-        except (Absent, Unfit, Refused, LayoutError) as error:
+        except (FileMissing, FileInvalid, FileRefused, LayoutError) as error:
             self.note_incomplete(attempt, str(error))
         else:
             self._starts[attempt] = start

@@ -20,7 +20,7 @@ from hyperv_ops.machines import MachineError, Trouble, one_line
 
 ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
-_SENSELESS = (ValueError, TypeError, RecursionError)  #: what the library's reading of odd answers ends in
+_MALFORMED = (ValueError, TypeError, RecursionError)  #: what the library's reading of odd answers ends in
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
 
 
@@ -82,7 +82,7 @@ class Line:
                 await _read_past_old_answers(client)
             return await talk(lambda command, arguments=None: client.execute(command, arguments))
         finally:
-            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_SENSELESS):
+            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_MALFORMED):
                 await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
 
     async def _connect(self, client: QMPClient) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
-from inbox_agent.system.file_retry import patiently
+from inbox_agent.system.file_retry import retry_while_busy
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
 _REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
@@ -110,16 +110,16 @@ def _remove(path: str) -> None:
     Not by recursion: a tree may be deeper than the stack, and its paths longer than the system takes. Every folder is
     moved up beside `path` before it is emptied; what a failure leaves there the next cleaning finds.
     """
-    waiting = [path] if patiently(partial(_remove_unless_folder, path)) else []
+    waiting = [path] if retry_while_busy(partial(_remove_unless_folder, path)) else []
     while waiting:
         folder = waiting.pop()
         for name in os.listdir(folder):
             inner = os.path.join(folder, name)
-            if patiently(partial(_remove_unless_folder, inner)):
+            if retry_while_busy(partial(_remove_unless_folder, inner)):
                 moved = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
-                patiently(partial(os.replace, inner, moved))
+                retry_while_busy(partial(os.replace, inner, moved))
                 waiting.append(moved)
-        patiently(partial(os.rmdir, folder))
+        retry_while_busy(partial(os.rmdir, folder))
 
 
 def _remove_unless_folder(path: str) -> bool:

@@ -16,23 +16,23 @@ class Unavailable(ShareError):
     """The share could not be asked: this says nothing about whether a file is there."""
 
 
-class Refused(Unavailable):
+class FileRefused(Unavailable):
     """The share answers, and does not give this one file: somebody has it open, or a virus scanner keeps it."""
 
 
-class NoRoom(Unavailable):
+class ShareFull(Unavailable):
     """Its disk is full, or this account may use no more of it."""
 
 
-class Absent(ShareError):
+class FileMissing(ShareError):
     """The file is not there, said by a successful open."""
 
 
-class AlreadyThere(ShareError):
+class FileAlreadyExists(ShareError):
     """A record of that name exists; records are written once."""
 
 
-class Unfit(ShareError):
+class FileInvalid(ShareError):
     """There is something of that name, but it is not a regular file of the allowed size."""
 
 
@@ -64,7 +64,9 @@ class ShareFiles(Protocol):
         """Puts a payload in place; nothing refers to it yet. A local file is copied, or linked if it never changes."""
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        """Makes a record appear whole, without replacing; `durable`: it outlives a power cut. Raises AlreadyThere."""
+        """Makes a record appear whole, without replacing; `durable`: it outlives a power cut. Raises
+        FileAlreadyExists.
+        """
 
     def replace(self, path: str, data: bytes) -> None:
         """Replaces a file as a whole; for the heartbeat only."""
@@ -79,7 +81,7 @@ class ShareFiles(Protocol):
         """Creates the folders of the layout."""
 
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
-        """Puts a payload in place, then publishes the record that speaks for it. Raises AlreadyThere."""
+        """Puts a payload in place, then publishes the record that speaks for it. Raises FileAlreadyExists."""
 
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
         """Several small files, each with its `bytes_max`: the content, or the Absent, Unfit or Refused in its place."""
@@ -97,6 +99,6 @@ class OneByOne:
         for path, bytes_max in asked:
             try:
                 found.append(self.read(path, bytes_max))
-            except (Absent, Unfit, Refused) as error:
+            except (FileMissing, FileInvalid, FileRefused) as error:
                 found.append(error)
         return found

@@ -14,9 +14,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.files import (
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    OneByOne,
+    ShareError,
+    ShareFull,
+    Unavailable,
+)
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
-from inbox_agent.system.file_retry import is_busy, patiently
+from inbox_agent.system.file_retry import is_busy, retry_while_busy
 
 T = TypeVar("T")
 
@@ -24,7 +33,7 @@ SPARES_MAX = 256  # staged names that are kept; one worker's share needs a handf
 SPARES_TRIED_MAX = 4
 _CHUNK_BYTES = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows EACCES is also what is open or locked elsewhere
 _READ_FLAGS = (
@@ -48,50 +57,50 @@ class LocalFiles(OneByOne):
 
     def names(self, folder: str) -> list[str]:
         self._require_folder(folder)
-        return self._ask(lambda: os.listdir(self._base + folder), absent=Unavailable)
+        return self._ask(lambda: os.listdir(self._base + folder), missing=Unavailable)
 
     def size(self, path: str) -> int:
-        self._refuse_detour(path)
+        self._refuse_link(path)
         try:
             info = self._ask(lambda: os.lstat(self._base + path))
-        except Absent:
+        except FileMissing:
             self._require_folder(path.partition("/")[0])
             raise
-        if not _is_plain(info):
-            raise Unfit(f"{path}: not a regular file")
+        if not _is_regular(info):
+            raise FileInvalid(f"{path}: not a regular file")
         return info.st_size
 
     def read(self, path: str, bytes_max: int) -> bytes:
         descriptor = self._open(path)
         try:
-            if not _is_plain(os.fstat(descriptor)):
-                raise Unfit(f"{path}: not a regular file")
+            if not _is_regular(os.fstat(descriptor)):
+                raise FileInvalid(f"{path}: not a regular file")
             data = os.read(descriptor, bytes_max + 1)
             while len(data) <= bytes_max and (more := os.read(descriptor, bytes_max + 1 - len(data))):
                 data += more
             # Read before its name went: a file that is nobody's record any more is filled again, also in mid-reading.
             if not os.path.samestat(os.fstat(descriptor), os.lstat(self._base + path)):
-                raise Absent(f"{path}: removed while it was read")
+                raise FileMissing(f"{path}: removed while it was read")
         except OSError as error:
-            raise _meaning(error, Absent) from error
+            raise _share_error(error, FileMissing) from error
         finally:
             os.close(descriptor)
         if len(data) > bytes_max:
-            raise Unfit(f"{path}: larger than {bytes_max} bytes")
+            raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
         return data
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         digest, left = hashlib.sha256(), bytes_max
         descriptor = self._open(path)
         try:
-            if not _is_plain(self._ask(lambda: os.fstat(descriptor), absent=Unavailable)):
-                raise Unfit(f"{path}: not a regular file")
+            if not _is_regular(self._ask(lambda: os.fstat(descriptor), missing=Unavailable)):
+                raise FileInvalid(f"{path}: not a regular file")
             # Opened without truncating: to fill a file again costs a fraction of making one.
-            with open(patiently(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
-                while piece := _piece(descriptor):
+            with open(retry_while_busy(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
+                while piece := _read_chunk(descriptor):
                     left -= len(piece)
                     if left < 0:
-                        raise Unfit(f"{path}: larger than {bytes_max} bytes")
+                        raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
                     _write_all(out.fileno(), piece)
                 out.truncate()
@@ -107,23 +116,23 @@ class LocalFiles(OneByOne):
             if isinstance(source, bytes) or not _link(source, self._base + path):
                 self._fill(self._base + path, source)
 
-        self._ask(put, absent=Unavailable)
+        self._ask(put, missing=Unavailable)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         folder, name = path.rsplit("/", 1)
         staged, final = self._stage(f"{self._base}{folder}/{STAGING}/", name, data), self._base + path
         # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees all of
         # the record or nothing. Close, then move: Windows does not like the reverse order.
-        if self._ask(lambda: _move_up(staged, final), absent=Unavailable):
+        if self._ask(lambda: _publish_staged(staged, final), missing=Unavailable):
             self._spares.append(staged)
         if durable:
             # Flushed under its final name: the flush of the file carries the entry of its name to the disk with it.
-            self._ask(lambda: _flush(final), absent=Unavailable)
+            self._ask(lambda: _flush(final), missing=Unavailable)
 
     def replace(self, path: str, data: bytes) -> None:
         staged, final = f"{self._base}{path}.new", self._base + path
-        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
-        self._ask(lambda: os.replace(staged, final), absent=Unavailable)
+        self._ask(lambda: self._fill(staged, data), missing=Unavailable)
+        self._ask(lambda: os.replace(staged, final), missing=Unavailable)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -136,43 +145,43 @@ class LocalFiles(OneByOne):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(self._base + folder)  # never the share itself: what is not mounted is not made
 
-        self._ask(make, absent=Unavailable)
+        self._ask(make, missing=Unavailable)
 
     def _require_folder(self, folder: str) -> None:
         """A folder that is not there, or leads elsewhere, says nothing about what would be in it."""
-        info = self._ask(lambda: os.lstat(self._base + folder), absent=Unavailable)
+        info = self._ask(lambda: os.lstat(self._base + folder), missing=Unavailable)
         if folder and (not stat.S_ISDIR(info.st_mode) or _is_link(info)):
             raise Unavailable(f"{folder}: not a folder")
 
     def _open(self, path: str) -> int:
         full = self._base + path
-        self._refuse_detour(path)
+        self._refuse_link(path)
         try:
             if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
                 info = self._ask(lambda: os.lstat(full))
-                if not _is_plain(info):
-                    raise Unfit(f"{path}: not a regular file")
+                if not _is_regular(info):
+                    raise FileInvalid(f"{path}: not a regular file")
             return self._ask(lambda: os.open(full, _READ_FLAGS))
-        except Absent:
+        except FileMissing:
             self._require_folder(path.partition("/")[0])
             raise
         except Unavailable as error:
             code = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
             if code in (errno.ELOOP, errno.ENXIO):
-                raise Unfit(f"{path}: not a regular file") from error
+                raise FileInvalid(f"{path}: not a regular file") from error
             if sys.platform == "win32" and code == errno.EINVAL:
                 # So the C runtime says that a virus scanner keeps it (ERROR_VIRUS_INFECTED), among other things.
                 self.names(path.partition("/")[0])  # a share that answers that is there: it is this file
-                raise Refused(f"{path}: kept back, perhaps by a virus scanner") from error
+                raise FileRefused(f"{path}: kept back, perhaps by a virus scanner") from error
             raise
 
-    def _refuse_detour(self, path: str) -> None:
+    def _refuse_link(self, path: str) -> None:
         """The folder of an attempt's artifacts must be one: a link in its place would lead out of the share."""
         if path.count("/") > 1:
             parent = path.rpartition("/")[0]
             info = self._ask(lambda: os.lstat(self._base + parent))
             if not stat.S_ISDIR(info.st_mode) or _is_link(info):
-                raise Unfit(f"{parent}: not a folder")
+                raise FileInvalid(f"{parent}: not a folder")
 
     def _stage(self, folder: str, name: str, data: bytes) -> str:
         """Writes a record into a staging folder; returns its staged name.
@@ -188,7 +197,7 @@ class LocalFiles(OneByOne):
         if len(self._spares) >= SPARES_MAX:
             self._ask(lambda: _remove(self._spares.popleft()))
         staged = folder + name
-        self._ask(lambda: self._fill(staged, data), absent=Unavailable)
+        self._ask(lambda: self._fill(staged, data), missing=Unavailable)
         return staged
 
     def _fill(self, full: str, source: bytes | Path) -> None:
@@ -208,24 +217,24 @@ class LocalFiles(OneByOne):
         finally:
             os.close(descriptor)
 
-    def _ask(self, call: Callable[[], T], absent: type[ShareError] = Absent) -> T:
+    def _ask(self, call: Callable[[], T], missing: type[ShareError] = FileMissing) -> T:
         """Runs one file operation; asks a busy file again, and names what failed."""
         try:
-            return patiently(call, self._is_busy)
+            return retry_while_busy(call, self._is_busy)
         except OSError as error:
-            raise _meaning(error, absent) from error
+            raise _share_error(error, missing) from error
 
 
-def _meaning(error: OSError, absent: type[ShareError]) -> ShareError:
+def _share_error(error: OSError, missing: type[ShareError]) -> ShareError:
     """What an error says of a share; `absent`: what it means that something is not there."""
     if isinstance(error, FileExistsError):
-        return AlreadyThere(str(error))
-    if error.errno in _ABSENT:
-        return absent(str(error))
+        return FileAlreadyExists(str(error))
+    if error.errno in _MISSING:
+        return missing(str(error))
     if error.errno in NO_ROOM:
-        return NoRoom(str(error))
+        return ShareFull(str(error))
     if error.errno in _REFUSED:
-        return Refused(str(error))
+        return FileRefused(str(error))
     return Unavailable(str(error))
 
 
@@ -234,15 +243,15 @@ def _is_link(info: os.stat_result) -> bool:
     return stat.S_ISLNK(info.st_mode) or bool(reparse)
 
 
-def _is_plain(info: os.stat_result) -> bool:
+def _is_regular(info: os.stat_result) -> bool:
     return stat.S_ISREG(info.st_mode) and not _is_link(info)
 
 
-def _piece(descriptor: int) -> bytes:
+def _read_chunk(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK_BYTES)
     except OSError as error:
-        raise _meaning(error, Unavailable) from error
+        raise _share_error(error, Unavailable) from error
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -251,7 +260,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         written += os.write(descriptor, memoryview(data)[written:])
 
 
-def _move_up(staged: str, final: str) -> bool:
+def _publish_staged(staged: str, final: str) -> bool:
     """Gives a staged record its final name, without replacing; whether the staged name stays as a second one."""
     if sys.platform == "win32":
         os.rename(staged, final)  # refuses to replace, as the law wants it

@@ -10,7 +10,7 @@ else:
     import fcntl
 
 
-class Held(Exception):
+class AlreadyLocked(Exception):
     """Another process holds the lock."""
 
     def __init__(self, path: Path, holder: str) -> None:
@@ -18,7 +18,7 @@ class Held(Exception):
         self.holder = holder
 
 
-class Lock:
+class FileLock:
     """Holds `path` locked from construction to `release`, or until the process ends.
 
     Raises:
@@ -27,13 +27,13 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._note = note_of(path)
+        self._note = note_path(path)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _hold(self._descriptor)
+            _lock(self._descriptor)
         except OSError:
             os.close(self._descriptor)
-            raise Held(path, _noted(self._note)) from None
+            raise AlreadyLocked(path, _read_note(self._note)) from None
         self._note.write_text(str(os.getpid()))
 
     def release(self) -> None:
@@ -52,27 +52,27 @@ def holder_of(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        _hold(descriptor)  # and let go with the descriptor, at once
+        _lock(descriptor)  # and let go with the descriptor, at once
     except OSError:
-        return _noted(note_of(path)) or "unknown"
+        return _read_note(note_path(path)) or "unknown"
     finally:
         os.close(descriptor)
     return None
 
 
-def _hold(descriptor: int) -> None:
+def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def note_of(path: Path) -> Path:
+def note_path(path: Path) -> Path:
     """The file that says who took the lock; it is as old as that."""
     return path.with_name(path.name + ".pid")
 
 
-def _noted(note: Path) -> str:
+def _read_note(note: Path) -> str:
     try:
         return note.read_text(encoding="utf-8")[:10]
     except OSError:

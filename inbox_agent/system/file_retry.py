@@ -25,7 +25,7 @@ def is_busy(error: OSError) -> bool:
     return winerror in BUSY_WINERRORS
 
 
-def patiently(act: Callable[[], T], is_busy: Callable[[OSError], bool] = is_busy) -> T:
+def retry_while_busy(act: Callable[[], T], is_busy: Callable[[OSError], bool] = is_busy) -> T:
     """Runs one operation on a file; a busy file is asked again, bounded in count and time.
 
     Raises:

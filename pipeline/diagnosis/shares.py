@@ -19,7 +19,7 @@ from typing import Protocol
 
 from hyperv_ops import Machines
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import Absent, ShareError, ShareFiles, Unavailable
+from inbox_agent.protocol.files import FileMissing, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.config import Config, WorkerTable
@@ -194,7 +194,7 @@ def _heartbeat(files: ShareFiles) -> Iterator[str]:
         try:
             data = files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
             beat = layout.decode(AgentRecord, data, HEARTBEAT)
-        except Absent:
+        except FileMissing:
             pass
         except (ShareError, LayoutError) as error:
             yield f"{STATUS}/{HEARTBEAT} cannot be read ({error}); install the same version on host and machine"

@@ -20,7 +20,7 @@ import orjson
 from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.layout import ANSWERS, OUTBOX
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.system.file_lock import Held, Lock
+from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config, WorkerTable
@@ -81,8 +81,8 @@ class Host:
         self.paths = ProjectPaths(root)
         try:
             with disk_errors(self.paths.state):
-                self._lock = Lock(self.paths.lock)
-        except Held as error:
+                self._lock = FileLock(self.paths.lock)
+        except AlreadyLocked as error:
             reason = f"another `pipeline run` is at work here: {error}; wait for it or stop it"
             raise ProjectBusyError(reason) from error
         with contextlib.ExitStack() as undo:

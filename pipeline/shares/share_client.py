@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.files import (
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    ShareError,
+    ShareFiles,
+    Unavailable,
+)
 from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
@@ -120,7 +128,7 @@ class ShareClient:
         try:
             try:
                 self._files.publish(name, layout.encode(host), durable=True)
-            except AlreadyThere:
+            except FileAlreadyExists:
                 self._repair_host_record(name, host)
         except ShareError as error:
             # Whether it is there, and whose it is, is the next look's to say.
@@ -130,7 +138,7 @@ class ShareClient:
         """Writes a `host.json` again that is there and cannot be read: a disk was full, and the rename went through."""
         try:
             layout.decode(HostRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
-        except (Unfit, LayoutError):
+        except (FileInvalid, LayoutError):
             self._files.remove([name])
             self._files.publish(name, layout.encode(host), durable=True)
 
@@ -261,7 +269,7 @@ class ShareClient:
         try:
             data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
             record = layout.decode(HostRecord, data, name)
-        except (Absent, Unfit, LayoutError):
+        except (FileMissing, FileInvalid, LayoutError):
             return None, max(epochs)
         return (record, 0) if record.epoch == max(epochs) else (None, max(epochs))
 
@@ -278,7 +286,7 @@ class ShareClient:
                 self._files.size(f"{INBOX}/{Kind.START.of(attempt)}"),
                 self._files.size(f"{INBOX}/{Kind.GENOME.of(attempt)}"),
             )
-        except (Absent, Unfit):
+        except (FileMissing, FileInvalid):
             return False
 
     # ------------------------------------------------------------------------------------------------- collecting
@@ -295,7 +303,7 @@ class ShareClient:
             record = layout.decode(ResultRecord, data, name)
         except UnknownLayout as error:
             return CollectedResult(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
-        except (Absent, Unfit, LayoutError) as error:
+        except (FileMissing, FileInvalid, LayoutError) as error:
             if self._reads_left(attempt, READS_MAX):
                 return None
             return CollectedResult(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
@@ -327,7 +335,7 @@ class ShareClient:
         data = content.get(ref.name, b"") if ref.name == Kind.LOG.of(attempt) else None
         if isinstance(data, bytes) and (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
             return data
-        missing["log"] = REFUSALS_MAX if isinstance(data, Refused) else READS_MAX
+        missing["log"] = REFUSALS_MAX if isinstance(data, FileRefused) else READS_MAX
         return b""
 
     def _fetch_artifact(self, attempt: str, ref: PayloadRef, missing: dict[str, int]) -> bool:
@@ -339,9 +347,9 @@ class ShareClient:
             try:
                 if self._files.fetch(source, folder / ref.name, ref.size_bytes) == ref.sha256:
                     return True
-            except (Absent, Unfit):
+            except (FileMissing, FileInvalid):
                 pass
-            except Refused:
+            except FileRefused:
                 readings = REFUSALS_MAX
             except OSError as error:
                 if is_busy(error):  # somebody looks at what an earlier look has fetched: the next one will do

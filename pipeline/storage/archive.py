@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from inbox_agent.system.file_retry import patiently
+from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.observation import CollectedResult
 from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
 
@@ -52,13 +52,13 @@ class Archive:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             if (incoming / name).exists():
-                patiently(partial(shutil.move, incoming / name, folder / name))
+                retry_while_busy(partial(shutil.move, incoming / name, folder / name))
         shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _write(path: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    descriptor = patiently(lambda: os.open(path, flags, 0o666))
+    descriptor = retry_while_busy(lambda: os.open(path, flags, 0o666))
     try:
         written = os.write(descriptor, data)
         while written < len(data):  # a disk that fills up takes a part, and says so only at the next write

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
-from inbox_agent.system.file_retry import patiently
+from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
@@ -126,7 +126,7 @@ class Snapshots:
         os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
         if sys.platform == "win32" and os.path.exists(final):
             os.chmod(final, stat.S_IWRITE)  # a damaged one; write-protected files cannot be replaced there
-        patiently(lambda: os.replace(aside, final))
+        retry_while_busy(lambda: os.replace(aside, final))
 
 
 def is_ignored(name: str) -> bool:
@@ -137,7 +137,7 @@ def is_ignored(name: str) -> bool:
 def _discard(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.chmod(path, stat.S_IWRITE)  # Windows removes nothing that is write-protected
-        patiently(lambda: os.unlink(path))
+        retry_while_busy(lambda: os.unlink(path))
 
 
 def _is_stored(path: str, digest: str) -> bool:

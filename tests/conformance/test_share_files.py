@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareFiles, Unavailable, Unfit
+from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareFiles, Unavailable
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from tests.fakes.memory_files import MemoryFiles
@@ -174,7 +174,7 @@ def test_a_record_is_published_once(files: ShareFiles, durable: bool) -> None:
     """The second record of a name is refused, and the first one stays as it was."""
     files.publish(RECORD, b"the first")
 
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         files.publish(RECORD, b"second", durable=durable)
 
     assert files.read(RECORD, 100) == b"the first"
@@ -193,7 +193,7 @@ def test_a_folder_takes_a_name_like_a_file(files: ShareFiles) -> None:
     """A record is not published over a folder of its name."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         files.publish(ARTIFACTS, b"record")
 
     assert files.names(ARTIFACTS) == ["replay"]
@@ -302,9 +302,9 @@ def test_the_limit_is_the_last_size_allowed(files: ShareFiles, tmp_path: Path) -
 
     assert files.read(PAYLOAD, 8) == b"12345678"
     assert files.fetch(PAYLOAD, tmp_path / "fetched", 8) == sha256(b"12345678")
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.read(PAYLOAD, 7)
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.fetch(PAYLOAD, tmp_path / "fetched", 7)
 
 
@@ -313,7 +313,7 @@ def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Pa
     files.write(PAYLOAD, source)
     limit = source.stat().st_size - 1
 
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.fetch(PAYLOAD, tmp_path / "fetched", limit)
 
     assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= limit
@@ -329,34 +329,34 @@ def test_a_file_that_somebody_keeps_to_himself_is_refused(medium: Medium, tmp_pa
 
     with medium.kept(files, paths[0]):
         found = files.read_all([(path, 100) for path in paths])
-        with pytest.raises(Refused):
+        with pytest.raises(FileRefused):
             files.read(paths[0], 100)
-        with pytest.raises(Refused):
+        with pytest.raises(FileRefused):
             files.fetch(paths[0], tmp_path / "fetched", 100)
         assert sorted(files.names("outbox")) == ["a.result.json", "b.result.json", "tmp"]
 
-    assert isinstance(found[0], Refused)
+    assert isinstance(found[0], FileRefused)
     assert found[1] == b"b"
 
 
 def test_a_missing_file_is_absent(files: ShareFiles, tmp_path: Path) -> None:
     """In a folder that is there, a successful look for a file that is not says Absent."""
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         files.size(RECORD)
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         files.read(RECORD, 100)
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         files.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
 
 def test_a_missing_artifact_is_absent(files: ShareFiles, tmp_path: Path) -> None:
     """It is not there, whether its attempt's folder is or not: that folder is not the layout's."""
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
 
     files.write(f"{ARTIFACTS}/screenshot", b"...")
 
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
 
 
@@ -378,11 +378,11 @@ def test_a_folder_under_a_files_name_is_unfit(files: ShareFiles, tmp_path: Path)
     """There is something of that name, so it is not Absent, but it is not a file."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.size(ARTIFACTS)
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.read(ARTIFACTS, 100)
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         files.fetch(ARTIFACTS, tmp_path / "fetched", 100)
 
 

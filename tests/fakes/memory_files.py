@@ -8,7 +8,15 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Refused, Unavailable, Unfit
+from inbox_agent.protocol.files import (
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    OneByOne,
+    ShareFull,
+    Unavailable,
+)
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 
 
@@ -32,7 +40,7 @@ class MemoryFiles(OneByOne):
     def read(self, path: str, bytes_max: int) -> bytes:
         data = self._content(path)
         if len(data) > bytes_max:
-            raise Unfit(f"{path}: larger than {bytes_max} bytes")
+            raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
         return data
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
@@ -56,7 +64,7 @@ class MemoryFiles(OneByOne):
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         self._require(f"{_folder(path)}/{STAGING}")
         if path in self.files or path in self.folders:
-            raise AlreadyThere(path)
+            raise FileAlreadyExists(path)
         self.files.pop(f"{_folder(path)}/{STAGING}/{path.rsplit('/', 1)[1]}", None)
         self._put(path, data)
 
@@ -84,15 +92,15 @@ class MemoryFiles(OneByOne):
     def _content(self, path: str) -> bytes:
         self._require(_layout_folder(path))
         if path in self.folders:
-            raise Unfit(f"{path}: not a regular file")
+            raise FileInvalid(f"{path}: not a regular file")
         if path not in self.files:
-            raise Absent(path)
+            raise FileMissing(path)
         self._give(path)
         return self.files[path]
 
     def _give(self, path: str) -> None:
         if path in self.held:
-            raise Refused(f"{path}: somebody has it open")
+            raise FileRefused(f"{path}: somebody has it open")
 
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:
@@ -136,13 +144,13 @@ class ProbedFiles(MemoryFiles):
         self.on_write()
         if path in self.too_big:
             super().write(path, b"half")
-            raise NoRoom(path)
+            raise ShareFull(path)
         super().write(path, source)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         self._pass("publish", _layout_folder(path))
         if path in self.too_big:
-            raise NoRoom(path)
+            raise ShareFull(path)
         self.journal.append(("publish durably" if durable else "publish", path))
         super().publish(path, data, durable=durable)
         if ("publish", _layout_folder(path)) in self.unheard:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.system.file_lock import Held, Lock
+from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from tests.harness.source_tree import ROOT
 
 HOLDER = """
@@ -47,26 +47,26 @@ def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def test_a_lock_is_held_once(path: Path) -> None:
     """Not even the same process gets it a second time, until it lets go."""
-    lock = Lock(path)
-    with pytest.raises(Held) as refused:
-        Lock(path)
+    lock = FileLock(path)
+    with pytest.raises(AlreadyLocked) as refused:
+        FileLock(path)
     assert refused.value.holder == str(os.getpid())
 
     lock.release()
 
-    Lock(path).release()
+    FileLock(path).release()
 
 
 def test_another_process_is_named(path: Path, holder: "subprocess.Popen[bytes]") -> None:
     """Who is refused learns which file and which process it is, as often as it asks; an unknown one is unknown."""
     for _ in range(2):
-        with pytest.raises(Held, match=f"host.lock is in use by process {holder.pid}"):
-            Lock(path)
+        with pytest.raises(AlreadyLocked, match=f"host.lock is in use by process {holder.pid}"):
+            FileLock(path)
 
     path.with_name("host.lock.pid").unlink()
 
-    with pytest.raises(Held, match="in use by process unknown"):
-        Lock(path)
+    with pytest.raises(AlreadyLocked, match="in use by process unknown"):
+        FileLock(path)
 
 
 def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
@@ -74,16 +74,16 @@ def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[byte
     holder.kill()
     holder.wait()
 
-    lock = Lock(path)
+    lock = FileLock(path)
 
-    with pytest.raises(Held, match=f"process {os.getpid()}"):
-        Lock(path)
+    with pytest.raises(AlreadyLocked, match=f"process {os.getpid()}"):
+        FileLock(path)
     lock.release()
 
 
 def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     """What the holder started may outlive it, and does not keep the lock."""
-    lock = Lock(path)
+    lock = FileLock(path)
     child = subprocess.Popen(
         [sys.executable, "-S", "-c", "print('up', flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -94,13 +94,13 @@ def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     assert child.stdout.readline().strip() == b"up"
     lock.release()
 
-    Lock(path).release()
+    FileLock(path).release()
 
     child.communicate(b"\n")
 
 
 def test_the_lock_file_stays(path: Path) -> None:
     """Removing it would let two processes lock two files of one name."""
-    Lock(path).release()
+    FileLock(path).release()
 
     assert path.exists()

@@ -371,7 +371,7 @@ def entries(*names: str) -> bytes:
 
 NAMES = entries(".", attempt(1) + ".result.json", "b")
 NEWS = filled(SMB2ChangeNotifyResponse(), buffer=NAMES)
-ANSWERS: dict[Callable[[smb.Reply], object], bytes] = {
+ANSWERS: dict[Callable[[smb.SmbReply], object], bytes] = {
     smb.opened: filled(SMB2CreateResponse(), file_id=b"x" * 16),
     smb.content: filled(SMB2ReadResponse(), buffer=b"content"),
     smb.free_bytes: filled(SMB2QueryInfoResponse(), buffer=b"\1" * 24),
@@ -386,7 +386,7 @@ def test_a_servers_answer_is_read_or_makes_no_sense(data: st.DataObject) -> None
     read, whole = data.draw(st.sampled_from(list(ANSWERS.items())))
     answer = data.draw(spoilt(whole) | st.binary(max_size=100))
     with contextlib.suppress(Unavailable):
-        read(smb.Reply(smb.OK, answer))
+        read(smb.SmbReply(smb.OK, answer))
 
 
 def test_names_that_lie_on_top_of_each_other_are_refused() -> None:
@@ -395,7 +395,7 @@ def test_names_that_lie_on_top_of_each_other_are_refused() -> None:
     answer = filled(SMB2QueryDirectoryResponse(), buffer=listing)
 
     with pytest.raises(Unavailable, match="makes no sense"):
-        list(smb.names(smb.Reply(smb.OK, answer)))
+        list(smb.names(smb.SmbReply(smb.OK, answer)))
 
 
 class Wire:

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareError, Unavailable
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system import file_retry
 from inbox_agent.system.file_retry import is_busy
@@ -54,7 +54,7 @@ def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
         lambda: files.read(path, 100),
         lambda: files.fetch(path, destination, 100),
     ):
-        with pytest.raises(Unfit):
+        with pytest.raises(FileInvalid):
             look()
     return not destination.exists()
 
@@ -102,7 +102,7 @@ def test_nothing_is_written_through_a_link(disk: LocalFiles, root: Path, secret:
         disk.publish(RECORD, b"record")
     with contextlib.suppress(Unavailable):
         disk.replace(BEAT, b"beat")
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         disk.publish("outbox/x.result.json", b"result", durable=True)
 
     assert secret.read_bytes() == b"secret"
@@ -163,9 +163,9 @@ def test_the_outside_cannot_grow_a_read(disk: LocalFiles, root: Path, tmp_path: 
         sparse.truncate(1 << 40)
 
     assert disk.size(PAYLOAD) == 1 << 40
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         disk.read(PAYLOAD, 64 * 1024)
-    with pytest.raises(Unfit):
+    with pytest.raises(FileInvalid):
         disk.fetch(PAYLOAD, tmp_path / "fetched", 64 * 1024)
 
 
@@ -179,7 +179,7 @@ def test_who_still_has_a_removed_record_open_never_takes_another_for_it(disk: Lo
         read = reader.read()
 
     assert read == b'{"attempt": "y", "fitness": 2}'
-    with pytest.raises(Absent):
+    with pytest.raises(FileMissing):
         disk.read(RECORD, 1000)
 
 
@@ -200,7 +200,7 @@ def test_a_record_that_goes_while_it_is_read_is_absent(
 
     monkeypatch.setattr(os, "read", read_by_halves)
 
-    with pytest.raises((Absent, Unavailable)):
+    with pytest.raises((FileMissing, Unavailable)):
         LocalFiles(root).read(RECORD, 1000)
 
 
@@ -370,13 +370,13 @@ def test_what_a_virus_scanner_keeps_is_refused(
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
 
-    with pytest.raises(Refused, match="virus"):
+    with pytest.raises(FileRefused, match="virus"):
         disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
     monkeypatch.setattr(os, "listdir", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
     with pytest.raises(Unavailable) as away:
         disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
-    assert not isinstance(away.value, Refused)
+    assert not isinstance(away.value, FileRefused)
 
 
 @pytest.mark.parametrize("winerror", [2, 112, 1224])
@@ -415,7 +415,7 @@ def test_without_hard_links_a_record_is_published_once_as_well(
 
     disk.publish(RECORD, b"the first")
     assert disk.names("inbox/tmp") == []
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         disk.publish(RECORD, b"second")
 
     assert disk.read(RECORD, 100) == b"the first"
@@ -429,7 +429,7 @@ def test_without_hard_links_a_dangling_link_takes_its_name(
     refuse_links(monkeypatch, errno.EPERM)
     (root / RECORD).symlink_to(tmp_path / "nothing")
 
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         disk.publish(RECORD, b"record")
 
     assert (root / RECORD).is_symlink()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from smbprotocol.open import SMB2CreateRequest
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, Unavailable
+from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailable
 from pipeline.shares.smb.files import SmbFiles
-from pipeline.shares.smb.messages import Reply
+from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
 from tests.harness.waiting import eventually
@@ -336,7 +336,7 @@ def test_every_member_of_a_compound_counts(smb_shares: SmbShares) -> None:
     found = files.read_all([(f"outbox/{name}.result.json", 100) for name in "abc"])
 
     assert (found[0], found[2]) == (b"a", b"c")
-    assert isinstance(found[1], Absent)
+    assert isinstance(found[1], FileMissing)
 
 
 def test_a_delivery_of_a_name_that_is_there(smb_shares: SmbShares) -> None:
@@ -344,7 +344,7 @@ def test_a_delivery_of_a_name_that_is_there(smb_shares: SmbShares) -> None:
     files = smb_shares.fresh()
     files.make_folders()
     files.deliver("inbox/x.genome", b"one", "inbox/x.start.json", b"1")
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(FileAlreadyExists):
         files.deliver("inbox/x.genome", b"two", "inbox/x.start.json", b"2")
 
     assert files.read("inbox/x.start.json", 10) == b"1"
@@ -379,13 +379,13 @@ class Fastidious(SmbSession):
 
     messages = 0
 
-    def exchange(self, messages: Sequence[Any]) -> list[Reply]:
+    def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
         self.messages += 1
         creates = [at for at, message in enumerate(messages) if isinstance(message, SMB2CreateRequest)]
         if len(creates) < 2:
             return super().exchange(messages)
         done = super().exchange(messages[: creates[1]])
-        return [*done, *[Reply(0xC000000D)] * (len(messages) - len(done))]
+        return [*done, *[SmbReply(0xC000000D)] * (len(messages) - len(done))]
 
 
 def test_a_server_that_takes_one_file_in_a_message(server: Samba, files: SmbFiles) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, NoRoom, OneByOne, Unavailable
+from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, OneByOne, ShareFull, Unavailable
 from inbox_agent.protocol.layout import INBOX, Kind, attempt_of, epoch_of
 from tests.fakes.memory_files import MemoryFiles
 from tests.simulator.world import World
@@ -140,10 +140,10 @@ class Way(OneByOne):
         after = self._before("read")
         missed_lately = self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S
         if missed_lately and path in self._disk.files and self._world.strikes("negative lookup", 0.5):
-            raise Absent(path)
+            raise FileMissing(path)
         try:
             data = self._disk.read(path, bytes_max)
-        except Absent:
+        except FileMissing:
             self._missed[path] = self._world.now
             raise
         self._after(after)
@@ -168,7 +168,7 @@ class Way(OneByOne):
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         after = self._before("publish")
         if path in self._disk.files:
-            raise AlreadyThere(path)
+            raise FileAlreadyExists(path)
         # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
         if self._remote and self._torn("torn record", after):
             self._disk.publish(path, b"")
@@ -254,7 +254,7 @@ class Way(OneByOne):
     def _room(self, path: str, how: str) -> None:
         if self._disk.full or self._is(how, "full"):
             self._world.fired["disk full"] += 1
-            raise NoRoom(f"{path}: disk full")
+            raise ShareFull(f"{path}: disk full")
 
 
 def attempts_in(disk: Disk, folder: str) -> set[str]:

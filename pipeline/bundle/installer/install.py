@@ -17,7 +17,7 @@ BUNDLE = Path(__file__).resolve().parent
 WINDOWS = sys.platform == "win32"
 
 
-class Refused(Exception):
+class InstallRefused(Exception):
     """The agent cannot be installed: one line with the reason and the advice."""
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     """Installs as requested by `argv[0]`; returns exit code 0, or 1 with the reason in the answer."""
     try:
         answer = install(json.loads(base64.b64decode(argv[0])))
-    except Refused as error:
+    except InstallRefused as error:
         answer = {"error": str(error)}
     except OSError as error:
         answer = {"error": f"{error.filename}: {error.strerror}"}
@@ -55,20 +55,20 @@ def verify() -> None:
     """Raises Refused unless the bundle consists of exactly the files that its manifest lists, with the same bytes."""
     manifest = BUNDLE / "manifest.json"
     if not manifest.is_file():
-        raise Refused(f"{manifest}: not there, so the bundle is not whole; make and copy it again")
+        raise InstallRefused(f"{manifest}: not there, so the bundle is not whole; make and copy it again")
     listed = json.loads(manifest.read_text(encoding="utf-8"))
     there = {
         path.relative_to(BUNDLE).as_posix(): path for path in BUNDLE.rglob("*") if path.is_file() and path != manifest
     }
     if differing := sorted(there.keys() ^ listed["files"].keys()):
         what = "does not belong to the bundle" if differing[0] in there else "is missing"
-        raise Refused(f"{BUNDLE / differing[0]}: {what}; copy the bundle again")
+        raise InstallRefused(f"{BUNDLE / differing[0]}: {what}; copy the bundle again")
     for name, digest in listed["files"].items():
         if hashlib.sha256(there[name].read_bytes()).hexdigest() != digest:
-            raise Refused(f"{there[name]}: is not what was made; copy the bundle again")
+            raise InstallRefused(f"{there[name]}: is not what was made; copy the bundle again")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version != listed["python"]:
-        raise Refused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
+        raise InstallRefused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
 
 
 def _python(program: Path, game: Path) -> str:
@@ -91,7 +91,7 @@ def _toml(evaluator: dict[str, Any]) -> str:
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Refused(f"the evaluator's command has a character that TOML cannot contain: {error}") from error
+        raise InstallRefused(f"the evaluator's command has a character that TOML cannot contain: {error}") from error
     return text
 
 
@@ -99,7 +99,7 @@ def _run(command: list[str]) -> None:
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if ran.returncode:
         words = (ran.stderr or ran.stdout).decode("utf-8", "replace").split()
-        raise Refused(f"{command[0]} ended with {ran.returncode}: {' '.join(words)[-600:]}")
+        raise InstallRefused(f"{command[0]} ended with {ran.returncode}: {' '.join(words)[-600:]}")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inbox_agent.protocol.files import Absent, AlreadyThere, Refused, ShareError, Unavailable, Unfit
+from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareError, Unavailable
 from inbox_agent.protocol.layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.protocol.local_files import NO_ROOM
-from inbox_agent.system.file_retry import patiently
+from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.shares.smb import messages as m
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import Reply
+from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbSession
 
 
@@ -85,12 +85,12 @@ class SmbFiles:
         found = self._require_regular(self._ask([self._steps.open_plain(path)])[0], path)
         try:
             if found.size_bytes > bytes_max:
-                raise Unfit(f"{path}: larger than {bytes_max} bytes")
-            with patiently(lambda: open(destination, "wb")) as out:
+                raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
+            with retry_while_busy(lambda: open(destination, "wb")) as out:
                 while piece := self._piece(found.handle, offset, path):
                     offset += len(piece)
                     if offset > bytes_max:
-                        raise Unfit(f"{path}: larger than {bytes_max} bytes")
+                        raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
                     out.write(piece)
         finally:
@@ -104,7 +104,7 @@ class SmbFiles:
         if content is not None and self._takes_compounds:
             filled = self._steps.fill(payload, content)
             replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
-            if replies[len(filled)].status not in m.NOT_TOGETHER:
+            if replies[len(filled)].status not in m.COMPOUND_UNSUPPORTED:
                 self._require_all(replies[: len(filled)], payload)
                 self._published(replies[len(filled) :], record)
                 return
@@ -154,7 +154,7 @@ class SmbFiles:
 
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _ask(self, messages: Sequence[Any]) -> list[Reply]:
+    def _ask(self, messages: Sequence[Any]) -> list[SmbReply]:
         return self._session.exchange(messages)
 
     def _price(self, of_one: int) -> int:
@@ -216,53 +216,53 @@ class SmbFiles:
                 self._require_all(self._ask(self._steps.remove(f"{path}/{name}")), path)
             self._require_all(self._ask(self._steps.remove(path, folder=True)), path)
         elif status != m.OK and status not in m.GONE:
-            raise self._trouble(Reply(status), path)
+            raise self._trouble(SmbReply(status), path)
 
-    def _require_regular(self, reply: Reply, path: str) -> m.Opened:
+    def _require_regular(self, reply: SmbReply, path: str) -> m.Opened:
         """What was opened, if it is a regular file."""
         if reply.status in m.NO_FILE:
-            raise Unfit(f"{path}: not a regular file")
+            raise FileInvalid(f"{path}: not a regular file")
         if reply.status in m.GONE:
-            raise Absent(f"{path}: not found")
+            raise FileMissing(f"{path}: not found")
         if reply.status == m.OBJECT_PATH_NOT_FOUND and path.count("/") > 1:
             self.names(path.partition("/")[0])  # the layout's own folder must be there
-            raise Absent(f"{path}: not found, and neither is its folder")
+            raise FileMissing(f"{path}: not found, and neither is its folder")
         self._require(reply, path)
         found = m.opened(reply)
         if found.is_link:
-            raise Unfit(f"{path}: a link")
+            raise FileInvalid(f"{path}: a link")
         return found
 
-    def _content(self, replies: Sequence[Reply], path: str, bytes_max: int) -> bytes | ShareError:
+    def _content(self, replies: Sequence[SmbReply], path: str, bytes_max: int) -> bytes | ShareError:
         opened, data, _ = replies
         try:
             if self._require_regular(opened, path).size_bytes > bytes_max:
-                return Unfit(f"{path}: larger than {bytes_max} bytes")
+                return FileInvalid(f"{path}: larger than {bytes_max} bytes")
             if data.status == m.END_OF_FILE:
                 return b""
             self._require(data, path)
-        except (Absent, Unfit, Refused) as error:
+        except (FileMissing, FileInvalid, FileRefused) as error:
             return error
         return m.content(data)
 
-    def _published(self, replies: Sequence[Reply], path: str) -> None:
+    def _published(self, replies: Sequence[SmbReply], path: str) -> None:
         if any(reply.status == m.OBJECT_NAME_COLLISION for reply in replies):
             folder, _, name = path.rpartition("/")
             self.remove([f"{folder}/{STAGING}/{name}"])
-            raise AlreadyThere(f"{path}: there is one of that name")
+            raise FileAlreadyExists(f"{path}: there is one of that name")
         self._require_all(replies, path)
 
-    def _require_all(self, replies: Sequence[Reply], path: str) -> None:
+    def _require_all(self, replies: Sequence[SmbReply], path: str) -> None:
         for reply in replies:
             self._require(reply, path)
 
-    def _require(self, reply: Reply, path: str) -> None:
+    def _require(self, reply: SmbReply, path: str) -> None:
         if reply.status != m.OK:
             raise self._trouble(reply, path)
 
-    def _trouble(self, reply: Reply, path: str) -> Unavailable:
-        kind = Refused if reply.status in m.REFUSED else Unavailable
-        return kind(f"{self._session.access}: {path or 'the share'}: {reply.word}")
+    def _trouble(self, reply: SmbReply, path: str) -> Unavailable:
+        kind = FileRefused if reply.status in m.REFUSED else Unavailable
+        return kind(f"{self._session.access}: {path or 'the share'}: {reply.status_text}")
 
 
 def _content_of(source: bytes | Path) -> bytes | None:

@@ -56,12 +56,12 @@ DISK_FULL = 0xC000007F
 FILE_IS_A_DIRECTORY, DIRECTORY_NOT_EMPTY, NOT_A_DIRECTORY = 0xC00000BA, 0xC0000101, 0xC0000103
 
 #: What a server says that does not take several files in one message.
-NOT_TOGETHER = frozenset({INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED})
+COMPOUND_UNSUPPORTED = frozenset({INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED})
 GONE = frozenset({OBJECT_NAME_NOT_FOUND, NO_SUCH_FILE, DELETE_PENDING})
 #: Said of one file by a share that is well.
 REFUSED = frozenset({ACCESS_DENIED, SHARING_VIOLATION, FILE_LOCK_CONFLICT, VIRUS_INFECTED, VIRUS_DELETED})
 NO_FILE = frozenset({FILE_IS_A_DIRECTORY, STOPPED_ON_SYMLINK, NOT_A_DIRECTORY})
-_WORDS = {
+_STATUS_TEXTS = {
     ACCESS_DENIED: "access denied",
     OBJECT_NAME_NOT_FOUND: "not found",
     OBJECT_PATH_NOT_FOUND: "folder not found",
@@ -74,22 +74,22 @@ _WORDS = {
     FILE_IS_A_DIRECTORY: "a folder",
 }
 
-_SENSELESS = "the server's answer makes no sense"
+_MALFORMED = "the server's answer makes no sense"
 _PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
 _SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAccess.FILE_SHARE_DELETE
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SmbReply:
     """What a server said to one message."""
 
     status: int
     data: bytes = b""
 
     @property
-    def word(self) -> str:
+    def status_text(self) -> str:
         """The status, for people."""
-        return _WORDS.get(self.status, f"status 0x{self.status:08x}")
+        return _STATUS_TEXTS.get(self.status, f"status 0x{self.status:08x}")
 
 
 class Steps:
@@ -258,7 +258,7 @@ class Opened:
     changed_at: float  #: by the server's clock, Unix time
 
 
-def opened(reply: Reply) -> Opened:
+def opened(reply: SmbReply) -> Opened:
     """The answer to a create. Raises Unavailable, as the others do: it makes no sense."""
     response = unpacked(SMB2CreateResponse(), reply.data)
     return Opened(
@@ -269,24 +269,24 @@ def opened(reply: Reply) -> Opened:
     )
 
 
-def content(reply: Reply) -> bytes:
+def content(reply: SmbReply) -> bytes:
     """The answer to a read."""
     response = unpacked(SMB2ReadResponse(), reply.data)
     return bytes(response["buffer"].get_value())
 
 
-def free_bytes(reply: Reply) -> int:
+def free_bytes(reply: SmbReply) -> int:
     """The answer to a question for room: units in all, free units, sectors per unit, bytes per sector."""
     room = bytes(unpacked(SMB2QueryInfoResponse(), reply.data)["buffer"].get_value())
     if len(room) < 24:
-        raise Unavailable(_SENSELESS)
+        raise Unavailable(_MALFORMED)
     free_units, sectors, sector_bytes = (
         int.from_bytes(room[at:end], "little") for at, end in ((8, 16), (16, 20), (20, 24))
     )
     return free_units * sectors * sector_bytes
 
 
-def names(reply: Reply) -> Iterator[str]:
+def names(reply: SmbReply) -> Iterator[str]:
     """The answer to a query."""
     if reply.status == OK:
         listing = bytes(unpacked(SMB2QueryDirectoryResponse(), reply.data)["buffer"].get_value())
@@ -302,7 +302,7 @@ def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
         step, number, length = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4, 8))
         end, bound = at + 12 + length, at + step if step else len(data)
         if not end <= bound <= len(data):
-            raise Unavailable(_SENSELESS)
+            raise Unavailable(_MALFORMED)
         yield number, data[at + 12 : end].decode("utf-16-le", "replace")
         if not step:
             return
@@ -314,11 +314,11 @@ def unpacked(response: Any, data: bytes) -> Any:
     try:
         response.unpack(data)
     except (struct.error, ValueError) as error:
-        raise Unavailable(f"{_SENSELESS}: {error}") from error
+        raise Unavailable(f"{_MALFORMED}: {error}") from error
     return response
 
 
-def each(replies: Sequence[Reply], count: int) -> Iterator[Sequence[Reply]]:
+def each(replies: Sequence[SmbReply], count: int) -> Iterator[Sequence[SmbReply]]:
     """The replies of each file: so many."""
     return (replies[at : at + count] for at in range(0, len(replies), count))
 

@@ -34,7 +34,7 @@ from spnego.exceptions import SpnegoError
 from inbox_agent.protocol.files import Unavailable
 from pipeline.errors import SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import Reply
+from pipeline.shares.smb.messages import SmbReply
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dia
 #: `struct.error`: one that is cut off; `TypeError`: none, because the connection ended just then.
 _TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError, struct.error, TypeError)
 #: The server has forgotten us: another connection is needed before anything else can be asked (MS-SMB2 3.2.5.1).
-FORGOTTEN = frozenset(
+SESSION_LOST = frozenset(
     {
         0xC0000203,  # STATUS_USER_SESSION_DELETED
         0xC000035C,  # STATUS_NETWORK_SESSION_EXPIRED
@@ -76,11 +76,11 @@ class NoConnection(Unavailable):
         self.refusal = refusal
 
 
-class _TooOld(Exception):
+class _DialectTooOld(Exception):
     """The server's dialect."""
 
 
-class _InTheClear(Exception):
+class _NotEncrypted(Exception):
     """The server's session."""
 
 
@@ -112,13 +112,13 @@ class SmbSession:
         self._ids: tuple[int, int] | None = None  #: of the session and the tree on it, once it can be used
         self._retry_at = 0.0
         self._back_off_s = BACK_OFF_S
-        self._why = ""
+        self._failure = ""
 
     def connect(self) -> Connection:
         """The connection, made if there is none. Raises Unavailable."""
         return self._require()[0]
 
-    def exchange(self, messages: Sequence[Any]) -> list[Reply]:
+    def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
         """Sends related messages as one, and waits for all their answers.
 
         Raises:
@@ -133,9 +133,9 @@ class SmbSession:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
         for reply in replies:
-            if reply.status in FORGOTTEN:
+            if reply.status in SESSION_LOST:
                 self.drop(f"the server has ended the session (0x{reply.status:08x})")
-                raise Unavailable(f"{self.access}: {self._why}")
+                raise Unavailable(f"{self.access}: {self._failure}")
         return replies
 
     def listen(self, handle: bytes, notify: Callable[[], None], suffixes: tuple[str, ...]) -> ChangeNotify:
@@ -151,9 +151,9 @@ class SmbSession:
             self.drop(str(error))
             raise Unavailable(f"{self.access}: {_line(error)}") from error
 
-    def drop(self, why: str = "") -> None:
+    def drop(self, reason: str = "") -> None:
         """Ends the connection without a word to the server: it may be the one that does not answer."""
-        self._why = why or self._why
+        self._failure = reason or self._failure
         connection, self._connection, self._ids = self._connection, None, None
         if connection is not None:
             # Its socket's send may hang with a lock held, so not even this may be waited for.
@@ -168,13 +168,13 @@ class SmbSession:
             return connection, *ids
         wait_s = self._retry_at - time.monotonic()
         if wait_s > 0:
-            raise Unavailable(f"{self.access}: {_line(self._why)}; tried again in {wait_s:.1f} s")
+            raise Unavailable(f"{self.access}: {_line(self._failure)}; tried again in {wait_s:.1f} s")
         # With every failure it is waited longer, and never in step with others.
         self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             found = self._connect()
-        except (_TooOld, _InTheClear, SecretError, Unavailable, *_TROUBLE) as error:
+        except (_DialectTooOld, _NotEncrypted, SecretError, Unavailable, *_TROUBLE) as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked
@@ -197,7 +197,7 @@ class SmbSession:
             connection.connect(timeout=CONNECT_LIMIT_S)
             _prepare(connection)
             if connection.dialect < DIALECTS[access.dialect_min]:
-                raise _TooOld(f"the server speaks a dialect older than {access.dialect_min}")
+                raise _DialectTooOld(f"the server speaks a dialect older than {access.dialect_min}")
             session = Session(
                 connection,
                 access.account or None,
@@ -211,18 +211,18 @@ class SmbSession:
         finally:
             alarm.cancel()
         if access.encryption and not session.encrypt_data:
-            raise _InTheClear("the server does not encrypt")
+            raise _NotEncrypted("the server does not encrypt")
         self._ids = (session.session_id, tree.tree_connect_id)
         return connection, *self._ids
 
 
-def _receive(connection: Connection, request: Any, deadline: float) -> Reply:
+def _receive(connection: Connection, request: Any, deadline: float) -> SmbReply:
     left_s = max(1.0, deadline - time.monotonic())  # smbprotocol counts in whole seconds
     try:
         response = connection.receive(request, timeout=left_s, resolve_symlinks=False)
     except SMBResponseException as error:
-        return Reply(error.status)
-    return Reply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
+        return SmbReply(error.status)
+    return SmbReply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
 
 
 def _prepare(connection: Connection) -> None:
@@ -255,9 +255,9 @@ def _refusal(error: Exception) -> Refusal:
             return Refusal.SHARE
         case AccessDenied():
             return Refusal.RIGHT
-        case _TooOld():
+        case _DialectTooOld():
             return Refusal.DIALECT
-        case _InTheClear():
+        case _NotEncrypted():
             return Refusal.ENCRYPTION
         case SMBException() if "encrypt" in str(error).lower():  # smbprotocol has no class of its own for it
             return Refusal.ENCRYPTION
