@@ -21,9 +21,9 @@ from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.doctor import CheckTarget, check_agent
 from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import Evaluator
-from inbox_agent.evaluation.python_function import CallableEvaluator
-from inbox_agent.identity import identify
+from inbox_agent.evaluation.protocol import GenomeEvaluator
+from inbox_agent.evaluation.python_function import FunctionEvaluator
+from inbox_agent.identity import make_identity
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import INBOX, ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
@@ -33,7 +33,7 @@ from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
-from inbox_agent.system.process_tree import LEASH_FILE, Leash, LeashTaken
+from inbox_agent.system.process_tree import LEASH_FILE, AgentAlreadyRunning, ProcessTree
 
 _LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
 
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return 3
     try:
         return _run(args, table, folder, share, state)
-    except LeashTaken as error:
+    except AgentAlreadyRunning as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 3
     finally:
@@ -71,15 +71,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
     # The sweep of what a predecessor left comes first: nothing is claimed while an old game may still run.
-    leash = Leash(state / LEASH_FILE)
-    evaluator = _evaluator(table, folder, state / "scratch", leash)
+    tree = ProcessTree(state / LEASH_FILE)
+    evaluator = _evaluator(table, folder, state / "scratch", tree)
     wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)
     watcher = FolderWatcher({"inbox": share / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
         files,
         evaluator,
-        identify(),
+        make_identity(),
         wakeup,
         clock=time.monotonic,
         session=look_at_session,
@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     )
     _stop_on_signals(stop, wakeup)
     if args.leave_with_parent:
-        _stop_with_parent(stop, wakeup, leash)
+        _stop_with_parent(stop, wakeup, tree)
     try:
         files.make_folders()
         while not stop.is_set():
@@ -103,15 +103,15 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     finally:
         watcher.close()
         evaluator.close()
-        leash.close()
+        tree.close()
     return 0
 
 
-def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, leash: Leash) -> Evaluator:
+def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, tree: ProcessTree) -> GenomeEvaluator:
     if table.python is not None:
-        return CallableEvaluator(table.python, folder, scratch, leash)
+        return FunctionEvaluator(table.python, folder, scratch, tree)
     assert table.command is not None
-    return CommandEvaluator(table.command, folder, scratch, leash)
+    return CommandEvaluator(table.command, folder, scratch, tree)
 
 
 def _diagnose(argv: list[str]) -> int:
@@ -155,7 +155,7 @@ def _stop_on_signals(stop: threading.Event, wakeup: Wakeup) -> None:
             signal.signal(getattr(signal, name), handle)
 
 
-def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, leash: Leash) -> None:
+def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, tree: ProcessTree) -> None:
     """The parent holds the other end of standard input; when it dies, however it dies, that end closes."""
 
     def watch() -> None:
@@ -164,7 +164,7 @@ def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, leash: Leash) -> No
         stop.set()
         wakeup.set()
         time.sleep(_LAST_WORDS_S)  # a loop that is well has ended the process by now, and this thread with it
-        leash.close()
+        tree.close()
         os._exit(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

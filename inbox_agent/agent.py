@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
-from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import (
@@ -41,7 +41,7 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.results import ResultWriter
 from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, ShareScanner
-from inbox_agent.system.desktop import Session
+from inbox_agent.system.desktop import DesktopSession
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +68,19 @@ class Agent:
     def __init__(
         self,
         files: ShareFiles,
-        evaluator: Evaluator,
-        identity: Identity,
+        evaluator: GenomeEvaluator,
+        identity: AgentIdentity,
         wakeup: Waitable,
         *,
         clock: Callable[[], float],
-        session: Callable[[], Session] = Session,
+        session: Callable[[], DesktopSession] = DesktopSession,
         share_is_local: bool = True,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files, self._evaluator, self._identity, self._wakeup = files, evaluator, identity, wakeup
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
         self._running: StartRecord | None = None
-        self._finished: Finished | None = None
+        self._finished: EvaluationResult | None = None
         self._unconfirmed_claims: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
         self._results = ResultWriter(files, identity, self._heartbeat)
@@ -209,7 +209,7 @@ class Agent:
         self._claim(claim)
         self._running = start
         self._evaluator.start(
-            Job(
+            EvaluationJob(
                 attempt=attempt,
                 genome=genome,
                 trial=start.trial,
@@ -342,5 +342,5 @@ class Agent:
         return heartbeat.run_id, heartbeat.counter
 
 
-def _not_run(outcome: Outcome, reason: str) -> Finished:
-    return Finished(outcome=outcome, reason=reason, seconds=0.0, metrics={}, artifacts=[])
+def _not_run(outcome: Outcome, reason: str) -> EvaluationResult:
+    return EvaluationResult(outcome=outcome, reason=reason, seconds=0.0, metrics={}, artifacts=[])

@@ -21,18 +21,18 @@ from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
 from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import Finished, Job
-from inbox_agent.evaluation.python_function import CallableEvaluator
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, HostRecord, LayoutError, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable
-from inbox_agent.system.desktop import Session, look_at_session
+from inbox_agent.system.desktop import DesktopSession, look_at_session
 from inbox_agent.system.file_lock import holder_of, note_path
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
-from inbox_agent.system.process_tree import Leash
+from inbox_agent.system.process_tree import ProcessTree
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 BEAT_FRESH_S = 15.0  #: three beats
@@ -201,7 +201,7 @@ def _session(_: CheckTarget) -> str:
     return f"session {session.id} at the console: {session}"
 
 
-def session_trouble(session: Session) -> tuple[str, str] | None:
+def session_trouble(session: DesktopSession) -> tuple[str, str] | None:
     """Why no game is drawn in a session of Windows, and the cure; None if one is."""
     if session.id == "0":
         return "session 0 has no desktop", "let the logon task start it, not a service (docs/template-vm.md)"
@@ -297,7 +297,7 @@ def _trial(target: CheckTarget) -> str:
             shutil.copyfile(target.genome, place)
         except OSError as error:
             raise _CheckFailed(f"{target.genome}: {error.strerror}", "mend --genome") from error
-        job = Job(
+        job = EvaluationJob(
             attempt="doctor",
             genome=place,
             trial=1,
@@ -306,7 +306,7 @@ def _trial(target: CheckTarget) -> str:
             settings={},
         )
         evaluator.start(job)
-        finished: Finished | None = None
+        finished: EvaluationResult | None = None
         while finished is None:
             finished = evaluator.wait(0.5)
     if finished.outcome is not Outcome.COMPLETED:
@@ -318,19 +318,19 @@ def _trial(target: CheckTarget) -> str:
 
 
 @contextmanager
-def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | CallableEvaluator]:
+def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | FunctionEvaluator]:
     """The agent's evaluator, far from the agent's own folders."""
     with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as notes:
-        leash = Leash(Path(notes, "leash"))
+        tree = ProcessTree(Path(notes, "leash"))
         scratch = Path(notes, "scratch")
-        evaluator: CommandEvaluator | CallableEvaluator
+        evaluator: CommandEvaluator | FunctionEvaluator
         if target.table.python is not None:
-            evaluator = CallableEvaluator(target.table.python, target.folder, scratch, leash)
+            evaluator = FunctionEvaluator(target.table.python, target.folder, scratch, tree)
         else:
             assert target.table.command is not None
-            evaluator = CommandEvaluator(target.table.command, target.folder, scratch, leash)
+            evaluator = CommandEvaluator(target.table.command, target.folder, scratch, tree)
         try:
             yield evaluator
         finally:
             evaluator.close()
-            leash.close()
+            tree.close()

@@ -11,7 +11,7 @@ import psutil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class AgentIdentity:
     """What the agent says of itself in every record it writes."""
 
     boot_id: str
@@ -19,9 +19,9 @@ class Identity:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def identify() -> Identity:
+def make_identity() -> AgentIdentity:
     """The identity of this process; `run_id` is drawn anew at each call."""
-    return Identity(
+    return AgentIdentity(
         boot_id=_boot_id(),
         run_id=secrets.token_hex(8),
         versions={"agent": agent_version(), "python": platform.python_version(), "platform": sys.platform},

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inbox_agent.evaluation.protocol import Finished
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationResult
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileAlreadyExists, FileRefused, ShareFiles, ShareFull, Unavailable
 from inbox_agent.protocol.layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
@@ -23,7 +23,7 @@ REFUSALS_MAX = 3  #: of one payload; who has its file open lets go of it sooner,
 class ResultWriter:
     """Writes results into one share; `beat` is called between artifacts, of which each may be large."""
 
-    def __init__(self, files: ShareFiles, identity: Identity, heartbeat: Callable[[], None]) -> None:
+    def __init__(self, files: ShareFiles, identity: AgentIdentity, heartbeat: Callable[[], None]) -> None:
         self._files, self._identity, self._heartbeat = files, identity, heartbeat
         self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
         self._refusals: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class ResultWriter:
         self._copied.clear()
         self._refusals.clear()
 
-    def publish(self, attempt: str, of: StartRecord | HostRecord, finished: Finished) -> None:
+    def publish(self, attempt: str, of: StartRecord | HostRecord, finished: EvaluationResult) -> None:
         """Publishes a result; it echoes the start signal, or the share's owner where that could not be read.
 
         Raises:

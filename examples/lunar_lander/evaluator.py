@@ -12,13 +12,13 @@ import gymnasium
 from policy import Policy, load
 
 if TYPE_CHECKING:
-    from inbox_agent.evaluation.trial import Trial
+    from inbox_agent.evaluation.trial import EvaluatorTrial
 
 MAX_STEPS = 400  # 8 s of the game; good landings take 5 to 6
 PROGRESS_STEPS = 100
 
 
-def play(genome_path: Path, trial: "Trial") -> dict[str, Any]:
+def play(genome_path: Path, trial: "EvaluatorTrial") -> dict[str, Any]:
     """What a worker calls for every trial."""
     max_steps = int(trial.settings.get("max_steps", MAX_STEPS))
     return episode(Policy(load(genome_path)), trial.seed, max_steps, trial.progress)

@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inbox_agent.evaluation.output_reader import Output
+from inbox_agent.evaluation.output_reader import OutputReader
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
     LINE_CHARS_MAX,
-    Finished,
-    Job,
-    believe,
+    EvaluationJob,
+    EvaluationResult,
+    describe_exit,
     environment,
     fingerprint_of,
-    how_it_ended,
-    parse,
+    parse_json,
+    read_answer,
     time_limit_reason,
 )
-from inbox_agent.evaluation.scratch import Scratch, Unanswered
+from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
 from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import Leash, find_program, wait_for_exit
+from inbox_agent.system.process_tree import ProcessTree, find_program, wait_for_exit
 
 SETTINGS = "settings.json"
 _PYTHON = re.compile(r"pythonw?[\d.]*(\.exe)?", re.IGNORECASE)
@@ -34,12 +34,12 @@ _PLACEHOLDER = re.compile(r"\{(genome|result|seed|trial|settings|scratch)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Game:
+class _RunningCommand:
     """A running evaluation."""
 
-    job: Job
+    job: EvaluationJob
     process: "subprocess.Popen[bytes]"
-    output: Output
+    output: OutputReader
     started: float
 
     @property
@@ -54,15 +54,15 @@ class CommandEvaluator:
     names a file in `folder` becomes its absolute path; `python` is the interpreter that runs the agent.
     """
 
-    def __init__(self, argv: Sequence[str], folder: Path, scratch: Path, leash: Leash) -> None:
+    def __init__(self, argv: Sequence[str], folder: Path, scratch: Path, tree: ProcessTree) -> None:
         self.fingerprint = fingerprint_of("command", *argv)
-        self._argv, self._folder, self._leash = list(argv), Path(os.path.abspath(folder)), leash
+        self._argv, self._folder, self._tree = list(argv), Path(os.path.abspath(folder)), tree
         self._settings = any("{settings}" in argument for argument in argv)
         self._scratch = Scratch(scratch, *([SETTINGS] if self._settings else []))
         # Unbuffered: a Python program's progress must not wait in its buffer, nor its log die there.
         self._environment = {"PYTHONUNBUFFERED": "1", **environment(self._folder)}
-        self._game: _Game | None = None
-        self._stillborn: Finished | None = None
+        self._game: _RunningCommand | None = None
+        self._start_error: EvaluationResult | None = None
 
     @property
     def progress(self) -> str:
@@ -81,12 +81,12 @@ class CommandEvaluator:
     def prepare(self, suffix: str) -> Path:
         return self._scratch.prepare(suffix)
 
-    def start(self, job: Job) -> None:
-        assert self._game is None and self._stillborn is None, "one evaluation at a time"
+    def start(self, job: EvaluationJob) -> None:
+        assert self._game is None and self._start_error is None, "one evaluation at a time"
         started = time.monotonic()
         try:
             argv = self._command(job)
-            process = self._leash.spawn(
+            process = self._tree.spawn(
                 argv,
                 cwd=self._scratch.folder,
                 env=self._environment,
@@ -97,14 +97,14 @@ class CommandEvaluator:
         except (OSError, ValueError) as error:
             seconds = time.monotonic() - started
             reason = clean(f"cannot start {self._argv[0]!r}: {_why(error)}", REASON_CHARS_MAX)
-            self._stillborn = Finished(outcome=Outcome.FAILED, reason=reason, seconds=seconds)
+            self._start_error = EvaluationResult(outcome=Outcome.FAILED, reason=reason, seconds=seconds)
             return
         assert process.stdout is not None
-        self._game = _Game(job, process, Output(process.stdout), started)
+        self._game = _RunningCommand(job, process, OutputReader(process.stdout), started)
 
-    def wait(self, timeout_s: float) -> Finished | None:
-        if self._stillborn is not None:
-            finished, self._stillborn = self._stillborn, None
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
+        if self._start_error is not None:
+            finished, self._start_error = self._start_error, None
             return finished
         game = self._game
         assert game is not None, "nothing was started"
@@ -115,7 +115,7 @@ class CommandEvaluator:
         if time.monotonic() < game.deadline:
             return None
         log = self._end(game)
-        return Finished(
+        return EvaluationResult(
             outcome=Outcome.TIMED_OUT,
             reason=time_limit_reason(game.job.time_limit_s),
             seconds=time.monotonic() - game.started,
@@ -124,14 +124,14 @@ class CommandEvaluator:
         )
 
     def stop(self) -> None:
-        self._stillborn = None
+        self._start_error = None
         if self._game is not None:
             self._end(self._game)
 
     def close(self) -> None:
         self.stop()
 
-    def _command(self, job: Job) -> list[str]:
+    def _command(self, job: EvaluationJob) -> list[str]:
         settings = self._scratch.folder / SETTINGS
         if self._settings:
             settings.write_text(json.dumps(dict(job.settings)), encoding="utf-8")
@@ -155,22 +155,24 @@ class CommandEvaluator:
         path = os.path.join(self._folder, argument)
         return os.path.normpath(path) if os.path.isfile(path) else argument
 
-    def _end(self, game: _Game) -> bytes:
+    def _end(self, game: _RunningCommand) -> bytes:
         self._game = None
-        self._leash.kill(game.process)
+        self._tree.kill(game.process)
         game.output.wait(LAST_OUTPUT_S)  # with the tree dead the pipe has no writer, so this is short
         return game.output.take_log()
 
-    def _judge(self, returncode: int, seconds: float, log: bytes) -> Finished:
+    def _judge(self, returncode: int, seconds: float, log: bytes) -> EvaluationResult:
         artifacts = self._scratch.artifacts()
         try:
             if returncode != 0:
-                raise Unanswered(": ".join(filter(None, (how_it_ended(returncode), _last_line(log)))))
+                raise InvalidAnswer(": ".join(filter(None, (describe_exit(returncode), _last_line(log)))))
             what = self._scratch.result.name
-            fitness, metrics = believe(parse(self._scratch.answer(), what), what)
-        except Unanswered as error:
-            return Finished(outcome=Outcome.FAILED, reason=str(error), seconds=seconds, log=log, artifacts=artifacts)
-        return Finished(
+            fitness, metrics = read_answer(parse_json(self._scratch.answer(), what), what)
+        except InvalidAnswer as error:
+            return EvaluationResult(
+                outcome=Outcome.FAILED, reason=str(error), seconds=seconds, log=log, artifacts=artifacts
+            )
+        return EvaluationResult(
             outcome=Outcome.COMPLETED,
             fitness=fitness,
             metrics=metrics,

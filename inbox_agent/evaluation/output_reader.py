@@ -25,7 +25,7 @@ def new_marker() -> bytes:
     return _FRAME + secrets.token_hex(16).encode() + b" "
 
 
-class Reply(NamedTuple):
+class WorkerReply(NamedTuple):
     """One framed line, what was written before it, and when it was read."""
 
     body: bytes
@@ -33,7 +33,7 @@ class Reply(NamedTuple):
     at: float  #: time.monotonic()
 
 
-class Output:
+class OutputReader:
     """Reads `stream` to its end in a daemon thread and closes it. With a `marker` it also looks for replies.
 
     A reply is `<marker><one line>`; since both come through one stream, everything before a reply belongs to it.
@@ -47,7 +47,7 @@ class Output:
         self._held = b""  # the beginning of what may become a reply
         self._line = b""  # the beginning of a line whose end has not come yet
         self._progress = b""
-        self._news: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[WorkerReply | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._pump, name="output", daemon=True)
         self._thread.start()
 
@@ -60,7 +60,7 @@ class Output:
         """The next evaluation begins."""
         self._progress = b""
 
-    def wait(self, timeout_s: float) -> Reply | None:
+    def wait(self, timeout_s: float) -> WorkerReply | None:
         """The next reply; None if the time is over, or the stream and then `ended` is true."""
         try:
             reply = self._news.get(timeout=timeout_s) if timeout_s > 0 else self._news.get_nowait()
@@ -120,7 +120,7 @@ class Output:
         self._line = b""
         log = self.take_log()
         if self._news.qsize() < _REPLIES_MAX:  # more than were asked for: nobody waits for them
-            self._news.put(Reply(body, log, time.monotonic()))
+            self._news.put(WorkerReply(body, log, time.monotonic()))
 
     def _text(self, data: bytes) -> None:
         if not data:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from inbox_agent.evaluation.scratch import Unanswered
+from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.layout import Outcome, Setting, clean, finite, finite_metrics
 
 LAST_OUTPUT_S = 1.0  # after the tree is dead: for how long the rest of its output may take to be read
@@ -22,7 +22,7 @@ LINE_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class EvaluationJob:
     """One evaluation to be run. Not to be confused with Windows' job objects."""
 
     attempt: str
@@ -34,7 +34,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class EvaluationResult:
     """What became of an evaluation."""
 
     outcome: Outcome  #: completed, failed or timed_out
@@ -46,7 +46,7 @@ class Finished:
     artifacts: list[Path] = field(default_factory=list)  #: in the scratch folder, until the next `prepare`
 
 
-class Evaluator(Protocol):
+class GenomeEvaluator(Protocol):
     """Plays one genome at a time."""
 
     @property
@@ -60,10 +60,10 @@ class Evaluator(Protocol):
     def prepare(self, suffix: str) -> Path:
         """Cleans the scratch folder; returns where the genome's copy must be put. Raises OSError."""
 
-    def start(self, job: Job) -> None:
+    def start(self, job: EvaluationJob) -> None:
         """Begins and returns at once; if that fails, `wait` says so."""
 
-    def wait(self, timeout_s: float) -> Finished | None:
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
         """Waits at most `timeout_s` for the end of the evaluation; its time limit ends it here.
 
         Must be called soon and often: a warm evaluator that was still starting is only asked to play in here.
@@ -76,34 +76,34 @@ class Evaluator(Protocol):
         """Ends everything, what is kept for the next evaluation too."""
 
 
-def parse(data: bytes, what: str) -> object:
+def parse_json(data: bytes, what: str) -> object:
     """An evaluator's JSON; `what` names it in the message. Raises Unanswered."""
     try:
         # The lenient reader: it lets NaN pass, so that `finite` can name the field that has it.
         return json.loads(data.decode())
     except RecursionError:
-        raise Unanswered(f"{what} is nested too deep") from None
+        raise InvalidAnswer(f"{what} is nested too deep") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
-        raise Unanswered(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
+        raise InvalidAnswer(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
 
 
-def believe(answer: object, what: str) -> tuple[float, dict[str, float]]:
+def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
     """Fitness and metrics of an answer.
 
     Raises:
         Unanswered: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
     """
     if not isinstance(answer, dict):
-        raise Unanswered(f"{what} must be an object, not {type(answer).__name__}")
+        raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
     if "fitness" not in answer:
-        raise Unanswered(f"{what} has no `fitness`")
+        raise InvalidAnswer(f"{what} has no `fitness`")
     try:
         return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
     except ValueError as error:
-        raise Unanswered(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
+        raise InvalidAnswer(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
 
 
-def how_it_ended(returncode: int) -> str:
+def describe_exit(returncode: int) -> str:
     """An exit status in words."""
     if returncode >= 0:
         # Windows reports a crash as an NTSTATUS, which people look up in hexadecimal.

@@ -16,57 +16,57 @@ from typing import Any
 import orjson
 
 from inbox_agent.evaluation import worker_process
-from inbox_agent.evaluation.output_reader import Output, Reply, new_marker
+from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply, new_marker
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
-    Finished,
-    Job,
-    believe,
+    EvaluationJob,
+    EvaluationResult,
+    describe_exit,
     environment,
     fingerprint_of,
-    how_it_ended,
-    parse,
+    parse_json,
+    read_answer,
     time_limit_reason,
 )
-from inbox_agent.evaluation.scratch import Scratch, Unanswered
+from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import Leash, wait_for_exit
+from inbox_agent.system.process_tree import ProcessTree, wait_for_exit
 
 IMPORT_LIMIT_S = 300.0  # the play clock starts when the evaluator is imported; this one ends the import
-_LOOK_S = 0.25  # how soon a dead child is noticed whose output somebody else keeps open
+_POLL_S = 0.25  # how soon a dead child is noticed whose output somebody else keeps open
 
 
 @dataclass(slots=True)
-class _Child:
+class _Worker:
     process: "subprocess.Popen[bytes]"
-    output: Output
+    output: OutputReader
     started: float
     ready: bool = False
     broken: str = ""
 
 
 @dataclass(slots=True)
-class _Game:
-    job: Job
+class _RunningCall:
+    job: EvaluationJob
     number: int
     started: float | None = None  #: when the child was asked to play; None while it still imports
     log: bytes = b""  #: what was written while it imported
 
 
-class CallableEvaluator:
+class FunctionEvaluator:
     """Calls `module:function` of `folder` as `function(genome_path, trial)` for every game."""
 
-    def __init__(self, target: str, folder: Path, scratch: Path, leash: Leash) -> None:
+    def __init__(self, target: str, folder: Path, scratch: Path, tree: ProcessTree) -> None:
         self.fingerprint = fingerprint_of("python", target)
-        self._target, self._folder, self._leash = target, Path(os.path.abspath(folder)), leash
+        self._target, self._folder, self._tree = target, Path(os.path.abspath(folder)), tree
         self._scratch = Scratch(scratch)
         # The child finds the folder by itself, after its own imports; what it starts gets the path as well.
         self._environment = environment()
         self._python_path = environment(self._folder)["PYTHONPATH"]
-        self._child: _Child | None = None
-        self._game: _Game | None = None
-        self._stillborn = ""
+        self._child: _Worker | None = None
+        self._game: _RunningCall | None = None
+        self._start_error = ""
         self._count = 0
 
     @property
@@ -80,8 +80,8 @@ class CallableEvaluator:
         except OSError as error:
             return f"cannot start {interpreter()!r}: {error.strerror or error}"
         while time.monotonic() < child.started + IMPORT_LIMIT_S:
-            reply = child.output.wait(_LOOK_S)
-            match reply and parse(reply.body, "the evaluator process's reply"):
+            reply = child.output.wait(_POLL_S)
+            match reply and parse_json(reply.body, "the evaluator process's reply"):
                 case {"ready": True}:
                     child.ready = True
                     return ""
@@ -90,7 +90,7 @@ class CallableEvaluator:
                     return reason
             if child.output.ended or wait_for_exit(child.process, 0):
                 self._kill_child()
-                return f"evaluator process died: {how_it_ended(child.process.returncode)}"
+                return f"evaluator process died: {describe_exit(child.process.returncode)}"
         return f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s"
 
     def prepare(self, suffix: str) -> Path:
@@ -104,32 +104,32 @@ class CallableEvaluator:
                 self._ensure_child()  # it imports while the genome is fetched
         return path
 
-    def start(self, job: Job) -> None:
+    def start(self, job: EvaluationJob) -> None:
         assert self._game is None, "one evaluation at a time"
         self._count += 1
-        self._game = _Game(job, self._count)
+        self._game = _RunningCall(job, self._count)
         try:
             child = self._ensure_child()
         except OSError as error:
-            self._stillborn = f"cannot start {interpreter()!r}: {error.strerror or error}"
+            self._start_error = f"cannot start {interpreter()!r}: {error.strerror or error}"
             return
         child.output.forget_progress()
         if child.ready:
             self._ask(child, self._game)
 
-    def wait(self, timeout_s: float) -> Finished | None:
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
         assert self._game is not None, "nothing was started"
-        if self._stillborn:
-            return self._failed(self._stillborn, b"")
+        if self._start_error:
+            return self._failed(self._start_error, b"")
         game, child = self._game, self._child
         assert child is not None
         until = time.monotonic() + timeout_s
         while True:
             # A reply that is here counts, however late the agent comes to look.
             now = time.monotonic()
-            reply = child.output.wait(max(0.0, min(until - now, self._deadline - now, _LOOK_S)))
+            reply = child.output.wait(max(0.0, min(until - now, self._deadline - now, _POLL_S)))
             if reply is not None:
-                finished = self._take(child, game, reply)
+                finished = self._handle_reply(child, game, reply)
             elif child.output.ended or wait_for_exit(child.process, 0):
                 finished = self._died(child)
             elif time.monotonic() >= self._deadline:
@@ -143,20 +143,20 @@ class CallableEvaluator:
 
     def stop(self) -> None:
         if self._game is not None:
-            self._game, self._stillborn = None, ""
+            self._game, self._start_error = None, ""
             self._kill_child()
 
     def close(self) -> None:
-        self._game, self._stillborn = None, ""
+        self._game, self._start_error = None, ""
         self._kill_child()
 
     # ------------------------------------------------------------------------------------------------- the child
 
-    def _ensure_child(self) -> _Child:
+    def _ensure_child(self) -> _Worker:
         if self._child is not None and not self._child.broken and not wait_for_exit(self._child.process, 0):
             return self._child
         self._kill_child()
-        process = self._leash.spawn(
+        process = self._tree.spawn(
             # -P: the scratch folder is the current one, and is not a place to import from.
             [interpreter(), "-P", worker_process.__file__, self._target],
             cwd=self._scratch.folder,
@@ -167,7 +167,7 @@ class CallableEvaluator:
         )
         assert process.stdin is not None and process.stdout is not None
         marker = new_marker()
-        self._child = _Child(process, Output(process.stdout, marker), time.monotonic())
+        self._child = _Worker(process, OutputReader(process.stdout, marker), time.monotonic())
         self._write(
             self._child,
             {
@@ -185,7 +185,7 @@ class CallableEvaluator:
         child, self._child = self._child, None
         if child is None:
             return b""
-        self._leash.kill(child.process)
+        self._tree.kill(child.process)
         if child.process.stdin is not None:
             with contextlib.suppress(OSError):
                 child.process.stdin.close()
@@ -193,7 +193,7 @@ class CallableEvaluator:
             pass  # replies that nobody waits for
         return child.output.take_log()
 
-    def _write(self, child: _Child, message: Mapping[str, Any]) -> None:
+    def _write(self, child: _Worker, message: Mapping[str, Any]) -> None:
         assert child.process.stdin is not None
         with contextlib.suppress(OSError):  # it has died: `wait` finds out, and how
             child.process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
@@ -208,7 +208,7 @@ class CallableEvaluator:
             return self._child.started + IMPORT_LIMIT_S
         return self._game.started + self._game.job.time_limit_s
 
-    def _ask(self, child: _Child, game: _Game) -> None:
+    def _ask(self, child: _Worker, game: _RunningCall) -> None:
         # Only a child that is ready is asked: it reads at once, so a full pipe never blocks the agent.
         game.started = time.monotonic()
         job = game.job
@@ -224,13 +224,13 @@ class CallableEvaluator:
             },
         )
 
-    def _take(self, child: _Child, game: _Game, reply: Reply) -> Finished | None:
+    def _handle_reply(self, child: _Worker, game: _RunningCall, reply: WorkerReply) -> EvaluationResult | None:
         """What a reply says of the running game; None if it is not about its end."""
         try:
-            said = parse(reply.body, "the evaluator process's reply")
-        except Unanswered as error:
+            message = parse_json(reply.body, "the evaluator process's reply")
+        except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
-        match said:
+        match message:
             case {"number": game.number, "answer": answer}:
                 return self._judge(answer, reply)
             case {"number": game.number, "error": str(reason)}:
@@ -246,26 +246,26 @@ class CallableEvaluator:
                 return None  # a game that was given up
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
-    def _judge(self, answer: object, reply: Reply) -> Finished:
+    def _judge(self, answer: object, reply: WorkerReply) -> EvaluationResult:
         try:
-            fitness, metrics = believe(answer, "the returned value")
-        except Unanswered as error:
+            fitness, metrics = read_answer(answer, "the returned value")
+        except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
         return self._finish(Outcome.COMPLETED, "", reply.log, reply.at, fitness, metrics)
 
-    def _died(self, child: _Child) -> Finished:
+    def _died(self, child: _Worker) -> EvaluationResult:
         log = self._kill_child()
         returncode = child.process.returncode
-        how = how_it_ended(returncode) if returncode is not None else "unknown cause"
+        how = describe_exit(returncode) if returncode is not None else "unknown cause"
         return self._failed(f"evaluator process died: {how}", log)
 
-    def _timed_out(self, child: _Child, game: _Game) -> Finished:
+    def _timed_out(self, child: _Worker, game: _RunningCall) -> EvaluationResult:
         log = self._kill_child()
         if game.started is None:
             return self._failed(f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s", log)
         return self._finish(Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s), log)
 
-    def _failed(self, reason: str, log: bytes, at: float | None = None) -> Finished:
+    def _failed(self, reason: str, log: bytes, at: float | None = None) -> EvaluationResult:
         return self._finish(Outcome.FAILED, clean(reason, REASON_CHARS_MAX), log, at)
 
     def _finish(
@@ -276,11 +276,11 @@ class CallableEvaluator:
         at: float | None = None,
         fitness: float | None = None,
         metrics: dict[str, float] | None = None,
-    ) -> Finished:
-        game, self._game, self._stillborn = self._game, None, ""
+    ) -> EvaluationResult:
+        game, self._game, self._start_error = self._game, None, ""
         assert game is not None
-        self._leash.reap()  # what the game orphaned and has ended; the child may live for days
-        return Finished(
+        self._tree.reap()  # what the game orphaned and has ended; the child may live for days
+        return EvaluationResult(
             outcome=outcome,
             fitness=fitness,
             metrics=metrics or {},

@@ -19,17 +19,17 @@ RESULT, ARTIFACTS = "result.json", "artifacts"
 _REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
 
 
-class Unanswered(ValueError):
+class InvalidAnswer(ValueError):
     """The evaluator left no answer that can be read; the message says what is wrong."""
 
 
 class Scratch:
     """One folder, used by one evaluation after the other. `rewritten` are the files its owner writes every time."""
 
-    def __init__(self, folder: Path, *rewritten: str) -> None:
+    def __init__(self, folder: Path, *overwritten: str) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.result = self.folder / RESULT
-        self._rewritten = rewritten
+        self._overwritten = overwritten
         self._artifacts = os.path.join(self.folder, ARTIFACTS)
         os.makedirs(self.folder, exist_ok=True)
         with contextlib.suppress(OSError):  # `prepare` tries again, and tells
@@ -38,7 +38,7 @@ class Scratch:
     def prepare(self, suffix: str) -> Path:
         """Removes what the last evaluation left; returns where the genome goes. Raises OSError if it cannot."""
         genome = "genome" + suffix
-        kept = (genome, *self._rewritten)
+        kept = (genome, *self._overwritten)
         artifacts_there = False
         for name in self._left_behind():
             path = os.path.join(self.folder, name)
@@ -66,14 +66,14 @@ class Scratch:
         try:
             found = os.lstat(self.result)
             if not stat.S_ISREG(found.st_mode):  # a FIFO would block the agent, a link may lead anywhere
-                raise Unanswered(f"{RESULT} is not a regular file")
+                raise InvalidAnswer(f"{RESULT} is not a regular file")
             if found.st_size > RECORD_BYTES_MAX:
-                raise Unanswered(f"{RESULT} has {found.st_size} bytes, allowed are {RECORD_BYTES_MAX}")
+                raise InvalidAnswer(f"{RESULT} has {found.st_size} bytes, allowed are {RECORD_BYTES_MAX}")
             return self.result.read_bytes()
         except FileNotFoundError:
-            raise Unanswered(f"the evaluator ended well but wrote no {RESULT}") from None
+            raise InvalidAnswer(f"the evaluator ended well but wrote no {RESULT}") from None
         except OSError as error:
-            raise Unanswered(f"{RESULT} cannot be read: {error.strerror}") from None
+            raise InvalidAnswer(f"{RESULT} cannot be read: {error.strerror}") from None
 
     def artifacts(self) -> list[Path]:
         """The files in `artifacts/` that are regular and not too large, by name, not too many."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class EvaluatorTrial:
     """The second argument of an evaluator function."""
 
     number: int  #: which of the genome's trials this is, counted from 1

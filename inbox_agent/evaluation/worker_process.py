@@ -34,27 +34,27 @@ def main() -> None:
     # The agent's code must be found wherever the agent was started, but never before the evaluator's own modules;
     # those come last here: a file of the user named like a module of the standard library must not end up in this one.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
-    from inbox_agent.evaluation.trial import Trial
+    from inbox_agent.evaluation.trial import EvaluatorTrial
 
     sys.path.insert(0, hello["folder"])
     os.environ["PYTHONPATH"] = hello["python_path"]  # for what the evaluator starts
     sys.argv = [hello["target"]]
-    _Child(hello, requests, replies, Trial).serve()
+    _RequestLoop(hello, requests, replies, EvaluatorTrial).serve()
     os._exit(0)  # threads that the evaluator left behind must not keep the process alive
 
 
-class _Child:
+class _RequestLoop:
     def __init__(self, hello: dict[str, Any], requests: IO[str], replies: int, trial: Callable[..., Any]) -> None:
         self._marker, self._folder, self._target = hello["marker"].encode(), hello["folder"], hello["target"]
         self._scratch = Path(hello["scratch"])
         self._requests, self._replies, self._trial = requests, replies, trial
-        self._me = os.getpid()
+        self._pid = os.getpid()
 
     def serve(self) -> None:
         function = self._import()
         if function is None:
             return
-        self._say({"ready": True})
+        self._send({"ready": True})
         genome = Path()
         for line in self._requests:
             request = json.loads(line)
@@ -69,11 +69,11 @@ class _Child:
                 scratch=self._scratch,
             )
             answer = self._play(function, genome, trial)
-            if os.getpid() != self._me:
+            if os.getpid() != self._pid:
                 os._exit(0)  # the game forked, and this is not the process that was asked
             with contextlib.suppress(OSError):  # it has removed the folder
                 os.chdir(self._scratch)  # Windows cannot clean up a folder that somebody is in
-            self._say({"number": request["number"], **answer})
+            self._send({"number": request["number"], **answer})
 
     def _import(self) -> Function | None:
         module, _, name = self._target.partition(":")
@@ -86,7 +86,7 @@ class _Child:
             return found
         except BaseException as error:  # whatever a module does at import is told, not obeyed
             self._print_traceback(error)
-            self._say({"broken": f"cannot import {self._target}: {self._describe(error)}"})
+            self._send({"broken": f"cannot import {self._target}: {self._describe(error)}"})
             return None
 
     def _play(self, function: Function, genome: Path, trial: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class _Child:
             return {"error": self._describe(error)}
         return {"answer": found if isinstance(found, dict) else {"fitness": found}}
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         try:
             text = _encode(message)
             if len(text) > _BYTES_MAX:

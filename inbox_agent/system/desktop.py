@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class DesktopSession:
     """A login session, as a process in it sees it."""
 
     id: str = ""  #: Windows' number, XDG's name elsewhere; empty: none
@@ -65,7 +65,7 @@ if sys.platform == "win32":
     _information.argtypes = [wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD, wintypes.LPDWORD]
     _information.restype = wintypes.BOOL
 
-    def look_at_session() -> Session:
+    def look_at_session() -> DesktopSession:
         """The session of this process.
 
         Source: Microsoft, "Window Stations" and "Desktops": only a visible station's desktop is ever shown, and input
@@ -74,7 +74,7 @@ if sys.platform == "win32":
         number = wintypes.DWORD(0)
         known = _kernel32.ProcessIdToSessionId(os.getpid(), ctypes.byref(number))
         desktop = _desktop()
-        return Session(
+        return DesktopSession(
             id=str(number.value) if known else "",
             console=bool(known) and number.value == _kernel32.WTSGetActiveConsoleSessionId(),
             desktop="Default" if desktop is not None and number.value != 0 else "",
@@ -110,7 +110,7 @@ if sys.platform == "win32":
 
 else:
 
-    def look_at_session() -> Session:
+    def look_at_session() -> DesktopSession:
         """The session of this process."""
         display = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY", "")
-        return Session(id=os.environ.get("XDG_SESSION_ID", ""), desktop=display)
+        return DesktopSession(id=os.environ.get("XDG_SESSION_ID", ""), desktop=display)

@@ -18,7 +18,7 @@ import psutil
 
 assert sys.platform != "win32", "there the kernel keeps job objects"
 
-MARK_VARIABLE = "INBOX_AGENT_LEASH"
+TAG_VARIABLE = "INBOX_AGENT_LEASH"
 KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
 _PAUSE_S = 0.005  # between two looks at processes that were told to die
 _PR_SET_CHILD_SUBREAPER = 36
@@ -26,13 +26,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 _never = threading.Event()
 
 
-def carries(process: psutil.Process, mark: str) -> bool:
+def carries(process: psutil.Process, tag: str) -> bool:
     """Whether the environment of a process carries `mark`, or `mark:` and more."""
     try:
-        carried = process.environ().get(MARK_VARIABLE, "")
+        carried = process.environ().get(TAG_VARIABLE, "")
     except (psutil.Error, OSError):  # gone, or another user's
         return False
-    return bool(carried == mark or carried.startswith(mark + ":"))
+    return bool(carried == tag or carried.startswith(tag + ":"))
 
 
 def in_session(process: psutil.Process, leader: int) -> bool:
@@ -43,7 +43,7 @@ def in_session(process: psutil.Process, leader: int) -> bool:
         return False
 
 
-def everybody() -> Iterable[psutil.Process]:
+def all_processes() -> Iterable[psutil.Process]:
     """All processes of this machine."""
     found: Iterable[psutil.Process] = psutil.process_iter()
     return found
@@ -58,13 +58,13 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
     return found
 
 
-def kill_all(candidates: Callable[[], Iterable[psutil.Process]], is_doomed: Callable[[psutil.Process], bool]) -> int:
+def kill_all(candidates: Callable[[], Iterable[psutil.Process]], should_kill: Callable[[psutil.Process], bool]) -> int:
     """Kills doomed candidates until a look finds no new one and those killed are gone; returns how many."""
     killed: set[psutil.Process] = set()
     refused: set[psutil.Process] = set()
     deadline = time.monotonic() + KILL_WAIT_S
     while True:
-        found = {p for p in candidates() if p.pid != os.getpid() and is_doomed(p)} - killed - refused
+        found = {p for p in candidates() if p.pid != os.getpid() and should_kill(p)} - killed - refused
         for process in found:
             try:
                 process.kill()  # psutil compares start times first: a reused pid is not signalled

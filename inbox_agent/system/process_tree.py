@@ -33,13 +33,13 @@ Stream = int | IO[bytes] | None
 #: What is on a leash of this process, with its mark. Orphans come to a process, not to one of its leashes.
 _spawned: dict["subprocess.Popen[bytes]", str] = {}
 #: Held from a fork to its entry in `_spawned`: nobody may take the child for an orphan.
-_family = threading.Lock()
+_spawn_lock = threading.Lock()
 
 
 LEASH_FILE = "leash"  #: among an agent's notes
 
 
-class LeashTaken(RuntimeError):
+class AgentAlreadyRunning(RuntimeError):
     """The agent that holds this leash is still alive."""
 
 
@@ -53,18 +53,18 @@ class _Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 if sys.platform == "win32":
 
-    def sweep(token_file: Path) -> int:  # noqa: ARG001
+    def kill_leftovers(token_file: Path) -> int:  # noqa: ARG001
         """Nothing: a dead agent's job took everything along."""
         return 0
 
 else:
 
-    def sweep(token_file: Path) -> int:
+    def kill_leftovers(token_file: Path) -> int:
         """Kills what a dead agent left behind; returns how many processes. A live agent's are left alone."""
         holder = _read(token_file)
         if holder is None or _is_alive_elsewhere(holder):
             return 0
-        return orphans.kill_all(orphans.everybody, lambda process: orphans.carries(process, holder.token))
+        return orphans.kill_all(orphans.all_processes, lambda process: orphans.carries(process, holder.token))
 
 
 def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
@@ -92,13 +92,13 @@ def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
     return True
 
 
-class Leash:
+class ProcessTree:
     """Starts processes that die with this process, and kills them with all that they started.
 
     Spawn from a thread that lives as long as the agent: Linux ends a child with the *thread* that started it.
 
     Raises:
-        LeashTaken: the agent that `token_file` speaks of is alive.
+        AgentAlreadyRunning: the agent that `token_file` speaks of is alive.
         OSError: the token cannot be written, or Windows refuses the job.
     """
 
@@ -119,22 +119,22 @@ class Leash:
         """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
         command = [find_program(argv[0], env), *argv[1:]]
         self._count += 1
-        mark = f"{self._token}:{self._count}"
-        return self._start(command, mark, {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr})
+        tag = f"{self._token}:{self._count}"
+        return self._start(command, tag, {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr})
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
 
         Not reached on POSIX: who has cleared its environment, left the session *and* lost its parent.
         """
-        if (mark := _spawned.get(process)) is not None:
-            self._kill_tree(process, mark)
+        if (tag := _spawned.get(process)) is not None:
+            self._kill_tree(process, tag)
             _spawned.pop(process, None)
 
     def close(self) -> None:
         """Kills everything on this leash. May be called from any thread, and more than once."""
-        for process, mark in list(_spawned.items()):
-            if mark.startswith(self._token):
+        for process, tag in list(_spawned.items()):
+            if tag.startswith(self._token):
                 self.kill(process)
 
     if sys.platform == "win32":
@@ -149,12 +149,12 @@ class Leash:
             self._own_job = JobObject()
             self._own_job.assign_this_process()
 
-        def _start(self, command: list[str], mark: str, how: Any) -> "subprocess.Popen[bytes]":
+        def _start(self, command: list[str], tag: str, how: Any) -> "subprocess.Popen[bytes]":
             process, job = spawn_in_job(command, **how)
-            _spawned[process], self._jobs[process] = mark, job
+            _spawned[process], self._jobs[process] = tag, job
             return process
 
-        def _kill_tree(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+        def _kill_tree(self, process: "subprocess.Popen[bytes]", tag: str) -> None:
             if (job := self._jobs.pop(process, None)) is not None:
                 job.end(KILL_WAIT_S)
             wait_for_exit(process, KILL_WAIT_S)
@@ -167,34 +167,34 @@ class Leash:
             One system call when none has ended.
             """
             ended = orphans.ended_child() if self._adopts else 0
-            if ended and _family.acquire(timeout=KILL_WAIT_S):
+            if ended and _spawn_lock.acquire(timeout=KILL_WAIT_S):
                 try:
                     orphans.reap({process.pid for process in list(_spawned)})
                 finally:
-                    _family.release()
+                    _spawn_lock.release()
                 ended = orphans.ended_child()
             return ended is not None
 
         def _prepare(self, token_file: Path) -> None:
             holder = _read(token_file)
             if holder is not None and _is_alive_elsewhere(holder):
-                raise LeashTaken(f"process {holder.pid} holds {token_file}")
+                raise AgentAlreadyRunning(f"process {holder.pid} holds {token_file}")
             # The sweep comes before the new token: a crash in between must not forget the old one.
-            sweep(token_file)
+            kill_leftovers(token_file)
             me = _Holder(token=self._token, pid=os.getpid(), started=psutil.Process().create_time())
             _write(token_file, me)
             self._adopts = orphans.adopt()
             self._prefix = orphans.death_signal_prefix()
 
-        def _start(self, command: list[str], mark: str, how: Any) -> "subprocess.Popen[bytes]":
-            how["env"] = {**how["env"], orphans.MARK_VARIABLE: mark}
-            with _family:
+        def _start(self, command: list[str], tag: str, how: Any) -> "subprocess.Popen[bytes]":
+            how["env"] = {**how["env"], orphans.TAG_VARIABLE: tag}
+            with _spawn_lock:
                 process: subprocess.Popen[bytes]
                 process = subprocess.Popen([*self._prefix, *command], start_new_session=True, **how)
-                _spawned[process] = mark
+                _spawned[process] = tag
             return process
 
-        def _kill_tree(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+        def _kill_tree(self, process: "subprocess.Popen[bytes]", tag: str) -> None:
             # Asked before it dies: afterwards nobody can tell whose children they were.
             kin = set() if wait_for_exit(process, 0) else set(orphans.descendants(process.pid))
             if process.returncode is None:
@@ -207,9 +207,9 @@ class Leash:
                 return  # the normal case: this process has no child left, so there is no orphan either
 
             def is_of_this_tree(other: psutil.Process) -> bool:
-                return other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, mark)
+                return other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, tag)
 
-            orphans.kill_all(orphans.descendants if self._adopts else orphans.everybody, is_of_this_tree)
+            orphans.kill_all(orphans.descendants if self._adopts else orphans.all_processes, is_of_this_tree)
             self.reap()
 
 

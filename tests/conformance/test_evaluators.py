@@ -9,29 +9,29 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import Evaluator
-from inbox_agent.evaluation.python_function import CallableEvaluator
+from inbox_agent.evaluation.protocol import GenomeEvaluator
+from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import Leash
+from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.players import COMMAND, FUNCTION, SCRIPTED, Player, is_gone
 
 
 @pytest.fixture(scope="module")
-def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
-    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
-    yield leash
-    leash.close()
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
+    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "leash")
+    yield tree
+    tree.close()
 
 
 @pytest.fixture(params=["command", "python"])
-def player(request: pytest.FixtureRequest, tmp_path: Path, leash: Leash) -> Iterator[Player]:
-    evaluator: Evaluator
+def player(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) -> Iterator[Player]:
+    evaluator: GenomeEvaluator
     scratch = tmp_path / "scratch"
     if request.param == "command":
-        evaluator = CommandEvaluator(COMMAND, SCRIPTED, scratch, leash)
+        evaluator = CommandEvaluator(COMMAND, SCRIPTED, scratch, tree)
     else:
-        evaluator = CallableEvaluator(FUNCTION, SCRIPTED, scratch, leash)
+        evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, scratch, tree)
     yield Player(evaluator, scratch)
     evaluator.close()
 
@@ -297,14 +297,14 @@ def test_a_python_without_a_console_has_games_played_by_the_one_beside_it(
     assert interpreter() == sys.executable
 
 
-def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, leash: Leash) -> None:
+def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, tree: ProcessTree) -> None:
     """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
-    evaluators: list[Evaluator] = [
-        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", leash),
-        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", leash),
-        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", leash),
-        CallableEvaluator("game:play", SCRIPTED, tmp_path / "d", leash),
-        CallableEvaluator("game:other", SCRIPTED, tmp_path / "e", leash),
+    evaluators: list[GenomeEvaluator] = [
+        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree),
+        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree),
+        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", tree),
+        FunctionEvaluator("game:play", SCRIPTED, tmp_path / "d", tree),
+        FunctionEvaluator("game:other", SCRIPTED, tmp_path / "e", tree),
     ]
     prints = [evaluator.fingerprint for evaluator in evaluators]
 

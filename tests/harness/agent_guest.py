@@ -4,18 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluation.protocol import Finished, Job
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
 from inbox_agent.share_scanner import AgentLimits
-from inbox_agent.system.desktop import Session
+from inbox_agent.system.desktop import DesktopSession
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
 from tests.harness.records import GENOME, attempt
 
 LIMITS = AgentLimits()
-COMPLETED = Finished(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
+COMPLETED = EvaluationResult(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
 
 
 class Time:
@@ -39,11 +39,11 @@ class ScriptedEvaluator:
 
     def __init__(self, time: Time, folder: Path) -> None:
         self.progress = ""
-        self.jobs: list[Job] = []  #: every game that was begun
+        self.jobs: list[EvaluationJob] = []  #: every game that was begun
         self.played: list[bytes] = []  #: the genomes as they were at that moment
-        self.running: Job | None = None
+        self.running: EvaluationJob | None = None
         self.stops = 0
-        self.ending: Finished | None = None
+        self.ending: EvaluationResult | None = None
         self.on_start: Callable[[], None] = lambda: None
         self.on_prepare: Callable[[str], object] = lambda _suffix: None
         self.broken: OSError | None = None
@@ -57,14 +57,14 @@ class ScriptedEvaluator:
         self.on_prepare(suffix)
         return self.folder / f"genome{suffix}"
 
-    def start(self, job: Job) -> None:
+    def start(self, job: EvaluationJob) -> None:
         assert self.running is None, "one game at a time"
         self.jobs.append(job)
         self.played.append(job.genome.read_bytes())
         self.running = job
         self.on_start()
 
-    def wait(self, timeout_s: float) -> Finished | None:
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
         assert self.running is not None, "nothing is played"
         if self.ending is None:
             self._time.wait(timeout_s)
@@ -91,7 +91,7 @@ class Guest:
         self.evaluator = ScriptedEvaluator(self.time, scratch)
         self._own_disk, self._limits = own_disk, limits
         self._runs = 0
-        self.session = Session(id="1", desktop="Default", width=1280, height=720, adapter="Display")
+        self.session = DesktopSession(id="1", desktop="Default", width=1280, height=720, adapter="Display")
         self.begin()
 
     # ---------------------------------------------------------------------------------------------- what the agent does
@@ -100,7 +100,7 @@ class Guest:
         """The agent starts, or starts again after it was killed with its game."""
         self._runs += 1
         self.evaluator.running = None
-        identity = Identity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
+        identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
             self.evaluator,
@@ -129,7 +129,7 @@ class Guest:
         while (rest := self.step()) == 0 or self.time.now < until:
             self.agent.wait(min(rest, until - self.time.now))
 
-    def game_ends(self, finished: Finished = COMPLETED) -> None:
+    def game_ends(self, finished: EvaluationResult = COMPLETED) -> None:
         """The running game ends, and the agent notices."""
         self.evaluator.ending = finished
         self.agent.wait(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from inbox_agent.evaluation.protocol import Evaluator, Finished, Job
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S, eventually
 
@@ -22,7 +22,7 @@ FUNCTION = "scripted:play"
 class Player:
     """Gives an evaluator something to play and waits for the end as the agent does, in slices."""
 
-    evaluator: Evaluator
+    evaluator: GenomeEvaluator
     scratch: Path
 
     def start(self, game: str, **told: Any) -> None:
@@ -30,9 +30,9 @@ class Player:
         genome = self.evaluator.prepare(".py")
         genome.write_text(textwrap.dedent(game), "utf-8")
         job: dict[str, Any] = {"trial": 1, "seed": 7, "time_limit_s": PATIENCE_S, "settings": {}, **told}
-        self.evaluator.start(Job(attempt="g0001-0001-t1-a1-abcdefghijkl", genome=genome, **job))
+        self.evaluator.start(EvaluationJob(attempt="g0001-0001-t1-a1-abcdefghijkl", genome=genome, **job))
 
-    def finish(self) -> Finished:
+    def finish(self) -> EvaluationResult:
         """Waits for the end of the game that was begun."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -40,7 +40,7 @@ class Player:
                 return finished
         raise AssertionError("the evaluation never ended")
 
-    def play(self, game: str, **told: Any) -> Finished:
+    def play(self, game: str, **told: Any) -> EvaluationResult:
         """One game from beginning to end."""
         self.start(game, **told)
         return self.finish()

@@ -17,7 +17,7 @@ import pytest
 from inbox_agent.doctor import session_trouble
 from inbox_agent.protocol.layout import HostRecord, encode
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.system.desktop import Session
+from inbox_agent.system.desktop import DesktopSession
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -272,13 +272,13 @@ def test_a_clock_that_went_back(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("session", "said"),
     [
-        (Session(id="0", console=False), "session 0 has no desktop"),
-        (Session(id="2", console=False), "session 2 has no desktop"),
-        (Session(id="2", console=False, desktop="Default"), "session 2 is not at the console"),
-        (Session(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
+        (DesktopSession(id="0", console=False), "session 0 has no desktop"),
+        (DesktopSession(id="2", console=False), "session 2 has no desktop"),
+        (DesktopSession(id="2", console=False, desktop="Default"), "session 2 is not at the console"),
+        (DesktopSession(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
     ],
 )
-def test_a_session_in_which_nothing_is_drawn(session: Session, said: str) -> None:
+def test_a_session_in_which_nothing_is_drawn(session: DesktopSession, said: str) -> None:
     """What Windows says of it is judged the same everywhere."""
     trouble = session_trouble(session)
     assert trouble is not None
@@ -287,7 +287,7 @@ def test_a_session_in_which_nothing_is_drawn(session: Session, said: str) -> Non
 
 def test_a_session_at_the_console_is_well() -> None:
     """Somebody is logged on there, and nothing is locked."""
-    assert session_trouble(Session(id="1", console=True, desktop="Default")) is None
+    assert session_trouble(DesktopSession(id="1", console=True, desktop="Default")) is None
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

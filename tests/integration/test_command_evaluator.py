@@ -11,7 +11,7 @@ import pytest
 
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
-from inbox_agent.system.process_tree import Leash
+from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.players import COMMAND, SCRIPTED, Player, is_gone
 
 Playing = Callable[..., Player]
@@ -19,20 +19,20 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and sign
 
 
 @pytest.fixture(scope="module")
-def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
-    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
-    yield leash
-    leash.close()
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
+    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "leash")
+    yield tree
+    tree.close()
 
 
 @pytest.fixture
-def playing(tmp_path: Path, leash: Leash) -> Iterator[Playing]:
+def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
     """Makes players that are closed in the end."""
     with ExitStack() as stack:
 
         def make(argv: list[str], folder: Path = SCRIPTED) -> Player:
             scratch = tmp_path / "scratch"
-            player = Player(CommandEvaluator(argv, folder, scratch, leash), scratch)
+            player = Player(CommandEvaluator(argv, folder, scratch, tree), scratch)
             stack.callback(player.evaluator.close)
             return player
 

@@ -40,12 +40,12 @@ from hyperv_ops.machines import Ran
 from hyperv_ops.qemu import guest_agent
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import Line
-from inbox_agent.evaluation.protocol import believe, parse
-from inbox_agent.evaluation.python_function import CallableEvaluator
-from inbox_agent.evaluation.scratch import Unanswered
+from inbox_agent.evaluation.protocol import parse_json, read_answer
+from inbox_agent.evaluation.python_function import FunctionEvaluator
+from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import Outcome
-from inbox_agent.system.process_tree import Leash
+from inbox_agent.system.process_tree import ProcessTree
 from pipeline.config import Config, load_config
 from pipeline.core.facts import AttemptEnded, Entry, Fact, kind_of
 from pipeline.errors import ConfigError, LedgerError
@@ -210,8 +210,8 @@ def test_settings_are_a_config_or_one_line(tmp_path: Path, text: str | bytes) ->
 @some
 def test_an_evaluators_answer_is_a_fitness_or_none(answer: bytes) -> None:
     try:
-        fitness, metrics = believe(parse(answer, "the answer"), "the answer")
-    except Unanswered as error:
+        fitness, metrics = read_answer(parse_json(answer, "the answer"), "the answer")
+    except InvalidAnswer as error:
         assert str(error).isprintable()
         assert len(str(error)) < 1000
     else:
@@ -232,11 +232,11 @@ return 2.0
 @pytest.fixture(scope="module")
 def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
     folder = tmp_path_factory.mktemp("agent")
-    leash = Leash(folder / "leash")
-    evaluator = CallableEvaluator(FUNCTION, SCRIPTED, folder / "scratch", leash)
+    tree = ProcessTree(folder / "leash")
+    evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
     yield Player(evaluator, folder / "scratch")
     evaluator.close()
-    leash.close()
+    tree.close()
 
 
 REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"}, {"broken": "x"})

@@ -24,7 +24,7 @@ import evaluator  # noqa: E402
 import evolution  # noqa: E402
 import policy  # noqa: E402
 
-from inbox_agent.evaluation.trial import Trial  # noqa: E402
+from inbox_agent.evaluation.trial import EvaluatorTrial  # noqa: E402
 
 # Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
@@ -184,7 +184,7 @@ def test_the_farm_gets_what_it_asked_for(tmp_path: Path) -> None:
     genome = tmp_path / "genome.npz"
     genome.write_bytes(policy.encode(np.array(PILOT)))
 
-    class Watched(Trial):
+    class Watched(EvaluatorTrial):
         def progress(self, text: str) -> None:
             said.append(text)
 

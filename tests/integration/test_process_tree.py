@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from inbox_agent.system.process_tree import Leash, LeashTaken, sweep, wait_for_exit
+from inbox_agent.system.process_tree import AgentAlreadyRunning, ProcessTree, kill_leftovers, wait_for_exit
 from tests.harness.players import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
@@ -91,20 +91,20 @@ def innocent() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @pytest.fixture
-def leash(tmp_path: Path) -> Iterator[Leash]:
-    leash = Leash(tmp_path / "mine")
-    yield leash
-    leash.close()
+def tree(tmp_path: Path) -> Iterator[ProcessTree]:
+    tree = ProcessTree(tmp_path / "mine")
+    yield tree
+    tree.close()
 
 
 def sleeper() -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
 
-def begin(leash: Leash, code: str, folder: Path) -> "subprocess.Popen[bytes]":
+def begin(tree: ProcessTree, code: str, folder: Path) -> "subprocess.Popen[bytes]":
     """Spawns a game on the leash and waits until it says that it is complete."""
     (folder / "game").unlink(missing_ok=True)
-    process = leash.spawn([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT)
+    process = tree.spawn([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT)
     assert eventually(is_there(folder / "game"), 15)
     return process
 
@@ -118,18 +118,18 @@ def test_a_game_dies_at_once_with_its_agent(agent: Agent) -> None:
 
 
 def test_the_next_agent_sweeps_what_a_killed_one_left(
-    agent: Agent, innocent: "subprocess.Popen[bytes]", leash: Leash
+    agent: Agent, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
 ) -> None:
     """Orphans and escaped children are gone before the next agent does anything; others live on."""
     agent.is_killed()
-    mine = leash.spawn(
+    mine = tree.spawn(
         [sys.executable, "-c", "import time; time.sleep(600)"],
         cwd=agent.folder,
         env=os.environ,
         **SILENT,
     )
 
-    Leash(agent.folder / "leash")
+    ProcessTree(agent.folder / "leash")
 
     assert agent.leftovers == []
     assert innocent.poll() is None
@@ -142,18 +142,18 @@ def test_the_host_sweeps_without_becoming_an_agent(agent: Agent) -> None:
     agent.is_killed()
     assert eventually(lambda: len(agent.leftovers) == 2)  # the game itself dies by the kernel's hand
 
-    assert sweep(agent.folder / "leash") == 2
+    assert kill_leftovers(agent.folder / "leash") == 2
     assert agent.leftovers == []
-    assert sweep(agent.folder / "leash") == 0
-    assert sweep(agent.folder / "no such file") == 0
+    assert kill_leftovers(agent.folder / "leash") == 0
+    assert kill_leftovers(agent.folder / "no such file") == 0
 
 
 @posix
 def test_what_a_live_agent_started_is_left_alone(agent: Agent) -> None:
     """A sweep during an agent's life does nothing, and nobody else gets its leash."""
-    assert sweep(agent.folder / "leash") == 0
-    with pytest.raises(LeashTaken, match=f"process {agent.process.pid} holds"):
-        Leash(agent.folder / "leash")
+    assert kill_leftovers(agent.folder / "leash") == 0
+    with pytest.raises(AgentAlreadyRunning, match=f"process {agent.process.pid} holds"):
+        ProcessTree(agent.folder / "leash")
 
     assert len(agent.leftovers) == 3
 
@@ -166,7 +166,7 @@ def test_a_reused_process_id_is_nobody(agent: Agent, innocent: "subprocess.Popen
     holder = msgspec.json.decode(token_file.read_bytes())
     token_file.write_bytes(msgspec.json.encode({**holder, "pid": innocent.pid}))
 
-    Leash(token_file)
+    ProcessTree(token_file)
 
     assert agent.leftovers == []
     assert innocent.poll() is None
@@ -177,60 +177,60 @@ def test_a_token_file_that_makes_no_sense_is_replaced(tmp_path: Path) -> None:
     """An agent starts on whatever it finds, and what it writes names it."""
     (tmp_path / "leash").write_bytes(b'{"token": 1')
 
-    Leash(tmp_path / "leash").close()
+    ProcessTree(tmp_path / "leash").close()
 
     assert msgspec.json.decode((tmp_path / "leash").read_bytes())["pid"] == os.getpid()
 
 
-def test_kill_takes_the_whole_tree(leash: Leash, tmp_path: Path) -> None:
+def test_kill_takes_the_whole_tree(tree: ProcessTree, tmp_path: Path) -> None:
     """Children in sessions of their own and orphans as well; nothing stays in the process table."""
-    process = begin(leash, GAME, tmp_path)
+    process = begin(tree, GAME, tmp_path)
 
-    leash.kill(process)
-    leash.kill(process)
+    tree.kill(process)
+    tree.kill(process)
 
     assert process.returncode is not None
     pids = [int((tmp_path / note).read_text()) for note in ("game", "own-session", "parent", "orphan")]
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_kill_spares_the_neighbours(leash: Leash, tmp_path: Path, innocent: "subprocess.Popen[bytes]") -> None:
+def test_kill_spares_the_neighbours(tree: ProcessTree, tmp_path: Path, innocent: "subprocess.Popen[bytes]") -> None:
     """Another spawned process, its orphan, and what is not on the leash live on."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    doomed, neighbour = begin(leash, GAME, tmp_path / "a"), begin(leash, GAME, tmp_path / "b")
+    doomed, neighbour = begin(tree, GAME, tmp_path / "a"), begin(tree, GAME, tmp_path / "b")
 
-    leash.kill(doomed)
+    tree.kill(doomed)
 
     assert [note for note in ("game", "orphan") if has_ended(int((tmp_path / "b" / note).read_text()))] == []
     assert neighbour.poll() is None
     assert innocent.poll() is None
 
 
-def test_a_child_that_hides_its_environment_is_found(leash: Leash, tmp_path: Path) -> None:
+def test_a_child_that_hides_its_environment_is_found(tree: ProcessTree, tmp_path: Path) -> None:
     """No token and a session of its own do not help as long as its parent lives."""
     hidden = "spawn(SLEEPER, 'hidden', env={}, start_new_session=True)"
-    process = begin(leash, GAME.replace("spawn(ORPHAN", f"{hidden}; spawn(ORPHAN"), tmp_path)
+    process = begin(tree, GAME.replace("spawn(ORPHAN", f"{hidden}; spawn(ORPHAN"), tmp_path)
 
-    leash.kill(process)
+    tree.kill(process)
 
     assert is_gone(int((tmp_path / "hidden").read_text()))
 
 
 @posix
-def test_exit_codes_of_others_are_left_to_them(leash: Leash) -> None:
+def test_exit_codes_of_others_are_left_to_them(tree: ProcessTree) -> None:
     """Reaping orphans steals no exit status from whoever waits for a child."""
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     assert wait_for_exit(child, 10)
 
-    leash.reap()
+    tree.reap()
 
     assert child.wait() == 7
 
 
-def test_waiting_for_an_exit_ends_with_the_exit(leash: Leash, tmp_path: Path) -> None:
+def test_waiting_for_an_exit_ends_with_the_exit(tree: ProcessTree, tmp_path: Path) -> None:
     """It returns false in time while the process lives, and true as soon as it has ended."""
-    process = begin(leash, GAME, tmp_path)
+    process = begin(tree, GAME, tmp_path)
     asked = time.monotonic()
     assert not wait_for_exit(process, 0)
     assert not wait_for_exit(process, 0.05)
@@ -240,24 +240,24 @@ def test_waiting_for_an_exit_ends_with_the_exit(leash: Leash, tmp_path: Path) ->
     process.kill()
 
     assert wait_for_exit(process, 10)
-    leash.kill(process)
+    tree.kill(process)
     assert wait_for_exit(process, 10)
 
 
-def test_close_lets_nobody_live(leash: Leash, tmp_path: Path) -> None:
+def test_close_lets_nobody_live(tree: ProcessTree, tmp_path: Path) -> None:
     """Everything on the leash ends; closing twice is fine."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        begin(leash, GAME, tmp_path / name)
+        begin(tree, GAME, tmp_path / name)
 
-    leash.close()
-    leash.close()
+    tree.close()
+    tree.close()
 
     pids = [int((tmp_path / name / note).read_text()) for name in "ab" for note in ("game", "orphan")]
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_a_program_that_is_missing_is_an_error_at_once(leash: Leash, tmp_path: Path) -> None:
+def test_a_program_that_is_missing_is_an_error_at_once(tree: ProcessTree, tmp_path: Path) -> None:
     """And not an exit code of somebody in between."""
     with pytest.raises(FileNotFoundError, match="no such program"):
-        leash.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)
+        tree.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)

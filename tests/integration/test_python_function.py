@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from inbox_agent.evaluation import worker_process
-from inbox_agent.evaluation.python_function import CallableEvaluator
+from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
-from inbox_agent.system.process_tree import Leash
+from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
 from tests.harness.waiting import eventually
 
@@ -21,20 +21,20 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
 
 
 @pytest.fixture(scope="module")
-def leash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leash]:
-    leash = Leash(tmp_path_factory.mktemp("agent") / "leash")
-    yield leash
-    leash.close()
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
+    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "leash")
+    yield tree
+    tree.close()
 
 
 @pytest.fixture
-def playing(tmp_path: Path, leash: Leash) -> Iterator[Playing]:
+def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
     """Makes players that are closed in the end."""
     with ExitStack() as stack:
 
         def make(target: str, folder: Path = SCRIPTED) -> Player:
             scratch = tmp_path / "scratch"
-            player = Player(CallableEvaluator(target, folder, scratch, leash), scratch)
+            player = Player(FunctionEvaluator(target, folder, scratch, tree), scratch)
             stack.callback(player.evaluator.close)
             return player
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluation.protocol import Finished
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationResult
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
-from inbox_agent.system.desktop import Session
+from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,
@@ -266,10 +266,10 @@ LOG = "level 3 begins\r\nübel\n".encode()
 ARTIFACTS = {"replay.bin": bytes(range(256)), "picture.png": b"\x89PNG\r\n\x1a\n"}
 HOST_EPOCH = 2
 SETTINGS_OF_START = {"level": 3, "map": "swamp", "gravity": 9.81, "sound": False}
-COMPLETED = Finished(
+COMPLETED = EvaluationResult(
     outcome=Outcome.COMPLETED, fitness=41.5, metrics={"steps": 120.0, "lives": 2.5}, seconds=12.5, log=LOG
 )
-FAILED = Finished(outcome=Outcome.FAILED, reason="ValueError: no such level", seconds=0.5)
+FAILED = EvaluationResult(outcome=Outcome.FAILED, reason="ValueError: no such level", seconds=0.5)
 
 
 def write_share(root: Path) -> None:
@@ -312,14 +312,14 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
     agent = Agent(
         LocalFiles(root),
         evaluator,
-        Identity(
+        AgentIdentity(
             boot_id="7d1c2c1e-boot",
             run_id="9f2b6a51c0de4e77",
             versions={"agent": "0.1.0", "python": "3.11.7", "platform": "linux"},
         ),
         time,
         clock=time,
-        session=lambda: Session(id="1", desktop="Default", width=1280, height=720, adapter="Display"),
+        session=lambda: DesktopSession(id="1", desktop="Default", width=1280, height=720, adapter="Display"),
     )
     artifacts = [scratch / name for name in ARTIFACTS]
     for path in artifacts:

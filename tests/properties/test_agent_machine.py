@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inbox_agent.evaluation.protocol import Finished
+from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
 from tests.harness import records
@@ -93,7 +93,7 @@ class AgentMachine(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from([Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]))
     def the_game_ends(self, outcome: Outcome) -> None:
         fitness = COMPLETED.fitness if outcome is Outcome.COMPLETED else None
-        self.guest.game_ends(Finished(outcome=outcome, fitness=fitness, seconds=1.0))
+        self.guest.game_ends(EvaluationResult(outcome=outcome, fitness=fitness, seconds=1.0))
 
     @rule()
     def the_agent_is_killed(self) -> None:

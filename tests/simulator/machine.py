@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from inbox_agent.agent import Agent, OtherAgentActive
-from inbox_agent.evaluation.protocol import Finished, Job
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
@@ -52,13 +52,13 @@ class PretendEvaluator:
 
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._job: Job | None = None
+        self._job: EvaluationJob | None = None
         self._done_at = 0.0
 
     def prepare(self, suffix: str) -> Path:
         return Path(f"/scratch/{self._machine.name}/genome{suffix}")
 
-    def start(self, job: Job) -> None:
+    def start(self, job: EvaluationJob) -> None:
         world = self._machine.world
         self._job = job
         orders = orders_in(self._machine.way.landed[job.genome])
@@ -67,7 +67,7 @@ class PretendEvaluator:
         if orders["do"] == "poison":
             world.later(0.2, self._machine.crash)
 
-    def wait(self, timeout_s: float) -> Finished | None:
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
         if self._job is None or self._machine.world.now < self._done_at:
             return None
         job, self._job = self._job, None
@@ -75,13 +75,15 @@ class PretendEvaluator:
         data = self._machine.way.landed[job.genome]
         orders = orders_in(data)
         if orders["do"] == "fail":
-            return Finished(
+            return EvaluationResult(
                 outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no"
             )
         if orders["do"] == "hang":
-            return Finished(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
+            return EvaluationResult(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
         fitness = fitness_of(data, job.seed)
-        return Finished(outcome=Outcome.COMPLETED, fitness=fitness, seconds=1.0, metrics={"n": 1.0}, artifacts=[])
+        return EvaluationResult(
+            outcome=Outcome.COMPLETED, fitness=fitness, seconds=1.0, metrics={"n": 1.0}, artifacts=[]
+        )
 
     def next_at(self) -> float | None:
         """When the running game ends."""
@@ -189,7 +191,7 @@ class Machine:
         self.lives += 1
         self.hung = self.spoilt
         self._evaluator, self.way = PretendEvaluator(self), self._make_way()
-        identity = Identity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
+        identity = AgentIdentity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
         limits = AgentLimits(poll_s=POLL_S)
         try:
             self.disk.make_folders()

@@ -51,9 +51,9 @@ def hang() -> None:
 
 def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str) -> None:
     """The command: the arguments in the order of the placeholders."""
-    from inbox_agent.evaluation.trial import Trial
+    from inbox_agent.evaluation.trial import EvaluatorTrial
 
-    told = Trial(
+    told = EvaluatorTrial(
         number=int(trial),
         seed=int(seed),
         settings=json.loads(Path(settings).read_text("utf-8")),

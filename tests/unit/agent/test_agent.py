@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.evaluation.protocol import Finished
+from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
-from inbox_agent.system.desktop import Session
+from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
 from tests.harness.agent_guest import COMPLETED, LIMITS, Guest, answered, started
@@ -153,7 +153,7 @@ def test_a_failure_is_told_in_one_printable_line(guest: Guest) -> None:
     """What the evaluator said is cleaned and cut before it is published."""
     guest.send()
     guest.step()
-    guest.game_ends(Finished(outcome=Outcome.FAILED, reason="\x1b[2J\n" + "no " * 1000, seconds=1.0))
+    guest.game_ends(EvaluationResult(outcome=Outcome.FAILED, reason="\x1b[2J\n" + "no " * 1000, seconds=1.0))
     guest.step()
 
     assert guest.result().outcome is Outcome.FAILED
@@ -313,11 +313,11 @@ def test_a_beat_tells_what_people_ask(guest: Guest) -> None:
 @pytest.mark.parametrize(
     "session",
     [
-        pytest.param(Session(id="0", desktop=""), id="a service's"),
-        pytest.param(Session(id="2", desktop="Default", locked=True, width=1280, height=720), id="locked"),
+        pytest.param(DesktopSession(id="0", desktop=""), id="a service's"),
+        pytest.param(DesktopSession(id="2", desktop="Default", locked=True, width=1280, height=720), id="locked"),
     ],
 )
-def test_a_beat_tells_when_no_window_can_be_shown(guest: Guest, session: Session) -> None:
+def test_a_beat_tells_when_no_window_can_be_shown(guest: Guest, session: DesktopSession) -> None:
     """Also when it was different at the agent's start."""
     guest.send()
     guest.step()
@@ -330,7 +330,7 @@ def test_a_beat_tells_when_no_window_can_be_shown(guest: Guest, session: Session
 
 def test_a_long_name_of_an_adapter_breaks_no_beat(guest: Guest) -> None:
     """What a driver calls itself is cut to what the record takes."""
-    guest.session = Session(id="1", desktop="Default", adapter="\x07 Display" * 40)
+    guest.session = DesktopSession(id="1", desktop="Default", adapter="\x07 Display" * 40)
     guest.send()
     guest.step()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inbox_agent.evaluation.output_reader import Output, new_marker
+from inbox_agent.evaluation.output_reader import OutputReader, new_marker
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECORD_BYTES_MAX
 from tests.harness.waiting import eventually
 
@@ -18,7 +18,7 @@ class Child:
 
     def __init__(self, marker: bytes = b"") -> None:
         read_end, self._write_end = os.pipe()
-        self.output = Output(os.fdopen(read_end, "rb"), marker)
+        self.output = OutputReader(os.fdopen(read_end, "rb"), marker)
 
     def writes(self, *pieces: bytes) -> None:
         for piece in pieces:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluation.protocol import Finished, Job
-from inbox_agent.identity import Identity
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import (
     HEARTBEAT,
@@ -89,10 +89,10 @@ class FinishedGame:
     def prepare(self, suffix: str) -> Path:
         return self._folder / f"genome{suffix}"
 
-    def start(self, job: Job) -> None: ...
+    def start(self, job: EvaluationJob) -> None: ...
 
-    def wait(self, timeout_s: float) -> Finished | None:
-        return Finished(outcome=Outcome.COMPLETED, fitness=1.0, seconds=1.0)
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
+        return EvaluationResult(outcome=Outcome.COMPLETED, fitness=1.0, seconds=1.0)
 
     def stop(self) -> None: ...
 
@@ -141,7 +141,7 @@ def guest(tmp_path: Path) -> Guest:
     files.root.mkdir()
     files.make_folders()
     publish_start(files)
-    identity = Identity(boot_id="boot", run_id="run")
+    identity = AgentIdentity(boot_id="boot", run_id="run")
     return Guest(Agent(files, FinishedGame(tmp_path), identity, SilentBell(), clock=lambda: clock[0]), files, clock)
 
 
