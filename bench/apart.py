@@ -32,7 +32,7 @@ def apart(function: Callable[..., Any], place: Path, *, quietly: bool = False, *
     folder = notes / "w"
     folder.mkdir()
     target = f"{function.__module__}:{function.__name__}"
-    (notes / "arguments.json").write_text(json.dumps({"folder": str(folder), **arguments}))
+    (notes / "powershell_arguments.json").write_text(json.dumps({"folder": str(folder), **arguments}))
     try:
         return _run(target, notes, quietly)
     finally:
@@ -63,7 +63,7 @@ def _run(target: str, notes: Path, quietly: bool) -> Any:
 
 def _serve(target: str, notes: Path) -> None:
     module, _, name = target.partition(":")
-    arguments = json.loads((notes / "arguments.json").read_text())
+    arguments = json.loads((notes / "powershell_arguments.json").read_text())
     function = getattr(importlib.import_module(module), name)
     try:
         answer = {"value": function(**arguments)}

@@ -7,12 +7,12 @@ that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` fo
 
 from hyperv_ops.hyperv.machines import Difference, GuestAccess, HyperVMachines, Template
 from hyperv_ops.hyperv.powershell import PowerShellRunner
-from hyperv_ops.hyperv.script_call import Reply, Runner, script_folder
+from hyperv_ops.hyperv.script_call import Runner, ScriptReply, script_folder
 from hyperv_ops.local import LocalMachines, LocalSpec
 from hyperv_ops.machines import (
     MACHINE_NAME,
+    GuestIdentity,
     Heartbeat,
-    Identity,
     MachineError,
     MachineInfo,
     Machines,
@@ -27,9 +27,9 @@ __all__ = [
     "MACHINE_NAME",
     "Difference",
     "GuestAccess",
+    "GuestIdentity",
     "Heartbeat",
     "HyperVMachines",
-    "Identity",
     "LocalMachines",
     "LocalSpec",
     "MachineError",
@@ -39,8 +39,8 @@ __all__ = [
     "PowerShellRunner",
     "PowerState",
     "Ran",
-    "Reply",
     "Runner",
+    "ScriptReply",
     "Template",
     "Trouble",
     "one_line",

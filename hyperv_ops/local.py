@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops.machines import Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
 
 LOG_BYTES_MAX = 1024 * 1024
 _KILL_WAIT_S = 5.0
@@ -59,7 +59,7 @@ class LocalMachines:
         if process is None:
             return MachineInfo(name=name, state=PowerState.OFF, note="not started")
         if process.poll() is not None:
-            return MachineInfo(name=name, state=PowerState.OFF, note=self._last_words(name, process))
+            return MachineInfo(name=name, state=PowerState.OFF, note=self._exit_reason(name, process))
         uptime_s = time.monotonic() - self._started_at[name]
         return MachineInfo(name=name, state=PowerState.RUNNING, uptime_s=uptime_s, pid=process.pid)
 
@@ -95,13 +95,15 @@ class LocalMachines:
         except OSError as error:
             raise MachineError(name, f"cannot be started: {error}") from error
         self._started_at[name] = time.monotonic()
-        threading.Thread(target=self._mourn, args=(self._processes[name],), name=f"machine-{name}", daemon=True).start()
+        threading.Thread(
+            target=self._watch_exit, args=(self._processes[name],), name=f"machine-{name}", daemon=True
+        ).start()
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         process = self._running(name)
         if process is None:
             return True
-        _hang_up(process)
+        _close_stdin(process)
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -112,7 +114,7 @@ class LocalMachines:
         process = self._running(name)
         if process is None:
             return
-        _hang_up(process)
+        _close_stdin(process)
         _kill_group(process)
         try:
             process.wait(_KILL_WAIT_S)
@@ -123,7 +125,7 @@ class LocalMachines:
         self.power_off(name)
         self.start(name)
 
-    def identify(self, name: str, identity: Identity) -> None:
+    def identify(self, name: str, identity: GuestIdentity) -> None:
         self._spec(name)  # a folder is nobody's clone
 
     def checkpoint(self, name: str) -> None:
@@ -190,7 +192,7 @@ class LocalMachines:
         """Ends all machines: first in order, all at once, then those that did not obey."""
         running = [(name, process) for name in self._specs if (process := self._running(name)) is not None]
         for _name, process in running:
-            _hang_up(process)
+            _close_stdin(process)
         deadline = time.monotonic() + timeout_s
         for name, _process in running:
             if not self.shutdown(name, max(0.0, deadline - time.monotonic())):
@@ -200,9 +202,9 @@ class LocalMachines:
         require_name(name, self.names())
         return self._specs[name]
 
-    def _mourn(self, process: "subprocess.Popen[bytes]") -> None:
+    def _watch_exit(self, process: "subprocess.Popen[bytes]") -> None:
         process.wait()
-        _hang_up(process)
+        _close_stdin(process)
         self._on_exit()
 
     def _running(self, name: str) -> "subprocess.Popen[bytes] | None":
@@ -210,7 +212,7 @@ class LocalMachines:
         process = self._processes.get(name)
         return process if process is not None and process.poll() is None else None
 
-    def _last_words(self, name: str, process: "subprocess.Popen[bytes]") -> str:
+    def _exit_reason(self, name: str, process: "subprocess.Popen[bytes]") -> str:
         code = process.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
         try:
@@ -242,7 +244,7 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def _hang_up(process: "subprocess.Popen[bytes]") -> None:
+def _close_stdin(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin is not None:
         process.stdin.close()
 

@@ -96,7 +96,7 @@ class MachineInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class GuestIdentity:
     """What tells a clone from its template and from all other clones."""
 
     computer: str
@@ -141,7 +141,7 @@ class Machines(Protocol):
     def restart_agent(self, name: str) -> None:
         """Starts anew what the machine is there for, and leaves the machine alone."""
 
-    def identify(self, name: str, identity: Identity) -> None:
+    def identify(self, name: str, identity: GuestIdentity) -> None:
         """Gives a running clone its identity; it may boot once more for it."""
 
     def checkpoint(self, name: str) -> None:
@@ -166,9 +166,9 @@ class Machines(Protocol):
         """Releases what this object keeps on this computer between calls; virtual machines keep running."""
 
 
-def one_line(words: str) -> str:
+def one_line(text: str) -> str:
     """What somebody said, as one printable line of bounded length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:300]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
 
 
 def require_name(name: str, names: Sequence[str]) -> None:

@@ -17,7 +17,16 @@ import msgspec
 
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.script_call import Runner
-from hyperv_ops.machines import Heartbeat, Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.machines import (
+    GuestIdentity,
+    Heartbeat,
+    MachineError,
+    MachineInfo,
+    PowerState,
+    Ran,
+    Trouble,
+    require_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +86,7 @@ class GuestAccess:
     task: str = "inbox-agent"
 
 
-class _Seen(msgspec.Struct):
+class _VmInfo(msgspec.Struct):
     """One machine, as `Get-FarmVM` writes it."""
 
     name: str
@@ -132,7 +141,7 @@ class HyperVMachines:
             return {}
         written = self._runner.run("Get-FarmVM", {"Name": self._names}, ASK_LIMIT_S).value
         try:
-            seen = msgspec.convert(written, list[_Seen])
+            seen = msgspec.convert(written, list[_VmInfo])
         except msgspec.ValidationError as error:
             raise MachineError(self._runner.where, f"an answer that makes no sense: {error}") from error
         ours = {name.lower(): name for name in self._names}  # to Hyper-V `VM-1` and `vm-1` are one machine
@@ -196,7 +205,7 @@ class HyperVMachines:
         }
         self._do(name, "Restart-FarmVMAgent", AGENT_LIMIT_S, lambda _info: False, parameters)
 
-    def identify(self, name: str, identity: Identity) -> None:
+    def identify(self, name: str, identity: GuestIdentity) -> None:
         guest = self._require_guest(name)
         parameters = {
             "Account": guest.account,
@@ -311,7 +320,7 @@ class HyperVMachines:
                 threading.Event().wait(pause_s)
             else:
                 if self._what_if is not None:
-                    for line in reply.said:
+                    for line in reply.messages:
                         self._what_if(line)
                 return reply.value if isinstance(reply.value, dict) else {}
         raise AssertionError("unreachable")
@@ -327,17 +336,17 @@ def _is_off(info: MachineInfo) -> bool:
     return info.state is PowerState.OFF
 
 
-def _read(name: str, seen: _Seen) -> MachineInfo:
-    plain = seen.state.removesuffix("Critical")
+def _read(name: str, vm: _VmInfo) -> MachineInfo:
+    plain = vm.state.removesuffix("Critical")
     state = PowerState.CHANGING if plain in _CHANGING else _STATES.get(plain, PowerState.UNKNOWN)
     return MachineInfo(
         name=name,
         state=state,
-        heartbeat=_HEARTBEATS.get(seen.heartbeat, Heartbeat.UNKNOWN) if state is PowerState.RUNNING else Heartbeat.NONE,
-        uptime_s=seen.uptime_s,
-        cpu_percent=seen.cpu_percent,
-        memory_mb=seen.memory_mb,
-        addresses=tuple(seen.addresses),
-        checkpoints=tuple(seen.checkpoints),
-        note=f"Hyper-V says {seen.state}, {seen.heartbeat}",
+        heartbeat=_HEARTBEATS.get(vm.heartbeat, Heartbeat.UNKNOWN) if state is PowerState.RUNNING else Heartbeat.NONE,
+        uptime_s=vm.uptime_s,
+        cpu_percent=vm.cpu_percent,
+        memory_mb=vm.memory_mb,
+        addresses=tuple(vm.addresses),
+        checkpoints=tuple(vm.checkpoints),
+        note=f"Hyper-V says {vm.state}, {vm.heartbeat}",
     )

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 
 from hyperv_ops.hyperv import script_call as scripts
-from hyperv_ops.hyperv.script_call import Reply
+from hyperv_ops.hyperv.script_call import ScriptReply
 from hyperv_ops.machines import MachineError, Trouble
 
 if sys.platform == "win32":
@@ -48,7 +48,7 @@ class PowerShellRunner:
         age_max_s: float = AGE_MAX_S,
         probe_limit_s: float = PROBE_LIMIT_S,
     ) -> None:
-        self._argv = [*program, *scripts.arguments()]
+        self._argv = [*program, *scripts.powershell_arguments()]
         self._jobs_max, self._age_max_s, self._probe_limit_s = jobs_max, age_max_s, probe_limit_s
         #: Whether one process takes several jobs; None until a probe has shown it.
         self.reuses: bool | None = None
@@ -58,14 +58,14 @@ class PowerShellRunner:
         # Also runs when this object is collected and when the interpreter ends.
         self._finalizer = weakref.finalize(self, _end_all, self._lock, self._idle)
 
-    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
-        job, deadline = scripts.pack(script, parameters), time.monotonic() + timeout_s
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
+        job, deadline = scripts.pack_call(script, parameters), time.monotonic() + timeout_s
         self._probe(timeout_s / 2)
         process = self._take() if self.reuses else self._start()
         out, err = process.run(job, deadline - time.monotonic(), last=not self.reuses)
         if not (scripts.takes_another_job(out) and self._keep(process)):
             process.end()
-        return scripts.unpack(self.where, out, err)
+        return scripts.unpack_reply(self.where, out, err)
 
     def close(self) -> None:
         self._finalizer()

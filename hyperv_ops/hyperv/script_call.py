@@ -31,11 +31,11 @@ _CLIXML_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ScriptReply:
     """What a script wrote."""
 
     value: Any  #: its JSON
-    said: tuple[str, ...] = ()  #: other lines of its standard output: `What if: …`
+    messages: tuple[str, ...] = ()  #: other lines of its standard output: `What if: …`
 
 
 class Runner(Protocol):
@@ -43,7 +43,7 @@ class Runner(Protocol):
 
     where: str  #: its name, for messages
 
-    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
         """Runs one of the package's scripts, named without its suffix.
 
         Raises:
@@ -72,22 +72,22 @@ def script_folder() -> Path:
 
 
 @functools.cache
-def text(script: str) -> str:
+def script_text(script: str) -> str:
     """The script, as it stands in this package."""
     return (script_folder() / f"{script}.ps1").read_text("utf-8-sig")
 
 
 @functools.cache
-def arguments() -> tuple[str, ...]:
+def powershell_arguments() -> tuple[str, ...]:
     """The command line, after the name of the program: the same for every script."""
-    code = "\n".join(line for line in text("bootstrap").splitlines() if not line.lstrip().startswith("#"))
+    code = "\n".join(line for line in script_text("bootstrap").splitlines() if not line.lstrip().startswith("#"))
     encoded = base64.b64encode(code.encode("utf-16-le")).decode()
     return ("-NoProfile", "-NonInteractive", "-EncodedCommand", encoded)
 
 
-def pack(script: str, parameters: Mapping[str, object]) -> bytes:
+def pack_call(script: str, parameters: Mapping[str, object]) -> bytes:
     """One line of standard input: a job."""
-    return _line(text(script), parameters)
+    return _line(script_text(script), parameters)
 
 
 def empty_job() -> bytes:
@@ -110,7 +110,7 @@ def takes_another_job(stdout: bytes) -> bool | None:
     return None
 
 
-def unpack(where: str, stdout: bytes, stderr: bytes) -> Reply:
+def unpack_reply(where: str, stdout: bytes, stderr: bytes) -> ScriptReply:
     """Reads the outcome of a job from what its process wrote.
 
     Raises:
@@ -125,7 +125,7 @@ def unpack(where: str, stdout: bytes, stderr: bytes) -> Reply:
             answer = _decode(line)
             if answer.ok:
                 said = (_text(line, answer.code_page) for line in other)
-                return Reply(orjson.loads(answer.value or b"null"), tuple(filter(None, said)))
+                return ScriptReply(orjson.loads(answer.value or b"null"), tuple(filter(None, said)))
         except (binascii.Error, msgspec.DecodeError, orjson.JSONDecodeError) as error:
             raise MachineError(where, f"an answer that makes no sense: {error}", Trouble.UNKNOWN_OUTCOME) from error
         raise MachineError(where, one_line(answer.message), _trouble(answer.id))

@@ -26,7 +26,7 @@ from winrm.exceptions import (
 from winrm.protocol import Protocol as WinRm
 
 from hyperv_ops.hyperv import script_call as scripts
-from hyperv_ops.hyperv.script_call import Reply
+from hyperv_ops.hyperv.script_call import ScriptReply
 from hyperv_ops.machines import MachineError, Trouble
 
 log = logging.getLogger(__name__)
@@ -71,12 +71,12 @@ class WinRmRunner:
         self._access = access
         self._turns = threading.Semaphore(CALLS_MAX)
 
-    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
         deadline = time.monotonic() + timeout_s
         if not self._turns.acquire(timeout=timeout_s):
             raise MachineError(self.where, "too many calls are under way", Trouble.BUSY)
         try:
-            return _Call(self.where, self._connect(), deadline).run(scripts.pack(script, parameters))
+            return _Call(self.where, self._connect(), deadline).run(scripts.pack_call(script, parameters))
         finally:
             self._turns.release()
 
@@ -101,7 +101,7 @@ class WinRmRunner:
                 proxy=None,
             )
         except _TROUBLE as error:
-            raise _explained(self.where, error, begun=False) from error
+            raise _machine_error(self.where, error, begun=False) from error
 
 
 class _Call:
@@ -111,18 +111,20 @@ class _Call:
         self._where, self._winrm, self._deadline = where, winrm, deadline
         self._begun = False  #: whether the script may be running
 
-    def run(self, stdin: bytes) -> Reply:
+    def run(self, stdin: bytes) -> ScriptReply:
         shell = command = ""
         try:
             shell = self._winrm.open_shell(codepage=_UTF_8, noprofile=True, idle_timeout=_IDLE_LIMIT)
             # Not a console's input: that would be echoed and cut into lines.
-            command = self._winrm.run_command(shell, "powershell", scripts.arguments(), console_mode_stdin=False)
+            command = self._winrm.run_command(
+                shell, "powershell", scripts.powershell_arguments(), console_mode_stdin=False
+            )
             self._send(shell, command, stdin)
-            return scripts.unpack(self._where, *self._receive(shell, command))
+            return scripts.unpack_reply(self._where, *self._receive(shell, command))
         except _TROUBLE as error:
             # What follows needs a new conversation: the keys of this one are gone with its connection.
             self._winrm.transport.close_session()
-            raise _explained(self._where, error, begun=self._begun) from error
+            raise _machine_error(self._where, error, begun=self._begun) from error
         finally:
             self._clean_up(shell, command)
 
@@ -160,12 +162,12 @@ class _Call:
     def _clean_up(self, shell: str, command: str) -> None:
         # A shell that stays open is one of the thirty that an account may have.
         if command:
-            self._tidily(lambda: self._winrm.cleanup_command(shell, command))
+            self._ignore_errors(lambda: self._winrm.cleanup_command(shell, command))
         if shell:
-            self._tidily(lambda: self._winrm.close_shell(shell, close_session=False))
+            self._ignore_errors(lambda: self._winrm.close_shell(shell, close_session=False))
         self._winrm.transport.close_session()
 
-    def _tidily(self, step: Callable[[], None]) -> None:
+    def _ignore_errors(self, step: Callable[[], None]) -> None:
         for _ in range(2):
             try:
                 step()
@@ -176,7 +178,7 @@ class _Call:
                 return
 
 
-def _explained(where: str, error: Exception, *, begun: bool) -> MachineError:
+def _machine_error(where: str, error: Exception, *, begun: bool) -> MachineError:
     """Why a call failed, and whether it may have been done all the same."""
     match error:
         case AuthenticationError():

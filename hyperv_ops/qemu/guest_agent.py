@@ -14,11 +14,11 @@ from typing import TypeVar
 import msgspec
 
 from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble, one_line
-from hyperv_ops.qemu.qmp import ASK_LIMIT_S, Ask, Line, Said, Talk
+from hyperv_ops.qemu.qmp import ASK_LIMIT_S, Command, Conversation, QmpConnection, Result
 
 PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
 LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss a beat or two
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _SEND_PIECE_BYTES = 48 * 1024
 
 
@@ -44,30 +44,30 @@ class _Status(msgspec.Struct, rename="kebab"):
 class GuestAgent:
     """The guest agent of one machine. Any thread may call."""
 
-    def __init__(self, name: str, socket: Path, heard: Path) -> None:
+    def __init__(self, name: str, socket: Path, last_answer: Path) -> None:
         """`heard`: a file as old as the guest's last answer since its machine was switched on."""
-        self._name, self._heard = name, heard
-        self._line = Line(name, socket, guest=True)
+        self._name, self._last_answer = name, last_answer
+        self._connection = QmpConnection(name, socket, guest=True)
 
     def heartbeat(self, *, ask: bool) -> Heartbeat:
         """Whether the guest answers now, or did so lately; with `ask` it is asked."""
         if ask:
             with contextlib.suppress(MachineError):
-                self._talk(lambda ask: ask("guest-ping"), PING_LIMIT_S)
+                self._run(lambda ask: ask("guest-ping"), PING_LIMIT_S)
         try:
-            silent_s = time.time() - self._heard.stat().st_mtime
+            silent_s = time.time() - self._last_answer.stat().st_mtime
         except OSError:
             return Heartbeat.NONE
         return Heartbeat.OK if silent_s < LOST_AFTER_S else Heartbeat.LOST
 
     def forget(self) -> None:
         """The machine is being switched on: nothing was heard of it yet."""
-        self._heard.unlink(missing_ok=True)
+        self._last_answer.unlink(missing_ok=True)
 
     def ask_to_shut_down(self, timeout_s: float) -> bool:
         """Whether it could be asked. Source: guest-shutdown; there is no answer but the end of the machine."""
         try:
-            self._talk(lambda ask: ask("guest-shutdown", {"mode": "powerdown"}), min(PING_LIMIT_S, timeout_s))
+            self._run(lambda ask: ask("guest-shutdown", {"mode": "powerdown"}), min(PING_LIMIT_S, timeout_s))
         except MachineError as error:
             return error.trouble in (Trouble.TIMED_OUT, Trouble.UNKNOWN_OUTCOME)
         return True
@@ -75,17 +75,17 @@ class GuestAgent:
     def run(self, program: str, arguments: Sequence[str], timeout_s: float, stdin: bytes = b"") -> Ran:
         """Runs a program as root. Raises MachineError. Source: guest-exec, guest-exec-status."""
         deadline, pause = time.monotonic() + timeout_s, threading.Event()
-        order: dict[str, object] = {"path": program, "arg": list(arguments), "capture-output": True}
+        arguments_json: dict[str, object] = {"path": program, "arg": list(arguments), "capture-output": True}
         if stdin:
-            order["input-data"] = base64.b64encode(stdin).decode()
+            arguments_json["input-data"] = base64.b64encode(stdin).decode()
         # To begin takes no time: a guest that does not answer soon is not there, however long the program may run.
-        pid = self._ask(_Begun, "guest-exec", order).pid
+        pid = self._ask(_Begun, "guest-exec", arguments_json).pid
         while True:
             now = self._ask(_Status, "guest-exec-status", {"pid": pid})
             if now.exited:
                 code = now.exitcode if now.exitcode is not None else -now.signal
                 return Ran(code, (now.out_data + now.err_data).decode("utf-8", "replace"))
-            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
+            if pause.wait(_POLL_S) or time.monotonic() > deadline:
                 raise MachineError(self._name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT)
 
     def send(self, data: bytes, destination: str) -> None:
@@ -93,25 +93,25 @@ class GuestAgent:
         path = PurePosixPath("/", destination)
         self.run("/bin/mkdir", ["-p", str(path.parent)], SEND_LIMIT_S)
 
-        async def write(ask: Ask) -> None:
+        async def write(ask: Command) -> None:
             handle = await ask("guest-file-open", {"path": str(path), "mode": "wb"})
             for at in range(0, len(data), _SEND_PIECE_BYTES):
                 piece = base64.b64encode(data[at : at + _SEND_PIECE_BYTES]).decode()
                 await ask("guest-file-write", {"handle": handle, "buf-b64": piece})
             await ask("guest-file-close", {"handle": handle})
 
-        self._talk(write, SEND_LIMIT_S)
+        self._run(write, SEND_LIMIT_S)
 
     def _ask(self, kind: type[Answer], command: str, arguments: dict[str, object]) -> Answer:
-        said = self._talk(lambda ask: ask(command, arguments), ASK_LIMIT_S)
+        result = self._run(lambda ask: ask(command, arguments), ASK_LIMIT_S)
         try:
-            return msgspec.convert(said, kind)
+            return msgspec.convert(result, kind)
         except msgspec.ValidationError as error:
             reason = f"its guest agent's answer makes no sense: {one_line(str(error))}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
 
-    def _talk(self, talk: Talk[Said], timeout_s: float) -> Said:
-        said = self._line.talk(talk, timeout_s)
+    def _run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
+        result = self._connection.run(conversation, timeout_s)
         with contextlib.suppress(OSError):  # a disk of this computer that is full says nothing of the guest
-            self._heard.touch()
-        return said
+            self._last_answer.touch()
+        return result

@@ -21,15 +21,15 @@ from typing import Any
 import orjson
 import psutil
 
-from hyperv_ops.machines import Identity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
 from hyperv_ops.qemu.guest_agent import GuestAgent
-from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, Line
+from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
 
-START_LIMIT_S, DISK_LIMIT_S, MOMENT_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
+START_LIMIT_S, DISK_LIMIT_S, STATE_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
 PROGRAMS = ("qemu-system-x86_64", "qemu-img")
 CHECKPOINT = "clean"
 LOOPBACK = "127.0.0.1"
-_QUIT_S, _KILL_S, _LOOK_S = 5.0, 10.0, 0.1
+_QUIT_S, _KILL_S, _POLL_S = 5.0, 10.0, 0.1
 _KERNEL_ARGUMENTS = "root=/dev/vda rw console=tty0 console=ttyS0 quiet mitigations=off"
 _DISK = "disk"  #: its node in QEMU
 #: Source: QAPI schema, RunState. Whatever is not here is between on and off.
@@ -64,9 +64,9 @@ class QemuMachines:
     ) -> None:
         """`ports`: behind which port of the loopback each machine's SMB is to be reached."""
         self._spec, self._ports, self._what_if = spec, dict(ports), what_if
-        self._monitor = {name: Line(name, self._place(name) / "monitor") for name in ports}
+        self._monitor = {name: QmpConnection(name, self._folder(name) / "monitor") for name in ports}
         self._guest = {
-            name: GuestAgent(name, self._place(name) / "guest", self._place(name) / "heard") for name in ports
+            name: GuestAgent(name, self._folder(name) / "guest", self._folder(name) / "heard") for name in ports
         }
 
     def names(self) -> list[str]:
@@ -77,17 +77,17 @@ class QemuMachines:
     def infos(self) -> dict[str, MachineInfo]:
         there = [name for name in self._ports if os.path.exists(self._disk(name))]
         with ThreadPoolExecutor(max(1, len(there))) as crew:
-            return dict(zip(there, crew.map(self._look, there), strict=True))
+            return dict(zip(there, crew.map(self._inspect, there), strict=True))
 
     def info(self, name: str) -> MachineInfo:
         self._require(name)
-        return self._look(name)
+        return self._inspect(name)
 
     def screenshot(self, name: str) -> bytes | None:
         require_name(name, self.names())
         if self._process(name) is None:
             return None
-        picture = self._place(name) / "screen.png"
+        picture = self._folder(name) / "screen.png"
         self._monitor[name].ask("screendump", {"filename": str(picture), "format": "png"})
         try:
             return picture.read_bytes()
@@ -107,7 +107,7 @@ class QemuMachines:
         if os.path.exists(disk):
             self._require_our_image(name)
             return ()
-        if self._only_says(name, f"make its disk on {self._spec.image}"):
+        if self._dry_run(name, f"make its disk on {self._spec.image}"):
             return ()
         if not os.path.isfile(self._spec.image):  # also if it may not be looked for
             raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
@@ -127,7 +127,7 @@ class QemuMachines:
 
     def start(self, name: str) -> None:
         self._require(name)
-        if self._process(name) is not None or self._only_says(name, "switch it on"):
+        if self._process(name) is not None or self._dry_run(name, "switch it on"):
             return
         self._guest[name].forget()
         with contextlib.suppress(FileNotFoundError):  # QEMU begins a new one, and a panic's last words would be gone
@@ -136,9 +136,9 @@ class QemuMachines:
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         self._require(name)
-        if self._process(name) is None or self._only_says(name, "ask its guest to shut down"):
+        if self._process(name) is None or self._dry_run(name, "ask its guest to shut down"):
             return True
-        if self._stands_still(name):
+        if self._is_paused(name):
             return False
         deadline = time.monotonic() + timeout_s
         asked = self._guest[name].ask_to_shut_down(timeout_s)
@@ -147,37 +147,37 @@ class QemuMachines:
     def power_off(self, name: str) -> None:
         self._require(name)
         process = self._process(name)
-        if process is not None and not self._only_says(name, "cut its power"):
+        if process is not None and not self._dry_run(name, "cut its power"):
             self._end(name, process)
 
     def reset(self, name: str) -> None:
         """Presses its reset button."""
-        self._on(name)
+        self._require_running(name)
         self._monitor[name].ask("system_reset")
 
     def pause(self, name: str) -> None:
         """Stops its processors; nothing in it notices."""
-        self._on(name)
+        self._require_running(name)
         self._monitor[name].ask("stop")
 
     def resume(self, name: str) -> None:
         """Lets its processors go on."""
-        self._on(name)
+        self._require_running(name)
         self._monitor[name].ask("cont")
 
     def connect_network(self, name: str, *, connected: bool) -> None:
         """Plugs in its network cable, or pulls it out."""
-        self._on(name)
+        self._require_running(name)
         self._monitor[name].ask("set_link", {"name": "net", "up": connected})
 
     def remove(self, name: str) -> None:
         require_name(name, self.names())
-        if not os.path.exists(self._place(name)) or self._only_says(name, "remove it with its disk"):
+        if not os.path.exists(self._folder(name)) or self._dry_run(name, "remove it with its disk"):
             return
         if (process := self._process(name)) is not None:
             self._end(name, process)
         try:
-            shutil.rmtree(self._place(name))
+            shutil.rmtree(self._folder(name))
         except OSError as error:
             raise MachineError(name, f"its disk cannot be removed: {error}") from error
 
@@ -187,7 +187,7 @@ class QemuMachines:
         self._require(name)
         if self._process(name) is not None:
             raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
-        if self._only_says(name, f"make checkpoint {CHECKPOINT}"):
+        if self._dry_run(name, f"make checkpoint {CHECKPOINT}"):
             return
         if CHECKPOINT in self._checkpoints(name):
             self._image(name, "snapshot", "-d", CHECKPOINT, self._disk(name))
@@ -195,62 +195,62 @@ class QemuMachines:
 
     def restore(self, name: str) -> None:
         self._require(name)
-        if self._only_says(name, f"take it back to checkpoint {CHECKPOINT}"):
+        if self._dry_run(name, f"take it back to checkpoint {CHECKPOINT}"):
             return
         if CHECKPOINT not in self._checkpoints(name):
             raise MachineError(name, f"there is no checkpoint {CHECKPOINT!r}", Trouble.NO_CHECKPOINT)
         self.power_off(name)
         self._image(name, "snapshot", "-a", CHECKPOINT, self._disk(name))
 
-    def keep_moment(self, name: str, moment: str) -> None:
+    def save_state(self, name: str, state_name: str) -> None:
         """Keeps what a running machine is now, with its memory, under a name; an earlier one of that name is gone."""
-        self._on(name)
-        self._job(name, "snapshot-delete", {"tag": moment, "devices": [_DISK]})
-        self._job(name, "snapshot-save", {"tag": moment, "vmstate": _DISK, "devices": [_DISK]})
+        self._require_running(name)
+        self._job(name, "snapshot-delete", {"tag": state_name, "devices": [_DISK]})
+        self._job(name, "snapshot-save", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
 
-    def go_back_to(self, name: str, moment: str) -> None:
+    def load_state(self, name: str, state_name: str) -> None:
         """Makes a running machine what it was then, in mid-sentence: it does not boot, so its boot id is the same."""
-        self._on(name)
-        self._job(name, "snapshot-load", {"tag": moment, "vmstate": _DISK, "devices": [_DISK]})
+        self._require_running(name)
+        self._job(name, "snapshot-load", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
 
     # -------------------------------------------------------------------------------------------------- in the guest
 
     def restart_agent(self, name: str) -> None:
-        self._on(name)
-        if self._only_says(name, f"restart the service {self._spec.service}"):
+        self._require_running(name)
+        if self._dry_run(name, f"restart the service {self._spec.service}"):
             return
         ran = self.run(name, "/usr/sbin/service", [self._spec.service, "restart"], AGENT_LIMIT_S)
         if ran.exit_code != 0:
             raise MachineError(name, f"the agent's service: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
 
-    def identify(self, name: str, identity: Identity) -> None:
+    def identify(self, name: str, identity: GuestIdentity) -> None:
         """Gives the guest its name, and the share's account its password. Its address is QEMU's affair."""
         self._require(name)
-        if self._only_says(name, f"name its guest {identity.computer} and set the password of its share"):
+        if self._dry_run(name, f"name its guest {identity.computer} and set the password of its share"):
             return
-        self._on(name)
+        self._require_running(name)
         words = ["-c", _IDENTIFY, "identify", identity.computer, identity.share_account]
         ran = self._guest[name].run("/bin/sh", words, IDENTITY_LIMIT_S, f"{identity.share_password}\n".encode())
         if ran.exit_code != 0:
             raise MachineError(name, f"its guest refused: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
 
     def send(self, name: str, data: bytes, destination: str) -> None:
-        self._on(name)
-        if self._only_says(name, f"write {destination} in its guest"):
+        self._require_running(name)
+        if self._dry_run(name, f"write {destination} in its guest"):
             return
         self._guest[name].send(data, destination)
 
     def run(self, name: str, program: str, arguments: Sequence[str], timeout_s: float) -> Ran:
-        self._on(name)
+        self._require_running(name)
         return self._guest[name].run(program, arguments, timeout_s)
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _look(self, name: str) -> MachineInfo:
+    def _inspect(self, name: str) -> MachineInfo:
         process = self._process(name)
         try:
             if process is None:
-                note = f"off; its console said last: {self._last_words(name)}"
+                note = f"off; its console said last: {self._console_tail(name)}"
                 return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
             status = str(self._monitor[name].ask("query-status")["status"])
             drives = self._monitor[name].ask("query-block")
@@ -268,31 +268,31 @@ class QemuMachines:
                 addresses=(LOOPBACK,),
                 checkpoints=tuple(str(one["name"]) for one in kept),
                 pid=process.pid,
-                note=f"QEMU says {status}; its console said last: {self._last_words(name)}",
+                note=f"QEMU says {status}; its console said last: {self._console_tail(name)}",
             )
         return MachineInfo(name=name, state=PowerState.OFF)
 
     def _checkpoints(self, name: str) -> tuple[str, ...]:
-        return tuple(str(one["name"]) for one in self._told_of_disk(name).get("snapshots", []))
+        return tuple(str(one["name"]) for one in self._disk_info(name).get("snapshots", []))
 
     def _require_our_image(self, name: str) -> None:
-        image = self._told_of_disk(name).get("full-backing-filename", "nothing")
+        image = self._disk_info(name).get("full-backing-filename", "nothing")
         if Path(image) != self._spec.image.resolve():
             reason = f"it was made from another image, {image}; remove it, and create it again"
             raise MachineError(name, reason, Trouble.EXISTS)
 
-    def _told_of_disk(self, name: str) -> dict[str, Any]:
+    def _disk_info(self, name: str) -> dict[str, Any]:
         told = self._image(name, "info", "--force-share", "--output=json", self._disk(name))
         return dict(orjson.loads(told))
 
-    def _stands_still(self, name: str) -> bool:
+    def _is_paused(self, name: str) -> bool:
         """Whether its processors are known to be stopped, so that its guest hears nothing."""
         with contextlib.suppress(MachineError):
             return not self._monitor[name].ask("query-status")["running"]
         return False
 
     def _arguments(self, name: str) -> list[str]:
-        spec, place = self._spec, self._place(name)
+        spec, place = self._spec, self._folder(name)
         accelerator = _accelerator() if spec.accelerator == "auto" else spec.accelerator
         words = ["-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-machine", "pc"]
         words += ["-accel", accelerator, "-cpu", "max" if accelerator == "tcg" else "host"]
@@ -311,16 +311,16 @@ class QemuMachines:
             words += ["-kernel", str(kernel), "-initrd", str(drivers), "-append", _KERNEL_ARGUMENTS]
         return words
 
-    def _place(self, name: str) -> Path:
+    def _folder(self, name: str) -> Path:
         return self._spec.folder / name
 
     def _disk(self, name: str) -> Path:
-        return self._place(name) / "disk.qcow2"
+        return self._folder(name) / "disk.qcow2"
 
     def _console(self, name: str) -> Path:
-        return self._place(name) / "console.log"
+        return self._folder(name) / "console.log"
 
-    def _last_words(self, name: str) -> str:
+    def _console_tail(self, name: str) -> str:
         try:
             with self._console(name).open("rb") as console:
                 console.seek(max(0, console.seek(0, os.SEEK_END) - 1000))
@@ -331,7 +331,7 @@ class QemuMachines:
 
     def _process(self, name: str) -> psutil.Process | None:
         """The machine's process, whoever started it."""
-        pid_file = self._place(name) / "pid"
+        pid_file = self._folder(name) / "pid"
         try:
             process = psutil.Process(int(pid_file.read_text()))
             ours = str(pid_file) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
@@ -351,7 +351,7 @@ class QemuMachines:
     def _wait_until_gone(self, name: str, timeout_s: float) -> bool:
         deadline, pause = time.monotonic() + timeout_s, threading.Event()
         while self._process(name) is not None:
-            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
+            if pause.wait(_POLL_S) or time.monotonic() > deadline:
                 return False
         return True
 
@@ -361,47 +361,47 @@ class QemuMachines:
             reason = f"there is no such machine in {self._spec.folder}; `pipeline vm create {name}` makes it"
             raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
 
-    def _on(self, name: str) -> None:
+    def _require_running(self, name: str) -> None:
         self._require(name)
         if self._process(name) is None:
             raise MachineError(name, "it is off; nothing can be done on it", Trouble.GUEST_REFUSED)
 
-    def _only_says(self, name: str, what: str) -> bool:
+    def _dry_run(self, name: str, what: str) -> bool:
         if self._what_if is not None:
             self._what_if(f"{name}: would {what}")
         return self._what_if is not None
 
-    def _image(self, name: str, *words: str | Path) -> bytes:
-        return _run(name, [PROGRAMS[1], *map(str, words)], DISK_LIMIT_S)
+    def _image(self, name: str, *args: str | Path) -> bytes:
+        return _run(name, [PROGRAMS[1], *map(str, args)], DISK_LIMIT_S)
 
     def _job(self, name: str, command: str, arguments: dict[str, object]) -> None:
         """Has QEMU do something that takes a while. Source: QAPI schema, Background jobs."""
         job = f"{command}-{time.monotonic_ns()}"
-        deadline, pause = time.monotonic() + MOMENT_LIMIT_S, threading.Event()
+        deadline, pause = time.monotonic() + STATE_LIMIT_S, threading.Event()
         self._monitor[name].ask(command, {"job-id": job, **arguments})
         while True:
             (found,) = (
-                one for one in self._monitor[name].ask("query-jobs", timeout_s=MOMENT_LIMIT_S) if one["id"] == job
+                one for one in self._monitor[name].ask("query-jobs", timeout_s=STATE_LIMIT_S) if one["id"] == job
             )
             if found["status"] == "concluded":
                 self._monitor[name].ask("job-dismiss", {"id": job})
                 if "error" in found:
                     raise MachineError(name, f"{command}: {found['error']}")
                 return
-            if pause.wait(_LOOK_S) or time.monotonic() > deadline:
-                raise MachineError(name, f"{command} took more than {MOMENT_LIMIT_S:g} s", Trouble.UNKNOWN_OUTCOME)
+            if pause.wait(_POLL_S) or time.monotonic() > deadline:
+                raise MachineError(name, f"{command} took more than {STATE_LIMIT_S:g} s", Trouble.UNKNOWN_OUTCOME)
 
 
-def _run(name: str, words: Sequence[str], timeout_s: float) -> bytes:
+def _run(name: str, args: Sequence[str], timeout_s: float) -> bytes:
     """Runs one of QEMU's programs. Raises MachineError with its last words."""
     if sys.platform == "win32":
         raise MachineError(name, "QEMU machines run on Linux only; on Windows there is Hyper-V", Trouble.UNSUPPORTED)
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
     except FileNotFoundError as error:
-        raise MachineError(name, f"{words[0]} is not installed", Trouble.UNSUPPORTED) from error
+        raise MachineError(name, f"{args[0]} is not installed", Trouble.UNSUPPORTED) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(name, f"{words[0]} did not end in {timeout_s:g} s", Trouble.UNKNOWN_OUTCOME) from error
+        raise MachineError(name, f"{args[0]} did not end in {timeout_s:g} s", Trouble.UNKNOWN_OUTCOME) from error
     if done.returncode != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise MachineError(name, lines[-1][:300], Trouble.NO_SPACE if "No space" in lines[-1] else Trouble.OTHER)

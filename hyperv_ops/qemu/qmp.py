@@ -24,30 +24,30 @@ _MALFORMED = (ValueError, TypeError, RecursionError)  #: what the library's read
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
 
 
-class Ask(Protocol):
+class Command(Protocol):
     """Asks one question and waits for its answer."""
 
     def __call__(self, command: str, arguments: Mapping[str, object] | None = None) -> Awaitable[Any]:
         """Raises what `Line.talk` turns into a MachineError."""
 
 
-Said = TypeVar("Said")
-Talk = Callable[[Ask], Awaitable[Said]]
+Result = TypeVar("Result")
+Conversation = Callable[[Command], Awaitable[Result]]
 
 
-class Line:
+class QmpConnection:
     """The way to a machine's monitor or to its guest's agent. Any thread may use it; others wait their turn."""
 
     def __init__(self, name: str, socket: Path, *, guest: bool = False) -> None:
         self._name, self._socket, self._guest = name, socket, guest
-        self._whom = "its guest agent" if guest else "QEMU"
-        self._turn = threading.Lock()
+        self._peer = "its guest agent" if guest else "QEMU"
+        self._lock = threading.Lock()
 
     def ask(self, command: str, arguments: Mapping[str, object] | None = None, timeout_s: float = ASK_LIMIT_S) -> Any:
         """One question. Raises MachineError, like `talk`."""
-        return self.talk(lambda ask: ask(command, arguments), timeout_s)
+        return self.run(lambda ask: ask(command, arguments), timeout_s)
 
-    def talk(self, talk: Talk[Said], timeout_s: float) -> Said:
+    def run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
         """One conversation from beginning to end.
 
         Raises:
@@ -55,32 +55,32 @@ class Line:
                 UNKNOWN_OUTCOME if the connection broke, OTHER with their own words if they refused.
         """
         deadline = time.monotonic() + timeout_s
-        if not self._turn.acquire(timeout=max(0.0, timeout_s)):
-            raise MachineError(self._name, f"somebody else is talking to {self._whom}", Trouble.BUSY)
+        if not self._lock.acquire(timeout=max(0.0, timeout_s)):
+            raise MachineError(self._name, f"somebody else is talking to {self._peer}", Trouble.BUSY)
         try:
-            return asyncio.run(asyncio.wait_for(self._talk(talk), deadline - time.monotonic()))
+            return asyncio.run(asyncio.wait_for(self._run(conversation), deadline - time.monotonic()))
         except ExecuteError as error:
-            raise MachineError(self._name, f"{self._whom} says: {one_line(str(error))}", Trouble.OTHER) from error
+            raise MachineError(self._name, f"{self._peer} says: {one_line(str(error))}", Trouble.OTHER) from error
         except ConnectError as error:
-            reason = f"no way to {self._whom}: {one_line(str(error.exc))}"
+            reason = f"no way to {self._peer}: {one_line(str(error.exc))}"
             raise MachineError(self._name, reason, Trouble.UNREACHABLE) from error
         except TimeoutError as error:
-            reason = f"{self._whom} did not answer in {timeout_s:g} s"
+            reason = f"{self._peer} did not answer in {timeout_s:g} s"
             raise MachineError(self._name, reason, Trouble.TIMED_OUT) from error
         except (QMPError, OSError, EOFError) as error:
-            reason = f"the connection to {self._whom} broke: {one_line(str(error))}"
+            reason = f"the connection to {self._peer} broke: {one_line(str(error))}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    async def _talk(self, talk: Talk[Said]) -> Said:
+    async def _run(self, conversation: Conversation[Result]) -> Result:
         client = QMPClient(self._name)
         client.negotiate = client.await_greeting = not self._guest
         await self._connect(client)
         try:
             if self._guest:
-                await _read_past_old_answers(client)
-            return await talk(lambda command, arguments=None: client.execute(command, arguments))
+                await _discard_old_answers(client)
+            return await conversation(lambda command, arguments=None: client.execute(command, arguments))
         finally:
             with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_MALFORMED):
                 await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
@@ -95,8 +95,8 @@ class Line:
             await asyncio.sleep(_RETRY_S)
 
 
-async def _read_past_old_answers(client: QMPClient) -> None:
+async def _discard_old_answers(client: QMPClient) -> None:
     for _ in range(_STALE_MAX):
-        told = secrets.randbelow(2**31)
-        if await client.execute("guest-sync", {"id": told}) == told:
+        number = secrets.randbelow(2**31)
+        if await client.execute("guest-sync", {"id": number}) == number:
             return

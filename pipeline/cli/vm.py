@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from hyperv_ops import HyperVMachines, Identity, MachineError, Machines
+from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
 from pipeline.cli.exit_codes import FAILED, OK
 from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
@@ -239,7 +239,7 @@ def _run_command(
     return FAILED if failed else OK
 
 
-def _identity(config: Config, root: Path, machine: str) -> Identity:
+def _identity(config: Config, root: Path, machine: str) -> GuestIdentity:
     return fleet.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
 
 

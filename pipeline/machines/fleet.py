@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hyperv_ops import (
     Difference,
-    Identity,
+    GuestIdentity,
     MachineError,
     MachineInfo,
     Machines,
@@ -92,7 +92,7 @@ def create(machines: Machines, machine: str) -> str:
     return "; warning: ".join((there, *map(one_line, warnings)))
 
 
-def make_prepare(identity_of: Callable[[str], Identity], limit_s: float | None) -> Verb:
+def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | None) -> Verb:
     """First boot, identity, shutdown, clean checkpoint. Each step may be repeated; without a limit none is awaited."""
     boot = start if limit_s is None else with_wait(start, limit_s)
 
@@ -108,7 +108,7 @@ def make_prepare(identity_of: Callable[[str], Identity], limit_s: float | None) 
     return prepare
 
 
-def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], str]) -> Identity:
+def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], str]) -> GuestIdentity:
     """Who a machine is to be: its name, its share's account and password, its place on the switch's network.
 
     Raises:
@@ -122,7 +122,7 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
     if not (tables[number].account and tables[number].secret):
         raise MachineError(machine, "its [[worker]] has no account and secret for the share")
     address, network = _address(config, machine, number)
-    return Identity(
+    return GuestIdentity(
         computer=computer,
         share_account=tables[number].account.rpartition("\\")[2].partition("@")[0],
         share_password=password(tables[number]),
@@ -205,7 +205,7 @@ def make_switch(runner: Runner, table: HyperVTable, *, what_if: bool) -> list[st
     network = ipaddress.IPv4Network(table.network)
     parameters = {"Name": table.switch, "Address": str(network[1]), "PrefixLength": network.prefixlen}
     reply = runner.run("New-FarmSwitch", {**parameters, **({"WhatIf": True} if what_if else {})}, SWITCH_LIMIT_S)
-    return list(reply.said) if what_if else [f"{table.switch}: is there, this side of it is {network[1]}"]
+    return list(reply.messages) if what_if else [f"{table.switch}: is there, this side of it is {network[1]}"]
 
 
 # ------------------------------------------------------------------------------------------------------------- words

@@ -21,7 +21,7 @@ from hyperv_ops import LocalMachines, MachineError
 from hyperv_ops.hyperv import script_call as scripts
 from tests.fakes.wsman_server import Answer, Command
 
-SCRIPTS = {path.stem: scripts.text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
+SCRIPTS = {path.stem: scripts.script_text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
 LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat
 
 
@@ -142,7 +142,7 @@ class SimulatedHyperV:
 
     def answer(self, command: Command) -> Answer:
         """What PowerShell would write, for what a runner sent."""
-        assert command.line == " ".join(("powershell", *scripts.arguments())), "not our command line"
+        assert command.line == " ".join(("powershell", *scripts.powershell_arguments())), "not our command line"
         assert command.line.count('"') == command.line.count("'") == 0
         job = orjson.loads(base64.b64decode(command.stdin.strip(), validate=True))
         name = next(name for name, text in SCRIPTS.items() if text == job["script"])

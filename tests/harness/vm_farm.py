@@ -165,9 +165,9 @@ def network_cut(farm: VmFarm, name: str) -> None:
 def back_in_time(farm: VmFarm, name: str) -> None:
     """To a moment in mid-game, memory and all, after that game was counted."""
     boot_id = farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
-    farm.machines.keep_moment(name, "mid-game")
+    farm.machines.save_state(name, "mid-game")
     farm.when_played(name, 2)
-    farm.machines.go_back_to(name, "mid-game")
+    farm.machines.load_state(name, "mid-game")
     assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
 
 

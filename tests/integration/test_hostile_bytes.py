@@ -34,12 +34,11 @@ from smbprotocol.open import (
 )
 
 from hyperv_ops import MachineError
-from hyperv_ops.hyperv.script_call import Reply as ScriptReply
-from hyperv_ops.hyperv.script_call import unpack
+from hyperv_ops.hyperv.script_call import ScriptReply, unpack_reply
 from hyperv_ops.machines import Ran
 from hyperv_ops.qemu import guest_agent
 from hyperv_ops.qemu.guest_agent import GuestAgent
-from hyperv_ops.qemu.qmp import Line
+from hyperv_ops.qemu.qmp import QmpConnection
 from inbox_agent.evaluation.protocol import parse_json, read_answer
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import InvalidAnswer
@@ -258,7 +257,7 @@ def test_a_script_answers_or_refuses(reply: bytes) -> None:
     """In Base64 as it should be, and as it is."""
     for line in (base64.b64encode(reply), reply):
         try:
-            assert isinstance(unpack("host", b"said\xff\r\nreply:" + line, reply), ScriptReply)
+            assert isinstance(unpack_reply("host", b"said\xff\r\nreply:" + line, reply), ScriptReply)
         except MachineError as error:
             assert str(error).isprintable()
             assert len(str(error)) < 1000
@@ -318,7 +317,7 @@ def test_qemu_is_understood_or_not(tmp_path: Path, greeting: bytes, answer: byte
     answers = iter((b'{"return": {}}\n', answer + b"\n", b""))
     with Socket(unix(tmp_path / "monitor"), greeting + b"\n", lambda _asked: next(answers)):
         try:
-            Line("vm-1", tmp_path / "monitor").ask("query-status", timeout_s=0.05)
+            QmpConnection("vm-1", tmp_path / "monitor").ask("query-status", timeout_s=0.05)
         except MachineError as error:
             assert str(error).isprintable()
             assert len(str(error)) < 1000

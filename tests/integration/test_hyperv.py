@@ -12,11 +12,11 @@ import pytest
 
 from hyperv_ops import (
     Difference,
+    GuestIdentity,
     HyperVMachines,
-    Identity,
     MachineError,
     PowerState,
-    Reply,
+    ScriptReply,
     Template,
     wait_until_healthy,
 )
@@ -54,9 +54,9 @@ class ScriptedRunner:
         self.calls: list[tuple[str, Mapping[str, object]]] = []
         self.closed = False
 
-    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+    def run(self, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
         self.calls.append((script, parameters))
-        return Reply(self._answer(script, parameters))
+        return ScriptReply(self._answer(script, parameters))
 
     def close(self) -> None:
         self.closed = True
@@ -238,7 +238,7 @@ def test_a_machine_that_stays_on_whatever_is_done(bed: HyperVBed) -> None:
     assert bed.hyperv.scripts.count("Stop-FarmVM") == 1
 
 
-NOBODY = Identity(
+NOBODY = GuestIdentity(
     computer="vm-1", share_account="exchange", share_password="secret", address="192.168.77.11", prefix_length=24
 )
 
@@ -247,9 +247,9 @@ def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: p
     """Or nobody would hear why: what a script waits for, and how long its answer is awaited."""
     waits: dict[str, tuple[float, float]] = {}
 
-    def run(_runner: WinRmRunner, script: str, parameters: Mapping[str, object], timeout_s: float) -> Reply:
+    def run(_runner: WinRmRunner, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
         waits[script] = (float(str(parameters.get("TimeoutSeconds", 0))), timeout_s)
-        return Reply({"exit_code": 0, "output": "", "off": True})
+        return ScriptReply({"exit_code": 0, "output": "", "off": True})
 
     monkeypatch.setattr(WinRmRunner, "run", run)
     machines = bed.machines()
@@ -294,8 +294,8 @@ def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(bed: HyperV
 
 def test_the_command_line_fits() -> None:
     """cmd.exe takes 8,191 characters; whatever is longer travels in standard input."""
-    assert len(" ".join(("powershell", *scripts.arguments()))) < 8191
-    assert len(scripts.pack("Test-FarmTemplate", {})) > 8191
+    assert len(" ".join(("powershell", *scripts.powershell_arguments()))) < 8191
+    assert len(scripts.pack_call("Test-FarmTemplate", {})) > 8191
 
 
 def test_a_file_larger_than_any_message_arrives(bed: HyperVBed) -> None:
@@ -343,7 +343,7 @@ def test_only_the_reply_line_counts() -> None:
     """Progress in CLIXML, a profile's greeting: none of them is an answer; what else is on stdout is for people."""
     out = b"Hello from a profile\r\nWhat if: Performing X\r\n" + reply(ok=True, value='[1, "ü"]')
 
-    assert scripts.unpack("hv1", out, b"#< CLIXML <Objs/>") == Reply(
+    assert scripts.unpack_reply("hv1", out, b"#< CLIXML <Objs/>") == ScriptReply(
         [1, "ü"], ("Hello from a profile", "What if: Performing X")
     )
 
@@ -362,7 +362,7 @@ def test_only_the_reply_line_counts() -> None:
 )
 def test_answers_that_are_none(out: bytes, why: Why) -> None:
     """A reply that makes no sense leaves the outcome open; a refusal is one clean line."""
-    error = refusal(lambda: scripts.unpack("hv1", out, b"broken"))
+    error = refusal(lambda: scripts.unpack_reply("hv1", out, b"broken"))
 
     assert error.trouble is why
     assert "\n" not in str(error) and "\x1b" not in str(error)
@@ -376,7 +376,7 @@ def test_errors_in_clixml_are_read_as_text() -> None:
         b'<S S="Error">The term &apos;Get-VM&apos; is not recognized_x000D__x000A_</S>'
         b'<S S="Error">At line:1 &amp; more_x000D__x000A_</S></Objs>'
     )
-    error = refusal(lambda: scripts.unpack("hv1", b"", stderr))
+    error = refusal(lambda: scripts.unpack_reply("hv1", b"", stderr))
 
     assert error.trouble is Why.UNKNOWN_OUTCOME
     assert error.reason.endswith("it wrote: The term 'Get-VM' is not recognized At line:1 & more")
@@ -385,7 +385,7 @@ def test_errors_in_clixml_are_read_as_text() -> None:
 @pytest.mark.parametrize("stderr", [b"plain words", b'words #< CLIXML\n<Objs><S S="Error">cut', b"\xff\xfe"])
 def test_error_output_that_is_no_clixml_does_no_harm(stderr: bytes) -> None:
     """It is part of a message, whatever it is."""
-    assert refusal(lambda: scripts.unpack("hv1", b"", stderr)).trouble is Why.UNKNOWN_OUTCOME
+    assert refusal(lambda: scripts.unpack_reply("hv1", b"", stderr)).trouble is Why.UNKNOWN_OUTCOME
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_other_output_is_decoded_in_its_code_page(code_page: int, written: bytes
     """A console of Windows writes `What if:` in its own code page, which the reply names."""
     out = b"What if: " + written + b"\r\n" + reply(ok=True, value="1", code_page=code_page)
 
-    assert scripts.unpack("hv1", out, b"").said == ("What if: Grüße",)
+    assert scripts.unpack_reply("hv1", out, b"").messages == ("What if: Grüße",)
 
 
 def test_an_answer_about_somebody_else(bed: HyperVBed) -> None:

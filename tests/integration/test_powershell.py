@@ -87,8 +87,8 @@ def test_a_process_gets_the_same_as_over_winrm(make: Make) -> None:
     value = make().run("Start-FarmVM", {"Name": "Grüße"}, 30).value
 
     assert value["parameters"] == {"Name": "Grüße"}
-    assert tuple(value["argv"]) == scripts.arguments()
-    assert value["script"] == len(scripts.text("Start-FarmVM"))
+    assert tuple(value["argv"]) == scripts.powershell_arguments()
+    assert value["script"] == len(scripts.script_text("Start-FarmVM"))
 
 
 def test_looking_200_times_at_16_machines_starts_one_process(make: Make, starts: Callable[[], int]) -> None:

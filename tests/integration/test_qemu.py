@@ -18,7 +18,7 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
-from hyperv_ops.qemu.qmp import Line
+from hyperv_ops.qemu.qmp import QmpConnection
 from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from tests.harness.command_line import pipeline
 from tests.harness.players import has_ended
@@ -109,13 +109,13 @@ def test_a_moment_is_kept_beside_the_clean_checkpoint(machines: QemuMachines) ->
     """With memory and without; a later moment takes the place of an earlier one."""
     machines.checkpoint("vm-1")
     machines.start("vm-1")
-    machines.keep_moment("vm-1", "now")
-    machines.keep_moment("vm-1", "now")
-    machines.go_back_to("vm-1", "now")
+    machines.save_state("vm-1", "now")
+    machines.save_state("vm-1", "now")
+    machines.load_state("vm-1", "now")
 
     assert sorted(machines.info("vm-1").checkpoints) == ["clean", "now"]
     with pytest.raises(MachineError, match="never"):
-        machines.go_back_to("vm-1", "never")
+        machines.load_state("vm-1", "never")
 
 
 def test_nothing_to_go_back_to_is_told(machines: QemuMachines) -> None:
@@ -288,7 +288,7 @@ def test_the_doctor_concludes_nothing_from_a_machine_that_cannot_be_asked(
 def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
-        line = Line("vm-1", tmp_path / "guest", guest=True)
+        line = QmpConnection("vm-1", tmp_path / "guest", guest=True)
         assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
 
 
