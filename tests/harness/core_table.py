@@ -24,26 +24,26 @@ SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test
 
 
 @dataclass
-class ShareOnTable:
+class FakeShare:
     """What lies in a worker's share, and how its agent beats."""
 
     owner: HostRecord | None = None
-    bare: bool = True
+    no_folders: bool = True
     starts: set[str] = field(default_factory=set)
     payloads: set[str] = field(default_factory=set)
     claims: set[str] = field(default_factory=set)
     results: dict[str, CollectedResult] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  #: results that are there, and worth another reading
     unknown: str = ""
-    beating: bool = True
+    sends_heartbeats: bool = True
     run_id: str = "run-1"
     counter: int = 0
-    strangers: set[str] = field(default_factory=set)
+    unknown_starts: set[str] = field(default_factory=set)
     damaged_epoch: int = 0
     desktop: str = ""
 
 
-class Table:
+class CoreHarness:
     """A farm with its shares laid out before the test."""
 
     def __init__(
@@ -63,17 +63,17 @@ class Table:
         self.farm = Farm(FARM, names)
         self.now, self.nonce = 1000.0, 0
         self.queues = Queues(depth=dict.fromkeys(names, depth), local=frozenset(names if local else ()))
-        self.shares = {name: ShareOnTable() for name in names}
+        self.shares = {name: FakeShare() for name in names}
         self.machines = {name: MachineStatus(MachineState.RUNNING, ()) for name in names} if machines else {}
         self.facts: list[tuple[Fact, float]] = []
         self.orders: list[MachineAction] = []
         self.publish_fails = False
-        self.state(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
+        self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
-            self.state(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
+            self.record(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
         self.watch = Observed(self.farm, self.limits, self.now)
 
-    def state(self, *facts: Fact) -> None:
+    def record(self, *facts: Fact) -> None:
         """States facts from outside a tick."""
         for fact in facts:
             self.farm.evolve(fact, self.now)
@@ -84,7 +84,7 @@ class Table:
         self.farm = Farm(FARM, list(self.farm.workers))
         for fact, at in self.facts:
             self.farm.evolve(fact, at)
-        self.state(HostStarted(pid=2, workers=len(self.farm.workers)))
+        self.record(HostStarted(pid=2, workers=len(self.farm.workers)))
         self.watch = Observed(self.farm, self.limits, self.now)
 
     # -------------------------------------------------------------------------------------------------------- ticks
@@ -92,14 +92,14 @@ class Table:
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, scan: bool = True) -> list[Fact]:
         """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
         self.now += seconds
-        tx = self.minutes([*self.shares] if scan else [], sweep=sweep, full=full)
+        tx = self.decide([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
         for action in plan(self.farm, self.watch, self.farm.workers):
-            self._do(action)
-        self.check()
+            self._perform(action)
+        self.check_invariants()
         return tx.facts
 
-    def minutes(self, order: list[str], *, sweep: bool = True, full: bool = True) -> Transaction:
+    def decide(self, workers: list[str], *, sweep: bool = True, full: bool = True) -> Transaction:
         """What is decided when these shares are looked at, in this order; nothing is recorded or done."""
         self.nonce += 1
         observation = Observation(
@@ -107,7 +107,7 @@ class Table:
             wall=self.now,
             nonce=f"{self.nonce:08d}",
             sweep=sweep,
-            scans=[self.look(name, full=full) for name in order],
+            scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
         return decide(self.farm, self.watch, observation, self.limits, self.queues)
@@ -125,17 +125,17 @@ class Table:
         self.run(seconds)
         self.shares[worker].unknown = ""
 
-    def settle_in(self) -> None:
+    def run_until_ready(self) -> None:
         """The first ticks of any farm: whose share it is, the first beats, the first publications."""
         for _ in range(3):
             self.tick()
 
-    def look(self, name: str, *, full: bool = True) -> ShareScan:
+    def scan(self, name: str, *, full: bool = True) -> ShareScan:
         """What a worker's share shows now."""
         share = self.shares[name]
         if share.unknown:
             return ShareScan(worker=name, full=full, unknown=share.unknown)
-        if share.beating and share.owner is not None:
+        if share.sends_heartbeats and share.owner is not None:
             share.counter += 1
         beat = AgentRecord(
             farm=share.owner.farm if share.owner else None,
@@ -159,30 +159,30 @@ class Table:
         return replace(
             outbox,
             full=True,
-            no_folders=share.bare,
+            no_folders=share.no_folders,
             owner=None if share.damaged_epoch else share.owner,
             damaged_epoch=share.damaged_epoch,
-            starts=frozenset(share.starts | share.strangers),
-            unknown_starts=frozenset(share.strangers),
+            starts=frozenset(share.starts | share.unknown_starts),
+            unknown_starts=frozenset(share.unknown_starts),
             payloads=frozenset(share.payloads),
             complete=frozenset(asked & share.starts & share.payloads),
             heartbeat=beat if share.counter else None,
         )
 
-    def _do(self, action: Action) -> None:
+    def _perform(self, action: Action) -> None:
         if isinstance(action, MachineAction):
             seen = self.watch.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
             self.orders.append(action)
             return
-        self._do_share(action)
+        self._perform_on_share(action)
 
-    def _do_share(self, action: ShareAction) -> None:
+    def _perform_on_share(self, action: ShareAction) -> None:
         share = self.shares[action.worker]
         if share.unknown:
             return
         if action.host is not None:
-            share.owner, share.bare, share.damaged_epoch = action.host, False, 0
+            share.owner, share.no_folders, share.damaged_epoch = action.host, False, 0
         share.starts -= set(action.remove)
         share.payloads -= set(action.remove)
         self.watch.note_removed(action.worker, frozenset(action.remove))
@@ -210,14 +210,16 @@ class Table:
         """The agent has claimed it, whether or not anybody still wants it."""
         self.shares[attempt.worker].claims.add(attempt.id)
 
-    def answer(self, attempt_id: str, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> None:
+    def publish_result(self, attempt_id: str, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> None:
         """The agent publishes a result for an attempt, even if nobody wants it any more."""
         attempt = self.farm.attempts[attempt_id]
         share = self.shares[attempt.worker]
         share.claims.add(attempt_id)
-        share.results[attempt_id] = CollectedResult(attempt=attempt_id, record=self.record(attempt, outcome, **fields))
+        share.results[attempt_id] = CollectedResult(
+            attempt=attempt_id, record=self.result_record(attempt, outcome, **fields)
+        )
 
-    def record(self, attempt: Attempt, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> ResultRecord:
+    def result_record(self, attempt: Attempt, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> ResultRecord:
         """A result as an honest agent would write it, but for the given fields."""
         echo = self.farm.echo(attempt)
         honest: dict[str, Any] = {
@@ -243,7 +245,7 @@ class Table:
             for name, share in self.shares.items():
                 for attempt_id in sorted(share.starts - share.results.keys()):
                     if attempt_id in self.farm.workers[name].wanted:
-                        self.answer(attempt_id)
+                        self.publish_result(attempt_id)
             self.tick()
         raise AssertionError("the run does not come to an end")
 
@@ -253,7 +255,7 @@ class Table:
 
     # --------------------------------------------------------------------------------------------------- invariants
 
-    def check(self) -> None:
+    def check_invariants(self) -> None:
         """What must hold after every tick: S1 to S4 of the reliability table, and the ledger tells the same story."""
         wanted = [a for w in self.farm.workers.values() for a in w.wanted.values()]
         assert len({id(a.trial) for a in wanted}) == len(wanted), "two wanted attempts at one trial"
@@ -292,6 +294,6 @@ def replace_struct(struct: RunSettings, **changes: Any) -> RunSettings:
     return RunSettings(**{**{name: getattr(struct, name) for name in struct.__struct_fields__}, **changes})
 
 
-def named(facts: list[Fact], kind: type[Fact]) -> list[Any]:
+def facts_of(facts: list[Fact], kind: type[Fact]) -> list[Any]:
     """The facts of one kind."""
     return [fact for fact in facts if isinstance(fact, kind)]

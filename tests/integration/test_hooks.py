@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import HooksTable
 from pipeline.core import facts as f
 from pipeline.host.hooks import Hooks
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 from tests.harness.farm_project import FarmBed
 
 pytestmark = pytest.mark.timeout(60)
@@ -24,7 +24,7 @@ def hooks(root: Path, code: str = WRITES, timeout_s: float = 20.0) -> Hooks:
 
 def test_it_is_told_of_what_matters(tmp_path: Path) -> None:
     """The end of a generation, quarantine, a worker that is out, a farm that stands still; nothing else."""
-    table = Table("w0", genomes=1)
+    table = CoreHarness("w0", genomes=1)
     hook = hooks(tmp_path)
     quarantined = f.WorkerQuarantined(worker="w0", back_off_s=15, reason='lost; rm -rf "$HOME" `x`')
     hook.notify([quarantined, f.ProbationBegan(worker="w0"), f.WorkerOut(worker="w0", reason="gone")], table.farm)
@@ -52,7 +52,7 @@ def test_a_hook_that_fails_or_hangs_costs_a_line(
 ) -> None:
     """And the next event is told all the same."""
     hook = hooks(tmp_path, code, timeout_s=0.5)
-    hook.notify([f.RunFinished()], Table("w0").farm)
+    hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
     assert said in caplog.text
@@ -60,7 +60,7 @@ def test_a_hook_that_fails_or_hangs_costs_a_line(
 
 def test_a_hook_that_does_not_exist_costs_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hook = Hooks(HooksTable(command=[str(tmp_path / "nothing")]), tmp_path)
-    hook.notify([f.RunFinished()], Table("w0").farm)
+    hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
     assert "the hook for finished" in caplog.text
@@ -69,8 +69,8 @@ def test_a_hook_that_does_not_exist_costs_a_line(tmp_path: Path, caplog: pytest.
 def test_without_a_hook_nothing_is_run(tmp_path: Path) -> None:
     """No thread, no waiting."""
     hook = Hooks(HooksTable(), tmp_path)
-    hook.notify([f.RunFinished()], Table("w0").farm)
-    hook.notify_stuck(Table("w0").farm, "x")
+    hook.notify([f.RunFinished()], CoreHarness("w0").farm)
+    hook.notify_stuck(CoreHarness("w0").farm, "x")
     hook.close()
 
 
@@ -94,7 +94,7 @@ def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytes
     """As for an evaluator's command: Debian has none of that name, and another one has not the user's packages."""
     monkeypatch.setenv("PATH", "")
     hook = Hooks(HooksTable(command=["python", "-c", WRITES, "{event}"]), tmp_path)
-    hook.notify([f.RunFinished()], Table("w0").farm)
+    hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
     assert (tmp_path / "told-finished").exists()

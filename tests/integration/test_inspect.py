@@ -23,7 +23,7 @@ from pipeline.ui.terminal import render_top
 from pipeline.views.progress import measure_progress
 from pipeline.views.ranking import ranked
 from tests.harness.command_line import pipeline
-from tests.harness.core_table import SETTINGS, Table
+from tests.harness.core_table import SETTINGS, CoreHarness
 from tests.programs.faulty_run import HOSTILE, faulty_project
 
 pytestmark = pytest.mark.timeout(60)
@@ -300,8 +300,8 @@ def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a log without a terminal, too: brackets and colons come out as they came in, and end no run."""
     monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", 0.0)
-    table = Table("w0", "w1")
-    table.state(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
+    table = CoreHarness("w0", "w1")
+    table.record(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
     console = Console(file=io.StringIO(), width=300)
 
     terminal.Monitor(console).show(measure_progress(table.farm, table.watch, 0.0))
@@ -312,9 +312,9 @@ def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_metric_does_not_take_a_columns_name() -> None:
     """Also not that of the one column which only a table of several generations has."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    table.answer(table.claim("w0"), metrics={"generation": 42.0, "status": 1.0})
+    table = CoreHarness("w0", genomes=1)
+    table.run_until_ready()
+    table.publish_result(table.claim("w0"), metrics={"generation": 42.0, "status": 1.0})
     table.tick()
 
     (row,) = ranked([table.farm], "fitness", minimize=False, reverse=False)

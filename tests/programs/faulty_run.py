@@ -15,7 +15,7 @@ from pipeline.core.observation import CollectedResult, MachineState, MachineStat
 from pipeline.core.observed import Observed
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.outputs import Outputs
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>.json",
@@ -37,7 +37,7 @@ class FaultyRun:
         settings = RunSettings(
             trials_per_genome=trials, seed=7, settings={"difficulty": "hard"}, evaluator="play.py", time_limit_s=60.0
         )
-        self.table = Table(*WORKERS, genomes=0, trials=trials, machines=True, limits=limits, settings=settings)
+        self.table = CoreHarness(*WORKERS, genomes=0, trials=trials, machines=True, limits=limits, settings=settings)
         self.generation = 0
         self.facts: list[tuple[int, float, Fact]] = []
         self._until: dict[str, float] = {}  #: attempt -> when its game ends
@@ -53,13 +53,13 @@ class FaultyRun:
         settings = table.settings
         if self.generation > 1:
             started = HostStarted(pid=self.generation, workers=len(WORKERS))
-            table.state(started, RunOpened(generation=self.generation, run=1, settings=settings))
+            table.record(started, RunOpened(generation=self.generation, run=1, settings=settings))
             table.watch = Observed(table.farm, table.limits, table.now)
         for number in range(1, self._genomes + 1):
             hostile = HOSTILE[number - 2] if 2 <= number < 2 + len(HOSTILE) else ""
             name = hostile or f"bot-{self.generation:02d}-{number:03d}.json"
             digest = f"{self.generation * 100_000 + number:064x}"
-            table.state(GenomeAdded(genome=number, name=name, suffix=".json", size_bytes=512 + number, sha256=digest))
+            table.record(GenomeAdded(genome=number, name=name, suffix=".json", size_bytes=512 + number, sha256=digest))
         wanted = self._genomes * self._trials * share
         while not table.farm.finished and table.farm.settled.total() < wanted:
             self._step()
@@ -69,8 +69,8 @@ class FaultyRun:
         table = self.table
         for name in WORKERS:
             share = table.shares[name]
-            share.beating = table.now >= self._silent_until.get(name, 0.0)
-            if share.beating:
+            share.sends_heartbeats = table.now >= self._silent_until.get(name, 0.0)
+            if share.sends_heartbeats:
                 self._act(name)
             if self._dice.random() < 0.002:
                 self._silent_until[name] = table.now + self._dice.choice((40.0, 70.0, 130.0))
@@ -102,18 +102,18 @@ class FaultyRun:
                     10.0 * self.generation + 4 * self._dice.gauss(0, 1) + (number % 7) - (3.0 if name == "vm-2" else 0)
                 )
                 metrics = {"level": float(number % 5), "score": round(fitness * 10, 1)}
-                self.table.answer(attempt, fitness=round(fitness, 3), metrics=metrics, seconds=seconds)
+                self.table.publish_result(attempt, fitness=round(fitness, 3), metrics=metrics, seconds=seconds)
             case Outcome.CORRUPT:
                 seen = CollectedResult(attempt=attempt, record=None, problem="result.json: not JSON at byte 7")
                 self.table.shares[name].results[attempt] = seen
             case Outcome.FAILED:
-                self.table.answer(
+                self.table.publish_result(
                     attempt, Outcome.FAILED, reason="exit code 1: ValueError: <b>bad</b> opcode", seconds=0.4
                 )
             case Outcome.TIMED_OUT:
-                self.table.answer(attempt, Outcome.TIMED_OUT, reason="no end within 60 s", seconds=60.0)
+                self.table.publish_result(attempt, Outcome.TIMED_OUT, reason="no end within 60 s", seconds=60.0)
             case outcome:
-                self.table.answer(attempt, outcome, reason="the agent restarted while this attempt was played")
+                self.table.publish_result(attempt, outcome, reason="the agent restarted while this attempt was played")
 
     def _outcome(self, number: int) -> Outcome:
         if number == 9:

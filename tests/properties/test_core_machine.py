@@ -18,7 +18,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from pipeline.core.observed import Observed
-from tests.harness.core_table import FARM, Table
+from tests.harness.core_table import FARM, CoreHarness
 
 pytestmark = pytest.mark.properties
 
@@ -35,7 +35,7 @@ def fitness_of(attempt: Attempt) -> float:
 class FarmMachine(RuleBasedStateMachine):
     """A farm, its shares, and whatever befalls them."""
 
-    table: Table
+    core: CoreHarness
 
     @initialize(
         workers=st.integers(1, 3),
@@ -46,112 +46,112 @@ class FarmMachine(RuleBasedStateMachine):
     )
     def begin(self, workers: int, genomes: int, trials: int, depth: int, machines: bool) -> None:
         names = [f"w{number}" for number in range(workers)]
-        self.table = Table(*names, genomes=genomes, trials=trials, depth=depth, machines=machines)
-        self.table.settle_in()
+        self.core = CoreHarness(*names, genomes=genomes, trials=trials, depth=depth, machines=machines)
+        self.core.run_until_ready()
 
     def name(self, worker: int) -> str:
-        return f"w{worker % len(self.table.shares)}"
+        return f"w{worker % len(self.core.shares)}"
 
     def some_attempt(self, number: int) -> Attempt:
-        attempts = list(self.table.farm.attempts.values())
+        attempts = list(self.core.farm.attempts.values())
         return attempts[number % len(attempts)]
 
     # ---------------------------------------------------------------------------------------------------------- time
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 40.0, 90000.0]), sweep=st.booleans(), full=st.booleans())
     def tick(self, seconds: float, sweep: bool, full: bool) -> None:
-        self.table.tick(seconds, sweep=sweep, full=full)
+        self.core.tick(seconds, sweep=sweep, full=full)
 
     @rule()
     def a_minute(self) -> None:
-        self.table.run(60, step=6)
+        self.core.run(60, step=6)
 
     @rule()
     def the_host_is_killed(self) -> None:
         """Everything but the facts is forgotten."""
-        table = self.table
-        farm = Farm(FARM, list(table.farm.workers))
-        for fact, at in table.facts:
+        core = self.core
+        farm = Farm(FARM, list(core.farm.workers))
+        for fact, at in core.facts:
             farm.evolve(fact, at)
-        table.farm = farm
-        table.state(HostStarted(pid=2, workers=len(farm.workers)))
-        table.watch = Observed(farm, table.limits, table.now)
+        core.farm = farm
+        core.record(HostStarted(pid=2, workers=len(farm.workers)))
+        core.watch = Observed(farm, core.limits, core.now)
 
     # -------------------------------------------------------------------------------------------------------- agents
 
     @rule(worker=WORKERS)
     def an_agent_claims(self, worker: int) -> None:
         name = self.name(worker)
-        share, wanted = self.table.shares[name], self.table.farm.workers[name].wanted
+        share, wanted = self.core.shares[name], self.core.farm.workers[name].wanted
         if any(attempt in share.starts - share.claims for attempt in wanted):
-            self.table.claim(name)
+            self.core.claim(name)
 
-    @precondition(lambda self: self.table.farm.attempts)
+    @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), outcome=st.sampled_from(PLAYED))
     def an_attempt_is_answered(self, number: int, outcome: Outcome) -> None:
         """In time, late, or long after it was given up."""
         attempt = self.some_attempt(number)
         fitness = fitness_of(attempt) if outcome is Outcome.COMPLETED else None
-        self.table.answer(attempt.id, outcome, fitness=fitness)
+        self.core.publish_result(attempt.id, outcome, fitness=fitness)
 
-    @precondition(lambda self: self.table.farm.attempts)
+    @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), field=st.sampled_from(["seed", "trial", "genome_sha256", "worker", "farm"]))
     def a_result_lies(self, number: int, field: str) -> None:
         lie = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
-        self.table.answer(self.some_attempt(number).id, fitness=1e9, **{field: lie})
+        self.core.publish_result(self.some_attempt(number).id, fitness=1e9, **{field: lie})
 
-    @precondition(lambda self: self.table.farm.attempts)
+    @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99))
     def a_result_is_torn(self, number: int) -> None:
         attempt = self.some_attempt(number)
-        self.table.shares[attempt.worker].results[attempt.id] = CollectedResult(
+        self.core.shares[attempt.worker].results[attempt.id] = CollectedResult(
             attempt=attempt.id, record=None, problem="torn"
         )
 
     @rule(worker=WORKERS)
     def a_result_comes_from_nowhere(self, worker: int) -> None:
         strange = "g0001-0001-t1-a9-zzzzzzzzzzzz"
-        self.table.shares[self.name(worker)].results[strange] = CollectedResult(
+        self.core.shares[self.name(worker)].results[strange] = CollectedResult(
             attempt=strange, record=None, problem="odd"
         )
 
     @rule(worker=WORKERS, damaged=st.booleans())
     def an_agent_restarts(self, worker: int, damaged: bool) -> None:
         """What it had claimed is interrupted; what it cannot read is undelivered."""
-        share = self.table.shares[self.name(worker)]
-        share.run_id, share.counter, share.beating = f"{share.run_id}'", 0, True
-        known = self.table.farm.attempts
+        share = self.core.shares[self.name(worker)]
+        share.run_id, share.counter, share.sends_heartbeats = f"{share.run_id}'", 0, True
+        known = self.core.farm.attempts
         for attempt in sorted((share.claims & known.keys()) - share.results.keys()):
-            self.table.answer(attempt, Outcome.INTERRUPTED)
+            self.core.publish_result(attempt, Outcome.INTERRUPTED)
         if damaged:
             for attempt in sorted((share.starts & known.keys()) - share.results.keys() - share.claims):
-                self.table.answer(attempt, Outcome.UNDELIVERED)
+                self.core.publish_result(attempt, Outcome.UNDELIVERED)
 
     @rule(worker=WORKERS)
     def an_agent_falls_silent(self, worker: int) -> None:
-        self.table.shares[self.name(worker)].beating = False
+        self.core.shares[self.name(worker)].sends_heartbeats = False
 
     @rule(worker=WORKERS)
     def a_machine_ends(self, worker: int) -> None:
         name = self.name(worker)
-        if self.table.machines:
-            self.table.machines[name] = MachineStatus(MachineState.OFF, ())
-            self.table.shares[name].beating = False
+        if self.core.machines:
+            self.core.machines[name] = MachineStatus(MachineState.OFF, ())
+            self.core.shares[name].sends_heartbeats = False
 
     # -------------------------------------------------------------------------------------------------------- shares
 
     @rule(worker=WORKERS, away=st.booleans())
     def a_share_comes_and_goes(self, worker: int, away: bool) -> None:
-        self.table.shares[self.name(worker)].unknown = "network down" if away else ""
+        self.core.shares[self.name(worker)].unknown = "network down" if away else ""
 
     @rule(fails=st.booleans())
     def publications_fail(self, fails: bool) -> None:
-        self.table.publish_fails = fails
+        self.core.publish_fails = fails
 
     @rule(worker=WORKERS, how=st.sampled_from(["emptied", "older epoch", "counter", "outbox"]))
     def a_share_goes_back(self, worker: int, how: str) -> None:
         name = self.name(worker)
-        share = self.table.shares[name]
+        share = self.core.shares[name]
         if how == "emptied":
             share.starts.clear()
             share.payloads.clear()
@@ -167,43 +167,43 @@ class FarmMachine(RuleBasedStateMachine):
     @invariant()
     def every_count_is_true(self) -> None:
         """A fitness is that of its trial, from an attempt that was issued for it and answered."""
-        if not hasattr(self, "table"):
+        if not hasattr(self, "core"):
             return
-        for genome in self.table.farm.genomes:
+        for genome in self.core.farm.genomes:
             for trial in genome.trials:
                 if trial.settlement is Settlement.COMPLETED:
-                    attempt = self.table.farm.attempts[trial.decided_by]
+                    attempt = self.core.farm.attempts[trial.decided_by]
                     assert attempt.trial is trial
                     assert (trial.fitness, attempt.has_result) == (fitness_of(attempt), True)
                 else:
                     assert trial.fitness is None
                 spent = [a for a in trial.attempts if not a.by_host]
-                limits = self.table.limits
+                limits = self.core.limits
                 assert len(spent) <= limits.attempts_max + limits.losses_per_trial_max
 
     def teardown(self) -> None:
         """All is well again, the user runs the farm anew if it stood still, and everything is settled."""
-        if not hasattr(self, "table"):
+        if not hasattr(self, "core"):
             return
-        table = self.table
-        table.publish_fails = False
-        for name, share in table.shares.items():
-            share.unknown, share.beating = "", True
-            if table.machines:
-                table.machines[name] = MachineStatus(MachineState.RUNNING, ())
+        core = self.core
+        core.publish_fails = False
+        for name, share in core.shares.items():
+            share.unknown, share.sends_heartbeats = "", True
+            if core.machines:
+                core.machines[name] = MachineStatus(MachineState.RUNNING, ())
         for _ in range(120):
-            if table.farm.finished:
+            if core.farm.finished:
                 return
-            if stuck_reason(table.farm, len(table.shares)) or all(
-                worker.state is WorkerState.OUT for worker in table.farm.workers.values()
+            if stuck_reason(core.farm, len(core.shares)) or all(
+                worker.state is WorkerState.OUT for worker in core.farm.workers.values()
             ):
                 self.the_host_is_killed()
-            for name, share in table.shares.items():
+            for name, share in core.shares.items():
                 for attempt_id in sorted(share.starts - share.results.keys()):
-                    if attempt_id in table.farm.workers[name].wanted:
-                        table.answer(attempt_id, fitness=fitness_of(table.farm.attempts[attempt_id]))
-            table.tick(6.0)
-        stories = [table.farm.story(trial) for genome in table.farm.genomes for trial in genome.trials]
+                    if attempt_id in core.farm.workers[name].wanted:
+                        core.publish_result(attempt_id, fitness=fitness_of(core.farm.attempts[attempt_id]))
+            core.tick(6.0)
+        stories = [core.farm.story(trial) for genome in core.farm.genomes for trial in genome.trials]
         raise AssertionError("the run does not come to an end\n" + "\n".join(stories))
 
 

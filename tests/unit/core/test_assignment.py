@@ -11,7 +11,7 @@ from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import REMOVE_AGAIN_S
 from pipeline.core.reconcile import ShareAction, plan
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 
 pytestmark = pytest.mark.rules
 
@@ -20,84 +20,84 @@ pytestmark = pytest.mark.rules
 
 def test_a_kind_world() -> None:
     """pending -> assigned -> settled for every trial, and the run is finished."""
-    table = Table(genomes=5, trials=2)
-    table.settle_in()
-    table.play_all()
-    assert table.settlements() == [Settlement.COMPLETED] * 10
-    assert not any(share.starts for share in table.shares.values())
+    core = CoreHarness(genomes=5, trials=2)
+    core.run_until_ready()
+    core.play_all()
+    assert core.settlements() == [Settlement.COMPLETED] * 10
+    assert not any(share.starts for share in core.shares.values())
 
 
 def test_every_worker_plays_before_any_waits() -> None:
     """Queues are filled emptiest first: two genomes go to two workers, not to one."""
-    table = Table("w0", "w1", "w2", genomes=3)
-    table.settle_in()
-    assert [len(worker.wanted) for worker in table.farm.workers.values()] == [1, 1, 1]
+    core = CoreHarness("w0", "w1", "w2", genomes=3)
+    core.run_until_ready()
+    assert [len(worker.wanted) for worker in core.farm.workers.values()] == [1, 1, 1]
 
 
 def test_queue_depth_is_a_bound() -> None:
     """A worker holds no more attempts than its queue is deep."""
-    table = Table("w0", genomes=9, depth=3)
-    table.settle_in()
-    assert len(table.farm.workers["w0"].wanted) == 3
+    core = CoreHarness("w0", genomes=9, depth=3)
+    core.run_until_ready()
+    assert len(core.farm.workers["w0"].wanted) == 3
 
 
 def test_nothing_is_given_to_a_worker_that_never_showed_itself() -> None:
     """Without a beat of this epoch an attempt would only wait for its claim limit."""
-    table = Table("w0")
-    table.shares["w0"].beating = False
-    table.settle_in()
-    assert table.farm.workers["w0"].wanted == {}
+    core = CoreHarness("w0")
+    core.shares["w0"].sends_heartbeats = False
+    core.run_until_ready()
+    assert core.farm.workers["w0"].wanted == {}
 
 
 def test_an_idle_worker_gets_what_waits_behind_a_long_game() -> None:
     """The waiting attempt is withdrawn, spends nothing, and goes to the worker that has nothing to do."""
-    table = Table("w0", "w1", genomes=2)
-    table.shares["w1"].beating = False
-    table.settle_in()
-    table.claim("w0")
-    table.tick(1.0)
-    table.shares["w1"].beating = True
-    table.run(3)
-    assert [len(worker.wanted) for worker in table.farm.workers.values()] == [1, 1]
-    second = table.farm.genomes[1].trials[0]
+    core = CoreHarness("w0", "w1", genomes=2)
+    core.shares["w1"].sends_heartbeats = False
+    core.run_until_ready()
+    core.claim("w0")
+    core.tick(1.0)
+    core.shares["w1"].sends_heartbeats = True
+    core.run(3)
+    assert [len(worker.wanted) for worker in core.farm.workers.values()] == [1, 1]
+    second = core.farm.genomes[1].trials[0]
     assert [attempt.outcome for attempt in second.attempts] == [Outcome.WITHDRAWN, None]
     assert (second.blamed, second.losses) == (0, 0)
 
 
 def test_what_the_idle_worker_has_tried_already_is_not_taken_back_for_it() -> None:
     """It would not be given it, and the attempt would come back at once, again and again."""
-    table = Table("w0", "w1", genomes=2, depth=1)
-    table.settle_in()
-    (tried,) = table.farm.workers["w1"].wanted.values()
-    table.claim("w0")
-    table.answer(tried.id, Outcome.FAILED)
-    table.queues.depth.update(w0=2)
-    facts = table.run(20)
+    core = CoreHarness("w0", "w1", genomes=2, depth=1)
+    core.run_until_ready()
+    (tried,) = core.farm.workers["w1"].wanted.values()
+    core.claim("w0")
+    core.publish_result(tried.id, Outcome.FAILED)
+    core.queues.depth.update(w0=2)
+    facts = core.run(20)
 
     again = [fact for fact in facts if isinstance(fact, f.AttemptIssued) and fact.genome == tried.trial.genome.number]
     assert [fact.worker for fact in again] == ["w0"]
-    assert table.farm.workers["w1"].wanted == {}
+    assert core.farm.workers["w1"].wanted == {}
 
 
 def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
     """Each try to remove it costs seconds on Windows; its start signal is gone, so it harms nobody."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    (done,) = table.farm.workers["w0"].wanted
-    table.answer(done)
-    tx = table.minutes(["w0"])
-    table.facts += [(fact, table.now) for fact in tx.facts]
-    (action,) = plan(table.farm, table.watch, ["w0"])
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    (done,) = core.farm.workers["w0"].wanted
+    core.publish_result(done)
+    tx = core.decide(["w0"])
+    core.facts += [(fact, core.now) for fact in tx.facts]
+    (action,) = plan(core.farm, core.watch, ["w0"])
     assert isinstance(action, ShareAction)
     assert action.remove == (done,)
 
-    table.watch.note_held_open("w0", frozenset({done}))
+    core.watch.note_held_open("w0", frozenset({done}))
 
-    assert plan(table.farm, table.watch, ["w0"]) == []
-    table.watch.time += REMOVE_AGAIN_S + 1
-    assert plan(table.farm, table.watch, ["w0"]) == [action]
-    table.watch.note_removed("w0", frozenset({done}))
-    assert table.watch.workers["w0"].held_open == {}
+    assert plan(core.farm, core.watch, ["w0"]) == []
+    core.watch.time += REMOVE_AGAIN_S + 1
+    assert plan(core.farm, core.watch, ["w0"]) == [action]
+    core.watch.note_removed("w0", frozenset({done}))
+    assert core.watch.workers["w0"].held_open == {}
 
 
 # ----------------------------------------------------------------------------------------------------- local workers
@@ -105,30 +105,30 @@ def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
 
 def test_what_a_dead_host_gave_its_local_workers_is_taken_back() -> None:
     """Their agents ended with it; the next host collects, then says so, and gives it out again."""
-    table = Table("w0", genomes=1, local=True, machines=True)
-    table.settle_in()
-    (held,) = table.farm.workers["w0"].wanted.values()
-    table.machines["w0"] = MachineStatus(MachineState.OFF, ())
+    core = CoreHarness("w0", genomes=1, local=True, machines=True)
+    core.run_until_ready()
+    (held,) = core.farm.workers["w0"].wanted.values()
+    core.machines["w0"] = MachineStatus(MachineState.OFF, ())
 
-    table.restart_host()
-    table.tick()
+    core.restart_host()
+    core.tick()
 
-    held = table.farm.attempts[held.id]
+    held = core.farm.attempts[held.id]
     assert (held.outcome, held.reason) == (Outcome.WITHDRAWN, "host ended")
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
-    table.play_all()
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
+    core.play_all()
 
 
 def test_what_a_running_agent_holds_is_not_taken_back() -> None:
     """The first look came while its agent was running already: it is this host's."""
-    table = Table("w0", genomes=1, local=True, machines=True)
-    table.settle_in()
-    (held,) = table.farm.workers["w0"].wanted
+    core = CoreHarness("w0", genomes=1, local=True, machines=True)
+    core.run_until_ready()
+    (held,) = core.farm.workers["w0"].wanted
 
-    table.restart_host()
-    table.tick()
+    core.restart_host()
+    core.tick()
 
-    assert table.farm.attempts[held].outcome is None
+    assert core.farm.attempts[held].outcome is None
 
 
 # -------------------------------------------------------------------------------------------------------- assigning
@@ -136,36 +136,36 @@ def test_what_a_running_agent_holds_is_not_taken_back() -> None:
 
 def test_a_trial_that_is_to_be_played_alone_waits_for_an_empty_queue() -> None:
     """It is neither put behind another, nor is another put behind it."""
-    table = Table("w0", genomes=3, limits=Limits(claim_limit_s=1000))
-    table.settle_in()
-    one, other = table.farm.workers["w0"].wanted.values()
-    table.shares["w0"].starts.clear()
+    core = CoreHarness("w0", genomes=3, limits=Limits(claim_limit_s=1000))
+    core.run_until_ready()
+    one, other = core.farm.workers["w0"].wanted.values()
+    core.shares["w0"].starts.clear()
     for _ in range(3):
-        table.tick()
-    (alone,) = table.farm.workers["w0"].wanted.values()
+        core.tick()
+    (alone,) = core.farm.workers["w0"].wanted.values()
     assert alone.trial in (one.trial, other.trial)
 
-    table.answer(alone.id)
-    table.tick()
+    core.publish_result(alone.id)
+    core.tick()
 
-    assert all(len(table.farm.workers["w0"].wanted) == 1 for _ in [table.tick()])
-    table.play_all()
+    assert all(len(core.farm.workers["w0"].wanted) == 1 for _ in [core.tick()])
+    core.play_all()
 
 
 def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
     """Its worker was lost; the other one has a game in hand, and takes it when that is over."""
-    table = Table("w0", "w1", genomes=2, machines=True)
-    table.settle_in()
-    (lost,) = table.farm.workers["w1"].wanted.values()
-    mine = table.claim("w0")
-    table.shares["w1"].unknown = "network down"
-    table.run(32)
-    assert list(table.farm.workers["w0"].wanted) == [mine]
+    core = CoreHarness("w0", "w1", genomes=2, machines=True)
+    core.run_until_ready()
+    (lost,) = core.farm.workers["w1"].wanted.values()
+    mine = core.claim("w0")
+    core.shares["w1"].unknown = "network down"
+    core.run(32)
+    assert list(core.farm.workers["w0"].wanted) == [mine]
 
-    table.answer(mine)
-    table.tick()
+    core.publish_result(mine)
+    core.tick()
 
-    (next_one,) = table.farm.workers["w0"].wanted.values()
+    (next_one,) = core.farm.workers["w0"].wanted.values()
     assert next_one.run_alone
     assert next_one.trial is lost.trial
 
@@ -174,75 +174,75 @@ def test_a_worker_on_probation_is_tried_with_a_genome_that_nobody_lost() -> None
     """The only worker was lost three times with the genome that kills it, which waits first in line: were it given that
     again and again, all its probations would fail, and the others would never be played.
     """
-    table = Table("w0", genomes=3, trials=3, limits=Limits(losses_max=1))
-    table.settle_in()
-    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
+    core = CoreHarness("w0", genomes=3, trials=3, limits=Limits(losses_max=1))
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
+    core.tick()
+    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
 
-    table.run(16)
+    core.run(16)
 
-    assert table.farm.workers["w0"].state is WorkerState.PROBATION
-    (tried,) = table.farm.workers["w0"].wanted.values()
+    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    (tried,) = core.farm.workers["w0"].wanted.values()
     assert tried.trial.genome.number == 2
-    table.answer(tried.id)
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.READY
+    core.publish_result(tried.id)
+    core.tick()
+    assert core.farm.workers["w0"].state is WorkerState.READY
 
 
 def test_a_worker_on_probation_takes_what_there_is() -> None:
     """Where every genome that waits was lost before, it is better to be tried with one of them than not at all."""
-    table = Table("w0", genomes=1, trials=2, limits=Limits(losses_max=1))
-    table.settle_in()
-    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
+    core = CoreHarness("w0", genomes=1, trials=2, limits=Limits(losses_max=1))
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
 
-    table.run(17)
+    core.run(17)
 
-    assert len(table.farm.workers["w0"].wanted) == 1
-    table.play_all()
+    assert len(core.farm.workers["w0"].wanted) == 1
+    core.play_all()
 
 
 def test_a_worker_that_fails_everything_condemns_nothing_alone() -> None:
     """It is idle at once and the other has its hands full: it may try again, but the last try is not its own."""
-    table = Table("w0", "w1", genomes=8, machines=True)
-    table.settle_in()
-    table.claim("w1")
+    core = CoreHarness("w0", "w1", genomes=8, machines=True)
+    core.run_until_ready()
+    core.claim("w1")
     for _ in range(60):
-        for attempt in list(table.farm.workers["w0"].wanted):
-            table.answer(attempt, Outcome.FAILED)
-        table.tick(0.5)
+        for attempt in list(core.farm.workers["w0"].wanted):
+            core.publish_result(attempt, Outcome.FAILED)
+        core.tick(0.5)
 
-    assert [trial for genome in table.farm.genomes for trial in genome.trials if trial.settlement] == []
-    assert table.farm.workers["w0"].wanted == {}
-    table.play_all()
-    assert table.settlements() == [Settlement.COMPLETED] * 8
+    assert [trial for genome in core.farm.genomes for trial in genome.trials if trial.settlement] == []
+    assert core.farm.workers["w0"].wanted == {}
+    core.play_all()
+    assert core.settlements() == [Settlement.COMPLETED] * 8
 
 
 def test_the_last_try_waits_for_nobody_who_cannot_come() -> None:
     """The other worker is out: whoever is left decides."""
-    table = Table("w0", "w1", genomes=1)
-    table.shares["w1"].beating = False
-    table.settle_in()
+    core = CoreHarness("w0", "w1", genomes=1)
+    core.shares["w1"].sends_heartbeats = False
+    core.run_until_ready()
     for _ in range(3):
-        table.answer(table.claim("w0"), Outcome.FAILED)
-        table.tick()
+        core.publish_result(core.claim("w0"), Outcome.FAILED)
+        core.tick()
 
-    assert table.settlements() == [Settlement.FAILED]
+    assert core.settlements() == [Settlement.FAILED]
 
 
 def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
     """It never judged the genome: it went down with it. The one that has failed it twice does not decide it alone."""
-    table = Table("w0", "w1", genomes=4, depth=1)
-    table.settle_in()
-    (lost,) = table.farm.workers["w1"].wanted.values()
-    table.answer(lost.id, Outcome.INTERRUPTED)
-    table.answer(table.claim("w0"))
-    table.tick()
-    table.claim("w1")
+    core = CoreHarness("w0", "w1", genomes=4, depth=1)
+    core.run_until_ready()
+    (lost,) = core.farm.workers["w1"].wanted.values()
+    core.publish_result(lost.id, Outcome.INTERRUPTED)
+    core.publish_result(core.claim("w0"))
+    core.tick()
+    core.claim("w1")
     for _ in range(40):
-        for attempt in list(table.farm.workers["w0"].wanted):
-            table.answer(attempt, Outcome.FAILED)
-        table.tick()
+        for attempt in list(core.farm.workers["w0"].wanted):
+            core.publish_result(attempt, Outcome.FAILED)
+        core.tick()
 
     assert (lost.trial.blamed, lost.trial.settlement) == (2, None)
 
@@ -250,34 +250,34 @@ def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
 def test_fresh_trials_are_not_hidden_behind_those_that_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many last tries wait for a busy worker, an idle one finds what it may play."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 3)
-    table = Table("w0", "w1", genomes=20, depth=1)
-    table.settle_in()
-    table.claim("w1")
+    core = CoreHarness("w0", "w1", genomes=20, depth=1)
+    core.run_until_ready()
+    core.claim("w1")
     for _ in range(40):
-        for attempt in list(table.farm.workers["w0"].wanted.values()):
+        for attempt in list(core.farm.workers["w0"].wanted.values()):
             failing = attempt.trial.genome.number < 10
-            table.answer(attempt.id, Outcome.FAILED if failing else Outcome.COMPLETED)
-        table.tick(0.01)
+            core.publish_result(attempt.id, Outcome.FAILED if failing else Outcome.COMPLETED)
+        core.tick(0.01)
 
-    assert len(table.farm.retries) == 8  # w1 plays one of those that fail
-    assert not table.farm.fresh
+    assert len(core.farm.retries) == 8  # w1 plays one of those that fail
+    assert not core.farm.fresh
 
 
 def test_what_waits_behind_a_long_game_is_taken_back_although_a_last_try_is_pending() -> None:
     """That one waits for the busy worker; those that have failed it have nothing to do, and take the other."""
-    table = Table("w0", "w1", "w2", genomes=4)
-    table.settle_in()
-    failing, behind = (table.farm.genomes[number - 1].trials[0] for number in (2, 4))
-    table.claim("w0")
-    table.answer(table.claim("w2"))
+    core = CoreHarness("w0", "w1", "w2", genomes=4)
+    core.run_until_ready()
+    failing, behind = (core.farm.genomes[number - 1].trials[0] for number in (2, 4))
+    core.claim("w0")
+    core.publish_result(core.claim("w2"))
     for _ in range(2):
         assert failing.open_attempt is not None
-        table.answer(failing.open_attempt.id, Outcome.FAILED)
-        table.tick()
+        core.publish_result(failing.open_attempt.id, Outcome.FAILED)
+        core.tick()
     assert behind.open_attempt is not None
     assert behind.open_attempt.worker == "w0"
 
-    table.run(3)
+    core.run(3)
 
     assert behind.open_attempt.worker in ("w1", "w2")
     assert failing.open_attempt is not None
@@ -286,24 +286,24 @@ def test_what_waits_behind_a_long_game_is_taken_back_although_a_last_try_is_pend
 
 def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:
     """It holds its one attempt, however deep its queue is otherwise, and is given no other."""
-    table = Table("w0", "w1", genomes=2, limits=Limits(losses_max=1))
-    table.settle_in()
-    table.answer(table.claim("w0"), Outcome.INTERRUPTED)
-    table.tick()
-    table.answer(table.claim("w1"), Outcome.FAILED)
-    table.run(17)
-    assert table.farm.workers["w0"].state is WorkerState.PROBATION
-    assert len(table.farm.workers["w0"].wanted) == 1
+    core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=1))
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
+    core.tick()
+    core.publish_result(core.claim("w1"), Outcome.FAILED)
+    core.run(17)
+    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    assert len(core.farm.workers["w0"].wanted) == 1
 
-    assert len(table.farm.workers["w1"].wanted) == 1
+    assert len(core.farm.workers["w1"].wanted) == 1
 
 
 def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials wait for another worker, a tick looks at a few of them only."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 0)
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    assert table.farm.workers["w0"].wanted == {}
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    assert core.farm.workers["w0"].wanted == {}
 
 
 # -------------------------------------------------------------------------------------------------------- standstill
@@ -311,34 +311,34 @@ def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_agent_of_another_layout_puts_its_worker_out() -> None:
     """`rejected` spends nothing; the worker is out with the cure, and the trial goes to another."""
-    table = Table("w0", "w1", genomes=1)
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.answer(first.id, Outcome.REJECTED, trial=None, seed=None, genome_sha256=None)
-    table.tick()
-    assert table.farm.workers[first.worker].state is WorkerState.OUT
-    assert "install the same version" in table.farm.workers[first.worker].reason
-    table.play_all()
+    core = CoreHarness("w0", "w1", genomes=1)
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.publish_result(first.id, Outcome.REJECTED, trial=None, seed=None, genome_sha256=None)
+    core.tick()
+    assert core.farm.workers[first.worker].state is WorkerState.OUT
+    assert "install the same version" in core.farm.workers[first.worker].reason
+    core.play_all()
 
 
 def test_a_finished_run_does_not_stand_still() -> None:
     """There is nothing to complain of."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    assert stuck_reason(table.farm, 1) == ""
-    table.play_all()
-    assert stuck_reason(table.farm, 1) == ""
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    assert stuck_reason(core.farm, 1) == ""
+    core.play_all()
+    assert stuck_reason(core.farm, 1) == ""
 
 
 def test_everything_failing_from_the_start_is_a_standstill() -> None:
     """The first five trials all failed: more likely the evaluator than the genomes."""
-    table = Table("w0", genomes=9, limits=Limits(attempts_max=1))
-    table.settle_in()
+    core = CoreHarness("w0", genomes=9, limits=Limits(attempts_max=1))
+    core.run_until_ready()
     for _ in range(9):
-        for attempt_id in list(table.farm.workers["w0"].wanted):
-            table.answer(attempt_id, Outcome.FAILED)
-        table.tick()
-        if stuck_reason(table.farm, 1):
+        for attempt_id in list(core.farm.workers["w0"].wanted):
+            core.publish_result(attempt_id, Outcome.FAILED)
+        core.tick()
+        if stuck_reason(core.farm, 1):
             break
-    assert "all failed" in stuck_reason(table.farm, 1)
-    assert table.farm.open_trials
+    assert "all failed" in stuck_reason(core.farm, 1)
+    assert core.farm.open_trials

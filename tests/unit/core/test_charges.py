@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineState, MachineStatus
-from tests.harness.core_table import SETTINGS, Table, named, replace_struct
+from tests.harness.core_table import SETTINGS, CoreHarness, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.rules
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
 def test_a_failing_genome_is_given_up_after_attempts_max(outcome: Outcome) -> None:
     """failed or timed out three times: settled with that outcome, without a fitness, with its reason."""
-    table = Table(genomes=1)
-    table.settle_in()
+    core = CoreHarness(genomes=1)
+    core.run_until_ready()
     for _ in range(3):
-        (attempt,) = [a for w in table.farm.workers.values() for a in w.wanted]
-        table.answer(attempt, outcome, reason="no such level")
-        table.tick()
-    trial = table.farm.genomes[0].trials[0]
+        (attempt,) = [a for w in core.farm.workers.values() for a in w.wanted]
+        core.publish_result(attempt, outcome, reason="no such level")
+        core.tick()
+    trial = core.farm.genomes[0].trials[0]
     assert trial.settlement == outcome
     assert (trial.fitness, trial.reason) == (None, "no such level")
     assert len({attempt.worker for attempt in trial.attempts}) == 2, "a retry prefers a worker that has not tried it"
@@ -31,26 +31,26 @@ def test_a_failing_genome_is_given_up_after_attempts_max(outcome: Outcome) -> No
 
 def test_a_time_out_may_have_a_score() -> None:
     """With timed_out_fitness set, a trial that times out to the end is settled with that fitness."""
-    table = Table(genomes=1, settings=replace_struct(SETTINGS, timed_out_fitness=-5.0))
-    table.settle_in()
+    core = CoreHarness(genomes=1, settings=replace_struct(SETTINGS, timed_out_fitness=-5.0))
+    core.run_until_ready()
     for _ in range(3):
-        (attempt,) = [a for w in table.farm.workers.values() for a in w.wanted]
-        table.answer(attempt, Outcome.TIMED_OUT)
-        table.tick()
-    assert table.farm.genomes[0].fitness == -5.0
+        (attempt,) = [a for w in core.farm.workers.values() for a in w.wanted]
+        core.publish_result(attempt, Outcome.TIMED_OUT)
+        core.tick()
+    assert core.farm.genomes[0].fitness == -5.0
 
 
 def test_one_failed_trial_skips_the_others_of_its_genome() -> None:
     """No fitness can come of the genome any more, so its open trials are skipped and taken back; others go on."""
-    table = Table(genomes=2, trials=3, limits=Limits(attempts_max=1))
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].open_attempt
+    core = CoreHarness(genomes=2, trials=3, limits=Limits(attempts_max=1))
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].open_attempt
     assert first is not None
-    table.answer(first.id, Outcome.FAILED)
-    table.tick()
-    assert table.settlements()[:3] == [Settlement.FAILED, Settlement.SKIPPED, Settlement.SKIPPED]
-    table.play_all()
-    assert table.settlements()[3:] == [Settlement.COMPLETED] * 3
+    core.publish_result(first.id, Outcome.FAILED)
+    core.tick()
+    assert core.settlements()[:3] == [Settlement.FAILED, Settlement.SKIPPED, Settlement.SKIPPED]
+    core.play_all()
+    assert core.settlements()[3:] == [Settlement.COMPLETED] * 3
 
 
 # ------------------------------------------------------------------------------------------------------------ poison
@@ -58,53 +58,53 @@ def test_one_failed_trial_skips_the_others_of_its_genome() -> None:
 
 def test_poison_needs_two_workers_if_there_are_two() -> None:
     """Three interruptions on two workers: the genome is poison, its worker is forgiven, the neighbour not charged."""
-    table = Table("w0", "w1", genomes=2, limits=Limits(losses_max=3))
-    table.settle_in()
-    poison = table.farm.genomes[0].trials[0]
+    core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=3))
+    core.run_until_ready()
+    poison = core.farm.genomes[0].trials[0]
     for _ in range(3):
         attempt = poison.open_attempt
         assert attempt is not None
-        table.answer(attempt.id, Outcome.INTERRUPTED)
-        table.tick()
+        core.publish_result(attempt.id, Outcome.INTERRUPTED)
+        core.tick()
     assert poison.settlement is Settlement.FAILED
     assert "poison" in poison.reason
-    assert all(worker.losses == 0 for worker in table.farm.workers.values())
-    assert table.farm.genomes[1].charges == []
+    assert all(worker.losses == 0 for worker in core.farm.workers.values())
+    assert core.farm.genomes[1].charges == []
 
 
 def test_a_genome_is_not_charged_twice_for_one_attempt() -> None:
     """Lost and charged, then the restarted agent says `interrupted` as well: one charge."""
-    table = Table("w0", "w1", genomes=1, limits=Limits(grace_s=10))
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.claim(first.worker)
-    table.run(90, step=5)
+    core = CoreHarness("w0", "w1", genomes=1, limits=Limits(grace_s=10))
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.claim(first.worker)
+    core.run(90, step=5)
     assert first.charged
-    table.answer(first.id, Outcome.INTERRUPTED)
-    table.tick()
-    assert len(table.farm.genomes[0].charges) == 1
+    core.publish_result(first.id, Outcome.INTERRUPTED)
+    core.tick()
+    assert len(core.farm.genomes[0].charges) == 1
 
 
 def test_a_trial_is_given_up_after_too_many_losses() -> None:
     """Nothing waits for ever: losses that are nobody's in particular have their own cap."""
     limits = Limits(losses_per_trial_max=4, losses_max=4, claim_limit_s=2, back_off_s=1)
-    table = Table("w0", "w1", "w2", genomes=1, limits=limits)
-    table.settle_in()
-    table.run(60)
-    trial = table.farm.genomes[0].trials[0]
+    core = CoreHarness("w0", "w1", "w2", genomes=1, limits=limits)
+    core.run_until_ready()
+    core.run(60)
+    trial = core.farm.genomes[0].trials[0]
     assert trial.settlement is Settlement.FAILED
     assert "gave up after 4 lost attempts" in trial.reason
 
 
 def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> None:
     """Two of its games are overdue in the same sweep; the first makes it poison, which ends the second."""
-    table = Table("w0", genomes=1, trials=4, limits=Limits(attempts_max=1, grace_s=10))
-    table.settle_in()
-    held = {table.claim("w0"), table.claim("w0")}
+    core = CoreHarness("w0", genomes=1, trials=4, limits=Limits(attempts_max=1, grace_s=10))
+    core.run_until_ready()
+    held = {core.claim("w0"), core.claim("w0")}
 
-    table.run(72)
+    core.run(72)
 
-    outcomes = [table.farm.attempts[attempt].outcome for attempt in held]
+    outcomes = [core.farm.attempts[attempt].outcome for attempt in held]
     assert sorted(str(outcome) for outcome in outcomes) == ["lost", "withdrawn"]
 
 
@@ -113,103 +113,103 @@ def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> Non
 
 def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
     """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
-    table = Table("w0", "w1", genomes=1, machines=True)
-    table.machines = {name: MachineStatus(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    share = table.shares[first.worker]
+    core = CoreHarness("w0", "w1", genomes=1, machines=True)
+    core.machines = {name: MachineStatus(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    share = core.shares[first.worker]
     share.unknown = "network down"
-    table.run(90)
+    core.run(90)
     assert (first.outcome, first.charged) == (Outcome.LOST, False)
-    assert [action.recovery for action in table.orders] == [RecoveryAction.REBOOT]
+    assert [action.recovery for action in core.orders] == [RecoveryAction.REBOOT]
 
     share.unknown = ""
-    table.claim_by_name(first)
-    table.tick()
+    core.claim_by_name(first)
+    core.tick()
 
     assert first.charged
 
 
 def test_an_agent_that_says_so_itself_is_believed() -> None:
     """Lost on a share that could not be read; then the restarted agent reports `interrupted`: charged, once."""
-    table = Table("w0", "w1", genomes=1, machines=True)
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.outage(first.worker, 40)
-    table.answer(first.id, Outcome.INTERRUPTED)
+    core = CoreHarness("w0", "w1", genomes=1, machines=True)
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.outage(first.worker, 40)
+    core.publish_result(first.id, Outcome.INTERRUPTED)
 
-    facts = table.tick() + table.tick()
+    facts = core.tick() + core.tick()
 
-    assert [fact.attempt for fact in named(facts, f.ResultLate)] == [first.id]
-    assert [fact.attempt for fact in named(facts, f.GenomeCharged)] == [first.id]
+    assert [fact.attempt for fact in facts_of(facts, f.ResultLate)] == [first.id]
+    assert [fact.attempt for fact in facts_of(facts, f.GenomeCharged)] == [first.id]
 
 
 def test_half_cleaned_files_charge_nobody() -> None:
     """A claim that is still there when its result was collected and removed is no unfinished game."""
-    table = Table("w0", "w1", genomes=1)
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.shares[first.worker].beating = False
-    table.run(40)
+    core = CoreHarness("w0", "w1", genomes=1)
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.shares[first.worker].sends_heartbeats = False
+    core.run(40)
     assert first.outcome is Outcome.LOST
-    table.answer(first.id, Outcome.FAILED)
-    assert named(table.tick(), f.ResultLate) != []
+    core.publish_result(first.id, Outcome.FAILED)
+    assert facts_of(core.tick(), f.ResultLate) != []
 
-    table.shares[first.worker].results.clear()
-    table.claim_by_name(first)
-    table.tick()
+    core.shares[first.worker].results.clear()
+    core.claim_by_name(first)
+    core.tick()
 
     assert not first.charged
 
 
 def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
     """Only what was lost may be charged."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    (held,) = table.farm.workers["w0"].wanted.values()
-    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.WITHDRAWN, by_host=True))
-    table.claim_by_name(held)
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    (held,) = core.farm.workers["w0"].wanted.values()
+    core.record(f.AttemptEnded(attempt=held.id, outcome=Outcome.WITHDRAWN, by_host=True))
+    core.claim_by_name(held)
 
-    facts = table.tick(full=False)
+    facts = core.tick(full=False)
 
-    assert named(facts, f.GenomeCharged) == []
+    assert facts_of(facts, f.GenomeCharged) == []
 
 
 def test_a_claim_that_crosses_the_hosts_verdict_charges_nobody() -> None:
     """Lost because nobody claimed it; its agent claims it in the moment before its start signal is removed."""
-    table = Table("w0", "w1", genomes=2, limits=Limits(claim_limit_s=5))
-    table.settle_in()
-    facts = table.run(7)
-    (lost, *_) = [fact.attempt for fact in named(facts, f.AttemptEnded) if fact.outcome is Outcome.LOST]
-    table.claim_by_name(table.farm.attempts[lost])
+    core = CoreHarness("w0", "w1", genomes=2, limits=Limits(claim_limit_s=5))
+    core.run_until_ready()
+    facts = core.run(7)
+    (lost, *_) = [fact.attempt for fact in facts_of(facts, f.AttemptEnded) if fact.outcome is Outcome.LOST]
+    core.claim_by_name(core.farm.attempts[lost])
 
-    facts = table.tick()
+    facts = core.tick()
 
-    assert named(facts, f.GenomeCharged) == []
+    assert facts_of(facts, f.GenomeCharged) == []
 
 
 def test_poison_leaves_the_fitness_of_a_finished_trial() -> None:
     """Its open trials fail; what was played before stays what it was."""
-    table = Table("w0", genomes=1, trials=3, limits=Limits(attempts_max=1))
-    table.settle_in()
-    first = table.farm.genomes[0].trials[0].attempts[0]
-    table.answer(first.id)
-    table.tick()
+    core = CoreHarness("w0", genomes=1, trials=3, limits=Limits(attempts_max=1))
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.publish_result(first.id)
+    core.tick()
 
-    table.answer(table.farm.genomes[0].trials[1].attempts[0].id, Outcome.INTERRUPTED)
-    table.tick()
+    core.publish_result(core.farm.genomes[0].trials[1].attempts[0].id, Outcome.INTERRUPTED)
+    core.tick()
 
-    assert table.settlements() == [Settlement.COMPLETED, Settlement.FAILED, Settlement.FAILED]
+    assert core.settlements() == [Settlement.COMPLETED, Settlement.FAILED, Settlement.FAILED]
 
 
 def test_a_failure_leaves_the_fitness_of_a_finished_trial() -> None:
     """The others are skipped, the finished one keeps its fitness."""
-    table = Table("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
-    table.settle_in()
-    table.answer(table.farm.genomes[0].trials[0].attempts[0].id)
-    table.tick()
+    core = CoreHarness("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
+    core.run_until_ready()
+    core.publish_result(core.farm.genomes[0].trials[0].attempts[0].id)
+    core.tick()
 
-    table.answer(table.farm.genomes[0].trials[1].attempts[0].id, Outcome.FAILED)
-    table.tick()
+    core.publish_result(core.farm.genomes[0].trials[1].attempts[0].id, Outcome.FAILED)
+    core.tick()
 
-    assert table.settlements() == [Settlement.COMPLETED, Settlement.FAILED, Settlement.SKIPPED]
+    assert core.settlements() == [Settlement.COMPLETED, Settlement.FAILED, Settlement.SKIPPED]

@@ -10,19 +10,19 @@ from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm, IllegalFact
 from pipeline.core.limits import Limits
 from pipeline.core.model import TrialState, WorkerState
-from tests.harness.core_table import SETTINGS, Table, snapshot
+from tests.harness.core_table import SETTINGS, CoreHarness, snapshot
 
 pytestmark = pytest.mark.rules
 
 
 def test_an_illegal_fact_is_refused_with_the_story() -> None:
     """The farm is a table of transitions: what is not in it is a defect, told with what led there."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    attempt = table.farm.genomes[0].trials[0].attempts[0]
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    attempt = core.farm.genomes[0].trials[0].attempts[0]
     with pytest.raises(IllegalFact, match=attempt.id):
-        table.farm.evolve(f.TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED, attempt=attempt.id), 0.0)
-    assert table.farm.genomes[0].trials[0].state is TrialState.ASSIGNED
+        core.farm.evolve(f.TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED, attempt=attempt.id), 0.0)
+    assert core.farm.genomes[0].trials[0].state is TrialState.ASSIGNED
 
 
 HELD = "g0001-0001-t1-a1-000000020001"
@@ -45,44 +45,44 @@ ISSUED = f.AttemptIssued(attempt=HELD, genome=1, trial=1, number=1, worker="w0",
 )
 def test_what_cannot_follow_is_refused(fact: f.Fact, why: str) -> None:
     """A ledger that says so was not written by this program, or by one with a defect: nothing is done upon it."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    assert list(table.farm.attempts) == [HELD]
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    assert list(core.farm.attempts) == [HELD]
 
     with pytest.raises(IllegalFact, match=why):
-        table.farm.evolve(fact, 0.0)
+        core.farm.evolve(fact, 0.0)
 
 
 def test_an_attempt_ends_once_and_is_charged_once() -> None:
     """Only work that came back after all may follow an end (law 6)."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
     lost = f.AttemptEnded(attempt=HELD, outcome=Outcome.LOST)
     charged = f.GenomeCharged(attempt=HELD, genome=1, worker="w0")
-    table.farm.evolve(lost, 0.0)
-    table.farm.evolve(charged, 0.0)
+    core.farm.evolve(lost, 0.0)
+    core.farm.evolve(charged, 0.0)
 
     with pytest.raises(IllegalFact, match="ended before"):
-        table.farm.evolve(lost, 0.0)
+        core.farm.evolve(lost, 0.0)
     with pytest.raises(IllegalFact, match="charged before"):
-        table.farm.evolve(charged, 0.0)
+        core.farm.evolve(charged, 0.0)
 
 
 def test_what_was_failed_and_reopened_begins_anew() -> None:
     """`--retry-failed`: no blame, no loss and no charge is left over, and the run is open again."""
-    table = Table("w0", genomes=1, limits=Limits(attempts_max=1))
-    table.settle_in()
-    table.answer(HELD, Outcome.FAILED)
-    table.tick()
-    assert table.farm.finished
+    core = CoreHarness("w0", genomes=1, limits=Limits(attempts_max=1))
+    core.run_until_ready()
+    core.publish_result(HELD, Outcome.FAILED)
+    core.tick()
+    assert core.farm.finished
 
-    table.state(f.TrialReopened(genome=1, trial=1))
+    core.record(f.TrialReopened(genome=1, trial=1))
 
-    trial = table.farm.genomes[0].trials[0]
+    trial = core.farm.genomes[0].trials[0]
     assert (trial.state, trial.settlement, trial.blamed, trial.losses) == (TrialState.PENDING, None, 0, 0)
-    assert not table.farm.finished
-    assert table.farm.settled.total() == 0
-    table.play_all()
+    assert not core.farm.finished
+    assert core.farm.settled.total() == 0
+    core.play_all()
 
 
 def test_a_worker_that_is_no_longer_configured_keeps_its_story() -> None:
@@ -99,13 +99,13 @@ def test_a_worker_that_is_no_longer_configured_keeps_its_story() -> None:
 
 def test_a_host_that_stopped_in_good_order_changes_nothing() -> None:
     """It is told for people."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    before = snapshot(table.farm)
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    before = snapshot(core.farm)
 
-    table.farm.evolve(f.HostStopped(reason="done"), 0.0)
+    core.farm.evolve(f.HostStopped(reason="done"), 0.0)
 
-    assert snapshot(table.farm) == before
+    assert snapshot(core.farm) == before
 
 
 def test_a_worker_that_was_given_up_and_is_no_longer_configured_is_no_hindrance() -> None:
@@ -139,24 +139,24 @@ def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
 @pytest.mark.parametrize("fitness", [1.5e308, sys.float_info.max, -sys.float_info.max])
 def test_the_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
     """Their sum need not be, nor what rounding makes of it; infinity would be no fitness, and no JSON."""
-    table = Table("w0", genomes=1, trials=3, depth=3)
-    table.settle_in()
-    for attempt in list(table.farm.workers["w0"].wanted):
-        table.answer(attempt, fitness=fitness)
-    table.tick()
+    core = CoreHarness("w0", genomes=1, trials=3, depth=3)
+    core.run_until_ready()
+    for attempt in list(core.farm.workers["w0"].wanted):
+        core.publish_result(attempt, fitness=fitness)
+    core.tick()
 
-    assert table.farm.genomes[0].fitness == pytest.approx(fitness)
+    assert core.farm.genomes[0].fitness == pytest.approx(fitness)
 
 
 def test_a_fitness_is_the_mean_of_its_trials() -> None:
     """All of them; before the last one is in there is none."""
-    table = Table("w0", genomes=1, trials=2)
-    table.settle_in()
-    first, second = table.farm.workers["w0"].wanted
-    table.answer(first, fitness=1.0)
-    table.tick()
-    assert table.farm.genomes[0].fitness is None
-    table.answer(second, fitness=4.0)
-    table.tick()
+    core = CoreHarness("w0", genomes=1, trials=2)
+    core.run_until_ready()
+    first, second = core.farm.workers["w0"].wanted
+    core.publish_result(first, fitness=1.0)
+    core.tick()
+    assert core.farm.genomes[0].fitness is None
+    core.publish_result(second, fitness=4.0)
+    core.tick()
 
-    assert table.farm.genomes[0].fitness == 2.5
+    assert core.farm.genomes[0].fitness == 2.5

@@ -7,162 +7,162 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
-from tests.harness.core_table import ShareOnTable, Table, named
+from tests.harness.core_table import CoreHarness, FakeShare, facts_of
 
 pytestmark = pytest.mark.rules
 
 
 def test_first_contact_begins_epoch_one() -> None:
     """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""
-    table = Table("w0")
-    table.settle_in()
-    assert (table.farm.workers["w0"].epoch, table.farm.workers["w0"].epoch_open) == (1, True)
-    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
+    core = CoreHarness("w0")
+    core.run_until_ready()
+    assert (core.farm.workers["w0"].epoch, core.farm.workers["w0"].epoch_open) == (1, True)
+    assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
 
 
 def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> None:
     """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
-    table = Table("w0", machines=True)
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
-    share = table.shares["w0"]
-    share.beating = False
-    table.tick()
+    core = CoreHarness("w0", machines=True)
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
+    share = core.shares["w0"]
+    share.sends_heartbeats = False
+    core.tick()
     share.unknown = "no answer"
-    table.run(29)
+    core.run(29)
     share.unknown = ""
 
-    table.run(29)
-    assert table.orders == []
-    table.run(3)
+    core.run(29)
+    assert core.orders == []
+    core.run(3)
 
-    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
     """Only the host deletes in inbox/, so the share went back in time: what it held is lost, and nobody is charged."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    held = list(table.farm.workers["w0"].wanted.values())
-    table.shares["w0"].starts.clear()
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 2
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    held = list(core.farm.workers["w0"].wanted.values())
+    core.shares["w0"].starts.clear()
+    core.tick()
+    assert core.farm.workers["w0"].epoch == 2
     assert {attempt.outcome for attempt in held} == {Outcome.LOST}
     assert not any(attempt.charged for attempt in held)
     for _ in range(2):
-        table.tick()
-    table.play_all()
+        core.tick()
+    core.play_all()
 
 
 def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
     """The look that shows that the share went back also shows who was playing: it is not their doing."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    claimed = table.farm.attempts[table.claim("w0")]
-    table.tick()
-    table.shares["w0"].damaged_epoch = 1
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    claimed = core.farm.attempts[core.claim("w0")]
+    core.tick()
+    core.shares["w0"].damaged_epoch = 1
 
-    facts = table.tick()
+    facts = core.tick()
 
     assert claimed.outcome is Outcome.LOST
     assert not any(isinstance(fact, f.GenomeCharged) for fact in facts)
-    assert table.farm.workers["w0"].epoch == 2
+    assert core.farm.workers["w0"].epoch == 2
 
 
 def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_epoch() -> None:
     """The share's disk is full: what appears under its name is empty. No epoch begins for that, and in the end it is
     silence that says so.
     """
-    table = Table("w0", machines=True)
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
-    share = table.shares["w0"]
-    share.beating = False
+    core = CoreHarness("w0", machines=True)
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
+    share = core.shares["w0"]
+    share.sends_heartbeats = False
     facts = []
     for _ in range(40):
-        facts += table.tick(1.0)
+        facts += core.tick(1.0)
         share.damaged_epoch = 1
 
     assert [fact.epoch for fact in facts if isinstance(fact, f.EpochRaised)] == [1]
-    assert [action.recovery for action in table.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
     """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
-    table = Table("w0", "w1", genomes=1, machines=True)
-    table.settle_in()
-    kept = table.farm.genomes[0].trials[0].attempts[0]
-    share = table.shares[kept.worker]
-    table.claim_by_name(kept)
+    core = CoreHarness("w0", "w1", genomes=1, machines=True)
+    core.run_until_ready()
+    kept = core.farm.genomes[0].trials[0].attempts[0]
+    share = core.shares[kept.worker]
+    core.claim_by_name(kept)
     share.unknown = "network down"
-    table.run(40)
+    core.run(40)
     assert kept.left_published
     share.unknown, share.counter = "", 0
 
-    table.tick()
+    core.tick()
 
-    assert table.farm.workers[kept.worker].epoch == 2
+    assert core.farm.workers[kept.worker].epoch == 2
     assert not kept.charged
 
 
 def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
     """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
-    table = Table("w0", genomes=3)
-    table.settle_in()
-    table.shares["w0"].starts.clear()
+    core = CoreHarness("w0", genomes=3)
+    core.run_until_ready()
+    core.shares["w0"].starts.clear()
     for _ in range(3):
-        table.tick()
-    (alone,) = table.farm.workers["w0"].wanted.values()
+        core.tick()
+    (alone,) = core.farm.workers["w0"].wanted.values()
     assert alone.run_alone
 
 
 def test_an_older_host_json_begins_a_new_epoch() -> None:
     """The share shows epoch 1 where epoch 2 had been: reverted."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].starts.clear()
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].starts.clear()
     for _ in range(2):
-        table.tick()
-    table.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=1)
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 3
+        core.tick()
+    core.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=1)
+    core.tick()
+    assert core.farm.workers["w0"].epoch == 3
 
 
 def test_a_falling_counter_begins_a_new_epoch() -> None:
     """One agent life never counts backwards."""
-    table = Table("w0")
-    table.settle_in()
-    table.shares["w0"].counter -= 2
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 2
+    core = CoreHarness("w0")
+    core.run_until_ready()
+    core.shares["w0"].counter -= 2
+    core.tick()
+    assert core.farm.workers["w0"].epoch == 2
 
 
 def test_an_agent_life_that_returns_begins_a_new_epoch_and_two_agents_are_quarantined() -> None:
     """A, B, A is a checkpoint with memory; A, B, A, B are two agents that take turns."""
-    table = Table("w0")
-    table.settle_in()
-    share = table.shares["w0"]
+    core = CoreHarness("w0")
+    core.run_until_ready()
+    share = core.shares["w0"]
     share.run_id = "run-2"
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 1
+    core.tick()
+    assert core.farm.workers["w0"].epoch == 1
     share.run_id = "run-1"
-    table.tick()
-    assert table.farm.workers["w0"].epoch == 2
+    core.tick()
+    assert core.farm.workers["w0"].epoch == 2
     for run_id in ("run-2", "run-1", "run-2", "run-1"):
         share.run_id = run_id
-        table.tick()
-        table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.QUARANTINED
-    assert "two agents" in table.farm.workers["w0"].reason
+        core.tick()
+        core.tick()
+    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert "two agents" in core.farm.workers["w0"].reason
 
 
 def test_an_emptied_share_is_unknown() -> None:
     """No host.json where one was: not mounted, or wiped by hand. Nothing is concluded from its emptiness."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].owner = None
-    table.shares["w0"].starts.clear()
-    table.shares["w0"].bare = True
-    assert table.run(5) == []
-    assert table.farm.workers["w0"].epoch == 1
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].owner = None
+    core.shares["w0"].starts.clear()
+    core.shares["w0"].no_folders = True
+    assert core.run(5) == []
+    assert core.farm.workers["w0"].epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,15 @@ def test_an_emptied_share_is_unknown() -> None:
 )
 def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
     """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the cure, untouched."""
-    table = Table("w0", "w2", genomes=2)
-    table.settle_in()
-    table.shares["w0"].owner = owner
-    before = set(table.shares["w0"].starts)
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.OUT
-    assert "pipeline take-over w0" in table.farm.workers["w0"].reason
-    assert table.shares["w0"].starts == before
-    table.play_all()
+    core = CoreHarness("w0", "w2", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].owner = owner
+    before = set(core.shares["w0"].starts)
+    core.tick()
+    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert "pipeline take-over w0" in core.farm.workers["w0"].reason
+    assert core.shares["w0"].starts == before
+    core.play_all()
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,13 @@ def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
 )
 def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted(owner: HostRecord) -> None:
     """Two shares may be mounted the wrong way round: what lies in them is still wanted where it belongs."""
-    table = Table("w0", "w1", genomes=1)
-    table.settle_in()
-    (wanted,) = table.farm.workers["w0"].wanted.values()
-    table.shares["w1"].owner = owner
-    table.shares["w1"].results[wanted.id] = CollectedResult(attempt=wanted.id, record=table.record(wanted))
+    core = CoreHarness("w0", "w1", genomes=1)
+    core.run_until_ready()
+    (wanted,) = core.farm.workers["w0"].wanted.values()
+    core.shares["w1"].owner = owner
+    core.shares["w1"].results[wanted.id] = CollectedResult(attempt=wanted.id, record=core.result_record(wanted))
 
-    facts = table.tick()
+    facts = core.tick()
 
     assert [type(fact) for fact in facts] == [f.WorkerOut]
     assert wanted.outcome is None
@@ -205,70 +205,70 @@ def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted
 
 def test_a_start_signal_that_this_ledger_never_issued() -> None:
     """A second host, or an old ledger: hands off."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].strangers.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
-    table.tick()
-    assert table.farm.workers["w0"].state is WorkerState.OUT
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].unknown_starts.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
+    core.tick()
+    assert core.farm.workers["w0"].state is WorkerState.OUT
 
 
 def test_a_listing_may_be_older_than_a_publication_that_it_does_not_show() -> None:
     """Once a listing has shown it, its absence is a share that went back in time."""
-    table = Table("w0", genomes=1)
-    share = table.shares["w0"]
+    core = CoreHarness("w0", genomes=1)
+    share = core.shares["w0"]
     while not share.starts:
-        table.tick()
+        core.tick()
     published, share.starts = share.starts, set()
 
-    facts = table.tick()
-    assert named(facts, f.EpochRaised) == []
+    facts = core.tick()
+    assert facts_of(facts, f.EpochRaised) == []
 
     share.starts = set(published)
-    table.tick()
+    core.tick()
     share.starts = set()
-    assert named(table.tick(), f.EpochRaised) != []
+    assert facts_of(core.tick(), f.EpochRaised) != []
 
 
 def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
     """Not there in full: the id is burnt, the trial gets a new one. There in full: it was published."""
-    table = Table("w0", genomes=1)
-    table.publish_fails = True
-    table.settle_in()
-    table.publish_fails = False
-    table.tick()
-    table.tick()
-    outcomes = [attempt.outcome for attempt in table.farm.genomes[0].trials[0].attempts]
+    core = CoreHarness("w0", genomes=1)
+    core.publish_fails = True
+    core.run_until_ready()
+    core.publish_fails = False
+    core.tick()
+    core.tick()
+    outcomes = [attempt.outcome for attempt in core.farm.genomes[0].trials[0].attempts]
     assert outcomes[0] is Outcome.UNDELIVERED
     assert outcomes[-1] is None
-    table.play_all()
+    core.play_all()
 
 
 def test_a_publication_of_a_dead_host_that_arrived_is_not_repeated() -> None:
     """A host restart makes every publication uncertain; the first listing shows that this one is there in full."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
-    (attempt,) = table.farm.attempts
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    (attempt,) = core.farm.attempts
 
-    table.restart_host()
-    table.settle_in()
+    core.restart_host()
+    core.run_until_ready()
 
-    assert list(table.farm.attempts) == [attempt]
-    table.play_all()
+    assert list(core.farm.attempts) == [attempt]
+    core.play_all()
 
 
 def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgotten() -> None:
     """Nobody waits for it any more, so whether it arrived does not matter."""
-    table = Table("w0", genomes=1)
-    table.publish_fails = True
-    table.settle_in()
-    (attempt,) = table.farm.workers["w0"].wanted.values()
-    table.state(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, by_host=True))
-    table.publish_fails = False
+    core = CoreHarness("w0", genomes=1)
+    core.publish_fails = True
+    core.run_until_ready()
+    (attempt,) = core.farm.workers["w0"].wanted.values()
+    core.record(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, by_host=True))
+    core.publish_fails = False
 
-    table.tick()
+    core.tick()
 
     assert attempt.outcome is Outcome.WITHDRAWN
-    table.play_all()
+    core.play_all()
 
 
 # -------------------------------------------------------------------------------------------------- a torn host.json
@@ -276,84 +276,84 @@ def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgott
 
 def test_a_host_json_of_ours_that_is_torn_begins_a_new_epoch() -> None:
     """A power cut may take the content of the newest one; it can only be ours, so the next one takes its place."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].damaged_epoch = 1
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].damaged_epoch = 1
 
-    table.tick()
+    core.tick()
 
-    assert table.farm.workers["w0"].epoch == 2
-    table.settle_in()
-    table.play_all()
+    assert core.farm.workers["w0"].epoch == 2
+    core.run_until_ready()
+    core.play_all()
 
 
 def test_hands_off_a_torn_host_json_that_this_farm_never_wrote() -> None:
     """Its epoch is younger than the ledger's: somebody else was here."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.shares["w0"].damaged_epoch = 7
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.shares["w0"].damaged_epoch = 7
 
-    table.tick()
+    core.tick()
 
-    assert table.farm.workers["w0"].state is WorkerState.OUT
-    assert "never wrote" in table.farm.workers["w0"].reason
+    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert "never wrote" in core.farm.workers["w0"].reason
 
 
 def test_an_epoch_that_was_raised_and_not_published_is_published_again() -> None:
     """Its host died in between: the share still shows the epoch before, and that is no revert."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    older = table.shares["w0"].owner
-    table.state(f.EpochRaised(worker="w0", epoch=2, reason="the host died with these words"))
-    table.restart_host()
-    table.shares["w0"].owner = older
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    older = core.shares["w0"].owner
+    core.record(f.EpochRaised(worker="w0", epoch=2, reason="the host died with these words"))
+    core.restart_host()
+    core.shares["w0"].owner = older
 
-    table.tick()
+    core.tick()
 
-    assert table.farm.workers["w0"].epoch == 2
-    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
+    assert core.farm.workers["w0"].epoch == 2
+    assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
 
 
 def test_a_bare_share_is_not_moved_into_before_its_folders_are_back() -> None:
     """The epoch is not open and the folders are gone: not mounted, perhaps, so nothing is written there."""
-    table = Table("w0", genomes=2)
-    table.settle_in()
-    table.state(f.EpochRaised(worker="w0", epoch=2, reason="the share went back in time"))
-    table.shares["w0"].owner, table.shares["w0"].bare = None, True
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.record(f.EpochRaised(worker="w0", epoch=2, reason="the share went back in time"))
+    core.shares["w0"].owner, core.shares["w0"].no_folders = None, True
 
-    table.tick()
+    core.tick()
 
-    assert table.shares["w0"].owner is None
-    assert table.watch.workers["w0"].unknown == "the folders are gone"
+    assert core.shares["w0"].owner is None
+    assert core.watch.workers["w0"].unknown == "the folders are gone"
 
-    table.shares["w0"].bare = False
-    table.tick()
+    core.shares["w0"].no_folders = False
+    core.tick()
 
-    assert table.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
+    assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
 
 
 def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share() -> None:
     """The host ordered the restore itself, so no host.json is what it expects: a new epoch, not an unmounted share."""
-    table = Table("w0", genomes=2, machines=True)
-    table.settle_in()
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
-    table.shares["w0"] = ShareOnTable()
+    core = CoreHarness("w0", genomes=2, machines=True)
+    core.run_until_ready()
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
+    core.shares["w0"] = FakeShare()
 
-    table.settle_in()
+    core.run_until_ready()
 
-    assert table.farm.workers["w0"].epoch == 2
-    table.play_all()
+    assert core.farm.workers["w0"].epoch == 2
+    core.play_all()
 
 
 def test_a_restore_that_was_confirmed_between_two_looks_is_remembered() -> None:
     """Machines are asked more often than shares, and a machine says only once that it went back."""
-    table = Table("w0", genomes=2, machines=True)
-    table.settle_in()
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
-    table.tick(scan=False)
-    table.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
-    table.shares["w0"] = ShareOnTable()
+    core = CoreHarness("w0", genomes=2, machines=True)
+    core.run_until_ready()
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
+    core.tick(scan=False)
+    core.machines["w0"] = MachineStatus(MachineState.RUNNING, ())
+    core.shares["w0"] = FakeShare()
 
-    table.settle_in()
+    core.run_until_ready()
 
-    assert table.farm.workers["w0"].epoch == 2
+    assert core.farm.workers["w0"].epoch == 2

@@ -9,102 +9,100 @@ from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views import explain
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 
 pytestmark = pytest.mark.rules
 
 DEPTH = {"w0": 2, "w1": 2}
 
 
-def waits(table: Table, trial: Trial, *, playing: bool = True) -> PendingReason:
-    return pending_reason(table.farm, trial, DEPTH, playing=playing)
+def waits(core: CoreHarness, trial: Trial, *, playing: bool = True) -> PendingReason:
+    return pending_reason(core.farm, trial, DEPTH, playing=playing)
 
 
-def trial_of(table: Table, number: int) -> Trial:
-    return table.farm.genomes[number - 1].trials[0]
+def trial_of(core: CoreHarness, number: int) -> Trial:
+    return core.farm.genomes[number - 1].trials[0]
 
 
-def settled_in(**options: int) -> Table:
-    table = Table("w0", **options)
-    table.settle_in()
-    return table
+def settled_in(**options: int) -> CoreHarness:
+    core = CoreHarness("w0", **options)
+    core.run_until_ready()
+    return core
 
 
 def test_in_a_worker_s_queue() -> None:
     """The first one is next, the others stand behind it, and a claim makes it played."""
-    table = settled_in(genomes=3)
-    assert waits(table, trial_of(table, 1)) is PendingReason.QUEUED_FIRST
-    assert waits(table, trial_of(table, 2)) is PendingReason.QUEUED
-    table.claim("w0")
-    table.tick()
+    core = settled_in(genomes=3)
+    assert waits(core, trial_of(core, 1)) is PendingReason.QUEUED_FIRST
+    assert waits(core, trial_of(core, 2)) is PendingReason.QUEUED
+    core.claim("w0")
+    core.tick()
 
-    assert waits(table, trial_of(table, 1)) is PendingReason.RUNNING
+    assert waits(core, trial_of(core, 1)) is PendingReason.RUNNING
 
 
 def test_without_a_worker_because_all_are_busy() -> None:
     """Its queue is full; where there is room again, it has its turn."""
-    table = settled_in(genomes=3)
-    assert waits(table, trial_of(table, 3)) is PendingReason.QUEUES_FULL
+    core = settled_in(genomes=3)
+    assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
 
-    assert pending_reason(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is PendingReason.READY
+    assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.READY
 
 
 def test_for_another_worker_than_those_that_have_tried() -> None:
     """Who has time for it has failed it, and who has not has its hands full."""
-    table = Table("w0", "w1", genomes=8)
-    table.settle_in()
-    table.claim("w1")
+    core = CoreHarness("w0", "w1", genomes=8)
+    core.run_until_ready()
+    core.claim("w1")
     for _ in range(20):
-        for attempt in list(table.farm.workers["w0"].wanted):
-            table.answer(attempt, Outcome.FAILED)
-        table.tick()
+        for attempt in list(core.farm.workers["w0"].wanted):
+            core.publish_result(attempt, Outcome.FAILED)
+        core.tick()
 
-    assert {waits(table, trial) for trial in table.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
+    assert {waits(core, trial) for trial in core.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
 
 
 def test_with_a_worker_that_is_recovered() -> None:
-    table = settled_in(genomes=3)
-    table.state(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
+    core = settled_in(genomes=3)
+    core.record(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
 
-    assert waits(table, trial_of(table, 1)) is PendingReason.WORKER_RECOVERING
-    assert waits(table, trial_of(table, 3)) is PendingReason.NO_WORKER_READY
+    assert waits(core, trial_of(core, 1)) is PendingReason.WORKER_RECOVERING
+    assert waits(core, trial_of(core, 3)) is PendingReason.NO_WORKER_READY
 
 
 def test_nobody_is_left_or_at_home() -> None:
     """Every worker is out; or no share was seen yet."""
-    fresh = Table("w0", genomes=1)
+    fresh = CoreHarness("w0", genomes=1)
     assert waits(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
-    fresh.state(f.WorkerOut(worker="w0", reason="its share is somebody else's"))
+    fresh.record(f.WorkerOut(worker="w0", reason="its share is somebody else's"))
 
     assert waits(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
 
 
 def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
-    table = settled_in(genomes=3)
-    trial_of(table, 3).run_alone = True
-    assert waits(table, trial_of(table, 3)) is PendingReason.NEEDS_IDLE_WORKER
+    core = settled_in(genomes=3)
+    trial_of(core, 3).run_alone = True
+    assert waits(core, trial_of(core, 3)) is PendingReason.NEEDS_IDLE_WORKER
 
-    trial_of(table, 1).run_alone = True
-    trial_of(table, 3).run_alone = False
-    assert waits(table, trial_of(table, 3)) is PendingReason.QUEUES_FULL, (
-        "nothing is put behind one that is played alone"
-    )
+    trial_of(core, 1).run_alone = True
+    trial_of(core, 3).run_alone = False
+    assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL, "nothing is put behind one that is played alone"
 
 
 def test_on_probation_there_is_room_for_one() -> None:
-    table = settled_in(genomes=3)
-    table.farm.workers["w0"].state = WorkerState.PROBATION
+    core = settled_in(genomes=3)
+    core.farm.workers["w0"].state = WorkerState.PROBATION
 
-    assert pending_reason(table.farm, trial_of(table, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
+    assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
 
 
 def test_without_a_host_nothing_moves() -> None:
     """Whether it is pending, in a queue, or was being played."""
-    table = settled_in(genomes=3)
-    table.claim("w0")
-    table.tick()
+    core = settled_in(genomes=3)
+    core.claim("w0")
+    core.tick()
 
-    assert {waits(table, trial_of(table, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
+    assert {waits(core, trial_of(core, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
 
 
 # --------------------------------------------------------------------------------------------------------- words
@@ -126,17 +124,17 @@ def test_nothing_is_without_words() -> None:
 @pytest.mark.parametrize("outcome", Outcome)
 def test_the_story_of_each_outcome(outcome: Outcome) -> None:
     """Where it was, what came back, whom it counts against."""
-    table = settled_in(genomes=1)
-    (held,) = table.farm.attempts.values()
+    core = settled_in(genomes=1)
+    (held,) = core.farm.attempts.values()
     claimed, ended = (
         f.AttemptClaimed(attempt=held.id),
         f.AttemptEnded(
             attempt=held.id, outcome=outcome, reason="because\x1b[31m", has_result=True, seconds=2.0, fitness=1.0
         ),
     )
-    table.state(claimed, ended)
+    core.record(claimed, ended)
 
-    told = "\n".join(explain_attempt(table.farm, held, DEPTH, playing=True))
+    told = "\n".join(explain_attempt(core.farm, held, DEPTH, playing=True))
 
     assert explain.OUTCOMES[outcome] in told
     assert "because [31m" in told and "after 2.0 s" in told
@@ -146,18 +144,18 @@ def test_the_story_of_each_outcome(outcome: Outcome) -> None:
 @pytest.mark.parametrize("settlement", Settlement)
 def test_the_story_of_a_genome(settlement: Settlement) -> None:
     """Its fitness or why there is none, its charges, its trials."""
-    table = settled_in(genomes=1)
-    (held,) = table.farm.attempts.values()
+    core = settled_in(genomes=1)
+    (held,) = core.farm.attempts.values()
     fitness = 2.5 if settlement is Settlement.COMPLETED else None
-    genome = table.farm.genomes[0]
-    assert "settled, so it has no fitness yet" in "\n".join(explain_genome(table.farm, genome, DEPTH, playing=True))
-    table.state(
+    genome = core.farm.genomes[0]
+    assert "settled, so it has no fitness yet" in "\n".join(explain_genome(core.farm, genome, DEPTH, playing=True))
+    core.record(
         f.AttemptEnded(attempt=held.id, outcome=Outcome.INTERRUPTED),
         f.GenomeCharged(attempt=held.id, genome=1, worker="w0"),
         f.TrialSettled(genome=1, trial=1, settlement=settlement, attempt=held.id, fitness=fitness, reason="enough"),
     )
 
-    told = "\n".join(explain_genome(table.farm, genome, DEPTH, playing=True))
+    told = "\n".join(explain_genome(core.farm, genome, DEPTH, playing=True))
 
     assert explain.SETTLEMENTS[settlement] in told
     assert ("Its fitness is 2.5" in told) == (fitness is not None)
@@ -167,41 +165,41 @@ def test_the_story_of_a_genome(settlement: Settlement) -> None:
 
 def test_why_it_waits_is_told_with_what_must_happen() -> None:
     """For a trial that is open."""
-    table = settled_in(genomes=3)
+    core = settled_in(genomes=3)
 
-    told = "\n".join(explain_genome(table.farm, table.farm.genomes[2], DEPTH, playing=True))
+    told = "\n".join(explain_genome(core.farm, core.farm.genomes[2], DEPTH, playing=True))
 
     assert "is open: every worker's queue is full. Next: an attempt ends." in told
 
 
 def test_a_trial_that_was_tried_before_names_the_others() -> None:
-    table = settled_in(genomes=1)
-    (held,) = table.farm.attempts.values()
-    table.state(f.AttemptEnded(attempt=held.id, outcome=Outcome.LOST, reason="silent"))
-    table.tick()
-    second = list(table.farm.attempts.values())[-1]
+    core = settled_in(genomes=1)
+    (held,) = core.farm.attempts.values()
+    core.record(f.AttemptEnded(attempt=held.id, outcome=Outcome.LOST, reason="silent"))
+    core.tick()
+    second = list(core.farm.attempts.values())[-1]
 
-    assert f"was tried as {held.id} as well" in "\n".join(explain_attempt(table.farm, second, DEPTH, playing=True))
+    assert f"was tried as {held.id} as well" in "\n".join(explain_attempt(core.farm, second, DEPTH, playing=True))
 
 
 def test_the_story_of_a_worker() -> None:
     """What it was given, what happened to it and when, how it stands, and what follows."""
-    table = settled_in(genomes=3)
-    table.claim("w0")
-    table.tick()
-    first = trial_of(table, 1).open_attempt
+    core = settled_in(genomes=3)
+    core.claim("w0")
+    core.tick()
+    first = trial_of(core, 1).open_attempt
     assert first is not None
-    before = [DatedFact(at, fact) for fact, at in table.facts]
-    assert "Nothing else happened to it." in explain_worker(table.farm, "w0", before[:1])
-    told = "\n".join(explain_worker(table.farm, "w0", before))
+    before = [DatedFact(at, fact) for fact, at in core.facts]
+    assert "Nothing else happened to it." in explain_worker(core.farm, "w0", before[:1])
+    told = "\n".join(explain_worker(core.farm, "w0", before))
     assert f"It plays trial 1 of g1 as {first.id}." in told and "has in its queue trial 1 of g2" in told
 
-    table.state(
+    core.record(
         f.AttemptEnded(attempt=first.id, outcome=Outcome.LOST, reason="silent"),
         f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="its agent was silent"),
         f.WorkerQuarantined(worker="w0", back_off_s=15, reason="3 attempts in a row were lost on it"),
     )
-    told = "\n".join(explain_worker(table.farm, "w0", [DatedFact(at, fact) for fact, at in table.facts]))
+    told = "\n".join(explain_worker(core.farm, "w0", [DatedFact(at, fact) for fact, at in core.facts]))
 
     assert told.startswith("w0 rests in quarantine: 3 attempts in a row were lost on it; after its back-off")
     assert "trial 1 of g1: lost: silent" in told

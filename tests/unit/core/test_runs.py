@@ -11,7 +11,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
 from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
 from pipeline.errors import InputError
-from tests.harness.core_table import SETTINGS, Table, replace_struct
+from tests.harness.core_table import SETTINGS, CoreHarness, replace_struct
 
 pytestmark = pytest.mark.rules
 
@@ -121,25 +121,25 @@ def test_everything_without_a_fitness_is_reopened() -> None:
 
 def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configuration() -> None:
     """A host that ends takes back what it gave out."""
-    table = Table("w0", "w1", genomes=2)
-    table.settle_in()
+    core = CoreHarness("w0", "w1", genomes=2)
+    core.run_until_ready()
     smaller = Farm("f00d", ["w1"])
-    for fact, at in table.facts:
+    for fact, at in core.facts:
         smaller.evolve(fact, at)
 
-    assert {fact.attempt for fact in withdrawals(smaller, "host ended")} == set(table.farm.attempts)
-    (mine,) = table.farm.workers["w1"].wanted
+    assert {fact.attempt for fact in withdrawals(smaller, "host ended")} == set(core.farm.attempts)
+    (mine,) = core.farm.workers["w1"].wanted
     assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
 
 
 def test_the_last_words_of_a_host_are_that_it_ended() -> None:
     """Before that it takes back what its local workers hold, which end with it; what others play is played on."""
-    table = Table("local-0", "vm-0", genomes=2, depth=1)
-    table.settle_in()
+    core = CoreHarness("local-0", "vm-0", genomes=2, depth=1)
+    core.run_until_ready()
 
-    *taken_back, last = closing_facts(table.farm, ["local-0"], "stopped")
+    *taken_back, last = closing_facts(core.farm, ["local-0"], "stopped")
 
-    assert [fact.attempt for fact in taken_back] == list(table.farm.workers["local-0"].wanted)
+    assert [fact.attempt for fact in taken_back] == list(core.farm.workers["local-0"].wanted)
     assert last == f.HostStopped(reason="stopped")
 
 
@@ -162,9 +162,9 @@ def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:
 
 def test_of_other_generations_only_what_shares_depend_on_is_replayed() -> None:
     """Epochs and publication numbers go on counting; another generation's attempts and fitness are its own."""
-    table = Table("w0", genomes=3)
-    table.settle_in()
-    entries = [Entry(seq, at, 1, 1, fact) for seq, (fact, at) in enumerate(table.facts, 1)]
+    core = CoreHarness("w0", genomes=3)
+    core.run_until_ready()
+    entries = [Entry(seq, at, 1, 1, fact) for seq, (fact, at) in enumerate(core.facts, 1)]
     farm = Farm("f00d", ["w0"])
 
     replay(entries, farm, generation=2)

@@ -23,7 +23,7 @@ from pipeline.core.runs import closing_facts
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.shares.share_client import ShareRequest, ShareResponse
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 
 
 class Post:
@@ -95,17 +95,17 @@ class Books:
     def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None: ...
 
 
-def loop_over(table: Table, post: Post, books: Books | None = None) -> ControlLoop:
+def loop_over(core: CoreHarness, post: Post, books: Books | None = None) -> ControlLoop:
     parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": books}
-    loop = ControlLoop(farm=table.farm, limits=Limits(), queues=table.queues, clock=lambda: table.now, **parts)
-    loop.observed, loop.archive = table.watch, books  # type: ignore[assignment]
+    loop = ControlLoop(farm=core.farm, limits=Limits(), queues=core.queues, clock=lambda: core.now, **parts)
+    loop.observed, loop.archive = core.watch, books  # type: ignore[assignment]
     return loop
 
 
 def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() -> None:
     """What was planned for a share while its courier was away is out of date as soon as the courier is back."""
-    table = Table("vm-0", "vm-1", genomes=2)
-    table.settle_in()
+    table = CoreHarness("vm-0", "vm-1", genomes=2)
+    table.run_until_ready()
     for seen in table.watch.workers.values():
         seen.delivered.clear()  # as if both were just about to be published
     post = Post()
@@ -122,8 +122,8 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
 
 def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     """Its bell rang while it was away: nobody would wake the loop for it later."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     post = Post()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
@@ -138,8 +138,8 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
 
 def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     """Its courier was away when something was to be done; looks alone would keep it away for ever."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     table.watch.workers["vm-0"].delivered.clear()  # as if it were just about to be published
     post = Post()
     loop = loop_over(table, post)
@@ -154,8 +154,8 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
 
 def test_what_is_owed_and_looks_take_turns() -> None:
     """A courier slower than the sweep owes something whenever it comes back; without looks that would never end."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     table.watch.workers["vm-0"].delivered.clear()  # as if it were about to be published, and nobody can tell whether
     post = Post()
     loop = loop_over(table, post)
@@ -168,19 +168,19 @@ def test_what_is_owed_and_looks_take_turns() -> None:
     assert [request.scan for request in post.sent] == [True, False, True, False, True]
 
 
-def answered(table: Table, post: Post, worker: str = "vm-0") -> str:
+def answered(core: CoreHarness, post: Post, worker: str = "vm-0") -> str:
     """A result lies in the share, and is about to be seen."""
-    (attempt,) = table.farm.workers[worker].wanted
-    table.answer(attempt)
-    post.on_the_way = [ShareResponse(worker=worker, scan=table.look(worker))]
+    (attempt,) = core.farm.workers[worker].wanted
+    core.publish_result(attempt)
+    post.on_the_way = [ShareResponse(worker=worker, scan=core.scan(worker))]
     return attempt
 
 
 @pytest.mark.parametrize("full", ["ledger", "archive"])
 def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
     """What it has decided is not in the ledger, and whatever it built on that could never be replayed."""
-    table = Table("vm-0", genomes=2, depth=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=2, depth=1)
+    table.run_until_ready()
     post, books = Post(), Books()
     loop = loop_over(table, post, books)
     answered(table, post)
@@ -201,8 +201,8 @@ def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
 
 def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
     """What its local workers held is taken back, on the record and then on their shares."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     (held,) = table.farm.workers["vm-0"].wanted
     post, books = Post(), Books()
     loop = loop_over(table, post, books)
@@ -215,9 +215,9 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
 
 def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
     """Its worker is out, and nothing of it would be taken in: hands off means eyes off."""
-    table = Table("vm-0", "vm-1", genomes=1)
-    table.settle_in()
-    table.state(WorkerOut(worker="vm-0", reason="hands off"))
+    table = CoreHarness("vm-0", "vm-1", genomes=1)
+    table.run_until_ready()
+    table.record(WorkerOut(worker="vm-0", reason="hands off"))
     post = Post()
     loop = loop_over(table, post)
 
@@ -228,8 +228,8 @@ def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
 
 def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next() -> None:
     """A report comes in, and before the next tick another generation is begun: its result is late, and no stranger."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     post, books = Post(), Books()
     loop = loop_over(table, post, books)
     loop.tick()
@@ -249,15 +249,15 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
 
 def test_a_look_knows_when_it_was_asked_for() -> None:
     """However late its report comes in: what happened to a machine meanwhile it does not show."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     post = Post()
     loop = loop_over(table, post, Books())
     loop.tick()
     asked_at = table.watch.time
     table.now += 5
     loop.tick()
-    post.on_the_way = [ShareResponse(worker="vm-0", scan=table.look("vm-0"))]
+    post.on_the_way = [ShareResponse(worker="vm-0", scan=table.scan("vm-0"))]
 
     loop.tick()
 
@@ -267,8 +267,8 @@ def test_a_look_knows_when_it_was_asked_for() -> None:
 
 def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     """A share that refuses answers at once: asked again at once, it would have the loop do nothing else."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     post = Post()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
@@ -286,8 +286,8 @@ def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
 
 def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
     """It says so at once, and what was published there stays unconfirmed for as long."""
-    table = Table("vm-0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("vm-0", genomes=1)
+    table.run_until_ready()
     table.watch.workers["vm-0"].unconfirmed = set(table.farm.workers["vm-0"].wanted)
     loop = loop_over(table, Post())
     assert loop.workers_to_poll_fast() == {"vm-0"}

@@ -9,7 +9,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import measure_progress
-from tests.harness.core_table import Table
+from tests.harness.core_table import CoreHarness
 
 pytestmark = pytest.mark.rules
 
@@ -17,10 +17,10 @@ HELD = "g0001-0001-t1-a1-000000020001"
 
 
 @pytest.fixture
-def table() -> Table:
+def core() -> CoreHarness:
     """One worker, one genome, one attempt in its hands."""
-    table = Table("w0", genomes=1)
-    table.settle_in()
+    table = CoreHarness("w0", genomes=1)
+    table.run_until_ready()
     assert list(table.farm.attempts) == [HELD]
     return table
 
@@ -58,9 +58,9 @@ def table() -> Table:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
 )
-def test_a_fact_as_a_line(table: Table, fact: Fact, said: str) -> None:
+def test_a_fact_as_a_line(core: CoreHarness, fact: Fact, said: str) -> None:
     """Who, what and why; nothing for what is only worth a number."""
-    assert describe(fact, table.farm) == said
+    assert describe(fact, core.farm) == said
 
 
 @pytest.mark.parametrize(
@@ -79,20 +79,20 @@ def test_a_duration_is_short(seconds: float | None, said: str) -> None:
     assert duration(seconds) == said
 
 
-def test_where_a_run_stands(table: Table) -> None:
+def test_where_a_run_stands(core: CoreHarness) -> None:
     """Counts of trials, an estimate as soon as there is one, and what each worker does."""
-    now = measure_progress(table.farm, table.watch, table.now)
+    now = measure_progress(core.farm, core.watch, core.now)
     assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
     assert (now.workers[0].state, now.workers[0].waiting) == ("idle", 1)
 
-    table.claim("w0")
-    table.tick(10)
-    now = measure_progress(table.farm, table.watch, table.now)
+    core.claim("w0")
+    core.tick(10)
+    now = measure_progress(core.farm, core.watch, core.now)
     assert (now.workers[0].state, now.workers[0].genome, now.workers[0].waiting) == ("playing", "g1", 0)
 
-    table.answer(HELD, seconds=2.0)
-    table.tick(10)
-    now = measure_progress(table.farm, table.watch, table.now)
+    core.publish_result(HELD, seconds=2.0)
+    core.tick(10)
+    now = measure_progress(core.farm, core.watch, core.now)
     assert (now.completed, now.settled, now.average_s, now.eta_s) == (1, 1, 2.0, 0.0)
 
 
@@ -101,49 +101,49 @@ def beat(**changes: Any) -> AgentRecord:
     return AgentRecord(**{**fields, "state": AgentState.PLAYING, **changes})
 
 
-def test_a_worker_s_note_is_what_matters_most(table: Table) -> None:
+def test_a_worker_s_note_is_what_matters_most(core: CoreHarness) -> None:
     """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
 
     def note() -> str:
-        return measure_progress(table.farm, table.watch, table.now).workers[0].note
+        return measure_progress(core.farm, core.watch, core.now).workers[0].note
 
-    seen = table.watch.workers["w0"]
-    table.claim("w0")
-    table.tick()
+    seen = core.watch.workers["w0"]
+    core.claim("w0")
+    core.tick()
     seen.heartbeat = beat(attempt=HELD, progress="level 3\x1b[2J")
     assert note() == "level 3 [2J"
     seen.heartbeat = beat(attempt=None, progress="of an older game")
     assert note() == ""
     seen.unknown = "no route"
     assert note() == "no route"
-    table.farm.workers["w0"].reason = "on fire"
+    core.farm.workers["w0"].reason = "on fire"
     assert note() == "on fire"
 
-    fresh = Table("w0")
+    fresh = CoreHarness("w0")
     assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
 
 
-def test_a_worker_that_is_not_ready_shows_its_state(table: Table) -> None:
-    table.state(f.WorkerOut(worker="w0", reason="gone"))
-    assert measure_progress(table.farm, table.watch, table.now).workers[0].state == "out"
+def test_a_worker_that_is_not_ready_shows_its_state(core: CoreHarness) -> None:
+    core.record(f.WorkerOut(worker="w0", reason="gone"))
+    assert measure_progress(core.farm, core.watch, core.now).workers[0].state == "out"
 
 
-def test_where_a_run_stands_that_nobody_plays(table: Table) -> None:
+def test_where_a_run_stands_that_nobody_plays(core: CoreHarness) -> None:
     """From the ledger alone: its clock stands still, and what was being played is no longer."""
-    table.claim("w0")
-    table.tick(10)
-    now = measure_progress(table.farm, None, table.now + 99_999)
+    core.claim("w0")
+    core.tick(10)
+    now = measure_progress(core.farm, None, core.now + 99_999)
 
     assert not now.playing
     assert now.elapsed_s <= 11
     assert (now.workers[0].state, now.workers[0].note) == ("was playing", "")
-    fresh = Table("w0")
+    fresh = CoreHarness("w0")
     assert measure_progress(fresh.farm, None, fresh.now).workers[0].state == "awaited"
 
 
-def test_facts_of_an_earlier_run_have_no_line(table: Table) -> None:
+def test_facts_of_an_earlier_run_have_no_line(core: CoreHarness) -> None:
     """A generation that was begun afresh has forgotten its attempts."""
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
 
-    assert describe_any(unknown, table.farm) == ""
-    assert describe_any(f.WorkerRecovered(worker="w0"), table.farm) == "w0: well again"
+    assert describe_any(unknown, core.farm) == ""
+    assert describe_any(f.WorkerRecovered(worker="w0"), core.farm) == "w0: well again"
