@@ -10,10 +10,10 @@ import pytest
 from hypothesis import settings
 
 from tests.harness.agent_guest import Guest
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 from tests.harness.host_share import Host
 from tests.harness.samba import SmbShares, samba
-from tests.harness.wine import NoBed, WindowsPython, windows_python
+from tests.harness.wine import WindowsPython, WindowsUnavailable, windows_python
 from tests.programs.system_programs import WINE, closing_line, leave_out, left_out, require
 from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_collect
 
@@ -51,9 +51,9 @@ def _left_out(config: pytest.Config) -> list[str]:
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[FarmBed]:
+def project(tmp_path: Path) -> Iterator[FarmProject]:
     """A project folder with real processes; nothing of it is left running."""
-    farm = FarmBed(tmp_path / "farm")
+    farm = FarmProject(tmp_path / "farm")
     yield farm
     farm.close()
 
@@ -101,7 +101,7 @@ def windows() -> WindowsPython:
     require(*WINE)
     try:
         return windows_python()
-    except NoBed as error:
+    except WindowsUnavailable as error:
         leave_out(f"a Windows CPython under Wine: {error}")
 
 

@@ -18,8 +18,8 @@ from hyperv_ops import (
     Trouble,
 )
 from hyperv_ops import wait_until_healthy as wait
-from tests.harness.hyperv_farm import hyperv_bed
-from tests.harness.qemu_farm import BOOT_S, qemu_bed
+from tests.harness.hyperv_farm import hyperv_harness
+from tests.harness.qemu_farm import BOOT_S, qemu_harness
 from tests.harness.waiting import eventually
 from tests.programs.system_programs import GUESTS
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 GAME = "def play(genome, trial):\n    return 1.0\n"
 
 
-class Kind:
+class MachineCase:
     """Two machines that exist, a third that does not yet, and a look behind the curtain."""
 
     python = sys.executable  #: in the guest
@@ -46,7 +46,7 @@ class Kind:
         return found.read_bytes() if found.exists() else None
 
 
-class RealKind(Kind):
+class RealMachineCase(MachineCase):
     """Its disks can be read by its guests alone."""
 
     python = "/usr/bin/python3"
@@ -64,7 +64,7 @@ REAL = pytest.param("qemu", marks=[pytest.mark.vm, pytest.mark.needs(*GUESTS, ro
 
 
 @pytest.fixture(params=["local", "hyperv-ntlm", "hyperv-https", REAL])
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineCase]:
     (tmp_path / "game.py").write_text(GAME)
     names = ("vm-1", "vm-2", "vm-3")
     if request.param == "local":
@@ -80,127 +80,127 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
             for name in names
         }
         machines = LocalMachines(specs)
-        yield Kind(machines, tmp_path / "disks")
+        yield MachineCase(machines, tmp_path / "disks")
         machines.close(0)
         return
     if request.param == "qemu":
-        with qemu_bed(tmp_path, *names) as real:
+        with qemu_harness(tmp_path, *names) as real:
             for name in names[:2]:
                 real.machines.create(name)
-            yield RealKind(real.machines, real.folder)
+            yield RealMachineCase(real.machines, real.folder)
         return
-    with hyperv_bed(tmp_path, *names, existing=names[:2], tls=request.param == "hyperv-https", boot_s=0.1) as bed:
+    with hyperv_harness(tmp_path, *names, existing=names[:2], tls=request.param == "hyperv-https", boot_s=0.1) as bed:
         for name in names[:2]:
             (bed.disks / name).mkdir(parents=True)
-        yield Kind(bed.machines(), bed.disks)
+        yield MachineCase(bed.machines(), bed.disks)
         assert bed.server.shells == set()
 
 
-def test_a_machine_is_made_once(kind: Kind) -> None:
+def test_a_machine_is_made_once(case: MachineCase) -> None:
     """It is off then, and making it again changes nothing."""
-    kind.machines.create("vm-3")
-    kind.machines.create("vm-3")
+    case.machines.create("vm-3")
+    case.machines.create("vm-3")
 
-    assert kind.machines.info("vm-3").state is PowerState.OFF
-    assert (kind.disks / "vm-3").is_dir()
+    assert case.machines.info("vm-3").state is PowerState.OFF
+    assert (case.disks / "vm-3").is_dir()
 
 
-def test_starting_what_runs_is_nothing(kind: Kind) -> None:
+def test_starting_what_runs_is_nothing(case: MachineCase) -> None:
     """It goes on as it was."""
-    kind.on()
-    before = kind.machines.info("vm-1").uptime_s
+    case.on()
+    before = case.machines.info("vm-1").uptime_s
 
-    kind.machines.start("vm-1")
+    case.machines.start("vm-1")
 
-    assert kind.machines.info("vm-1").uptime_s >= before
-    assert kind.machines.info("vm-2").state is PowerState.OFF
+    assert case.machines.info("vm-1").uptime_s >= before
+    assert case.machines.info("vm-2").state is PowerState.OFF
 
 
-def test_a_guest_shuts_down_when_it_is_asked(kind: Kind) -> None:
+def test_a_guest_shuts_down_when_it_is_asked(case: MachineCase) -> None:
     """It is off then, and asking once more is no error."""
-    kind.on()
+    case.on()
 
-    assert kind.machines.shutdown("vm-1", 60)
-    assert kind.machines.info("vm-1").state is PowerState.OFF
-    assert kind.machines.shutdown("vm-1", 60)
+    assert case.machines.shutdown("vm-1", 60)
+    assert case.machines.info("vm-1").state is PowerState.OFF
+    assert case.machines.shutdown("vm-1", 60)
 
 
-def test_power_is_cut_from_whoever_has_it(kind: Kind) -> None:
+def test_power_is_cut_from_whoever_has_it(case: MachineCase) -> None:
     """Off, twice, and on again."""
-    kind.on()
-    kind.machines.power_off("vm-1")
-    kind.machines.power_off("vm-1")
-    assert kind.machines.info("vm-1").state is PowerState.OFF
+    case.on()
+    case.machines.power_off("vm-1")
+    case.machines.power_off("vm-1")
+    assert case.machines.info("vm-1").state is PowerState.OFF
 
-    assert kind.on().healthy
+    assert case.on().healthy
 
 
-def test_the_agent_is_started_anew(kind: Kind) -> None:
+def test_the_agent_is_started_anew(case: MachineCase) -> None:
     """The machine is there afterwards as before."""
-    kind.on()
+    case.on()
 
-    kind.machines.restart_agent("vm-1")
+    case.machines.restart_agent("vm-1")
 
-    assert wait(kind.machines, "vm-1", 20, interval_s=0.1)
+    assert wait(case.machines, "vm-1", 20, interval_s=0.1)
 
 
-def test_a_restored_machine_has_forgotten(kind: Kind) -> None:
+def test_a_restored_machine_has_forgotten(case: MachineCase) -> None:
     """What was written since the checkpoint is gone, what was there before is back, and it is off."""
-    kind.on()
-    kind.machines.send("vm-1", b"kept", "notes/before.txt")
-    kind.machines.shutdown("vm-1", 60)
-    kind.machines.checkpoint("vm-1")
-    kind.on()
-    kind.machines.send("vm-1", b"lost", "notes/after.txt")
+    case.on()
+    case.machines.send("vm-1", b"kept", "notes/before.txt")
+    case.machines.shutdown("vm-1", 60)
+    case.machines.checkpoint("vm-1")
+    case.on()
+    case.machines.send("vm-1", b"lost", "notes/after.txt")
 
-    kind.machines.restore("vm-1")
-    kind.machines.restore("vm-1")
+    case.machines.restore("vm-1")
+    case.machines.restore("vm-1")
 
-    assert kind.machines.info("vm-1").state is PowerState.OFF
-    assert kind.read("vm-1", "notes/before.txt") == b"kept"
-    assert kind.read("vm-1", "notes/after.txt") is None
+    assert case.machines.info("vm-1").state is PowerState.OFF
+    assert case.read("vm-1", "notes/before.txt") == b"kept"
+    assert case.read("vm-1", "notes/after.txt") is None
 
 
-def test_a_running_machine_gives_no_clean_checkpoint(kind: Kind) -> None:
+def test_a_running_machine_gives_no_clean_checkpoint(case: MachineCase) -> None:
     """Whatever it has in memory would come back with it."""
-    kind.on()
+    case.on()
 
     with pytest.raises(MachineError, match="off"):
-        kind.machines.checkpoint("vm-1")
+        case.machines.checkpoint("vm-1")
 
 
-def test_a_removed_machine_is_gone_with_its_disk(kind: Kind) -> None:
+def test_a_removed_machine_is_gone_with_its_disk(case: MachineCase) -> None:
     """Also one that runs, and also twice."""
-    kind.on()
+    case.on()
 
-    kind.machines.remove("vm-1")
-    kind.machines.remove("vm-1")
+    case.machines.remove("vm-1")
+    case.machines.remove("vm-1")
 
-    assert not (kind.disks / "vm-1").exists()
+    assert not (case.disks / "vm-1").exists()
 
 
-def test_a_program_runs_in_the_guest(kind: Kind) -> None:
+def test_a_program_runs_in_the_guest(case: MachineCase) -> None:
     """With a file that was sent before; its exit code and output come back, whatever letters it has."""
-    kind.on()
-    kind.machines.send("vm-1", "print('Grüße'); raise SystemExit(3)".encode(), "probe.py")
+    case.on()
+    case.machines.send("vm-1", "print('Grüße'); raise SystemExit(3)".encode(), "probe.py")
 
-    ran = kind.machines.run("vm-1", kind.python, ["-X", "utf8", "probe.py"], 20)
+    ran = case.machines.run("vm-1", case.python, ["-X", "utf8", "probe.py"], 20)
 
     assert (ran.exit_code, ran.output.strip()) == (3, "Grüße")
 
 
-def test_nothing_runs_where_nobody_is(kind: Kind) -> None:
+def test_nothing_runs_where_nobody_is(case: MachineCase) -> None:
     """A machine that is off says so."""
     with pytest.raises(MachineError) as error:
-        kind.machines.run("vm-1", kind.python, ["-V"], 20)
+        case.machines.run("vm-1", case.python, ["-V"], 20)
 
     assert error.value.trouble is Trouble.GUEST_REFUSED
 
 
 @pytest.mark.parametrize("name", ["vm-9", "vm-*", "", "vm-1;x", "VM-1"])
-def test_only_its_own_machines_are_touched(kind: Kind, name: str) -> None:
+def test_only_its_own_machines_are_touched(case: MachineCase, name: str) -> None:
     """Every verb refuses every other name before anything is asked of anybody."""
-    machines = kind.machines
+    machines = case.machines
     verbs = [
         *(machines.info, machines.create, machines.start, machines.power_off, machines.restart_agent),
         *(machines.checkpoint, machines.restore, machines.remove, machines.screenshot),
@@ -216,14 +216,14 @@ def test_only_its_own_machines_are_touched(kind: Kind, name: str) -> None:
         assert error.value.trouble is Trouble.NO_SUCH_MACHINE
 
 
-def test_changes_are_told(kind: Kind) -> None:
+def test_changes_are_told(case: MachineCase) -> None:
     """Once for each, with what it is now."""
     told: list[tuple[str, PowerState]] = []
-    watcher = MachineWatcher(kind.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
+    watcher = MachineWatcher(case.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
     watcher.start()
     assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
 
-    kind.on()
+    case.on()
 
     assert eventually(lambda: ("vm-1", PowerState.RUNNING) in told)
     assert eventually(lambda: watcher.latest()["vm-1"].healthy)

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.host import host
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -31,262 +31,262 @@ def genome_in(attempt: str) -> str:
     return attempt[:10]
 
 
-def in_hand(bed: FarmBed, spared: set[str]) -> dict[str, str]:
+def running_attempt(project: FarmProject, spared: set[str]) -> dict[str, str]:
     """What the workers have in hand: an attempt each, at a genome that is not to be spared."""
-    found = {worker: bed.playing(worker) for worker in ("local-0", "local-1")}
+    found = {worker: project.playing(worker) for worker in ("local-0", "local-1")}
     return {worker: attempt for worker, attempt in found.items() if attempt and genome_in(attempt) not in spared}
 
 
-def test_a_generation_is_played(bed: FarmBed) -> None:
+def test_a_generation_is_played(project: FarmProject) -> None:
     """Drop genomes, run, and every fitness is there; running again gives the same bytes and plays nothing."""
-    bed.configure(trials=3)
-    bed.drop(plays(20))
-    code, _ = bed.run()
+    project.configure(trials=3)
+    project.add_genomes(plays(20))
+    code, _ = project.run()
     assert code == 0
-    bed.assert_counted_once()
-    outputs = {p.name: p.read_bytes() for p in (bed.root / "results/gen-0001").glob("*.*")}
-    assert bed.run("run", "--gen", "gen-0001")[0] == 0
-    assert outputs == {p.name: p.read_bytes() for p in (bed.root / "results/gen-0001").glob("*.*")}
+    project.assert_counted_once()
+    outputs = {p.name: p.read_bytes() for p in (project.root / "results/gen-0001").glob("*.*")}
+    assert project.run("run", "--gen", "gen-0001")[0] == 0
+    assert outputs == {p.name: p.read_bytes() for p in (project.root / "results/gen-0001").glob("*.*")}
 
 
-def test_one_generation_leaves_nothing_to_the_next(bed: FarmBed) -> None:
+def test_one_generation_leaves_nothing_to_the_next(project: FarmProject) -> None:
     """What was counted and not yet cleaned up is no news to the next run, and idle time between runs is not counted."""
-    bed.configure(workers=2)
-    bed.drop(plays(6))
-    bed.drop(plays(6), generation=2)
-    assert bed.run()[0] == 0
-    code, out = bed.run("run", "--gen", "2")
+    project.configure(workers=2)
+    project.add_genomes(plays(6))
+    project.add_genomes(plays(6), generation=2)
+    assert project.run()[0] == 0
+    code, out = project.run("run", "--gen", "2")
     assert code == 0
     assert "late" not in out
-    assert bed.summary(2)["results_late"] == 0
-    assert not (bed.root / "results/gen-0002/set-aside").exists()
-    bed.assert_counted_once(generation=2)
-    before = bed.summary(1)["wall_s"]
-    bed.drop({"new.json": {"n": 77}})
-    assert bed.run()[0] == 0
-    assert bed.summary(1)["wall_s"] < before + 5
+    assert project.summary(2)["results_late"] == 0
+    assert not (project.root / "results/gen-0002/set-aside").exists()
+    project.assert_counted_once(generation=2)
+    before = project.summary(1)["wall_s"]
+    project.add_genomes({"new.json": {"n": 77}})
+    assert project.run()[0] == 0
+    assert project.summary(1)["wall_s"] < before + 5
 
 
-def test_twenty_kills_in_one_generation(bed: FarmBed) -> None:
+def test_twenty_kills_in_one_generation(project: FarmProject) -> None:
     """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
-    bed.configure(workers=2, losses_max=10, trials=1)
-    bed.drop(plays(100, seconds=0.25))
+    project.configure(workers=2, losses_max=10, trials=1)
+    project.add_genomes(plays(100, seconds=0.25))
     dice, hit = random.Random(4), set()
     targets = dice.sample(["agent"] * 18 + ["evaluator"] * 3 + ["host"] * 3, 24)
-    host = bed.start()
+    host = project.start()
     while targets:
         found: dict[str, str] = {}
-        bed.when(lambda found=found: found.update(in_hand(bed, hit)) or found)
+        project.wait_until(lambda found=found: found.update(running_attempt(project, hit)) or found)
         worker, attempt = dice.choice(sorted(found.items()))
-        agent = bed.agent_of(worker)
-        if agent is None or bed.playing(worker) != attempt:
+        agent = project.agent_of(worker)
+        if agent is None or project.playing(worker) != attempt:
             continue
         hit.add(genome_in(attempt))  # a genome is hit once: hit three times, it would rightly be taken for poison
         match targets.pop():
             case "host":
                 host.kill()
                 host.communicate()
-                host = bed.start()
+                host = project.start()
             case "agent":
                 agent.kill()
             case "evaluator":
                 for child in agent.children():
                     child.kill()
-        bed.when(lambda worker=worker, attempt=attempt: bed.playing(worker) != attempt)
-    code, out = bed.end_of(host, within_s=90)
+        project.wait_until(lambda worker=worker, attempt=attempt: project.playing(worker) != attempt)
+    code, out = project.wait_for_end(host, within_s=90)
     assert code == 0, out
-    bed.assert_counted_once()
-    ended = bed.summary()["attempts"]
+    project.assert_counted_once()
+    ended = project.summary()["attempts"]
     assert len(hit) == 24
     assert ended["interrupted"] + ended["lost"] >= 15, ended
 
 
-def test_a_stopped_agent_is_restarted(bed: FarmBed) -> None:
+def test_a_stopped_agent_is_restarted(project: FarmProject) -> None:
     """SIGSTOP makes an agent silent; its attempt is lost, its neighbour taken back, and a new agent plays on."""
-    bed.configure(workers=2, silence_limit_s=3.0)
-    bed.drop(plays(30, seconds=0.2))
-    host = bed.start()
-    bed.when(lambda: bed.playing("local-0"))
-    agent = bed.agent_of("local-0")
+    project.configure(workers=2, silence_limit_s=3.0)
+    project.add_genomes(plays(30, seconds=0.2))
+    host = project.start()
+    project.wait_until(lambda: project.playing("local-0"))
+    agent = project.agent_of("local-0")
     assert agent is not None
     agent.suspend()
-    code, out = bed.end_of(host)
+    code, out = project.wait_for_end(host)
     assert code == 0, out
     assert "local-0: restart_agent" in out
-    bed.assert_counted_once()
-    assert bed.summary()["attempts"]["lost"] >= 1
+    project.assert_counted_once()
+    assert project.summary()["attempts"]["lost"] >= 1
 
 
-def test_poison_is_found_and_the_innocent_are_not_charged(bed: FarmBed) -> None:
+def test_poison_is_found_and_the_innocent_are_not_charged(project: FarmProject) -> None:
     """A genome that kills every agent it meets is settled as poison; the one that waits behind it is counted."""
-    bed.configure(workers=2)
-    bed.drop({"a-poison.json": {"do": "kill_agent"}, **plays(10, seconds=0.1)})
-    code, out = bed.run()
+    project.configure(workers=2)
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(10, seconds=0.1)})
+    code, out = project.run()
     assert code == 1, out
-    bed.assert_counted_once(failed=frozenset({"a-poison.json"}))
-    assert "poison" in bed.results()["a-poison.json"]["reason"]
+    project.assert_counted_once(failed=frozenset({"a-poison.json"}))
+    assert "poison" in project.results()["a-poison.json"]["reason"]
     assert "out" not in {line.split(": ")[-1] for line in out.splitlines()}
 
 
-def test_poison_with_one_worker_only(bed: FarmBed) -> None:
+def test_poison_with_one_worker_only(project: FarmProject) -> None:
     """With nobody else to ask, three deaths on the one worker are enough."""
-    bed.configure(workers=1)
-    bed.drop({"a-poison.json": {"do": "kill_agent"}, **plays(5)})
-    assert bed.run()[0] == 1
-    bed.assert_counted_once(failed=frozenset({"a-poison.json"}))
+    project.configure(workers=1)
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(5)})
+    assert project.run()[0] == 1
+    project.assert_counted_once(failed=frozenset({"a-poison.json"}))
 
 
-def test_every_bad_game_is_named(bed: FarmBed) -> None:
+def test_every_bad_game_is_named(project: FarmProject) -> None:
     """Raising, dying, hanging and leaving games fail with a reason each, and their neighbours are counted."""
-    bed.configure(time_limit_s=1.0)
+    project.configure(time_limit_s=1.0)
     bad = {f"{order}.json": {"do": order} for order in ("raise", "die", "hang", "exit")}
-    bed.drop({**bad, **plays(8)})
-    code, out = bed.run()
+    project.add_genomes({**bad, **plays(8)})
+    code, out = project.run()
     assert code == 1
-    bed.assert_counted_once(failed=frozenset(bad))
-    reasons = {name: row["reason"] for name, row in bed.results().items() if name in bad}
+    project.assert_counted_once(failed=frozenset(bad))
+    reasons = {name: row["reason"] for name, row in project.results().items() if name in bad}
     assert "cannot be played" in reasons["raise.json"]
     assert "KILL" in reasons["die.json"]
     assert "timed_out" in reasons["hang.json"]
     assert all(name in out for name in bad)
 
 
-def test_ctrl_c_stops_and_the_same_command_resumes(bed: FarmBed) -> None:
+def test_ctrl_c_stops_and_the_same_command_resumes(project: FarmProject) -> None:
     """The first Ctrl-C ends in order with exit code 3; nothing that was counted is played again."""
-    bed.configure()
-    bed.drop(plays(30, seconds=0.1))
-    host = bed.start()
-    bed.when(lambda: len(list((bed.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
-    bed.interrupt(host)
-    code, out = bed.end_of(host)
+    project.configure()
+    project.add_genomes(plays(30, seconds=0.1))
+    host = project.start()
+    project.wait_until(lambda: len(list((project.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
+    project.interrupt(host)
+    code, out = project.wait_for_end(host)
     assert code == 3, out
-    before = {row["attempt"] for row in bed.attempts() if row["outcome"] == "completed"}
+    before = {row["attempt"] for row in project.attempts() if row["outcome"] == "completed"}
     assert len(before) >= 4
-    assert bed.run()[0] == 0
-    bed.assert_counted_once()
-    after = [row for row in bed.attempts() if row["outcome"] == "completed"]
+    assert project.run()[0] == 0
+    project.assert_counted_once()
+    after = [row for row in project.attempts() if row["outcome"] == "completed"]
     assert before <= {row["attempt"] for row in after}
     assert len(after) == 30
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_the_number_of_workers_changes_no_fitness(bed: FarmBed, workers: int) -> None:
+def test_the_number_of_workers_changes_no_fitness(project: FarmProject, workers: int) -> None:
     """One worker or four: every trial has the fitness that its bytes and its seed give it."""
-    bed.configure(workers=workers, trials=2)
-    bed.drop(plays(12, seconds=0.01))
-    assert bed.run()[0] == 0
-    bed.assert_counted_once()
+    project.configure(workers=workers, trials=2)
+    project.add_genomes(plays(12, seconds=0.01))
+    assert project.run()[0] == 0
+    project.assert_counted_once()
 
 
-def test_two_hosts_on_one_share(bed: FarmBed, tmp_path) -> None:
+def test_two_hosts_on_one_share(project: FarmProject, tmp_path) -> None:
     """The share belongs to the first host; the second keeps its hands off, names the cure, and breaks nothing."""
     share = tmp_path / "share"
     share.mkdir()
     table = f"[[worker]]\nname = 'vm-0'\nshare = '{share}'"
-    second = FarmBed(tmp_path / "second")
-    for farm in (bed, second):
+    second = FarmProject(tmp_path / "second")
+    for farm in (project, second):
         farm.configure(workers=0, extra=table)
-        farm.drop(plays(20, seconds=0.1))
-    agent = bed.start_agent(share)
-    first = bed.start()
-    bed.when(lambda: list(share.glob("inbox/*.start.json")))
+        farm.add_genomes(plays(20, seconds=0.1))
+    agent = project.start_agent(share)
+    first = project.start()
+    project.wait_until(lambda: list(share.glob("inbox/*.start.json")))
     code, out = second.run()
     assert code == 4
     assert "pipeline take-over vm-0" in out
     assert first.wait(60) == 0
     agent.terminate()
     agent.wait(10)
-    bed.assert_counted_once()
+    project.assert_counted_once()
 
 
-def test_a_deleted_state_folder(bed: FarmBed, tmp_path) -> None:
+def test_a_deleted_state_folder(project: FarmProject, tmp_path) -> None:
     """Without its ledger a farm is another farm: the share is refused until it is taken over; old results are kept."""
     share = tmp_path / "share"
     share.mkdir()
-    bed.configure(workers=0, extra=f"[[worker]]\nname = 'vm-0'\nshare = '{share}'")
-    bed.drop(plays(6))
-    agent = bed.start_agent(share)
-    assert bed.run()[0] == 0
-    shutil.rmtree(bed.root / "state")
-    code, out = bed.run()
+    project.configure(workers=0, extra=f"[[worker]]\nname = 'vm-0'\nshare = '{share}'")
+    project.add_genomes(plays(6))
+    agent = project.start_agent(share)
+    assert project.run()[0] == 0
+    shutil.rmtree(project.root / "state")
+    code, out = project.run()
     assert code == 4
     assert "take-over" in out
-    code, out = bed.run("take-over", "vm-0")
+    code, out = project.run("take-over", "vm-0")
     assert code == 0, out
-    assert bed.run()[0] == 0
+    assert project.run()[0] == 0
     agent.terminate()
     agent.wait(10)
-    bed.assert_counted_once()
-    assert (bed.root / "results/gen-0001.before-1/results.csv").exists()
+    project.assert_counted_once()
+    assert (project.root / "results/gen-0001.before-1/results.csv").exists()
 
 
-def test_a_generation_cannot_change_under_its_name(bed: FarmBed) -> None:
+def test_a_generation_cannot_change_under_its_name(project: FarmProject) -> None:
     """Changed bytes or settings are refused with both values named; new files join; `--fresh` begins anew."""
-    bed.configure()
-    bed.drop(plays(4))
-    assert bed.run()[0] == 0
-    bed.drop({"g000.json": {"n": 99}})
-    code, out = bed.run()
+    project.configure()
+    project.add_genomes(plays(4))
+    assert project.run()[0] == 0
+    project.add_genomes({"g000.json": {"n": 99}})
+    code, out = project.run()
     assert code == 2
     assert "g000.json" in out
-    bed.drop({"g000.json": {"n": 0, "seconds": 0.0}, "new.json": {"n": 5}})
-    code, out = bed.run()
+    project.add_genomes({"g000.json": {"n": 0, "seconds": 0.0}, "new.json": {"n": 5}})
+    code, out = project.run()
     assert code == 0, out
-    bed.assert_counted_once()
-    bed.configure(trials=2)
-    code, out = bed.run()
+    project.assert_counted_once()
+    project.configure(trials=2)
+    code, out = project.run()
     assert code == 2
     assert "trials_per_genome was 1, is now 2" in out
-    assert bed.run("run", "--gen", "1", "--fresh")[0] == 0
-    bed.assert_counted_once()
-    assert bed.summary()["run"] == 2
+    assert project.run("run", "--gen", "1", "--fresh")[0] == 0
+    project.assert_counted_once()
+    assert project.summary()["run"] == 2
 
 
-def test_retry_failed_reopens_what_failed(bed: FarmBed) -> None:
+def test_retry_failed_reopens_what_failed(project: FarmProject) -> None:
     """After the evaluator is mended, `--retry-failed` plays the failed and skipped trials and no others."""
-    bed.configure(trials=2)
-    bed.drop({"bad.json": {"do": "raise"}, **plays(12)})
-    assert bed.run()[0] == 1
-    game = bed.root / "game.py"
+    project.configure(trials=2)
+    project.add_genomes({"bad.json": {"do": "raise"}, **plays(12)})
+    assert project.run()[0] == 1
+    game = project.root / "game.py"
     game.write_text(game.read_text().replace('raise RuntimeError("this genome cannot be played")', "pass"))
-    assert bed.run()[0] == 1
-    assert bed.run("run", "--gen", "1", "--retry-failed")[0] == 0
-    bed.assert_counted_once()
+    assert project.run()[0] == 1
+    assert project.run("run", "--gen", "1", "--retry-failed")[0] == 0
+    project.assert_counted_once()
 
 
-def test_a_typo_in_the_evaluator_stops_the_farm(bed: FarmBed) -> None:
+def test_a_typo_in_the_evaluator_stops_the_farm(project: FarmProject) -> None:
     """When everything fails from the start the farm says so, with the last log, instead of burning the generation."""
-    bed.configure(workers=2)
-    (bed.root / "game.py").write_text("import no_such_module\n")
-    bed.drop(plays(40))
-    code, out = bed.run()
+    project.configure(workers=2)
+    (project.root / "game.py").write_text("import no_such_module\n")
+    project.add_genomes(plays(40))
+    code, out = project.run()
     assert code == 4
     assert "no_such_module" in out
-    assert bed.summary()["open"] > 0
+    assert project.summary()["open"] > 0
 
 
-def test_one_run_per_state_folder(bed: FarmBed) -> None:
+def test_one_run_per_state_folder(project: FarmProject) -> None:
     """A second `pipeline run` in the same folder is refused in one line; after `kill -9` the lock is free."""
-    bed.configure()
-    bed.drop(plays(20, seconds=0.3))
-    first = bed.start()
-    bed.when(lambda: bed.playing("local-0"))
-    code, out = bed.run()
+    project.configure()
+    project.add_genomes(plays(20, seconds=0.3))
+    first = project.start()
+    project.wait_until(lambda: project.playing("local-0"))
+    code, out = project.run()
     assert code == 2
     assert "another `pipeline run` is at work here" in out
     first.kill()
     first.communicate()
-    assert bed.run()[0] == 0
-    bed.assert_counted_once()
+    assert project.run()[0] == 0
+    project.assert_counted_once()
 
 
-def test_nothing_outlives_a_killed_host_and_its_agents(bed: FarmBed) -> None:
+def test_nothing_outlives_a_killed_host_and_its_agents(project: FarmProject) -> None:
     """Host, agents and all: one after the other killed at once; games die with them."""
-    bed.configure(workers=2)
-    bed.drop(plays(8, seconds=30))
-    host = bed.start()
-    bed.when(lambda: bed.playing("local-0") and bed.playing("local-1"))
-    agents = [bed.agent_of("local-0"), bed.agent_of("local-1")]
+    project.configure(workers=2)
+    project.add_genomes(plays(8, seconds=30))
+    host = project.start()
+    project.wait_until(lambda: project.playing("local-0") and project.playing("local-1"))
+    agents = [project.agent_of("local-0"), project.agent_of("local-1")]
     children = [child for agent in agents if agent for child in agent.children(recursive=True)]
     assert children
     host.kill()
@@ -298,33 +298,33 @@ def test_nothing_outlives_a_killed_host_and_its_agents(bed: FarmBed) -> None:
     assert not alive
 
 
-def test_a_full_disk_stops_the_host_and_loses_nothing(bed: FarmBed, tiny_disk) -> None:
+def test_a_full_disk_stops_the_host_and_loses_nothing(project: FarmProject, tiny_disk) -> None:
     """When the host's disk is full it stops with exit code 3; with room again, the same command resumes."""
-    bed.root = tiny_disk / "farm"
-    bed.configure()
-    bed.drop(plays(40, seconds=0.05))
-    host = bed.start()
-    bed.when(lambda: bed.playing("local-0"))
+    project.root = tiny_disk / "farm"
+    project.configure()
+    project.add_genomes(plays(40, seconds=0.05))
+    host = project.start()
+    project.wait_until(lambda: project.playing("local-0"))
     hog = tiny_disk / "hog"
     with pytest.raises(OSError, match="No space"), hog.open("wb", buffering=0) as pig:
         while True:
             pig.write(b"x" * 4096)
-    code, out = bed.end_of(host)
+    code, out = project.wait_for_end(host)
     assert code == 3, out
     os.unlink(hog)
-    code, text = bed.run()
+    code, text = project.run()
     assert code == 0, text
-    bed.assert_counted_once()
+    project.assert_counted_once()
 
 
-def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed: FarmBed) -> None:
+def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(project: FarmProject) -> None:
     """The ledger could be written all the while, and yet nothing is in it that was built on a result that is not."""
-    bed.configure()
-    bed.drop(plays(12, seconds=0.3))
-    host = bed.start()
-    attempts = bed.root / "results/gen-0001/attempts"
-    bed.when(attempts.is_dir)
-    in_the_way = bed.root / "a-file"
+    project.configure()
+    project.add_genomes(plays(12, seconds=0.3))
+    host = project.start()
+    attempts = project.root / "results/gen-0001/attempts"
+    project.wait_until(attempts.is_dir)
+    in_the_way = project.root / "a-file"
     in_the_way.write_text("and no folder")
     while not attempts.is_file():  # the host makes its folder again when it is gone
         with contextlib.suppress(OSError):
@@ -332,7 +332,7 @@ def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed:
         with contextlib.suppress(OSError):
             in_the_way.rename(attempts)
 
-    code, out = bed.end_of(host)
+    code, out = project.wait_for_end(host)
     assert code == 3, out
     assert "a result cannot be archived" in out
     attempts.unlink()
@@ -340,26 +340,28 @@ def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(bed:
     for folder in attempts.parent.glob("aside-*/*"):
         folder.rename(attempts / folder.name)
 
-    code, text = bed.run()
+    code, text = project.run()
     assert code == 0, text
-    bed.assert_counted_once()
+    project.assert_counted_once()
 
 
-def test_a_host_that_dies_before_old_results_were_moved_aside(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_dies_before_old_results_were_moved_aside(
+    project: FarmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--fresh` is on the record already: the next start moves them, and neither run takes the other's for its own."""
-    bed.configure()
-    bed.drop(plays(4))
-    assert bed.run()[0] == 0
+    project.configure()
+    project.add_genomes(plays(4))
+    assert project.run()[0] == 0
 
     def die(_results: Path) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(host, "_move_aside", die)
-    with pytest.raises(KeyboardInterrupt), host.Host(bed.root, load_config(bed.root), bed.root) as dying:
+    with pytest.raises(KeyboardInterrupt), host.Host(project.root, load_config(project.root), project.root) as dying:
         dying.begin(1, fresh=True)
     monkeypatch.undo()
 
-    code, text = bed.run()
+    code, text = project.run()
     assert code == 0, text
-    assert len(list((bed.root / "results/gen-0001.before-1/attempts").iterdir())) == 4
-    bed.assert_counted_once()
+    assert len(list((project.root / "results/gen-0001.before-1/attempts").iterdir())) == 4
+    project.assert_counted_once()

@@ -11,8 +11,8 @@ import pytest
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.cli.exit_codes import BAD_INPUT
 from tests.fakes.wsman_server import Trouble
-from tests.harness.farm_project import FarmBed
-from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.harness.farm_project import FarmProject
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 from tests.harness.samba import PASSWORD as SHARE_PASSWORD
 from tests.harness.samba import own, samba
 
@@ -22,11 +22,11 @@ PATIENCE = {"silence_limit_s": 4.0, "rung_limit_s": 5.0, "boot_limit_s": 10.0, "
 
 
 @pytest.fixture
-def pool(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+def pool(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
-    bed.root.mkdir(parents=True, exist_ok=True)
-    with hyperv_bed(bed.root, *VMS) as pool:
+    project.root.mkdir(parents=True, exist_ok=True)
+    with hyperv_harness(project.root, *VMS) as pool:
         yield pool
 
 
@@ -34,115 +34,115 @@ def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
     return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
 
 
-def archived(farm: FarmBed) -> int:
+def archived(farm: FarmProject) -> int:
     return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
 
 
-def done_to(pool: HyperVBed, name: str) -> list[str]:
+def done_to(pool: HyperVHarness, name: str) -> list[str]:
     return [event.what for event in pool.hyperv.events if event.machine == name]
 
 
-def test_every_way_a_machine_can_be_stuck(bed: FarmBed, pool: HyperVBed) -> None:
+def test_every_way_a_machine_can_be_stuck(project: FarmProject, pool: HyperVHarness) -> None:
     """Eight machines are switched on; one freezes, one crashes, one sticks in Stopping, an agent hangs, one boots
     slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
     hyperv, server = pool.hyperv, pool.server
     hyperv.boot_slowly("vm-7", 3.0)
-    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    bed.drop(plays(160, 0.5))
-    host = bed.start()
-    bed.when(lambda: archived(bed) >= 10)
+    project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
+    project.add_genomes(plays(160, 0.5))
+    host = project.start()
+    project.wait_until(lambda: archived(project) >= 10)
 
     hyperv.freeze("vm-0")
     hyperv.crash("vm-1")
-    hyperv.stick("vm-2")
+    hyperv.hang_in_stopping("vm-2")
     hyperv.freeze("vm-2")
-    hyperv.silence("vm-3")
+    hyperv.freeze_agent("vm-3")
     server.plan("Create", Trouble.QUOTA, Trouble.DROP_BEFORE, Trouble.HTTP_503)
     server.plan("Send", Trouble.DROP_AFTER)
     server.plan("Receive", Trouble.CLIXML, Trouble.DROP_BEFORE)
     for name in ("vm-0", "vm-1", "vm-2", "vm-3"):
-        bed.when(lambda name=name: hyperv.is_well(name), within_s=60)
+        project.wait_until(lambda name=name: hyperv.is_healthy(name), within_s=60)
 
-    code, out = bed.end_of(host, within_s=120)
+    code, out = project.wait_for_end(host, within_s=120)
     assert code == 0, out
     hyperv.close()  # machines run on when their farm's host has ended
-    bed.assert_counted_once()
+    project.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
     assert "cut" in done_to(pool, "vm-0")
     assert "cut" not in done_to(pool, "vm-1") + done_to(pool, "vm-3")
     assert done_to(pool, "vm-3") == ["start", "agent"]
     assert hyperv.booting_max <= 4
     assert server.shells == set()
-    told = out.encode() + b"".join(path.read_bytes() for path in bed.root.rglob("*") if path.is_file())
+    told = out.encode() + b"".join(path.read_bytes() for path in project.root.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
 
 
-def test_machines_whose_shares_are_inside_of_them(bed: FarmBed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_whose_shares_are_inside_of_them(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """No address is configured: each share is found where its machine says it is, before and after a power cut."""
     for name, value in (("HYPERV_SECRET", PASSWORD), ("GUEST_SECRET", GUEST_SECRET), ("SHARE_SECRET", SHARE_PASSWORD)):
         monkeypatch.setenv(name, value)
-    bed.root.mkdir(parents=True)
+    project.root.mkdir(parents=True)
     with samba("vm-0", "vm-1") as server:
         disks = server.shares["vm-0"].parent
         for share in server.shares.values():
             LocalFiles(share).make_folders()
             own(share)
-        with hyperv_bed(bed.root, "vm-0", "vm-1", disks=disks) as pool:
-            bed.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
-            bed.drop(plays(40, 0.3))
-            host = bed.start()
-            bed.when(lambda: archived(bed) >= 6)
+        with hyperv_harness(project.root, "vm-0", "vm-1", disks=disks) as pool:
+            project.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
+            project.add_genomes(plays(40, 0.3))
+            host = project.start()
+            project.wait_until(lambda: archived(project) >= 6)
             pool.hyperv.freeze("vm-0")
-            bed.when(lambda: pool.hyperv.is_well("vm-0"), within_s=40)
-            code, out = bed.end_of(host, within_s=90)
+            project.wait_until(lambda: pool.hyperv.is_healthy("vm-0"), within_s=40)
+            code, out = project.wait_for_end(host, within_s=90)
 
             assert code == 0, out
             pool.hyperv.close()
-            bed.assert_counted_once()
+            project.assert_counted_once()
             assert [event for event in pool.hyperv.events if event.well] == []
 
 
-def test_a_host_that_is_killed_while_it_restarts_machines(bed: FarmBed, pool: HyperVBed) -> None:
+def test_a_host_that_is_killed_while_it_restarts_machines(project: FarmProject, pool: HyperVHarness) -> None:
     """The next host finds them as they are, switches on what is off, and waits for what boots."""
     hyperv = pool.hyperv
-    bed.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    bed.drop(plays(100, 0.4))
-    host = bed.start()
-    bed.when(lambda: archived(bed) >= 10)
+    project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
+    project.add_genomes(plays(100, 0.4))
+    host = project.start()
+    project.wait_until(lambda: archived(project) >= 10)
     for name in ("vm-0", "vm-1", "vm-2"):
         hyperv.boot_slowly(name, 2.0)
         hyperv.crash(name)
-    bed.when(lambda: any(hyperv.boots(name) > 1 for name in ("vm-0", "vm-1", "vm-2")))
+    project.wait_until(lambda: any(hyperv.boots(name) > 1 for name in ("vm-0", "vm-1", "vm-2")))
     host.kill()
     host.wait()
 
-    code, out = bed.run(within_s=120)
+    code, out = project.run(within_s=120)
 
     assert code == 0, out
     hyperv.close()
-    bed.assert_counted_once()
+    project.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
     assert max(hyperv.boots(name) for name in VMS) <= 2
 
 
 @pytest.mark.parametrize("verb", ["restore", "remove"])
-def test_machines_that_were_taken_back_by_hand(bed: FarmBed, pool: HyperVBed, verb: str) -> None:
+def test_machines_that_were_taken_back_by_hand(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
     """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
-    bed.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
-    bed.drop(plays(200, 0.5))
-    host = bed.start()
-    bed.when(lambda: archived(bed) >= 10)
-    code, out = bed.run("vm", verb, "--all", "--yes")
+    project.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
+    project.add_genomes(plays(200, 0.5))
+    host = project.start()
+    project.wait_until(lambda: archived(project) >= 10)
+    code, out = project.run("vm", verb, "--all", "--yes")
     assert (code, "another `pipeline run` is at work here" in out) == (BAD_INPUT, True)
     host.kill()
     host.wait()
     for command in (("vm", verb, "--all", "--yes"), ("vm", "create", "--all")):
-        code, out = bed.run(*command)
+        code, out = project.run(*command)
         assert code == 0, out
 
-    code, out = bed.run(within_s=60)
+    code, out = project.run(within_s=60)
 
     assert code == 0, out
     pool.hyperv.close()
-    bed.assert_counted_once()
-    assert bed.run("verify")[0] == 0
+    project.assert_counted_once()
+    assert project.run("verify")[0] == 0

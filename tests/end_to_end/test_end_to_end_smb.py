@@ -14,7 +14,7 @@ import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
 from tests.fakes.smb_proxy import Proxy
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
 from tests.harness.waiting import eventually
 
@@ -31,13 +31,13 @@ def server() -> Iterator[Samba]:
 
 
 @pytest.fixture
-def farm(bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmBed]:
+def farm(project: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmProject]:
     """Its host knows the password from the environment; its agents stand beside the server's disk."""
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
-    yield bed
+    yield project
 
 
-def start_agents(farm: FarmBed, server: Samba) -> "list[subprocess.Popen[bytes]]":
+def start_agents(farm: FarmProject, server: Samba) -> "list[subprocess.Popen[bytes]]":
     return [farm.start_agent(server.shares[name]) for name in VMS]
 
 
@@ -51,14 +51,14 @@ def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
     return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
 
 
-def archived(farm: FarmBed) -> int:
+def archived(farm: FarmProject) -> int:
     return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
 
 
-def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmBed, server: Samba) -> None:
+def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmProject, server: Samba) -> None:
     """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
     farm.configure(workers=2, extra="\n".join(worker_table(name, server.port) for name in VMS))
-    farm.drop(plays(60, 0.4))
+    farm.add_genomes(plays(60, 0.4))
     agents = start_agents(farm, server)
     code, out = farm.run()
     stop(agents)
@@ -71,7 +71,7 @@ def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmBed, serv
     assert CANARY not in out
 
 
-def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Samba) -> None:
+def test_a_server_that_does_everything_a_server_can_do(farm: FarmProject, server: Samba) -> None:
     """Killed, restarted, frozen, its rights taken away and given back, an answer lost: counted once all the same."""
     proxy = Proxy(server.port)
     farm.configure(
@@ -80,21 +80,21 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Sa
         losses_max=10,
         extra="\n".join(worker_table(name, proxy.port if name == "vm-0" else server.port) for name in VMS),
     )
-    farm.drop(plays(120, 0.25))
+    farm.add_genomes(plays(120, 0.25))
     agents = start_agents(farm, server)
     host = farm.start()
-    farm.when(lambda: archived(farm) >= 10)
+    farm.wait_until(lambda: archived(farm) >= 10)
 
     server.kill()
     assert not eventually(lambda: False, 1.0)
     server.start()
-    farm.when(lambda: archived(farm) >= 30)
+    farm.wait_until(lambda: archived(farm) >= 30)
 
     assert proxy.lose_next_answer().wait(20)
     server.freeze()
     assert not eventually(lambda: False, 2.0)
     server.thaw()
-    farm.when(lambda: archived(farm) >= 60)
+    farm.wait_until(lambda: archived(farm) >= 60)
 
     inbox = server.shares["vm-1"] / "inbox"
     inbox.chmod(0o000)
@@ -104,14 +104,14 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmBed, server: Sa
     own(inbox)
     server.drop_connections()
 
-    code, out = farm.end_of(host, within_s=120)
+    code, out = farm.wait_for_end(host, within_s=120)
     stop(agents)
     proxy.close()
     assert code == 0, out
     farm.assert_counted_once()
 
 
-def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> None:
+def test_a_publish_that_meets_a_full_disk(farm: FarmProject, tiny_disk: Path) -> None:
     """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
     tiny_disk.chmod(0o755)
     with samba("vm-0", disk=tiny_disk) as server:
@@ -119,27 +119,27 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmBed, tiny_disk: Path) -> Non
         LocalFiles(share).make_folders()
         own(share)
         farm.configure(workers=0, claim_limit_s=30, extra=worker_table("vm-0", server.port))
-        farm.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
+        farm.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
         agent = farm.start_agent(share)
         host = farm.start()
-        farm.when(lambda: archived(farm) >= 3)
+        farm.wait_until(lambda: archived(farm) >= 3)
         hog = tiny_disk / "hog"
         with pytest.raises(OSError, match="No space"), hog.open("wb", buffering=0) as pig:
             while True:
                 pig.write(b"x" * 4096)
         assert not eventually(lambda: False, 2.0)
         hog.unlink()
-        code, out = farm.end_of(host, within_s=100)
+        code, out = farm.wait_for_end(host, within_s=100)
         agent.terminate()
         agent.wait(10)
     assert code == 0, out
     farm.assert_counted_once()
 
 
-def test_a_share_is_taken_over_by_smb(farm: FarmBed, server: Samba) -> None:
+def test_a_share_is_taken_over_by_smb(farm: FarmProject, server: Samba) -> None:
     """The command reaches the share the same way as the host does."""
     farm.configure(workers=0, extra=worker_table("vm-0", server.port))
-    farm.drop(plays(3, 0.0))
+    farm.add_genomes(plays(3, 0.0))
     share = server.shares["vm-0"]
     (share / "inbox/3.host.json").write_text('{"layout": 1, "farm": "another", "worker": "vm-0", "epoch": 3}')
     agents = start_agents(farm, server)
@@ -155,13 +155,13 @@ def test_a_share_is_taken_over_by_smb(farm: FarmBed, server: Samba) -> None:
     farm.assert_counted_once()
 
 
-def test_a_wrong_password_is_told(farm: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_told(farm: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
     """The farm cannot go on, and says why; the password is not in it."""
     monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
     farm.configure(
         workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker_table("vm-0", server.port)
     )
-    farm.drop(plays(3, 0.0))
+    farm.add_genomes(plays(3, 0.0))
 
     code, out = farm.run()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness.farm_project import FarmBed, in_hand
+from tests.harness.farm_project import FarmProject, running_attempt
 from tests.harness.players import has_ended
 from tests.harness.samba import PASSWORD, Samba, exchange, worker_table
 from tests.harness.waiting import eventually
@@ -26,7 +26,7 @@ KILLS = ["agent"] * 11 + ["evaluator"] * 6 + ["host"] * 5
 class WindowsMachines:
     """Windows agents, each beside the share that it plays; nobody but this object looks after them."""
 
-    def __init__(self, python: WindowsPython, server: Samba, farm: FarmBed) -> None:
+    def __init__(self, python: WindowsPython, server: Samba, farm: FarmProject) -> None:
         self._python, self._server, self._farm = python, server, farm
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -58,7 +58,7 @@ class WindowsMachines:
 
     def playing(self, name: str) -> str:
         """The attempt a machine has in hand: claimed, and no result yet; empty if there is none."""
-        return in_hand(self._server.shares[name])
+        return running_attempt(self._server.shares[name])
 
     def close(self) -> None:
         for name in VMS:
@@ -87,22 +87,24 @@ def server() -> Iterator[Samba]:
 
 @pytest.fixture
 def machines(
-    windows: WindowsPython, bed: FarmBed, server: Samba, monkeypatch: pytest.MonkeyPatch
+    windows: WindowsPython, project: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[WindowsMachines]:
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
-    machines = WindowsMachines(windows, server, bed)
+    machines = WindowsMachines(windows, server, project)
     yield machines
     machines.close()
 
 
-def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba, machines: WindowsMachines) -> None:
+def test_windows_agents_and_a_linux_host_are_killed(
+    project: FarmProject, server: Samba, machines: WindowsMachines
+) -> None:
     """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""
     workers = "\n".join(worker_table(name, server.port) for name in VMS)
-    bed.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
-    bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
+    project.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
+    project.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
     dice, hit = random.Random(7), set()
     targets = dice.sample(KILLS, len(KILLS))
-    host = bed.start()
+    host = project.start()
 
     while targets:
         machines.tend()
@@ -120,7 +122,7 @@ def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba,
             case "host":
                 host.kill()
                 host.communicate()
-                host = bed.start()
+                host = project.start()
             case "agent":
                 machines.kill(name)
                 assert eventually(lambda pid=evaluator.pid: has_ended(pid), 10), "its game outlived it"
@@ -131,12 +133,12 @@ def test_windows_agents_and_a_linux_host_are_killed(bed: FarmBed, server: Samba,
         machines.tend()
         return host.poll() is not None
 
-    bed.when(ended, within_s=200)
+    project.wait_until(ended, within_s=200)
     out, _ = host.communicate()
     assert host.returncode == 0, out.decode()
     assert len(hit) == len(KILLS) >= 20
     machines.close()
-    bed.assert_counted_once()
-    ended_as = bed.summary()["attempts"]
+    project.assert_counted_once()
+    ended_as = project.summary()["attempts"]
     print(f"{len(hit)} kills: {ended_as}")
     assert ended_as["interrupted"] + ended_as["lost"] + ended_as["failed"] >= 15, ended_as

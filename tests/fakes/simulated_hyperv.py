@@ -26,7 +26,7 @@ LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class MachineEvent:
     """What was done to a machine."""
 
     at: float
@@ -53,7 +53,7 @@ class _Vm:
     screen: str = "Default"
 
 
-class Refused(Exception):
+class ScriptError(Exception):
     """What a script throws."""
 
     def __init__(self, trouble: str, message: str) -> None:
@@ -68,7 +68,7 @@ class SimulatedHyperV:
         self._guests, self._boot_s = guests, boot_s
         self._lock = threading.RLock()
         self._vms = {name: _Vm(name, boot_s=boot_s, checkpoints=["clean"]) for name in existing}
-        self.events: list[Event] = []
+        self.events: list[MachineEvent] = []
         self.scripts: list[str] = []  #: those that were run, in order
         self.secrets: set[str] = set()  #: what came as a secret
         self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
@@ -89,7 +89,7 @@ class SimulatedHyperV:
                 psutil.Process(pid).suspend()
             vm.heartbeat = "LostCommunication"
 
-    def silence(self, name: str) -> None:
+    def freeze_agent(self, name: str) -> None:
         """The agent alone stands still; the guest is well."""
         with self._lock:
             vm = self._vms[name]
@@ -103,11 +103,11 @@ class SimulatedHyperV:
             self._vms[name].ill = "gone"
             self._down(self._vms[name])
 
-    def stick(self, name: str) -> None:
+    def hang_in_stopping(self, name: str) -> None:
         """Its next way down hangs in Stopping until its power is cut, which takes the end of its worker process."""
         self._vms[name].sticky = True
 
-    def nail(self, name: str) -> None:
+    def ignore_power_off(self, name: str) -> None:
         """Nothing takes it down any more."""
         self._vms[name].nailed = True
 
@@ -119,7 +119,7 @@ class SimulatedHyperV:
         """Its next boots take so long."""
         self._vms[name].boot_s = boot_s
 
-    def is_well(self, name: str) -> bool:
+    def is_healthy(self, name: str) -> bool:
         """Whether the machine and its agent are."""
         vm = self._vms[name]
         return vm.state == "Running" and vm.heartbeat.startswith("Ok") and not vm.ill
@@ -158,17 +158,17 @@ class SimulatedHyperV:
             else:
                 value = self._play(name, parameters)
             reply = {"ok": True, "value": orjson.dumps(value).decode()}
-        except (Refused, MachineError) as error:
-            trouble = error.trouble if isinstance(error, Refused) else "GuestRefused"
+        except (ScriptError, MachineError) as error:
+            trouble = error.trouble if isinstance(error, ScriptError) else "GuestRefused"
             reply = {"ok": False, "id": f"{trouble},{name}.ps1", "message": str(error)}
         line = b"reply:" + base64.b64encode(orjson.dumps(reply))
         return Answer(said.encode() + line + b"\r\n", exit_code=int(not reply["ok"]))
 
     def _play(self, script: str, parameters: Mapping[str, Any]) -> Any:
         if "hyperv" in self.missing:
-            raise Refused("NoHyperV", "the Hyper-V module is not installed; run Enable-WindowsOptionalFeature")
+            raise ScriptError("NoHyperV", "the Hyper-V module is not installed; run Enable-WindowsOptionalFeature")
         if "rights" in self.missing:
-            raise Refused("NotAllowed", "the account is no Hyper-V administrator; add it to that group")
+            raise ScriptError("NotAllowed", "the account is no Hyper-V administrator; add it to that group")
         verbs: dict[str, Callable[..., Any]] = {
             "Get-FarmVM": self._get,
             "Get-FarmHost": self._host,
@@ -225,9 +225,9 @@ class SimulatedHyperV:
 
     def _new(self, Name: str, Template: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
         if "template" in self.missing:
-            raise Refused("NoSuchTemplate", f"there is no template {Template}; mend `template` in pipeline.toml")
+            raise ScriptError("NoSuchTemplate", f"there is no template {Template}; mend `template` in pipeline.toml")
         if "space" in self.missing:
-            raise Refused("NoSpace", "3 GB are free on D:; make some room")
+            raise ScriptError("NoSpace", "3 GB are free on D:; make some room")
         with self._lock:
             made = Name not in self._vms
             self._vms.setdefault(Name, _Vm(Name, boot_s=self._boot_s))
@@ -238,7 +238,7 @@ class SimulatedHyperV:
         with self._lock:
             for name in (*Name, Like):
                 if name not in self._vms:
-                    raise Refused("NoSuchMachine", f"{name}: no such machine on hv1; New-FarmVM makes it")
+                    raise ScriptError("NoSuchMachine", f"{name}: no such machine on hv1; New-FarmVM makes it")
             wanted = self._vms[Like].screen
             return [
                 {
@@ -255,7 +255,7 @@ class SimulatedHyperV:
     def _start(self, Name: str) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             if vm.state == "Stopping":
-                raise Refused("NotAllowed", f"{Name} is stopping; it cannot be started now")
+                raise ScriptError("NotAllowed", f"{Name} is stopping; it cannot be started now")
             if vm.state != "Running":
                 vm.state, vm.heartbeat, vm.started_at, vm.boots = "Running", "NoContact", time.monotonic(), vm.boots + 1
                 vm.ill, vm.frozen = "", []
@@ -272,11 +272,11 @@ class SimulatedHyperV:
             time.sleep(self.stuck_s)
         with self._vm(Name) as vm:
             if vm.state != "Off":
-                self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_well(Name))
+                self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_healthy(Name))
                 if not TurnOff and vm.ill == "frozen":
                     return {"name": Name, "state": vm.state, "off": False}  # nobody inside hears it
                 if vm.nailed and TurnOff:
-                    raise Refused("TimedOut", f"{Name}: still Stopping; restart the host")
+                    raise ScriptError("TimedOut", f"{Name}: still Stopping; restart the host")
                 if vm.sticky and not TurnOff:
                     vm.state = "Stopping"
                     return {"name": Name, "state": vm.state, "off": False}
@@ -287,7 +287,7 @@ class SimulatedHyperV:
     def _checkpoint(self, Name: str, Checkpoint: str) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             if vm.state != "Off":
-                raise Refused("NotAllowed", f"{Name} runs; a clean checkpoint is made of a machine that is off")
+                raise ScriptError("NotAllowed", f"{Name} runs; a clean checkpoint is made of a machine that is off")
             self._guests.checkpoint(Name)
             vm.checkpoints = [Checkpoint]
             return {"name": Name, "checkpoint": Checkpoint}
@@ -295,8 +295,8 @@ class SimulatedHyperV:
     def _restore(self, Name: str, Checkpoint: str) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             if Checkpoint not in vm.checkpoints:
-                raise Refused("NoCheckpoint", f"{Name} has no checkpoint {Checkpoint!r}; make one")
-            self._note(vm, "restore", well=self.is_well(Name))
+                raise ScriptError("NoCheckpoint", f"{Name} has no checkpoint {Checkpoint!r}; make one")
+            self._note(vm, "restore", well=self.is_healthy(Name))
             self._down(vm)
             self._guests.restore(Name)
             return {"name": Name, "checkpoint": Checkpoint, "state": "Off"}
@@ -328,7 +328,7 @@ class SimulatedHyperV:
     def _restart_agent(self, Name: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             self._need_guest(vm)
-            self._note(vm, "agent", well=self.is_well(Name))
+            self._note(vm, "agent", well=self.is_healthy(Name))
             self._wake(vm)
             vm.ill = ""
             self._guests.restart_agent(Name)
@@ -357,12 +357,12 @@ class SimulatedHyperV:
     def _vm(self, name: str) -> Iterator[_Vm]:
         with self._lock:
             if name not in self._vms:
-                raise Refused("NoSuchMachine", f"there is no machine {name}; New-FarmVM makes it")
+                raise ScriptError("NoSuchMachine", f"there is no machine {name}; New-FarmVM makes it")
             yield self._vms[name]
 
     def _need_guest(self, vm: _Vm) -> None:
         if vm.state != "Running" or not vm.heartbeat.startswith("Ok"):
-            raise Refused("GuestRefused", f"{vm.name} does not answer")
+            raise ScriptError("GuestRefused", f"{vm.name} does not answer")
 
     def _boot(self, vm: _Vm) -> None:
         timer = threading.Timer(vm.boot_s, self._up, (vm, vm.boots))
@@ -402,4 +402,4 @@ class SimulatedHyperV:
         return [pid, *(child.pid for child in agent.children(recursive=True))]
 
     def _note(self, vm: _Vm, what: str, *, well: bool) -> None:
-        self.events.append(Event(time.monotonic(), vm.name, what, well))
+        self.events.append(MachineEvent(time.monotonic(), vm.name, what, well))

@@ -23,12 +23,12 @@ from tests.harness.games.game import fitness_of
 from tests.harness.waiting import PATIENCE, PATIENCE_S, eventually
 
 #: Windows: a group of processes that can be interrupted by itself.
-OF_ITS_OWN = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+PROCESS_GROUP_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 GAMES = Path(inspect.getfile(fitness_of)).parent
-Orders = Mapping[str, Any]
+Commands = Mapping[str, Any]
 
 
-def in_hand(share: Path) -> str:
+def running_attempt(share: Path) -> str:
     """The attempt that is played in a share: claimed, and no result yet; empty if there is none."""
     outbox = share / "outbox"
     names = os.listdir(outbox) if outbox.is_dir() else []
@@ -37,7 +37,7 @@ def in_hand(share: Path) -> str:
     return min(claimed - done, default="")
 
 
-class FarmBed:
+class FarmProject:
     """A project folder with games in it."""
 
     def __init__(self, root: Path) -> None:
@@ -79,7 +79,7 @@ workers = {workers}
         for game in GAMES.glob("*.py"):
             (self.root / game.name).write_bytes(game.read_bytes())
 
-    def drop(self, genomes: Mapping[str, Orders], generation: int = 1) -> None:
+    def add_genomes(self, genomes: Mapping[str, Commands], generation: int = 1) -> None:
         """Puts genomes into a generation's folder."""
         folder = self.root / "genomes" / f"gen-{generation:04d}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ workers = {workers}
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            creationflags=OF_ITS_OWN,
+            creationflags=PROCESS_GROUP_FLAGS,
         )
         self._hosts.append(host)
         return host
@@ -108,9 +108,9 @@ workers = {workers}
 
     def run(self, *args: str, within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
         """Runs a `pipeline` command to its end: exit code and everything it printed."""
-        return self.end_of(self.start(*args), within_s)
+        return self.wait_for_end(self.start(*args), within_s)
 
-    def end_of(self, host: "subprocess.Popen[bytes]", within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
+    def wait_for_end(self, host: "subprocess.Popen[bytes]", within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
         """Waits for a command that was started to end by itself: exit code and everything it printed."""
         try:
             out, _ = host.communicate(timeout=within_s)
@@ -173,9 +173,9 @@ workers = {workers}
 
     def playing(self, worker: str) -> str:
         """The attempt a worker has in hand: claimed, and no result yet; empty if there is none."""
-        return in_hand(self.root / "state" / "shares" / worker)
+        return running_attempt(self.root / "state" / "shares" / worker)
 
-    def when(self, condition: Callable[[], object], within_s: float = PATIENCE_S, every_s: float = 0.005) -> None:
+    def wait_until(self, condition: Callable[[], object], within_s: float = PATIENCE_S, every_s: float = 0.005) -> None:
         """Waits until a condition holds."""
         assert eventually(condition, within_s, every_s), f"did not come true within {within_s} s"
 

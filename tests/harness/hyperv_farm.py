@@ -19,7 +19,7 @@ FOLDERS = (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS)
 
 
 @dataclass(frozen=True, slots=True)
-class HyperVBed:
+class HyperVHarness:
     """A host, its WinRM service, and where its machines keep their disks."""
 
     hyperv: SimulatedHyperV
@@ -73,21 +73,21 @@ class HyperVBed:
 
 
 @contextmanager
-def hyperv_bed(
+def hyperv_harness(
     root: Path,
     *names: str,
     existing: tuple[str, ...] | None = None,
     tls: bool = False,
     boot_s: float = 0.3,
     disks: Path | None = None,
-) -> Iterator[HyperVBed]:
+) -> Iterator[HyperVHarness]:
     """Machines whose guests are agents that play `root/game.py`."""
     disks = disks or root / "disks"
     guests = LocalMachines({name: _guest(root, disks / name) for name in names})
     hyperv = SimulatedHyperV(guests, *(names if existing is None else existing), boot_s=boot_s)
     try:
         with WsmanServer(hyperv.answer, accounts={ACCOUNT: PASSWORD}, tls=tls) as server:
-            yield HyperVBed(hyperv, server, disks, names)
+            yield HyperVHarness(hyperv, server, disks, names)
     finally:
         hyperv.close()
         guests.close(0)

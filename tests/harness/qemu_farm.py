@@ -18,7 +18,7 @@ BOOT_S = 180.0  #: at most; an emulated processor on a busy computer takes its t
 
 
 @dataclass(frozen=True, slots=True)
-class QemuBed:
+class QemuHarness:
     """Machines, and where they are."""
 
     image: Path
@@ -41,20 +41,20 @@ class QemuBed:
         assert ran.exit_code == 0, f"{command}: {ran.output}"
         return ran.output.strip()
 
-    def last_order(self, name: str, command: str) -> None:
+    def run_fatal(self, name: str, command: str) -> None:
         """Runs a line of shell that its guest does not live to tell of."""
         with contextlib.suppress(MachineError):
             self.machines.run(name, "/bin/sh", ["-c", command], 30)
 
 
 @contextmanager
-def qemu_bed(folder: Path, *names: str) -> Iterator[QemuBed]:
+def qemu_harness(folder: Path, *names: str) -> Iterator[QemuHarness]:
     """Machines that may be made, in a folder with a short path."""
     image = build(Game(folder=LANDER, python="evaluator:play", requirements=LANDER_NEEDS), cache()) / "disk.raw"
     ports = {name: free_port() for name in names}
     machines = QemuMachines(QemuSpec(image=image, folder=folder), ports)
     try:
-        yield QemuBed(image, folder, ports, machines)
+        yield QemuHarness(image, folder, ports, machines)
     finally:
         for name in names:
             machines.remove(name)

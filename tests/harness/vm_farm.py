@@ -32,8 +32,8 @@ from pipeline.core.facts import (
     WorkerRecovered,
 )
 from pipeline.storage.ledger import Ledger
-from tests.harness.farm_project import FarmBed
-from tests.harness.qemu_farm import PASSWORD, QemuBed, qemu_bed
+from tests.harness.farm_project import FarmProject
+from tests.harness.qemu_farm import PASSWORD, QemuHarness, qemu_harness
 from vm_image.__main__ import LANDER
 
 #: Steers against drift and tilt and brakes the fall: its games last.
@@ -53,12 +53,12 @@ losses_per_trial_max = 30
 """
 
 
-class VmFarm(FarmBed):
+class VmFarm(FarmProject):
     """A project whose workers live on real machines."""
 
-    def __init__(self, root: Path, bed: QemuBed) -> None:
+    def __init__(self, root: Path, harness: QemuHarness) -> None:
         super().__init__(root)
-        self.bed, self.machines = bed, bed.machines
+        self.bed, self.machines = harness, harness.machines
 
     def set_up(self) -> None:
         """Writes the project, and makes its machines by the commands that a user would take."""
@@ -105,7 +105,7 @@ class VmFarm(FarmBed):
     def when_played(self, worker: str, games: int) -> None:
         """Waits until a worker has played so many games more."""
         then = self._played(worker)
-        self.when(lambda: self._played(worker) >= then + games, READY_WITHIN_S, every_s=0.5)
+        self.wait_until(lambda: self._played(worker) >= then + games, READY_WITHIN_S, every_s=0.5)
 
     def _played(self, worker: str) -> int:
         told = self.told()
@@ -135,7 +135,7 @@ def powerless(farm: VmFarm, name: str) -> None:
 
 
 def panicked(farm: VmFarm, name: str) -> None:
-    farm.bed.last_order(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+    farm.bed.run_fatal(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
 
 
 def agent_killed(farm: VmFarm, name: str) -> None:
@@ -155,7 +155,7 @@ def server_killed(farm: VmFarm, name: str) -> None:
 
 
 def disk_full(farm: VmFarm, name: str) -> None:
-    farm.bed.last_order(name, "dd if=/dev/zero of=/hog bs=1M")
+    farm.bed.run_fatal(name, "dd if=/dev/zero of=/hog bs=1M")
 
 
 def network_cut(farm: VmFarm, name: str) -> None:
@@ -317,7 +317,7 @@ def vm_farm(*names: str) -> Iterator[VmFarm]:
     """Prepared machines in a project of their own; nothing of them is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="vms-") as place:
         os.environ["SHARE_SECRET"] = PASSWORD
-        with qemu_bed(Path(place) / "m", *names) as bed:
+        with qemu_harness(Path(place) / "m", *names) as bed:
             farm = VmFarm(Path(place) / "farm", bed)
             try:
                 farm.set_up()

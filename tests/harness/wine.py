@@ -36,7 +36,7 @@ MISSING = "_wmi.pyd"
 WITHOUT = "import _winapi; del _winapi.CopyFile2\n"
 
 
-class NoBed(RuntimeError):
+class WindowsUnavailable(RuntimeError):
     """The bed cannot be set up here, and why."""
 
 
@@ -92,10 +92,10 @@ def windows_python() -> WindowsPython:
     """The bed, set up if it is not yet.
 
     Raises:
-        NoBed: Wine is missing, or a step failed.
+        WindowsUnavailable: Wine is missing, or a step failed.
     """
     if lacking := missing(*WINE):
-        raise NoBed(f"needs {lacking}")
+        raise WindowsUnavailable(f"needs {lacking}")
     contents = (LAYOUT, EMBEDDED, PLATFORM, MISSING, WITHOUT, *_wanted())
     key = hashlib.sha256("\0".join(contents).encode()).hexdigest()[:12]
     folder = cache() / f"windows-{key}"
@@ -154,4 +154,4 @@ def _pip(*arguments: str) -> None:
 def _do(command: Sequence[str], env: Mapping[str, str]) -> None:
     done = subprocess.run(command, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NoBed(f"{' '.join(command[:4])} …: {done.stderr.strip() or done.stdout.strip()}")
+        raise WindowsUnavailable(f"{' '.join(command[:4])} …: {done.stderr.strip() or done.stdout.strip()}")

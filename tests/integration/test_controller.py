@@ -16,7 +16,7 @@ from pipeline.machines.controller import MachineController, MachinePools
 from tests.harness.waiting import eventually
 
 
-class Rack:
+class FakeMachines:
     """Machines that do what they are told, at once or when they are let; every verb is on record."""
 
     def __init__(self, *names: str) -> None:
@@ -77,11 +77,11 @@ class Rack:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Rack]]]:
+def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, FakeMachines]]]:
     opened = []
 
-    def make(*names: str, **options: Any) -> tuple[MachineController, Rack]:
-        rack = Rack(*names)
+    def make(*names: str, **options: Any) -> tuple[MachineController, FakeMachines]:
+        rack = FakeMachines(*names)
         fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
         machines: Any = rack
         room = MachineController(
@@ -98,7 +98,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Rack
         room.close()
 
 
-Make = Callable[..., tuple[MachineController, Rack]]
+Make = Callable[..., tuple[MachineController, FakeMachines]]
 
 
 def idle(room: MachineController, worker: str) -> bool:
@@ -241,7 +241,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
 
 def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
-    room, rack = make("a", keep=lambda worker, folder: (folder / "worker.json").write_text(worker))
+    room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
     room.execute("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
 

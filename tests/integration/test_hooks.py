@@ -10,7 +10,7 @@ from pipeline.config import HooksTable
 from pipeline.core import facts as f
 from pipeline.host.hooks import Hooks
 from tests.harness.core_table import CoreHarness
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 
 pytestmark = pytest.mark.timeout(60)
 WRITES = (
@@ -75,17 +75,17 @@ def test_without_a_hook_nothing_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_run_calls_its_hook_and_keeps_its_log(bed: FarmBed) -> None:
+def test_a_run_calls_its_hook_and_keeps_its_log(project: FarmProject) -> None:
     """Once, when the generation is finished; the log has a line for every fact of the ledger."""
-    (bed.root / "hook.py").parent.mkdir(parents=True)
-    (bed.root / "hook.py").write_text(WRITES)
-    bed.configure(workers=1, extra=f"[hooks]\ncommand = [{sys.executable!r}, 'hook.py', '{{event}}']")
-    bed.drop({"a.json": {"n": 1}, "b.json": {"n": 2}})
-    code, out = bed.run()
+    (project.root / "hook.py").parent.mkdir(parents=True)
+    (project.root / "hook.py").write_text(WRITES)
+    project.configure(workers=1, extra=f"[hooks]\ncommand = [{sys.executable!r}, 'hook.py', '{{event}}']")
+    project.add_genomes({"a.json": {"n": 1}, "b.json": {"n": 2}})
+    code, out = project.run()
 
     assert code == 0, out
-    assert json.loads((bed.root / "told-finished").read_text())["summary"]["completed"] == 2
-    lines = [json.loads(line) for line in (bed.root / "state/log/pipeline.jsonl").read_text().splitlines()]
+    assert json.loads((project.root / "told-finished").read_text())["summary"]["completed"] == 2
+    lines = [json.loads(line) for line in (project.root / "state/log/pipeline.jsonl").read_text().splitlines()]
     facts = [line["fact"] for line in lines if "fact" in line]
     assert facts.count("trial_settled") == 2 and facts[0] == "host_started"
 
@@ -100,14 +100,14 @@ def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "told-finished").exists()
 
 
-def test_who_is_told_of_the_end_finds_the_results(bed: FarmBed) -> None:
+def test_who_is_told_of_the_end_finds_the_results(project: FarmProject) -> None:
     """To mail them is what most hooks are for."""
     copies = "import shutil, sys; shutil.copy('results/gen-0001/summary.json', 'seen-' + sys.argv[1])"
-    bed.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")
-    bed.drop({f"g{n:03d}.json": {"n": n} for n in range(100)})
+    project.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")
+    project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})
 
-    code, out = bed.run()
+    code, out = project.run()
 
     assert code == 0, out
-    seen = json.loads((bed.root / "seen-finished").read_text())
+    seen = json.loads((project.root / "seen-finished").read_text())
     assert (seen["finished"], seen["completed"]) == (True, 100)

@@ -26,15 +26,15 @@ from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
-from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 
 pytestmark = pytest.mark.timeout(90)
 
 
 @pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setattr(hyperv_module, "_PAUSE_S", 0.05)
-    with hyperv_bed(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
+    with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
         yield bed
 
 
@@ -80,38 +80,38 @@ def row_of(name: str) -> dict[str, object]:
         ("rights", Why.NOT_ALLOWED, "add it to that group"),
     ],
 )
-def test_what_a_script_refuses_is_told_with_its_cure(bed: HyperVBed, missing: str, why: Why, cure: str) -> None:
+def test_what_a_script_refuses_is_told_with_its_cure(harness: HyperVHarness, missing: str, why: Why, cure: str) -> None:
     """In one line, and nothing is tried again."""
-    bed.hyperv.missing.add(missing)
+    harness.hyperv.missing.add(missing)
 
-    error = refusal(lambda: bed.machines().create("vm-3"))
+    error = refusal(lambda: harness.machines().create("vm-3"))
 
     assert (error.trouble, error.transient) == (why, False)
     assert cure in error.reason and "\n" not in error.reason
-    assert bed.hyperv.scripts == ["New-FarmVM"]
+    assert harness.hyperv.scripts == ["New-FarmVM"]
 
 
-def test_a_machine_that_does_not_exist(bed: HyperVBed) -> None:
+def test_a_machine_that_does_not_exist(harness: HyperVHarness) -> None:
     """It is configured, and nobody has made it: the command that does is named."""
-    error = refusal(lambda: bed.machines().info("vm-3"))
+    error = refusal(lambda: harness.machines().info("vm-3"))
 
     assert error.trouble is Why.NO_SUCH_MACHINE
     assert "pipeline vm create vm-3" in error.reason
 
 
-def test_a_wrong_password(bed: HyperVBed) -> None:
+def test_a_wrong_password(harness: HyperVHarness) -> None:
     """It is refused, is not tried a second time, and is in no message."""
-    error = refusal(lambda: bed.machines("Wr0ng-canary").start("vm-1"))
+    error = refusal(lambda: harness.machines("Wr0ng-canary").start("vm-1"))
 
     assert (error.trouble, error.transient) == (Why.DENIED, False)
     assert "canary" not in str(error)
 
 
-def test_an_account_that_may_not_open_a_shell(bed: HyperVBed) -> None:
+def test_an_account_that_may_not_open_a_shell(harness: HyperVHarness) -> None:
     """Its password is right; what it lacks is a right that only WinRM's own list gives. It is not tried again."""
-    bed.server.plan("Create", Trouble.ACCESS_DENIED)
+    harness.server.plan("Create", Trouble.ACCESS_DENIED)
 
-    error = refusal(lambda: bed.machines().start("vm-1"))
+    error = refusal(lambda: harness.machines().start("vm-1"))
 
     assert (error.trouble, error.transient) == (Why.DENIED, False)
     assert "winrm configSDDL default" in error.reason
@@ -119,7 +119,7 @@ def test_an_account_that_may_not_open_a_shell(bed: HyperVBed) -> None:
 
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     """It is not talked to."""
-    with hyperv_bed(tmp_path, "vm-1", tls=True) as bed:
+    with hyperv_harness(tmp_path, "vm-1", tls=True) as bed:
         access = WinRmAccess(
             host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=bed.port
         )
@@ -129,18 +129,18 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     assert bed.server.commands == []
 
 
-def test_nobody_there(bed: HyperVBed) -> None:
+def test_nobody_there(harness: HyperVHarness) -> None:
     """A host that does not answer is unreachable, which may pass."""
-    bed.server.close()
+    harness.server.close()
 
-    error = refusal(lambda: bed.machines().infos())
+    error = refusal(lambda: harness.machines().infos())
 
     assert (error.trouble, error.transient) == (Why.UNREACHABLE, True)
 
 
-def test_without_a_guest_account_nothing_is_done_inside(bed: HyperVBed) -> None:
+def test_without_a_guest_account_nothing_is_done_inside(harness: HyperVHarness) -> None:
     """It is said which key is missing."""
-    machines = HyperVMachines(WinRmRunner(bed.access()), ["vm-1"])
+    machines = HyperVMachines(WinRmRunner(harness.access()), ["vm-1"])
 
     assert "guest_account" in refusal(lambda: machines.restart_agent("vm-1")).reason
     assert "template" in refusal(lambda: machines.create("vm-1")).reason
@@ -151,47 +151,47 @@ def test_without_a_guest_account_nothing_is_done_inside(bed: HyperVBed) -> None:
 
 @pytest.mark.parametrize("action", ["Create", "Command", "Send", "Receive", "Signal", "Delete"])
 @pytest.mark.parametrize("trouble", [Trouble.DROP_BEFORE, Trouble.DROP_AFTER, Trouble.HTTP_503])
-def test_a_start_is_done_once_whatever_is_lost(bed: HyperVBed, action: str, trouble: Trouble) -> None:
+def test_a_start_is_done_once_whatever_is_lost(harness: HyperVHarness, action: str, trouble: Trouble) -> None:
     """Where the outcome is unknown it is looked at first; and no shell that can be named stays open."""
-    bed.server.plan(action, trouble)
+    harness.server.plan(action, trouble)
 
-    bed.machines().start("vm-1")
+    harness.machines().start("vm-1")
 
-    assert bed.hyperv.boots("vm-1") == 1
-    assert bed.machines().info("vm-1").state is PowerState.RUNNING
+    assert harness.hyperv.boots("vm-1") == 1
+    assert harness.machines().info("vm-1").state is PowerState.RUNNING
     nameless = (action, trouble) == ("Create", Trouble.DROP_AFTER)
-    assert len(bed.server.shells) == nameless
+    assert len(harness.server.shells) == nameless
 
 
-def test_a_host_that_takes_no_more_calls(bed: HyperVBed) -> None:
+def test_a_host_that_takes_no_more_calls(harness: HyperVHarness) -> None:
     """Quotas pass; the call is made again."""
-    bed.server.plan("Create", Trouble.QUOTA, Trouble.QUOTA)
+    harness.server.plan("Create", Trouble.QUOTA, Trouble.QUOTA)
 
-    bed.machines().start("vm-1")
+    harness.machines().start("vm-1")
 
-    assert bed.hyperv.boots("vm-1") == 1
+    assert harness.hyperv.boots("vm-1") == 1
 
 
-def test_a_script_goes_on_though_a_busy_host_is_slow_to_take_it(bed: HyperVBed) -> None:
+def test_a_script_goes_on_though_a_busy_host_is_slow_to_take_it(harness: HyperVHarness) -> None:
     """Its input has arrived, so its answer is waited for: who ended it now would end it in the middle of its work."""
-    bed.server.plan("Send", Trouble.UNACKNOWLEDGED)
+    harness.server.plan("Send", Trouble.UNACKNOWLEDGED)
 
-    bed.machines().create("vm-3")
+    harness.machines().create("vm-3")
 
-    assert bed.hyperv.scripts == ["New-FarmVM"]
+    assert harness.hyperv.scripts == ["New-FarmVM"]
 
 
-def test_a_program_in_a_guest_is_run_once(bed: HyperVBed) -> None:
+def test_a_program_in_a_guest_is_run_once(harness: HyperVHarness) -> None:
     """Nobody knows what a second run would do, so an unknown outcome is told and not repeated."""
-    machines = bed.machines()
+    machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
-    bed.server.plan("Receive", Trouble.DROP_AFTER)
+    harness.server.plan("Receive", Trouble.DROP_AFTER)
 
     error = refusal(lambda: machines.run("vm-1", sys.executable, ["-V"], 20))
 
     assert error.trouble is Why.UNKNOWN_OUTCOME
-    assert bed.hyperv.scripts.count("Invoke-FarmVMCommand") == 1
+    assert harness.hyperv.scripts.count("Invoke-FarmVMCommand") == 1
 
 
 def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
         return Answer()
 
     with WsmanServer(answer, accounts={ACCOUNT: PASSWORD}) as server:
-        runner = WinRmRunner(HyperVBed(None, server, tmp_path, ()).access())  # type: ignore[arg-type]
+        runner = WinRmRunner(HyperVHarness(None, server, tmp_path, ()).access())  # type: ignore[arg-type]
         began = time.monotonic()
         error = refusal(lambda: runner.run("Get-FarmVM", {"Name": ["vm-1"]}, 1.0))
         hang.set()
@@ -213,11 +213,11 @@ def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
         assert server.shells == set()
 
 
-def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(bed: HyperVBed) -> None:
+def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(harness: HyperVHarness) -> None:
     """Its shutdown does not come to an end; its worker process does."""
-    machines = bed.machines()
+    machines = harness.machines()
     machines.start("vm-1")
-    bed.hyperv.stick("vm-1")
+    harness.hyperv.hang_in_stopping("vm-1")
 
     assert not machines.shutdown("vm-1", 5)
     machines.power_off("vm-1")
@@ -225,17 +225,17 @@ def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(bed: HyperVBed) 
     assert machines.info("vm-1").state is PowerState.OFF
 
 
-def test_a_machine_that_stays_on_whatever_is_done(bed: HyperVBed) -> None:
+def test_a_machine_that_stays_on_whatever_is_done(harness: HyperVHarness) -> None:
     """The script had all the time there is: it is not repeated, and what it advises is told."""
-    machines = bed.machines()
+    machines = harness.machines()
     machines.start("vm-1")
-    bed.hyperv.nail("vm-1")
+    harness.hyperv.ignore_power_off("vm-1")
 
     error = refusal(lambda: machines.power_off("vm-1"))
 
     assert error.trouble is Why.TIMED_OUT
     assert "restart the host" in error.reason
-    assert bed.hyperv.scripts.count("Stop-FarmVM") == 1
+    assert harness.hyperv.scripts.count("Stop-FarmVM") == 1
 
 
 NOBODY = GuestIdentity(
@@ -243,7 +243,7 @@ NOBODY = GuestIdentity(
 )
 
 
-def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_gives_up_before_its_caller_does(harness: HyperVHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or nobody would hear why: what a script waits for, and how long its answer is awaited."""
     waits: dict[str, tuple[float, float]] = {}
 
@@ -252,7 +252,7 @@ def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: p
         return ScriptReply({"exit_code": 0, "output": "", "off": True})
 
     monkeypatch.setattr(WinRmRunner, "run", run)
-    machines = bed.machines()
+    machines = harness.machines()
     machines.shutdown("vm-1", 20)
     machines.restart_agent("vm-1")
     machines.run("vm-1", "x", [], 20)
@@ -264,7 +264,7 @@ def test_a_script_gives_up_before_its_caller_does(bed: HyperVBed, monkeypatch: p
         assert 0 < waited_s + guest_answers_within_s.get(script, 0) + 20 <= timeout_s, script
 
 
-def test_a_name_is_the_same_in_any_case(bed: HyperVBed) -> None:
+def test_a_name_is_the_same_in_any_case(harness: HyperVHarness) -> None:
     """As it is to Hyper-V: the machine `VM-1` is the one that is configured as `vm-1`."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("VM-1")]), ["vm-1"])
@@ -275,21 +275,21 @@ def test_a_name_is_the_same_in_any_case(bed: HyperVBed) -> None:
 # ------------------------------------------------------------------------------------------------------- the wire
 
 
-def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(bed: HyperVBed) -> None:
+def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(harness: HyperVHarness) -> None:
     """All that can be seen from outside is one constant command line; over HTTP not even that."""
-    machines = bed.machines()
+    machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
     machines.restart_agent("vm-1")
 
-    assert GUEST_SECRET in bed.hyperv.secrets
-    (line,) = {command.line for command in bed.server.commands}
+    assert GUEST_SECRET in harness.hyperv.secrets
+    (line,) = {command.line for command in harness.server.commands}
     spoken = base64.b64decode(line.rsplit(" ", 1)[1]).decode("utf-16-le")
     for hidden in (GUEST_SECRET, PASSWORD, "vm-1", "FarmVM"):
         assert hidden not in spoken
         for form in (hidden.encode(), base64.b64encode(hidden.encode())):
-            assert not any(form in body for body in bed.server.seen)
-    assert not any(line.encode() in body for body in bed.server.seen)
+            assert not any(form in body for body in harness.server.seen)
+    assert not any(line.encode() in body for body in harness.server.seen)
 
 
 def test_the_command_line_fits() -> None:
@@ -298,21 +298,21 @@ def test_the_command_line_fits() -> None:
     assert len(scripts.pack_call("Test-FarmTemplate", {})) > 8191
 
 
-def test_a_file_larger_than_any_message_arrives(bed: HyperVBed) -> None:
+def test_a_file_larger_than_any_message_arrives(harness: HyperVHarness) -> None:
     """Standard input is cut into pieces below the envelope's limit."""
-    machines = bed.machines()
+    machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
     data = bytes(range(256)) * 2000
 
     machines.send("vm-1", data, "big.bin")
 
-    assert (bed.disks / "vm-1/big.bin").read_bytes() == data
+    assert (harness.disks / "vm-1/big.bin").read_bytes() == data
 
 
-def test_a_screen_becomes_a_picture(bed: HyperVBed) -> None:
+def test_a_screen_becomes_a_picture(harness: HyperVHarness) -> None:
     """A PNG of the size that was asked for."""
-    png = bed.machines().screenshot("vm-1")
+    png = harness.machines().screenshot("vm-1")
 
     assert png is not None
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
@@ -398,7 +398,7 @@ def test_other_output_is_decoded_in_its_code_page(code_page: int, written: bytes
     assert scripts.unpack_reply("hv1", out, b"").messages == ("What if: Grüße",)
 
 
-def test_an_answer_about_somebody_else(bed: HyperVBed) -> None:
+def test_an_answer_about_somebody_else(harness: HyperVHarness) -> None:
     """Only machines that were asked about are believed in."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("other")]), ["vm-1"])

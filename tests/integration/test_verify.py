@@ -29,7 +29,7 @@ from pipeline.inspection.verify import verify
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from tests.harness.command_line import pipeline
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 
 pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
 STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
@@ -45,7 +45,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(played: Path, tmp_path: Path) -> Path:
+def verified_project(played: Path, tmp_path: Path) -> Path:
     """A copy of it that may be spoilt."""
     return Path(shutil.copytree(played, tmp_path / "project"))
 
@@ -81,22 +81,26 @@ def archived(root: Path, attempt: str) -> Path:
     return root / "results" / "gen-0001" / "attempts" / attempt / "result.json"
 
 
-def test_a_run_that_kept_the_promise(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_kept_the_promise(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for the generation, and exit code 0. On a slow machine an attempt may have gone to an idle worker."""
-    code, out, err = pipeline(capsys, "verify", "--root", project)
+    code, out, err = pipeline(capsys, "verify", "--root", verified_project)
 
     assert (code, err) == (OK, "")
     counted = "4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0"
     assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
 
 
-def test_verify_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_writes_nothing(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It may be run beside a host."""
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file() and "ledger" not in path.name}
+    before = {
+        path: path.read_bytes() for path in verified_project.rglob("*") if path.is_file() and "ledger" not in path.name
+    }
 
-    pipeline(capsys, "verify", "--gen", "1", "--root", project)
+    pipeline(capsys, "verify", "--gen", "1", "--root", verified_project)
 
-    after = {path: path.read_bytes() for path in project.rglob("*") if path.is_file() and "ledger" not in path.name}
+    after = {
+        path: path.read_bytes() for path in verified_project.rglob("*") if path.is_file() and "ledger" not in path.name
+    }
     assert after == before
 
 
@@ -217,12 +221,12 @@ def fail_by_a_stranger(root: Path) -> None:
     ],
 )
 def test_tampering_is_found_out(
-    project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], said: str
+    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], said: str
 ) -> None:
     """Exit code 1, and a line that says what and where."""
-    tamper(project)
+    tamper(verified_project)
 
-    code, out, _ = pipeline(capsys, "verify", "--root", project)
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
 
     assert code == FAILED
     assert "THE PROMISE WAS BROKEN" in out
@@ -242,13 +246,13 @@ def test_whatever_lies_in_the_outputs_is_no_proof(spoilt_outputs: Path, table: b
     assert not found.passed
 
 
-def test_a_damaged_ledger_is_no_basis_for_a_verdict(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_ledger_is_no_basis_for_a_verdict(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is guessed: one line with the cure."""
-    with sqlite3.connect(project / "state" / "ledger.db") as db:
+    with sqlite3.connect(verified_project / "state" / "ledger.db") as db:
         db.execute("DELETE FROM facts WHERE seq = 5")
     db.close()
 
-    code, out, err = pipeline(capsys, "verify", "--root", project)
+    code, out, err = pipeline(capsys, "verify", "--root", verified_project)
 
     assert (code, out) == (CANNOT_CONTINUE, "")
     assert "1 of" in err
@@ -268,46 +272,48 @@ def test_what_was_never_run_cannot_be_verified(
     assert said in err
 
 
-def test_what_a_host_is_just_recording_breaks_no_promise(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_host_is_just_recording_breaks_no_promise(
+    verified_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It archives first and records then; who looks in between looks once more."""
-    plant_an_orphan(project)
-    LiveStatusFile(project / "state").write({})
+    plant_an_orphan(verified_project)
+    LiveStatusFile(verified_project / "state").write({})
     looks: list[list[Audit]] = []
 
     def look(root: Path, generation: int | None) -> list[Audit]:
         looks.append(look_once(root, generation))
-        shutil.rmtree(archived(project, STRANGER).parent, ignore_errors=True)
+        shutil.rmtree(archived(verified_project, STRANGER).parent, ignore_errors=True)
         return looks[-1]
 
     monkeypatch.setattr("pipeline.inspection.verify._look", look)
 
-    assert all(found.passed for found in verify(project, None))
+    assert all(found.passed for found in verify(verified_project, None))
     assert [found.passed for found in looks[0]] == [False]
     assert len(looks) == 2
 
 
-def test_what_is_broken_stays_so_whoever_is_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_broken_stays_so_whoever_is_at_work(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at several times, and not for ever."""
-    plant_an_orphan(project)
-    LiveStatusFile(project / "state").write({})
+    plant_an_orphan(verified_project)
+    LiveStatusFile(verified_project / "state").write({})
     monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
 
-    assert not all(found.passed for found in verify(project, None))
+    assert not all(found.passed for found in verify(verified_project, None))
 
 
 @pytest.mark.processes
-def test_a_farm_at_work_can_be_verified(bed: FarmBed) -> None:
+def test_a_farm_at_work_can_be_verified(project: FarmProject) -> None:
     """Again and again while it plays, and each time the promise holds."""
-    bed.configure(trials=3)
-    bed.drop({f"g{n:03d}.json": {"n": n} for n in range(100)})
-    host, looks = bed.start(), 0
-    bed.when(lambda: bed.archived() > 3)
+    project.configure(trials=3)
+    project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})
+    host, looks = project.start(), 0
+    project.wait_until(lambda: project.archived() > 3)
     while host.poll() is None:
-        broken = [found.problems for found in verify(bed.root, None) if not found.passed]
+        broken = [found.problems for found in verify(project.root, None) if not found.passed]
         assert broken == []
         looks += 1
 
-    assert bed.end_of(host)[0] == 0
+    assert project.wait_for_end(host)[0] == 0
     assert looks > 1
 
 

@@ -14,7 +14,7 @@ from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.diagnosis import shares
 from pipeline.machines import connections
 from tests.harness.command_line import pipeline
-from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVBed, hyperv_bed
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 
 pytestmark = pytest.mark.timeout(60)
 NAMES = ("vm-1", "vm-2", "vm-3")
@@ -23,19 +23,19 @@ Command = Callable[..., Said]
 
 
 @pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVBed]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setattr(shares, "BEAT_WAIT_S", 0.1)
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
     monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
-    with hyperv_bed(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as bed:
+    with hyperv_harness(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as bed:
         configure(tmp_path, bed)
         yield bed
 
 
-def configure(root: Path, bed: HyperVBed, **hyperv: object) -> None:
-    (root / "pipeline.toml").write_text(bed.tables(**hyperv))
+def configure(root: Path, harness: HyperVHarness, **hyperv: object) -> None:
+    (root / "pipeline.toml").write_text(harness.tables(**hyperv))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return lambda *args: pipeline(capsys, *args, "--root", tmp_path)
 
 
-def test_from_nothing_to_a_machine_and_back(bed: HyperVBed, vm: Command) -> None:
+def test_from_nothing_to_a_machine_and_back(harness: HyperVHarness, vm: Command) -> None:
     """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
     assert vm("vm", "create", "vm-2", "vm-3")[0] == OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
@@ -57,7 +57,7 @@ def test_from_nothing_to_a_machine_and_back(bed: HyperVBed, vm: Command) -> None
     assert out.count("there is none") == 3
 
 
-def test_how_the_machines_are(bed: HyperVBed, vm: Command) -> None:
+def test_how_the_machines_are(harness: HyperVHarness, vm: Command) -> None:
     """A table for people, and JSON for programs."""
     vm("vm", "start", "vm-1", "--wait")
 
@@ -72,7 +72,7 @@ def test_how_the_machines_are(bed: HyperVBed, vm: Command) -> None:
     assert (told[0]["worker"], told[0]["state"], told[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
 
 
-def test_what_if_changes_nothing(bed: HyperVBed, vm: Command) -> None:
+def test_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
     """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
     for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
@@ -81,27 +81,29 @@ def test_what_if_changes_nothing(bed: HyperVBed, vm: Command) -> None:
         assert 'on target "vm-1"' in out
     assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == OK
 
-    assert bed.hyperv.events == []
+    assert harness.hyperv.events == []
     assert vm("vm", "status", "vm-1")[0] == OK
 
 
-def test_what_destroys_asks_first(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_destroys_asks_first(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer nothing is done, and it is said how to answer beforehand."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
         code, _, err = vm("vm", *args)
         assert code == BAD_INPUT
         assert "--yes" in err
-    assert bed.hyperv.events == []
-    assert bed.hyperv.scripts == []
+    assert harness.hyperv.events == []
+    assert harness.hyperv.scripts == []
 
 
-def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+def test_clones_are_made_different(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """Each gets its own name, address and share password, and its clean checkpoint after that."""
-    tables = bed.tables(network="'192.168.77.0/24'").replace("[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'")
+    tables = harness.tables(network="'192.168.77.0/24'").replace(
+        "[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'"
+    )
     tables = tables.replace("secret = 'env:SHARE_SECRET'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'")
     for name in NAMES:
-        tables = tables.replace(f"share = '{bed.disks / name}'", "")
+        tables = tables.replace(f"share = '{harness.disks / name}'", "")
     (tmp_path / "pipeline.toml").write_text(tables)
     vm("vm", "create", "--all")
 
@@ -109,19 +111,19 @@ def test_clones_are_made_different(bed: HyperVBed, vm: Command, tmp_path: Path) 
 
     assert (code, err) == (OK, "")
     assert "vm-3: is vm-3 at 192.168.77.13, off, with a clean checkpoint" in out
-    assert [bed.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
-    assert {"Sh4re-canary", GUEST_SECRET} <= bed.hyperv.secrets
+    assert [harness.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
+    assert {"Sh4re-canary", GUEST_SECRET} <= harness.hyperv.secrets
     assert "canary" not in out
 
 
 def test_who_a_machine_is_to_be_is_known_before_it_boots(
-    bed: HyperVBed, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A password that is not there, or a name that is too long: nothing was switched on for nothing."""
     told = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
-    tables = bed.tables(network="'192.168.77.0/24'").replace("[[worker]]", told)
+    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", told)
     for name in NAMES:
-        tables = tables.replace(f"share = '{bed.disks / name}'", "")
+        tables = tables.replace(f"share = '{harness.disks / name}'", "")
     long = "a-name-that-windows-cuts"
     (tmp_path / "pipeline.toml").write_text(tables.replace("machine = 'vm-1'", f"machine = '{long}'"))
     code, _, err = vm("vm", "prepare", "vm-1", "--yes")
@@ -132,48 +134,48 @@ def test_who_a_machine_is_to_be_is_known_before_it_boots(
     assert (code, err.count("\n")) == (BAD_INPUT, 1)
     assert "worker 'vm-1': env:SHARE_SECRET: the environment variable SHARE_SECRET is not set" in err
 
-    assert bed.hyperv.events == []
+    assert harness.hyperv.events == []
 
 
-def test_the_template_is_looked_into(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+def test_the_template_is_looked_into(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """The check goes into the guest, runs there, and what is not well is told with its cure."""
-    configure(tmp_path, bed, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
+    configure(tmp_path, harness, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
     vm("vm", "start", "vm-1", "--wait")
     well = {"item": "sleep", "ok": True, "found": "never", "cure": ""}
     unwell = {"item": "share encrypted", "ok": False, "found": "no", "cure": "Set-SmbShare -EncryptData $true"}
-    bed.hyperv.template = [well, unwell]
+    harness.hyperv.template = [well, unwell]
 
     code, out, _ = vm("vm", "check-template", "--game-folder", r"C:\game")
 
     assert code == FAILED
     assert out == "share encrypted: no; Set-SmbShare -EncryptData $true\n"
     assert "sleep: never\n" in vm("vm", "check-template", "--game-folder", r"C:\game", "--verbose")[1]
-    sent = bed.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
+    sent = harness.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
     assert sent.read_bytes() == (scripts.script_folder() / "Test-FarmTemplate.ps1").read_bytes()
-    asked = bed.hyperv.template_arguments
+    asked = harness.hyperv.template_arguments
     assert asked[asked.index("-Subnet") :] == ["-Subnet", "10.1.0.0/24"]
     assert asked[asked.index("-Task") + 1] == "my agent"
-    bed.hyperv.template = [{"item": "agent", "ok": False, "found": "\x1b[2Jversion", "cure": "none"}]
+    harness.hyperv.template = [{"item": "agent", "ok": False, "found": "\x1b[2Jversion", "cure": "none"}]
     assert vm("vm", "check-template", "--game-folder", "C:\\g")[1] == "agent: [2Jversion; none\n"
-    bed.hyperv.template = "no JSON array"
+    harness.hyperv.template = "no JSON array"
     assert "Test-FarmTemplate.ps1 ended with 0 and said" in vm("vm", "check-template", "--game-folder", "C:\\g")[2]
 
 
-def test_the_switch_is_made(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+def test_the_switch_is_made(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """With the first address of its network for the host; without a network nothing is guessed."""
     assert "`switch` and `network`" in vm("vm", "switch")[2]
-    configure(tmp_path, bed, network="'192.168.77.0/24'")
-    bed.hyperv.missing.add("switch")
+    configure(tmp_path, harness, network="'192.168.77.0/24'")
+    harness.hyperv.missing.add("switch")
 
     assert "What if" in vm("vm", "switch", "--what-if")[1]
-    assert "switch" in bed.hyperv.missing
+    assert "switch" in harness.hyperv.missing
     assert vm("vm", "switch") == (OK, "farm: is there, this side of it is 192.168.77.1\n", "")
-    assert "switch" not in bed.hyperv.missing
+    assert "switch" not in harness.hyperv.missing
 
 
-def test_what_the_script_warns_of_reaches_the_user(bed: HyperVBed, vm: Command) -> None:
+def test_what_the_script_warns_of_reaches_the_user(harness: HyperVHarness, vm: Command) -> None:
     """In the machine's line, printable."""
-    bed.hyperv.warnings = ["it gets an empty TPM\x1b[31m"]
+    harness.hyperv.warnings = ["it gets an empty TPM\x1b[31m"]
 
     code, out, _ = vm("vm", "create", "vm-2")
 
@@ -181,14 +183,14 @@ def test_what_the_script_warns_of_reaches_the_user(bed: HyperVBed, vm: Command) 
     assert out.startswith("vm-2: is there; ") and out.endswith("; warning: it gets an empty TPM [31m\n")
 
 
-def test_machines_are_compared_with_the_template_machine(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+def test_machines_are_compared_with_the_template_machine(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """Settings that no disk carries are listed with both values, and the exit code says whether there are any."""
     vm("vm", "create", "vm-2", "vm-3")
-    bed.hyperv.set_screen("vm-1", "Single 1280x720")
+    harness.hyperv.set_screen("vm-1", "Single 1280x720")
     code, _, err = vm("vm", "compare")
     assert (code, "template_machine is not set" in err) == (BAD_INPUT, True)
 
-    configure(tmp_path, bed, template_machine="'vm-1'")
+    configure(tmp_path, harness, template_machine="'vm-1'")
 
     assert vm("vm", "compare", "vm-1") == (OK, "vm-1: as vm-1\n", "")
     code, out, _ = vm("vm", "compare")
@@ -212,13 +214,13 @@ def test_machines_are_compared_with_the_template_machine(bed: HyperVBed, vm: Com
         (("create", "--count", "500"), "500 is not in the range 1<=x<=256"),
     ],
 )
-def test_a_wrong_choice_is_one_line(bed: HyperVBed, vm: Command, args: tuple[str, ...], said: str) -> None:
+def test_a_wrong_choice_is_one_line(harness: HyperVHarness, vm: Command, args: tuple[str, ...], said: str) -> None:
     """Nothing is asked of the host."""
     code, _, err = vm("vm", *args)
 
     assert code == BAD_INPUT
     assert said in err
-    assert bed.hyperv.scripts == []
+    assert harness.hyperv.scripts == []
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ def test_a_wrong_choice_is_one_line(bed: HyperVBed, vm: Command, args: tuple[str
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_what_the_host_refuses_is_one_line(bed: HyperVBed, vm: Command, missing: str, said: str) -> None:
+def test_what_the_host_refuses_is_one_line(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
     """With the cure, on standard error."""
-    bed.hyperv.missing.add(missing)
+    harness.hyperv.missing.add(missing)
 
     code, out, err = vm("vm", "create", "vm-2")
 
@@ -241,7 +243,7 @@ def test_what_the_host_refuses_is_one_line(bed: HyperVBed, vm: Command, missing:
     assert len(err.splitlines()) == 1
 
 
-def test_a_host_that_refuses_the_account(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_refuses_the_account(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, without the password."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
 
@@ -270,7 +272,7 @@ def complaints(vm: Command) -> list[str]:
     return [line for line in vm("doctor")[1].splitlines() if "mount it" not in line and "no agent has" not in line]
 
 
-def test_healthy_machines_get_no_word(bed: HyperVBed, vm: Command) -> None:
+def test_healthy_machines_get_no_word(harness: HyperVHarness, vm: Command) -> None:
     """Silence is the best of findings; asked for, it tells what it measured."""
     vm("vm", "create", "--all")
     vm("vm", "checkpoint", "vm-2", "vm-3")
@@ -288,9 +290,9 @@ def test_healthy_machines_get_no_word(bed: HyperVBed, vm: Command) -> None:
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_what_the_host_lacks(bed: HyperVBed, vm: Command, missing: str, said: str) -> None:
+def test_what_the_host_lacks(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
     """One line for each, with the cure."""
-    bed.hyperv.missing.add(missing)
+    harness.hyperv.missing.add(missing)
 
     assert any(said in line for line in complaints(vm))
 
@@ -307,14 +309,14 @@ print("reply:" + base64.b64encode(json.dumps(reply).encode()).decode())
 
 
 def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
-    bed: HyperVBed, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each look at the machines starts a process then, which costs the games processor time."""
     (tmp_path / "powershell.py").write_text(COLLECTING_POWERSHELL)
     program = (sys.executable, "-I", str(tmp_path / "powershell.py"))
     monkeypatch.setattr(connections, "PowerShellRunner", lambda: PowerShellRunner(program, probe_limit_s=0.5))
-    tables = bed.tables().replace("host = '127.0.0.1'\n", "")
-    for key in (f"port = {bed.port}", "account = 'farmer'", "secret = 'env:HYPERV_SECRET'"):
+    tables = harness.tables().replace("host = '127.0.0.1'\n", "")
+    for key in (f"port = {harness.port}", "account = 'farmer'", "secret = 'env:HYPERV_SECRET'"):
         tables = tables.replace(f"{key}\n", "", 1)
     (tmp_path / "pipeline.toml").write_text(tables)
 
@@ -322,19 +324,19 @@ def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
     assert "each look at the machines starts a process" not in vm("doctor")[1]
 
 
-def test_shares_that_only_the_hypervisors_host_can_reach(bed: HyperVBed, vm: Command, tmp_path: Path) -> None:
+def test_shares_that_only_the_hypervisors_host_can_reach(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """An internal switch ends there; from another computer every share would be away, and nobody would know why."""
-    tables = bed.tables().replace(
-        f"share = '{bed.disks / 'vm-1'}'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    tables = harness.tables().replace(
+        f"share = '{harness.disks / 'vm-1'}'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'"
     )
     (tmp_path / "pipeline.toml").write_text(tables)
 
     assert any("run the pipeline on hv1, or take an external switch" in line for line in complaints(vm))
 
 
-def test_an_account_that_may_not_ask_for_everything(bed: HyperVBed, vm: Command) -> None:
+def test_an_account_that_may_not_ask_for_everything(harness: HyperVHarness, vm: Command) -> None:
     """Free memory that is not told is not missing."""
-    bed.hyperv.missing.add("administrator")
+    harness.hyperv.missing.add("administrator")
     vm("vm", "create", "--all")
     vm("vm", "checkpoint", "vm-2", "vm-3")
 
@@ -342,11 +344,11 @@ def test_an_account_that_may_not_ask_for_everything(bed: HyperVBed, vm: Command)
     assert "unknown of 64 GB memory free" in vm("doctor", "--verbose")[1]
 
 
-def test_what_machines_lack(bed: HyperVBed, vm: Command) -> None:
+def test_what_machines_lack(harness: HyperVHarness, vm: Command) -> None:
     """One that nobody made, one without a clean checkpoint, one that has lost its heartbeat."""
     vm("vm", "create", "vm-2")
     vm("vm", "start", "vm-1", "--wait")
-    bed.hyperv.freeze("vm-1")
+    harness.hyperv.freeze("vm-1")
 
     told = "\n".join(complaints(vm))
 
@@ -355,13 +357,13 @@ def test_what_machines_lack(bed: HyperVBed, vm: Command) -> None:
     assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
 
 
-def test_a_host_that_cannot_be_reached(bed: HyperVBed, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_cannot_be_reached(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong password, an unset secret, nobody there: what is wrong is told once, and what follows is not guessed."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
     assert "mend `account` or `secret`" in "\n".join(complaints(vm))
     monkeypatch.delenv("HYPERV_SECRET")
     assert "HYPERV_SECRET is not set" in "\n".join(complaints(vm))
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
-    bed.server.close()
+    harness.server.close()
     (line,) = complaints(vm)
     assert "winrm quickconfig" in line

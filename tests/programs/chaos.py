@@ -18,45 +18,45 @@ from pathlib import Path
 
 import psutil
 
-from tests.harness.farm_project import FarmBed
+from tests.harness.farm_project import FarmProject
 from tests.harness.waiting import eventually
 
 HOST_ENDS_WITHIN_S = 180.0
 
 
 @dataclass
-class Chaos:
+class FaultInjector:
     """One generation, and somebody who kills and stops whatever plays it, at random."""
 
-    bed: FarmBed
-    dice: random.Random
-    done: Counter[str] = field(default_factory=Counter)
+    project: FarmProject
+    random: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
     stopped: list[psutil.Process] = field(default_factory=list)
 
-    def play(self, *, blows: int, pause_s: float) -> str:
+    def play(self, *, faults: int, pause_s: float) -> str:
         """Plays the generation under so many blows; returns what the last host printed."""
-        host = self.bed.start()
+        host = self.project.start()
         verbs = [self.kill_agent, self.kill_agent, self.stop_agent, self.kill_game, self.stop_host, self.kill_host]
-        while blows and host.poll() is None:
-            if eventually(lambda host=host: host.poll() is not None, self.dice.expovariate(1 / pause_s)):
+        while faults and host.poll() is None:
+            if eventually(lambda host=host: host.poll() is not None, self.random.expovariate(1 / pause_s)):
                 break
-            verb = self.dice.choice(verbs)
+            verb = self.random.choice(verbs)
             if verb(host):
-                self.done[verb.__name__] += 1
-                blows -= 1
+                self.counts[verb.__name__] += 1
+                faults -= 1
             if host.poll() is not None:
                 host.communicate()
-                host = self.bed.start()
+                host = self.project.start()
         for process in self.stopped:
             _try(process.resume)
-        code, out = self.bed.end_of(host, HOST_ENDS_WITHIN_S)
+        code, out = self.project.wait_for_end(host, HOST_ENDS_WITHIN_S)
         assert code in (0, 1), out
         return out
 
     def kill_host(self, host: "subprocess.Popen[bytes]") -> bool:
         """`kill -9` of the host, and sometimes of all it has started in the same moment."""
-        if self.dice.random() < 0.3:
-            for process in self.bed.processes():
+        if self.random.random() < 0.3:
+            for process in self.project.processes():
                 _try(process.kill)
         host.kill()
         host.wait()
@@ -65,7 +65,7 @@ class Chaos:
     def stop_host(self, host: "subprocess.Popen[bytes]") -> bool:
         """The host stands still for a while, as if its machine slept."""
         host.send_signal(signal.SIGSTOP)
-        eventually(lambda: False, self.dice.uniform(0.1, 2.0))
+        eventually(lambda: False, self.random.uniform(0.1, 2.0))
         host.send_signal(signal.SIGCONT)
         return True
 
@@ -91,9 +91,9 @@ class Chaos:
         return any(hit)
 
     def _an_agent(self) -> psutil.Process | None:
-        shares = self.bed.root / "state" / "shares"
+        shares = self.project.root / "state" / "shares"
         names = sorted(path.name for path in shares.iterdir()) if shares.is_dir() else []
-        return self.bed.agent_of(self.dice.choice(names)) if names else None
+        return self.project.agent_of(self.random.choice(names)) if names else None
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -112,10 +112,10 @@ def _try(verb: Callable[[], object]) -> bool:
     return True
 
 
-def one_run(seed: int, root: Path) -> tuple[Chaos, Counter[str]]:
+def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
     """One generation of a seed; raises AssertionError if the promise was broken. Returns how its attempts ended."""
     dice = random.Random(seed)
-    bed = FarmBed(root)
+    bed = FarmProject(root)
     # A genome that is hit again and again is rightly taken for poison; with much patience, few of them are.
     bed.configure(
         workers=dice.randint(1, 3),
@@ -129,12 +129,12 @@ def one_run(seed: int, root: Path) -> tuple[Chaos, Counter[str]]:
         losses_per_trial_max=30,
     )
     orders = ["play"] * 30 + dice.choice([[], ["raise"], ["die", "exit"], ["hang"]])
-    bed.drop(
+    bed.add_genomes(
         {f"g{n:03d}.json": {"n": n, "do": do, "seconds": dice.choice([0, 0.2, 0.6])} for n, do in enumerate(orders)}
     )
-    chaos = Chaos(bed, dice)
+    chaos = FaultInjector(bed, dice)
     try:
-        chaos.play(blows=dice.randint(4, 16), pause_s=dice.choice([0.2, 0.6]))
+        chaos.play(faults=dice.randint(4, 16), pause_s=dice.choice([0.2, 0.6]))
         failed = {name: row for name, row in bed.results().items() if row["status"] == "failed"}
         for name, row in failed.items():
             number = int(name[1:4])
@@ -164,7 +164,7 @@ def main() -> int:
                 broken += 1
                 print(f"seed {seed}: {error}", flush=True)
                 continue
-        blows += chaos.done
+        blows += chaos.counts
         ends += outcomes
     print(f"{args.runs} generations, {broken} broken")
     print("blows: " + ", ".join(f"{verb.replace('_', ' ')} {count}" for verb, count in blows.most_common()))

@@ -14,8 +14,8 @@ from pathlib import Path
 from pipeline.core.facts import RecoveryStarted, WorkerQuarantined, WorkerRecovered
 from pipeline.storage.ledger import Ledger
 from tests.fakes.simulated_hyperv import SimulatedHyperV
-from tests.harness.farm_project import FarmBed
-from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, hyperv_bed
+from tests.harness.farm_project import FarmProject
+from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, hyperv_harness
 from tests.harness.waiting import eventually
 
 BOOT_S = 20.0
@@ -24,7 +24,7 @@ Fault = Callable[[SimulatedHyperV, str], None]
 
 
 def _stick(hyperv: SimulatedHyperV, name: str) -> None:
-    hyperv.stick(name)
+    hyperv.hang_in_stopping(name)
     hyperv.freeze(name)
 
 
@@ -34,7 +34,7 @@ def _crash_and_boot_slowly(hyperv: SimulatedHyperV, name: str) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    "its agent hangs": SimulatedHyperV.silence,
+    "its agent hangs": SimulatedHyperV.freeze_agent,
     "its guest freezes": SimulatedHyperV.freeze,
     "it loses its power": SimulatedHyperV.crash,
     "it freezes, and then hangs in Stopping": _stick,
@@ -47,20 +47,20 @@ def main() -> int:
     os.environ |= {"HYPERV_SECRET": PASSWORD, "GUEST_SECRET": GUEST_SECRET}
     names = [f"vm-{number}" for number in range(8)]
     with tempfile.TemporaryDirectory() as folder:
-        bed = FarmBed(Path(folder) / "farm")
+        bed = FarmProject(Path(folder) / "farm")
         bed.root.mkdir()
-        with hyperv_bed(bed.root, *names, boot_s=BOOT_S) as pool:
+        with hyperv_harness(bed.root, *names, boot_s=BOOT_S) as pool:
             pool.hyperv.stuck_s = STUCK_S
             bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
-            bed.drop({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
+            bed.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
             host = bed.start()
-            assert eventually(lambda: all(pool.hyperv.is_well(name) for name in names), 120)
+            assert eventually(lambda: all(pool.hyperv.is_healthy(name) for name in names), 120)
             assert eventually(lambda: len(list(bed.root.glob("results/*/attempts/*"))) > 20, 60)
             met = {}
             for name, (_words, fault) in zip(names, FAULTS.items(), strict=False):
                 met[name] = time.time()
                 fault(pool.hyperv, name)
-            code, out = bed.end_of(host, within_s=900)
+            code, out = bed.wait_for_end(host, within_s=900)
             pool.hyperv.close()
         assert code == 0, out
         bed.assert_counted_once()
@@ -71,8 +71,8 @@ def main() -> int:
         return 1 if needless or lost else 0
 
 
-def _print(bed: FarmBed, fault_of: dict[str, str], met: dict[str, float]) -> None:
-    ledger = Ledger(bed.root / "state", read_only=True)
+def _print(project: FarmProject, fault_of: dict[str, str], met: dict[str, float]) -> None:
+    ledger = Ledger(project.root / "state", read_only=True)
     told = [(entry.at, entry.fact) for entry in ledger.entries()]
     ledger.close()
     print("| fault | noticed after | plays again after | by |\n|---|---|---|---|")

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import IO
 from xml.etree import ElementTree
 
-from tests.harness.wine import ROOT, NoBed, WindowsPython, path_there, windows_python
+from tests.harness.wine import ROOT, WindowsPython, WindowsUnavailable, path_there, windows_python
 from tests.windows.left_out import left_out
 
 AT_LEAST = 0.8
@@ -27,7 +27,7 @@ def main() -> int:
     args, chosen = parser.parse_known_args()
     try:
         python = windows_python()
-    except NoBed as error:
+    except WindowsUnavailable as error:
         print(f"test-windows: {error}", file=sys.stderr)
         return 2
     print(
