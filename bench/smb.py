@@ -28,7 +28,7 @@ from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.fakes.smb_proxy import Proxy
 from tests.harness import records
-from tests.harness.samba import ACCOUNT, PASSWORD, Samba, own
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, give_to_account
 from tests.programs.system_programs import SAMBA, missing
 
 RECORD, RESULT = b"s" * 520, b"r" * 480
@@ -223,7 +223,7 @@ def served(folder: str, shares: int, encrypt: str = "desired") -> Iterator[Samba
     server = Samba(Path(folder) / "samba", *(f"share-{number}" for number in range(shares)), encrypt=encrypt)
     for path in server.shares.values():
         LocalFiles(path).make_folders()
-        own(path)
+        give_to_account(path)
     try:
         yield server
     finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.harness.agent_guest import Guest
+from tests.harness.agent_guest import AgentHarness
 from tests.harness.farm_project import FarmProject
-from tests.harness.host_share import Host
+from tests.harness.host_share import HostShareHarness
 from tests.harness.samba import SmbShares, samba
 from tests.harness.wine import WindowsPython, WindowsUnavailable, windows_python
 from tests.programs.system_programs import WINE, closing_line, leave_out, left_out, require
@@ -59,25 +59,25 @@ def project(tmp_path: Path) -> Iterator[FarmProject]:
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Guest:
+def agent(tmp_path: Path) -> AgentHarness:
     """An agent on a share of this farm, on its own disk."""
-    guest = Guest(tmp_path)
-    guest.own()
+    guest = AgentHarness(tmp_path)
+    guest.publish_owner()
     return guest
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path) -> HostShareHarness:
     """A host at first contact: the share has no folders yet."""
     state = tmp_path / "state"
     state.mkdir()
-    return Host(state)
+    return HostShareHarness(state)
 
 
 @pytest.fixture
-def owner(host: Host) -> Host:
+def owner(host: HostShareHarness) -> HostShareHarness:
     """A host whose share is its own."""
-    host.owns()
+    host.publish_owner()
     return host
 
 

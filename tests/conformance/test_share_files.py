@@ -1,4 +1,4 @@
-"""What every implementation of `ShareFiles` promises: a new one joins by adding itself to the `medium` fixture."""
+"""What every implementation of `ShareFiles` promises: a new one joins by adding itself to the `case` fixture."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissi
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from tests.fakes.memory_files import MemoryFiles
-from tests.harness.other_user import let_through, without_roots_rights
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.samba import SmbShares
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
@@ -24,7 +24,7 @@ BEAT = "status/agent.json"
 
 
 @dataclass(frozen=True)
-class Medium:
+class ShareFilesCase:
     """What shares can be made of."""
 
     bare: Callable[[], ShareFiles]  #: a share without any folder
@@ -65,26 +65,28 @@ def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
         finally:
             _winapi.CloseHandle(handle)
         return
-    let_through(files.root)
+    allow_traversal(files.root)
     (files.root / path).chmod(0)
-    with without_roots_rights():
+    with as_unprivileged_user():
         yield
 
 
 @pytest.fixture(params=["local", "memory", "samba"])
-def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> ShareFilesCase:
     if request.param == "memory":
-        return Medium(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False), kept_in_memory)
+        return ShareFilesCase(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False), kept_in_memory)
     if request.param == "samba":
         shares: SmbShares = request.getfixturevalue("smb_shares")
-        return Medium(shares.fresh, shares.nowhere, shares.kept)
-    return Medium(lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"), kept_on_disk)
+        return ShareFilesCase(shares.fresh, shares.missing_share, shares.held_open)
+    return ShareFilesCase(
+        lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"), kept_on_disk
+    )
 
 
 @pytest.fixture
-def files(medium: Medium) -> ShareFiles:
+def files(case: ShareFilesCase) -> ShareFiles:
     """A share with the folders of the layout."""
-    files = medium.bare()
+    files = case.bare()
     files.make_folders()
     return files
 
@@ -111,9 +113,9 @@ def test_a_new_share_shows_its_folders(files: ShareFiles) -> None:
     assert files.names("status") == []
 
 
-def test_a_bare_share_is_empty(medium: Medium) -> None:
+def test_a_bare_share_is_empty(case: ShareFilesCase) -> None:
     """A share without folders can be asked, and shows nothing."""
-    assert medium.bare().names("") == []
+    assert case.bare().names("") == []
 
 
 def test_folders_are_made_once(files: ShareFiles) -> None:
@@ -319,15 +321,15 @@ def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Pa
     assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= limit
 
 
-def test_a_file_that_somebody_keeps_to_himself_is_refused(medium: Medium, tmp_path: Path) -> None:
+def test_a_file_that_somebody_keeps_to_himself_is_refused(case: ShareFilesCase, tmp_path: Path) -> None:
     """That one, and for as long: the share is there, and what lies beside it is given in the same breath."""
-    files = medium.bare()
+    files = case.bare()
     files.make_folders()
     for name in "ab":
         files.publish(f"outbox/{name}.result.json", name.encode())
     paths = [f"outbox/{name}.result.json" for name in "ab"]
 
-    with medium.kept(files, paths[0]):
+    with case.kept(files, paths[0]):
         found = files.read_all([(path, 100) for path in paths])
         with pytest.raises(FileRefused):
             files.read(paths[0], 100)
@@ -430,9 +432,9 @@ def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
     assert sorted(files.names("inbox")) == ["tmp", *behind_it]
 
 
-def test_without_folders_nothing_is_absent(medium: Medium, tmp_path: Path) -> None:
+def test_without_folders_nothing_is_absent(case: ShareFilesCase, tmp_path: Path) -> None:
     """On a share without folders every question about a file is Unavailable, never Absent."""
-    for files in (medium.nowhere(), medium.bare()):
+    for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.size(RECORD)
         with pytest.raises(Unavailable):
@@ -441,16 +443,16 @@ def test_without_folders_nothing_is_absent(medium: Medium, tmp_path: Path) -> No
             files.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
 
-def test_without_folders_nothing_is_removed(medium: Medium) -> None:
+def test_without_folders_nothing_is_removed(case: ShareFilesCase) -> None:
     """A share that cannot be reached does not say that the files are gone."""
-    for files in (medium.nowhere(), medium.bare()):
+    for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.remove([RECORD])
 
 
-def test_without_folders_nothing_is_written(medium: Medium) -> None:
+def test_without_folders_nothing_is_written(case: ShareFilesCase) -> None:
     """Neither listing nor any way of writing works where the folders are not, and none of them makes one."""
-    for files in (medium.nowhere(), medium.bare()):
+    for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.names("inbox")
         with pytest.raises(Unavailable):
@@ -463,22 +465,22 @@ def test_without_folders_nothing_is_written(medium: Medium) -> None:
             files.replace(BEAT, b"beat")
 
 
-def test_a_share_that_is_not_there_is_not_empty(medium: Medium) -> None:
+def test_a_share_that_is_not_there_is_not_empty(case: ShareFilesCase) -> None:
     """Where nothing is mounted the share itself cannot be listed."""
     with pytest.raises(Unavailable):
-        medium.nowhere().names("")
+        case.nowhere().names("")
 
 
-def test_folders_are_made_on_a_share_that_is_there(medium: Medium) -> None:
+def test_folders_are_made_on_a_share_that_is_there(case: ShareFilesCase) -> None:
     """Where nothing is mounted no folders are made: they would lie on the wrong disk and look like a fresh share."""
-    files = medium.nowhere()
+    files = case.nowhere()
 
     with pytest.raises(Unavailable):
         files.make_folders()
 
 
-def test_artifacts_need_their_outbox(medium: Medium) -> None:
+def test_artifacts_need_their_outbox(case: ShareFilesCase) -> None:
     """An artifact makes its attempt's folder, and never `outbox/` or the share."""
-    for files in (medium.nowhere(), medium.bare()):
+    for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.write(f"{ARTIFACTS}/replay", b"replay")

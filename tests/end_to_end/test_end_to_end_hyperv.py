@@ -14,7 +14,7 @@ from tests.fakes.wsman_server import Trouble
 from tests.harness.farm_project import FarmProject
 from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 from tests.harness.samba import PASSWORD as SHARE_PASSWORD
-from tests.harness.samba import own, samba
+from tests.harness.samba import give_to_account, samba
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = tuple(f"vm-{number}" for number in range(8))
@@ -86,7 +86,7 @@ def test_machines_whose_shares_are_inside_of_them(project: FarmProject, monkeypa
         disks = server.shares["vm-0"].parent
         for share in server.shares.values():
             LocalFiles(share).make_folders()
-            own(share)
+            give_to_account(share)
         with hyperv_harness(project.root, "vm-0", "vm-1", disks=disks) as pool:
             project.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
             project.add_genomes(plays(40, 0.3))

@@ -15,7 +15,7 @@ import pytest
 from inbox_agent.protocol.local_files import LocalFiles
 from tests.fakes.smb_proxy import Proxy
 from tests.harness.farm_project import FarmProject
-from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, own, samba, worker_table
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, give_to_account, samba, worker_table
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -101,7 +101,7 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmProject, server
     os.chown(inbox, 0, 0)
     assert not eventually(lambda: False, 2.0)
     inbox.chmod(0o755)
-    own(inbox)
+    give_to_account(inbox)
     server.drop_connections()
 
     code, out = farm.wait_for_end(host, within_s=120)
@@ -117,7 +117,7 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmProject, tiny_disk: Path) ->
     with samba("vm-0", disk=tiny_disk) as server:
         share = server.shares["vm-0"]
         LocalFiles(share).make_folders()
-        own(share)
+        give_to_account(share)
         farm.configure(workers=0, claim_limit_s=30, extra=worker_table("vm-0", server.port))
         farm.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
         agent = farm.start_agent(share)

@@ -18,7 +18,7 @@ LIMITS = AgentLimits()
 COMPLETED = EvaluationResult(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
 
 
-class Time:
+class FakeClock:
     """The agent's clock and its bell: waiting is what makes time pass."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class ScriptedEvaluator:
 
     fingerprint = "0123456789abcdef"
 
-    def __init__(self, time: Time, folder: Path) -> None:
+    def __init__(self, time: FakeClock, folder: Path) -> None:
         self.progress = ""
         self.jobs: list[EvaluationJob] = []  #: every game that was begun
         self.played: list[bytes] = []  #: the genomes as they were at that moment
@@ -81,22 +81,22 @@ class ScriptedEvaluator:
         self.stop()
 
 
-class Guest:
+class AgentHarness:
     """A machine with one agent at a time on one share, and the host's hands on that share."""
 
-    def __init__(self, scratch: Path, *, own_disk: bool = True, limits: AgentLimits = LIMITS) -> None:
+    def __init__(self, scratch: Path, *, share_is_local: bool = True, limits: AgentLimits = LIMITS) -> None:
         self.files = ProbedFiles()
         self.files.make_folders()
-        self.time = Time()
+        self.time = FakeClock()
         self.evaluator = ScriptedEvaluator(self.time, scratch)
-        self._own_disk, self._limits = own_disk, limits
+        self._own_disk, self._limits = share_is_local, limits
         self._runs = 0
         self.session = DesktopSession(id="1", desktop="Default", width=1280, height=720, adapter="Display")
-        self.begin()
+        self.start_agent()
 
     # ---------------------------------------------------------------------------------------------- what the agent does
 
-    def begin(self) -> None:
+    def start_agent(self) -> None:
         """The agent starts, or starts again after it was killed with its game."""
         self._runs += 1
         self.evaluator.running = None
@@ -123,29 +123,29 @@ class Guest:
         assert rest <= self._limits.poll_s
         return rest
 
-    def lives(self, seconds: float) -> None:
+    def run_for(self, seconds: float) -> None:
         """So much time passes in rounds, and one more round is made at its end."""
         until = self.time.now + seconds
         while (rest := self.step()) == 0 or self.time.now < until:
             self.agent.wait(min(rest, until - self.time.now))
 
-    def game_ends(self, finished: EvaluationResult = COMPLETED) -> None:
+    def finish_evaluation(self, finished: EvaluationResult = COMPLETED) -> None:
         """The running game ends, and the agent notices."""
         self.evaluator.ending = finished
         self.agent.wait(0)
 
     # ----------------------------------------------------------------------------------------------- what the host does
 
-    def own(self, epoch: int = 1, **other: object) -> None:
+    def publish_owner(self, epoch: int = 1, **other: object) -> None:
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
 
-    def send(self, number: int = 1, genome: bytes = GENOME, **other: object) -> str:
+    def publish_start(self, number: int = 1, genome: bytes = GENOME, **other: object) -> str:
         """Publishes a genome and its start signal."""
         self.files.write(f"inbox/{attempt(number)}.genome", genome)
-        return self.send_record(number, layout.encode(records.start(number, **other)))
+        return self.publish_start_record(number, layout.encode(records.start(number, **other)))
 
-    def send_record(self, number: int, data: bytes) -> str:
+    def publish_start_record(self, number: int, data: bytes) -> str:
         self.files.publish(f"inbox/{attempt(number)}.start.json", data)
         self.files.journal.clear()
         return attempt(number)
@@ -161,14 +161,14 @@ class Guest:
         return set(self.files.names("outbox")) - {"tmp"}
 
     @property
-    def beat(self) -> AgentRecord | None:
+    def heartbeat(self) -> AgentRecord | None:
         data = self.files.files.get("status/agent.json")
         return layout.decode(AgentRecord, data, "agent.json") if data is not None else None
 
     @property
     def counter(self) -> int:
         """How often the agent has beaten in its life."""
-        return self.beat.counter if self.beat else 0
+        return self.heartbeat.counter if self.heartbeat else 0
 
     def result(self, number: int = 1) -> ResultRecord:
         name = Kind.RESULT.of(attempt(number))

@@ -11,7 +11,7 @@ from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
-class Host:
+class HostShareHarness:
     """A host with one share, and the worker's hands on it."""
 
     def __init__(self, state: Path) -> None:
@@ -19,17 +19,17 @@ class Host:
         self.files = ProbedFiles()
         self.share = ShareClient(WORKER, FARM, self.files, state / "incoming")
 
-    def does(self, **request: object) -> ShareResponse:
+    def execute(self, **request: object) -> ShareResponse:
         return self.share.execute(ShareRequest(worker=WORKER, **request))  # type: ignore[arg-type]
 
-    def looks(self, *, full: bool = True, **request: object) -> ShareScan:
+    def scan(self, *, full: bool = True, **request: object) -> ShareScan:
         self.files.asked.clear()
-        scan = self.does(scan=True, full=full, **request).scan
+        scan = self.execute(scan=True, full=full, **request).scan
         assert scan is not None
         assert (scan.worker, scan.full) == (WORKER, full)
         return scan
 
-    def owns(self, epoch: int = 1, **other: object) -> None:
+    def publish_owner(self, epoch: int = 1, **other: object) -> None:
         """The share carries that owner's host.json."""
         self.files.make_folders()
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
@@ -43,23 +43,23 @@ class Host:
     def publication(self, number: int = 1, genome: bytes = GENOME) -> Publication:
         return Publication(records.start(number, genome), self.snapshot(genome))
 
-    def answers(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
+    def publish_result(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
         """The worker's result lies in the outbox, whatever its bytes."""
         data = layout.encode(records.result(number, **other)) if data is None else data
         self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data
         return attempt(number)
 
-    def collects(self) -> CollectedResult | None:
+    def collect(self) -> CollectedResult | None:
         """What one quick look makes of the only result there is."""
-        found = self.looks(full=False)
+        found = self.scan(full=False)
         assert not found.unknown
         return found.results[0] if found.results else None
 
-    def gives_up(self) -> CollectedResult:
+    def collect_until_given_up(self) -> CollectedResult:
         """Looks until a result is taken or given up; it must take all the readings that are allowed."""
         for _ in range(READS_MAX - 1):
-            assert self.collects() is None
-        seen = self.collects()
+            assert self.collect() is None
+        seen = self.collect()
         assert seen is not None
         return seen
 

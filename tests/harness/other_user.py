@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NOBODY = 65534
+NOBODY_UID = 65534
 
 
-def let_through(root: Path) -> None:
+def allow_traversal(root: Path) -> None:
     """Lets any user get to a folder of root's on this disk, through those that it is in."""
     for parent in (root, *root.parents) if os.geteuid() == 0 else ():
         if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
@@ -18,11 +18,11 @@ def let_through(root: Path) -> None:
 
 
 @contextmanager
-def without_roots_rights() -> Iterator[None]:
+def as_unprivileged_user() -> Iterator[None]:
     """For as long as the block runs, rights count: root, who may do everything, is nobody. POSIX only."""
     user = os.geteuid()
     if user == 0:
-        os.seteuid(NOBODY)
+        os.seteuid(NOBODY_UID)
     try:
         yield
     finally:

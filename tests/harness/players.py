@@ -19,7 +19,7 @@ FUNCTION = "scripted:play"
 
 
 @dataclass
-class Player:
+class EvaluatorHarness:
     """Gives an evaluator something to play and waits for the end as the agent does, in slices."""
 
     evaluator: GenomeEvaluator

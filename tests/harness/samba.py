@@ -23,7 +23,7 @@ from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from tests.harness.other_user import let_through
+from tests.harness.other_user import allow_traversal
 from tests.harness.waiting import eventually
 from tests.programs.system_programs import SAMBA, require
 
@@ -88,10 +88,10 @@ class Samba:
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (root / folder).mkdir(parents=True)
-        let_through(root)  # the account must get through to its share
+        allow_traversal(root)  # the account must get through to its share
         for path in self.shares.values():
             path.mkdir(parents=True)
-            own(path)
+            give_to_account(path)
         text = _GLOBAL.format(
             port=self.port,
             root=root,
@@ -183,7 +183,7 @@ class Samba:
         return True
 
 
-def own(path: Path) -> None:
+def give_to_account(path: Path) -> None:
     """Gives a folder of this disk to the account that the shares are used with."""
     import pwd  # not on Windows, which never comes so far
 
@@ -226,7 +226,7 @@ def exchange(*names: str) -> Iterator[Samba]:
     with samba(*names) as server:
         for path in server.shares.values():
             LocalFiles(path).make_folders()
-            own(path)
+            give_to_account(path)
         yield server
 
 
@@ -266,12 +266,12 @@ class SmbShares:
         self._names_of[files] = name
         return files
 
-    def nowhere(self) -> SmbFiles:
+    def missing_share(self) -> SmbFiles:
         """A share that the server does not have."""
         return self.files(self.access("nowhere"))
 
     @contextmanager
-    def kept(self, files: ShareFiles, path: str) -> Iterator[None]:
+    def held_open(self, files: ShareFiles, path: str) -> Iterator[None]:
         """For as long as the block runs, somebody else has a file of one of them open, and lets nobody have it."""
         assert isinstance(files, SmbFiles)
         unc = rf"\\127.0.0.1\{self._names_of[files]}\{path}".replace("/", "\\")

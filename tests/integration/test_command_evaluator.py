@@ -12,9 +12,9 @@ import pytest
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree
-from tests.harness.players import COMMAND, SCRIPTED, Player, is_gone
+from tests.harness.players import COMMAND, SCRIPTED, EvaluatorHarness, is_gone
 
-Playing = Callable[..., Player]
+Playing = Callable[..., EvaluatorHarness]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
 
 
@@ -30,9 +30,9 @@ def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
     """Makes players that are closed in the end."""
     with ExitStack() as stack:
 
-        def make(argv: list[str], folder: Path = SCRIPTED) -> Player:
+        def make(argv: list[str], folder: Path = SCRIPTED) -> EvaluatorHarness:
             scratch = tmp_path / "scratch"
-            player = Player(CommandEvaluator(argv, folder, scratch, tree), scratch)
+            player = EvaluatorHarness(CommandEvaluator(argv, folder, scratch, tree), scratch)
             stack.callback(player.evaluator.close)
             return player
 
@@ -40,11 +40,11 @@ def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
 
 
 @pytest.fixture
-def player(playing: Playing) -> Player:
+def player(playing: Playing) -> EvaluatorHarness:
     return playing(COMMAND)
 
 
-def test_an_exit_code_is_a_failure(player: Player) -> None:
+def test_an_exit_code_is_a_failure(player: EvaluatorHarness) -> None:
     """The reason is the exit code and the last line of the output, which mostly says why."""
     finished = player.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
 
@@ -53,7 +53,7 @@ def test_an_exit_code_is_a_failure(player: Player) -> None:
 
 
 @posix
-def test_a_crash_names_its_signal(player: Player) -> None:
+def test_a_crash_names_its_signal(player: EvaluatorHarness) -> None:
     """A game that dies of a signal says so."""
     assert player.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
 
@@ -115,7 +115,7 @@ def test_python_means_the_agents_own(tmp_path: Path, playing: Playing) -> None:
         pytest.param("os.mkfifo(result)", "result.json is not a regular file", marks=posix),
     ],
 )
-def test_a_result_file_that_cannot_be_used(player: Player, last_words: str, complaint: str) -> None:
+def test_a_result_file_that_cannot_be_used(player: EvaluatorHarness, last_words: str, complaint: str) -> None:
     """Absent, torn, not text, too deep, too large, no file at all: one clear reason each."""
     finished = player.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
 
@@ -123,7 +123,7 @@ def test_a_result_file_that_cannot_be_used(player: Player, last_words: str, comp
     assert finished.reason.startswith(complaint)
 
 
-def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: Player) -> None:
+def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: EvaluatorHarness) -> None:
     """The game is over when its main process is: who still holds its output is killed, the result counts."""
     finished = player.play(
         """

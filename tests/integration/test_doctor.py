@@ -16,7 +16,7 @@ from pipeline.diagnosis import shares as doctor
 from pipeline.storage.ledger import Ledger
 from tests.harness import records
 from tests.harness.command_line import pipeline
-from tests.harness.samba import ACCOUNT, PASSWORD, Samba, free_port, own, samba
+from tests.harness.samba import ACCOUNT, PASSWORD, Samba, free_port, give_to_account, samba
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -40,10 +40,10 @@ def server() -> Iterator[Samba]:
 def prepare(server: Samba) -> None:
     share = server.shares["exchange"]
     LocalFiles(share).make_folders()
-    own(share / "inbox")
+    give_to_account(share / "inbox")
 
 
-class Beating:
+class HeartbeatWriter:
     """An agent's heart, beside the server's disk."""
 
     def __init__(self, share: Path) -> None:
@@ -63,8 +63,8 @@ class Beating:
 
 
 @pytest.fixture
-def agent(server: Samba) -> Iterator[Beating]:
-    beating = Beating(server.shares["exchange"])
+def agent(server: Samba) -> Iterator[HeartbeatWriter]:
+    beating = HeartbeatWriter(server.shares["exchange"])
     yield beating
     beating.close()
 
@@ -97,7 +97,7 @@ def examined(capsys: pytest.CaptureFixture[str], root: Path, *args: str) -> tupl
 
 
 def test_a_healthy_share_is_not_worth_a_word(
-    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 0 and silence; with -v what was measured; and nothing is left there."""
     configure(project, server)
@@ -160,10 +160,10 @@ def test_a_mistake_on_the_server(
 
 
 def test_rights_that_are_too_wide(
-    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Law 1: only the agent writes `outbox/`."""
-    own(server.shares["exchange"] / "outbox")
+    give_to_account(server.shares["exchange"] / "outbox")
     configure(project, server)
 
     code, out = examined(capsys, project)
@@ -175,7 +175,7 @@ def test_rights_that_are_too_wide(
 
 
 def test_a_share_of_somebody_else(
-    server: Samba, agent: Beating, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another farm's, by what lies there."""
     share = server.shares["exchange"]
@@ -228,7 +228,7 @@ def test_a_share_by_path(tmp_path: Path, project: Path, capsys: pytest.CaptureFi
 
     share.mkdir()
     LocalFiles(share).make_folders()
-    beating = Beating(share)
+    beating = HeartbeatWriter(share)
     assert examined(capsys, project) == (0, "")
     beating.close()
 
@@ -303,7 +303,7 @@ def test_a_worker_that_is_not_configured(project: Path, capsys: pytest.CaptureFi
     assert "vm-7: no [[worker]] of that name; configured are: none" in err
 
 
-def test_the_doctor_needs_no_host(server: Samba, agent: Beating, project: Path) -> None:
+def test_the_doctor_needs_no_host(server: Samba, agent: HeartbeatWriter, project: Path) -> None:
     """It may be asked beside one that runs: it takes no lock."""
     configure(project, server)
     command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(project)]

@@ -19,7 +19,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
 
 
-class Door:
+class WatchedShare:
     """One or more shares on the disk with a doorbell on their inboxes, and an ear for every ring."""
 
     def __init__(self, folder: Path, keys: list[str]) -> None:
@@ -58,9 +58,9 @@ def ears(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
+def door(tmp_path: Path) -> Iterator[WatchedShare]:
     """One share with its folders, watched; the ring of the beginning is heard already."""
-    door = Door(tmp_path, ["vm-0"])
+    door = WatchedShare(tmp_path, ["vm-0"])
     door.mount()
     door.bell.rearm()
     assert door.hear() == "vm-0"
@@ -69,9 +69,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 @pytest.fixture
-def street(tmp_path: Path) -> Iterator[Door]:
+def street(tmp_path: Path) -> Iterator[WatchedShare]:
     """Two shares that are not there yet."""
-    street = Door(tmp_path, ["vm-0", "vm-1"])
+    street = WatchedShare(tmp_path, ["vm-0", "vm-1"])
     yield street
     street.bell.close()
 
@@ -88,7 +88,7 @@ def end(listener: BaseThread) -> None:
     assert not listener.is_alive()
 
 
-def test_a_record_that_is_moved_up_rings_once(door: Door) -> None:
+def test_a_record_that_is_moved_up_rings_once(door: WatchedShare) -> None:
     """Staged in tmp/ and moved into the watched folder, every record makes one sound."""
     for number in range(1, 4):
         door.publish(f"{number}.host.json")
@@ -97,7 +97,7 @@ def test_a_record_that_is_moved_up_rings_once(door: Door) -> None:
     assert door.hears_no_more()
 
 
-def test_what_is_not_in_the_inbox_makes_no_sound(door: Door) -> None:
+def test_what_is_not_in_the_inbox_makes_no_sound(door: WatchedShare) -> None:
     """Heartbeats, results and what is staged are silent, and so are reading and removing."""
     files = LocalFiles(door.shares["vm-0"])
     files.replace("status/agent.json", b"beat")
@@ -111,7 +111,7 @@ def test_what_is_not_in_the_inbox_makes_no_sound(door: Door) -> None:
     assert door.hears_no_more()
 
 
-def test_payloads_and_strangers_make_no_sound(door: Door) -> None:
+def test_payloads_and_strangers_make_no_sound(door: WatchedShare) -> None:
     """A genome comes with every start signal; only the signal rings."""
     files = LocalFiles(door.shares["vm-0"])
     files.write("inbox/g0001-0001-t1-a1-000000000000.genome", b"payload")
@@ -122,7 +122,7 @@ def test_payloads_and_strangers_make_no_sound(door: Door) -> None:
     assert door.hear() == "vm-0"
 
 
-def test_every_share_rings_with_its_own_key(street: Door) -> None:
+def test_every_share_rings_with_its_own_key(street: WatchedShare) -> None:
     """Two shares, one doorbell: a ring says whose it is."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -135,7 +135,7 @@ def test_every_share_rings_with_its_own_key(street: Door) -> None:
     assert street.hear() == "vm-0"
 
 
-def test_a_missing_folder_is_deaf_until_it_appears(street: Door) -> None:
+def test_a_missing_folder_is_deaf_until_it_appears(street: WatchedShare) -> None:
     """deaf -> the share is mounted -> one ring at that moment, for what came before -> rings for what comes."""
     street.mount("vm-0")
     street.bell.rearm()
@@ -154,7 +154,7 @@ def test_a_missing_folder_is_deaf_until_it_appears(street: Door) -> None:
     assert street.hear() == "vm-1"
 
 
-def test_an_unreachable_folder_is_not_touched(street: Door) -> None:
+def test_an_unreachable_folder_is_not_touched(street: WatchedShare) -> None:
     """Only folders of reachable shares are looked for: asking after another one may hang."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -166,7 +166,7 @@ def test_an_unreachable_folder_is_not_touched(street: Door) -> None:
     assert street.bell.unwatched == frozenset()
 
 
-def test_supervising_a_doorbell_that_is_well_changes_nothing(door: Door) -> None:
+def test_supervising_a_doorbell_that_is_well_changes_nothing(door: WatchedShare) -> None:
     """It may be asked as often as one likes: no ring, and the same threads."""
     before = listeners()
 
@@ -177,7 +177,7 @@ def test_supervising_a_doorbell_that_is_well_changes_nothing(door: Door) -> None
     assert door.hears_no_more()
 
 
-def test_a_listener_that_ended_is_noticed(door: Door) -> None:
+def test_a_listener_that_ended_is_noticed(door: WatchedShare) -> None:
     """watchdog's reader stops for good after an error and tells nobody; the next look finds it and builds it anew."""
     [listener] = listeners()
     end(listener)
@@ -193,7 +193,7 @@ def test_a_listener_that_ended_is_noticed(door: Door) -> None:
 
 
 @posix
-def test_a_folder_that_goes_and_comes_back_is_watched_again(door: Door) -> None:
+def test_a_folder_that_goes_and_comes_back_is_watched_again(door: WatchedShare) -> None:
     """mounted -> gone -> deaf -> mounted: one ring when it is back, and rings for what comes."""
     inbox = door.shares["vm-0"] / "inbox"
     (inbox / "tmp").rmdir()
@@ -210,7 +210,7 @@ def test_a_folder_that_goes_and_comes_back_is_watched_again(door: Door) -> None:
 
 
 @posix
-def test_one_bad_folder_does_not_silence_the_others(street: Door) -> None:
+def test_one_bad_folder_does_not_silence_the_others(street: WatchedShare) -> None:
     """After one share went away its neighbour rings as before."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -225,7 +225,7 @@ def test_one_bad_folder_does_not_silence_the_others(street: Door) -> None:
     assert street.hear() == "vm-0"
 
 
-def test_a_closed_doorbell_does_not_ring(door: Door) -> None:
+def test_a_closed_doorbell_does_not_ring(door: WatchedShare) -> None:
     """After `close` nothing arrives and no thread is left; closing again is fine."""
     door.bell.close()
 

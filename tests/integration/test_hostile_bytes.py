@@ -56,7 +56,7 @@ from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatus, read_live_status
-from tests.harness.players import FUNCTION, SCRIPTED, Player
+from tests.harness.players import FUNCTION, SCRIPTED, EvaluatorHarness
 from tests.harness.records import attempt
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
@@ -229,11 +229,11 @@ return 2.0
 
 
 @pytest.fixture(scope="module")
-def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
+def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
     folder = tmp_path_factory.mktemp("agent")
     tree = ProcessTree(folder / "leash")
     evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
-    yield Player(evaluator, folder / "scratch")
+    yield EvaluatorHarness(evaluator, folder / "scratch")
     evaluator.close()
     tree.close()
 
@@ -243,7 +243,7 @@ REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"
 
 @given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))
 @few
-def test_a_reply_of_the_warm_child_ends_a_game_or_is_none(player: Player, reply: bytes) -> None:
+def test_a_reply_of_the_warm_child_ends_a_game_or_is_none(player: EvaluatorHarness, reply: bytes) -> None:
     """A game that speaks in its child's name harms itself at most: the next one is played."""
     finished = player.play(REPLAY.format(reply=reply.hex()))
 

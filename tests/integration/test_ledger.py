@@ -26,7 +26,7 @@ from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
-from tests.harness.other_user import let_through, without_roots_rights
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.records import attempt
 
 CURE = "restore the state folder from a backup, or move it away to begin a new farm"
@@ -38,7 +38,7 @@ def issued(number: int) -> AttemptIssued:
     )
 
 
-class FromTheFuture(Fact, frozen=True, kw_only=True, tag="from_the_future"):
+class UnknownFact(Fact, frozen=True, kw_only=True, tag="from_the_future"):
     """A fact that only a later version knows."""
 
 
@@ -426,7 +426,7 @@ def test_two_facts_that_changed_places_are_found(folder: Path, written: Path) ->
 def test_a_fact_from_the_future_is_not_guessed_at(folder: Path, written: Path) -> None:
     """A fact that this version does not know is as bad as a damaged one."""
     ledger = Ledger(folder)
-    ledger.append([FromTheFuture()], at=1.0, generation=7, run=1)
+    ledger.append([UnknownFact()], at=1.0, generation=7, run=1)
     ledger.close()
 
     said = complaint(folder)
@@ -522,10 +522,10 @@ def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, written: Path) -> None:
     """Who looks on as another user is told what is missing, and not to throw the farm away."""
-    let_through(folder)
+    allow_traversal(folder)
     folder.chmod(0o555)
 
-    with without_roots_rights():
+    with as_unprivileged_user():
         said = complaint(folder, read_only=True)
 
     assert "see that this user may write in that folder" in said
@@ -536,10 +536,10 @@ def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, wri
 def test_a_folder_that_may_not_be_searched_is_not_called_empty(folder: Path, written: Path) -> None:
     """Otherwise another user would be told to begin a new farm there."""
     assert ledgers.has_ledger(folder)
-    let_through(folder)
+    allow_traversal(folder)
     folder.chmod(0o600)
 
-    with without_roots_rights(), pytest.raises(LedgerError, match="see that this user may write in that folder"):
+    with as_unprivileged_user(), pytest.raises(LedgerError, match="see that this user may write in that folder"):
         ledgers.has_ledger(folder)
 
 

@@ -43,7 +43,7 @@ SILENT: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVN
 
 
 @dataclass
-class Agent:
+class AgentProcess:
     """An agent process with a leash in `folder`, and the game that it started."""
 
     process: "subprocess.Popen[bytes]"
@@ -68,12 +68,12 @@ def is_there(path: Path) -> Callable[[], bool]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
     process = subprocess.Popen(
         [sys.executable, "-c", AGENT, GAME], cwd=tmp_path, env=ENVIRONMENT, **{**SILENT, "stdin": subprocess.PIPE}
     )
     assert process.stdin is not None
-    agent = Agent(process, tmp_path)
+    agent = AgentProcess(process, tmp_path)
     assert eventually(is_there(tmp_path / "game"), 15)
     yield agent
     agent.is_killed()
@@ -110,7 +110,7 @@ def begin(tree: ProcessTree, code: str, folder: Path) -> "subprocess.Popen[bytes
 
 
 @pytest.mark.needs(*([] if sys.platform == "win32" else ["setpriv"]))
-def test_a_game_dies_at_once_with_its_agent(agent: Agent) -> None:
+def test_a_game_dies_at_once_with_its_agent(agent: AgentProcess) -> None:
     """kill -9 of the agent ends the process that it started, without anybody's help."""
     agent.is_killed()
 
@@ -118,7 +118,7 @@ def test_a_game_dies_at_once_with_its_agent(agent: Agent) -> None:
 
 
 def test_the_next_agent_sweeps_what_a_killed_one_left(
-    agent: Agent, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
+    agent: AgentProcess, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
 ) -> None:
     """Orphans and escaped children are gone before the next agent does anything; others live on."""
     agent.is_killed()
@@ -137,7 +137,7 @@ def test_the_next_agent_sweeps_what_a_killed_one_left(
 
 
 @posix
-def test_the_host_sweeps_without_becoming_an_agent(agent: Agent) -> None:
+def test_the_host_sweeps_without_becoming_an_agent(agent: AgentProcess) -> None:
     """`sweep` says how many processes it killed; the second time there are none."""
     agent.is_killed()
     assert eventually(lambda: len(agent.leftovers) == 2)  # the game itself dies by the kernel's hand
@@ -149,7 +149,7 @@ def test_the_host_sweeps_without_becoming_an_agent(agent: Agent) -> None:
 
 
 @posix
-def test_what_a_live_agent_started_is_left_alone(agent: Agent) -> None:
+def test_what_a_live_agent_started_is_left_alone(agent: AgentProcess) -> None:
     """A sweep during an agent's life does nothing, and nobody else gets its leash."""
     assert kill_leftovers(agent.folder / "leash") == 0
     with pytest.raises(AgentAlreadyRunning, match=f"process {agent.process.pid} holds"):
@@ -159,7 +159,7 @@ def test_what_a_live_agent_started_is_left_alone(agent: Agent) -> None:
 
 
 @posix
-def test_a_reused_process_id_is_nobody(agent: Agent, innocent: "subprocess.Popen[bytes]") -> None:
+def test_a_reused_process_id_is_nobody(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
     """The dead agent's id now belongs to another process: that one is neither spared for nor killed."""
     agent.is_killed()
     token_file = agent.folder / "leash"

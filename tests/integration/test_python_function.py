@@ -13,10 +13,10 @@ from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree
-from tests.harness.players import FUNCTION, SCRIPTED, Player, has_ended, is_gone
+from tests.harness.players import FUNCTION, SCRIPTED, EvaluatorHarness, has_ended, is_gone
 from tests.harness.waiting import eventually
 
-Playing = Callable[..., Player]
+Playing = Callable[..., EvaluatorHarness]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
 
 
@@ -32,9 +32,9 @@ def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
     """Makes players that are closed in the end."""
     with ExitStack() as stack:
 
-        def make(target: str, folder: Path = SCRIPTED) -> Player:
+        def make(target: str, folder: Path = SCRIPTED) -> EvaluatorHarness:
             scratch = tmp_path / "scratch"
-            player = Player(FunctionEvaluator(target, folder, scratch, tree), scratch)
+            player = EvaluatorHarness(FunctionEvaluator(target, folder, scratch, tree), scratch)
             stack.callback(player.evaluator.close)
             return player
 
@@ -42,11 +42,11 @@ def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
 
 
 @pytest.fixture
-def player(playing: Playing) -> Player:
+def player(playing: Playing) -> EvaluatorHarness:
     return playing(FUNCTION)
 
 
-def test_one_process_plays_many_games(player: Player) -> None:
+def test_one_process_plays_many_games(player: EvaluatorHarness) -> None:
     """The child is kept, and what each game printed belongs to that game."""
     pids = set()
     for number in range(20):
@@ -57,7 +57,7 @@ def test_one_process_plays_many_games(player: Player) -> None:
     assert len(pids) == 1
 
 
-def test_a_game_cannot_take_the_process_down_by_leaving(player: Player) -> None:
+def test_a_game_cannot_take_the_process_down_by_leaving(player: EvaluatorHarness) -> None:
     """`sys.exit` and any other way to raise is a failure of that game; the child lives on."""
     first = player.play("return os.getpid()").fitness
 
@@ -128,14 +128,14 @@ def test_importing_does_not_eat_the_time_limit(tmp_path: Path, playing: Playing)
     assert finished.seconds < 0.4
 
 
-def test_a_process_that_dies_says_how(player: Player) -> None:
+def test_a_process_that_dies_says_how(player: EvaluatorHarness) -> None:
     """An exit in the middle of a game fails that game only."""
     assert player.play("os._exit(3)").reason == "evaluator process died: exit code 3"
     assert player.play("return 1").fitness == 1
 
 
 @posix
-def test_a_crash_leaves_a_trace(player: Player) -> None:
+def test_a_crash_leaves_a_trace(player: EvaluatorHarness) -> None:
     """A segmentation fault is named, and the log tells the Python lines that led there."""
     finished = player.play("import ctypes; ctypes.string_at(0)")
 
@@ -144,7 +144,7 @@ def test_a_crash_leaves_a_trace(player: Player) -> None:
     assert b"in game" in finished.log
 
 
-def test_a_process_that_died_between_two_games_is_replaced(player: Player) -> None:
+def test_a_process_that_died_between_two_games_is_replaced(player: EvaluatorHarness) -> None:
     """The next genome does not pay for it."""
     pid = int(player.play("return os.getpid()").fitness or 0)
     psutil.Process(pid).kill()
@@ -153,7 +153,9 @@ def test_a_process_that_died_between_two_games_is_replaced(player: Player) -> No
     assert player.play("return 1").fitness == 1
 
 
-def test_a_process_that_holds_what_must_go_goes_itself(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_holds_what_must_go_goes_itself(
+    player: EvaluatorHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On Windows a file that a game left open cannot be removed while its process lives; the next game gets another."""
     first = player.play("return os.getpid()").fitness
     prepare = Scratch.prepare
@@ -171,7 +173,7 @@ def test_a_process_that_holds_what_must_go_goes_itself(player: Player, monkeypat
     assert second.fitness != first
 
 
-def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: Player) -> None:
+def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: EvaluatorHarness) -> None:
     """A folder that somebody is in cannot be removed on Windows; the process comes back before it answers."""
     first = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
@@ -179,7 +181,7 @@ def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: 
 
 
 @posix
-def test_a_process_does_not_stay_where_a_game_went(player: Player) -> None:
+def test_a_process_does_not_stay_where_a_game_went(player: EvaluatorHarness) -> None:
     """Nor anywhere else but in the scratch folder."""
     pid = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
@@ -187,7 +189,7 @@ def test_a_process_does_not_stay_where_a_game_went(player: Player) -> None:
 
 
 @posix
-def test_a_process_outlives_its_folder(player: Player) -> None:
+def test_a_process_outlives_its_folder(player: EvaluatorHarness) -> None:
     """A game that removes everything is no reason to begin anew."""
     first = player.play("import shutil; os.chdir('/'); shutil.rmtree(trial.scratch); return os.getpid()")
     second = player.play("Path('note').touch(); return os.getpid()")
@@ -206,7 +208,7 @@ def test_output_is_utf_8_whatever_the_environment_says(playing: Playing, monkeyp
     assert finished.log.decode().split() == ["Grüße", "✓", "日本"]
 
 
-def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Player) -> None:
+def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: EvaluatorHarness) -> None:
     """A server that the evaluator keeps for its games stays; `close` ends it."""
     player.play("spawn(SLEEPER, '../server'); return 1")
     server = player.pid_in("../server")
@@ -219,7 +221,7 @@ def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Player) -
 
 
 @posix
-def test_orphans_that_end_do_not_pile_up(player: Player) -> None:
+def test_orphans_that_end_do_not_pile_up(player: EvaluatorHarness) -> None:
     """A child that lives for days must not fill the process table with zombies of its games."""
 
     def zombies() -> list[int]:
@@ -233,7 +235,7 @@ def test_orphans_that_end_do_not_pile_up(player: Player) -> None:
 
 
 @posix
-def test_a_game_that_forks_is_answered_once(player: Player) -> None:
+def test_a_game_that_forks_is_answered_once(player: EvaluatorHarness) -> None:
     """The forked process returns from the function too, and is not taken for the one that was asked."""
     finished = player.play("child = os.fork(); child and os.waitpid(child, 0); return 1 if child else 2")
 
@@ -241,7 +243,7 @@ def test_a_game_that_forks_is_answered_once(player: Player) -> None:
     assert player.play("return 3").fitness == 3
 
 
-def test_an_answer_that_is_too_long_is_refused(player: Player) -> None:
+def test_an_answer_that_is_too_long_is_refused(player: EvaluatorHarness) -> None:
     """The child's limit is the record's, and an answer beyond it fails without harm."""
     assert worker_process._BYTES_MAX == RECORD_BYTES_MAX
 
@@ -252,13 +254,13 @@ def test_an_answer_that_is_too_long_is_refused(player: Player) -> None:
     assert player.play("return 1").fitness == 1
 
 
-def test_numbers_of_numpy_are_numbers(player: Player) -> None:
+def test_numbers_of_numpy_are_numbers(player: EvaluatorHarness) -> None:
     """What can say its plain value with `.item()` counts; other objects are refused by name."""
     assert player.play("class Scalar: item = lambda self: 2.5\nreturn Scalar()").fitness == 2.5
     assert "object is not a number" in player.play("return object()").reason
 
 
-def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: Player) -> None:
+def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: EvaluatorHarness) -> None:
     """Closed or replaced `sys.stdout`, redirected or closed descriptors: the answer arrives all the same."""
     assert player.play("sys.stdout = None; return 1").fitness == 1
     assert player.play("sys.stderr.close(); return 2").fitness == 2
@@ -277,7 +279,7 @@ def test_what_c_code_prints_is_in_the_log(playing: Playing, monkeypatch: pytest.
     assert b"from C" in finished.log
 
 
-def test_the_child_ends_with_its_requests(player: Player) -> None:
+def test_the_child_ends_with_its_requests(player: EvaluatorHarness) -> None:
     """Even where nobody kills it, the end of its input is its end."""
     pid = int(player.play("return os.getpid()").fitness or 0)
     stdin = player.evaluator._child.process.stdin  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailab
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, own, samba
+from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, give_to_account, samba
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
@@ -198,7 +198,7 @@ def test_a_share_that_was_removed_and_made_again(server: Samba, files: SmbFiles)
     with pytest.raises(Unavailable):
         files.names("inbox")
     path.mkdir()
-    own(path)
+    give_to_account(path)
 
     assert eventually(lambda: _bare(files), 20)
 
@@ -252,7 +252,7 @@ def test_a_read_only_share() -> None:
     with samba(read_only=True) as server:
         for folder in ("inbox/tmp", "outbox/tmp", "status"):
             (server.shares["exchange"] / folder).mkdir(parents=True)
-        own(server.shares["exchange"])
+        give_to_account(server.shares["exchange"])
         files = SmbFiles(SmbSession(access(server)))
 
         assert files.names("inbox") == ["tmp"]
@@ -263,7 +263,7 @@ def test_a_read_only_share() -> None:
 def test_a_share_may_be_a_folder_of_a_share(server: Samba, files: SmbFiles) -> None:
     """A NAS has one share and a folder for each machine."""
     (server.shares["exchange"] / "vm-3").mkdir()
-    own(server.shares["exchange"])
+    give_to_account(server.shares["exchange"])
     below = SmbFiles(SmbSession(access(server, folder="vm-3")))
     below.make_folders()
     below.publish("inbox/x.start.json", b"of vm-3")

@@ -13,7 +13,7 @@ import pytest
 from inbox_agent.protocol.layout import safe_suffix
 from pipeline.errors import GenomeError, HostError
 from pipeline.storage.snapshots import Snapshots
-from tests.harness.other_user import let_through, without_roots_rights
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 MIB = 1024 * 1024
@@ -242,11 +242,11 @@ def test_a_fifo_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
 @posix
 def test_a_file_that_may_not_be_read(snapshots: Snapshots, folder: Path) -> None:
     """The line says what to do about it."""
-    let_through(folder)
+    allow_traversal(folder)
     folder.parent.chmod(0o777)  # the snapshots are another user's, too
     (folder / "good.json").chmod(0)
 
-    with without_roots_rights():
+    with as_unprivileged_user():
         said = complaint(snapshots, folder)
 
     assert said.startswith("good.json: cannot be read: Permission denied; mend its rights")
@@ -332,7 +332,7 @@ def become_a_link(path: Path) -> None:
     path.symlink_to(elsewhere)
 
 
-class Writer:
+class RacingWriter:
     """Another program that changes a genome at the worst moment; the looks are the real ones."""
 
     def __init__(self, path: Path, write: Callable[[Path], object]) -> None:
@@ -374,7 +374,7 @@ def test_a_genome_that_changes_while_it_is_read(
     """A file that is still being written is refused, whatever its writer does to it, up to the end of the reading."""
     (folder / "good.json").write_bytes(b"good" * (size // 4))
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fstat", Writer(folder / "good.json", write).between(os.fstat))
+        patch.setattr(os, "fstat", RacingWriter(folder / "good.json", write).between(os.fstat))
         said = complaint(snapshots, folder)
 
     assert said == "good.json: it changes while it is read; run again when it is written"
@@ -387,7 +387,7 @@ def test_a_genome_that_changes_before_it_is_opened(
 ) -> None:
     """Between the look at its name and the opening: it is taken as it is then, or refused, but never mixed."""
     (folder / "good.json").write_bytes(b"good" * (size // 4))
-    monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", write).behind(os.lstat))
+    monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", write).behind(os.lstat))
 
     try:
         [genome] = snapshots.import_folder(folder)
@@ -404,14 +404,14 @@ def test_a_genome_that_becomes_unfit_before_it_is_opened(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is empty, too large or a link by then is refused as if it had always been."""
-    monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", write).behind(os.lstat))
+    monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", write).behind(os.lstat))
 
     assert complaint(snapshots, folder, bytes_max=4).startswith("good.json: ")
 
 
 def test_a_genome_that_vanishes(snapshots: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Removed right after it was looked at, it is told like any unreadable file."""
-    monkeypatch.setattr(os, "lstat", Writer(folder / "good.json", os.unlink).behind(os.lstat))
+    monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", os.unlink).behind(os.lstat))
 
     assert complaint(snapshots, folder).startswith("good.json: cannot be read: No such file or directory")
 

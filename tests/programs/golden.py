@@ -53,7 +53,7 @@ from pipeline.core.facts import (
 from pipeline.shares.share_client import Publication, ShareClient, ShareRequest
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
-from tests.harness.agent_guest import ScriptedEvaluator, Time
+from tests.harness.agent_guest import FakeClock, ScriptedEvaluator
 from tests.harness.records import FARM, WORKER, attempt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
@@ -307,7 +307,7 @@ def _host_publishes(root: Path, scratch: Path) -> None:
 
 
 def _agent_evaluates(root: Path, scratch: Path) -> None:
-    time = Time()
+    time = FakeClock()
     evaluator = ScriptedEvaluator(time, scratch)
     agent = Agent(
         LocalFiles(root),

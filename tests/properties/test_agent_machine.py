@@ -20,7 +20,7 @@ from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, Guest
+from tests.harness.agent_guest import COMPLETED, AgentHarness
 from tests.harness.records import GENOME, attempt
 
 pytestmark = pytest.mark.properties
@@ -36,18 +36,18 @@ TROUBLES = st.sampled_from(
 class AgentMachine(RuleBasedStateMachine):
     """One guest, a host's hands, and whatever befalls both."""
 
-    guest: Guest
+    agent: AgentHarness
 
     @initialize(owned=st.booleans())
     def begin(self, owned: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="agent-machine-"))
-        self.guest = Guest(self.folder)
+        self.agent = AgentHarness(self.folder)
         self.published: set[int] = set()
         self.played: Counter[str] = Counter()
         self.seen_jobs = 0
         self.owned = owned
         if owned:
-            self.guest.own()
+            self.agent.publish_owner()
 
     # ------------------------------------------------------------------------------------------------------ the host
 
@@ -55,7 +55,7 @@ class AgentMachine(RuleBasedStateMachine):
     def it_becomes_ours(self) -> None:
         if not self.owned:
             self.owned = True
-            self.guest.own()
+            self.agent.publish_owner()
 
     @rule(number=NUMBERS, how=st.sampled_from(["whole", "whole", "torn", "no genome", "other genome", "other farm"]))
     def a_start_signal_comes(self, number: int, how: str) -> None:
@@ -65,52 +65,52 @@ class AgentMachine(RuleBasedStateMachine):
         self.published.add(number)
         genome = {"no genome": b"", "other genome": b"other"}.get(how, GENOME)
         if genome:
-            self.guest.files.write(f"inbox/{attempt(number)}.genome", genome)
+            self.agent.files.write(f"inbox/{attempt(number)}.genome", genome)
         record = records.start(number, farm="other-farm") if how == "other farm" else records.start(number)
         data = layout.encode(record)
-        self.guest.send_record(number, data[: len(data) // 2] if how == "torn" else data)
+        self.agent.publish_start_record(number, data[: len(data) // 2] if how == "torn" else data)
 
     @rule(number=NUMBERS)
     def it_is_withdrawn(self, number: int) -> None:
-        self.guest.withdraw(number)
+        self.agent.withdraw(number)
 
     @rule(number=NUMBERS)
     def what_was_missing_arrives(self, number: int) -> None:
         """A torn delivery is completed late; a record that was whole never changes."""
         path, whole = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
-        if whole.startswith(self.guest.files.files.get(path, b"none")):
-            self.guest.files.files[path] = whole
-            self.guest.files.files[f"inbox/{attempt(number)}.genome"] = GENOME
+        if whole.startswith(self.agent.files.files.get(path, b"none")):
+            self.agent.files.files[path] = whole
+            self.agent.files.files[f"inbox/{attempt(number)}.genome"] = GENOME
 
     # ----------------------------------------------------------------------------------------------------- the agent
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
-        self.guest.lives(seconds)
+        self.agent.run_for(seconds)
         self._note()
 
-    @precondition(lambda self: self.guest.playing is not None)
+    @precondition(lambda self: self.agent.playing is not None)
     @rule(outcome=st.sampled_from([Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]))
     def the_game_ends(self, outcome: Outcome) -> None:
         fitness = COMPLETED.fitness if outcome is Outcome.COMPLETED else None
-        self.guest.game_ends(EvaluationResult(outcome=outcome, fitness=fitness, seconds=1.0))
+        self.agent.finish_evaluation(EvaluationResult(outcome=outcome, fitness=fitness, seconds=1.0))
 
     @rule()
     def the_agent_is_killed(self) -> None:
         self._note()
-        self.seen_jobs = len(self.guest.evaluator.jobs)
-        self.guest.begin()
+        self.seen_jobs = len(self.agent.evaluator.jobs)
+        self.agent.start_agent()
 
     @rule(trouble=TROUBLES)
     def something_stops_working(self, trouble: tuple[str, str]) -> None:
-        self.guest.files.troubles.add(trouble)
+        self.agent.files.troubles.add(trouble)
 
     @rule()
     def everything_works_again(self) -> None:
-        self.guest.files.troubles.clear()
+        self.agent.files.troubles.clear()
 
     def _note(self) -> None:
-        jobs = self.guest.evaluator.jobs
+        jobs = self.agent.evaluator.jobs
         for job in jobs[self.seen_jobs :]:
             self.played[job.attempt] += 1
         self.seen_jobs = len(jobs)
@@ -119,32 +119,32 @@ class AgentMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_played_twice_or_untouched_ground_trodden(self) -> None:
-        if not hasattr(self, "guest"):
+        if not hasattr(self, "agent"):
             return
         assert all(count == 1 for count in self.played.values()), self.played
-        assert set(self.guest.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
-        assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.guest.files.journal)
+        assert set(self.agent.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
+        assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.agent.files.journal)
         assert self.owned or not self.played, "played on a share that is nobody's"
 
     @invariant()
     def a_game_has_its_claim(self) -> None:
         """Claimed before it is played, and as long as it is wanted."""
-        if hasattr(self, "guest") and self.guest.playing is not None:
-            name = f"outbox/{Kind.STARTED.of(self.guest.playing)}"
-            wanted = f"inbox/{Kind.START.of(self.guest.playing)}" in self.guest.files.files
-            assert name in self.guest.files.files or not wanted
+        if hasattr(self, "agent") and self.agent.playing is not None:
+            name = f"outbox/{Kind.STARTED.of(self.agent.playing)}"
+            wanted = f"inbox/{Kind.START.of(self.agent.playing)}" in self.agent.files.files
+            assert name in self.agent.files.files or not wanted
 
     def teardown(self) -> None:
         """All is well again: every start signal of ours is answered, and nothing is left of the others."""
-        if not hasattr(self, "guest"):
+        if not hasattr(self, "agent"):
             return
-        guest = self.guest
+        guest = self.agent
         guest.files.troubles.clear()
         self.it_becomes_ours()
         for _ in range(40):
             if guest.playing is not None:
-                guest.game_ends()
-            guest.lives(3.0)
+                guest.finish_evaluation()
+            guest.run_for(3.0)
             self._note()
         self.nothing_is_played_twice_or_untouched_ground_trodden()
         starts = {path for path in guest.files.files if path.endswith(Kind.START.value)}

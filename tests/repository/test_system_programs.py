@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.other_user import NOBODY
+from tests.harness.other_user import NOBODY_UID
 from tests.programs.system_programs import PACKAGES, QEMU, SAMBA, WINE, closing_line, is_root, missing
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def python(place: Path) -> Run:
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **user)
 
-    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    nobody = {"user": NOBODY_UID, "group": NOBODY_UID, "extra_groups": []}
     try:
         unprivileged = is_root() and run("-c", "import pytest", **nobody).returncode == 0
     except PermissionError:  # this Python lies in a folder of root's

@@ -12,244 +12,244 @@ from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, Guest, answered, started
+from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 # ------------------------------------------------------------------------------------------------ claim, play, report
 
 
-def test_a_game_from_start_signal_to_result(guest: Guest) -> None:
+def test_a_game_from_start_signal_to_result(agent: AgentHarness) -> None:
     """start signal -> claim -> game -> result -> the host takes it away -> the agent cleans and idles."""
-    guest.send()
-    guest.step()
-    assert guest.outbox == {started()}
-    assert guest.claim() == StartedRecord(
+    agent.publish_start()
+    agent.step()
+    assert agent.outbox == {started()}
+    assert agent.claim() == StartedRecord(
         farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="boot", run_id="run-1"
     )
 
-    guest.game_ends()
-    guest.step()
-    assert guest.outbox == {started(), answered()}
-    assert guest.result() == records.result(1, run_id="run-1")
+    agent.finish_evaluation()
+    agent.step()
+    assert agent.outbox == {started(), answered()}
+    assert agent.result() == records.result(1, run_id="run-1")
 
-    guest.withdraw()
-    guest.step()
-    assert guest.outbox == set()
-    assert guest.files.names("outbox/tmp") == []
-    assert guest.playing is None
+    agent.withdraw()
+    agent.step()
+    assert agent.outbox == set()
+    assert agent.files.names("outbox/tmp") == []
+    assert agent.playing is None
 
 
-def test_a_game_is_told_what_its_start_signal_says(guest: Guest) -> None:
+def test_a_game_is_told_what_its_start_signal_says(agent: AgentHarness) -> None:
     """Trial, seed, limit, settings and the genome's bytes and suffix come from the share unchanged."""
     settings = {"map": "Ⅸ", "fast": True, "level": 3, "speed": 1.5}
-    guest.send(trial=3, seed=2**31 - 1, time_limit_s=0.5, settings=settings, genome_suffix=".json")
-    guest.step()
+    agent.publish_start(trial=3, seed=2**31 - 1, time_limit_s=0.5, settings=settings, genome_suffix=".json")
+    agent.step()
 
-    [job], [genome] = guest.evaluator.jobs, guest.evaluator.played
+    [job], [genome] = agent.evaluator.jobs, agent.evaluator.played
     assert (job.trial, job.seed, job.time_limit_s, dict(job.settings)) == (3, 2**31 - 1, 0.5, settings)
     assert (job.attempt, job.genome.name, genome) == (attempt(1), "genome.json", GENOME)
 
 
-def test_the_lowest_publication_is_claimed_first(guest: Guest) -> None:
+def test_the_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
     """The order of publication counts, not that of the names; one at a time."""
-    guest.send(1, publication=30)
-    guest.send(2, publication=20)
-    guest.send(3, publication=9)
+    agent.publish_start(1, publication=30)
+    agent.publish_start(2, publication=20)
+    agent.publish_start(3, publication=9)
 
     for _ in range(3):
-        guest.step()
-        guest.game_ends()
-    guest.step()
+        agent.step()
+        agent.finish_evaluation()
+    agent.step()
 
-    assert [job.attempt for job in guest.evaluator.jobs] == [attempt(3), attempt(2), attempt(1)]
+    assert [job.attempt for job in agent.evaluator.jobs] == [attempt(3), attempt(2), attempt(1)]
 
 
-def test_a_game_is_claimed_before_it_begins(guest: Guest) -> None:
+def test_a_game_is_claimed_before_it_begins(agent: AgentHarness) -> None:
     """When the evaluator is started, the claim is there for everyone to see."""
     at_start: list[set[str]] = []
-    guest.evaluator.on_start = lambda: at_start.append(guest.outbox)
-    guest.send()
+    agent.evaluator.on_start = lambda: at_start.append(agent.outbox)
+    agent.publish_start()
 
-    guest.step()
+    agent.step()
 
     assert at_start == [{started()}]
 
 
-def test_a_claim_is_durable_and_a_result_comes_last(guest: Guest, tmp_path: Path) -> None:
+def test_a_claim_is_durable_and_a_result_comes_last(agent: AgentHarness, tmp_path: Path) -> None:
     """claim, then log and artifacts, then the record that speaks for them."""
     (tmp_path / "replay.bin").write_bytes(b"replay")
-    guest.send()
-    guest.step()
-    guest.game_ends(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay.bin"]))
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay.bin"]))
+    agent.step()
 
-    assert [entry for entry in guest.files.journal if entry[1].startswith("outbox/")] == [
+    assert [entry for entry in agent.files.journal if entry[1].startswith("outbox/")] == [
         ("publish durably", f"outbox/{started()}"),
         ("write", f"outbox/{attempt(1)}.log"),
         ("write", f"outbox/{attempt(1)}.files/replay.bin"),
         ("publish", f"outbox/{answered()}"),
     ]
-    log, [artifact] = guest.result().log, guest.result().artifacts
+    log, [artifact] = agent.result().log, agent.result().artifacts
     assert log is not None
     assert (log.name, log.size_bytes, log.sha256) == (f"{attempt(1)}.log", 5, sha256(b"hello"))
     assert (artifact.name, artifact.size_bytes, artifact.sha256) == ("replay.bin", 6, sha256(b"replay"))
 
 
-def test_what_was_played_to_the_end_stays_until_it_is_fetched(guest: Guest) -> None:
+def test_what_was_played_to_the_end_stays_until_it_is_fetched(agent: AgentHarness) -> None:
     """As long as the start signal is there nothing of the attempt is removed or played again."""
-    guest.send()
-    guest.step()
-    guest.game_ends()
-    guest.lives(300)
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation()
+    agent.run_for(300)
 
-    assert guest.outbox == {started(), answered()}
-    assert len(guest.evaluator.jobs) == 1
+    assert agent.outbox == {started(), answered()}
+    assert len(agent.evaluator.jobs) == 1
 
 
-def test_without_output_there_is_no_log(guest: Guest) -> None:
+def test_without_output_there_is_no_log(agent: AgentHarness) -> None:
     """An empty log is not written and not spoken for."""
-    guest.send()
-    guest.step()
-    guest.game_ends()
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation()
+    agent.step()
 
-    assert guest.result().log is None
-    assert f"{attempt(1)}.log" not in guest.outbox
+    assert agent.result().log is None
+    assert f"{attempt(1)}.log" not in agent.outbox
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="some of these names cannot be made there")
-def test_artifacts_with_odd_names_go_by_number(guest: Guest, tmp_path: Path) -> None:
+def test_artifacts_with_odd_names_go_by_number(agent: AgentHarness, tmp_path: Path) -> None:
     """Names that are not safe everywhere are replaced, and there are never more than allowed."""
     names = ["Replay.BIN", "con.txt", "a b", "trail.", *(f"{n:02d}.png" for n in range(20))]
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
-    guest.send()
-    guest.step()
-    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / name for name in names]))
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / name for name in names]))
+    agent.step()
 
-    refs = guest.result().artifacts
+    refs = agent.result().artifacts
     assert len(refs) == layout.ARTIFACTS_MAX
     assert [ref.name for ref in refs[:5]] == ["artifact-0", "artifact-1", "artifact-2", "artifact-3", "00.png"]
     for ref, name in zip(refs, names, strict=False):
-        assert guest.files.files[f"outbox/{attempt(1)}.files/{ref.name}"] == name.encode()
+        assert agent.files.files[f"outbox/{attempt(1)}.files/{ref.name}"] == name.encode()
 
 
-def test_artifacts_that_go_by_number_do_not_collide(guest: Guest, tmp_path: Path) -> None:
+def test_artifacts_that_go_by_number_do_not_collide(agent: AgentHarness, tmp_path: Path) -> None:
     """`BAD` is stored as `artifact-0`, which is what the next one is called already."""
     names = ["BAD", "artifact-0", "artifact-0-1"]
     for name in names:
         (tmp_path / name).write_text(name)
-    guest.send()
-    guest.step()
-    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / name for name in names]))
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / name for name in names]))
+    agent.step()
 
-    refs = guest.result().artifacts
-    assert [guest.files.files[f"outbox/{attempt(1)}.files/{ref.name}"].decode() for ref in refs] == names
+    refs = agent.result().artifacts
+    assert [agent.files.files[f"outbox/{attempt(1)}.files/{ref.name}"].decode() for ref in refs] == names
 
 
-def test_a_failure_is_told_in_one_printable_line(guest: Guest) -> None:
+def test_a_failure_is_told_in_one_printable_line(agent: AgentHarness) -> None:
     """What the evaluator said is cleaned and cut before it is published."""
-    guest.send()
-    guest.step()
-    guest.game_ends(EvaluationResult(outcome=Outcome.FAILED, reason="\x1b[2J\n" + "no " * 1000, seconds=1.0))
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(EvaluationResult(outcome=Outcome.FAILED, reason="\x1b[2J\n" + "no " * 1000, seconds=1.0))
+    agent.step()
 
-    assert guest.result().outcome is Outcome.FAILED
-    assert guest.result().fitness is None
-    assert guest.result().reason.startswith("[2J no no")
-    assert len(guest.result().reason) == layout.REASON_CHARS_MAX
+    assert agent.result().outcome is Outcome.FAILED
+    assert agent.result().fitness is None
+    assert agent.result().reason.startswith("[2J no no")
+    assert len(agent.result().reason) == layout.REASON_CHARS_MAX
 
 
-def test_an_artifact_that_vanished_does_not_hold_up_the_result(guest: Guest, tmp_path: Path) -> None:
+def test_an_artifact_that_vanished_does_not_hold_up_the_result(agent: AgentHarness, tmp_path: Path) -> None:
     """A game's leftover may remove a file after it was listed; the fitness counts all the same."""
     (tmp_path / "replay").write_bytes(b"replay")
-    guest.send()
-    guest.step()
-    guest.game_ends(replace(COMPLETED, artifacts=[tmp_path / "gone", tmp_path / "replay"]))
-    guest.lives(30)
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / "gone", tmp_path / "replay"]))
+    agent.run_for(30)
 
-    assert guest.result().fitness == 2.5
-    assert [ref.name for ref in guest.result().artifacts] == ["replay"]
+    assert agent.result().fitness == 2.5
+    assert [ref.name for ref in agent.result().artifacts] == ["replay"]
 
 
 # --------------------------------------------------------------------------------------------------------- withdrawal
 
 
-def test_a_withdrawn_game_is_stopped_and_cleaned(guest: Guest) -> None:
+def test_a_withdrawn_game_is_stopped_and_cleaned(agent: AgentHarness) -> None:
     """When its start signal goes, the game ends unfinished and nothing of the attempt stays."""
-    guest.send()
-    guest.step()
-    guest.withdraw()
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.withdraw()
+    agent.step()
 
-    assert guest.evaluator.stops == 1
-    assert guest.outbox == set()
-    guest.lives(60)
-    assert guest.evaluator.stops == 1
+    assert agent.evaluator.stops == 1
+    assert agent.outbox == set()
+    agent.run_for(60)
+    assert agent.evaluator.stops == 1
 
 
-def test_after_a_withdrawn_game_the_next_begins_at_once(guest: Guest) -> None:
+def test_after_a_withdrawn_game_the_next_begins_at_once(agent: AgentHarness) -> None:
     """One round stops, cleans, and claims what waits."""
-    guest.send(1)
-    guest.send(2)
-    guest.step()
-    guest.withdraw(1)
-    guest.step()
+    agent.publish_start(1)
+    agent.publish_start(2)
+    agent.step()
+    agent.withdraw(1)
+    agent.step()
 
-    assert guest.playing == attempt(2)
-    assert guest.outbox == {started(2)}
+    assert agent.playing == attempt(2)
+    assert agent.outbox == {started(2)}
 
 
-def test_a_result_of_a_withdrawn_game_is_not_published(guest: Guest) -> None:
+def test_a_result_of_a_withdrawn_game_is_not_published(agent: AgentHarness) -> None:
     """Withdrawn while its result could not be published, an attempt leaves nothing."""
-    guest.send()
-    guest.step()
-    guest.files.troubles = {("publish", "outbox")}
-    guest.game_ends()
-    guest.step()
-    guest.withdraw()
-    guest.step()
-    guest.files.troubles = set()
-    guest.lives(60)
+    agent.publish_start()
+    agent.step()
+    agent.files.troubles = {("publish", "outbox")}
+    agent.finish_evaluation()
+    agent.step()
+    agent.withdraw()
+    agent.step()
+    agent.files.troubles = set()
+    agent.run_for(60)
 
-    assert guest.outbox == set()
+    assert agent.outbox == set()
 
 
-def test_records_are_removed_before_what_they_speak_for(guest: Guest, tmp_path: Path) -> None:
+def test_records_are_removed_before_what_they_speak_for(agent: AgentHarness, tmp_path: Path) -> None:
     """claim -> result -> log -> artifacts: no claim without its result, no result without its payloads."""
     (tmp_path / "replay").write_bytes(b"replay")
-    guest.send()
-    guest.step()
-    guest.game_ends(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay"]))
-    guest.step()
-    guest.withdraw()
-    guest.step()
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation(replace(COMPLETED, log=b"hello", artifacts=[tmp_path / "replay"]))
+    agent.step()
+    agent.withdraw()
+    agent.step()
 
-    removed = [path for verb, path in guest.files.journal if verb == "remove"]
+    removed = [path for verb, path in agent.files.journal if verb == "remove"]
     assert removed == [f"outbox/{attempt(1)}{end}" for end in (".started.json", ".result.json", ".log", ".files")]
-    assert guest.outbox == set()
+    assert agent.outbox == set()
 
 
-def test_files_the_protocol_does_not_know_stay(guest: Guest) -> None:
+def test_files_the_protocol_does_not_know_stay(agent: AgentHarness) -> None:
     """Only what bears an attempt's name is ever removed."""
-    guest.files.write("outbox/notes.txt", b"a person was here")
-    guest.files.write("outbox/g1.result.json", b"almost an attempt")
+    agent.files.write("outbox/notes.txt", b"a person was here")
+    agent.files.write("outbox/g1.result.json", b"almost an attempt")
 
-    guest.lives(60)
+    agent.run_for(60)
 
-    assert guest.outbox == {"notes.txt", "g1.result.json"}
+    assert agent.outbox == {"notes.txt", "g1.result.json"}
 
 
 def test_what_a_predecessor_staged_is_removed_once_the_share_is_ours(tmp_path: Path) -> None:
     """Halves in `outbox/tmp/` go, but not before somebody says whose share it is."""
-    guest = Guest(tmp_path)
+    guest = AgentHarness(tmp_path)
     guest.files.write("outbox/tmp/half", b"...")
-    guest.lives(60)
+    guest.run_for(60)
     assert guest.files.names("outbox/tmp") == ["half"]
 
-    guest.own()
+    guest.publish_owner()
     guest.step()
 
     assert guest.files.names("outbox/tmp") == []
@@ -258,24 +258,24 @@ def test_what_a_predecessor_staged_is_removed_once_the_share_is_ours(tmp_path: P
 # ------------------------------------------------------------------------------------------------------ the heartbeat
 
 
-def beats_during(guest: Guest, seconds: float) -> list[float]:
+def beats_during(agent: AgentHarness, seconds: float) -> list[float]:
     """When the agent beats, counted from now."""
-    began, times, counter = guest.time.now, [], guest.counter
-    while guest.time.now < began + seconds:
-        rest = guest.step()
-        if guest.counter != counter:
-            counter = guest.counter
-            times.append(guest.time.now - began)
-        guest.agent.wait(rest)
+    began, times, counter = agent.time.now, [], agent.counter
+    while agent.time.now < began + seconds:
+        rest = agent.step()
+        if agent.counter != counter:
+            counter = agent.counter
+            times.append(agent.time.now - began)
+        agent.agent.wait(rest)
     return times
 
 
-def test_an_agent_beats_whatever_it_does(guest: Guest) -> None:
+def test_an_agent_beats_whatever_it_does(agent: AgentHarness) -> None:
     """Every 5 s, while there is nothing to do and while a game is played."""
-    assert beats_during(guest, 21) == [0, 5, 10, 15, 20]
+    assert beats_during(agent, 21) == [0, 5, 10, 15, 20]
 
-    guest.send()
-    assert beats_during(guest, 21) == [4, 9, 14, 19]
+    agent.publish_start()
+    assert beats_during(agent, 21) == [4, 9, 14, 19]
 
 
 def test_a_new_agent_is_heard_long_before_it_is_missed() -> None:
@@ -284,29 +284,29 @@ def test_a_new_agent_is_heard_long_before_it_is_missed() -> None:
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().rung_limit_s
 
 
-def test_the_beat_of_a_player_says_so(guest: Guest) -> None:
+def test_the_beat_of_a_player_says_so(agent: AgentHarness) -> None:
     """The first beat after a game began shows it."""
-    guest.step()
-    guest.send()
-    guest.lives(LIMITS.beat_s)
+    agent.step()
+    agent.publish_start()
+    agent.run_for(LIMITS.beat_s)
 
-    assert guest.beat is not None
-    assert (guest.counter, guest.beat.state) == (2, AgentState.PLAYING)
+    assert agent.heartbeat is not None
+    assert (agent.counter, agent.heartbeat.state) == (2, AgentState.PLAYING)
 
 
-def test_a_beat_tells_what_people_ask(guest: Guest) -> None:
+def test_a_beat_tells_what_people_ask(agent: AgentHarness) -> None:
     """Who, whose, what and how far, in a record that a host decodes."""
-    guest.send()
-    guest.step()
-    guest.evaluator.progress = "level 3"
-    guest.lives(2 * LIMITS.beat_s)
+    agent.publish_start()
+    agent.step()
+    agent.evaluator.progress = "level 3"
+    agent.run_for(2 * LIMITS.beat_s)
 
-    beat = guest.beat
+    beat = agent.heartbeat
     assert beat is not None
     assert (beat.farm, beat.worker, beat.epoch) == (FARM, WORKER, 1)
-    assert (beat.boot_id, beat.run_id, beat.counter) == ("boot", "run-1", guest.counter)
+    assert (beat.boot_id, beat.run_id, beat.counter) == ("boot", "run-1", agent.counter)
     assert (beat.state, beat.attempt, beat.progress) == (AgentState.PLAYING, attempt(1), "level 3")
-    assert (beat.versions, beat.evaluator) == ({"agent": "1"}, guest.evaluator.fingerprint)
+    assert (beat.versions, beat.evaluator) == ({"agent": "1"}, agent.evaluator.fingerprint)
     assert (beat.session, beat.desktop) == ("1", "Default, 1280x720, Display")
 
 
@@ -317,44 +317,44 @@ def test_a_beat_tells_what_people_ask(guest: Guest) -> None:
         pytest.param(DesktopSession(id="2", desktop="Default", locked=True, width=1280, height=720), id="locked"),
     ],
 )
-def test_a_beat_tells_when_no_window_can_be_shown(guest: Guest, session: DesktopSession) -> None:
+def test_a_beat_tells_when_no_window_can_be_shown(agent: AgentHarness, session: DesktopSession) -> None:
     """Also when it was different at the agent's start."""
-    guest.send()
-    guest.step()
-    guest.session = session
-    guest.lives(2 * LIMITS.beat_s)
+    agent.publish_start()
+    agent.step()
+    agent.session = session
+    agent.run_for(2 * LIMITS.beat_s)
 
-    assert guest.beat is not None
-    assert (guest.beat.session, guest.beat.desktop) == (session.id, "")
+    assert agent.heartbeat is not None
+    assert (agent.heartbeat.session, agent.heartbeat.desktop) == (session.id, "")
 
 
-def test_a_long_name_of_an_adapter_breaks_no_beat(guest: Guest) -> None:
+def test_a_long_name_of_an_adapter_breaks_no_beat(agent: AgentHarness) -> None:
     """What a driver calls itself is cut to what the record takes."""
-    guest.session = DesktopSession(id="1", desktop="Default", adapter="\x07 Display" * 40)
-    guest.send()
-    guest.step()
+    agent.session = DesktopSession(id="1", desktop="Default", adapter="\x07 Display" * 40)
+    agent.publish_start()
+    agent.step()
 
-    assert guest.beat is not None
-    assert len(guest.beat.desktop) <= layout.SESSION_CHARS_MAX
+    assert agent.heartbeat is not None
+    assert len(agent.heartbeat.desktop) <= layout.SESSION_CHARS_MAX
 
 
-def test_the_agent_never_busy_loops(guest: Guest) -> None:
+def test_the_agent_never_busy_loops(agent: AgentHarness) -> None:
     """Through work, damage, trouble and withdrawal no round asks for another at once without having done something."""
     numbers = iter(range(1, 1000))
     for trouble in (set(), {("publish", "outbox")}, {("names", "inbox")}, {("replace", "status")}, set()):
-        guest.files.troubles = set()
+        agent.files.troubles = set()
         good, damaged = next(numbers), next(numbers)
-        guest.send(good)
-        guest.send_record(damaged, b"")
-        guest.step()
-        guest.files.troubles = trouble
-        guest.lives(20)
-        if guest.playing:
-            guest.game_ends()
-        guest.lives(20)
-        guest.withdraw(good)
-        guest.withdraw(damaged)
-        guest.lives(20)
+        agent.publish_start(good)
+        agent.publish_start_record(damaged, b"")
+        agent.step()
+        agent.files.troubles = trouble
+        agent.run_for(20)
+        if agent.playing:
+            agent.finish_evaluation()
+        agent.run_for(20)
+        agent.withdraw(good)
+        agent.withdraw(damaged)
+        agent.run_for(20)
 
-    assert len(guest.evaluator.jobs) >= 3  # it did play meanwhile
-    assert guest.outbox == set()
+    assert len(agent.evaluator.jobs) >= 3  # it did play meanwhile
+    assert agent.outbox == set()

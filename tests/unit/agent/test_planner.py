@@ -40,25 +40,25 @@ def start(attempt: str, publication: int = 1, owner: HostRecord = OURS) -> Start
     )
 
 
-def seen(
+def share_state(
     *starts: StartRecord,
     owner: HostRecord | None = OURS,
     unread: Collection[str] = (),
-    hopeless: Mapping[str, tuple[Outcome, str]] | None = None,
+    undeliverable: Mapping[str, tuple[Outcome, str]] | None = None,
     outbox: Mapping[str, Collection[Kind]] | None = None,
     running: str | None = None,
-    half_claimed: Collection[str] = (),
+    unconfirmed_claims: Collection[str] = (),
 ) -> ShareState:
     """A look: `starts` are there and read, `unread` are there; what is hopeless is there as well."""
-    hopeless = hopeless or {}
+    undeliverable = undeliverable or {}
     return ShareState(
         owner=owner,
-        present={s.attempt for s in starts} | set(unread) | hopeless.keys(),
+        present={s.attempt for s in starts} | set(unread) | undeliverable.keys(),
         starts={s.attempt: s for s in starts},
-        undeliverable=hopeless,
+        undeliverable=undeliverable,
         outbox=outbox or {},
         running=running,
-        unconfirmed_claims=half_claimed,
+        unconfirmed_claims=unconfirmed_claims,
     )
 
 
@@ -76,21 +76,21 @@ def steps(state: ShareState) -> list[Step]:
 
 
 def test_an_empty_share_gives_nothing_to_do() -> None:
-    assert next_step(seen()) == Wait()
+    assert next_step(share_state()) == Wait()
 
 
 def test_on_a_share_that_is_nobodys_nothing_is_played() -> None:
     """Without a host.json the start signals may be anybody's."""
-    assert next_step(seen(start(FIRST), owner=None)) == Wait()
+    assert next_step(share_state(start(FIRST), owner=None)) == Wait()
 
 
 def test_on_a_share_that_is_nobodys_nothing_is_removed() -> None:
     """An unmounted folder is empty too: results whose start signal is not seen may still be wanted."""
-    assert next_step(seen(owner=None, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+    assert next_step(share_state(owner=None, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
 def test_on_a_share_that_is_nobodys_a_running_game_goes_on() -> None:
-    assert next_step(seen(owner=None, outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
+    assert next_step(share_state(owner=None, outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
 
 
 OTHERS = {
@@ -106,14 +106,14 @@ def test_a_start_signal_of_somebody_else_is_left_alone(other: HostRecord) -> Non
     """It is neither played nor answered, and it does not hold up the next one."""
     foreign, ours = start(FIRST, 1, other), start(SECOND, 2)
 
-    assert next_step(seen(foreign)) == Wait()
-    assert next_step(seen(foreign, outbox={FIRST: {Kind.STARTED}})) == Wait()
-    assert next_step(seen(foreign, ours)) == Run(ours)
+    assert next_step(share_state(foreign)) == Wait()
+    assert next_step(share_state(foreign, outbox={FIRST: {Kind.STARTED}})) == Wait()
+    assert next_step(share_state(foreign, ours)) == Run(ours)
 
 
 def test_a_start_signal_under_another_name_is_not_played() -> None:
     """A record must speak of the attempt whose name it bears."""
-    state = seen(start(FIRST))
+    state = share_state(start(FIRST))
 
     assert next_step(replace(state, present={SECOND}, starts={SECOND: start(FIRST)})) == Wait()
 
@@ -122,40 +122,40 @@ def test_a_start_signal_under_another_name_is_not_played() -> None:
 
 
 def test_a_waiting_start_signal_is_played() -> None:
-    assert next_step(seen(start(FIRST))) == Run(start(FIRST))
+    assert next_step(share_state(start(FIRST))) == Run(start(FIRST))
 
 
 def test_the_lowest_publication_is_played_first() -> None:
     """Not the lowest attempt id: the order in which the host published is the order of play."""
-    assert next_step(seen(start(FIRST, 12), start(SECOND, 9), start(THIRD, 10))) == Run(start(SECOND, 9))
+    assert next_step(share_state(start(FIRST, 12), start(SECOND, 9), start(THIRD, 10))) == Run(start(SECOND, 9))
 
 
 def test_one_game_at_a_time() -> None:
     """While one runs the next one waits."""
-    state = seen(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = share_state(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert next_step(state) == Wait()
 
 
 def test_a_start_signal_that_cannot_be_read_yet_is_waited_for() -> None:
     """It is there, so nothing of it is cleaned; it is not whole, so it is not played."""
-    assert next_step(seen(unread=[FIRST])) == Wait()
-    assert next_step(seen(unread=[FIRST], outbox={FIRST: {Kind.LOG}})) == Wait()
+    assert next_step(share_state(unread=[FIRST])) == Wait()
+    assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.LOG}})) == Wait()
 
 
 def test_a_start_signal_that_cannot_be_read_yet_holds_up_nobody() -> None:
-    assert next_step(seen(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
+    assert next_step(share_state(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
 
 
 def test_a_start_signal_that_was_read_and_is_gone_is_not_played() -> None:
     """It was taken back between two looks."""
-    assert next_step(replace(seen(start(FIRST)), present=())) == Wait()
+    assert next_step(replace(share_state(start(FIRST)), present=())) == Wait()
 
 
 @pytest.mark.parametrize("left", [Kind.LOG, Kind.FILES, Kind.RESULT])
 def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> None:
     """Whatever lies in the outbox for it: an attempt is played once or not at all."""
-    assert next_step(seen(start(FIRST), outbox={FIRST: {left}})) == Wait()
+    assert next_step(share_state(start(FIRST), outbox={FIRST: {left}})) == Wait()
 
 
 # ------------------------------------------------------------------------------------------------ what is given up
@@ -164,17 +164,19 @@ def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> Non
 @pytest.mark.parametrize("verdict", [UNDELIVERED, REJECTED])
 def test_a_delivery_that_is_given_up_is_reported(verdict: tuple[Outcome, str]) -> None:
     """With the outcome and the reason that were found, although nothing of it could be read."""
-    assert next_step(seen(hopeless={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
+    assert next_step(share_state(undeliverable={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
 
 
 def test_a_genome_that_is_given_up_is_reported_and_not_played() -> None:
     """The start signal itself may be well."""
-    assert next_step(seen(start(FIRST), hopeless={FIRST: UNDELIVERED})) == ReportUnplayed(FIRST, *UNDELIVERED)
+    assert next_step(share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED})) == ReportUnplayed(
+        FIRST, *UNDELIVERED
+    )
 
 
 def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
     """A power cut takes what was not flushed; a genome that caused it must not get away with "undelivered"."""
-    state = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
+    state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
 
     found = next_step(state)
 
@@ -183,18 +185,18 @@ def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
 
 
 def test_a_report_is_made_once() -> None:
-    assert next_step(seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})) == Wait()
+    assert next_step(share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})) == Wait()
 
 
 def test_reports_come_before_the_next_game() -> None:
     """The host learns at once what it must publish elsewhere; a game may take half an hour."""
-    state = seen(start(SECOND), hopeless={FIRST: UNDELIVERED})
+    state = share_state(start(SECOND), undeliverable={FIRST: UNDELIVERED})
 
     assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
 def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
-    state = seen(start(SECOND), hopeless={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
+    state = share_state(start(SECOND), undeliverable={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
 
     assert next_step(state) == ReportUnplayed(FIRST, *REJECTED)
 
@@ -204,38 +206,38 @@ def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
 
 def test_a_claim_of_a_former_life_is_reported_as_interrupted() -> None:
     """claimed -> the agent restarts -> interrupted."""
-    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED}})) == INTERRUPTED
+    assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}})) == INTERRUPTED
 
 
 def test_half_an_answer_of_a_former_life_is_interrupted_too() -> None:
     """Log and artifacts were written, the result was not."""
-    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.LOG, Kind.FILES}})) == INTERRUPTED
+    assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.LOG, Kind.FILES}})) == INTERRUPTED
 
 
 def test_what_was_interrupted_is_said_before_anything_is_played() -> None:
     """Even if what waits was published earlier."""
-    state = seen(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
+    state = share_state(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
 
     assert next_step(state) == INTERRUPTED
 
 
 def test_a_result_of_a_former_life_stays_as_it_is() -> None:
     """It waits for the host to collect it."""
-    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+    assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
 def test_a_claim_is_not_interrupted_while_its_start_signal_cannot_be_read() -> None:
     """Who reports should repeat what was asked; it is soon read, or given up."""
-    assert next_step(seen(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
+    assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
 
 
 def test_the_running_game_is_not_taken_for_an_interrupted_one() -> None:
-    assert next_step(seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
+    assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
 
 
 def test_the_running_game_is_not_given_up() -> None:
     """It was read and its genome was fetched, whatever a later look says."""
-    state = seen(start(FIRST), hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert next_step(state) == Wait()
 
@@ -245,29 +247,29 @@ def test_the_running_game_is_not_given_up() -> None:
 
 def test_a_claim_whose_answer_was_lost_is_gone_on_from() -> None:
     """This life of the agent has not played it: no genome pays for that."""
-    state = seen(start(FIRST), outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+    state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(FIRST))
 
 
 def test_a_claim_that_did_not_arrive_is_made_again_in_its_turn() -> None:
     """Nothing of it is there, so it waits like any other."""
-    state = seen(start(FIRST, 2), start(SECOND, 1), half_claimed={FIRST})
+    state = share_state(start(FIRST, 2), start(SECOND, 1), unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(SECOND, 1))
 
 
 def test_there_are_never_two_claims_at_once() -> None:
     """Who dies in one game must not be found with the claim of another: the half claimed one comes first, or waits."""
-    half = {"outbox": {FIRST: {Kind.STARTED}}, "half_claimed": {FIRST}}
+    half = {"outbox": {FIRST: {Kind.STARTED}}, "unconfirmed_claims": {FIRST}}
 
-    assert next_step(seen(start(FIRST, 2), start(SECOND, 1), **half)) == Run(start(FIRST, 2))  # type: ignore[arg-type]
-    assert next_step(seen(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
+    assert next_step(share_state(start(FIRST, 2), start(SECOND, 1), **half)) == Run(start(FIRST, 2))  # type: ignore[arg-type]
+    assert next_step(share_state(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
 
 
 def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
     """It was never played, and says so."""
-    state = seen(hopeless={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, half_claimed={FIRST})
+    state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
     assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
@@ -277,14 +279,14 @@ def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
 
 def test_a_running_game_that_nobody_wants_any_more_is_stopped() -> None:
     """Its start signal is gone."""
-    assert next_step(seen(outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Stop(FIRST)
+    assert next_step(share_state(outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Stop(FIRST)
 
 
 def test_stopping_comes_before_everything_else() -> None:
     """The machine belongs to those who wait."""
-    state = seen(
+    state = share_state(
         start(THIRD),
-        hopeless={SECOND: UNDELIVERED},
+        undeliverable={SECOND: UNDELIVERED},
         outbox={FIRST: {Kind.STARTED}, SECOND: {Kind.LOG}},
         running=FIRST,
     )
@@ -294,7 +296,7 @@ def test_stopping_comes_before_everything_else() -> None:
 
 def test_what_a_stopped_game_left_is_cleaned() -> None:
     """stopped -> cleaned -> the next one is played."""
-    state = seen(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+    state = share_state(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert steps(state) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
 
@@ -302,10 +304,10 @@ def test_what_a_stopped_game_left_is_cleaned() -> None:
 def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() -> None:
     """cleaned -> interrupted, undelivered -> the next one is played; each of them once, from a single look."""
     fourth = attempt_id(7, 4, 1, 1, "0" * 12)
-    state = seen(
+    state = share_state(
         start(SECOND, 1),
         start(fourth, 2),
-        hopeless={THIRD: UNDELIVERED},
+        undeliverable={THIRD: UNDELIVERED},
         outbox={FIRST: {Kind.RESULT, Kind.LOG}, SECOND: {Kind.STARTED}},
     )
 
@@ -319,7 +321,7 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
 
 def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
     """After a Run that began no game the next one in line is tried; waiting changes nothing."""
-    state = seen(start(FIRST), start(SECOND, 2))
+    state = share_state(start(FIRST), start(SECOND, 2))
 
     assert next_step(apply_step(state, Run(start(FIRST)))) == Run(start(SECOND, 2))
     assert apply_step(state, Wait()) == state
@@ -328,18 +330,18 @@ def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
 @pytest.mark.parametrize("left", [*Kind])
 def test_whatever_is_left_of_an_attempt_without_start_signal_is_cleaned(left: Kind) -> None:
     """Also the remains of a cleaning that was cut short."""
-    assert next_step(seen(outbox={FIRST: {left}})) == Clean(FIRST, {left})
+    assert next_step(share_state(outbox={FIRST: {left}})) == Clean(FIRST, {left})
 
 
 def test_cleaning_comes_before_reports_and_games() -> None:
     """A full disk is helped first."""
-    state = seen(start(THIRD), hopeless={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
+    state = share_state(start(THIRD), undeliverable={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
 
     assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
 
 def test_others_are_cleaned_while_a_game_runs() -> None:
-    state = seen(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
+    state = share_state(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
 
     assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
@@ -348,7 +350,7 @@ def test_what_a_foreign_start_signal_protects_is_not_cleaned() -> None:
     """Cleaning goes by presence alone: whoever put the start signal there will take it away."""
     foreign = start(FIRST, 1, OTHERS["another farm"])
 
-    assert next_step(seen(foreign, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
+    assert next_step(share_state(foreign, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
 # ---------------------------------------------------------------------------------- for all that a share could show

@@ -14,18 +14,18 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
 from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, ShareClient, ShareRequest
 from tests.harness import records
-from tests.harness.host_share import Host
+from tests.harness.host_share import HostShareHarness
 from tests.harness.records import FARM, WORKER, attempt, sha256
 
 
-def test_a_result_is_collected_with_all_it_speaks_for(owner: Host) -> None:
+def test_a_result_is_collected_with_all_it_speaks_for(owner: HostShareHarness) -> None:
     """Record, its very bytes, log and artifacts; the artifacts land under the attempt's id."""
     owner.files.write(f"outbox/{attempt(1)}.log", b"hello")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     refs = {"log": ref(f"{attempt(1)}.log", b"hello"), "artifacts": [ref("replay", b"replay")]}
-    owner.answers(1, **refs)
+    owner.publish_result(1, **refs)
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen == CollectedResult(
         attempt=attempt(1),
@@ -60,114 +60,114 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_is_read_again_and_then_given_up(owner: Host, data: bytes) -> None:
+def test_garbage_is_read_again_and_then_given_up(owner: HostShareHarness, data: bytes) -> None:
     """A result that is none may not be whole yet; after three looks it is told as such in one printable line."""
-    owner.answers(1, data)
+    owner.publish_result(1, data)
 
-    seen = owner.gives_up()
+    seen = owner.collect_until_given_up()
 
     assert (seen.attempt, seen.record, seen.data, seen.unknown_layout) == (attempt(1), None, b"", False)
     assert seen.problem.isprintable()
     assert 0 < len(seen.problem) <= 300
 
 
-def test_a_result_may_be_late_in_becoming_whole(owner: Host) -> None:
+def test_a_result_may_be_late_in_becoming_whole(owner: HostShareHarness) -> None:
     """Half at the first two looks, whole at the third: it counts like any other."""
-    owner.answers(1, b"")
-    assert owner.collects() is None
-    assert owner.collects() is None
-    owner.answers(1)
+    owner.publish_result(1, b"")
+    assert owner.collect() is None
+    assert owner.collect() is None
+    owner.publish_result(1)
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert seen.record == records.result(1)
 
 
-def test_readings_are_counted_for_each_result(owner: Host) -> None:
+def test_readings_are_counted_for_each_result(owner: HostShareHarness) -> None:
     """One bad result does not use up another one's readings, and a good one does not wait for it."""
-    owner.answers(1, b"")
-    assert owner.collects() is None
-    owner.answers(2)
-    owner.answers(3, b"")
+    owner.publish_result(1, b"")
+    assert owner.collect() is None
+    owner.publish_result(2)
+    owner.publish_result(3, b"")
 
-    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(2)]
-    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(1), attempt(2)]
-    assert [seen.attempt for seen in owner.looks(full=False).results] == [attempt(1), attempt(2), attempt(3)]
+    assert [seen.attempt for seen in owner.scan(full=False).results] == [attempt(2)]
+    assert [seen.attempt for seen in owner.scan(full=False).results] == [attempt(1), attempt(2)]
+    assert [seen.attempt for seen in owner.scan(full=False).results] == [attempt(1), attempt(2), attempt(3)]
 
 
-def test_a_result_that_went_is_forgotten(owner: Host) -> None:
+def test_a_result_that_went_is_forgotten(owner: HostShareHarness) -> None:
     """Its readings are counted anew if it ever comes back."""
-    owner.answers(1, b"")
-    assert owner.collects() is None
-    assert owner.collects() is None
+    owner.publish_result(1, b"")
+    assert owner.collect() is None
+    assert owner.collect() is None
     owner.files.remove([f"outbox/{attempt(1)}.result.json"])
-    assert owner.looks(full=False).answers == frozenset()
+    assert owner.scan(full=False).answers == frozenset()
 
-    owner.answers(1, b"")
+    owner.publish_result(1, b"")
 
-    assert owner.gives_up().record is None
+    assert owner.collect_until_given_up().record is None
 
 
-def test_a_result_of_another_version_needs_no_second_reading(owner: Host) -> None:
+def test_a_result_of_another_version_needs_no_second_reading(owner: HostShareHarness) -> None:
     """It is complete, and will not become another one."""
-    owner.answers(1, records.of_another_version(records.result(1)))
+    owner.publish_result(1, records.of_another_version(records.result(1)))
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert (seen.record, seen.unknown_layout) == (None, True)
     assert "layout 2, spoken is 1" in seen.problem
 
 
-def test_what_a_result_says_of_other_attempts_is_the_cores_to_judge(owner: Host) -> None:
+def test_what_a_result_says_of_other_attempts_is_the_cores_to_judge(owner: HostShareHarness) -> None:
     """The name of its file decides whose result it is; the echo comes along unchanged."""
-    owner.answers(1, layout.encode(records.result(2)))
+    owner.publish_result(1, layout.encode(records.result(2)))
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert seen.record is not None
     assert (seen.attempt, seen.record.attempt) == (attempt(1), attempt(2))
 
 
-def test_a_result_that_cannot_be_asked_for_is_unknown(owner: Host) -> None:
+def test_a_result_that_cannot_be_asked_for_is_unknown(owner: HostShareHarness) -> None:
     """An error of the share uses up no reading."""
-    owner.answers(1)
+    owner.publish_result(1)
     owner.files.troubles = {("read", "outbox")}
     for _ in range(2 * READS_MAX):
-        assert owner.looks(full=False).unknown
+        assert owner.scan(full=False).unknown
     owner.files.troubles = set()
 
-    assert owner.collects() is not None
+    assert owner.collect() is not None
 
 
-def test_a_result_that_is_kept_back_is_unknown(owner: Host) -> None:
+def test_a_result_that_is_kept_back_is_unknown(owner: HostShareHarness) -> None:
     """Nothing was read, so nothing is wrong with it: however often, it uses up no reading."""
-    owner.answers(1)
+    owner.publish_result(1)
     owner.files.held = {f"outbox/{attempt(1)}.result.json"}
     for _ in range(2 * REFUSALS_MAX):
-        assert "somebody has it open" in owner.looks(full=False).unknown
+        assert "somebody has it open" in owner.scan(full=False).unknown
     owner.files.held = set()
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert seen.record == records.result(1)
 
 
 @pytest.mark.parametrize("payload", ["x.log", "x.files/replay"])
-def test_a_payload_that_is_kept_back_never_voids_a_fitness(owner: Host, payload: str) -> None:
+def test_a_payload_that_is_kept_back_never_voids_a_fitness(owner: HostShareHarness, payload: str) -> None:
     """It is asked for more often than one that is damaged, since who has it open may let go; then it is missing."""
     path = f"outbox/{attempt(1)}{payload[1:]}"
     owner.files.write(path, b"hello")
     refs = {"log": ref(LOG, b"hello")} if payload == "x.log" else {"artifacts": [ref("replay", b"hello")]}
-    owner.answers(1, **refs)
+    owner.publish_result(1, **refs)
     owner.files.held = {path}
     for _ in range(REFUSALS_MAX - 1):
-        assert owner.collects() is None
+        assert owner.collect() is None
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert seen.record is not None
@@ -190,13 +190,13 @@ LOG = f"{attempt(1)}.log"
     ],
     ids=["other bytes", "other size", "other digest", "another attempt's", "outside", "absolute", "a record"],
 )
-def test_a_log_that_is_not_what_it_should_be_is_missing(owner: Host, log: PayloadRef) -> None:
+def test_a_log_that_is_not_what_it_should_be_is_missing(owner: HostShareHarness, log: PayloadRef) -> None:
     """After three looks the fitness counts without it; only the attempt's own log is ever opened."""
     owner.files.write(f"outbox/{LOG}", b"hello")
     owner.files.write(f"outbox/{attempt(2)}.log", b"hello")
-    owner.answers(1, log=log)
+    owner.publish_result(1, log=log)
 
-    seen = owner.gives_up()
+    seen = owner.collect_until_given_up()
 
     assert seen.record is not None
     assert (seen.record.fitness, seen.log, seen.missing) == (2.5, b"", ("log",))
@@ -204,13 +204,13 @@ def test_a_log_that_is_not_what_it_should_be_is_missing(owner: Host, log: Payloa
 
 
 @pytest.mark.parametrize("data", [None, b"x" * (layout.LOG_BYTES_MAX + 1)])
-def test_a_log_that_cannot_be_had_is_missing(owner: Host, data: bytes | None) -> None:
+def test_a_log_that_cannot_be_had_is_missing(owner: HostShareHarness, data: bytes | None) -> None:
     """It is not there, or larger than a log may be."""
     if data is not None:
         owner.files.write(f"outbox/{LOG}", data)
-    owner.answers(1, log=ref(LOG, data or b"hello"))
+    owner.publish_result(1, log=ref(LOG, data or b"hello"))
 
-    assert owner.gives_up().missing == ("log",)
+    assert owner.collect_until_given_up().missing == ("log",)
 
 
 @pytest.mark.parametrize(
@@ -235,15 +235,15 @@ def test_a_log_that_cannot_be_had_is_missing(owner: Host, data: bytes | None) ->
         "\x1b[2J",
     ],
 )
-def test_no_artifact_leaves_its_folder(owner: Host, name: str) -> None:
+def test_no_artifact_leaves_its_folder(owner: HostShareHarness, name: str) -> None:
     """A name that is not plainly one of the protocol's is missing, told in printable characters, and never a path."""
     folder = f"outbox/{attempt(1)}.files"
     owner.files.write(f"{folder}/good", b"good")
     owner.files.files[f"{folder}/{name}"] = b"evil"
     before = everything_in(owner.state.parent)
-    owner.answers(1, artifacts=[ref(name, b"evil"), ref("good", b"good")])
+    owner.publish_result(1, artifacts=[ref(name, b"evil"), ref("good", b"good")])
 
-    seen = owner.gives_up()
+    seen = owner.collect_until_given_up()
 
     assert seen.artifacts == ("good",)
     assert len(seen.missing) == 1
@@ -266,69 +266,71 @@ def everything_in(folder: Path) -> set[Path]:
     ],
     ids=["other bytes", "other digest", "larger than it says", "absent"],
 )
-def test_an_artifact_that_is_not_what_it_should_be_is_missing(owner: Host, artifact: PayloadRef) -> None:
+def test_an_artifact_that_is_not_what_it_should_be_is_missing(owner: HostShareHarness, artifact: PayloadRef) -> None:
     """The fitness counts without it, and nothing of it is kept."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
-    owner.answers(1, artifacts=[artifact])
+    owner.publish_result(1, artifacts=[artifact])
 
-    seen = owner.gives_up()
+    seen = owner.collect_until_given_up()
 
     assert seen.record is not None
     assert (seen.artifacts, seen.missing) == ((), (artifact.name,))
     assert owner.incoming == set()
 
 
-def test_an_artifact_may_be_late(owner: Host) -> None:
+def test_an_artifact_may_be_late(owner: HostShareHarness) -> None:
     """Absent at the first look, there at the second: nothing is missing."""
-    owner.answers(1, artifacts=[ref("replay", b"replay")])
-    assert owner.collects() is None
+    owner.publish_result(1, artifacts=[ref("replay", b"replay")])
+    assert owner.collect() is None
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert (seen.artifacts, seen.missing) == (("replay",), ())
 
 
-def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(owner: Host, tiny_disk: Path) -> None:
+def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(
+    owner: HostShareHarness, tiny_disk: Path
+) -> None:
     """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
     data = bytes(2**20)
     (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
     owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
-    owner.answers(1, artifacts=[ref("replay", data)])
+    owner.publish_result(1, artifacts=[ref("replay", data)])
 
-    response = owner.does(scan=True)
+    response = owner.execute(scan=True)
 
     assert "No space left" in response.fatal
     assert not list(tiny_disk.rglob("replay"))
 
 
 def test_an_artifact_that_somebody_looks_at_is_fetched_at_the_next_look(
-    owner: Host, monkeypatch: pytest.MonkeyPatch
+    owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Windows a scanner may have open what an earlier look has fetched: that is no reason for the host to end."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
-    owner.answers(1, artifacts=[ref("replay", b"replay")])
+    owner.publish_result(1, artifacts=[ref("replay", b"replay")])
     refusal = PermissionError(13, "somebody has it open")
     refusal.winerror = 32  # type: ignore[attr-defined, unused-ignore]
     with monkeypatch.context() as patch:
         patch.setattr(owner.files, "fetch", Mock(side_effect=refusal))
-        assert "has it open" in owner.looks(full=False).unknown
+        assert "has it open" in owner.scan(full=False).unknown
 
-    seen = owner.collects()
+    seen = owner.collect()
 
     assert seen is not None
     assert seen.artifacts == ("replay",)
 
 
-def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Host) -> None:
+def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: HostShareHarness) -> None:
     """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
     (owner.state / "incoming").write_text("in the way")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
-    owner.answers(1, artifacts=[ref("replay", b"replay")])
+    owner.publish_result(1, artifacts=[ref("replay", b"replay")])
 
-    response = owner.does(scan=True)
+    response = owner.execute(scan=True)
 
     assert "incoming" in response.fatal
 

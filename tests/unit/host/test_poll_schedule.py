@@ -6,8 +6,8 @@ from pipeline.host.poll_schedule import BUSY_POLL_S, IDLE_POLL_S, PollSchedule
 
 
 @dataclass
-class Server:
-    hears: bool = True
+class FakeNotifying:
+    notifies: bool = True
 
 
 def looks(rhythm: PollSchedule, clock: list[float], seconds: int, *, unsure: bool = False, busy: bool = False) -> int:
@@ -21,20 +21,20 @@ def looks(rhythm: PollSchedule, clock: list[float], seconds: int, *, unsure: boo
 
 def test_how_often_a_share_is_looked_at() -> None:
     """Rarely while its server tells of news, less rarely while something is played there, else at every poll."""
-    clock, server = [0.0], Server()
+    clock, server = [0.0], FakeNotifying()
     rhythm = PollSchedule({"vm-0": server}, 30.0, lambda: clock[0])
 
     assert 120 / IDLE_POLL_S <= looks(rhythm, clock, 120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
     assert 120 / BUSY_POLL_S <= looks(rhythm, clock, 120, busy=True) <= 1 + 120 / (0.75 * BUSY_POLL_S - 1)
     assert looks(rhythm, clock, 20, unsure=True) == 20
-    server.hears = False
+    server.notifies = False
     assert looks(rhythm, clock, 20) == 20
 
 
 def test_shares_are_not_looked_at_in_step() -> None:
     """A thousand of them would otherwise be due in the same second."""
     clock = [0.0]
-    rhythm = PollSchedule({f"vm-{number}": Server() for number in range(100)}, 30.0, lambda: clock[0])
+    rhythm = PollSchedule({f"vm-{number}": FakeNotifying() for number in range(100)}, 30.0, lambda: clock[0])
     rhythm.not_due(set(), set())
     due = []
     for _ in range(12):
@@ -47,7 +47,7 @@ def test_shares_are_not_looked_at_in_step() -> None:
 def test_who_is_soon_called_silent_is_looked_at_more_often() -> None:
     """A short silence limit shortens the pauses: a beat must not wait longer for a look than silence may last."""
     clock = [0.0]
-    rhythm = PollSchedule({"vm-0": Server()}, 5.0, lambda: clock[0])
+    rhythm = PollSchedule({"vm-0": FakeNotifying()}, 5.0, lambda: clock[0])
 
     assert looks(rhythm, clock, 20) >= 20 / 2
     assert looks(rhythm, clock, 20, busy=True) == 20

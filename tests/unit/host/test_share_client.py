@@ -9,7 +9,7 @@ from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import ShareScan
 from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
 from tests.harness import records
-from tests.harness.host_share import Host
+from tests.harness.host_share import HostShareHarness
 from tests.harness.records import GENOME, WORKER, attempt
 
 MIB = 1024 * 1024
@@ -18,30 +18,30 @@ MIB = 1024 * 1024
 # ------------------------------------------------------------------------------------------------------------- looks
 
 
-def test_at_first_contact_a_share_is_bare(host: Host) -> None:
+def test_at_first_contact_a_share_is_bare(host: HostShareHarness) -> None:
     """Reachable and without folders: that is not unknown, and nothing is made by looking."""
-    scan = host.looks()
+    scan = host.scan()
 
     assert scan.no_folders
     assert not scan.unknown
     assert host.files.names("") == []
 
 
-def test_a_share_that_cannot_be_listed_is_unknown(owner: Host) -> None:
+def test_a_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> None:
     """Whichever folder it is, the look says why and nothing else. The root is asked only if the inbox cannot tell."""
-    owner.answers()
+    owner.publish_result()
     for folders in (["inbox"], ["outbox"], ["", "inbox"]):
         owner.files.troubles = {("names", folder) for folder in folders}
-        scan = owner.looks()
+        scan = owner.scan()
         assert "cannot names there now" in scan.unknown
         assert scan == ShareScan(worker=WORKER, full=True, unknown=scan.unknown)
 
     owner.files.folders.clear()
-    assert owner.looks().unknown
-    assert owner.looks(full=False).unknown
+    assert owner.scan().unknown
+    assert owner.scan(full=False).unknown
 
 
-def test_a_full_look_sees_everything(owner: Host) -> None:
+def test_a_full_look_sees_everything(owner: HostShareHarness) -> None:
     """Owner, start signals, payloads, heartbeat, claims, answers, results; other files are not seen."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", layout.encode(records.start(1)))
     owner.files.write(f"inbox/{attempt(1)}.genome", GENOME)
@@ -50,10 +50,10 @@ def test_a_full_look_sees_everything(owner: Host) -> None:
     owner.files.replace("status/agent.json", layout.encode(records.beat(counter=7)))
     owner.files.publish(f"outbox/{attempt(1)}.started.json", b"")
     owner.files.publish(f"outbox/{attempt(3)}.started.json", b"")
-    owner.answers(3)
+    owner.publish_result(3)
     owner.files.write("outbox/g1.result.json", b"{}")
 
-    scan = owner.looks()
+    scan = owner.scan()
 
     assert scan.owner == records.host(1)
     assert scan.starts == {attempt(1)}
@@ -65,98 +65,98 @@ def test_a_full_look_sees_everything(owner: Host) -> None:
     assert not scan.no_folders
 
 
-def test_a_quick_look_asks_the_outbox_only(owner: Host) -> None:
+def test_a_quick_look_asks_the_outbox_only(owner: HostShareHarness) -> None:
     """One listing and one reading: that is what a doorbell costs."""
-    owner.answers(3)
+    owner.publish_result(3)
 
-    scan = owner.looks(full=False)
+    scan = owner.scan(full=False)
 
     assert owner.files.asked == ["outbox", f"outbox/{attempt(3)}.result.json"]
     assert (scan.owner, scan.heartbeat) == (None, None)
     assert scan.answers == {attempt(3)}
 
 
-def test_the_heartbeat_is_read_before_the_outbox_is_listed(owner: Host) -> None:
+def test_the_heartbeat_is_read_before_the_outbox_is_listed(owner: HostShareHarness) -> None:
     """Whoever is silent by then had its last word in the outbox already."""
-    owner.looks()
+    owner.scan()
 
     assert owner.files.asked.index("status/agent.json") < owner.files.asked.index("outbox")
 
 
 @pytest.mark.parametrize("data", [None, b"", b"\xff", b"{}", records.of_another_version(records.beat()), b"x" * 10**6])
-def test_without_a_heartbeat_a_share_is_not_unknown(owner: Host, data: bytes | None) -> None:
+def test_without_a_heartbeat_a_share_is_not_unknown(owner: HostShareHarness, data: bytes | None) -> None:
     """Missing, damaged or too large: there is no beat, and the rest is seen."""
     if data is not None:
         owner.files.replace("status/agent.json", data)
-    owner.answers()
+    owner.publish_result()
 
-    scan = owner.looks()
+    scan = owner.scan()
 
     assert scan.heartbeat is None
     assert scan.answers == {attempt(1)}
 
 
-def test_the_highest_owner_counts(owner: Host) -> None:
+def test_the_highest_owner_counts(owner: HostShareHarness) -> None:
     """Epochs are numbers: 10 is higher than 9."""
-    owner.owns(9, farm="farm-2")
-    owner.owns(10)
+    owner.publish_owner(9, farm="farm-2")
+    owner.publish_owner(10)
 
-    assert owner.looks().owner == records.host(10)
+    assert owner.scan().owner == records.host(10)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 40], ids=["empty", "cut off", "zeros"])
-def test_a_host_json_that_cannot_be_read_is_written_again(owner: Host, data: bytes) -> None:
+def test_a_host_json_that_cannot_be_read_is_written_again(owner: HostShareHarness, data: bytes) -> None:
     """A full disk let the rename through and nothing else; one that can be read is left as it is."""
     owner.files.files["inbox/3.host.json"] = data
 
-    owner.does(host=records.host(3))
+    owner.execute(host=records.host(3))
     mended = owner.files.files["inbox/3.host.json"]
-    owner.does(host=records.host(3, farm="another"))
+    owner.execute(host=records.host(3, farm="another"))
 
     assert mended == layout.encode(records.host(3))
     assert owner.files.files["inbox/3.host.json"] == mended
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 10**6])
-def test_a_damaged_owner_is_told_with_its_epoch(owner: Host, data: bytes) -> None:
+def test_a_damaged_owner_is_told_with_its_epoch(owner: HostShareHarness, data: bytes) -> None:
     """A torn host.json is neither unknown nor nobody's, and the lower one does not count instead."""
     owner.files.publish("inbox/2.host.json", data)
 
-    scan = owner.looks()
+    scan = owner.scan()
 
     assert (scan.owner, scan.damaged_epoch, scan.unknown) == (None, 2, "")
 
 
-def test_an_owner_that_cannot_be_asked_for_is_unknown(owner: Host) -> None:
+def test_an_owner_that_cannot_be_asked_for_is_unknown(owner: HostShareHarness) -> None:
     """An error of the share says nothing about whose it is."""
     owner.files.troubles = {("read", "inbox")}
 
-    assert owner.looks().unknown
+    assert owner.scan().unknown
 
 
-def test_what_was_staged_goes_once_the_share_is_ours(host: Host) -> None:
+def test_what_was_staged_goes_once_the_share_is_ours(host: HostShareHarness) -> None:
     """Halves in `inbox/tmp/` go with the first look that shows this farm as the owner, and with no earlier one."""
-    host.owns(1, farm="farm-2")
+    host.publish_owner(1, farm="farm-2")
     host.files.write("inbox/tmp/half", b"...")
-    host.looks()
+    host.scan()
     assert host.files.names("inbox/tmp") == ["half"]
 
-    host.owns(2)
-    host.looks()
+    host.publish_owner(2)
+    host.scan()
     assert host.files.names("inbox/tmp") == []
 
     host.files.write("inbox/tmp/being-staged", b"...")
-    host.looks()
+    host.scan()
     assert host.files.names("inbox/tmp") == ["being-staged"]
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
-def test_what_another_host_stages_is_left_alone(host: Host, other: dict[str, str]) -> None:
+def test_what_another_host_stages_is_left_alone(host: HostShareHarness, other: dict[str, str]) -> None:
     """It is about to be moved up, by whoever the share belongs to."""
-    host.owns(1, **other)
+    host.publish_owner(1, **other)
     host.files.write("inbox/tmp/being-staged", b"...")
 
-    assert host.looks().owner == records.host(**other)
+    assert host.scan().owner == records.host(**other)
 
     assert host.files.names("inbox/tmp") == ["being-staged"]
 
@@ -166,7 +166,7 @@ def test_what_another_host_stages_is_left_alone(host: Host, other: dict[str, str
     [(0, 0, True), (0, -1, False), (-1, 0, False), (0, 1, False), (None, 0, False), (0, None, False)],
 )
 def test_a_publication_is_whole_in_full_size_only(
-    owner: Host, record: int | None, genome: int | None, whole: bool
+    owner: HostShareHarness, record: int | None, genome: int | None, whole: bool
 ) -> None:
     """After an unknown outcome record and payload are measured: both there, both of the right size."""
     sizes = (500, 100)
@@ -174,42 +174,42 @@ def test_a_publication_is_whole_in_full_size_only(
         if off is not None:
             owner.files.write(f"inbox/{kind.of(attempt(1))}", b"x" * (size + off))
 
-    scan = owner.looks(expected_sizes={attempt(1): sizes, attempt(2): sizes})
+    scan = owner.scan(expected_sizes={attempt(1): sizes, attempt(2): sizes})
 
     assert scan.complete == ({attempt(1)} if whole else set())
 
 
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
-def test_a_flood_is_unknown(owner: Host, folder: str) -> None:
+def test_a_flood_is_unknown(owner: HostShareHarness, folder: str) -> None:
     """A folder with more entries than any farm needs is not read."""
     room = ENTRIES_MAX - len(owner.files.names(folder))
     for number in range(room):
         owner.files.files[f"{folder}/{number}"] = b""
-    assert not owner.looks().unknown
+    assert not owner.scan().unknown
 
     owner.files.files[f"{folder}/one-too-many"] = b""
 
-    assert "10001 entries" in owner.looks().unknown
+    assert "10001 entries" in owner.scan().unknown
 
 
-def test_many_results_are_read_a_part_at_a_time(owner: Host) -> None:
+def test_many_results_are_read_a_part_at_a_time(owner: HostShareHarness) -> None:
     """One look reads a bounded number; the next one, told what is handled, reads the others."""
-    everything = {owner.answers(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
+    everything = {owner.publish_result(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
 
-    first = owner.looks(full=False)
+    first = owner.scan(full=False)
     assert first.answers == everything
     handled = frozenset(seen.attempt for seen in first.results)
     assert len(handled) == RESULTS_PER_SCAN_MAX
 
-    second = owner.looks(full=False, handled=handled)
+    second = owner.scan(full=False, handled=handled)
     assert {seen.attempt for seen in second.results} == everything - handled
 
 
-def test_handled_results_are_not_read_again(owner: Host) -> None:
+def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
     """They are still seen, because the host waits for them to be cleaned."""
-    owner.answers(1)
+    owner.publish_result(1)
 
-    scan = owner.looks(full=False, handled=frozenset({attempt(1)}))
+    scan = owner.scan(full=False, handled=frozenset({attempt(1)}))
 
     assert scan.answers == {attempt(1)}
     assert scan.results == ()
@@ -219,9 +219,9 @@ def test_handled_results_are_not_read_again(owner: Host) -> None:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: Host) -> None:
+def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: HostShareHarness) -> None:
     """bare -> folders -> host.json, durable -> the look of the same order sees it."""
-    response = host.does(host=records.host(1), scan=True, full=True)
+    response = host.execute(host=records.host(1), scan=True, full=True)
 
     assert host.files.journal == [("publish durably", "inbox/1.host.json")]
     assert response.error == ""
@@ -229,19 +229,19 @@ def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: Host) -
     assert response.scan.owner == records.host(1)
 
 
-def test_another_farms_claim_stands(host: Host) -> None:
+def test_another_farms_claim_stands(host: HostShareHarness) -> None:
     """Who comes second to an epoch replaces nothing, and its look says whose the share is."""
-    host.owns(1, farm="farm-2")
+    host.publish_owner(1, farm="farm-2")
 
-    response = host.does(host=records.host(1), scan=True, full=True)
+    response = host.execute(host=records.host(1), scan=True, full=True)
 
     assert response.scan is not None
     assert response.scan.owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
 
 
-def test_a_genome_is_published_before_its_start_signal(owner: Host) -> None:
+def test_a_genome_is_published_before_its_start_signal(owner: HostShareHarness) -> None:
     """Payload first, record last, each once and byte for byte."""
-    response = owner.does(publish=(owner.publication(1),))
+    response = owner.execute(publish=(owner.publication(1),))
 
     genome, record = f"inbox/{attempt(1)}.genome", f"inbox/{attempt(1)}.start.json"
     assert owner.files.journal == [("write", genome), ("publish", record)]
@@ -251,11 +251,11 @@ def test_a_genome_is_published_before_its_start_signal(owner: Host) -> None:
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
-def test_a_failed_publication_did_not_surely_arrive(owner: Host, verb: str) -> None:
+def test_a_failed_publication_did_not_surely_arrive(owner: HostShareHarness, verb: str) -> None:
     """The first one that fails is told as unsure, the ones behind it are not begun, and the look is still taken."""
     owner.files.troubles = {(verb, "inbox")}
 
-    response = owner.does(publish=(owner.publication(1), owner.publication(2)), scan=True, full=True)
+    response = owner.execute(publish=(owner.publication(1), owner.publication(2)), scan=True, full=True)
 
     assert response.sent == {attempt(1): False}
     assert "cannot" in response.error
@@ -263,28 +263,28 @@ def test_a_failed_publication_did_not_surely_arrive(owner: Host, verb: str) -> N
     assert response.scan.starts == frozenset()
 
 
-def test_a_name_that_is_taken_is_not_published(owner: Host) -> None:
+def test_a_name_that_is_taken_is_not_published(owner: HostShareHarness) -> None:
     """An id is published once: what lies there stays, and nothing is sure."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of somebody else")
 
-    response = owner.does(publish=(owner.publication(1),))
+    response = owner.execute(publish=(owner.publication(1),))
 
     assert response.sent == {attempt(1): False}
     assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of somebody else"
 
 
-def test_publications_before_a_failure_have_arrived(owner: Host) -> None:
+def test_publications_before_a_failure_have_arrived(owner: HostShareHarness) -> None:
     """One failing order does not make the others unsure."""
     owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of somebody else")
 
-    response = owner.does(publish=tuple(owner.publication(number) for number in (1, 2, 3)))
+    response = owner.execute(publish=tuple(owner.publication(number) for number in (1, 2, 3)))
 
     assert response.sent == {attempt(1): True, attempt(2): False}
 
 
-def test_the_record_is_removed_before_its_payload(owner: Host) -> None:
+def test_the_record_is_removed_before_its_payload(owner: HostShareHarness) -> None:
     """While a start signal is there, its genome must be there too; attempts in the given order."""
-    response = owner.does(remove=(attempt(2), attempt(1)))
+    response = owner.execute(remove=(attempt(2), attempt(1)))
 
     assert owner.files.journal == [
         ("remove", f"inbox/{attempt(2)}.start.json"),
@@ -295,47 +295,47 @@ def test_the_record_is_removed_before_its_payload(owner: Host) -> None:
     assert response.removed == {attempt(1), attempt(2)}
 
 
-def test_a_failed_removal_removed_nothing_for_sure(owner: Host) -> None:
+def test_a_failed_removal_removed_nothing_for_sure(owner: HostShareHarness) -> None:
     """It is planned again, and nothing is published on top of it."""
     owner.files.troubles = {("remove", "inbox")}
 
-    response = owner.does(remove=(attempt(1),), publish=(owner.publication(2),))
+    response = owner.execute(remove=(attempt(1),), publish=(owner.publication(2),))
 
     assert (response.removed, response.sent) == (frozenset(), {})
     assert "cannot remove there now" in response.error
 
 
-def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: Host) -> None:
+def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: HostShareHarness) -> None:
     """On Windows an editor is enough; its worker would get no work for as long."""
     owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
-    response = owner.does(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
+    response = owner.execute(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
 
     assert response.removed == {attempt(2)}
     assert response.sent == {attempt(3): True}
     assert "cannot remove there now" in response.error
 
 
-def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: Host) -> None:
+def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: HostShareHarness) -> None:
     """It would be played before them, and the agent would have more to play than its queue is deep."""
     owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
-    response = owner.does(remove=(attempt(1),), publish=(owner.publication(3),))
+    response = owner.execute(remove=(attempt(1),), publish=(owner.publication(3),))
 
     assert (response.removed, response.sent) == (frozenset(), {})
     assert "cannot remove there now" in response.error
 
 
-def test_an_order_is_carried_out_in_its_sequence(owner: Host) -> None:
+def test_an_order_is_carried_out_in_its_sequence(owner: HostShareHarness) -> None:
     """owner, removals, publications, look."""
-    owner.does(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), scan=True)
+    owner.execute(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), scan=True)
 
     assert [verb for verb, _ in owner.files.journal] == ["publish durably", "remove", "remove", "write", "publish"]
 
 
 @pytest.mark.parametrize("size", [8, 2 * MIB], ids=["small", "large"])
 @pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
-def test_a_damaged_snapshot_is_this_hosts_trouble(owner: Host, size: int, damage: str) -> None:
+def test_a_damaged_snapshot_is_this_hosts_trouble(owner: HostShareHarness, size: int, damage: str) -> None:
     """It is no fault of the share, and no start signal speaks for it."""
     publication = owner.publication(1, b"x" * size)
     if damage == "gone":
@@ -343,7 +343,7 @@ def test_a_damaged_snapshot_is_this_hosts_trouble(owner: Host, size: int, damage
     else:
         os.truncate(publication.snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
 
-    response = owner.does(publish=(publication,))
+    response = owner.execute(publish=(publication,))
 
     assert publication.snapshot in response.fatal
     assert (response.error, response.sent) == ("", {attempt(1): False})

@@ -78,7 +78,7 @@ def places(number: int = 1) -> dict[str, str]:
     }
 
 
-class FinishedGame:
+class FinishedEvaluator:
     """An evaluator whose games are over as soon as they have begun."""
 
     fingerprint, progress = "0123456789abcdef", ""
@@ -99,7 +99,7 @@ class FinishedGame:
     def close(self) -> None: ...
 
 
-class SilentBell:
+class NoWait:
     """A doorbell that nobody rings."""
 
     def wait(self, timeout_s: float) -> bool:
@@ -107,7 +107,7 @@ class SilentBell:
 
 
 @dataclass
-class Guest:
+class HostileHarness:
     """An agent on a share of real files, and a clock that the test moves."""
 
     agent: Agent
@@ -134,7 +134,7 @@ def publish_start(files: LocalFiles) -> None:
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Guest:
+def agent(tmp_path: Path) -> HostileHarness:
     """A share with one attempt in it, an agent beside it, and a file outside that nobody may touch."""
     (tmp_path / "secret.json").write_bytes(WHOLE)
     files, clock = LocalFiles(tmp_path / "share"), [0.0]
@@ -142,13 +142,15 @@ def guest(tmp_path: Path) -> Guest:
     files.make_folders()
     publish_start(files)
     identity = AgentIdentity(boot_id="boot", run_id="run")
-    return Guest(Agent(files, FinishedGame(tmp_path), identity, SilentBell(), clock=lambda: clock[0]), files, clock)
+    return HostileHarness(
+        Agent(files, FinishedEvaluator(tmp_path), identity, NoWait(), clock=lambda: clock[0]), files, clock
+    )
 
 
 @pytest.fixture
-def host(guest: Guest, tmp_path: Path) -> ShareClient:
+def host(agent: HostileHarness, tmp_path: Path) -> ShareClient:
     """The host's side of the same share."""
-    return ShareClient(WORKER, FARM, LocalFiles(guest.root), tmp_path / "incoming")
+    return ShareClient(WORKER, FARM, LocalFiles(agent.root), tmp_path / "incoming")
 
 
 @pytest.fixture(autouse=True)
@@ -161,21 +163,21 @@ def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
-def test_hostile_bytes_mislead_nobody(guest: Guest, host: ShareClient, place: str, data: bytes) -> None:
+def test_hostile_bytes_mislead_nobody(agent: HostileHarness, host: ShareClient, place: str, data: bytes) -> None:
     """The host counts nothing that is not an answer to what it asked; the agent goes on or waits, and plays once."""
-    path = guest.root / places()[place]
+    path = agent.root / places()[place]
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
     for _ in range(READS_MAX):
         report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
-        guest.rounds(2)
+        agent.rounds(2)
 
     assert not report.fatal
     assert report.scan is not None
     for seen in report.scan.results:
         assert seen.problem.isprintable()
-        assert not answers_what_was_asked(seen) or (guest.root / places()["result"]).read_bytes() != data
+        assert not answers_what_was_asked(seen) or (agent.root / places()["result"]).read_bytes() != data
 
 
 def answers_what_was_asked(seen: CollectedResult) -> bool:
@@ -187,12 +189,12 @@ def answers_what_was_asked(seen: CollectedResult) -> bool:
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX, STATUS])
-def test_hostile_names_are_nobodys(guest: Guest, host: ShareClient, folder: str, name: str) -> None:
+def test_hostile_names_are_nobodys(agent: HostileHarness, host: ShareClient, folder: str, name: str) -> None:
     """They are left where they are, and the game beside them is played and collected."""
-    litter = guest.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
+    litter = agent.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
     litter.write_bytes(WHOLE)
 
-    guest.rounds(3)
+    agent.rounds(3)
     scan = host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan
 
     assert scan is not None
@@ -202,11 +204,13 @@ def test_hostile_names_are_nobodys(guest: Guest, host: ShareClient, folder: str,
 
 @pytest.mark.parametrize("litter", ["x/y", "x"])
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX])
-def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: ShareClient, folder: str, litter: str) -> None:
+def test_folders_in_a_staging_folder_may_stay(
+    agent: HostileHarness, host: ShareClient, folder: str, litter: str
+) -> None:
     """What cannot be tidied makes no share unreadable, and keeps nobody from playing."""
-    (guest.root / folder / STAGING / litter).mkdir(parents=True)
+    (agent.root / folder / STAGING / litter).mkdir(parents=True)
 
-    guest.rounds(3)
+    agent.rounds(3)
     scans = [host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan for _ in range(3)]
 
     assert [(scan.unknown, scan.owner) for scan in scans if scan] == [("", records.host())] * 3
@@ -218,9 +222,9 @@ def test_folders_in_a_staging_folder_may_stay(guest: Guest, host: ShareClient, f
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("trap", ["fifo", "folder", "link", "link to a folder", "dangling link"])
-def test_traps_hold_up_nobody(guest: Guest, host: ShareClient, tmp_path: Path, place: str, trap: str) -> None:
+def test_traps_hold_up_nobody(agent: HostileHarness, host: ShareClient, tmp_path: Path, place: str, trap: str) -> None:
     """What is no regular file is never opened, followed or waited for."""
-    path = guest.root / places()[place]
+    path = agent.root / places()[place]
     path.unlink(missing_ok=True)
     match trap:
         case "fifo":
@@ -236,7 +240,7 @@ def test_traps_hold_up_nobody(guest: Guest, host: ShareClient, tmp_path: Path, p
 
     for _ in range(READS_MAX):
         report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
-        guest.rounds(2)
+        agent.rounds(2)
 
     assert not report.fatal
     assert not (tmp_path / "nothing").exists()
@@ -244,15 +248,15 @@ def test_traps_hold_up_nobody(guest: Guest, host: ShareClient, tmp_path: Path, p
 
 @pytest.mark.timeout(110)
 @pytest.mark.parametrize(("folder", "kind"), [(INBOX, Kind.START), (INBOX, Kind.GENOME), (OUTBOX, Kind.LOG)])
-def test_a_hundred_thousand_files(guest: Guest, host: ShareClient, folder: str, kind: Kind) -> None:
+def test_a_hundred_thousand_files(agent: HostileHarness, host: ShareClient, folder: str, kind: Kind) -> None:
     """A flood costs no more memory than its names, and neither side loses what is its own."""
     for number in range(100_000):
         name = kind.of(f"g0007-0042-t1-a1-{number:012d}")
-        os.close(os.open(guest.root / folder / name, os.O_CREAT | os.O_WRONLY))
+        os.close(os.open(agent.root / folder / name, os.O_CREAT | os.O_WRONLY))
     tracemalloc.start()
 
     report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
-    guest.rounds(1)
+    agent.rounds(1)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -260,5 +264,5 @@ def test_a_hundred_thousand_files(guest: Guest, host: ShareClient, folder: str, 
     assert "a flood" in report.scan.unknown
     assert peak_bytes < 100 * 2**20
     # Only the host writes in `inbox/`: flooded with start signals it is not to be believed, and the agent falls silent.
-    assert (guest.root / STATUS / HEARTBEAT).exists() == (kind is not Kind.START)
-    assert (guest.root / INBOX / Kind.GENOME.of(attempt(1))).exists()
+    assert (agent.root / STATUS / HEARTBEAT).exists() == (kind is not Kind.START)
+    assert (agent.root / INBOX / Kind.GENOME.of(attempt(1))).exists()
