@@ -35,7 +35,7 @@ class ShareExecutor:
         for worker in remote:
             requests: queue.SimpleQueue[ShareRequest | None] = queue.SimpleQueue()
             self._queues[worker] = requests
-            threading.Thread(target=self._run, args=(worker, requests), name=f"courier-{worker}", daemon=True).start()
+            threading.Thread(target=self._run, args=(worker, requests), name=f"share-{worker}", daemon=True).start()
 
     def is_busy(self, worker: str) -> bool:
         """Whether an order for this share is still under way; another one must wait for its report."""

@@ -11,7 +11,7 @@ from pipeline.shares.share_client import ShareRequest, ShareResponse
 from tests.harness.waiting import PATIENCE_S, eventually
 
 
-class Road:
+class BlockingShare:
     """The way to one share: the test may block it. What arrives there is reported back."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Road:
         self.orders: list[ShareRequest] = []
         self.threads: set[str] = set()
 
-    def carry_out(self, request: ShareRequest) -> ShareResponse:
+    def execute(self, request: ShareRequest) -> ShareResponse:
         self.orders.append(request)
         self.threads.add(threading.current_thread().name)
         self.reached.set()
@@ -29,14 +29,14 @@ class Road:
         return ShareResponse(worker=request.worker)
 
 
-class Post:
+class ExecutorHarness:
     """Couriers to a local share and to two distant ones."""
 
     def __init__(self, answer_limit_s: float = 60.0) -> None:
-        self.roads = {name: Road() for name in ("local-0", "vm-0", "vm-1")}
+        self.roads = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
         self.woken = threading.Event()
         self.couriers = ShareExecutor(
-            {name: road.carry_out for name, road in self.roads.items()},
+            {name: road.execute for name, road in self.roads.items()},
             remote=["vm-0", "vm-1"],
             wake=self.woken.set,
             response_limit_s=answer_limit_s,
@@ -58,86 +58,86 @@ class Post:
             road.free.set()
         self.couriers.close()
         for thread in threading.enumerate():
-            if thread.name.startswith("courier-"):
+            if thread.name.startswith("share-"):
                 thread.join(PATIENCE_S)
                 assert not thread.is_alive()
 
 
 @pytest.fixture
-def post() -> Iterator[Post]:
+def executor() -> Iterator[ExecutorHarness]:
     with ExitStack() as stack:
-        post = Post()
+        post = ExecutorHarness()
         stack.callback(post.close)
         yield post
 
 
-def test_a_local_share_answers_at_once(post: Post) -> None:
+def test_a_local_share_answers_at_once(executor: ExecutorHarness) -> None:
     """No thread is involved: the report is there when `send` returns."""
-    post.send("local-0")
+    executor.send("local-0")
 
-    assert [response.worker for response in post.couriers.completed()] == ["local-0"]
-    assert post.roads["local-0"].threads == {threading.current_thread().name}
-    assert not post.couriers.is_busy("local-0")
-    assert post.couriers.completed() == []
+    assert [response.worker for response in executor.couriers.completed()] == ["local-0"]
+    assert executor.roads["local-0"].threads == {threading.current_thread().name}
+    assert not executor.couriers.is_busy("local-0")
+    assert executor.couriers.completed() == []
 
 
-def test_a_distant_share_answers_through_its_courier(post: Post) -> None:
+def test_a_distant_share_answers_through_its_courier(executor: ExecutorHarness) -> None:
     """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
-    request = post.send("vm-0")
-    assert post.couriers.is_busy("vm-0")
+    request = executor.send("vm-0")
+    assert executor.couriers.is_busy("vm-0")
 
-    assert post.woken.wait(PATIENCE_S)
-    assert post.arrives() == ["vm-0"]
-    assert post.roads["vm-0"].orders == [request]
-    assert post.roads["vm-0"].threads == {"courier-vm-0"}
-    assert not post.couriers.is_busy("vm-0")
+    assert executor.woken.wait(PATIENCE_S)
+    assert executor.arrives() == ["vm-0"]
+    assert executor.roads["vm-0"].orders == [request]
+    assert executor.roads["vm-0"].threads == {"share-vm-0"}
+    assert not executor.couriers.is_busy("vm-0")
 
 
-def test_a_hanging_share_holds_up_nobody(post: Post) -> None:
+def test_a_hanging_share_holds_up_nobody(executor: ExecutorHarness) -> None:
     """While one road is blocked, orders to all others are carried out and reported, again and again."""
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
-    assert post.roads["vm-0"].reached.wait(PATIENCE_S)
+    executor.roads["vm-0"].free.clear()
+    executor.send("vm-0")
+    assert executor.roads["vm-0"].reached.wait(PATIENCE_S)
 
     for _ in range(3):
-        post.send("vm-1")
-        assert post.arrives() == ["vm-1"]
-        post.send("local-0")
-        assert post.arrives() == ["local-0"]
-    assert post.couriers.is_busy("vm-0")
+        executor.send("vm-1")
+        assert executor.arrives() == ["vm-1"]
+        executor.send("local-0")
+        assert executor.arrives() == ["local-0"]
+    assert executor.couriers.is_busy("vm-0")
 
-    post.roads["vm-0"].free.set()
-    assert post.arrives() == ["vm-0"]
+    executor.roads["vm-0"].free.set()
+    assert executor.arrives() == ["vm-0"]
 
 
-def test_one_order_at_a_time(post: Post) -> None:
+def test_one_order_at_a_time(executor: ExecutorHarness) -> None:
     """As long as a report has not come back and been taken in, no second order is accepted for that share."""
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
+    executor.roads["vm-0"].free.clear()
+    executor.send("vm-0")
     with pytest.raises(AssertionError, match="vm-0"):
-        post.send("vm-0")
+        executor.send("vm-0")
 
-    post.roads["vm-0"].free.set()
-    assert post.woken.wait(PATIENCE_S)
-    assert post.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
-    assert post.arrives() == ["vm-0"]
-    post.send("vm-0")
+    executor.roads["vm-0"].free.set()
+    assert executor.woken.wait(PATIENCE_S)
+    assert executor.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
+    assert executor.arrives() == ["vm-0"]
+    executor.send("vm-0")
 
-    assert post.arrives() == ["vm-0"]
-    assert len(post.roads["vm-0"].orders) == 2
+    assert executor.arrives() == ["vm-0"]
+    assert len(executor.roads["vm-0"].orders) == 2
 
 
-def test_a_share_that_takes_its_time_is_not_overdue(post: Post) -> None:
+def test_a_share_that_takes_its_time_is_not_overdue(executor: ExecutorHarness) -> None:
     """Below the limit nothing is said about it."""
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
+    executor.roads["vm-0"].free.clear()
+    executor.send("vm-0")
 
-    assert post.couriers.timed_out() == []
+    assert executor.couriers.timed_out() == []
 
 
 def test_a_hanging_share_is_reported_as_unknown() -> None:
     """Beyond the limit it is a look that saw nothing, until its report comes after all."""
-    post = Post(answer_limit_s=0.02)
+    post = ExecutorHarness(answer_limit_s=0.02)
     post.roads["vm-0"].free.clear()
     post.send("vm-0")
     post.send("vm-1")
@@ -157,14 +157,14 @@ def test_a_hanging_share_is_reported_as_unknown() -> None:
 
 def test_closing_does_not_wait_for_a_hanging_share() -> None:
     """The couriers go home when they can; the program ends without them."""
-    post = Post()
+    post = ExecutorHarness()
     post.roads["vm-0"].free.clear()
     post.send("vm-0")
     assert post.roads["vm-0"].reached.wait(PATIENCE_S)
 
     post.couriers.close()
 
-    hanging = [thread for thread in threading.enumerate() if thread.name == "courier-vm-0"]
+    hanging = [thread for thread in threading.enumerate() if thread.name == "share-vm-0"]
     assert [thread.daemon for thread in hanging] == [True]
     post.close()
 
@@ -181,7 +181,7 @@ def test_a_defect_in_a_courier_is_not_silent() -> None:
     couriers.submit(ShareRequest(worker="vm-0"))
     couriers.close()
     for thread in threading.enumerate():
-        if thread.name == "courier-vm-0":
+        if thread.name == "share-vm-0":
             thread.join(PATIENCE_S)
 
     try:

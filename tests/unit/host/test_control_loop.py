@@ -26,7 +26,7 @@ from pipeline.shares.share_client import ShareRequest, ShareResponse
 from tests.harness.core_table import CoreHarness
 
 
-class Post:
+class ScriptedExecutor:
     """Couriers as a script: some are away, and some reports come in as soon as anything is sent."""
 
     def __init__(self) -> None:
@@ -34,40 +34,40 @@ class Post:
         self.sent: list[ShareRequest] = []
         self.on_the_way: list[ShareResponse] = []
 
-    def is_away(self, worker: str) -> bool:
+    def is_busy(self, worker: str) -> bool:
         return worker in self.away
 
-    def send(self, request: ShareRequest) -> None:
+    def submit(self, request: ShareRequest) -> None:
         self.sent.append(request)
         self.away.add(request.worker)
 
-    def arrivals(self) -> list[ShareResponse]:
+    def completed(self) -> list[ShareResponse]:
         arrived = self.on_the_way if self.sent else []
         self.on_the_way = [] if self.sent else self.on_the_way
         self.away -= {response.worker for response in arrived}
         return arrived
 
-    def overdue(self) -> list[ShareScan]:
+    def timed_out(self) -> list[ShareScan]:
         return []
 
 
-class Nobody:
+class NoMachines:
     """No machines."""
 
-    def see(self) -> Mapping[str, MachineStatus]:
+    def status(self) -> Mapping[str, MachineStatus]:
         return {}
 
-    def obey(self, name: str, action: RecoveryAction | None) -> None: ...
+    def execute(self, name: str, action: RecoveryAction | None) -> None: ...
 
 
-class Shelf:
+class MemorySnapshots:
     """Snapshots that nobody reads."""
 
     def path(self, sha256: str) -> str:
         return f"/snapshots/{sha256}"
 
 
-class Books:
+class MemoryLedger:
     """A ledger and an archive whose disk may be full."""
 
     def __init__(self) -> None:
@@ -81,22 +81,22 @@ class Books:
             raise LedgerError("disk full")
         self.facts += facts
 
-    def keep(self, worker: str, seen: CollectedResult) -> None:
+    def store(self, worker: str, result: CollectedResult) -> None:
         if self.full == "archive":
             raise OSError(28, "No space left on device")
-        self.archived[seen.attempt] = seen.data
+        self.archived[result.attempt] = result.data
 
-    def issued(self, attempt: str) -> bool:
+    def has_issued(self, attempt: str) -> bool:
         return attempt in self.known
 
-    def heard(self, attempt: str) -> bool:
+    def has_collected(self, attempt: str) -> bool:
         return False
 
-    def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None: ...
+    def set_aside(self, worker: str, result: CollectedResult, reason: str) -> None: ...
 
 
-def loop_over(core: CoreHarness, post: Post, books: Books | None = None) -> ControlLoop:
-    parts: Any = {"couriers": post, "machines": Nobody(), "snapshots": Shelf(), "ledger": books}
+def loop_over(core: CoreHarness, post: ScriptedExecutor, books: MemoryLedger | None = None) -> ControlLoop:
+    parts: Any = {"executor": post, "machines": NoMachines(), "snapshots": MemorySnapshots(), "ledger": books}
     loop = ControlLoop(farm=core.farm, limits=Limits(), queues=core.queues, clock=lambda: core.now, **parts)
     loop.observed, loop.archive = core.watch, books  # type: ignore[assignment]
     return loop
@@ -108,7 +108,7 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
     table.run_until_ready()
     for seen in table.watch.workers.values():
         seen.delivered.clear()  # as if both were just about to be published
-    post = Post()
+    post = ScriptedExecutor()
     (other,) = table.farm.workers["vm-1"].wanted
     post.away.add("vm-1")  # it is publishing already, and will have said so in a moment
     post.on_the_way = [ShareResponse(worker="vm-1", sent={other: True})]
@@ -124,7 +124,7 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     """Its bell rang while it was away: nobody would wake the loop for it later."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
-    post = Post()
+    post = ScriptedExecutor()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
     assert [request.full for request in post.sent] == [True]
@@ -141,7 +141,7 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
     table.watch.workers["vm-0"].delivered.clear()  # as if it were just about to be published
-    post = Post()
+    post = ScriptedExecutor()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all; what is to be published waits
     loop.request_poll()
@@ -157,7 +157,7 @@ def test_what_is_owed_and_looks_take_turns() -> None:
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
     table.watch.workers["vm-0"].delivered.clear()  # as if it were about to be published, and nobody can tell whether
-    post = Post()
+    post = ScriptedExecutor()
     loop = loop_over(table, post)
     for back in (False, False, True) * 4:
         post.on_the_way = [ShareResponse(worker="vm-0")] if back else []
@@ -168,7 +168,7 @@ def test_what_is_owed_and_looks_take_turns() -> None:
     assert [request.scan for request in post.sent] == [True, False, True, False, True]
 
 
-def answered(core: CoreHarness, post: Post, worker: str = "vm-0") -> str:
+def answered(core: CoreHarness, post: ScriptedExecutor, worker: str = "vm-0") -> str:
     """A result lies in the share, and is about to be seen."""
     (attempt,) = core.farm.workers[worker].wanted
     core.publish_result(attempt)
@@ -181,7 +181,7 @@ def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
     """What it has decided is not in the ledger, and whatever it built on that could never be replayed."""
     table = CoreHarness("vm-0", genomes=2, depth=1)
     table.run_until_ready()
-    post, books = Post(), Books()
+    post, books = ScriptedExecutor(), MemoryLedger()
     loop = loop_over(table, post, books)
     answered(table, post)
     books.full = full
@@ -204,7 +204,7 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
     (held,) = table.farm.workers["vm-0"].wanted
-    post, books = Post(), Books()
+    post, books = ScriptedExecutor(), MemoryLedger()
     loop = loop_over(table, post, books)
 
     loop.record_last(closing_facts(table.farm, ["vm-0"], "ended"))
@@ -218,7 +218,7 @@ def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
     table = CoreHarness("vm-0", "vm-1", genomes=1)
     table.run_until_ready()
     table.record(WorkerOut(worker="vm-0", reason="hands off"))
-    post = Post()
+    post = ScriptedExecutor()
     loop = loop_over(table, post)
 
     loop.tick()
@@ -230,7 +230,7 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
     """A report comes in, and before the next tick another generation is begun: its result is late, and no stranger."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
-    post, books = Post(), Books()
+    post, books = ScriptedExecutor(), MemoryLedger()
     loop = loop_over(table, post, books)
     loop.tick()
     attempt = answered(table, post)
@@ -251,8 +251,8 @@ def test_a_look_knows_when_it_was_asked_for() -> None:
     """However late its report comes in: what happened to a machine meanwhile it does not show."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
-    post = Post()
-    loop = loop_over(table, post, Books())
+    post = ScriptedExecutor()
+    loop = loop_over(table, post, MemoryLedger())
     loop.tick()
     asked_at = table.watch.time
     table.now += 5
@@ -269,7 +269,7 @@ def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     """A share that refuses answers at once: asked again at once, it would have the loop do nothing else."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
-    post = Post()
+    post = ScriptedExecutor()
     loop = loop_over(table, post)
     loop.tick()  # the first look of all
     post.on_the_way = [ShareResponse(worker="vm-0", error="inbox/x.genome: somebody has it open")]
@@ -289,7 +289,7 @@ def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
     table.watch.workers["vm-0"].unconfirmed = set(table.farm.workers["vm-0"].wanted)
-    loop = loop_over(table, Post())
+    loop = loop_over(table, ScriptedExecutor())
     assert loop.workers_to_poll_fast() == {"vm-0"}
 
     table.outage("vm-0", 1)
