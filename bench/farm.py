@@ -17,7 +17,7 @@ EVALUATOR = Evaluator(python="bench.games:play", folder=ROOT, time_limit_s=120.0
 NAPS_PER_WORKER = 10
 
 
-class Stretch:
+class Interval:
     """Wall time, CPU time and count from the first progress report with a result to the last."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Stretch:
 
 def measure(folder: str, count: int, order: str = "noop 0", workers: int = 2, queue_depth: int = 0) -> dict[str, float]:
     """Rate and CPU time per evaluation; a queue depth of 0 is the default one."""
-    stretch = Stretch()
+    stretch = Interval()
     with warm_farm(folder, workers, queue_depth) as farm:
         farm.evaluate(genomes(order, count), on_progress=stretch.note)
     return stretch.figures(count)

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.apart import ROOT, apart
-from bench.farm import Stretch
+from bench.farm import Interval
 from bench.games import genome, genomes
 from bench.rounds import ROUNDS, figure, in_turn, note
 from bench.table import Row, limit
@@ -81,7 +81,7 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
 
 def farm_rate(folder: str, count: int, shares: int) -> dict[str, float]:
     """The farm, from its first result to its last."""
-    stretch = Stretch()
+    stretch = Interval()
     with served(folder, shares) as server, agents(server), host(folder, server) as farm:
         farm.evaluate(genomes("noop 0", 4 * shares))
         farm.evaluate(genomes("noop 0", count), on_progress=stretch.note)

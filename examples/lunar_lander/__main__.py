@@ -62,7 +62,7 @@ def main() -> int:
 def evolve(farm: OpenFarm, rng: np.random.Generator, generations: int, population: int) -> tuple[Search, int]:
     """Where the search has got to, and in which generation a worker was killed (0: in none)."""
     search = first_search(PARAMS)
-    misfortune = Misfortune(farm, generation=1 + generations // 2)
+    misfortune = WorkerKiller(farm, generation=1 + generations // 2)
     print("generation     best     mean  seconds")
     for generation in range(1, generations + 1):
         began = time.monotonic()
@@ -79,7 +79,7 @@ def evolve(farm: OpenFarm, rng: np.random.Generator, generations: int, populatio
     return search, misfortune.struck
 
 
-class Misfortune:
+class WorkerKiller:
     """Kills one worker, once, in the middle of a generation. The farm calls it with its progress."""
 
     def __init__(self, farm: OpenFarm, generation: int) -> None:

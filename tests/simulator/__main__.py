@@ -13,7 +13,7 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from tests.harness.source_tree import ROOT, imported_by
-from tests.simulator.figures import CHUNK, Figures, Journal, prepare_process, run_chunk
+from tests.simulator.figures import CHUNK, Figures, ProofLog, prepare_process, run_chunk
 from tests.simulator.history import play
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     if args.count == 1:
         return _one(args.seed)
     firsts = range(args.seed, args.seed + args.count, CHUNK)
-    journal = Journal(args.journal, fingerprint())
+    journal = ProofLog(args.journal, fingerprint())
     with Pool(args.jobs, initializer=prepare_process) as pool:
         for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.open_of(firsts)), 1):
             journal.note(first, figures)

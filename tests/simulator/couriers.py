@@ -12,10 +12,10 @@ from pipeline.shares.share_client import ExecuteRequest, ShareRequest, ShareResp
 from tests.simulator.world import Killed, World
 
 PROMPT_S, LATE_S = (0.005, 0.3), (1.0, 40.0)
-LAST_WAY_S = 0.15  #: for so long a process that ends goes on; the next one begins later
+LAST_DELAY_S = 0.15  #: for so long a process that ends goes on; the next one begins later
 
 
-class DistantCouriers:
+class SimulatedExecutor:
     """Follows `Couriers`, for shares that are all distant."""
 
     def __init__(
@@ -33,21 +33,21 @@ class DistantCouriers:
         self._arrived: list[ShareResponse] = []
         self._ended_at: float | None = None
 
-    def is_away(self, worker: str) -> bool:
+    def is_busy(self, worker: str) -> bool:
         return worker in self._since
 
-    def send(self, request: ShareRequest) -> None:
-        assert not self.is_away(request.worker), request.worker
+    def submit(self, request: ShareRequest) -> None:
+        assert not self.is_busy(request.worker), request.worker
         self._since[request.worker] = self._world.now
-        self._world.later(self._way_s(), lambda: self._carry_out(request))
+        self._world.later(self._delay_s(), lambda: self._execute(request))
 
-    def arrivals(self) -> list[ShareResponse]:
+    def completed(self) -> list[ShareResponse]:
         responses, self._arrived = self._arrived, []
         for response in responses:
             del self._since[response.worker]
         return responses
 
-    def overdue(self) -> list[ShareScan]:
+    def timed_out(self) -> list[ShareScan]:
         now = self._world.now
         return [
             ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
@@ -58,13 +58,13 @@ class DistantCouriers:
     def end(self, *, in_order: bool) -> None:
         """Their host is gone, and they with it; one that ends in order may still do what it was sent for."""
         if self._ended_at is None:
-            self._ended_at = self._world.now if in_order else -LAST_WAY_S
+            self._ended_at = self._world.now if in_order else -LAST_DELAY_S
 
     @property
     def _is_gone(self) -> bool:
-        return self._ended_at is not None and self._world.now > self._ended_at + LAST_WAY_S
+        return self._ended_at is not None and self._world.now > self._ended_at + LAST_DELAY_S
 
-    def _carry_out(self, request: ShareRequest) -> None:
+    def _execute(self, request: ShareRequest) -> None:
         if self._is_gone:
             return
         try:
@@ -73,14 +73,14 @@ class DistantCouriers:
             self._killed()
             return
         note = self._seen(response)
-        self._world.later(self._way_s(), lambda: self._arrive(response, note))
+        self._world.later(self._delay_s(), lambda: self._complete(response, note))
 
-    def _arrive(self, response: ShareResponse, note: Callable[[], None]) -> None:
+    def _complete(self, response: ShareResponse, note: Callable[[], None]) -> None:
         if self._ended_at is None:
             note()
             self._arrived.append(response)
             self._wake()
 
-    def _way_s(self) -> float:
+    def _delay_s(self) -> float:
         late = self._world.strikes("late courier", self._world.options.late_courier)
         return self._world.dice.uniform(*(LATE_S if late else PROMPT_S))

@@ -18,7 +18,7 @@ STALE_LISTING_S, NEGATIVE_LOOKUP_S = 10.0, 5.0  # of Windows' redirector, by def
 
 
 @dataclass
-class Story:
+class ShareHistory:
     """What this history of a share has seen, whether or not its files are still there. Sets of attempts."""
 
     published: set[str] = field(default_factory=set)
@@ -27,23 +27,23 @@ class Story:
     answered: set[str] = field(default_factory=set)
 
 
-Picture = tuple[dict[str, bytes], set[str], Story]
+DiskState = tuple[dict[str, bytes], set[str], ShareHistory]
 
 
-class Disk(MemoryFiles):
+class SimulatedDisk(MemoryFiles):
     """The truth about one share: what is on its disk, what of it would outlive a power cut, and older states of it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unflushed: set[str] = set()  #: files whose content a power cut may take
         self.unjournaled: set[str] = set()  #: … and their names with it
-        self.story = Story()
+        self.story = ShareHistory()
         self.playing: dict[str, object] = {}  #: attempt -> who plays it now
         self.reachable = True  #: over the network
         self.served = True  #: … by the computer that it is in
         self.full = False
 
-    def __deepcopy__(self, _memo: object) -> "Disk":
+    def __deepcopy__(self, _memo: object) -> "SimulatedDisk":
         return self
 
     def owner(self) -> tuple[str, str, int] | None:
@@ -55,13 +55,13 @@ class Disk(MemoryFiles):
             return None
         return record["farm"], record["worker"], record["epoch"]
 
-    def picture(self) -> Picture:
+    def state(self) -> DiskState:
         """A state that the disk may go back to."""
         return dict(self.files), set(self.folders), copy.deepcopy(self.story)
 
-    def go_back(self, picture: Picture) -> None:
+    def load_state(self, state: DiskState) -> None:
         """Goes back to an older state; whatever was written since never was."""
-        files, folders, story = picture
+        files, folders, story = state
         self.files, self.folders, self.story = dict(files), set(folders), copy.deepcopy(story)
         self.unflushed.clear()
         self.unjournaled.clear()
@@ -94,7 +94,7 @@ class Disk(MemoryFiles):
             self.unjournaled.add(path)
 
 
-class Way(OneByOne):
+class FaultyFiles(OneByOne):
     """`ShareFiles` for one process: a disk, through everything that can go wrong on the way.
 
     `remote` is whoever reaches the share over a network; `stale` whoever does so with a caching client, as an agent on
@@ -102,7 +102,7 @@ class Way(OneByOne):
     """
 
     def __init__(
-        self, world: World, disk: Callable[[], Disk], who: str, *, remote: bool = False, stale: bool = False
+        self, world: World, disk: Callable[[], SimulatedDisk], who: str, *, remote: bool = False, stale: bool = False
     ) -> None:
         self._world, self._where, self._who = world, disk, who
         self._remote, self._stale = remote, stale
@@ -114,7 +114,7 @@ class Way(OneByOne):
         self.beaten_at = -1e9  #: … last, by a fair clock
 
     @property
-    def _disk(self) -> Disk:
+    def _disk(self) -> SimulatedDisk:
         return self._where()
 
     def names(self, folder: str) -> list[str]:
@@ -257,7 +257,7 @@ class Way(OneByOne):
             raise ShareFull(f"{path}: disk full")
 
 
-def attempts_in(disk: Disk, folder: str) -> set[str]:
+def attempts_in(disk: SimulatedDisk, folder: str) -> set[str]:
     """The attempts that have a file in `inbox/` or `outbox/`."""
     return {attempt for path in disk.files if path.startswith(folder + "/") and (attempt := attempt_in(path))}
 

@@ -110,7 +110,7 @@ def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
     return first, {**vars(figures), "fired": dict(figures.fired), "obeyed": dict(figures.obeyed)}
 
 
-class Journal:
+class ProofLog:
     """What is already proved, a line for each chunk; of another state of the code nothing counts."""
 
     def __init__(self, path: Path | None, code: str) -> None:

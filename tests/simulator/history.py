@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from tests.simulator.host import LIMITS, SimulatedHost
-from tests.simulator.machine import Machine
+from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
@@ -27,7 +27,7 @@ class History:
     seed: int
     world: World
     host: SimulatedHost
-    machines: list[Machine]
+    machines: list[SimulatedMachine]
     seconds: float  #: of virtual time
     healing_s: float  #: of them after the last fault
 
@@ -42,12 +42,12 @@ class History:
 
 
 @dataclass
-class _Cast:
+class _Participants:
     """Everybody in a world: a farm, its machines, and those who should not be there."""
 
     host: SimulatedHost
-    machines: dict[str, Machine]
-    twins: list[Machine] = field(default_factory=list)
+    machines: dict[str, SimulatedMachine]
+    twins: list[SimulatedMachine] = field(default_factory=list)
     rival: SimulatedHost | None = None
 
 
@@ -65,27 +65,27 @@ def play(seed: int, options: Options | None = None, prepare: Callable[[World], N
             else:
                 world.later(world.dice.uniform(0, 3), machine.start_agent)
     _plan_faults(world, cast)
-    world.run_until(lambda: host.finished or bool(host.stands_still), world.options.fault_phase_s)
+    world.run_until(lambda: host.finished or bool(host.stuck_reason), world.options.fault_phase_s)
     calm_at = world.now
     if not host.finished:
         _calm(world, cast)
         restarts = _restarts_from(world, cast, calm_at + SETTLING_S)
         ended = world.run_until(lambda: host.finished, calm_at + LIVENESS_S)
         if not ended and not world.breaches:
-            world.breach(f"not finished {LIVENESS_S:g} s after the last fault ({host.stands_still or 'waits'})")
+            world.breach(f"not finished {LIVENESS_S:g} s after the last fault ({host.stuck_reason or 'waits'})")
         if restarts and not world.options.poison:
             world.breach(f"{restarts} were restarted though nothing was wrong any more")
     _judge_end(world, cast)
     return History(seed, world, host, list(cast.machines.values()), world.now, world.now - calm_at)
 
 
-def _assemble(world: World) -> _Cast:
+def _assemble(world: World) -> _Participants:
     options = world.options
     machines = {
-        f"w{number}": Machine(world, f"w{number}", own_disk=not options.foreign_disk)
+        f"w{number}": SimulatedMachine(world, f"w{number}", share_is_local=not options.foreign_disk)
         for number in range(options.workers)
     }
-    cast = _Cast(SimulatedHost(world, machines), machines)
+    cast = _Participants(SimulatedHost(world, machines), machines)
     if options.rival:
         name = world.dice.choice(sorted(machines))
         cast.rival = SimulatedHost(world, {name: machines[name]}, rival=True)
@@ -93,7 +93,7 @@ def _assemble(world: World) -> _Cast:
     return cast
 
 
-def _calm(world: World, cast: _Cast) -> None:
+def _calm(world: World, cast: _Participants) -> None:
     """Faults stop, and the user mends what only a user can: mounts, clones, the farm that stood still."""
     world.faulty = False
     world.kill_at.clear()
@@ -103,13 +103,13 @@ def _calm(world: World, cast: _Cast) -> None:
     for twin in cast.twins:
         twin.kill_agent()
     for machine in cast.machines.values():
-        machine.heal()
-    if cast.host.stands_still or cast.host.strange_mounts:
+        machine.stop_faults()
+    if cast.host.stuck_reason or cast.host.strange_mounts:
         cast.host.start()
         cast.host.take_over_what_was_mixed_up()
 
 
-def _restarts_from(world: World, cast: _Cast, at: float) -> list[str]:
+def _restarts_from(world: World, cast: _Participants, at: float) -> list[str]:
     """The names of machines that are restarted from then on, as they come."""
     found: list[str] = []
 
@@ -121,7 +121,7 @@ def _restarts_from(world: World, cast: _Cast, at: float) -> list[str]:
     return found
 
 
-def _judge_end(world: World, cast: _Cast) -> None:
+def _judge_end(world: World, cast: _Participants) -> None:
     """What can be said only when it is over: nothing is missing, nothing was wasted, the ledger can be replayed."""
     if world.breaches:
         return
@@ -141,11 +141,11 @@ def _judge_end(world: World, cast: _Cast) -> None:
             world.breach(f"the replayed generation {generation} is not finished")
 
 
-def _plan_faults(world: World, cast: _Cast) -> None:
+def _plan_faults(world: World, cast: _Participants) -> None:
     options, dice = world.options, world.dice
     host, machines = cast.host, list(cast.machines.values())
 
-    def one() -> Machine:
+    def one() -> SimulatedMachine:
         return dice.choice(machines)
 
     def outage() -> None:
@@ -181,7 +181,9 @@ def _plan_faults(world: World, cast: _Cast) -> None:
         machine = one()
         if machine.own_disk:
             return False  # the lock in the machine's own state folder lets only one agent begin
-        double = Machine(world, f"{machine.name}-twin-{len(cast.twins)}", own_disk=machine.own_disk, disk=machine.disk)
+        double = SimulatedMachine(
+            world, f"{machine.name}-twin-{len(cast.twins)}", share_is_local=machine.own_disk, disk=machine.disk
+        )
         cast.twins.append(double)
         if dice.random() < 0.5:
             machine.start_agent()  # both at once, as after a power cut
@@ -218,12 +220,12 @@ def _plan_faults(world: World, cast: _Cast) -> None:
     world.every("hypervisor away", options.blind if options.computers else 0.0, blind)
     world.every("outage", options.outage, outage)
     world.every("disk full for a while", options.full, full)
-    world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.remember() for m in machines])
-    world.every("revert", options.revert, lambda: one().go_back())
+    world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.save_state() for m in machines])
+    world.every("revert", options.revert, lambda: one().load_state())
     world.every("held file", options.held, hold)
     world.every("suspend", options.suspend, suspend)
     world.every("wall clock jump", options.wall_jump, wall_jump)
-    world.every("lie", options.liar, lambda: one().lie())
+    world.every("lie", options.liar, lambda: one().write_hostile_bytes())
     world.every("stranger", options.stranger, lambda: one().drop_by_hand())
     world.every("twin", options.twin, twin)
     world.every("swap", options.swap, swap)

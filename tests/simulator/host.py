@@ -35,13 +35,13 @@ from pipeline.host.control_loop import ControlLoop
 from pipeline.host.takeover import take_share
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
-from tests.simulator.couriers import LATE_S, DistantCouriers
-from tests.simulator.disk import Disk, Way
-from tests.simulator.machine import Machine
-from tests.simulator.witness import Witness
+from tests.simulator.couriers import LATE_S, SimulatedExecutor
+from tests.simulator.disk import FaultyFiles, SimulatedDisk
+from tests.simulator.machine import SimulatedMachine
+from tests.simulator.witness import LedgerChecker
 from tests.simulator.world import Killed, World
 
-SWEEP_S, POLL_S, HURRY_S = 3.0, 6.0, 0.5
+SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5
 START = Kind.START.value
 LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, boot_limit_s=40, back_off_s=10, grace_s=10)
 TIME_LIMIT_S = 20.0
@@ -50,7 +50,7 @@ TIME_LIMIT_S = 20.0
 class MemoryLedger:
     """What is committed stays; an append may fail, or its process may die before or after the commit."""
 
-    def __init__(self, world: World, who: str, farm_id: str, witness: Witness) -> None:
+    def __init__(self, world: World, who: str, farm_id: str, witness: LedgerChecker) -> None:
         self.farm_id = farm_id
         self._world, self._who, self._witness = world, who, witness
         self.rows: list[tuple[float, int, int, bytes]] = []
@@ -79,10 +79,10 @@ class MemoryLedger:
             for seq, (at, generation, run, body) in enumerate(self.rows, 1)
         ]
 
-    def issued(self, attempt: str) -> bool:
+    def has_issued(self, attempt: str) -> bool:
         return attempt in self._issued
 
-    def heard(self, attempt: str) -> bool:
+    def has_collected(self, attempt: str) -> bool:
         return attempt in self._heard
 
     def _note(self, fact: dict[str, Any], generation: int) -> None:
@@ -90,20 +90,20 @@ class MemoryLedger:
             self._issued.add(fact["attempt"])
         elif fact["fact"] == "result_late" or fact.get("answered"):
             self._heard.add(fact["attempt"])
-        self._witness.hear(fact, generation)
+        self._witness.note_fact(fact, generation)
 
 
 class MemoryArchive:
     """`Archive` in memory."""
 
-    def __init__(self, world: World, who: str, witness: Witness) -> None:
+    def __init__(self, world: World, who: str, witness: LedgerChecker) -> None:
         self._world, self._who, self._witness = world, who, witness
 
-    def keep(self, worker: str, seen: CollectedResult) -> None:
+    def store(self, worker: str, result: CollectedResult) -> None:
         self._fails()
-        self._witness.archived[seen.attempt] = seen.data
+        self._witness.archived[result.attempt] = result.data
 
-    def set_aside(self, worker: str, seen: CollectedResult, why: str) -> None:
+    def set_aside(self, worker: str, result: CollectedResult, reason: str) -> None:
         self._fails()
 
     def _fails(self) -> None:
@@ -113,23 +113,23 @@ class MemoryArchive:
             raise OSError(28, "No space left on device")
 
 
-class MachinesOfAll:
+class SimulatedMachines:
     """`MachinePool` over the simulated machines."""
 
-    def __init__(self, who: str, machines: Mapping[str, Machine]) -> None:
+    def __init__(self, who: str, machines: Mapping[str, SimulatedMachine]) -> None:
         self._who, self._machines = who, machines
 
-    def see(self) -> dict[str, MachineStatus]:
-        return {name: machine.see() for name, machine in self._machines.items()}
+    def status(self) -> dict[str, MachineStatus]:
+        return {name: machine.status() for name, machine in self._machines.items()}
 
-    def obey(self, name: str, action: RecoveryAction | None) -> None:
+    def execute(self, name: str, action: RecoveryAction | None) -> None:
         machine = self._machines[name]
         how = machine.world.step(self._who)
         machine.world.struck = machine.world.struck or bool(how)
-        machine.obey(action, lost=bool(how) and how != "unknown")
+        machine.execute(action, lost=bool(how) and how != "unknown")
 
 
-class Shelf:
+class MemorySnapshots:
     """`Snapshots`: the genomes of one world, as real files that are written once per process."""
 
     def path(self, sha256_hex: str) -> str:
@@ -169,23 +169,23 @@ def genomes_of(world: World) -> dict[str, bytes]:
 class SimulatedHost:
     """One host after the other on one ledger. A rival is a host of another farm; no machine obeys it."""
 
-    def __init__(self, world: World, machines: Mapping[str, Machine], *, rival: bool = False) -> None:
+    def __init__(self, world: World, machines: Mapping[str, SimulatedMachine], *, rival: bool = False) -> None:
         self.world, self.machines, self.rival = world, machines, rival
         self.name, self.seed = ("rival", world.seed + 1) if rival else ("host", world.seed)
         self.swapped: dict[str, str] = {}  #: worker -> whose share is mounted in its place
-        self.unmounted: dict[str, Disk] = {}  #: worker -> the empty folder in its place
+        self.unmounted: dict[str, SimulatedDisk] = {}  #: worker -> the empty folder in its place
         self.strange_mounts = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
-        self.witness = Witness(world, self.name, list(genomes_of(world).values()), self.seed, disks)
+        self.witness = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
         self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
         self.loop: ControlLoop | None = None
         self.generation = 1
         self.starts = 0
         self._dice = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_at: float | None = None
-        self._shelf = Shelf()
-        self._couriers: DistantCouriers | None = None
+        self._shelf = MemorySnapshots()
+        self._couriers: SimulatedExecutor | None = None
         self._life = 0
 
     @property
@@ -198,7 +198,7 @@ class SimulatedHost:
         return self.farm is not None and self.farm.finished and self.generation == self.world.options.generations
 
     @property
-    def stands_still(self) -> str:
+    def stuck_reason(self) -> str:
         return stuck_reason(self.farm, len(self.farm.workers)) if self.farm is not None else ""
 
     def start(self) -> None:
@@ -223,18 +223,18 @@ class SimulatedHost:
         self._plan_tick(0.0)
 
     def _make_loop(self) -> ControlLoop:
-        farm, shares = self._remembered(), {}
+        farm, shares = self._replayed(), {}
         for name, machine in self.machines.items():
-            way = Way(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
+            way = FaultyFiles(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
-            machine.ears[self.name] = lambda _path, name=name: self._ring(name)  # type: ignore[misc]
+            machine.ears[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
             share = ShareClient(name, self.ledger.farm_id, way, Path("/nowhere"))
             shares[name] = share.execute
         loop = ControlLoop(
             farm=farm,
             ledger=self.ledger,  # type: ignore[arg-type]
-            executor=self._make_couriers(shares),
-            machines=MachinesOfAll(self.name, {} if self.rival else self.machines),
+            executor=self._make_executor(shares),
+            machines=SimulatedMachines(self.name, {} if self.rival else self.machines),
             snapshots=self._shelf,  # type: ignore[arg-type]
             limits=LIMITS,
             queues=Queues(
@@ -243,23 +243,23 @@ class SimulatedHost:
             ),
             clock=lambda: self.world.now + self.world.host_skew_s,
             wall=lambda: self.world.now + self.world.wall_skew_s,
-            make_nonce=self.draw,
+            make_nonce=self.make_nonce,
         )
         loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
         return loop
 
-    def _remembered(self) -> Farm:
+    def _replayed(self) -> Farm:
         """What the ledger says of the generation that is played."""
         farm = Farm(self.ledger.farm_id, list(self.machines))
         replay(self.ledger.entries(), farm, self.generation)
         return farm
 
-    def _make_couriers(self, shares: Mapping[str, ExecuteRequest]) -> Any:
+    def _make_executor(self, shares: Mapping[str, ExecuteRequest]) -> Any:
         if not self.world.options.distant:
-            prompt = {name: lambda request, do=do: self._heard(do(request)) for name, do in shares.items()}  # type: ignore[misc]
+            prompt = {name: lambda request, do=do: self._check_response(do(request)) for name, do in shares.items()}  # type: ignore[misc]
             return ShareExecutor(prompt, (), lambda: None)
         life = self._life
-        self._couriers = DistantCouriers(
+        self._couriers = SimulatedExecutor(
             self.world,
             shares,
             seen=self._seen,
@@ -268,7 +268,7 @@ class SimulatedHost:
         )
         return self._couriers
 
-    def _heard(self, response: ShareResponse) -> ShareResponse:
+    def _check_response(self, response: ShareResponse) -> ShareResponse:
         self._seen(response)()
         return response
 
@@ -281,7 +281,7 @@ class SimulatedHost:
         at = machine.way.beaten_at
         return lambda: setattr(machine, "seen_well_at", at)
 
-    def draw(self) -> str:
+    def make_nonce(self) -> str:
         """Eight characters for the ids of one tick, from the seed's own dice."""
         return f"{self._dice.randrange(10**8):08d}"
 
@@ -302,19 +302,19 @@ class SimulatedHost:
                 facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
         self.loop.record(facts)
 
-    def _behind(self, worker: str) -> Machine:
+    def _behind(self, worker: str) -> SimulatedMachine:
         return self.machines[self.swapped.get(worker, worker)]
 
-    def _disk(self, worker: str) -> Disk:
+    def _disk(self, worker: str) -> SimulatedDisk:
         return self.unmounted.get(worker) or self._behind(worker).disk
 
     def _published(self, worker: str, path: str) -> None:
         machine = self._behind(worker)
         if path.endswith(START):
             self._check_publication(worker, machine, path)
-        machine.ring(path)
+        machine.notify(path)
 
-    def _check_publication(self, worker: str, machine: Machine, path: str) -> None:
+    def _check_publication(self, worker: str, machine: SimulatedMachine, path: str) -> None:
         """Laws 4 and 7, seen from the share: on a share that is ours, no more than the queue."""
         attempt = path.removeprefix("inbox/").removesuffix(START)
         says = self._disk(worker).owner()
@@ -329,13 +329,13 @@ class SimulatedHost:
         if len(orders) > options.depth and not (options.revert or options.rival or options.swap):
             self.world.breach(f"{len(orders)} attempts are published on {machine.name}, its queue is {options.depth}")
 
-    def _ring(self, worker: str) -> None:
+    def _notify(self, worker: str) -> None:
         if self.loop is None or self.world.is_unheard():
             return
         self.loop.notify(worker)
         self._plan_tick(0.002)
         if self.world.strikes("doubled bell", self.world.options.bell_doubled):
-            self.world.later(0.01, lambda: self._ring(worker))
+            self.world.later(0.01, lambda: self._notify(worker))
 
     def _beat(self, life: int, interval_s: float, ask) -> None:
         def beat() -> None:
@@ -370,7 +370,7 @@ class SimulatedHost:
         if self.loop.wait(0.0):
             self._plan_tick(0.001)
         elif not self.finished and self.loop.workers_to_poll_fast():
-            self._plan_tick(HURRY_S)
+            self._plan_tick(FAST_POLL_S)
 
     def _begin_next_generation(self) -> None:
         """By the same host, or by another one that is told to."""
@@ -379,7 +379,7 @@ class SimulatedHost:
         if self._dice.random() < 0.5:
             self._die(self._life, in_order=True)
         else:
-            self.loop.switch_farm(self._remembered())
+            self.loop.switch_farm(self._replayed())
             self._open()
 
     def stop(self) -> None:
@@ -402,7 +402,7 @@ class SimulatedHost:
         """A share is not mounted any more; its mount point is an empty folder."""
         self.strange_mounts += 1
         self.mounts_changed_at = self.world.now
-        self.unmounted[worker] = empty = Disk()
+        self.unmounted[worker] = empty = SimulatedDisk()
         if self.world.dice.random() < 0.5:  # the share was made anew
             empty.make_folders()
 
@@ -418,7 +418,7 @@ class SimulatedHost:
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
-                take_share(self, Way(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
+                take_share(self, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

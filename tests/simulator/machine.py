@@ -20,7 +20,7 @@ from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, 
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
-from tests.simulator.disk import Disk, Picture, Way, attempt_in, attempts_in
+from tests.simulator.disk import DiskState, FaultyFiles, SimulatedDisk, attempt_in, attempts_in
 from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
@@ -44,13 +44,13 @@ def orders_in(genome: bytes) -> dict[str, Any]:
         return {"do": "play", "seconds": 1.0}
 
 
-class PretendEvaluator:
+class SimulatedEvaluator:
     """Plays what the genome says, in no time but the virtual one. Follows the `Evaluator` protocol."""
 
     fingerprint = "0" * 16
     progress = ""
 
-    def __init__(self, machine: "Machine") -> None:
+    def __init__(self, machine: "SimulatedMachine") -> None:
         self._machine = machine
         self._job: EvaluationJob | None = None
         self._done_at = 0.0
@@ -102,7 +102,7 @@ class PretendEvaluator:
         self.stop()
 
 
-class Silent:
+class NoWait:
     """A bell that never keeps anybody waiting: the world's clock does."""
 
     def wait(self, timeout_s: float) -> bool:
@@ -114,22 +114,22 @@ class Checkpoint:
     """A machine at one moment: its disk, and its memory with the agent in it."""
 
     at: float
-    disk: Picture
+    disk: DiskState
     memory: tuple[Any, ...]  #: agent, evaluator and way, which know each other
     playing: frozenset[str]
 
 
-class Machine:
+class SimulatedMachine:
     """One worker's machine, its disk and its agent.
 
     A twin is a second machine on the disk of another one: a clone that somebody forgot to change.
     """
 
-    def __init__(self, world: World, name: str, *, own_disk: bool, disk: Disk | None = None) -> None:
+    def __init__(self, world: World, name: str, *, share_is_local: bool, disk: SimulatedDisk | None = None) -> None:
         self.world, self.name = world, name
         self.twin = disk is not None
-        self.disk = disk or Disk()
-        self.own_disk = own_disk
+        self.disk = disk or SimulatedDisk()
+        self.own_disk = share_is_local
         self.ears: dict[str, Callable[[str], None]] = {}  #: who hears what the agent publishes
         self.way = self._make_way()
         self.agent: Agent | None = None
@@ -149,14 +149,14 @@ class Machine:
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
-        self._evaluator = PretendEvaluator(self)
+        self._evaluator = SimulatedEvaluator(self)
 
-    def __deepcopy__(self, _memo: object) -> "Machine":
+    def __deepcopy__(self, _memo: object) -> "SimulatedMachine":
         return self
 
-    def _make_way(self) -> Way:
+    def _make_way(self) -> FaultyFiles:
         who = f"agent:{self.name}"
-        way = Way(self.world, lambda: self.disk, who, remote=not self.own_disk, stale=not self.own_disk)
+        way = FaultyFiles(self.world, lambda: self.disk, who, remote=not self.own_disk, stale=not self.own_disk)
         way.on_arrival = self._heard
         return way
 
@@ -171,7 +171,7 @@ class Machine:
         """Law 7: nobody says of a game that another one plays that it was interrupted."""
         record = orjson.loads(self.disk.files[path])
         player = self.disk.playing.get(record["attempt"])
-        played_by_another = isinstance(player, Machine) and player is not self and not player.hung
+        played_by_another = isinstance(player, SimulatedMachine) and player is not self and not player.hung
         claimed = self.disk.story.claimed - self.world.half_claimed.keys()
         undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in claimed
         if undelivered and not self.world.options.revert:
@@ -190,7 +190,7 @@ class Machine:
         self.kill_agent()
         self.lives += 1
         self.hung = self.spoilt
-        self._evaluator, self.way = PretendEvaluator(self), self._make_way()
+        self._evaluator, self.way = SimulatedEvaluator(self), self._make_way()
         identity = AgentIdentity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
         limits = AgentLimits(poll_s=POLL_S)
         try:
@@ -199,7 +199,7 @@ class Machine:
                 self.way,
                 self._evaluator,
                 identity,
-                Silent(),
+                NoWait(),
                 clock=lambda: self.world.now + self.clock_s,
                 share_is_local=self.own_disk,
                 limits=limits,
@@ -216,7 +216,7 @@ class Machine:
             self.disk.playing.pop(attempt, None)
         self.playing.clear()
 
-    def ring(self, path: str) -> None:
+    def notify(self, path: str) -> None:
         """Something arrived in the share."""
         if not path.endswith(ORDERS) or self.agent is None:
             return
@@ -252,7 +252,7 @@ class Machine:
         self._go_on(max(pause_s, 0.001))
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether the agent lives, and has beaten regularly of late."""
         return self.agent is not None and not self.hung and self.world.now - self.way.beats_at[0] < 25
 
@@ -330,17 +330,17 @@ class Machine:
         self.busy_until = max(self.busy_until, self.world.now + min(took_s, 40))
         self.world.later(took_s, up)
 
-    def remember(self) -> None:
+    def save_state(self) -> None:
         """A checkpoint is taken: of the disk, and of the memory with the agent in it."""
         memory = copy.deepcopy((self.agent, self._evaluator, self.way)) if self.agent is not None else ()
-        self._checkpoints.append(Checkpoint(self.world.now, self.disk.picture(), memory, frozenset(self.playing)))
+        self._checkpoints.append(Checkpoint(self.world.now, self.disk.state(), memory, frozenset(self.playing)))
 
-    def go_back(self) -> None:
+    def load_state(self) -> None:
         """The share alone shows an older state, or the machine boots from one, or it goes on as if nothing had been."""
         if not self._checkpoints:
             return
         checkpoint = self._checkpoints[0]
-        self.disk.go_back(checkpoint.disk)
+        self.disk.load_state(checkpoint.disk)
         how = self.world.dice.choice(["share", "boot", "memory"])
         self.world.fired[f"revert: {how}"] += 1
         if how == "boot":
@@ -357,7 +357,7 @@ class Machine:
             self.playing = set(checkpoint.playing)
             self._go_on(0.0)
 
-    def lie(self) -> None:
+    def write_hostile_bytes(self) -> None:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
         attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
@@ -404,7 +404,7 @@ class Machine:
         others = ["inbox/readme.txt", "inbox/tmp/half.start.json", "outbox/x.started.json", "outbox/..result.json"]
         self.disk.files.setdefault(self.world.dice.choice([*parts, *others]), b"by hand")
 
-    def heal(self) -> None:
+    def stop_faults(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
         self.disk.reachable, self.disk.full, self.blind = True, False, False
         self.disk.held.clear()
@@ -415,17 +415,17 @@ class Machine:
 
     # ---------------------------------------------------------------------------------------------- what is asked
 
-    def see(self) -> MachineStatus:
+    def status(self) -> MachineStatus:
         """What the machine layer says of it."""
         reverted, self.reverted = self.reverted, False
         if self.world.options.computers:
-            return self._see_computer(reverted)
+            return self._computer_status(reverted)
         state = MachineState.RUNNING
         if self.agent is None and self.world.options.local:
             state = MachineState.OFF
         return MachineStatus(state, tuple(RecoveryAction), reverted=reverted)
 
-    def _see_computer(self, reverted: bool) -> MachineStatus:
+    def _computer_status(self, reverted: bool) -> MachineStatus:
         now, state = self.world.now, MachineState.RUNNING if self.is_on else MachineState.OFF
         if self.frozen_at is not None and now - self.frozen_at > HEARTBEAT_LOST_S:
             state = MachineState.UNHEALTHY
@@ -441,14 +441,14 @@ class Machine:
             uptime_s=now - self.on_at if self.is_on else 0.0,
         )
 
-    def obey(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
+    def execute(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
         """Climbs a rung, or switches it on; sometimes the order is lost, and nobody knows."""
         if self.world.options.computers and self.world.now < self.busy_until:
             return  # at most one order at a time is carried out
         if action is not None:
             self.on_restart(self.name)
             seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
-            if self.is_well and seen_well and not self.world.muddled:
+            if self.is_healthy and seen_well and not self.world.muddled:
                 self.world.breach(f"{self.name} was restarted ({action}) while it was well")
         if lost or self.blind or self.world.strikes("lost order", self.world.options.order_lost):
             return

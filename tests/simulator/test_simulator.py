@@ -21,10 +21,10 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.storage.archive import Archive
 from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
-from tests.simulator.couriers import DistantCouriers
+from tests.simulator.couriers import SimulatedExecutor
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
 from tests.simulator.digests import digest
-from tests.simulator.figures import CHUNK, Figures, Journal, run_chunk
+from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
 from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
@@ -162,12 +162,12 @@ def test_a_long_proof_is_taken_up_again(tmp_path: Path) -> None:
     """What was proved of this code is not played again; what was proved of other code does not count."""
     path, firsts = tmp_path / "journal.jsonl", [1, 51]
     _, figures = run_chunk(1)
-    Journal(path, "this code").note(1, json.loads(json.dumps(figures)))
+    ProofLog(path, "this code").note(1, json.loads(json.dumps(figures)))
 
-    again = Journal(path, "this code")
+    again = ProofLog(path, "this code")
     assert again.open_of(firsts) == [51]
     assert sum(part.seeds for part in again.of(firsts)) == CHUNK
-    assert Journal(path, "other code").open_of(firsts) == firsts
+    assert ProofLog(path, "other code").open_of(firsts) == firsts
 
 
 # ----------------------------------------------------------------------------------------------------- crash points
@@ -280,14 +280,14 @@ def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: s
 @pytest.mark.parametrize(
     ("pretended", "shipped", "verbs"),
     [
-        (MemoryArchive, Archive, {"keep", "set_aside"}),
-        (DistantCouriers, ShareExecutor, {"is_away", "send", "arrivals", "overdue"}),
+        (MemoryArchive, Archive, {"store", "set_aside"}),
+        (SimulatedExecutor, ShareExecutor, {"is_busy", "submit", "completed", "timed_out"}),
     ],
     ids=["archive", "couriers"],
 )
 def test_what_is_pretended_has_the_verbs_of_what_is_shipped(pretended: type, shipped: type, verbs: set[str]) -> None:
     """What the loop calls on the one exists on the other, with the same arguments."""
-    called = set(re.findall(r"self\.(?:_couriers|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
+    called = set(re.findall(r"self\.(?:_executor|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
     assert verbs == called & vars(shipped).keys()
     for name in verbs:
         ours, theirs = getattr(pretended, name), getattr(shipped, name)

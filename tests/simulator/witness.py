@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulator.disk import Disk
+from tests.simulator.disk import SimulatedDisk
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
@@ -30,11 +30,11 @@ def seed_of(run_seed: int, trial: Trial) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
-class Witness:
+class LedgerChecker:
     """What one farm has committed so far, counted from outside."""
 
     def __init__(
-        self, world: World, farm: str, genomes: Sequence[bytes], seed: int, disks: Sequence[Disk] = ()
+        self, world: World, farm: str, genomes: Sequence[bytes], seed: int, disks: Sequence[SimulatedDisk] = ()
     ) -> None:
         self._world, self._farm, self._genomes, self._seed, self._disks = world, farm, genomes, seed, disks
         self.issued: dict[str, Trial] = {}
@@ -52,7 +52,7 @@ class Witness:
         self._failed: set[Genome] = set()  #: with a trial that has no fitness
         self._generation = 0
 
-    def hear(self, fact: dict[str, Any], generation: int) -> None:
+    def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Takes in one committed fact."""
         self._generation = generation
         match fact["fact"]:
