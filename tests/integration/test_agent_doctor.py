@@ -91,7 +91,7 @@ def fill(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ all is well
 
 
-def test_of_a_machine_that_is_well_nothing_is_said(machine: Machine) -> None:
+def test_doctor_prints_nothing_when_all_checks_pass(machine: Machine) -> None:
     """Exit code 0, not a word, and nothing left behind."""
     ran = machine.ask()
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
@@ -99,7 +99,7 @@ def test_of_a_machine_that_is_well_nothing_is_said(machine: Machine) -> None:
     assert not machine.state.exists()
 
 
-def test_what_is_well_is_told_on_demand(machine: Machine) -> None:
+def test_verbose_doctor_lists_passed_checks(machine: Machine) -> None:
     """With -v each item has a line, the versions too."""
     lines = dict(line.split(": ", 1) for line in machine.ask("-v").stdout.splitlines())
     assert list(lines)[:4] == ["folders", "inbox", "outbox", "status"]
@@ -107,7 +107,7 @@ def test_what_is_well_is_told_on_demand(machine: Machine) -> None:
     assert all(name in lines["versions"] for name in ("genome-pipeline", "msgspec", "orjson", "psutil", "watchdog"))
 
 
-def test_a_trial_is_played_for_real(machine: Machine) -> None:
+def test_doctor_evaluates_given_genome(machine: Machine) -> None:
     """A genome of three bytes with seed 7 has the fitness that the game gives it."""
     genome = machine.root / "a.bin"
     genome.write_bytes(b"abc")
@@ -115,7 +115,7 @@ def test_a_trial_is_played_for_real(machine: Machine) -> None:
     assert machine.left() == set()
 
 
-def test_a_running_agent_is_named_and_not_disturbed(machine: Machine) -> None:
+def test_doctor_does_not_disturb_running_agent(machine: Machine) -> None:
     """It keeps its lock and its life; asking many times over rings no bell and leaves only its heartbeat."""
     machine.start()
     assert machine.agent is not None
@@ -125,7 +125,7 @@ def test_a_running_agent_is_named_and_not_disturbed(machine: Machine) -> None:
     assert machine.left() == {"status/agent.json"}
 
 
-def test_whose_share_it_is(machine: Machine) -> None:
+def test_doctor_names_owner_of_share(machine: Machine) -> None:
     """The host that announced itself is named, with what waits there."""
     owner = HostRecord(farm="farm-1", worker="vm-3", epoch=2)
     LocalFiles(machine.share).publish("inbox/2.host.json", encode(owner))
@@ -135,21 +135,21 @@ def test_whose_share_it_is(machine: Machine) -> None:
 # ---------------------------------------------------------------------------------------------------- planted troubles
 
 
-def test_a_share_that_is_not_there(machine: Machine) -> None:
+def test_doctor_reports_missing_share(machine: Machine) -> None:
     """It is named; what would be in it is not spoken of."""
     shutil.rmtree(machine.share)
     assert list(machine.wrong()) == ["folders"]
     assert "is no folder; make it, or mend --share" in machine.wrong()["folders"]
 
 
-def test_a_file_in_place_of_a_folder(machine: Machine) -> None:
+def test_doctor_reports_file_in_place_of_folder(machine: Machine) -> None:
     """It is named with the cure."""
     (machine.share / "outbox/tmp").rmdir()
     (machine.share / "outbox/tmp").write_bytes(b"")
     assert "take away what is in its place" in machine.wrong()["folders"]
 
 
-def test_a_folder_that_is_not_there_yet(machine: Machine) -> None:
+def test_doctor_accepts_folder_that_agent_will_create(machine: Machine) -> None:
     """The agent would make it."""
     (machine.share / "status").rmdir()
     assert "the agent makes it when it starts" in machine.wrong()["folders"]
@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_there_yet(machine: Machine) -> None:
 
 @pytest.mark.needs("chattr", root=True)
 @pytest.mark.parametrize("folder", ["outbox", "status"])
-def test_a_folder_that_may_not_be_written(machine: Machine, folder: str) -> None:
+def test_doctor_reports_unwritable_folder(machine: Machine, folder: str) -> None:
     """Rights are tried, not read."""
     target = machine.share / folder
     if subprocess.run(["chattr", "+i", target], capture_output=True, check=False).returncode:
@@ -171,13 +171,13 @@ def test_a_folder_that_may_not_be_written(machine: Machine, folder: str) -> None
     assert machine.left() == set()
 
 
-def test_an_inbox_of_another_version(machine: Machine) -> None:
+def test_doctor_reports_unknown_layout(machine: Machine) -> None:
     """A host that speaks another layout is no mystery."""
     (machine.share / "inbox/1.host.json").write_text('{"layout": 2}')
     assert "install the same version on host and machine" in machine.wrong()["inbox"]
 
 
-def test_a_disk_with_little_room(machine: Machine, tiny_disk: Path) -> None:
+def test_doctor_reports_low_disk_space(machine: Machine, tiny_disk: Path) -> None:
     """A share on 8 MiB is told of, though it can still be written."""
     machine.share = tiny_disk
     LocalFiles(tiny_disk).make_folders()
@@ -185,7 +185,7 @@ def test_a_disk_with_little_room(machine: Machine, tiny_disk: Path) -> None:
     assert "make room" in wrong["disk"]
 
 
-def test_a_full_disk(machine: Machine, tiny_disk: Path) -> None:
+def test_doctor_reports_full_disk(machine: Machine, tiny_disk: Path) -> None:
     """Nothing can be written, and nothing half written is left."""
     machine.share = tiny_disk
     LocalFiles(tiny_disk).make_folders()
@@ -194,31 +194,31 @@ def test_a_full_disk(machine: Machine, tiny_disk: Path) -> None:
     assert machine.left() == {"ballast"}
 
 
-def test_a_function_that_cannot_be_imported(machine: Machine) -> None:
+def test_doctor_reports_import_error(machine: Machine) -> None:
     """The evaluator's own error is told."""
     (machine.root / "game.py").write_text("import no_such_module\n")
     assert "ModuleNotFoundError: No module named 'no_such_module'" in machine.wrong()["evaluator"]
 
 
-def test_a_function_whose_module_ends_the_process(machine: Machine) -> None:
+def test_doctor_reports_module_that_exits(machine: Machine) -> None:
     """Nothing is waited for that will never answer."""
     (machine.root / "game.py").write_text("import os\nos._exit(5)\n")
     assert "evaluator process died: exit code 5" in machine.wrong()["evaluator"]
 
 
-def test_a_program_that_is_not_there(machine: Machine) -> None:
+def test_doctor_reports_missing_program(machine: Machine) -> None:
     """The game was not installed."""
     machine.arguments = ["--folder", str(machine.root), "--", "no-such-game", "{genome}"]
     assert "cannot start 'no-such-game'" in machine.wrong()["evaluator"]
 
 
-def test_a_script_that_is_not_there(machine: Machine) -> None:
+def test_doctor_reports_missing_script(machine: Machine) -> None:
     """Python is there, and the script that it should run is not."""
     machine.arguments = ["--folder", str(machine.root), "--", "python", "play.py", "{genome}"]
     assert f"play.py: no such file in {machine.root}" in machine.wrong()["evaluator"]
 
 
-def test_a_game_that_fails(machine: Machine) -> None:
+def test_doctor_reports_failed_trial(machine: Machine) -> None:
     """A trial that gives no fitness is told with its reason."""
     (machine.root / "game.py").write_text("def play(genome, trial):\n    return 1 / 0\n")
     (machine.root / "a.bin").write_bytes(b"x")
@@ -227,14 +227,14 @@ def test_a_game_that_fails(machine: Machine) -> None:
     assert "ZeroDivisionError: division by zero (game.py, line 2)" in wrong["trial"]
 
 
-def test_a_trial_beside_a_running_agent(machine: Machine) -> None:
+def test_doctor_skips_trial_while_agent_plays(machine: Machine) -> None:
     """Two games at once would spoil both, so it is not played."""
     machine.start()
     (machine.root / "a.bin").write_bytes(b"x")
     assert "not played: the agent, process" in machine.wrong("--genome", str(machine.root / "a.bin"))["trial"]
 
 
-def test_an_agent_that_is_wedged(machine: Machine) -> None:
+def test_doctor_reports_agent_with_old_heartbeat(machine: Machine) -> None:
     """It has the lock and its heartbeat is old."""
     machine.start()
     assert machine.agent is not None
@@ -245,7 +245,7 @@ def test_an_agent_that_is_wedged(machine: Machine) -> None:
     assert re.search(r"has not beaten for 10\d\d s; end its task", machine.wrong()["agent"])
 
 
-def test_an_agent_that_has_just_started(machine: Machine) -> None:
+def test_doctor_accepts_agent_that_just_started(machine: Machine) -> None:
     """The heartbeat of its predecessor is not held against it."""
     machine.start()
     assert machine.agent is not None
@@ -254,14 +254,14 @@ def test_an_agent_that_has_just_started(machine: Machine) -> None:
     assert machine.items()["agent"]["ok"]
 
 
-def test_an_agent_with_other_notes(machine: Machine) -> None:
+def test_doctor_reports_agent_with_other_state_folder(machine: Machine) -> None:
     """Two agents on one share that do not meet at a lock."""
     machine.start()
     machine.state = machine.root / "other notes"
     assert "another agent beats here" in machine.wrong()["agent"]
 
 
-def test_a_clock_that_went_back(machine: Machine) -> None:
+def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
     """What was written in the future gives it away."""
     beat, tomorrow = machine.share / "status/agent.json", time.time() + 86400
     beat.write_text("{}")
@@ -278,14 +278,14 @@ def test_a_clock_that_went_back(machine: Machine) -> None:
         (DesktopSession(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
     ],
 )
-def test_a_session_in_which_nothing_is_drawn(session: DesktopSession, said: str) -> None:
+def test_doctor_reports_session_without_desktop(session: DesktopSession, said: str) -> None:
     """What Windows says of it is judged the same everywhere."""
     trouble = session_trouble(session)
     assert trouble is not None
     assert trouble[0].startswith(said)
 
 
-def test_a_session_at_the_console_is_well() -> None:
+def test_console_session_passes() -> None:
     """Somebody is logged on there, and nothing is locked."""
     assert session_trouble(DesktopSession(id="1", console=True, desktop="Default")) is None
 
@@ -301,7 +301,7 @@ def test_a_session_at_the_console_is_well() -> None:
         (["--python", "game:play", "--genome", "no-such.bin"], "--genome no-such.bin: no such file"),
     ],
 )
-def test_bad_input_is_one_line(machine: Machine, arguments: list[str], said: str) -> None:
+def test_agent_doctor_bad_input_exits_with_2(machine: Machine, arguments: list[str], said: str) -> None:
     """With exit code 2, before anything is looked at."""
     machine.arguments = arguments
     ran = machine.ask()

@@ -98,13 +98,13 @@ def vm(tmp_path: Path, bundle: Path) -> Vm:
 # --------------------------------------------------------------------------------------------------------- the bundle
 
 
-def test_a_bundle_has_what_the_agent_needs_and_nothing_of_the_host(made: Path) -> None:
+def test_bundle_has_only_requirements_of_agent(made: Path) -> None:
     """Four libraries, the program itself, pip to install them, and what was asked for besides."""
     names = {parse_wheel_filename(path.name)[0] for path in (made / "wheels").iterdir()}
     assert names == {"genome-pipeline", "msgspec", "orjson", "psutil", "watchdog", "pip", "tomli-w"}
 
 
-def test_what_only_windows_needs_is_there_for_windows(for_windows: Path) -> None:
+def test_windows_only_requirements_are_bundled(for_windows: Path) -> None:
     """Every requirement that holds on Windows is met within the bundle, also where it does not hold here (tqdm)."""
     wheels = list((for_windows / "wheels").iterdir())
     there = {str(parse_wheel_filename(path.name)[0]) for path in wheels}
@@ -119,7 +119,7 @@ def test_what_only_windows_needs_is_there_for_windows(for_windows: Path) -> None
                 assert needed.name in there, f"{path.name} needs {needed}"
 
 
-def test_wheels_are_for_the_target(for_windows: Path) -> None:
+def test_wheels_match_target_platform(for_windows: Path) -> None:
     """No wheel of this computer slips in."""
     for path in (for_windows / "wheels").iterdir():
         assert {tag.platform for tag in parse_wheel_filename(path.name)[3]} <= {"win_amd64", "any"}, path.name
@@ -136,7 +136,7 @@ def test_the_manifest_names_every_file(made: Path) -> None:
 
 
 @pytest.mark.source
-def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Path) -> None:
+def test_packed_wheel_equals_built_wheel(made: Path, tmp_path: Path) -> None:
     """File by file, apart from the list of them."""
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
@@ -156,7 +156,7 @@ def test_the_packed_wheel_is_the_one_that_a_build_makes(made: Path, tmp_path: Pa
 # ---------------------------------------------------------------------------------------------------------- installing
 
 
-def test_an_installed_wheel_packs_itself_again(vm: Vm, tmp_path: Path) -> None:
+def test_installed_wheel_repacks_identically(vm: Vm, tmp_path: Path) -> None:
     """What was installed from a wheel has no checkout, and makes the same one: every byte of every file."""
     assert vm.install({"python": "game:play"})[0] == 0
     pack = "import sys, pathlib; from pipeline.bundle.wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
@@ -167,7 +167,7 @@ def test_an_installed_wheel_packs_itself_again(vm: Vm, tmp_path: Path) -> None:
         assert all(one.read(name) == other.read(name) for name in one.namelist() if not name.endswith("RECORD"))
 
 
-def test_the_installed_agent_plays(vm: Vm) -> None:
+def test_installed_agent_evaluates_genome(vm: Vm) -> None:
     """From the bundle into an empty environment: it starts as the task starts it, and answers a host's start signal."""
     code, answer = vm.install({"python": "game:play"})
     assert code == 0, answer
@@ -195,7 +195,7 @@ def test_the_installed_agent_plays(vm: Vm) -> None:
     assert subprocess.run(doctor, check=False).returncode == 0
 
 
-def test_a_command_survives_the_way_into_the_configuration(vm: Vm) -> None:
+def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
     """Quotes, backslashes, braces and letters from elsewhere."""
     command = ["C:\\Spiele\\größe 1\\bot.exe", "{genome}", '--say="hi \\"', "雪", "😀", "'", "$(whoami)", "`n"]
     assert vm.install({"command": command})[0] == 0
@@ -214,7 +214,7 @@ def test_a_command_survives_the_way_into_the_configuration(vm: Vm) -> None:
     ],
     ids=["changed", "missing", "planted", "unfinished"],
 )
-def test_a_spoiled_bundle_installs_nothing(vm: Vm, spoil: Any, said: str) -> None:
+def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, said: str) -> None:
     """The file and the cure are named, and the program folder stays empty."""
     spoil(vm.bundle)
     code, answer = vm.install({"python": "game:play"})
@@ -223,14 +223,14 @@ def test_a_spoiled_bundle_installs_nothing(vm: Vm, spoil: Any, said: str) -> Non
     assert list(vm.program.iterdir()) == []
 
 
-def test_another_python_is_refused(vm: Vm) -> None:
+def test_wrong_python_version_is_refused(vm: Vm) -> None:
     """The wheels would not fit it."""
     manifest = vm.bundle / "manifest.json"
     manifest.write_text(manifest.read_text().replace(f'"python": "{HERE}"', '"python": "3.99"'))
     assert f"is for Python 3.99, and {sys.executable} is {HERE}" in vm.install({"python": "game:play"})[1]["error"]
 
 
-def test_a_bundle_that_lacks_a_library_says_which(vm: Vm) -> None:
+def test_missing_library_is_named(vm: Vm) -> None:
     """A bundle of other hands, with a manifest that is right and wheels that are not enough."""
     (gone,) = vm.bundle.glob("wheels/orjson-*.whl")
     manifest = json.loads((vm.bundle / "manifest.json").read_bytes())
@@ -245,7 +245,7 @@ def test_a_bundle_that_lacks_a_library_says_which(vm: Vm) -> None:
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
-def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With exit code 2, and no manifest, so that nobody installs the half of it."""
     full = tmp_path / "full"
     full.mkdir()
@@ -268,7 +268,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_a_requirement_is_no_option_of_pip(tmp_path: Path) -> None:
+def test_requirement_starting_with_dash_is_refused(tmp_path: Path) -> None:
     """What begins with a dash is refused as a requirement, and obeyed by nobody."""
     with pytest.raises(BundleError, match="pip download"):
         make_bundle(tmp_path / "out", HERE, tuple(platform_tags()), extra=["--index-url=https://example.invalid"])

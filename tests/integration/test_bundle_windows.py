@@ -30,7 +30,7 @@ def run(windows: WindowsPython, program: Path, *arguments: str) -> "subprocess.C
     )
 
 
-def test_a_bundle_is_installed_and_plays_under_windows(windows: WindowsPython, tmp_path: Path) -> None:
+def test_bundle_installs_and_runs_under_windows(windows: WindowsPython, tmp_path: Path) -> None:
     """From the bundle alone: Python is unpacked, the agent installed, and its doctor plays a game."""
     bundle, game, share = tmp_path / "mein Bündel", tmp_path / "das Spiel ü", tmp_path / "Tausch ß"
     program = tmp_path / "Prögramm 1"

@@ -18,7 +18,7 @@ from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 # ------------------------------------------------------------------------------------------------ claim, play, report
 
 
-def test_a_game_from_start_signal_to_result(agent: AgentHarness) -> None:
+def test_attempt_runs_from_start_signal_to_result(agent: AgentHarness) -> None:
     """start signal -> claim -> game -> result -> the host takes it away -> the agent cleans and idles."""
     agent.publish_start()
     agent.step()
@@ -39,7 +39,7 @@ def test_a_game_from_start_signal_to_result(agent: AgentHarness) -> None:
     assert agent.playing is None
 
 
-def test_a_game_is_told_what_its_start_signal_says(agent: AgentHarness) -> None:
+def test_evaluator_gets_values_of_start_signal(agent: AgentHarness) -> None:
     """Trial, seed, limit, settings and the genome's bytes and suffix come from the share unchanged."""
     settings = {"map": "Ⅸ", "fast": True, "level": 3, "speed": 1.5}
     agent.publish_start(trial=3, seed=2**31 - 1, time_limit_s=0.5, settings=settings, genome_suffix=".json")
@@ -64,7 +64,7 @@ def test_the_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
     assert [job.attempt for job in agent.evaluator.jobs] == [attempt(3), attempt(2), attempt(1)]
 
 
-def test_a_game_is_claimed_before_it_begins(agent: AgentHarness) -> None:
+def test_claim_is_published_before_evaluation_starts(agent: AgentHarness) -> None:
     """When the evaluator is started, the claim is there for everyone to see."""
     at_start: list[set[str]] = []
     agent.evaluator.on_start = lambda: at_start.append(agent.outbox)
@@ -75,7 +75,7 @@ def test_a_game_is_claimed_before_it_begins(agent: AgentHarness) -> None:
     assert at_start == [{started()}]
 
 
-def test_a_claim_is_durable_and_a_result_comes_last(agent: AgentHarness, tmp_path: Path) -> None:
+def test_claim_is_durable_and_result_is_published_last(agent: AgentHarness, tmp_path: Path) -> None:
     """claim, then log and artifacts, then the record that speaks for them."""
     (tmp_path / "replay.bin").write_bytes(b"replay")
     agent.publish_start()
@@ -95,7 +95,7 @@ def test_a_claim_is_durable_and_a_result_comes_last(agent: AgentHarness, tmp_pat
     assert (artifact.name, artifact.size_bytes, artifact.sha256) == ("replay.bin", 6, sha256(b"replay"))
 
 
-def test_what_was_played_to_the_end_stays_until_it_is_fetched(agent: AgentHarness) -> None:
+def test_finished_attempt_stays_until_start_signal_is_removed(agent: AgentHarness) -> None:
     """As long as the start signal is there nothing of the attempt is removed or played again."""
     agent.publish_start()
     agent.step()
@@ -106,7 +106,7 @@ def test_what_was_played_to_the_end_stays_until_it_is_fetched(agent: AgentHarnes
     assert len(agent.evaluator.jobs) == 1
 
 
-def test_without_output_there_is_no_log(agent: AgentHarness) -> None:
+def test_empty_log_is_not_published(agent: AgentHarness) -> None:
     """An empty log is not written and not spoken for."""
     agent.publish_start()
     agent.step()
@@ -118,7 +118,7 @@ def test_without_output_there_is_no_log(agent: AgentHarness) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="some of these names cannot be made there")
-def test_artifacts_with_odd_names_go_by_number(agent: AgentHarness, tmp_path: Path) -> None:
+def test_artifacts_with_unsafe_names_are_stored_by_number(agent: AgentHarness, tmp_path: Path) -> None:
     """Names that are not safe everywhere are replaced, and there are never more than allowed."""
     names = ["Replay.BIN", "con.txt", "a b", "trail.", *(f"{n:02d}.png" for n in range(20))]
     for name in names:
@@ -135,7 +135,7 @@ def test_artifacts_with_odd_names_go_by_number(agent: AgentHarness, tmp_path: Pa
         assert agent.files.files[f"outbox/{attempt(1)}.files/{ref.name}"] == name.encode()
 
 
-def test_artifacts_that_go_by_number_do_not_collide(agent: AgentHarness, tmp_path: Path) -> None:
+def test_numbered_artifacts_do_not_collide(agent: AgentHarness, tmp_path: Path) -> None:
     """`BAD` is stored as `artifact-0`, which is what the next one is called already."""
     names = ["BAD", "artifact-0", "artifact-0-1"]
     for name in names:
@@ -149,7 +149,7 @@ def test_artifacts_that_go_by_number_do_not_collide(agent: AgentHarness, tmp_pat
     assert [agent.files.files[f"outbox/{attempt(1)}.files/{ref.name}"].decode() for ref in refs] == names
 
 
-def test_a_failure_is_told_in_one_printable_line(agent: AgentHarness) -> None:
+def test_failure_reason_is_one_printable_line(agent: AgentHarness) -> None:
     """What the evaluator said is cleaned and cut before it is published."""
     agent.publish_start()
     agent.step()
@@ -162,7 +162,7 @@ def test_a_failure_is_told_in_one_printable_line(agent: AgentHarness) -> None:
     assert len(agent.result().reason) == layout.REASON_CHARS_MAX
 
 
-def test_an_artifact_that_vanished_does_not_hold_up_the_result(agent: AgentHarness, tmp_path: Path) -> None:
+def test_vanished_artifact_does_not_block_result(agent: AgentHarness, tmp_path: Path) -> None:
     """A game's leftover may remove a file after it was listed; the fitness counts all the same."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
@@ -177,7 +177,7 @@ def test_an_artifact_that_vanished_does_not_hold_up_the_result(agent: AgentHarne
 # --------------------------------------------------------------------------------------------------------- withdrawal
 
 
-def test_a_withdrawn_game_is_stopped_and_cleaned(agent: AgentHarness) -> None:
+def test_withdrawn_attempt_is_stopped_and_cleaned(agent: AgentHarness) -> None:
     """When its start signal goes, the game ends unfinished and nothing of the attempt stays."""
     agent.publish_start()
     agent.step()
@@ -190,7 +190,7 @@ def test_a_withdrawn_game_is_stopped_and_cleaned(agent: AgentHarness) -> None:
     assert agent.evaluator.stops == 1
 
 
-def test_after_a_withdrawn_game_the_next_begins_at_once(agent: AgentHarness) -> None:
+def test_next_attempt_starts_in_same_round_after_withdrawal(agent: AgentHarness) -> None:
     """One round stops, cleans, and claims what waits."""
     agent.publish_start(1)
     agent.publish_start(2)
@@ -202,7 +202,7 @@ def test_after_a_withdrawn_game_the_next_begins_at_once(agent: AgentHarness) -> 
     assert agent.outbox == {started(2)}
 
 
-def test_a_result_of_a_withdrawn_game_is_not_published(agent: AgentHarness) -> None:
+def test_result_of_withdrawn_attempt_is_not_published(agent: AgentHarness) -> None:
     """Withdrawn while its result could not be published, an attempt leaves nothing."""
     agent.publish_start()
     agent.step()
@@ -217,7 +217,7 @@ def test_a_result_of_a_withdrawn_game_is_not_published(agent: AgentHarness) -> N
     assert agent.outbox == set()
 
 
-def test_records_are_removed_before_what_they_speak_for(agent: AgentHarness, tmp_path: Path) -> None:
+def test_records_are_removed_before_their_payloads(agent: AgentHarness, tmp_path: Path) -> None:
     """claim -> result -> log -> artifacts: no claim without its result, no result without its payloads."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
@@ -232,7 +232,7 @@ def test_records_are_removed_before_what_they_speak_for(agent: AgentHarness, tmp
     assert agent.outbox == set()
 
 
-def test_files_the_protocol_does_not_know_stay(agent: AgentHarness) -> None:
+def test_unknown_files_are_not_removed(agent: AgentHarness) -> None:
     """Only what bears an attempt's name is ever removed."""
     agent.files.write("outbox/notes.txt", b"a person was here")
     agent.files.write("outbox/g1.result.json", b"almost an attempt")
@@ -242,7 +242,7 @@ def test_files_the_protocol_does_not_know_stay(agent: AgentHarness) -> None:
     assert agent.outbox == {"notes.txt", "g1.result.json"}
 
 
-def test_what_a_predecessor_staged_is_removed_once_the_share_is_ours(tmp_path: Path) -> None:
+def test_staged_leftovers_are_removed_after_owner_is_known(tmp_path: Path) -> None:
     """Halves in `outbox/tmp/` go, but not before somebody says whose share it is."""
     guest = AgentHarness(tmp_path)
     guest.files.write("outbox/tmp/half", b"...")
@@ -270,7 +270,7 @@ def beats_during(agent: AgentHarness, seconds: float) -> list[float]:
     return times
 
 
-def test_an_agent_beats_whatever_it_does(agent: AgentHarness) -> None:
+def test_heartbeat_is_written_while_idle_and_while_playing(agent: AgentHarness) -> None:
     """Every 5 s, while there is nothing to do and while a game is played."""
     assert beats_during(agent, 21) == [0, 5, 10, 15, 20]
 
@@ -278,13 +278,13 @@ def test_an_agent_beats_whatever_it_does(agent: AgentHarness) -> None:
     assert beats_during(agent, 21) == [4, 9, 14, 19]
 
 
-def test_a_new_agent_is_heard_long_before_it_is_missed() -> None:
+def test_new_agent_sends_heartbeat_before_silence_limit() -> None:
     """Also one that watches a foreign share first: else a healthy worker would be restarted for its patience."""
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().silence_limit_s
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().rung_limit_s
 
 
-def test_the_beat_of_a_player_says_so(agent: AgentHarness) -> None:
+def test_heartbeat_shows_playing_state(agent: AgentHarness) -> None:
     """The first beat after a game began shows it."""
     agent.step()
     agent.publish_start()
@@ -294,7 +294,7 @@ def test_the_beat_of_a_player_says_so(agent: AgentHarness) -> None:
     assert (agent.counter, agent.heartbeat.state) == (2, AgentState.PLAYING)
 
 
-def test_a_beat_tells_what_people_ask(agent: AgentHarness) -> None:
+def test_heartbeat_has_owner_attempt_and_progress(agent: AgentHarness) -> None:
     """Who, whose, what and how far, in a record that a host decodes."""
     agent.publish_start()
     agent.step()
@@ -317,7 +317,7 @@ def test_a_beat_tells_what_people_ask(agent: AgentHarness) -> None:
         pytest.param(DesktopSession(id="2", desktop="Default", locked=True, width=1280, height=720), id="locked"),
     ],
 )
-def test_a_beat_tells_when_no_window_can_be_shown(agent: AgentHarness, session: DesktopSession) -> None:
+def test_heartbeat_reports_missing_desktop(agent: AgentHarness, session: DesktopSession) -> None:
     """Also when it was different at the agent's start."""
     agent.publish_start()
     agent.step()
@@ -328,7 +328,7 @@ def test_a_beat_tells_when_no_window_can_be_shown(agent: AgentHarness, session: 
     assert (agent.heartbeat.session, agent.heartbeat.desktop) == (session.id, "")
 
 
-def test_a_long_name_of_an_adapter_breaks_no_beat(agent: AgentHarness) -> None:
+def test_long_adapter_name_is_truncated_in_heartbeat(agent: AgentHarness) -> None:
     """What a driver calls itself is cut to what the record takes."""
     agent.session = DesktopSession(id="1", desktop="Default", adapter="\x07 Display" * 40)
     agent.publish_start()
@@ -338,7 +338,7 @@ def test_a_long_name_of_an_adapter_breaks_no_beat(agent: AgentHarness) -> None:
     assert len(agent.heartbeat.desktop) <= layout.SESSION_CHARS_MAX
 
 
-def test_the_agent_never_busy_loops(agent: AgentHarness) -> None:
+def test_agent_never_busy_loops(agent: AgentHarness) -> None:
     """Through work, damage, trouble and withdrawal no round asks for another at once without having done something."""
     numbers = iter(range(1, 1000))
     for trouble in (set(), {("publish", "outbox")}, {("names", "inbox")}, {("replace", "status")}, set()):

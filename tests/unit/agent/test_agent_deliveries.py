@@ -24,9 +24,7 @@ HOPE_S = (LIMITS.delivery_tries_max - 1) * LIMITS.delivery_pause_s
 @pytest.mark.parametrize(
     ("genome", "complaint"), [(b"a henome", "digest"), (b"", "digest"), (GENOME + b"!", "digest"), (None, attempt(1))]
 )
-def test_a_damaged_genome_is_asked_for_again_and_then_given_up(
-    agent: AgentHarness, genome: bytes | None, complaint: str
-) -> None:
+def test_damaged_genome_is_retried_then_undelivered(agent: AgentHarness, genome: bytes | None, complaint: str) -> None:
     """Wrong bytes, none yet, or too many: five looks, one second apart, then `undelivered`, and never a claim."""
     agent.publish_start()
     if genome is None:
@@ -49,7 +47,7 @@ def test_a_damaged_genome_is_asked_for_again_and_then_given_up(
     [b"", b'{"layout": 1', b"\xff", layout.encode(records.start(2)), b" " * 70_000, b'{"layout": 1, "farm": "f"}'],
     ids=["empty", "half", "binary", "of another attempt", "too large", "without fields"],
 )
-def test_a_damaged_start_signal_is_asked_for_again_and_then_given_up(agent: AgentHarness, data: bytes) -> None:
+def test_damaged_start_signal_is_retried_then_undelivered(agent: AgentHarness, data: bytes) -> None:
     """An empty or half-written record, or one under a wrong name, ends as `undelivered` without echoes."""
     agent.files.write(f"inbox/{attempt(1)}.genome", GENOME)
     agent.publish_start_record(1, data)
@@ -64,7 +62,7 @@ def test_a_damaged_start_signal_is_asked_for_again_and_then_given_up(agent: Agen
     assert agent.evaluator.jobs == []
 
 
-def test_a_delivery_may_be_late(agent: AgentHarness) -> None:
+def test_late_delivery_is_played(agent: AgentHarness) -> None:
     """A record and then a genome that become whole while they are asked for are played as if nothing had been."""
     agent.publish_start_record(1, b"")
     agent.run_for(2)
@@ -78,7 +76,7 @@ def test_a_delivery_may_be_late(agent: AgentHarness) -> None:
     assert agent.outbox == {started()}
 
 
-def test_a_damaged_delivery_holds_up_nobody(agent: AgentHarness) -> None:
+def test_damaged_delivery_does_not_block_next_attempt(agent: AgentHarness) -> None:
     """While one genome is waited for, the next one is played."""
     agent.publish_start(1)
     agent.files.write(f"inbox/{attempt(1)}.genome", b"damaged")
@@ -89,7 +87,7 @@ def test_a_damaged_delivery_holds_up_nobody(agent: AgentHarness) -> None:
     assert agent.playing == attempt(2)
 
 
-def test_a_given_up_delivery_is_forgotten_with_its_start_signal(agent: AgentHarness) -> None:
+def test_undelivered_attempt_is_forgotten_with_its_start_signal(agent: AgentHarness) -> None:
     """The host takes the attempt away, the agent cleans its answer, and both go on."""
     agent.publish_start_record(1, b"")
     seconds_until_answered(agent)
@@ -100,7 +98,7 @@ def test_a_given_up_delivery_is_forgotten_with_its_start_signal(agent: AgentHarn
     assert agent.outbox == {started(2)}
 
 
-def test_an_unknown_layout_is_rejected_at_once(agent: AgentHarness) -> None:
+def test_unknown_layout_is_rejected_without_retry(agent: AgentHarness) -> None:
     """A complete record of another version is no damage: one line says which versions met."""
     agent.publish_start_record(1, records.of_another_version(records.start(1)))
     agent.step()
@@ -110,7 +108,7 @@ def test_an_unknown_layout_is_rejected_at_once(agent: AgentHarness) -> None:
     assert agent.outbox == {answered()}
 
 
-def test_a_scratch_folder_that_cannot_be_cleaned_does_not_end_the_agent(agent: AgentHarness) -> None:
+def test_agent_survives_scratch_folder_that_cannot_be_cleaned(agent: AgentHarness) -> None:
     """On Windows a leftover may be held open: the attempt goes elsewhere after some tries, and the agent beats on."""
     agent.evaluator.broken = PermissionError(13, "a leftover is held open")
     agent.publish_start()
@@ -121,7 +119,7 @@ def test_a_scratch_folder_that_cannot_be_cleaned_does_not_end_the_agent(agent: A
     assert "held open" in agent.result().reason
 
 
-def test_a_genome_that_cannot_be_written_is_not_the_shares_trouble(agent: AgentHarness) -> None:
+def test_local_write_error_closes_evaluator_and_retries(agent: AgentHarness) -> None:
     """On Windows a warm process may hold the last one: it has to go, and the agent beats on."""
     kept = agent.evaluator.folder
     agent.evaluator.folder = kept / "gone"
@@ -134,7 +132,7 @@ def test_a_genome_that_cannot_be_written_is_not_the_shares_trouble(agent: AgentH
 
 
 @pytest.mark.parametrize("kind", ["start.json", "genome"])
-def test_a_delivery_that_is_kept_back_is_given_up_and_silences_nobody(agent: AgentHarness, kind: str) -> None:
+def test_refused_genome_is_undelivered_and_next_is_played(agent: AgentHarness, kind: str) -> None:
     """A virus scanner takes a genome for what it is not: that one is `undelivered`, and the next one is played."""
     agent.publish_start(1)
     agent.publish_start(2)
@@ -152,7 +150,7 @@ def test_a_delivery_that_is_kept_back_is_given_up_and_silences_nobody(agent: Age
     assert agent.result(2).outcome is Outcome.COMPLETED
 
 
-def test_a_start_signal_that_is_kept_back_is_not_gone(agent: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_start_signal_counts_as_present(agent: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """No listing shows it any more, and an open by name is refused: it is there, and its game goes on."""
     agent.publish_start()
     agent.step()

@@ -27,7 +27,7 @@ def other_agent(tmp_path: Path) -> AgentHarness:
 
 
 @pytest.mark.parametrize("owner", [None, records.of_another_version(records.host())], ids=["none", "another layout"])
-def test_nobodys_share_is_left_alone(tmp_path: Path, owner: bytes | None) -> None:
+def test_share_without_host_record_is_left_alone(tmp_path: Path, owner: bytes | None) -> None:
     """Without a host.json that it can read nothing is claimed, nothing removed, and the agent beats without a farm."""
     guest = AgentHarness(tmp_path)
     if owner is not None:
@@ -45,7 +45,7 @@ def test_nobodys_share_is_left_alone(tmp_path: Path, owner: bytes | None) -> Non
     assert guest.heartbeat.state is AgentState.UNOWNED
 
 
-def test_a_game_goes_on_while_nobody_says_whose_share_it_is(agent: AgentHarness) -> None:
+def test_evaluation_continues_while_host_record_is_missing(agent: AgentHarness) -> None:
     """A lost host.json stops nothing and loses no result: it may be a moment of a mount that comes back."""
     agent.publish_start()
     agent.step()
@@ -60,7 +60,7 @@ def test_a_game_goes_on_while_nobody_says_whose_share_it_is(agent: AgentHarness)
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}, {"epoch": 2}])
-def test_what_is_not_for_us_is_not_played(agent: AgentHarness, other: dict[str, object]) -> None:
+def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: dict[str, object]) -> None:
     """A start signal of another farm, for another worker or of another epoch is neither claimed nor answered."""
     agent.publish_start(**other)
 
@@ -70,7 +70,7 @@ def test_what_is_not_for_us_is_not_played(agent: AgentHarness, other: dict[str, 
     assert agent.outbox == set()
 
 
-def test_the_highest_epoch_counts(agent: AgentHarness) -> None:
+def test_highest_epoch_counts(agent: AgentHarness) -> None:
     """When the epoch rises, what waits from before is left alone and the new is played."""
     agent.publish_start(1)
     agent.publish_owner(epoch=10)
@@ -83,7 +83,7 @@ def test_the_highest_epoch_counts(agent: AgentHarness) -> None:
     assert agent.claim(2).epoch == 10
 
 
-def test_a_new_owner_is_answered_at_once(agent: AgentHarness) -> None:
+def test_heartbeat_echoes_new_epoch_at_once(agent: AgentHarness) -> None:
     """The beat that echoes a new epoch does not wait for its turn."""
     agent.step()
     assert agent.heartbeat is not None
@@ -96,7 +96,7 @@ def test_a_new_owner_is_answered_at_once(agent: AgentHarness) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 70_000])
-def test_an_owner_that_cannot_be_read_is_not_nobody(agent: AgentHarness, data: bytes) -> None:
+def test_unreadable_host_record_makes_owner_unknown(agent: AgentHarness, data: bytes) -> None:
     """While the highest host.json is not whole, or speaks of another epoch, nothing is known: no claim, no beat."""
     agent.step()
     agent.files.publish("inbox/2.host.json", data)
@@ -111,7 +111,7 @@ def test_an_owner_that_cannot_be_read_is_not_nobody(agent: AgentHarness, data: b
 # ---------------------------------------------------------------------------------------------------------- restarts
 
 
-def test_a_claim_of_a_former_life_is_interrupted(agent: AgentHarness) -> None:
+def test_claim_of_earlier_run_is_reported_interrupted(agent: AgentHarness) -> None:
     """claim -> agent killed -> agent again: the attempt is answered, not played a second time; then the next one."""
     agent.publish_start(1)
     agent.publish_start(2)
@@ -125,7 +125,7 @@ def test_a_claim_of_a_former_life_is_interrupted(agent: AgentHarness) -> None:
     assert agent.playing == attempt(2)
 
 
-def test_a_result_of_a_former_life_stands(agent: AgentHarness) -> None:
+def test_result_of_earlier_run_is_kept(agent: AgentHarness) -> None:
     """claim -> result -> agent killed -> agent again: nothing is changed and nothing played."""
     agent.publish_start()
     agent.step()
@@ -140,7 +140,7 @@ def test_a_result_of_a_former_life_stands(agent: AgentHarness) -> None:
     assert len(agent.evaluator.jobs) == 1
 
 
-def test_what_waited_is_played_after_a_restart(agent: AgentHarness) -> None:
+def test_unclaimed_attempt_is_played_after_restart(agent: AgentHarness) -> None:
     """A new run id alone ends nothing that was not claimed."""
     agent.step()
     agent.publish_start()
@@ -150,7 +150,7 @@ def test_what_waited_is_played_after_a_restart(agent: AgentHarness) -> None:
     assert agent.playing == attempt(1)
 
 
-def test_files_without_a_start_signal_are_removed_at_the_start(agent: AgentHarness) -> None:
+def test_files_without_start_signal_are_removed_at_start(agent: AgentHarness) -> None:
     """Whatever an earlier life left of attempts that nobody wants goes."""
     agent.files.write(f"outbox/{attempt(1)}.log", b"...")
     agent.files.write(f"outbox/{attempt(2)}.files/replay", b"...")
@@ -161,7 +161,7 @@ def test_files_without_a_start_signal_are_removed_at_the_start(agent: AgentHarne
     assert agent.outbox == set()
 
 
-def test_a_claim_of_an_older_epoch_is_not_answered(agent: AgentHarness) -> None:
+def test_claim_of_older_epoch_is_not_answered(agent: AgentHarness) -> None:
     """After a revert the attempts of the older epoch are the host's to judge."""
     agent.publish_start()
     agent.step()
@@ -175,7 +175,7 @@ def test_a_claim_of_an_older_epoch_is_not_answered(agent: AgentHarness) -> None:
 # ---------------------------------------------------------------------------------------------- a share on another disk
 
 
-def test_a_newcomer_watches_before_it_writes(tmp_path: Path) -> None:
+def test_new_agent_watches_foreign_disk_before_writing(tmp_path: Path) -> None:
     """On a disk that is not its own an agent is silent for two beats, announces itself for one, and then begins."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -197,7 +197,7 @@ def test_a_newcomer_watches_before_it_writes(tmp_path: Path) -> None:
     assert guest.heartbeat.run_id == "run-1"
 
 
-def test_a_newcomer_gives_way_to_an_agent_that_beats(tmp_path: Path) -> None:
+def test_new_agent_exits_if_other_heartbeat_advances(tmp_path: Path) -> None:
     """If the counter moves under another run id the newcomer ends, having written nothing."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -212,7 +212,7 @@ def test_a_newcomer_gives_way_to_an_agent_that_beats(tmp_path: Path) -> None:
     assert guest.files.journal == []
 
 
-def test_a_newcomer_gives_way_to_one_that_begins_to_beat(tmp_path: Path) -> None:
+def test_new_agent_exits_if_other_agent_starts_meanwhile(tmp_path: Path) -> None:
     """An agent whose first beat comes while the newcomer watches is noticed by its second."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -225,7 +225,7 @@ def test_a_newcomer_gives_way_to_one_that_begins_to_beat(tmp_path: Path) -> None
         guest.run_for(2)
 
 
-def test_of_two_newcomers_one_ends(tmp_path: Path) -> None:
+def test_one_of_two_new_agents_exits(tmp_path: Path) -> None:
     """Both begin at once and see nobody -> both announce themselves -> the one whose announcement is gone ends."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -245,7 +245,7 @@ def test_of_two_newcomers_one_ends(tmp_path: Path) -> None:
     assert len(ended) == 1
 
 
-def test_a_newcomer_waits_a_beat_after_its_announcement_however_late_that_was(tmp_path: Path) -> None:
+def test_new_agent_waits_one_interval_after_late_announcement(tmp_path: Path) -> None:
     """the disk takes seconds for it -> whoever else announced itself must still be seen (seed 67844)."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -262,7 +262,7 @@ def test_a_newcomer_waits_a_beat_after_its_announcement_however_late_that_was(tm
     assert guest.time.now >= announced_at + LIMITS.beat_s
 
 
-def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> None:
+def test_frozen_agent_exits_when_successor_took_over(tmp_path: Path) -> None:
     """frozen in mid-game -> another one has watched, seen nobody and taken over -> it ends, and writes nothing."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -280,7 +280,7 @@ def test_an_agent_that_was_frozen_gives_way_to_its_successor(tmp_path: Path) -> 
     assert guest.files.journal == []
 
 
-def test_an_agent_that_was_frozen_between_two_artifacts_gives_way_as_well(tmp_path: Path) -> None:
+def test_agent_frozen_between_artifacts_exits_too(tmp_path: Path) -> None:
     """Every beat looks first, also the one that shows that a large result is on its way."""
     (tmp_path / "replay").write_bytes(b"replay")
     guest = AgentHarness(tmp_path, share_is_local=False)
@@ -303,7 +303,7 @@ def test_an_agent_that_was_frozen_between_two_artifacts_gives_way_as_well(tmp_pa
     assert guest.files.files["status/agent.json"] == beat
 
 
-def test_an_agent_does_not_give_way_to_a_newcomer(tmp_path: Path) -> None:
+def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path) -> None:
     """Who announces itself has not begun: it will see this one beat, and end."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -316,7 +316,7 @@ def test_an_agent_does_not_give_way_to_a_newcomer(tmp_path: Path) -> None:
     assert guest.heartbeat.run_id == "run-1"
 
 
-def test_a_newcomer_that_cannot_see_has_not_watched(tmp_path: Path) -> None:
+def test_unreadable_share_restarts_watching_period(tmp_path: Path) -> None:
     """unreadable for three beats -> readable: only now the three beats begin."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -331,7 +331,7 @@ def test_a_newcomer_that_cannot_see_has_not_watched(tmp_path: Path) -> None:
         guest.run_for(2)
 
 
-def test_two_agents_cannot_claim_the_same(agent: AgentHarness) -> None:
+def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -> None:
     """Where a claim appears between look and claim, somebody else plays here: the agent ends and starts no game."""
     agent.publish_start()
     original = agent.files.fetch
@@ -348,7 +348,7 @@ def test_two_agents_cannot_claim_the_same(agent: AgentHarness) -> None:
     assert agent.evaluator.jobs == []
 
 
-def test_on_another_disk_an_absence_is_believed_late(other_agent: AgentHarness) -> None:
+def test_absence_on_foreign_disk_counts_after_delay(other_agent: AgentHarness) -> None:
     """A start signal that is gone stops the game only after 12 s, because Windows serves old listings."""
     other_agent.publish_start()
     other_agent.run_for(1)
@@ -363,7 +363,7 @@ def test_on_another_disk_an_absence_is_believed_late(other_agent: AgentHarness) 
     assert other_agent.outbox == set()
 
 
-def test_an_absence_must_last(other_agent: AgentHarness) -> None:
+def test_reappearing_start_signal_restarts_delay(other_agent: AgentHarness) -> None:
     """A start signal that shows up again in between starts the 12 s anew."""
     other_agent.publish_start()
     other_agent.run_for(1)
@@ -377,7 +377,7 @@ def test_an_absence_must_last(other_agent: AgentHarness) -> None:
     assert other_agent.playing == attempt(1)
 
 
-def test_an_absence_is_interrupted_by_an_open(other_agent: AgentHarness) -> None:
+def test_successful_open_restarts_absence_delay(other_agent: AgentHarness) -> None:
     """A start signal that can be opened by its name is there, whatever the listing says, and the 12 s begin anew."""
     other_agent.publish_start()
     other_agent.run_for(1)
@@ -394,7 +394,7 @@ def test_an_absence_is_interrupted_by_an_open(other_agent: AgentHarness) -> None
     assert other_agent.playing == attempt(1)
 
 
-def test_an_old_listing_stops_no_game(agent: AgentHarness) -> None:
+def test_stale_listing_does_not_stop_evaluation(agent: AgentHarness) -> None:
     """What a listing does not show may still be opened by its name, and then it is there."""
     agent.publish_start()
     agent.step()

@@ -15,7 +15,7 @@ from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered,
 from tests.harness.records import FARM, WORKER, attempt
 
 
-def test_a_file_that_somebody_has_open_silences_nobody(agent: AgentHarness) -> None:
+def test_open_file_does_not_stop_heartbeat(agent: AgentHarness) -> None:
     """An ended attempt's log lies open in somebody's editor: the agent beats, plays on, and tries again later."""
     agent.publish_start(1)
     agent.step()
@@ -36,7 +36,7 @@ def test_a_file_that_somebody_has_open_silences_nobody(agent: AgentHarness) -> N
     assert agent.outbox == {started(2)}
 
 
-def test_an_outbox_that_cannot_be_asked_is_more_than_an_open_file(agent: AgentHarness) -> None:
+def test_unreadable_outbox_stops_the_round(agent: AgentHarness) -> None:
     """Then nothing else is done either, until the share is well again."""
     agent.publish_start(1)
     agent.step()
@@ -54,7 +54,7 @@ def test_an_outbox_that_cannot_be_asked_is_more_than_an_open_file(agent: AgentHa
     assert agent.outbox == {started(2)}
 
 
-def test_where_a_result_has_no_room_its_game_makes_it(agent: AgentHarness) -> None:
+def test_scratch_folder_is_cleared_when_share_is_full(agent: AgentHarness) -> None:
     """The share and the scratch folder are on one disk; a fitness is worth more than what the game left behind."""
     agent.publish_start()
     agent.step()
@@ -68,7 +68,7 @@ def test_where_a_result_has_no_room_its_game_makes_it(agent: AgentHarness) -> No
     assert agent.result().fitness == 2.5
 
 
-def test_an_artifact_that_is_in_the_share_stays_in_the_result(agent: AgentHarness, tmp_path: Path) -> None:
+def test_copied_artifact_stays_in_result_after_clearing_scratch(agent: AgentHarness, tmp_path: Path) -> None:
     """Making room removes what the game left behind, and not what was copied already."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
@@ -83,7 +83,7 @@ def test_an_artifact_that_is_in_the_share_stays_in_the_result(agent: AgentHarnes
     assert f"outbox/{attempt(1)}.files/replay" in agent.files.files
 
 
-def test_a_beat_that_has_no_room_costs_no_artifact(agent: AgentHarness, tmp_path: Path) -> None:
+def test_failed_heartbeat_between_artifacts_is_ignored(agent: AgentHarness, tmp_path: Path) -> None:
     """Between two of them it may fail; what matters is the result."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
@@ -97,7 +97,7 @@ def test_a_beat_that_has_no_room_costs_no_artifact(agent: AgentHarness, tmp_path
     assert [ref.name for ref in agent.result().artifacts] == ["replay"]
 
 
-def test_on_a_foreign_disk_there_is_no_room_to_be_made(tmp_path: Path) -> None:
+def test_scratch_folder_is_kept_on_foreign_disk(tmp_path: Path) -> None:
     """What the game left behind lies elsewhere; its artifacts are still to be copied."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -114,7 +114,7 @@ def test_on_a_foreign_disk_there_is_no_room_to_be_made(tmp_path: Path) -> None:
     assert prepared == []
 
 
-def test_an_agent_beats_between_large_artifacts(agent: AgentHarness, tmp_path: Path) -> None:
+def test_heartbeat_is_written_between_artifacts(agent: AgentHarness, tmp_path: Path) -> None:
     """Each may take its time on a slow share; together they are longer than any silence."""
     paths = [tmp_path / f"replay-{number}" for number in range(8)]
     for path in paths:
@@ -132,7 +132,7 @@ def test_an_agent_beats_between_large_artifacts(agent: AgentHarness, tmp_path: P
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
-def test_a_full_disk_keeps_the_result(agent: AgentHarness, verb: str) -> None:
+def test_result_is_retried_until_disk_has_room(agent: AgentHarness, verb: str) -> None:
     """The result waits in the agent's hands, the agent beats and claims nothing, and publishes it when it can."""
     agent.publish_start(1)
     agent.publish_start(2)
@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_result(agent: AgentHarness, verb: str) -> None:
     assert agent.playing == attempt(2)
 
 
-def test_what_has_no_room_never_voids_a_fitness(agent: AgentHarness, tmp_path: Path) -> None:
+def test_artifact_without_room_is_left_out(agent: AgentHarness, tmp_path: Path) -> None:
     """An artifact that does not fit is left out, and what was written of it makes room again; the result is told."""
     (tmp_path / "replay").write_bytes(b"replay")
     (tmp_path / "notes").write_bytes(b"notes")
@@ -170,9 +170,7 @@ def test_what_has_no_room_never_voids_a_fitness(agent: AgentHarness, tmp_path: P
 
 
 @pytest.mark.parametrize("payload", ["log", "files/screen"])
-def test_what_is_not_let_into_the_share_never_voids_a_fitness(
-    agent: AgentHarness, tmp_path: Path, payload: str
-) -> None:
+def test_refused_payload_is_left_out_after_retries(agent: AgentHarness, tmp_path: Path, payload: str) -> None:
     """A virus scanner refuses one payload: it is tried a few times, and then the result counts without it."""
     for name in ("replay", "screen"):
         (tmp_path / name).write_bytes(name.encode())
@@ -189,7 +187,7 @@ def test_what_is_not_let_into_the_share_never_voids_a_fitness(
     assert {name for name, there in kept.items() if there} == {"log", "files/replay", "files/screen"} - {payload}
 
 
-def test_a_payload_that_is_let_in_later_is_in_the_result(agent: AgentHarness) -> None:
+def test_payload_accepted_on_retry_is_in_result(agent: AgentHarness) -> None:
     """Whoever had it open has let go of it before the agent gave up."""
     agent.publish_start()
     agent.step()
@@ -204,7 +202,7 @@ def test_a_payload_that_is_let_in_later_is_in_the_result(agent: AgentHarness) ->
     assert agent.result().log is not None
 
 
-def test_a_half_claimed_attempt_is_not_forgotten_while_the_share_is_nobodys(agent: AgentHarness) -> None:
+def test_unconfirmed_claim_is_kept_while_owner_is_unknown(agent: AgentHarness) -> None:
     """For a moment there is no `host.json`: nothing can be said to be gone."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
@@ -221,7 +219,7 @@ def test_a_half_claimed_attempt_is_not_forgotten_while_the_share_is_nobodys(agen
     assert agent.playing == attempt(1)
 
 
-def test_a_claim_that_cannot_be_published_starts_no_game(agent: AgentHarness) -> None:
+def test_evaluation_waits_until_claim_is_published(agent: AgentHarness) -> None:
     """Without its claim on the disk a game is not begun; it is tried again with every look."""
     agent.files.troubles = {("publish", "outbox")}
     agent.publish_start()
@@ -234,7 +232,7 @@ def test_a_claim_that_cannot_be_published_starts_no_game(agent: AgentHarness) ->
     assert agent.playing == attempt(1)
 
 
-def test_a_claim_whose_answer_was_lost_is_gone_on_from(agent: AgentHarness) -> None:
+def test_claim_with_lost_response_is_used(agent: AgentHarness) -> None:
     """It is there, and the agent was told that it is not: the game is begun with the next look, and nobody pays."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
@@ -250,7 +248,7 @@ def test_a_claim_whose_answer_was_lost_is_gone_on_from(agent: AgentHarness) -> N
     assert len(agent.evaluator.jobs) == 1
 
 
-def test_a_torn_claim_is_given_up(agent: AgentHarness) -> None:
+def test_torn_claim_is_given_up(agent: AgentHarness) -> None:
     """Nobody can tell whose it is, so the attempt is not played."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
@@ -264,7 +262,7 @@ def test_a_torn_claim_is_given_up(agent: AgentHarness) -> None:
     assert agent.evaluator.jobs == []
 
 
-def test_a_claim_that_was_lost_and_made_by_another_agent_is_left_to_it(agent: AgentHarness) -> None:
+def test_agent_exits_if_unconfirmed_claim_is_of_other_agent(agent: AgentHarness) -> None:
     """Of two agents on one share the second one ends."""
     agent.files.troubles = {("publish", "outbox")}
     agent.publish_start()
@@ -277,7 +275,7 @@ def test_a_claim_that_was_lost_and_made_by_another_agent_is_left_to_it(agent: Ag
         agent.run_for(2 * LIMITS.poll_s)
 
 
-def test_who_cannot_read_its_inbox_falls_silent(agent: AgentHarness) -> None:
+def test_agent_without_readable_inbox_stops_heartbeat(agent: AgentHarness) -> None:
     """An agent that does not see its start signals must not look alive; its game goes on."""
     agent.publish_start()
     agent.step()
@@ -294,7 +292,7 @@ def test_who_cannot_read_its_inbox_falls_silent(agent: AgentHarness) -> None:
     assert agent.counter == beats + 1
 
 
-def test_a_beat_that_failed_is_made_up_for_long_before_the_next_one(tmp_path: Path) -> None:
+def test_failed_heartbeat_is_retried_early(tmp_path: Path) -> None:
     """Three beats in a row that fail would make room for a successor on a foreign disk (seed 81246)."""
     limits = AgentLimits(poll_s=30.0)
     guest = AgentHarness(tmp_path, limits=limits)
@@ -306,7 +304,7 @@ def test_a_beat_that_failed_is_made_up_for_long_before_the_next_one(tmp_path: Pa
     assert guest.agent.step() <= limits.beat_s / 4
 
 
-def test_a_share_that_cannot_be_read_is_not_empty(agent: AgentHarness) -> None:
+def test_unreadable_share_is_not_treated_as_empty(agent: AgentHarness) -> None:
     """Neither game nor files are touched while a listing or an open by name fails."""
     agent.publish_start()
     agent.step()
@@ -320,7 +318,7 @@ def test_a_share_that_cannot_be_read_is_not_empty(agent: AgentHarness) -> None:
     assert agent.playing == attempt(1)
 
 
-def test_a_result_that_is_there_already_is_not_replaced(agent: AgentHarness) -> None:
+def test_existing_result_is_not_replaced(agent: AgentHarness) -> None:
     """A publication whose answer was lost is not made twice: the first record stands and the agent goes on."""
     agent.publish_start(1)
     agent.publish_start(2)

@@ -75,21 +75,21 @@ def steps(state: ShareState) -> list[Step]:
 # ------------------------------------------------------------------------------------------------ whose share is it
 
 
-def test_an_empty_share_gives_nothing_to_do() -> None:
+def test_empty_share_means_wait() -> None:
     assert next_step(share_state()) == Wait()
 
 
-def test_on_a_share_that_is_nobodys_nothing_is_played() -> None:
+def test_nothing_is_played_without_owner() -> None:
     """Without a host.json the start signals may be anybody's."""
     assert next_step(share_state(start(FIRST), owner=None)) == Wait()
 
 
-def test_on_a_share_that_is_nobodys_nothing_is_removed() -> None:
+def test_nothing_is_removed_without_owner() -> None:
     """An unmounted folder is empty too: results whose start signal is not seen may still be wanted."""
     assert next_step(share_state(owner=None, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
-def test_on_a_share_that_is_nobodys_a_running_game_goes_on() -> None:
+def test_running_evaluation_continues_without_owner() -> None:
     assert next_step(share_state(owner=None, outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
 
 
@@ -102,7 +102,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_a_start_signal_of_somebody_else_is_left_alone(other: HostRecord) -> None:
+def test_start_signal_of_other_owner_is_left_alone(other: HostRecord) -> None:
     """It is neither played nor answered, and it does not hold up the next one."""
     foreign, ours = start(FIRST, 1, other), start(SECOND, 2)
 
@@ -111,7 +111,7 @@ def test_a_start_signal_of_somebody_else_is_left_alone(other: HostRecord) -> Non
     assert next_step(share_state(foreign, ours)) == Run(ours)
 
 
-def test_a_start_signal_under_another_name_is_not_played() -> None:
+def test_start_signal_under_wrong_name_is_not_played() -> None:
     """A record must speak of the attempt whose name it bears."""
     state = share_state(start(FIRST))
 
@@ -137,23 +137,23 @@ def test_one_game_at_a_time() -> None:
     assert next_step(state) == Wait()
 
 
-def test_a_start_signal_that_cannot_be_read_yet_is_waited_for() -> None:
+def test_unreadable_start_signal_is_waited_for() -> None:
     """It is there, so nothing of it is cleaned; it is not whole, so it is not played."""
     assert next_step(share_state(unread=[FIRST])) == Wait()
     assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.LOG}})) == Wait()
 
 
-def test_a_start_signal_that_cannot_be_read_yet_holds_up_nobody() -> None:
+def test_unreadable_start_signal_does_not_block_others() -> None:
     assert next_step(share_state(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
 
 
-def test_a_start_signal_that_was_read_and_is_gone_is_not_played() -> None:
+def test_start_signal_removed_after_reading_is_not_played() -> None:
     """It was taken back between two looks."""
     assert next_step(replace(share_state(start(FIRST)), present=())) == Wait()
 
 
 @pytest.mark.parametrize("left", [Kind.LOG, Kind.FILES, Kind.RESULT])
-def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> None:
+def test_attempt_with_files_in_outbox_is_not_played_again(left: Kind) -> None:
     """Whatever lies in the outbox for it: an attempt is played once or not at all."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {left}})) == Wait()
 
@@ -162,19 +162,19 @@ def test_an_attempt_that_left_something_is_never_played_again(left: Kind) -> Non
 
 
 @pytest.mark.parametrize("verdict", [UNDELIVERED, REJECTED])
-def test_a_delivery_that_is_given_up_is_reported(verdict: tuple[Outcome, str]) -> None:
+def test_undeliverable_attempt_is_reported(verdict: tuple[Outcome, str]) -> None:
     """With the outcome and the reason that were found, although nothing of it could be read."""
     assert next_step(share_state(undeliverable={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
 
 
-def test_a_genome_that_is_given_up_is_reported_and_not_played() -> None:
+def test_undeliverable_genome_is_reported_and_not_played() -> None:
     """The start signal itself may be well."""
     assert next_step(share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED})) == ReportUnplayed(
         FIRST, *UNDELIVERED
     )
 
 
-def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
+def test_claim_with_damaged_start_signal_is_interrupted() -> None:
     """A power cut takes what was not flushed; a genome that caused it must not get away with "undelivered"."""
     state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
 
@@ -184,18 +184,18 @@ def test_a_claim_whose_start_signal_was_damaged_is_interrupted() -> None:
     assert (found.attempt, found.outcome) == (FIRST, Outcome.INTERRUPTED)
 
 
-def test_a_report_is_made_once() -> None:
+def test_report_is_made_once() -> None:
     assert next_step(share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})) == Wait()
 
 
-def test_reports_come_before_the_next_game() -> None:
+def test_reports_precede_next_evaluation() -> None:
     """The host learns at once what it must publish elsewhere; a game may take half an hour."""
     state = share_state(start(SECOND), undeliverable={FIRST: UNDELIVERED})
 
     assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
-def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
+def test_undeliverable_attempt_is_reported_during_evaluation() -> None:
     state = share_state(start(SECOND), undeliverable={FIRST: REJECTED}, outbox={SECOND: {Kind.STARTED}}, running=SECOND)
 
     assert next_step(state) == ReportUnplayed(FIRST, *REJECTED)
@@ -204,38 +204,38 @@ def test_a_delivery_is_given_up_also_while_a_game_runs() -> None:
 # ------------------------------------------------------------------------------------------------ after a restart
 
 
-def test_a_claim_of_a_former_life_is_reported_as_interrupted() -> None:
+def test_claim_of_earlier_run_is_interrupted() -> None:
     """claimed -> the agent restarts -> interrupted."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}})) == INTERRUPTED
 
 
-def test_half_an_answer_of_a_former_life_is_interrupted_too() -> None:
+def test_incomplete_result_of_earlier_run_is_interrupted() -> None:
     """Log and artifacts were written, the result was not."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.LOG, Kind.FILES}})) == INTERRUPTED
 
 
-def test_what_was_interrupted_is_said_before_anything_is_played() -> None:
+def test_interruption_is_reported_before_next_evaluation() -> None:
     """Even if what waits was published earlier."""
     state = share_state(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
 
     assert next_step(state) == INTERRUPTED
 
 
-def test_a_result_of_a_former_life_stays_as_it_is() -> None:
+def test_result_of_earlier_run_is_not_touched() -> None:
     """It waits for the host to collect it."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
-def test_a_claim_is_not_interrupted_while_its_start_signal_cannot_be_read() -> None:
+def test_interruption_waits_for_readable_start_signal() -> None:
     """Who reports should repeat what was asked; it is soon read, or given up."""
     assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
 
 
-def test_the_running_game_is_not_taken_for_an_interrupted_one() -> None:
+def test_running_attempt_is_not_reported_interrupted() -> None:
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Wait()
 
 
-def test_the_running_game_is_not_given_up() -> None:
+def test_running_attempt_is_not_reported_undeliverable() -> None:
     """It was read and its genome was fetched, whatever a later look says."""
     state = share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
@@ -245,21 +245,21 @@ def test_the_running_game_is_not_given_up() -> None:
 # ------------------------------------------------------------------------------- claims that were published unheard
 
 
-def test_a_claim_whose_answer_was_lost_is_gone_on_from() -> None:
+def test_unconfirmed_claim_is_played_if_it_exists() -> None:
     """This life of the agent has not played it: no genome pays for that."""
     state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(FIRST))
 
 
-def test_a_claim_that_did_not_arrive_is_made_again_in_its_turn() -> None:
+def test_unconfirmed_claim_that_is_missing_waits_in_order() -> None:
     """Nothing of it is there, so it waits like any other."""
     state = share_state(start(FIRST, 2), start(SECOND, 1), unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(SECOND, 1))
 
 
-def test_there_are_never_two_claims_at_once() -> None:
+def test_at_most_one_claim_at_a_time() -> None:
     """Who dies in one game must not be found with the claim of another: the half claimed one comes first, or waits."""
     half = {"outbox": {FIRST: {Kind.STARTED}}, "unconfirmed_claims": {FIRST}}
 
@@ -267,7 +267,7 @@ def test_there_are_never_two_claims_at_once() -> None:
     assert next_step(share_state(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
 
 
-def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
+def test_undeliverable_attempt_with_unconfirmed_claim_is_undelivered() -> None:
     """It was never played, and says so."""
     state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
@@ -277,12 +277,12 @@ def test_a_half_claimed_attempt_that_is_given_up_was_not_delivered() -> None:
 # ------------------------------------------------------------------------------------------- what is no longer wanted
 
 
-def test_a_running_game_that_nobody_wants_any_more_is_stopped() -> None:
+def test_running_attempt_without_start_signal_is_stopped() -> None:
     """Its start signal is gone."""
     assert next_step(share_state(outbox={FIRST: {Kind.STARTED}}, running=FIRST)) == Stop(FIRST)
 
 
-def test_stopping_comes_before_everything_else() -> None:
+def test_stop_precedes_all_other_steps() -> None:
     """The machine belongs to those who wait."""
     state = share_state(
         start(THIRD),
@@ -294,14 +294,14 @@ def test_stopping_comes_before_everything_else() -> None:
     assert next_step(state) == Stop(FIRST)
 
 
-def test_what_a_stopped_game_left_is_cleaned() -> None:
+def test_stopped_attempt_is_cleaned() -> None:
     """stopped -> cleaned -> the next one is played."""
     state = share_state(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert steps(state) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
 
 
-def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() -> None:
+def test_restart_cleans_and_reports_before_evaluation() -> None:
     """cleaned -> interrupted, undelivered -> the next one is played; each of them once, from a single look."""
     fourth = attempt_id(7, 4, 1, 1, "0" * 12)
     state = share_state(
@@ -319,7 +319,7 @@ def test_after_a_restart_everything_is_put_in_order_before_anything_is_played() 
     ]
 
 
-def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
+def test_next_start_signal_is_tried_after_failed_run() -> None:
     """After a Run that began no game the next one in line is tried; waiting changes nothing."""
     state = share_state(start(FIRST), start(SECOND, 2))
 
@@ -328,25 +328,25 @@ def test_a_start_signal_that_was_not_delivered_holds_up_nobody() -> None:
 
 
 @pytest.mark.parametrize("left", [*Kind])
-def test_whatever_is_left_of_an_attempt_without_start_signal_is_cleaned(left: Kind) -> None:
+def test_all_files_without_start_signal_are_cleaned(left: Kind) -> None:
     """Also the remains of a cleaning that was cut short."""
     assert next_step(share_state(outbox={FIRST: {left}})) == Clean(FIRST, {left})
 
 
-def test_cleaning_comes_before_reports_and_games() -> None:
+def test_cleaning_precedes_reports_and_evaluations() -> None:
     """A full disk is helped first."""
     state = share_state(start(THIRD), undeliverable={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
 
     assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
 
-def test_others_are_cleaned_while_a_game_runs() -> None:
+def test_other_attempts_are_cleaned_during_evaluation() -> None:
     state = share_state(start(SECOND), outbox={FIRST: {Kind.RESULT}, SECOND: {Kind.STARTED}}, running=SECOND)
 
     assert next_step(state) == Clean(FIRST, {Kind.RESULT})
 
 
-def test_what_a_foreign_start_signal_protects_is_not_cleaned() -> None:
+def test_files_with_foreign_start_signal_are_not_cleaned() -> None:
     """Cleaning goes by presence alone: whoever put the start signal there will take it away."""
     foreign = start(FIRST, 1, OTHERS["another farm"])
 
@@ -394,14 +394,14 @@ LOOKS = looks()
 
 @given(state=LOOKS)
 @quick
-def test_without_an_owner_nothing_is_ever_done(state: ShareState) -> None:
+def test_no_step_without_owner(state: ShareState) -> None:
     """Law 7, whatever else the share shows."""
     assert next_step(replace(state, owner=None)) == Wait()
 
 
 @given(state=LOOKS)
 @quick
-def test_every_step_keeps_the_laws(state: ShareState) -> None:
+def test_every_step_meets_its_conditions(state: ShareState) -> None:
     """What may be stopped, cleaned, reported and played, each with all its conditions."""
     step = next_step(state)
     match step:
@@ -434,7 +434,7 @@ def test_every_step_keeps_the_laws(state: ShareState) -> None:
 
 @given(state=LOOKS)
 @quick
-def test_what_is_due_is_done_in_its_order(state: ShareState) -> None:
+def test_steps_are_taken_in_order(state: ShareState) -> None:
     """stop, clean, report, play: nothing later while something earlier is due."""
     if state.owner is None:
         return
@@ -453,7 +453,7 @@ def test_what_is_due_is_done_in_its_order(state: ShareState) -> None:
 
 @given(state=LOOKS, order=st.permutations(ATTEMPTS))
 @quick
-def test_the_order_of_a_listing_does_not_matter(state: ShareState, order: list[str]) -> None:
+def test_order_of_listing_does_not_matter(state: ShareState, order: list[str]) -> None:
     """A file system lists names in any order, and a host never publishes a number twice."""
     state = replace(state, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()})
     shuffled = replace(
@@ -469,7 +469,7 @@ def test_the_order_of_a_listing_does_not_matter(state: ShareState, order: list[s
 
 @given(state=LOOKS)
 @quick
-def test_the_agent_comes_to_rest(state: ShareState) -> None:
+def test_planner_reaches_run_or_wait(state: ShareState) -> None:
     """Each step removes its own cause: nothing is done twice, and in the end the agent plays or waits."""
     done = steps(state)
 
@@ -479,7 +479,7 @@ def test_the_agent_comes_to_rest(state: ShareState) -> None:
 
 @given(state=LOOKS)
 @quick
-def test_a_step_changes_nothing_but_what_it_is_about(state: ShareState) -> None:
+def test_applied_step_equals_new_scan(state: ShareState) -> None:
     """What the agent believes after a step is what a new look would show."""
     step = next_step(state)
     later = apply_step(state, step)
