@@ -36,7 +36,7 @@ def player(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) ->
     evaluator.close()
 
 
-def test_a_game_that_ends_well_has_a_fitness(player: EvaluatorHarness) -> None:
+def test_completed_evaluation_has_fitness_and_log(player: EvaluatorHarness) -> None:
     """The fitness is what the game said, and what it printed is the log."""
     finished = player.play("print('hello'); return 2.5")
 
@@ -47,7 +47,7 @@ def test_a_game_that_ends_well_has_a_fitness(player: EvaluatorHarness) -> None:
     assert 0 < finished.seconds < 20
 
 
-def test_metrics_come_along(player: EvaluatorHarness) -> None:
+def test_metrics_are_returned(player: EvaluatorHarness) -> None:
     """A game may answer with an object of fitness and metrics."""
     finished = player.play("return {'fitness': 1, 'metrics': {'lives': 3, 'score': 0.5}}")
 
@@ -55,7 +55,7 @@ def test_metrics_come_along(player: EvaluatorHarness) -> None:
     assert finished.metrics == {"lives": 3.0, "score": 0.5}
 
 
-def test_a_game_is_told_what_it_plays(player: EvaluatorHarness) -> None:
+def test_evaluator_passes_job_values(player: EvaluatorHarness) -> None:
     """Seed, trial, settings, scratch folder and the genome's bytes and suffix arrive unchanged."""
     settings = {"map": "Grüße ✓ {seed}", "fast": True, "level": 3, "speed": 1.5}
 
@@ -74,7 +74,7 @@ def test_a_game_is_told_what_it_plays(player: EvaluatorHarness) -> None:
     assert json.loads(finished.log) == [4, 2**31 - 1, settings]
 
 
-def test_a_game_that_raises_has_failed(player: EvaluatorHarness) -> None:
+def test_exception_is_failure_with_traceback_in_log(player: EvaluatorHarness) -> None:
     """The reason is the error in one line; the traceback is in the log."""
     finished = player.play("return 1 / 0")
 
@@ -84,7 +84,7 @@ def test_a_game_that_raises_has_failed(player: EvaluatorHarness) -> None:
     assert b"Traceback (most recent call last)" in finished.log
 
 
-def test_a_game_that_never_returns_is_killed(player: EvaluatorHarness) -> None:
+def test_time_limit_kills_evaluation(player: EvaluatorHarness) -> None:
     """The time limit ends it; what it printed until then is kept."""
     for time_limit_s in (0.7, 5.0):  # the second only where a Python needs longer than the first to start
         finished = player.play("print('still here', flush=True); hang()", time_limit_s=time_limit_s)
@@ -97,7 +97,7 @@ def test_a_game_that_never_returns_is_killed(player: EvaluatorHarness) -> None:
     assert b"still here" in finished.log
 
 
-def test_nothing_that_a_killed_game_started_lives_on(player: EvaluatorHarness) -> None:
+def test_kill_ends_all_descendants(player: EvaluatorHarness) -> None:
     """Child, child in a session of its own, and orphaned grandchild die with the game; none is left a zombie."""
     player.start(
         """
@@ -117,7 +117,7 @@ def test_nothing_that_a_killed_game_started_lives_on(player: EvaluatorHarness) -
     assert player.play("return 1").fitness == 1
 
 
-def test_a_stopped_game_is_forgotten(player: EvaluatorHarness) -> None:
+def test_stop_is_idempotent_and_next_evaluation_runs(player: EvaluatorHarness) -> None:
     """After `stop` the game is gone, a second `stop` does nothing, and the next game is played."""
     player.start("Path('pid').write_text(str(os.getpid())); hang()")
     assert player.until(lambda: player.pid_in("pid"))
@@ -131,7 +131,7 @@ def test_a_stopped_game_is_forgotten(player: EvaluatorHarness) -> None:
     assert player.play("return 3").fitness == 3
 
 
-def test_a_game_that_was_killed_does_not_spoil_the_next(player: EvaluatorHarness) -> None:
+def test_evaluation_after_time_out_is_complete(player: EvaluatorHarness) -> None:
     """After a time-out the next game is complete, with a log of its own."""
     player.play("print('the first'); hang()", time_limit_s=0.3)
 
@@ -141,7 +141,7 @@ def test_a_game_that_was_killed_does_not_spoil_the_next(player: EvaluatorHarness
     assert finished.log.split() == [b"the", b"second"]
 
 
-def test_a_long_log_keeps_its_end(player: EvaluatorHarness) -> None:
+def test_long_log_is_truncated_to_its_end(player: EvaluatorHarness) -> None:
     """10 MB of output become the last bytes of it, within the bound."""
     finished = player.play(
         """
@@ -157,7 +157,7 @@ def test_a_long_log_keeps_its_end(player: EvaluatorHarness) -> None:
     assert finished.log.rstrip().endswith(b"the end")
 
 
-def test_a_flood_without_an_end_does_not_hold_up_the_agent(player: EvaluatorHarness) -> None:
+def test_endless_output_does_not_delay_wait(player: EvaluatorHarness) -> None:
     """A game that writes as fast as it can and never a newline: `wait` stays punctual, the log bounded."""
     player.start(
         """
@@ -179,7 +179,7 @@ def test_a_flood_without_an_end_does_not_hold_up_the_agent(player: EvaluatorHarn
     assert max(overdue) < 0.5
 
 
-def test_an_answer_that_is_no_fitness_is_a_failure(player: EvaluatorHarness) -> None:
+def test_invalid_answer_is_failure(player: EvaluatorHarness) -> None:
     """What cannot be counted is refused, with the name of what is wrong."""
     complaints = {
         "math.nan": "fitness must be finite, not nan",
@@ -199,7 +199,7 @@ def test_an_answer_that_is_no_fitness_is_a_failure(player: EvaluatorHarness) -> 
         assert complaint in finished.reason
 
 
-def test_progress_shows_while_the_game_runs(player: EvaluatorHarness) -> None:
+def test_progress_is_latest_line_during_evaluation(player: EvaluatorHarness) -> None:
     """The latest progress line is the progress, as one printable line, until the game is over."""
     player.start(
         """
@@ -219,14 +219,14 @@ def test_progress_shows_while_the_game_runs(player: EvaluatorHarness) -> None:
     assert player.evaluator.progress == ""
 
 
-def test_any_character_may_be_printed(player: EvaluatorHarness) -> None:
+def test_output_may_contain_any_character(player: EvaluatorHarness) -> None:
     """Output is UTF-8 on every system, whatever the console's code page."""
     finished = player.play("print('Grüße ✓ 日本'); return 1")
 
     assert finished.log.decode().strip() == "Grüße ✓ 日本"
 
 
-def test_artifacts_are_handed_over(player: EvaluatorHarness) -> None:
+def test_artifacts_are_returned_sorted_and_limited(player: EvaluatorHarness) -> None:
     """Regular files in `artifacts/` come along, sorted and not too many; nothing else, and only for one game."""
     finished = player.play(
         f"""
@@ -245,7 +245,7 @@ def test_artifacts_are_handed_over(player: EvaluatorHarness) -> None:
     assert player.play("return 1").artifacts == []
 
 
-def test_a_failed_game_leaves_its_artifacts_too(player: EvaluatorHarness) -> None:
+def test_failed_evaluation_returns_artifacts(player: EvaluatorHarness) -> None:
     """The replay of the game that went wrong is the one that people want."""
     finished = player.play("Path('artifacts', 'replay').touch(); raise SystemExit(3)")
 
@@ -253,7 +253,7 @@ def test_a_failed_game_leaves_its_artifacts_too(player: EvaluatorHarness) -> Non
     assert [path.name for path in finished.artifacts] == ["replay"]
 
 
-def test_the_scratch_folder_is_clean_for_every_game(player: EvaluatorHarness) -> None:
+def test_scratch_folder_is_cleaned_before_each_evaluation(player: EvaluatorHarness) -> None:
     """Files, folders that forbid deletion, links and a changed genome of the last game are gone."""
     player.play(
         """
@@ -270,21 +270,19 @@ def test_the_scratch_folder_is_clean_for_every_game(player: EvaluatorHarness) ->
     assert finished.log.decode().strip() == f"{sorted(['artifacts', 'genome.py', *settings])} []"
 
 
-def test_nobody_reads_the_agents_input(player: EvaluatorHarness) -> None:
+def test_evaluation_has_no_standard_input(player: EvaluatorHarness) -> None:
     """A game that asks for input gets none, and does not hang."""
     finished = player.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
 
     assert finished.fitness == 0
 
 
-def test_a_time_limit_may_be_days(player: EvaluatorHarness) -> None:
+def test_time_limit_of_days_is_accepted(player: EvaluatorHarness) -> None:
     """The longest time limit that a start signal can carry works."""
     assert player.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
 
 
-def test_a_python_without_a_console_has_games_played_by_the_one_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever console program a game starts would otherwise open a window over it."""
     beside = tmp_path / "python.exe"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "pythonw.exe"))
@@ -297,7 +295,7 @@ def test_a_python_without_a_console_has_games_played_by_the_one_beside_it(
     assert interpreter() == sys.executable
 
 
-def test_the_fingerprint_tells_what_is_played_and_not_where(tmp_path: Path, tree: ProcessTree) -> None:
+def test_fingerprint_is_independent_of_folder(tmp_path: Path, tree: ProcessTree) -> None:
     """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
     evaluators: list[GenomeEvaluator] = [
         CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree),

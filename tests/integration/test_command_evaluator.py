@@ -44,7 +44,7 @@ def player(playing: Playing) -> EvaluatorHarness:
     return playing(COMMAND)
 
 
-def test_an_exit_code_is_a_failure(player: EvaluatorHarness) -> None:
+def test_nonzero_exit_code_is_failure(player: EvaluatorHarness) -> None:
     """The reason is the exit code and the last line of the output, which mostly says why."""
     finished = player.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
 
@@ -53,12 +53,12 @@ def test_an_exit_code_is_a_failure(player: EvaluatorHarness) -> None:
 
 
 @posix
-def test_a_crash_names_its_signal(player: EvaluatorHarness) -> None:
+def test_crash_is_named_by_signal(player: EvaluatorHarness) -> None:
     """A game that dies of a signal says so."""
     assert player.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
 
 
-def test_a_program_that_is_not_there(tmp_path: Path, playing: Playing) -> None:
+def test_missing_program_is_named(tmp_path: Path, playing: Playing) -> None:
     """The reason names it; a later evaluation finds out for itself."""
     player = playing(["no-such-game", "{genome}"])
 
@@ -69,7 +69,7 @@ def test_a_program_that_is_not_there(tmp_path: Path, playing: Playing) -> None:
 
 
 @posix
-def test_a_program_that_may_not_be_run(tmp_path: Path, playing: Playing) -> None:
+def test_program_without_execute_permission_is_named(tmp_path: Path, playing: Playing) -> None:
     """A file without the right to execute it is told apart from one that is missing."""
     (tmp_path / "game").write_text("#!/bin/sh\n")
     player = playing(["game"], tmp_path)
@@ -77,7 +77,7 @@ def test_a_program_that_may_not_be_run(tmp_path: Path, playing: Playing) -> None
     assert player.play("").reason == "cannot start 'game': not an executable file"
 
 
-def test_arguments_are_filled_in(tmp_path: Path, playing: Playing) -> None:
+def test_placeholders_are_replaced(tmp_path: Path, playing: Playing) -> None:
     """Placeholders become values, other braces stay, files of the folder become absolute paths."""
     argv = ["python", "echo.py", "{seed}/{trial}", "{genome}{genome}", "{}{x}{{seed}}", "data.txt", "other.txt"]
     (tmp_path / "data.txt").touch()
@@ -90,7 +90,7 @@ def test_arguments_are_filled_in(tmp_path: Path, playing: Playing) -> None:
     assert json.loads(finished.log) == [script, "5/2", genome + genome, "{}{x}{5}", data, "other.txt"]
 
 
-def test_python_means_the_agents_own(tmp_path: Path, playing: Playing) -> None:
+def test_python_runs_interpreter_of_agent(tmp_path: Path, playing: Playing) -> None:
     """`python` runs with the agent's packages, and modules in the evaluator's folder can be imported."""
     code = "import sys, scripted; print(sys.executable, scripted.__file__)"
 
@@ -115,7 +115,7 @@ def test_python_means_the_agents_own(tmp_path: Path, playing: Playing) -> None:
         pytest.param("os.mkfifo(result)", "result.json is not a regular file", marks=posix),
     ],
 )
-def test_a_result_file_that_cannot_be_used(player: EvaluatorHarness, last_words: str, complaint: str) -> None:
+def test_unusable_result_file_gives_clear_reason(player: EvaluatorHarness, last_words: str, complaint: str) -> None:
     """Absent, torn, not text, too deep, too large, no file at all: one clear reason each."""
     finished = player.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
 
@@ -123,7 +123,7 @@ def test_a_result_file_that_cannot_be_used(player: EvaluatorHarness, last_words:
     assert finished.reason.startswith(complaint)
 
 
-def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: EvaluatorHarness) -> None:
+def test_remaining_child_does_not_delay_result(player: EvaluatorHarness) -> None:
     """The game is over when its main process is: who still holds its output is killed, the result counts."""
     finished = player.play(
         """
@@ -140,7 +140,7 @@ def test_a_child_that_stays_behind_does_not_hold_the_result_up(player: Evaluator
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_a_program_that_is_no_python(tmp_path: Path, playing: Playing) -> None:
+def test_any_program_can_be_evaluator(tmp_path: Path, playing: Playing) -> None:
     """Whatever can be started can be an evaluator."""
     if sys.platform == "win32":
         (tmp_path / "game.bat").write_text('@echo {"fitness": 6}> %1\n')

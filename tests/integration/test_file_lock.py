@@ -45,7 +45,7 @@ def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-def test_a_lock_is_held_once(path: Path) -> None:
+def test_lock_is_exclusive(path: Path) -> None:
     """Not even the same process gets it a second time, until it lets go."""
     lock = FileLock(path)
     with pytest.raises(AlreadyLocked) as refused:
@@ -57,7 +57,7 @@ def test_a_lock_is_held_once(path: Path) -> None:
     FileLock(path).release()
 
 
-def test_another_process_is_named(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+def test_refused_lock_names_holding_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
     """Who is refused learns which file and which process it is, as often as it asks; an unknown one is unknown."""
     for _ in range(2):
         with pytest.raises(AlreadyLocked, match=f"host.lock is in use by process {holder.pid}"):
@@ -69,7 +69,7 @@ def test_another_process_is_named(path: Path, holder: "subprocess.Popen[bytes]")
         FileLock(path)
 
 
-def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
+def test_lock_is_released_when_process_dies(path: Path, holder: "subprocess.Popen[bytes]") -> None:
     """kill -9 leaves nothing to clean up: the lock is free at once, and the file's next holder is the one named."""
     holder.kill()
     holder.wait()
@@ -81,7 +81,7 @@ def test_a_lock_ends_with_its_process(path: Path, holder: "subprocess.Popen[byte
     lock.release()
 
 
-def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
+def test_child_does_not_inherit_lock(path: Path) -> None:
     """What the holder started may outlive it, and does not keep the lock."""
     lock = FileLock(path)
     child = subprocess.Popen(
@@ -99,7 +99,7 @@ def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     child.communicate(b"\n")
 
 
-def test_the_lock_file_stays(path: Path) -> None:
+def test_lock_file_is_not_removed(path: Path) -> None:
     """Removing it would let two processes lock two files of one name."""
     FileLock(path).release()
 

@@ -88,7 +88,7 @@ def end(listener: BaseThread) -> None:
     assert not listener.is_alive()
 
 
-def test_a_record_that_is_moved_up_rings_once(door: WatchedShare) -> None:
+def test_published_record_notifies_once(door: WatchedShare) -> None:
     """Staged in tmp/ and moved into the watched folder, every record makes one sound."""
     for number in range(1, 4):
         door.publish(f"{number}.host.json")
@@ -97,7 +97,7 @@ def test_a_record_that_is_moved_up_rings_once(door: WatchedShare) -> None:
     assert door.hears_no_more()
 
 
-def test_what_is_not_in_the_inbox_makes_no_sound(door: WatchedShare) -> None:
+def test_changes_outside_inbox_do_not_notify(door: WatchedShare) -> None:
     """Heartbeats, results and what is staged are silent, and so are reading and removing."""
     files = LocalFiles(door.shares["vm-0"])
     files.replace("status/agent.json", b"beat")
@@ -111,7 +111,7 @@ def test_what_is_not_in_the_inbox_makes_no_sound(door: WatchedShare) -> None:
     assert door.hears_no_more()
 
 
-def test_payloads_and_strangers_make_no_sound(door: WatchedShare) -> None:
+def test_payloads_and_unknown_names_do_not_notify(door: WatchedShare) -> None:
     """A genome comes with every start signal; only the signal rings."""
     files = LocalFiles(door.shares["vm-0"])
     files.write("inbox/g0001-0001-t1-a1-000000000000.genome", b"payload")
@@ -122,7 +122,7 @@ def test_payloads_and_strangers_make_no_sound(door: WatchedShare) -> None:
     assert door.hear() == "vm-0"
 
 
-def test_every_share_rings_with_its_own_key(street: WatchedShare) -> None:
+def test_notification_carries_key_of_share(street: WatchedShare) -> None:
     """Two shares, one doorbell: a ring says whose it is."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -135,7 +135,7 @@ def test_every_share_rings_with_its_own_key(street: WatchedShare) -> None:
     assert street.hear() == "vm-0"
 
 
-def test_a_missing_folder_is_deaf_until_it_appears(street: WatchedShare) -> None:
+def test_missing_folder_is_watched_when_it_appears(street: WatchedShare) -> None:
     """deaf -> the share is mounted -> one ring at that moment, for what came before -> rings for what comes."""
     street.mount("vm-0")
     street.bell.rearm()
@@ -154,7 +154,7 @@ def test_a_missing_folder_is_deaf_until_it_appears(street: WatchedShare) -> None
     assert street.hear() == "vm-1"
 
 
-def test_an_unreachable_folder_is_not_touched(street: WatchedShare) -> None:
+def test_unreachable_folder_is_not_accessed(street: WatchedShare) -> None:
     """Only folders of reachable shares are looked for: asking after another one may hang."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -166,7 +166,7 @@ def test_an_unreachable_folder_is_not_touched(street: WatchedShare) -> None:
     assert street.bell.unwatched == frozenset()
 
 
-def test_supervising_a_doorbell_that_is_well_changes_nothing(door: WatchedShare) -> None:
+def test_rearm_of_working_watcher_changes_nothing(door: WatchedShare) -> None:
     """It may be asked as often as one likes: no ring, and the same threads."""
     before = listeners()
 
@@ -177,7 +177,7 @@ def test_supervising_a_doorbell_that_is_well_changes_nothing(door: WatchedShare)
     assert door.hears_no_more()
 
 
-def test_a_listener_that_ended_is_noticed(door: WatchedShare) -> None:
+def test_dead_watcher_thread_is_replaced(door: WatchedShare) -> None:
     """watchdog's reader stops for good after an error and tells nobody; the next look finds it and builds it anew."""
     [listener] = listeners()
     end(listener)
@@ -193,7 +193,7 @@ def test_a_listener_that_ended_is_noticed(door: WatchedShare) -> None:
 
 
 @posix
-def test_a_folder_that_goes_and_comes_back_is_watched_again(door: WatchedShare) -> None:
+def test_reappearing_folder_is_watched_again(door: WatchedShare) -> None:
     """mounted -> gone -> deaf -> mounted: one ring when it is back, and rings for what comes."""
     inbox = door.shares["vm-0"] / "inbox"
     (inbox / "tmp").rmdir()
@@ -210,7 +210,7 @@ def test_a_folder_that_goes_and_comes_back_is_watched_again(door: WatchedShare) 
 
 
 @posix
-def test_one_bad_folder_does_not_silence_the_others(street: WatchedShare) -> None:
+def test_lost_folder_does_not_affect_others(street: WatchedShare) -> None:
     """After one share went away its neighbour rings as before."""
     street.mount("vm-0")
     street.mount("vm-1")
@@ -225,7 +225,7 @@ def test_one_bad_folder_does_not_silence_the_others(street: WatchedShare) -> Non
     assert street.hear() == "vm-0"
 
 
-def test_a_closed_doorbell_does_not_ring(door: WatchedShare) -> None:
+def test_closed_watcher_does_not_notify(door: WatchedShare) -> None:
     """After `close` nothing arrives and no thread is left; closing again is fine."""
     door.bell.close()
 
@@ -237,7 +237,7 @@ def test_a_closed_doorbell_does_not_ring(door: WatchedShare) -> None:
     door.bell.close()
 
 
-def test_a_button_remembers_that_it_was_pressed() -> None:
+def test_wakeup_set_before_wait_returns_at_once() -> None:
     """Pressed before anybody waits, it wakes the next one to wait, once."""
     bell = Wakeup()
     bell.set("vm-0")
@@ -247,7 +247,7 @@ def test_a_button_remembers_that_it_was_pressed() -> None:
     assert not bell.wait(0)
 
 
-def test_a_button_wakes_who_waits() -> None:
+def test_wakeup_set_by_other_thread_ends_wait() -> None:
     """Any thread may press; the waiter is back long before its time is over."""
     bell, woken = Wakeup(), threading.Event()
 
@@ -265,7 +265,7 @@ def test_a_button_wakes_who_waits() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the queue is the Linux kernel's")
 @pytest.mark.parametrize("ears", ["own"], indirect=True)
-def test_what_overflowed_the_queue_rings(tmp_path: Path) -> None:
+def test_queue_overflow_notifies(tmp_path: Path) -> None:
     """The reader is held up -> more arrives, all of it silent, than the kernel's queue holds -> a ring all the same."""
     held, rung = threading.Event(), queue.SimpleQueue[str]()
 

@@ -110,14 +110,14 @@ def begin(tree: ProcessTree, code: str, folder: Path) -> "subprocess.Popen[bytes
 
 
 @pytest.mark.needs(*([] if sys.platform == "win32" else ["setpriv"]))
-def test_a_game_dies_at_once_with_its_agent(agent: AgentProcess) -> None:
+def test_child_dies_with_killed_agent(agent: AgentProcess) -> None:
     """kill -9 of the agent ends the process that it started, without anybody's help."""
     agent.is_killed()
 
     assert eventually(lambda: has_ended(agent.pid("game")), within_s=2)
 
 
-def test_the_next_agent_sweeps_what_a_killed_one_left(
+def test_next_agent_kills_leftover_processes(
     agent: AgentProcess, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
 ) -> None:
     """Orphans and escaped children are gone before the next agent does anything; others live on."""
@@ -137,7 +137,7 @@ def test_the_next_agent_sweeps_what_a_killed_one_left(
 
 
 @posix
-def test_the_host_sweeps_without_becoming_an_agent(agent: AgentProcess) -> None:
+def test_kill_leftovers_returns_number_of_killed_processes(agent: AgentProcess) -> None:
     """`sweep` says how many processes it killed; the second time there are none."""
     agent.is_killed()
     assert eventually(lambda: len(agent.leftovers) == 2)  # the game itself dies by the kernel's hand
@@ -149,7 +149,7 @@ def test_the_host_sweeps_without_becoming_an_agent(agent: AgentProcess) -> None:
 
 
 @posix
-def test_what_a_live_agent_started_is_left_alone(agent: AgentProcess) -> None:
+def test_processes_of_live_agent_are_left_alone(agent: AgentProcess) -> None:
     """A sweep during an agent's life does nothing, and nobody else gets its leash."""
     assert kill_leftovers(agent.folder / "leash") == 0
     with pytest.raises(AgentAlreadyRunning, match=f"process {agent.process.pid} holds"):
@@ -159,7 +159,7 @@ def test_what_a_live_agent_started_is_left_alone(agent: AgentProcess) -> None:
 
 
 @posix
-def test_a_reused_process_id_is_nobody(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
+def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
     """The dead agent's id now belongs to another process: that one is neither spared for nor killed."""
     agent.is_killed()
     token_file = agent.folder / "leash"
@@ -173,7 +173,7 @@ def test_a_reused_process_id_is_nobody(agent: AgentProcess, innocent: "subproces
 
 
 @posix
-def test_a_token_file_that_makes_no_sense_is_replaced(tmp_path: Path) -> None:
+def test_invalid_token_file_is_replaced(tmp_path: Path) -> None:
     """An agent starts on whatever it finds, and what it writes names it."""
     (tmp_path / "leash").write_bytes(b'{"token": 1')
 
@@ -182,7 +182,7 @@ def test_a_token_file_that_makes_no_sense_is_replaced(tmp_path: Path) -> None:
     assert msgspec.json.decode((tmp_path / "leash").read_bytes())["pid"] == os.getpid()
 
 
-def test_kill_takes_the_whole_tree(tree: ProcessTree, tmp_path: Path) -> None:
+def test_kill_ends_whole_process_tree(tree: ProcessTree, tmp_path: Path) -> None:
     """Children in sessions of their own and orphans as well; nothing stays in the process table."""
     process = begin(tree, GAME, tmp_path)
 
@@ -194,7 +194,9 @@ def test_kill_takes_the_whole_tree(tree: ProcessTree, tmp_path: Path) -> None:
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_kill_spares_the_neighbours(tree: ProcessTree, tmp_path: Path, innocent: "subprocess.Popen[bytes]") -> None:
+def test_kill_spares_other_process_trees(
+    tree: ProcessTree, tmp_path: Path, innocent: "subprocess.Popen[bytes]"
+) -> None:
     """Another spawned process, its orphan, and what is not on the leash live on."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -207,7 +209,7 @@ def test_kill_spares_the_neighbours(tree: ProcessTree, tmp_path: Path, innocent:
     assert innocent.poll() is None
 
 
-def test_a_child_that_hides_its_environment_is_found(tree: ProcessTree, tmp_path: Path) -> None:
+def test_child_without_token_is_found_through_parent(tree: ProcessTree, tmp_path: Path) -> None:
     """No token and a session of its own do not help as long as its parent lives."""
     hidden = "spawn(SLEEPER, 'hidden', env={}, start_new_session=True)"
     process = begin(tree, GAME.replace("spawn(ORPHAN", f"{hidden}; spawn(ORPHAN"), tmp_path)
@@ -218,7 +220,7 @@ def test_a_child_that_hides_its_environment_is_found(tree: ProcessTree, tmp_path
 
 
 @posix
-def test_exit_codes_of_others_are_left_to_them(tree: ProcessTree) -> None:
+def test_reaping_leaves_exit_codes_of_other_children(tree: ProcessTree) -> None:
     """Reaping orphans steals no exit status from whoever waits for a child."""
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     assert wait_for_exit(child, 10)
@@ -228,7 +230,7 @@ def test_exit_codes_of_others_are_left_to_them(tree: ProcessTree) -> None:
     assert child.wait() == 7
 
 
-def test_waiting_for_an_exit_ends_with_the_exit(tree: ProcessTree, tmp_path: Path) -> None:
+def test_wait_for_exit_returns_at_exit_or_timeout(tree: ProcessTree, tmp_path: Path) -> None:
     """It returns false in time while the process lives, and true as soon as it has ended."""
     process = begin(tree, GAME, tmp_path)
     asked = time.monotonic()
@@ -244,7 +246,7 @@ def test_waiting_for_an_exit_ends_with_the_exit(tree: ProcessTree, tmp_path: Pat
     assert wait_for_exit(process, 10)
 
 
-def test_close_lets_nobody_live(tree: ProcessTree, tmp_path: Path) -> None:
+def test_close_kills_all_processes(tree: ProcessTree, tmp_path: Path) -> None:
     """Everything on the leash ends; closing twice is fine."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -257,7 +259,7 @@ def test_close_lets_nobody_live(tree: ProcessTree, tmp_path: Path) -> None:
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_a_program_that_is_missing_is_an_error_at_once(tree: ProcessTree, tmp_path: Path) -> None:
+def test_missing_program_raises_at_spawn(tree: ProcessTree, tmp_path: Path) -> None:
     """And not an exit code of somebody in between."""
     with pytest.raises(FileNotFoundError, match="no such program"):
         tree.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)

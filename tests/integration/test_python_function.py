@@ -46,7 +46,7 @@ def player(playing: Playing) -> EvaluatorHarness:
     return playing(FUNCTION)
 
 
-def test_one_process_plays_many_games(player: EvaluatorHarness) -> None:
+def test_one_process_runs_many_evaluations(player: EvaluatorHarness) -> None:
     """The child is kept, and what each game printed belongs to that game."""
     pids = set()
     for number in range(20):
@@ -57,7 +57,7 @@ def test_one_process_plays_many_games(player: EvaluatorHarness) -> None:
     assert len(pids) == 1
 
 
-def test_a_game_cannot_take_the_process_down_by_leaving(player: EvaluatorHarness) -> None:
+def test_exit_in_function_fails_only_that_evaluation(player: EvaluatorHarness) -> None:
     """`sys.exit` and any other way to raise is a failure of that game; the child lives on."""
     first = player.play("return os.getpid()").fitness
 
@@ -66,7 +66,7 @@ def test_a_game_cannot_take_the_process_down_by_leaving(player: EvaluatorHarness
     assert player.play("return os.getpid()").fitness == first
 
 
-def test_an_error_says_where(tmp_path: Path, playing: Playing) -> None:
+def test_error_names_innermost_line_of_evaluator(tmp_path: Path, playing: Playing) -> None:
     """The reason names the innermost line of the evaluator's own files, not one deep in a library."""
     (tmp_path / "mine.py").write_text("import json\n\ndef play(genome, trial):\n    json.loads('nonsense')\n")
 
@@ -77,7 +77,7 @@ def test_an_error_says_where(tmp_path: Path, playing: Playing) -> None:
     assert b"warm_child.py" not in finished.log
 
 
-def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_path: Path, playing: Playing) -> None:
+def test_import_error_is_reported_until_repaired(tmp_path: Path, playing: Playing) -> None:
     """Each game fails with a line that helps; nothing has to be restarted after the repair."""
     player = playing("mine:play", tmp_path)
     complaints = []
@@ -98,7 +98,7 @@ def test_an_evaluator_that_cannot_be_imported_says_so_until_it_is_repaired(tmp_p
     assert player.play("").fitness == 5
 
 
-def test_a_file_named_like_a_standard_module_does_no_harm(tmp_path: Path, playing: Playing) -> None:
+def test_file_named_like_standard_module_is_not_imported_by_child(tmp_path: Path, playing: Playing) -> None:
     """The child's own imports come first; the evaluator's modules are found, by what it starts as well."""
     for name in ("json", "ctypes", "dataclasses", "traceback"):
         (tmp_path / f"{name}.py").write_text("raise ValueError('not the one you want')")
@@ -109,7 +109,7 @@ def test_a_file_named_like_a_standard_module_does_no_harm(tmp_path: Path, playin
     assert playing("mine:play", tmp_path).play("").fitness == 6
 
 
-def test_what_is_printed_at_import_is_in_the_first_log(tmp_path: Path, playing: Playing) -> None:
+def test_import_output_is_in_first_log(tmp_path: Path, playing: Playing) -> None:
     """Warnings of libraries appear once, where people look first."""
     (tmp_path / "mine.py").write_text("print('loading')\ndef play(genome, trial): print('playing'); return 1")
     player = playing("mine:play", tmp_path)
@@ -118,7 +118,7 @@ def test_what_is_printed_at_import_is_in_the_first_log(tmp_path: Path, playing: 
     assert player.play("").log.split() == [b"playing"]
 
 
-def test_importing_does_not_eat_the_time_limit(tmp_path: Path, playing: Playing) -> None:
+def test_import_time_does_not_count_as_evaluation_time(tmp_path: Path, playing: Playing) -> None:
     """The play clock starts when the evaluator is ready, or a slow import would fail every genome."""
     (tmp_path / "mine.py").write_text("import time; time.sleep(0.6)\ndef play(genome, trial): return 1")
 
@@ -128,14 +128,14 @@ def test_importing_does_not_eat_the_time_limit(tmp_path: Path, playing: Playing)
     assert finished.seconds < 0.4
 
 
-def test_a_process_that_dies_says_how(player: EvaluatorHarness) -> None:
+def test_exit_of_process_is_reported(player: EvaluatorHarness) -> None:
     """An exit in the middle of a game fails that game only."""
     assert player.play("os._exit(3)").reason == "evaluator process died: exit code 3"
     assert player.play("return 1").fitness == 1
 
 
 @posix
-def test_a_crash_leaves_a_trace(player: EvaluatorHarness) -> None:
+def test_crash_is_named_with_python_traceback(player: EvaluatorHarness) -> None:
     """A segmentation fault is named, and the log tells the Python lines that led there."""
     finished = player.play("import ctypes; ctypes.string_at(0)")
 
@@ -144,7 +144,7 @@ def test_a_crash_leaves_a_trace(player: EvaluatorHarness) -> None:
     assert b"in game" in finished.log
 
 
-def test_a_process_that_died_between_two_games_is_replaced(player: EvaluatorHarness) -> None:
+def test_process_that_died_between_evaluations_is_replaced(player: EvaluatorHarness) -> None:
     """The next genome does not pay for it."""
     pid = int(player.play("return os.getpid()").fitness or 0)
     psutil.Process(pid).kill()
@@ -153,9 +153,7 @@ def test_a_process_that_died_between_two_games_is_replaced(player: EvaluatorHarn
     assert player.play("return 1").fitness == 1
 
 
-def test_a_process_that_holds_what_must_go_goes_itself(
-    player: EvaluatorHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_process_holding_scratch_file_is_replaced(player: EvaluatorHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows a file that a game left open cannot be removed while its process lives; the next game gets another."""
     first = player.play("return os.getpid()").fitness
     prepare = Scratch.prepare
@@ -173,7 +171,7 @@ def test_a_process_that_holds_what_must_go_goes_itself(
     assert second.fitness != first
 
 
-def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: EvaluatorHarness) -> None:
+def test_working_directory_is_reset_before_reply(player: EvaluatorHarness) -> None:
     """A folder that somebody is in cannot be removed on Windows; the process comes back before it answers."""
     first = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
@@ -181,7 +179,7 @@ def test_a_game_that_went_elsewhere_keeps_nothing_from_being_cleaned_up(player: 
 
 
 @posix
-def test_a_process_does_not_stay_where_a_game_went(player: EvaluatorHarness) -> None:
+def test_working_directory_is_reset_to_scratch_folder(player: EvaluatorHarness) -> None:
     """Nor anywhere else but in the scratch folder."""
     pid = player.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
@@ -189,7 +187,7 @@ def test_a_process_does_not_stay_where_a_game_went(player: EvaluatorHarness) -> 
 
 
 @posix
-def test_a_process_outlives_its_folder(player: EvaluatorHarness) -> None:
+def test_process_survives_removed_scratch_folder(player: EvaluatorHarness) -> None:
     """A game that removes everything is no reason to begin anew."""
     first = player.play("import shutil; os.chdir('/'); shutil.rmtree(trial.scratch); return os.getpid()")
     second = player.play("Path('note').touch(); return os.getpid()")
@@ -198,7 +196,7 @@ def test_a_process_outlives_its_folder(player: EvaluatorHarness) -> None:
     assert first.fitness == second.fitness
 
 
-def test_output_is_utf_8_whatever_the_environment_says(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_utf_8_in_any_environment(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
     """An embeddable Python reads no environment, and takes the console's code page."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
 
@@ -208,7 +206,7 @@ def test_output_is_utf_8_whatever_the_environment_says(playing: Playing, monkeyp
     assert finished.log.decode().split() == ["Grüße", "✓", "日本"]
 
 
-def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: EvaluatorHarness) -> None:
+def test_children_survive_evaluation_and_end_with_close(player: EvaluatorHarness) -> None:
     """A server that the evaluator keeps for its games stays; `close` ends it."""
     player.play("spawn(SLEEPER, '../server'); return 1")
     server = player.pid_in("../server")
@@ -221,7 +219,7 @@ def test_its_children_may_outlive_a_game_but_not_the_evaluator(player: Evaluator
 
 
 @posix
-def test_orphans_that_end_do_not_pile_up(player: EvaluatorHarness) -> None:
+def test_ended_orphans_are_reaped(player: EvaluatorHarness) -> None:
     """A child that lives for days must not fill the process table with zombies of its games."""
 
     def zombies() -> list[int]:
@@ -235,7 +233,7 @@ def test_orphans_that_end_do_not_pile_up(player: EvaluatorHarness) -> None:
 
 
 @posix
-def test_a_game_that_forks_is_answered_once(player: EvaluatorHarness) -> None:
+def test_forked_process_does_not_reply(player: EvaluatorHarness) -> None:
     """The forked process returns from the function too, and is not taken for the one that was asked."""
     finished = player.play("child = os.fork(); child and os.waitpid(child, 0); return 1 if child else 2")
 
@@ -243,7 +241,7 @@ def test_a_game_that_forks_is_answered_once(player: EvaluatorHarness) -> None:
     assert player.play("return 3").fitness == 3
 
 
-def test_an_answer_that_is_too_long_is_refused(player: EvaluatorHarness) -> None:
+def test_too_long_answer_is_refused(player: EvaluatorHarness) -> None:
     """The child's limit is the record's, and an answer beyond it fails without harm."""
     assert worker_process._BYTES_MAX == RECORD_BYTES_MAX
 
@@ -254,13 +252,13 @@ def test_an_answer_that_is_too_long_is_refused(player: EvaluatorHarness) -> None
     assert player.play("return 1").fitness == 1
 
 
-def test_numbers_of_numpy_are_numbers(player: EvaluatorHarness) -> None:
+def test_numpy_numbers_are_accepted(player: EvaluatorHarness) -> None:
     """What can say its plain value with `.item()` counts; other objects are refused by name."""
     assert player.play("class Scalar: item = lambda self: 2.5\nreturn Scalar()").fitness == 2.5
     assert "object is not a number" in player.play("return object()").reason
 
 
-def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: EvaluatorHarness) -> None:
+def test_closed_or_replaced_streams_do_not_lose_reply(player: EvaluatorHarness) -> None:
     """Closed or replaced `sys.stdout`, redirected or closed descriptors: the answer arrives all the same."""
     assert player.play("sys.stdout = None; return 1").fitness == 1
     assert player.play("sys.stderr.close(); return 2").fitness == 2
@@ -268,7 +266,7 @@ def test_what_a_game_does_to_its_streams_stays_its_own_trouble(player: Evaluator
     assert player.play("return 4").fitness == 4
 
 
-def test_what_c_code_prints_is_in_the_log(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_c_code_is_in_log(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines written by a C library do not wait in its buffer for a later game."""
     library = "ucrtbase" if sys.platform == "win32" else None
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it Python itself would see to that
@@ -279,7 +277,7 @@ def test_what_c_code_prints_is_in_the_log(playing: Playing, monkeypatch: pytest.
     assert b"from C" in finished.log
 
 
-def test_the_child_ends_with_its_requests(player: EvaluatorHarness) -> None:
+def test_child_exits_when_its_input_ends(player: EvaluatorHarness) -> None:
     """Even where nobody kills it, the end of its input is its end."""
     pid = int(player.play("return os.getpid()").fitness or 0)
     stdin = player.evaluator._child.process.stdin  # type: ignore[attr-defined]

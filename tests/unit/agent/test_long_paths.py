@@ -14,7 +14,7 @@ def folder_of(length: int) -> Path:
     return base / ("x" * (length - len(str(base))))
 
 
-def test_the_longest_folder_that_fits() -> None:
+def test_longest_allowed_folder_passes() -> None:
     """One character more, and what lies deepest in it could not be opened."""
     fits = PATH_CHARS_MAX - 1 - IN_A_SHARE
     assert too_long(folder_of(fits), IN_A_SHARE, enabled=lambda: False) == ""
@@ -24,13 +24,13 @@ def test_the_longest_folder_that_fits() -> None:
     assert "LongPathsEnabled" in problem
 
 
-def test_a_machine_that_takes_long_paths_is_believed() -> None:
+def test_enabled_long_paths_lift_the_limit() -> None:
     """Also every machine that is no Windows."""
     assert too_long(folder_of(2000), IN_A_SHARE, enabled=lambda: True) == ""
     assert (too_long(folder_of(2000), IN_A_SHARE) == "") is long_paths_enabled()
 
 
-def test_the_deepest_names_are_counted_right() -> None:
+def test_deepest_names_match_limits() -> None:
     """An artifact of the longest name, in the share and in the archive."""
     in_share = f"outbox/{Kind.FILES.of(LONGEST)}/{ARTIFACT}"
     in_project = f"results/gen-999999999/attempts/{LONGEST}/files/{ARTIFACT}"
@@ -38,6 +38,6 @@ def test_the_deepest_names_are_counted_right() -> None:
     assert IN_A_PROJECT - 10 <= len(in_project) <= IN_A_PROJECT
 
 
-def test_the_setting_is_read() -> None:
+def test_long_path_setting_is_read() -> None:
     """Whatever it is, it can be asked for without any right."""
     assert isinstance(long_paths_enabled(), bool)

@@ -51,7 +51,7 @@ def warm() -> Iterator[Child]:
     child.ends()
 
 
-def test_what_is_written_is_the_log(child: Child) -> None:
+def test_log_is_everything_written_once(child: Child) -> None:
     """All of it, in order, once."""
     child.writes(b"one\n", b"two")
 
@@ -60,7 +60,7 @@ def test_what_is_written_is_the_log(child: Child) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"x", b"0123456789abcdef\n", b"y" * 70_000])
-def test_only_the_end_is_kept(child: Child, piece: bytes) -> None:
+def test_log_keeps_last_bytes(child: Child, piece: bytes) -> None:
     """However it is cut into pieces, the last bytes are the log."""
     written = piece * (3 * LOG_BYTES_MAX // len(piece) + 1)
 
@@ -80,7 +80,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("filler", FLOODS.values(), ids=FLOODS)
-def test_a_flood_costs_no_memory(warm: Child, filler: bytes) -> None:
+def test_endless_line_uses_bounded_memory(warm: Child, filler: bytes) -> None:
     """2 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
     flood = filler * (1024 * 1024 // len(filler))
     tracemalloc.start()
@@ -93,7 +93,7 @@ def test_a_flood_costs_no_memory(warm: Child, filler: bytes) -> None:
     assert len(warm.ends()) <= LOG_BYTES_MAX
 
 
-def test_the_latest_progress_line_counts(child: Child) -> None:
+def test_latest_progress_line_is_returned(child: Child) -> None:
     """Only whole lines that begin with the word; the latest wins."""
     child.writes(b"progress: 1\nnot progress: 2\nprogress: 3\r\nmore\nprogress: unfinish")
     assert eventually(lambda: child.output.progress == "3")
@@ -105,7 +105,7 @@ def test_the_latest_progress_line_counts(child: Child) -> None:
     assert child.output.progress == ""
 
 
-def test_progress_may_come_byte_by_byte(child: Child) -> None:
+def test_progress_may_arrive_byte_by_byte(child: Child) -> None:
     """Where the pieces end does not matter."""
     child.writes(b"x" * 100_000, b"progress: no\n")
     child.writes(*(bytes([byte]) for byte in "progress: Über ✓\n".encode()))
@@ -122,7 +122,7 @@ def test_progress_is_one_short_printable_line(child: Child) -> None:
     assert len(child.output.progress) == PROGRESS_CHARS_MAX
 
 
-def test_a_reply_takes_what_was_written_before_it(warm: Child) -> None:
+def test_reply_carries_log_before_it(warm: Child) -> None:
     """Log, reply, log, reply: each log belongs to the reply behind it, also without a newline in between."""
     warm.writes(b"first" + MARKER + b"{1}\nsecond\n" + MARKER + b"{2}\nthird")
 
@@ -132,7 +132,7 @@ def test_a_reply_takes_what_was_written_before_it(warm: Child) -> None:
     assert warm.ends() == b"third"
 
 
-def test_a_reply_may_come_byte_by_byte(warm: Child) -> None:
+def test_reply_may_arrive_byte_by_byte(warm: Child) -> None:
     """A marker or a reply that is cut anywhere is found; what only looks like the beginning of one is log."""
     almost = MARKER[:-2]
     warm.writes(*(bytes([byte]) for byte in b"a\x1eb" + almost + b"\n" + MARKER + b"{}\n"))
@@ -143,7 +143,7 @@ def test_a_reply_may_come_byte_by_byte(warm: Child) -> None:
     assert (reply.log, reply.body) == (b"a\x1eb" + almost + b"\n", b"{}")
 
 
-def test_the_largest_reply_fits(warm: Child) -> None:
+def test_largest_reply_is_accepted(warm: Child) -> None:
     """A reply of the size of a record comes whole; one byte more is not a reply."""
     warm.writes(MARKER + b"x" * RECORD_BYTES_MAX + b"\n")
     reply = warm.output.wait(5)
@@ -156,7 +156,7 @@ def test_the_largest_reply_fits(warm: Child) -> None:
     assert reply.body == b"{}"
 
 
-def test_nobody_waits_longer_than_asked(warm: Child) -> None:
+def test_wait_respects_its_timeout(warm: Child) -> None:
     """Without a reply `wait` returns None, and the stream has not ended; after its end it returns at once."""
     assert warm.output.wait(0) is None
     assert warm.output.wait(0.01) is None
@@ -168,7 +168,7 @@ def test_nobody_waits_longer_than_asked(warm: Child) -> None:
     assert warm.output.ended
 
 
-def test_a_reply_before_the_end_is_not_lost(warm: Child) -> None:
+def test_reply_before_end_of_stream_is_returned(warm: Child) -> None:
     """A child that answers and dies has answered."""
     warm.writes(b"bye" + MARKER + b"{}\n")
     os.close(warm._write_end)

@@ -15,7 +15,7 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path / "state" / "scratch", "settings.json")
 
 
-def test_the_genomes_file_is_reused(scratch: Scratch) -> None:
+def test_genome_file_is_reused(scratch: Scratch) -> None:
     """Creating files is dear: the next genome of the same kind is written into the same file."""
     first = scratch.prepare(".py")
     first.write_bytes(b"1")
@@ -26,7 +26,7 @@ def test_the_genomes_file_is_reused(scratch: Scratch) -> None:
     assert not first.exists()
 
 
-def test_what_its_owner_writes_every_time_is_reused_too(scratch: Scratch) -> None:
+def test_rewritten_files_are_reused(scratch: Scratch) -> None:
     """The settings file stays, a result file never does."""
     genome = scratch.prepare("")
     genome.with_name("settings.json").touch()
@@ -38,7 +38,7 @@ def test_what_its_owner_writes_every_time_is_reused_too(scratch: Scratch) -> Non
     assert not scratch.result.exists()
 
 
-def test_what_an_evaluation_kept_under_another_name_is_not_overwritten(scratch: Scratch, tmp_path: Path) -> None:
+def test_hard_linked_file_is_not_overwritten(scratch: Scratch, tmp_path: Path) -> None:
     """A second name of the genome's file keeps its bytes; a read-only file does not stop the next genome."""
     scratch.prepare("").write_bytes(b"the first")
     os.link(scratch.prepare(""), tmp_path / "kept")
@@ -69,7 +69,7 @@ def test_links_are_removed_and_not_followed(scratch: Scratch, tmp_path: Path) ->
     assert os.listdir(genome.parent) == ["artifacts"]
 
 
-def test_an_artifact_that_is_too_large_is_left_out(scratch: Scratch) -> None:
+def test_too_large_artifact_is_left_out(scratch: Scratch) -> None:
     """The others come along all the same."""
     folder = scratch.prepare("").with_name("artifacts")
     (folder / "small").touch()
@@ -79,7 +79,7 @@ def test_an_artifact_that_is_too_large_is_left_out(scratch: Scratch) -> None:
     assert scratch.artifacts() == [folder / "small"]
 
 
-def test_a_folder_that_vanished_is_made_again(scratch: Scratch) -> None:
+def test_removed_scratch_folder_is_created_again(scratch: Scratch) -> None:
     """A game may remove all there is; the next one finds what it needs."""
     scratch.prepare("")
     os.rmdir(scratch.folder / "artifacts")
@@ -92,7 +92,7 @@ def test_a_folder_that_vanished_is_made_again(scratch: Scratch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nobody goes that deep there: no folder so deep can be entered")
-def test_a_tree_of_any_depth_is_removed(scratch: Scratch) -> None:
+def test_deep_tree_is_removed(scratch: Scratch) -> None:
     """It may be deeper than the stack, and its paths longer than any that can be opened."""
     start, here = scratch.prepare("").parent, os.getcwd()
     os.chdir(start)
@@ -110,7 +110,7 @@ def test_a_tree_of_any_depth_is_removed(scratch: Scratch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="read-only folders are no obstacle there")
-def test_a_folder_that_is_write_protected_is_removed(scratch: Scratch) -> None:
+def test_write_protected_folder_is_removed(scratch: Scratch) -> None:
     """So that nobody but root would be kept from it."""
     start = scratch.prepare("").parent
     (start / "locked" / "inner").mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_a_folder_that_is_write_protected_is_removed(scratch: Scratch) -> None:
     assert os.listdir(start) == ["artifacts"]
 
 
-def test_what_a_killed_agents_last_game_left_is_gone_with_the_next_agent(scratch: Scratch) -> None:
+def test_next_agent_clears_scratch_of_killed_agent(scratch: Scratch) -> None:
     """It may be what fills the disk, so that there is no room even to say so."""
     (scratch.prepare("").parent / "large").touch()
 

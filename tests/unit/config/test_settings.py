@@ -37,7 +37,7 @@ def complaint(path: Path, text: str | bytes) -> str:
     return str(error.value).removeprefix(f"{path}: ")
 
 
-def test_a_file_is_read(path: Path) -> None:
+def test_settings_file_is_read_with_defaults(path: Path) -> None:
     """TOML becomes records, with defaults for what is not said."""
     path.write_text(
         '[evaluator]\ncommand = ["play", "{genome}"]\n[[worker]]\n[[worker]]\ndepth = 5\n[free]\nx = 1\n',
@@ -51,34 +51,34 @@ def test_a_file_is_read(path: Path) -> None:
     assert settings.free == {"x": 1}
 
 
-def test_an_empty_file_is_all_defaults(path: Path) -> None:
+def test_empty_settings_file_gives_defaults(path: Path) -> None:
     """Nothing has to be said."""
     path.write_text("", encoding="utf-8")
 
     assert read_settings(path, Outer) == Outer()
 
 
-def test_what_windows_editors_write_is_read(path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_accepted(path: Path) -> None:
     """A byte order mark and CRLF are no mistakes."""
     path.write_bytes(b'\xef\xbb\xbf[evaluator]\r\npython = "play:play"\r\n')
 
     assert read_settings(path, Outer).evaluator.python == "play:play"
 
 
-def test_a_file_that_is_not_there(path: Path) -> None:
+def test_missing_settings_file_is_named(path: Path) -> None:
     """The line names the file."""
     with pytest.raises(SettingsError, match=r"agent\.toml: cannot be read: No such file"):
         read_settings(path, Outer)
 
 
-def test_a_file_that_is_a_folder(tmp_path: Path) -> None:
+def test_unreadable_settings_file_is_named(tmp_path: Path) -> None:
     """Whatever keeps it from being read is said."""
     with pytest.raises(SettingsError, match="cannot be read: "):
         read_settings(tmp_path, Outer)
 
 
 @pytest.mark.parametrize("text", ["x = ", "[evaluator", b"\xff\xfe", 'a = "\x01"', "a = 1\na = 2"])
-def test_a_file_that_is_not_toml(path: Path, text: str | bytes) -> None:
+def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> None:
     """The line says so, and where the reader stumbled."""
     assert complaint(path, text).startswith("not valid TOML: ")
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_not_toml(path: Path, text: str | bytes) -> None:
         ('"" = 1', "unknown key ``; the nearest valid key is `"),
     ],
 )
-def test_an_unknown_key_names_the_nearest(path: Path, text: str, said: str) -> None:
+def test_unknown_key_suggests_nearest_key(path: Path, text: str, said: str) -> None:
     """A typo is no silent default: the line names the table and what was probably meant."""
     assert complaint(path, text).startswith(said)
 
@@ -118,12 +118,12 @@ def test_an_unknown_key_names_the_nearest(path: Path, text: str, said: str) -> N
         ("free = {a = 'b'}", "Expected `int`, got `str` - at `free[...]`"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place(path: Path, text: str, said: str) -> None:
+def test_wrong_value_is_reported_with_its_key(path: Path, text: str, said: str) -> None:
     """What was expected, what was found, and under which key."""
     assert complaint(path, text) == said
 
 
-def test_an_evaluator_is_one_of_two(path: Path) -> None:
+def test_command_and_python_together_are_refused(path: Path) -> None:
     """A command and a callable at once is a contradiction."""
     text = '[evaluator]\ncommand = ["play"]\npython = "play:play"'
 
@@ -131,13 +131,13 @@ def test_an_evaluator_is_one_of_two(path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["play:play", "games.tetris:Player", "_a1:_b2"])
-def test_a_callable_is_a_module_and_a_function(target: str) -> None:
+def test_python_target_is_module_and_function(target: str) -> None:
     """`module:function`, dots in the module only."""
     assert convert({"python": target}, EvaluatorTable, "arguments").python == target
 
 
 @pytest.mark.parametrize("target", ["", "play", "play:", ":play", "1play:play", "play:a.b", "play:play()", "play:a\n"])
-def test_what_is_no_callable_is_refused(target: str) -> None:
+def test_invalid_python_target_is_refused(target: str) -> None:
     """Before an agent tries to import it."""
     with pytest.raises(SettingsError, match="expected module:function"):
         convert({"python": target}, EvaluatorTable, "arguments")
@@ -151,6 +151,6 @@ def test_what_is_no_callable_is_refused(target: str) -> None:
         (EvaluatorTable(), False, "(whatever the workers' agents are set up to play)"),
     ],
 )
-def test_an_evaluator_says_what_it_plays(table: EvaluatorTable, playable: bool, words: str) -> None:
+def test_evaluator_table_describes_itself(table: EvaluatorTable, playable: bool, words: str) -> None:
     """A host without local workers needs none, and then says so."""
     assert (table.is_playable, str(table)) == (playable, words)
