@@ -30,7 +30,7 @@ def test_a_late_result_is_noted_once_and_never_counted() -> None:
     assert core.farm.genomes[0].fitness == 2.0
 
 
-def test_work_that_comes_back_is_not_thrown_away() -> None:
+def test_late_completed_result_counts_while_trial_is_open() -> None:
     """A completed result of a given-up attempt is counted while its trial is open; the sibling is withdrawn."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
@@ -55,7 +55,7 @@ def test_work_that_comes_back_is_not_thrown_away() -> None:
         {"attempt": "g0001-0001-t1-a9-000000000000"},
     ],
 )
-def test_a_result_that_does_not_fit_is_corrupt(lie: dict[str, object]) -> None:
+def test_result_with_wrong_echo_is_corrupt(lie: dict[str, object]) -> None:
     """Each echo is checked; what does not fit blames the worker, and the trial is tried again."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -67,7 +67,7 @@ def test_a_result_that_does_not_fit_is_corrupt(lie: dict[str, object]) -> None:
     core.play_all()
 
 
-def test_a_result_in_another_workers_share_is_not_believed() -> None:
+def test_result_in_other_workers_share_is_ignored() -> None:
     """A result counts only where its attempt was published; elsewhere it is not even evidence."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
@@ -79,7 +79,7 @@ def test_a_result_in_another_workers_share_is_not_believed() -> None:
     core.play_all()
 
 
-def test_an_id_that_was_never_issued_is_unexpected() -> None:
+def test_result_with_unknown_id_is_unexpected() -> None:
     """A stranger's result is noted once and counts for nobody."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -98,7 +98,7 @@ def test_an_id_that_was_never_issued_is_unexpected() -> None:
 # ------------------------------------------------------------------------------------------------- silence and loss
 
 
-def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
+def test_silent_worker_loses_running_attempt_and_is_restarted() -> None:
     """What it was playing is lost and charged, what waits is taken back, and its agent is restarted."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
@@ -115,7 +115,7 @@ def test_a_silent_worker_on_a_readable_share_is_wedged() -> None:
     assert waiting
 
 
-def test_an_outage_below_the_limit_costs_nothing() -> None:
+def test_short_outage_changes_nothing() -> None:
     """A share that cannot be read for a while is unknown, not empty: no attempt ends, no epoch begins."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -128,7 +128,7 @@ def test_an_outage_below_the_limit_costs_nothing() -> None:
     assert all(len(genome.trials[0].attempts) == 1 for genome in core.farm.genomes)
 
 
-def test_beyond_the_limit_an_unreadable_share_blames_nobody_and_keeps_its_start_signals() -> None:
+def test_long_outage_leaves_attempts_published_without_charge() -> None:
     """The trial is retried elsewhere, alone; the first of the two to complete wins."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
@@ -145,7 +145,7 @@ def test_beyond_the_limit_an_unreadable_share_blames_nobody_and_keeps_its_start_
     assert core.farm.genomes[0].fitness == 4.0
 
 
-def test_a_night_of_suspend_kills_nobody() -> None:
+def test_suspended_host_does_not_give_up_attempts() -> None:
     """However long a tick was away, the fair clock advances by at most a quarter of the silence limit."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -155,7 +155,7 @@ def test_a_night_of_suspend_kills_nobody() -> None:
     assert facts_of(facts, f.AttemptEnded) == []
 
 
-def test_a_game_that_outlives_limit_and_grace_is_lost() -> None:
+def test_attempt_beyond_time_limit_and_grace_is_lost() -> None:
     """The agent beats but does not end the game: after time limit and grace the host does."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
@@ -166,7 +166,7 @@ def test_a_game_that_outlives_limit_and_grace_is_lost() -> None:
     assert core.farm.attempts[playing].outcome is Outcome.LOST
 
 
-def test_a_result_beats_a_deadline_of_the_same_tick() -> None:
+def test_result_wins_over_deadline_in_same_tick() -> None:
     """Judged first, the result counts, however late it is."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
@@ -177,7 +177,7 @@ def test_a_result_beats_a_deadline_of_the_same_tick() -> None:
     assert core.farm.attempts[playing].outcome is Outcome.COMPLETED
 
 
-def test_a_result_that_is_being_read_is_not_overdue() -> None:
+def test_attempt_with_unread_result_is_not_overdue() -> None:
     """Its log is not whole yet, and is asked for at the next looks: nobody pays for that, however late it is."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
@@ -191,7 +191,7 @@ def test_a_result_that_is_being_read_is_not_overdue() -> None:
     assert core.farm.attempts[playing].outcome is Outcome.COMPLETED
 
 
-def test_a_result_that_is_being_read_was_its_workers_last_word() -> None:
+def test_unread_result_of_ended_worker_still_counts() -> None:
     """The agent ended right after it: what waits there is taken back, what it says is heard."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
@@ -209,7 +209,7 @@ def test_a_result_that_is_being_read_was_its_workers_last_word() -> None:
     assert not core.farm.attempts[playing].charged
 
 
-def test_an_idle_worker_that_claims_nothing_loses_the_first() -> None:
+def test_unclaimed_attempt_of_idle_worker_is_lost() -> None:
     """Whatever state it reports: an agent that does not claim what waits is of no use."""
     core = CoreHarness("w0", genomes=2, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
@@ -218,7 +218,7 @@ def test_an_idle_worker_that_claims_nothing_loses_the_first() -> None:
     assert (first.outcome, second.outcome) == (Outcome.LOST, None)
 
 
-def test_what_was_published_late_has_its_whole_time_to_be_claimed() -> None:
+def test_claim_limit_starts_at_publication() -> None:
     """Its share took nothing for almost as long as an idle worker may wait; that is not the agent's fault."""
     core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=10))
     core.run_until_ready()
@@ -235,7 +235,7 @@ def test_what_was_published_late_has_its_whole_time_to_be_claimed() -> None:
     assert held.outcome is Outcome.LOST
 
 
-def test_what_a_share_does_not_take_goes_to_another() -> None:
+def test_unpublishable_attempt_is_undelivered() -> None:
     """It can be read and its agent beats, but every publication fails before anything is sent."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
@@ -253,7 +253,7 @@ def test_what_a_share_does_not_take_goes_to_another() -> None:
 # ------------------------------------------------------------------------------------------------------ after an outage
 
 
-def test_what_was_kept_and_is_not_played_is_let_go() -> None:
+def test_left_published_attempt_without_claim_is_released() -> None:
     """The share can be read again and nobody claims it: its start signal is removed, and the worker is free."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
@@ -267,7 +267,7 @@ def test_what_was_kept_and_is_not_played_is_let_go() -> None:
     core.play_all()
 
 
-def test_whatever_result_comes_back_of_what_was_kept_frees_its_worker() -> None:
+def test_any_result_of_left_published_attempt_frees_worker() -> None:
     """Not only one that completes it."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()
@@ -285,7 +285,7 @@ def test_whatever_result_comes_back_of_what_was_kept_frees_its_worker() -> None:
     core.play_all()
 
 
-def test_what_was_kept_and_is_played_is_waited_for() -> None:
+def test_claimed_left_published_attempt_is_waited_for() -> None:
     """The share can be read again and shows its claim: its result may still come, and then it counts."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
@@ -304,7 +304,7 @@ def test_what_was_kept_and_is_played_is_waited_for() -> None:
 # -------------------------------------------------------------------------- results and claims that mean something else
 
 
-def test_a_result_of_an_earlier_run_is_late_and_noted_once() -> None:
+def test_result_of_earlier_run_is_late_once() -> None:
     """The ledger issued its id, another run of the generation did: not unexpected, and not counted."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -320,7 +320,7 @@ def test_a_result_of_an_earlier_run_is_late_and_noted_once() -> None:
     assert core.farm.settled.total() == 0
 
 
-def test_a_result_that_another_process_noted_is_not_noted_again() -> None:
+def test_result_noted_by_earlier_process_is_not_noted_again() -> None:
     """The ledger has heard of it."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -338,7 +338,7 @@ def test_a_result_that_another_process_noted_is_not_noted_again() -> None:
     assert core.tick(full=False) == []
 
 
-def test_a_collected_result_that_still_lies_there_means_nothing_to_the_next_host() -> None:
+def test_collected_result_is_ignored_by_next_host() -> None:
     """It was counted before its host died, and its file was not cleaned up."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -355,7 +355,7 @@ def test_a_collected_result_that_still_lies_there_means_nothing_to_the_next_host
     assert not facts_of(facts, f.AttemptEnded) + facts_of(facts, f.ResultLate)
 
 
-def test_a_result_of_an_unknown_layout_puts_its_worker_out() -> None:
+def test_unknown_layout_of_result_excludes_worker() -> None:
     """The host cannot read what its agent writes; what waits there is taken back and goes to another."""
     core = CoreHarness("w0", "w1", genomes=3)
     core.run_until_ready()
@@ -371,7 +371,7 @@ def test_a_result_of_an_unknown_layout_puts_its_worker_out() -> None:
     core.play_all()
 
 
-def test_what_is_archived_is_what_was_judged() -> None:
+def test_archived_result_is_the_accepted_one() -> None:
     """Two shares show a result of one attempt in the same tick; the one that counts is its own worker's."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
@@ -388,7 +388,7 @@ def test_what_is_archived_is_what_was_judged() -> None:
         core.restart_host()
 
 
-def test_a_result_that_cannot_be_read_is_corrupt() -> None:
+def test_unreadable_result_is_corrupt() -> None:
     """The edge has tried often enough; the worker is blamed, and the trial is tried again."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -401,7 +401,7 @@ def test_a_result_that_cannot_be_read_is_corrupt() -> None:
     core.play_all()
 
 
-def test_claims_that_mean_nothing_change_nothing() -> None:
+def test_irrelevant_claims_are_ignored() -> None:
     """Of an id nobody issued, of another worker's attempt, of one that is claimed already."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
@@ -416,7 +416,7 @@ def test_claims_that_mean_nothing_change_nothing() -> None:
     assert core.farm.attempts[others].claimed_at is None
 
 
-def test_a_worker_that_is_out_is_not_listened_to() -> None:
+def test_results_of_excluded_worker_are_ignored() -> None:
     """Whatever still lies in its outbox is somebody else's, or of another version."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()

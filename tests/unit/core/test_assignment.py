@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rules
 # ------------------------------------------------------------------------------------------------ the way it should be
 
 
-def test_a_kind_world() -> None:
+def test_run_without_faults_settles_all_trials() -> None:
     """pending -> assigned -> settled for every trial, and the run is finished."""
     core = CoreHarness(genomes=5, trials=2)
     core.run_until_ready()
@@ -27,21 +27,21 @@ def test_a_kind_world() -> None:
     assert not any(share.starts for share in core.shares.values())
 
 
-def test_every_worker_plays_before_any_waits() -> None:
+def test_queues_are_filled_emptiest_first() -> None:
     """Queues are filled emptiest first: two genomes go to two workers, not to one."""
     core = CoreHarness("w0", "w1", "w2", genomes=3)
     core.run_until_ready()
     assert [len(worker.wanted) for worker in core.farm.workers.values()] == [1, 1, 1]
 
 
-def test_queue_depth_is_a_bound() -> None:
+def test_queue_depth_is_not_exceeded() -> None:
     """A worker holds no more attempts than its queue is deep."""
     core = CoreHarness("w0", genomes=9, depth=3)
     core.run_until_ready()
     assert len(core.farm.workers["w0"].wanted) == 3
 
 
-def test_nothing_is_given_to_a_worker_that_never_showed_itself() -> None:
+def test_worker_without_heartbeat_gets_no_attempt() -> None:
     """Without a beat of this epoch an attempt would only wait for its claim limit."""
     core = CoreHarness("w0")
     core.shares["w0"].sends_heartbeats = False
@@ -49,7 +49,7 @@ def test_nothing_is_given_to_a_worker_that_never_showed_itself() -> None:
     assert core.farm.workers["w0"].wanted == {}
 
 
-def test_an_idle_worker_gets_what_waits_behind_a_long_game() -> None:
+def test_queued_attempt_moves_to_idle_worker() -> None:
     """The waiting attempt is withdrawn, spends nothing, and goes to the worker that has nothing to do."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.shares["w1"].sends_heartbeats = False
@@ -64,7 +64,7 @@ def test_an_idle_worker_gets_what_waits_behind_a_long_game() -> None:
     assert (second.blamed, second.losses) == (0, 0)
 
 
-def test_what_the_idle_worker_has_tried_already_is_not_taken_back_for_it() -> None:
+def test_attempt_already_tried_by_idle_worker_is_not_moved() -> None:
     """It would not be given it, and the attempt would come back at once, again and again."""
     core = CoreHarness("w0", "w1", genomes=2, depth=1)
     core.run_until_ready()
@@ -79,7 +79,7 @@ def test_what_the_idle_worker_has_tried_already_is_not_taken_back_for_it() -> No
     assert core.farm.workers["w1"].wanted == {}
 
 
-def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
+def test_removal_of_open_genome_is_retried_later() -> None:
     """Each try to remove it costs seconds on Windows; its start signal is gone, so it harms nobody."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -103,7 +103,7 @@ def test_a_genome_that_is_held_open_is_left_for_a_while() -> None:
 # ----------------------------------------------------------------------------------------------------- local workers
 
 
-def test_what_a_dead_host_gave_its_local_workers_is_taken_back() -> None:
+def test_attempts_of_dead_host_on_local_workers_are_withdrawn() -> None:
     """Their agents ended with it; the next host collects, then says so, and gives it out again."""
     core = CoreHarness("w0", genomes=1, local=True, machines=True)
     core.run_until_ready()
@@ -119,7 +119,7 @@ def test_what_a_dead_host_gave_its_local_workers_is_taken_back() -> None:
     core.play_all()
 
 
-def test_what_a_running_agent_holds_is_not_taken_back() -> None:
+def test_attempts_of_running_local_agent_are_kept() -> None:
     """The first look came while its agent was running already: it is this host's."""
     core = CoreHarness("w0", genomes=1, local=True, machines=True)
     core.run_until_ready()
@@ -134,7 +134,7 @@ def test_what_a_running_agent_holds_is_not_taken_back() -> None:
 # -------------------------------------------------------------------------------------------------------- assigning
 
 
-def test_a_trial_that_is_to_be_played_alone_waits_for_an_empty_queue() -> None:
+def test_run_alone_trial_waits_for_empty_queue() -> None:
     """It is neither put behind another, nor is another put behind it."""
     core = CoreHarness("w0", genomes=3, limits=Limits(claim_limit_s=1000))
     core.run_until_ready()
@@ -152,7 +152,7 @@ def test_a_trial_that_is_to_be_played_alone_waits_for_an_empty_queue() -> None:
     core.play_all()
 
 
-def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
+def test_run_alone_trial_is_not_queued_behind_other_attempt() -> None:
     """Its worker was lost; the other one has a game in hand, and takes it when that is over."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
     core.run_until_ready()
@@ -170,7 +170,7 @@ def test_a_trial_that_is_to_be_played_alone_is_not_put_behind_another() -> None:
     assert next_one.trial is lost.trial
 
 
-def test_a_worker_on_probation_is_tried_with_a_genome_that_nobody_lost() -> None:
+def test_probation_uses_genome_without_losses() -> None:
     """The only worker was lost three times with the genome that kills it, which waits first in line: were it given that
     again and again, all its probations would fail, and the others would never be played.
     """
@@ -190,7 +190,7 @@ def test_a_worker_on_probation_is_tried_with_a_genome_that_nobody_lost() -> None
     assert core.farm.workers["w0"].state is WorkerState.READY
 
 
-def test_a_worker_on_probation_takes_what_there_is() -> None:
+def test_probation_uses_lost_genome_if_no_other_waits() -> None:
     """Where every genome that waits was lost before, it is better to be tried with one of them than not at all."""
     core = CoreHarness("w0", genomes=1, trials=2, limits=Limits(losses_max=1))
     core.run_until_ready()
@@ -202,7 +202,7 @@ def test_a_worker_on_probation_takes_what_there_is() -> None:
     core.play_all()
 
 
-def test_a_worker_that_fails_everything_condemns_nothing_alone() -> None:
+def test_last_try_waits_for_worker_that_has_not_failed_trial() -> None:
     """It is idle at once and the other has its hands full: it may try again, but the last try is not its own."""
     core = CoreHarness("w0", "w1", genomes=8, machines=True)
     core.run_until_ready()
@@ -218,7 +218,7 @@ def test_a_worker_that_fails_everything_condemns_nothing_alone() -> None:
     assert core.settlements() == [Settlement.COMPLETED] * 8
 
 
-def test_the_last_try_waits_for_nobody_who_cannot_come() -> None:
+def test_last_try_does_not_wait_for_worker_that_is_out() -> None:
     """The other worker is out: whoever is left decides."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.shares["w1"].sends_heartbeats = False
@@ -230,7 +230,7 @@ def test_the_last_try_waits_for_nobody_who_cannot_come() -> None:
     assert core.settlements() == [Settlement.FAILED]
 
 
-def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
+def test_worker_that_lost_trial_may_get_last_try() -> None:
     """It never judged the genome: it went down with it. The one that has failed it twice does not decide it alone."""
     core = CoreHarness("w0", "w1", genomes=4, depth=1)
     core.run_until_ready()
@@ -247,7 +247,7 @@ def test_a_worker_that_only_lost_a_trial_may_still_decide_it() -> None:
     assert (lost.trial.blamed, lost.trial.settlement) == (2, None)
 
 
-def test_fresh_trials_are_not_hidden_behind_those_that_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many last tries wait for a busy worker, an idle one finds what it may play."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 3)
     core = CoreHarness("w0", "w1", genomes=20, depth=1)
@@ -263,7 +263,7 @@ def test_fresh_trials_are_not_hidden_behind_those_that_wait_for_another(monkeypa
     assert not core.farm.fresh
 
 
-def test_what_waits_behind_a_long_game_is_taken_back_although_a_last_try_is_pending() -> None:
+def test_queued_attempt_moves_although_last_try_is_pending() -> None:
     """That one waits for the busy worker; those that have failed it have nothing to do, and take the other."""
     core = CoreHarness("w0", "w1", "w2", genomes=4)
     core.run_until_ready()
@@ -284,7 +284,7 @@ def test_what_waits_behind_a_long_game_is_taken_back_although_a_last_try_is_pend
     assert failing.open_attempt.worker == "w0"
 
 
-def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:
+def test_busy_probation_worker_is_not_waited_for() -> None:
     """It holds its one attempt, however deep its queue is otherwise, and is given no other."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=1))
     core.run_until_ready()
@@ -298,7 +298,7 @@ def test_nobody_waits_for_a_worker_on_probation_that_is_being_tried() -> None:
     assert len(core.farm.workers["w1"].wanted) == 1
 
 
-def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_for_trial_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many trials wait for another worker, a tick looks at a few of them only."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 0)
     core = CoreHarness("w0", genomes=1)
@@ -309,7 +309,7 @@ def test_a_search_for_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 # -------------------------------------------------------------------------------------------------------- standstill
 
 
-def test_an_agent_of_another_layout_puts_its_worker_out() -> None:
+def test_rejected_result_excludes_worker() -> None:
     """`rejected` spends nothing; the worker is out with the cure, and the trial goes to another."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
@@ -321,7 +321,7 @@ def test_an_agent_of_another_layout_puts_its_worker_out() -> None:
     core.play_all()
 
 
-def test_a_finished_run_does_not_stand_still() -> None:
+def test_finished_run_has_no_stuck_reason() -> None:
     """There is nothing to complain of."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -330,7 +330,7 @@ def test_a_finished_run_does_not_stand_still() -> None:
     assert stuck_reason(core.farm, 1) == ""
 
 
-def test_everything_failing_from_the_start_is_a_standstill() -> None:
+def test_first_trials_all_failing_stops_farm() -> None:
     """The first five trials all failed: more likely the evaluator than the genomes."""
     core = CoreHarness("w0", genomes=9, limits=Limits(attempts_max=1))
     core.run_until_ready()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.rules
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
-def test_a_failing_genome_is_given_up_after_attempts_max(outcome: Outcome) -> None:
+def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
     """failed or timed out three times: settled with that outcome, without a fitness, with its reason."""
     core = CoreHarness(genomes=1)
     core.run_until_ready()
@@ -29,7 +29,7 @@ def test_a_failing_genome_is_given_up_after_attempts_max(outcome: Outcome) -> No
     assert len({attempt.worker for attempt in trial.attempts}) == 2, "a retry prefers a worker that has not tried it"
 
 
-def test_a_time_out_may_have_a_score() -> None:
+def test_timed_out_trial_gets_timed_out_fitness() -> None:
     """With timed_out_fitness set, a trial that times out to the end is settled with that fitness."""
     core = CoreHarness(genomes=1, settings=replace_struct(SETTINGS, timed_out_fitness=-5.0))
     core.run_until_ready()
@@ -40,7 +40,7 @@ def test_a_time_out_may_have_a_score() -> None:
     assert core.farm.genomes[0].fitness == -5.0
 
 
-def test_one_failed_trial_skips_the_others_of_its_genome() -> None:
+def test_failed_trial_skips_other_trials_of_genome() -> None:
     """No fitness can come of the genome any more, so its open trials are skipped and taken back; others go on."""
     core = CoreHarness(genomes=2, trials=3, limits=Limits(attempts_max=1))
     core.run_until_ready()
@@ -56,7 +56,7 @@ def test_one_failed_trial_skips_the_others_of_its_genome() -> None:
 # ------------------------------------------------------------------------------------------------------------ poison
 
 
-def test_poison_needs_two_workers_if_there_are_two() -> None:
+def test_poison_needs_losses_on_two_workers() -> None:
     """Three interruptions on two workers: the genome is poison, its worker is forgiven, the neighbour not charged."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=3))
     core.run_until_ready()
@@ -72,7 +72,7 @@ def test_poison_needs_two_workers_if_there_are_two() -> None:
     assert core.farm.genomes[1].charges == []
 
 
-def test_a_genome_is_not_charged_twice_for_one_attempt() -> None:
+def test_attempt_is_charged_once() -> None:
     """Lost and charged, then the restarted agent says `interrupted` as well: one charge."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
@@ -85,7 +85,7 @@ def test_a_genome_is_not_charged_twice_for_one_attempt() -> None:
     assert len(core.farm.genomes[0].charges) == 1
 
 
-def test_a_trial_is_given_up_after_too_many_losses() -> None:
+def test_trial_fails_after_losses_per_trial_max() -> None:
     """Nothing waits for ever: losses that are nobody's in particular have their own cap."""
     limits = Limits(losses_per_trial_max=4, losses_max=4, claim_limit_s=2, back_off_s=1)
     core = CoreHarness("w0", "w1", "w2", genomes=1, limits=limits)
@@ -96,7 +96,7 @@ def test_a_trial_is_given_up_after_too_many_losses() -> None:
     assert "gave up after 4 lost attempts" in trial.reason
 
 
-def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> None:
+def test_poison_ends_other_overdue_attempts_of_genome() -> None:
     """Two of its games are overdue in the same sweep; the first makes it poison, which ends the second."""
     core = CoreHarness("w0", genomes=1, trials=4, limits=Limits(attempts_max=1, grace_s=10))
     core.run_until_ready()
@@ -111,7 +111,7 @@ def test_a_genome_that_turns_out_poison_ends_what_else_of_it_is_overdue() -> Non
 # -------------------------------------------------------------------------------------- a claim, and whose fault it was
 
 
-def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
+def test_claim_without_result_after_outage_is_charged() -> None:
     """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.machines = {name: MachineStatus(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
@@ -130,7 +130,7 @@ def test_a_claim_that_shows_after_an_outage_charges_its_genome() -> None:
     assert first.charged
 
 
-def test_an_agent_that_says_so_itself_is_believed() -> None:
+def test_interrupted_result_after_outage_is_charged_once() -> None:
     """Lost on a share that could not be read; then the restarted agent reports `interrupted`: charged, once."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
@@ -144,7 +144,7 @@ def test_an_agent_that_says_so_itself_is_believed() -> None:
     assert [fact.attempt for fact in facts_of(facts, f.GenomeCharged)] == [first.id]
 
 
-def test_half_cleaned_files_charge_nobody() -> None:
+def test_claim_of_collected_result_is_not_charged() -> None:
     """A claim that is still there when its result was collected and removed is no unfinished game."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
@@ -162,7 +162,7 @@ def test_half_cleaned_files_charge_nobody() -> None:
     assert not first.charged
 
 
-def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
+def test_claim_of_withdrawn_attempt_is_not_charged() -> None:
     """Only what was lost may be charged."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -175,7 +175,7 @@ def test_a_claim_of_what_was_taken_back_charges_nobody() -> None:
     assert facts_of(facts, f.GenomeCharged) == []
 
 
-def test_a_claim_that_crosses_the_hosts_verdict_charges_nobody() -> None:
+def test_claim_after_claim_limit_is_not_charged() -> None:
     """Lost because nobody claimed it; its agent claims it in the moment before its start signal is removed."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
@@ -188,7 +188,7 @@ def test_a_claim_that_crosses_the_hosts_verdict_charges_nobody() -> None:
     assert facts_of(facts, f.GenomeCharged) == []
 
 
-def test_poison_leaves_the_fitness_of_a_finished_trial() -> None:
+def test_poison_keeps_fitness_of_completed_trial() -> None:
     """Its open trials fail; what was played before stays what it was."""
     core = CoreHarness("w0", genomes=1, trials=3, limits=Limits(attempts_max=1))
     core.run_until_ready()
@@ -202,7 +202,7 @@ def test_poison_leaves_the_fitness_of_a_finished_trial() -> None:
     assert core.settlements() == [Settlement.COMPLETED, Settlement.FAILED, Settlement.FAILED]
 
 
-def test_a_failure_leaves_the_fitness_of_a_finished_trial() -> None:
+def test_failure_keeps_fitness_of_completed_trial() -> None:
     """The others are skipped, the finished one keeps its fitness."""
     core = CoreHarness("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
     core.run_until_ready()

@@ -15,7 +15,7 @@ from tests.harness.core_table import SETTINGS, CoreHarness, snapshot
 pytestmark = pytest.mark.rules
 
 
-def test_an_illegal_fact_is_refused_with_the_story() -> None:
+def test_illegal_fact_is_refused_with_trial_history() -> None:
     """The farm is a table of transitions: what is not in it is a defect, told with what led there."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -43,7 +43,7 @@ ISSUED = f.AttemptIssued(attempt=HELD, genome=1, trial=1, number=1, worker="w0",
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, f.Fact) else "",
 )
-def test_what_cannot_follow_is_refused(fact: f.Fact, why: str) -> None:
+def test_impossible_fact_is_refused(fact: f.Fact, why: str) -> None:
     """A ledger that says so was not written by this program, or by one with a defect: nothing is done upon it."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -53,7 +53,7 @@ def test_what_cannot_follow_is_refused(fact: f.Fact, why: str) -> None:
         core.farm.evolve(fact, 0.0)
 
 
-def test_an_attempt_ends_once_and_is_charged_once() -> None:
+def test_attempt_ends_once_and_is_charged_once() -> None:
     """Only work that came back after all may follow an end (law 6)."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -68,7 +68,7 @@ def test_an_attempt_ends_once_and_is_charged_once() -> None:
         core.farm.evolve(charged, 0.0)
 
 
-def test_what_was_failed_and_reopened_begins_anew() -> None:
+def test_reopened_trial_has_no_losses_or_charges() -> None:
     """`--retry-failed`: no blame, no loss and no charge is left over, and the run is open again."""
     core = CoreHarness("w0", genomes=1, limits=Limits(attempts_max=1))
     core.run_until_ready()
@@ -85,7 +85,7 @@ def test_what_was_failed_and_reopened_begins_anew() -> None:
     core.play_all()
 
 
-def test_a_worker_that_is_no_longer_configured_keeps_its_story() -> None:
+def test_removed_worker_keeps_its_attempts() -> None:
     """Its attempts are in the ledger, so the fold knows it; the farm does not count on it."""
     farm = Farm("f00d", ["w1"])
     farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 0.0)
@@ -97,7 +97,7 @@ def test_a_worker_that_is_no_longer_configured_keeps_its_story() -> None:
     assert [worker.name for worker in farm.usable()] == ["w1"]
 
 
-def test_a_host_that_stopped_in_good_order_changes_nothing() -> None:
+def test_host_stopped_changes_nothing() -> None:
     """It is told for people."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -108,7 +108,7 @@ def test_a_host_that_stopped_in_good_order_changes_nothing() -> None:
     assert snapshot(core.farm) == before
 
 
-def test_a_worker_that_was_given_up_and_is_no_longer_configured_is_no_hindrance() -> None:
+def test_quarantined_worker_may_be_removed_from_configuration() -> None:
     """It was quarantined by one host and again by the next; then it was taken out of the configuration."""
     story: list[f.Fact] = [f.RunOpened(generation=1, run=1, settings=SETTINGS)]
     for pid in (1, 2):
@@ -124,7 +124,7 @@ def test_a_worker_that_was_given_up_and_is_no_longer_configured_is_no_hindrance(
     assert without.retired["w0"].state is configured.workers["w0"].state is WorkerState.QUARANTINED
 
 
-def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
+def test_epoch_fact_does_not_extend_activity_span() -> None:
     """Epochs are replayed with every generation, and may be raised years after it was played."""
     farm = Farm("f00d", ["w0"])
     farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 100.0)
@@ -137,7 +137,7 @@ def test_an_epoch_of_another_day_does_not_make_a_generation_longer() -> None:
 
 
 @pytest.mark.parametrize("fitness", [1.5e308, sys.float_info.max, -sys.float_info.max])
-def test_the_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
+def test_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
     """Their sum need not be, nor what rounding makes of it; infinity would be no fitness, and no JSON."""
     core = CoreHarness("w0", genomes=1, trials=3, depth=3)
     core.run_until_ready()
@@ -148,7 +148,7 @@ def test_the_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
     assert core.farm.genomes[0].fitness == pytest.approx(fitness)
 
 
-def test_a_fitness_is_the_mean_of_its_trials() -> None:
+def test_fitness_is_mean_of_trials() -> None:
     """All of them; before the last one is in there is none."""
     core = CoreHarness("w0", genomes=1, trials=2)
     core.run_until_ready()

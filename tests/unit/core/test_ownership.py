@@ -12,7 +12,7 @@ from tests.harness.core_table import CoreHarness, FakeShare, facts_of
 pytestmark = pytest.mark.rules
 
 
-def test_first_contact_begins_epoch_one() -> None:
+def test_first_contact_opens_epoch_1() -> None:
     """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""
     core = CoreHarness("w0")
     core.run_until_ready()
@@ -20,7 +20,7 @@ def test_first_contact_begins_epoch_one() -> None:
     assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=1)
 
 
-def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> None:
+def test_silence_starts_when_epoch_is_published() -> None:
     """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
     core = CoreHarness("w0", machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -38,7 +38,7 @@ def test_nobody_is_silent_in_an_epoch_that_the_share_does_not_carry_yet() -> Non
     assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
-def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
+def test_missing_start_signal_raises_epoch() -> None:
     """Only the host deletes in inbox/, so the share went back in time: what it held is lost, and nobody is charged."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -53,7 +53,7 @@ def test_a_start_signal_that_vanishes_begins_a_new_epoch() -> None:
     core.play_all()
 
 
-def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
+def test_new_epoch_does_not_charge_old_claims() -> None:
     """The look that shows that the share went back also shows who was playing: it is not their doing."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -68,7 +68,7 @@ def test_a_new_epoch_charges_nobody_for_the_claims_of_the_old_one() -> None:
     assert core.farm.workers["w0"].epoch == 2
 
 
-def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_epoch() -> None:
+def test_host_record_write_is_retried_in_same_epoch() -> None:
     """The share's disk is full: what appears under its name is empty. No epoch begins for that, and in the end it is
     silence that says so.
     """
@@ -85,7 +85,7 @@ def test_a_host_json_that_cannot_be_written_is_written_again_and_again_in_one_ep
     assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
-def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
+def test_new_epoch_does_not_charge_left_published_attempts() -> None:
     """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
@@ -103,7 +103,7 @@ def test_a_new_epoch_charges_nobody_for_what_was_kept_in_the_old_one() -> None:
     assert not kept.charged
 
 
-def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
+def test_trial_runs_alone_after_unexplained_loss() -> None:
     """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
     core = CoreHarness("w0", genomes=3)
     core.run_until_ready()
@@ -114,7 +114,7 @@ def test_after_an_unclear_loss_a_trial_plays_alone() -> None:
     assert alone.run_alone
 
 
-def test_an_older_host_json_begins_a_new_epoch() -> None:
+def test_older_host_record_raises_epoch() -> None:
     """The share shows epoch 1 where epoch 2 had been: reverted."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -126,7 +126,7 @@ def test_an_older_host_json_begins_a_new_epoch() -> None:
     assert core.farm.workers["w0"].epoch == 3
 
 
-def test_a_falling_counter_begins_a_new_epoch() -> None:
+def test_decreasing_heartbeat_counter_raises_epoch() -> None:
     """One agent life never counts backwards."""
     core = CoreHarness("w0")
     core.run_until_ready()
@@ -135,7 +135,7 @@ def test_a_falling_counter_begins_a_new_epoch() -> None:
     assert core.farm.workers["w0"].epoch == 2
 
 
-def test_an_agent_life_that_returns_begins_a_new_epoch_and_two_agents_are_quarantined() -> None:
+def test_returning_run_raises_epoch_and_alternating_runs_quarantine() -> None:
     """A, B, A is a checkpoint with memory; A, B, A, B are two agents that take turns."""
     core = CoreHarness("w0")
     core.run_until_ready()
@@ -154,7 +154,7 @@ def test_an_agent_life_that_returns_begins_a_new_epoch_and_two_agents_are_quaran
     assert "two agents" in core.farm.workers["w0"].reason
 
 
-def test_an_emptied_share_is_unknown() -> None:
+def test_share_without_host_record_is_unknown() -> None:
     """No host.json where one was: not mounted, or wiped by hand. Nothing is concluded from its emptiness."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -173,7 +173,7 @@ def test_an_emptied_share_is_unknown() -> None:
         HostRecord(farm="f00d", worker="w0", epoch=9),
     ],
 )
-def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
+def test_worker_with_foreign_share_is_excluded(owner: HostRecord) -> None:
     """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the cure, untouched."""
     core = CoreHarness("w0", "w2", genomes=2)
     core.run_until_ready()
@@ -189,7 +189,7 @@ def test_hands_off_a_share_that_is_somebody_elses(owner: HostRecord) -> None:
 @pytest.mark.parametrize(
     "owner", [HostRecord(farm="f00d", worker="w0", epoch=1), HostRecord(farm="another", worker="w1", epoch=1)]
 )
-def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted(owner: HostRecord) -> None:
+def test_results_in_foreign_share_are_ignored(owner: HostRecord) -> None:
     """Two shares may be mounted the wrong way round: what lies in them is still wanted where it belongs."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
@@ -203,7 +203,7 @@ def test_results_in_a_share_that_is_somebody_elses_are_neither_counted_nor_noted
     assert wanted.outcome is None
 
 
-def test_a_start_signal_that_this_ledger_never_issued() -> None:
+def test_unknown_start_signal_excludes_worker() -> None:
     """A second host, or an old ledger: hands off."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -212,7 +212,7 @@ def test_a_start_signal_that_this_ledger_never_issued() -> None:
     assert core.farm.workers["w0"].state is WorkerState.OUT
 
 
-def test_a_listing_may_be_older_than_a_publication_that_it_does_not_show() -> None:
+def test_missing_start_signal_counts_only_after_it_was_listed() -> None:
     """Once a listing has shown it, its absence is a share that went back in time."""
     core = CoreHarness("w0", genomes=1)
     share = core.shares["w0"]
@@ -229,7 +229,7 @@ def test_a_listing_may_be_older_than_a_publication_that_it_does_not_show() -> No
     assert facts_of(core.tick(), f.EpochRaised) != []
 
 
-def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
+def test_unconfirmed_publication_is_decided_by_next_listing() -> None:
     """Not there in full: the id is burnt, the trial gets a new one. There in full: it was published."""
     core = CoreHarness("w0", genomes=1)
     core.publish_fails = True
@@ -243,7 +243,7 @@ def test_an_uncertain_publication_is_decided_by_the_next_listing() -> None:
     core.play_all()
 
 
-def test_a_publication_of_a_dead_host_that_arrived_is_not_repeated() -> None:
+def test_complete_publication_of_dead_host_is_not_repeated() -> None:
     """A host restart makes every publication uncertain; the first listing shows that this one is there in full."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -256,7 +256,7 @@ def test_a_publication_of_a_dead_host_that_arrived_is_not_repeated() -> None:
     core.play_all()
 
 
-def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgotten() -> None:
+def test_withdrawn_unconfirmed_publication_is_forgotten() -> None:
     """Nobody waits for it any more, so whether it arrived does not matter."""
     core = CoreHarness("w0", genomes=1)
     core.publish_fails = True
@@ -274,7 +274,7 @@ def test_an_id_that_is_withdrawn_before_its_publication_is_clear_is_only_forgott
 # -------------------------------------------------------------------------------------------------- a torn host.json
 
 
-def test_a_host_json_of_ours_that_is_torn_begins_a_new_epoch() -> None:
+def test_damaged_own_host_record_raises_epoch() -> None:
     """A power cut may take the content of the newest one; it can only be ours, so the next one takes its place."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -287,7 +287,7 @@ def test_a_host_json_of_ours_that_is_torn_begins_a_new_epoch() -> None:
     core.play_all()
 
 
-def test_hands_off_a_torn_host_json_that_this_farm_never_wrote() -> None:
+def test_damaged_foreign_host_record_excludes_worker() -> None:
     """Its epoch is younger than the ledger's: somebody else was here."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -299,7 +299,7 @@ def test_hands_off_a_torn_host_json_that_this_farm_never_wrote() -> None:
     assert "never wrote" in core.farm.workers["w0"].reason
 
 
-def test_an_epoch_that_was_raised_and_not_published_is_published_again() -> None:
+def test_raised_epoch_is_published_by_next_host() -> None:
     """Its host died in between: the share still shows the epoch before, and that is no revert."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -314,7 +314,7 @@ def test_an_epoch_that_was_raised_and_not_published_is_published_again() -> None
     assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
 
 
-def test_a_bare_share_is_not_moved_into_before_its_folders_are_back() -> None:
+def test_share_without_folders_is_not_written_before_epoch_opens() -> None:
     """The epoch is not open and the folders are gone: not mounted, perhaps, so nothing is written there."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
@@ -332,7 +332,7 @@ def test_a_bare_share_is_not_moved_into_before_its_folders_are_back() -> None:
     assert core.shares["w0"].owner == HostRecord(farm="f00d", worker="w0", epoch=2)
 
 
-def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share() -> None:
+def test_empty_share_after_ordered_restore_raises_epoch() -> None:
     """The host ordered the restore itself, so no host.json is what it expects: a new epoch, not an unmounted share."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()
@@ -345,7 +345,7 @@ def test_a_machine_that_was_sent_back_to_its_checkpoint_may_have_an_empty_share(
     core.play_all()
 
 
-def test_a_restore_that_was_confirmed_between_two_looks_is_remembered() -> None:
+def test_restore_confirmed_between_scans_is_remembered() -> None:
     """Machines are asked more often than shares, and a machine says only once that it went back."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()

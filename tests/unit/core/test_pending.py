@@ -30,7 +30,7 @@ def settled_in(**options: int) -> CoreHarness:
     return core
 
 
-def test_in_a_worker_s_queue() -> None:
+def test_pending_reason_of_queued_trial() -> None:
     """The first one is next, the others stand behind it, and a claim makes it played."""
     core = settled_in(genomes=3)
     assert waits(core, trial_of(core, 1)) is PendingReason.QUEUED_FIRST
@@ -41,7 +41,7 @@ def test_in_a_worker_s_queue() -> None:
     assert waits(core, trial_of(core, 1)) is PendingReason.RUNNING
 
 
-def test_without_a_worker_because_all_are_busy() -> None:
+def test_pending_reason_when_queues_are_full() -> None:
     """Its queue is full; where there is room again, it has its turn."""
     core = settled_in(genomes=3)
     assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
@@ -49,7 +49,7 @@ def test_without_a_worker_because_all_are_busy() -> None:
     assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.READY
 
 
-def test_for_another_worker_than_those_that_have_tried() -> None:
+def test_pending_reason_when_other_worker_is_needed() -> None:
     """Who has time for it has failed it, and who has not has its hands full."""
     core = CoreHarness("w0", "w1", genomes=8)
     core.run_until_ready()
@@ -62,7 +62,7 @@ def test_for_another_worker_than_those_that_have_tried() -> None:
     assert {waits(core, trial) for trial in core.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
 
 
-def test_with_a_worker_that_is_recovered() -> None:
+def test_pending_reason_with_recovering_worker() -> None:
     core = settled_in(genomes=3)
     core.record(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
 
@@ -70,7 +70,7 @@ def test_with_a_worker_that_is_recovered() -> None:
     assert waits(core, trial_of(core, 3)) is PendingReason.NO_WORKER_READY
 
 
-def test_nobody_is_left_or_at_home() -> None:
+def test_pending_reason_without_usable_worker() -> None:
     """Every worker is out; or no share was seen yet."""
     fresh = CoreHarness("w0", genomes=1)
     assert waits(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
@@ -79,7 +79,7 @@ def test_nobody_is_left_or_at_home() -> None:
     assert waits(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
 
 
-def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
+def test_pending_reason_of_run_alone_trial() -> None:
     core = settled_in(genomes=3)
     trial_of(core, 3).run_alone = True
     assert waits(core, trial_of(core, 3)) is PendingReason.NEEDS_IDLE_WORKER
@@ -89,14 +89,14 @@ def test_a_trial_that_is_played_alone_waits_for_an_idle_worker() -> None:
     assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL, "nothing is put behind one that is played alone"
 
 
-def test_on_probation_there_is_room_for_one() -> None:
+def test_probation_queue_holds_one_attempt() -> None:
     core = settled_in(genomes=3)
     core.farm.workers["w0"].state = WorkerState.PROBATION
 
     assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
 
 
-def test_without_a_host_nothing_moves() -> None:
+def test_pending_reason_without_host() -> None:
     """Whether it is pending, in a queue, or was being played."""
     core = settled_in(genomes=3)
     core.claim("w0")
@@ -108,7 +108,7 @@ def test_without_a_host_nothing_moves() -> None:
 # --------------------------------------------------------------------------------------------------------- words
 
 
-def test_nothing_is_without_words() -> None:
+def test_every_state_has_a_text() -> None:
     """Each outcome, settlement, reason for waiting, state of a worker and rung has its own."""
     for words, kind in (
         (explain.OUTCOMES, Outcome),
@@ -122,7 +122,7 @@ def test_nothing_is_without_words() -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_the_story_of_each_outcome(outcome: Outcome) -> None:
+def test_explain_describes_each_outcome(outcome: Outcome) -> None:
     """Where it was, what came back, whom it counts against."""
     core = settled_in(genomes=1)
     (held,) = core.farm.attempts.values()
@@ -142,7 +142,7 @@ def test_the_story_of_each_outcome(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("settlement", Settlement)
-def test_the_story_of_a_genome(settlement: Settlement) -> None:
+def test_explain_genome_lists_fitness_charges_and_trials(settlement: Settlement) -> None:
     """Its fitness or why there is none, its charges, its trials."""
     core = settled_in(genomes=1)
     (held,) = core.farm.attempts.values()
@@ -163,7 +163,7 @@ def test_the_story_of_a_genome(settlement: Settlement) -> None:
     assert f"decided by {held.id}: enough" in told
 
 
-def test_why_it_waits_is_told_with_what_must_happen() -> None:
+def test_explain_tells_pending_reason_and_next_step() -> None:
     """For a trial that is open."""
     core = settled_in(genomes=3)
 
@@ -172,7 +172,7 @@ def test_why_it_waits_is_told_with_what_must_happen() -> None:
     assert "is open: every worker's queue is full. Next: an attempt ends." in told
 
 
-def test_a_trial_that_was_tried_before_names_the_others() -> None:
+def test_explain_names_workers_that_tried_trial() -> None:
     core = settled_in(genomes=1)
     (held,) = core.farm.attempts.values()
     core.record(f.AttemptEnded(attempt=held.id, outcome=Outcome.LOST, reason="silent"))
@@ -182,7 +182,7 @@ def test_a_trial_that_was_tried_before_names_the_others() -> None:
     assert f"was tried as {held.id} as well" in "\n".join(explain_attempt(core.farm, second, DEPTH, playing=True))
 
 
-def test_the_story_of_a_worker() -> None:
+def test_explain_worker_lists_history_and_state() -> None:
     """What it was given, what happened to it and when, how it stands, and what follows."""
     core = settled_in(genomes=3)
     core.claim("w0")

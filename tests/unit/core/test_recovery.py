@@ -16,7 +16,7 @@ from tests.harness.core_table import SETTINGS, CoreHarness, facts_of, replace_st
 pytestmark = pytest.mark.rules
 
 
-def test_quarantine_probation_and_out() -> None:
+def test_losses_lead_to_quarantine_then_exclusion() -> None:
     """Three losses in a row: quarantine; three failed probations: out; the farm says that it cannot go on."""
     core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=2, back_off_s=2, losses_per_trial_max=50))
     core.run_until_ready()
@@ -27,7 +27,7 @@ def test_quarantine_probation_and_out() -> None:
     assert "every worker is out" in stuck_reason(core.farm, 1)
 
 
-def test_probation_is_passed_by_one_good_attempt() -> None:
+def test_one_completed_attempt_ends_probation() -> None:
     """One attempt at a time on probation; when it is answered, the worker is as good as any."""
     core = CoreHarness("w0", genomes=6, limits=Limits(claim_limit_s=2, back_off_s=2))
     core.run_until_ready()
@@ -41,7 +41,7 @@ def test_probation_is_passed_by_one_good_attempt() -> None:
     core.play_all()
 
 
-def test_the_ladder_is_climbed_rung_by_rung() -> None:
+def test_recovery_actions_escalate_in_order() -> None:
     """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -53,7 +53,7 @@ def test_the_ladder_is_climbed_rung_by_rung() -> None:
     assert facts_of(facts, f.WorkerQuarantined)
 
 
-def test_a_worker_that_answers_again_is_left_alone() -> None:
+def test_heartbeat_ends_recovery() -> None:
     """A sign of life ends the recovery, whatever rung it is on."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -68,7 +68,7 @@ def test_a_worker_that_answers_again_is_left_alone() -> None:
     assert len(core.orders) == 1
 
 
-def test_an_agent_that_ended_is_restarted_and_nothing_is_declared_lost() -> None:
+def test_restart_of_ended_agent_keeps_attempts_published() -> None:
     """Its attempts stay published: the new agent says itself what was interrupted."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT,))
@@ -88,7 +88,7 @@ def to_quarantine(core: CoreHarness, worker: str = "w0") -> None:
             core.publish_result(attempt, Outcome.INTERRUPTED)
 
 
-def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine() -> None:
+def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
     """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -103,7 +103,7 @@ def test_a_worker_that_was_heard_of_lately_is_not_restarted_after_its_quarantine
     assert core.orders == []
 
 
-def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
+def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
     """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -118,7 +118,7 @@ def test_a_machine_that_hangs_on_probation_climbs_the_whole_ladder() -> None:
     assert core.farm.workers["w0"].probations == 1
 
 
-def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
+def test_unreadable_share_does_not_start_recovery_at_once() -> None:
     """A share blames the share: as long as a game may still be going on there, nothing is restarted (law 5)."""
     core = CoreHarness("w0", genomes=1, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -134,7 +134,7 @@ def test_an_unreadable_share_does_not_blame_its_machine_at_once() -> None:
     assert "could not be read" in core.farm.workers["w0"].reason
 
 
-def test_who_could_not_be_seen_was_not_silent() -> None:
+def test_silence_starts_at_first_successful_scan() -> None:
     """An agent whose share is read for the first time has its time to answer, and not longer (seed 147977)."""
     settings = replace_struct(SETTINGS, time_limit_s=20.0)
     core = CoreHarness("w0", genomes=1, machines=True, settings=settings, limits=Limits(grace_s=10.0))
@@ -155,7 +155,7 @@ def test_who_could_not_be_seen_was_not_silent() -> None:
     assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
-def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_share() -> None:
+def test_unhealthy_machine_with_unreadable_share_is_restarted() -> None:
     """The machine layer knows better than the share."""
     core = CoreHarness("w0", genomes=1, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.UNHEALTHY, tuple(RecoveryAction))
@@ -167,7 +167,7 @@ def test_a_machine_that_is_known_to_be_unwell_is_restarted_behind_an_unreadable_
     assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
 
 
-def test_a_worker_without_a_machine_has_no_ladder() -> None:
+def test_worker_without_machine_is_quarantined() -> None:
     """There is nothing to restart: it is quarantined, and tried again."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
@@ -179,7 +179,7 @@ def test_a_worker_without_a_machine_has_no_ladder() -> None:
     assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
 
 
-def test_an_agent_that_ends_again_and_again_is_quarantined() -> None:
+def test_repeatedly_ending_agent_is_quarantined() -> None:
     """The same rung, as long as the budget of restarts lasts."""
     core = CoreHarness("w0", genomes=1, machines=True, limits=Limits(restarts_max=3))
     core.run_until_ready()
@@ -193,7 +193,7 @@ def test_an_agent_that_ends_again_and_again_is_quarantined() -> None:
     assert "its agent ended again: exit code 1" in core.farm.workers["w0"].reason
 
 
-def test_a_loss_on_probation_ends_it() -> None:
+def test_loss_on_probation_ends_probation() -> None:
     """The one attempt that was to show that the worker is well was lost; each time, that is told once."""
     core = CoreHarness("w0", genomes=6, limits=Limits(back_off_s=2))
     core.run_until_ready()
@@ -235,7 +235,7 @@ def climbed(facts: list[f.Fact]) -> list[RecoveryAction]:
     return [fact.action for fact in facts_of(facts, f.RecoveryStarted)]
 
 
-def test_rungs_that_cannot_help_a_computer_are_left_out() -> None:
+def test_useless_recovery_actions_are_skipped() -> None:
     """What is off has no agent to restart; who has lost its heartbeat cannot be asked to shut down."""
     for state, first in (
         (MachineState.OFF, RecoveryAction.REBOOT),
@@ -246,7 +246,7 @@ def test_rungs_that_cannot_help_a_computer_are_left_out() -> None:
         assert climbed(facts)[:1] == [first]
 
 
-def test_a_computer_gets_time_to_boot() -> None:
+def test_machine_gets_boot_limit_to_recover() -> None:
     """Only the restart of its agent is over in seconds."""
     core = silent_computer(computer())
 
@@ -256,7 +256,7 @@ def test_a_computer_gets_time_to_boot() -> None:
     assert [action.recovery for action in core.orders] == list(RecoveryAction)
 
 
-def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
+def test_action_limit_starts_when_action_is_done() -> None:
     """A machine that waits for its turn to boot is not late; its time begins when the order is done."""
     core = silent_computer(computer(MachineState.UNHEALTHY))
     core.run(32)
@@ -272,7 +272,7 @@ def test_a_rung_takes_its_time_while_it_is_climbed() -> None:
     assert [action.recovery for action in core.orders] == [RecoveryAction.POWER_CYCLE]
 
 
-def test_a_computer_that_comes_up_is_not_silent() -> None:
+def test_booting_machine_is_not_silent() -> None:
     """A host that has only just begun finds it booting: the hypervisor's clock says so, not the host's."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
     core.shares["w0"].sends_heartbeats = False
@@ -286,7 +286,7 @@ def test_a_computer_that_comes_up_is_not_silent() -> None:
     assert core.farm.workers["w0"].state is not WorkerState.READY
 
 
-def test_what_a_computer_holds_that_comes_up_is_played_by_others() -> None:
+def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
     """It may boot for minutes; its share is inside of it, so what it played may come back and count even so."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
     core.machines = dict.fromkeys(core.machines, computer(uptime_s=500))
@@ -303,7 +303,7 @@ def test_what_a_computer_holds_that_comes_up_is_played_by_others() -> None:
     assert held.trial.open_attempt.worker == "w1"
 
 
-def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile() -> None:
+def test_booting_machine_is_not_quarantined_for_losses() -> None:
     """Its games went to others, as many as its queue is deep; it still has all its time to boot."""
     core = CoreHarness("w0", genomes=5, depth=3, machines=True)
     core.machines["w0"] = computer(uptime_s=500)
@@ -321,7 +321,7 @@ def test_a_computer_that_comes_up_is_not_put_aside_for_what_was_lost_meanwhile()
 @pytest.mark.parametrize(
     ("action", "state"), [(RecoveryAction.RESTORE, "recovering"), (RecoveryAction.REBOOT, "ready")]
 )
-def test_a_look_that_was_under_way_when_a_share_was_restored_shows_no_recovery(
+def test_scan_requested_before_restore_shows_no_recovery(
     monkeypatch: pytest.MonkeyPatch, action: RecoveryAction, state: str
 ) -> None:
     """It took its time, and shows a beat of a share that has been emptied since. No other rung does that to a share,
@@ -343,7 +343,7 @@ def test_a_look_that_was_under_way_when_a_share_was_restored_shows_no_recovery(
     assert core.farm.workers["w0"].state is WorkerState.READY
 
 
-def test_a_computer_that_is_heard_and_loses_everything_is_put_aside_also_while_it_is_busy() -> None:
+def test_losing_machine_is_quarantined_while_action_runs() -> None:
     """An order may be under way for minutes after the agent is back; till then it would lose trial after trial."""
     core = CoreHarness("w0", "w1", genomes=12, machines=True)
     core.run_until_ready()
@@ -358,7 +358,7 @@ def test_a_computer_that_is_heard_and_loses_everything_is_put_aside_also_while_i
     assert core.settlements() == [None] * 12
 
 
-def test_what_a_computer_on_probation_holds_does_not_wait_for_it() -> None:
+def test_attempts_of_busy_probation_machine_are_given_up() -> None:
     """The hypervisor is busy with it for minutes, and its share is gone."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = computer(uptime_s=500)
@@ -376,7 +376,7 @@ def test_what_a_computer_on_probation_holds_does_not_wait_for_it() -> None:
     assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
 
 
-def test_what_a_computer_holds_that_is_being_restarted_is_played_by_others() -> None:
+def test_attempts_of_restarting_machine_are_given_up() -> None:
     """Nobody waits for it through every rung of the ladder."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
     core.machines = dict.fromkeys(core.machines, computer(uptime_s=500))
@@ -395,7 +395,7 @@ def test_what_a_computer_holds_that_is_being_restarted_is_played_by_others() -> 
     assert core.farm.workers["w0"].state is WorkerState.RECOVERING
 
 
-def test_a_computer_that_was_heard_since_it_booted_is_silent_like_any_other() -> None:
+def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
     """It hangs a minute after its first beat: nobody waits until it is old."""
     core = silent_computer(computer(uptime_s=60))
     assert core.watch.workers["w0"].alive
@@ -405,7 +405,7 @@ def test_a_computer_that_was_heard_since_it_booted_is_silent_like_any_other() ->
     assert core.farm.workers["w0"].state is WorkerState.RECOVERING
 
 
-def test_a_computer_that_reboots_for_ever_is_not_waited_for_for_ever() -> None:
+def test_endlessly_rebooting_machine_is_escalated() -> None:
     """It is always young and never says a word."""
     core = silent_computer(computer(uptime_s=3))
     core.watch.workers["w0"].alive = False
@@ -414,7 +414,7 @@ def test_a_computer_that_reboots_for_ever_is_not_waited_for_for_ever() -> None:
     assert climbed(core.run(30))[:1] == [RecoveryAction.RESTART_AGENT]
 
 
-def test_a_computer_that_is_off_is_switched_on_at_the_start() -> None:
+def test_machine_that_is_off_is_started_first() -> None:
     """Its share is inside of it: nobody can look at it first."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.shares["w0"].unknown = "no route"
@@ -427,7 +427,7 @@ def test_a_computer_that_is_off_is_switched_on_at_the_start() -> None:
     assert [action.recovery for action in core.orders] == [None]
 
 
-def test_a_quarantined_computer_that_is_still_being_restored_waits() -> None:
+def test_probation_waits_for_running_action() -> None:
     """On probation, too, an order that is under way is waited for."""
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10, boot_limit_s=50))
     core.machines["w0"] = computer()
@@ -445,7 +445,7 @@ def test_a_quarantined_computer_that_is_still_being_restored_waits() -> None:
 # ----------------------------------------------------------------------------------------------------------- desktops
 
 
-def test_who_has_no_desktop_gets_no_work() -> None:
+def test_worker_without_desktop_gets_no_attempt() -> None:
     """A game that draws into nothing does not fail, it scores wrongly; so it is never begun."""
     core = CoreHarness("service", "player", genomes=4, limits=Limits(needs_desktop=True))
     core.shares["player"].desktop = "Default, 1280x720"
@@ -455,7 +455,7 @@ def test_who_has_no_desktop_gets_no_work() -> None:
     assert "no desktop" in core.farm.workers["service"].reason
 
 
-def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None:
+def test_agent_without_desktop_is_restarted() -> None:
     """Its logon task does that; as soon as it tells of a desktop it gets work."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(needs_desktop=True))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -467,7 +467,7 @@ def test_an_agent_without_a_desktop_is_started_anew_where_there_is_one() -> None
     assert len(core.orders) == 1
 
 
-def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
+def test_attempts_of_worker_without_desktop_are_withdrawn() -> None:
     """What it plays and what waits there is taken back: nothing it says of them counts, and no genome pays."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True, limits=Limits(needs_desktop=True))
     core.machines = {name: MachineStatus(MachineState.RUNNING, tuple(RecoveryAction)) for name in ("w0", "w1")}
@@ -487,7 +487,7 @@ def test_who_loses_its_desktop_loses_its_work_with_it() -> None:
     assert core.shares["w0"].starts == set()
 
 
-def test_nobody_has_a_desktop() -> None:
+def test_farm_stops_if_no_worker_has_desktop() -> None:
     """The farm says so and stops, instead of waiting for ever."""
     core = CoreHarness("w0", genomes=1, limits=Limits(needs_desktop=True, back_off_s=2))
     core.run_until_ready()
@@ -496,7 +496,7 @@ def test_nobody_has_a_desktop() -> None:
     assert "no desktop" in stuck_reason(core.farm, 1)
 
 
-def test_a_desktop_is_only_asked_for_if_it_matters() -> None:
+def test_desktop_is_required_only_if_configured() -> None:
     """Most evaluators need none."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()

@@ -43,18 +43,18 @@ def complete(farm: Farm, number: int = 1) -> None:
 @pytest.mark.parametrize(
     "text", ["7", "gen-7", "gen-0007", "genomes/gen-0007", "genomes/gen-7/", " 7 ", r"genomes\gen-7"]
 )
-def test_a_generation_is_named_in_many_ways(text: str) -> None:
+def test_generation_number_is_parsed_from_all_spellings(text: str) -> None:
     """Whoever completes a path with the tabulator key means its number."""
     assert parse_generation(text) == 7
 
 
 @pytest.mark.parametrize("text", ["", "0", "gen-", "-1", "seven", "7.5", "gen-7x", "9999999999", "٧"])
-def test_what_is_no_generation_is_refused_with_an_example(text: str) -> None:
+def test_invalid_generation_is_refused_with_example(text: str) -> None:
     with pytest.raises(InputError, match=r"expected a number from 1, e\.g\. 7"):
         parse_generation(text)
 
 
-def test_a_generation_that_was_begun_is_extended_by_what_is_new() -> None:
+def test_new_files_extend_generation() -> None:
     """New files join at the end of the roster, missing ones stay."""
     farm = opened("a", "b")
     complete(farm)
@@ -64,7 +64,7 @@ def test_a_generation_that_was_begun_is_extended_by_what_is_new() -> None:
     assert [(fact.genome, fact.name) for fact in facts] == [(3, "c")]
 
 
-def test_another_generation_begins_with_its_first_run() -> None:
+def test_new_generation_opens_with_run_1() -> None:
     """Whatever the farm played before."""
     farm = opened("a")
     first, *added = opening_facts(farm, 2, [genome("x")], SETTINGS, fresh=False)
@@ -73,7 +73,7 @@ def test_another_generation_begins_with_its_first_run() -> None:
     assert [fact.name for fact in added] == ["x"]
 
 
-def test_fresh_begins_the_next_run() -> None:
+def test_fresh_opens_next_run() -> None:
     """The ledger keeps the run before."""
     farm = opened("a")
     complete(farm)
@@ -83,7 +83,7 @@ def test_fresh_begins_the_next_run() -> None:
     assert [fact.sha256 for fact in added] == ["1" * 64]
 
 
-def test_a_slip_in_the_settings_that_is_mended_before_anything_counted_needs_no_ceremony() -> None:
+def test_settings_may_change_until_first_result() -> None:
     """No fitness was counted under the old settings, so none can be mixed with the new ones."""
     farm = opened("a")
     first, *_ = opening_facts(farm, 1, [genome("a")], replace_struct(SETTINGS, time_limit_s=9.0), fresh=False)
@@ -98,7 +98,7 @@ def test_a_slip_in_the_settings_that_is_mended_before_anything_counted_needs_no_
         ({}, "1" * 64, "bytes: a was 000000000000…, is now 111111111111…"),
     ],
 )
-def test_what_a_counted_fitness_depends_on_may_not_change(changes: dict[str, Any], sha256: str, said: str) -> None:
+def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha256: str, said: str) -> None:
     """It is refused, with what changed and what to do."""
     farm = opened("a")
     complete(farm)
@@ -109,7 +109,7 @@ def test_what_a_counted_fitness_depends_on_may_not_change(changes: dict[str, Any
     assert said in str(refused.value)
 
 
-def test_everything_without_a_fitness_is_reopened() -> None:
+def test_retry_failed_reopens_trials_without_fitness() -> None:
     """`--retry-failed`: failed and skipped trials; what has a fitness keeps it."""
     farm = opened("a", "b", trials=2)
     complete(farm)
@@ -119,7 +119,7 @@ def test_everything_without_a_fitness_is_reopened() -> None:
     assert [(fact.genome, fact.trial) for fact in reopening_facts(farm)] == [(2, 1), (2, 2)]
 
 
-def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configuration() -> None:
+def test_withdrawals_include_removed_workers() -> None:
     """A host that ends takes back what it gave out."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
@@ -132,7 +132,7 @@ def test_everything_wanted_is_withdrawn_also_from_workers_of_an_older_configurat
     assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
 
 
-def test_the_last_words_of_a_host_are_that_it_ended() -> None:
+def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
     """Before that it takes back what its local workers hold, which end with it; what others play is played on."""
     core = CoreHarness("local-0", "vm-0", genomes=2, depth=1)
     core.run_until_ready()
@@ -143,7 +143,7 @@ def test_the_last_words_of_a_host_are_that_it_ended() -> None:
     assert last == f.HostStopped(reason="stopped")
 
 
-def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:
+def test_ordered_restore_is_remembered_in_next_generation() -> None:
     """Its share will be empty, and that must not look like one that is not mounted."""
     climbed = f.RecoveryStarted(worker="w0", action=f.RecoveryAction.RESTORE, reason="it froze")
     entries = [
@@ -160,7 +160,7 @@ def test_a_restore_is_waited_for_in_whatever_generation_comes_next() -> None:
     assert not later.workers["w0"].reverting
 
 
-def test_of_other_generations_only_what_shares_depend_on_is_replayed() -> None:
+def test_replay_of_other_generations_keeps_only_share_state() -> None:
     """Epochs and publication numbers go on counting; another generation's attempts and fitness are its own."""
     core = CoreHarness("w0", genomes=3)
     core.run_until_ready()

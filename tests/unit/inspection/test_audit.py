@@ -109,7 +109,7 @@ def archive(*results: ResultRecord) -> Evidence:
         ),
     ],
 )
-def test_what_a_host_may_decide(story: Sequence[Fact]) -> None:
+def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
     """Each settlement with all that must come before it."""
     results = [result(FIRST, fact.outcome) for fact in story if isinstance(fact, AttemptEnded) and fact.has_result]
 
@@ -143,7 +143,7 @@ def test_what_a_host_may_decide(story: Sequence[Fact]) -> None:
         ([FIRST, NO, FAILED, structs.replace(SKIPPED, trial=3)], "trial 3 of a: no such trial in the roster"),
     ],
 )
-def test_what_no_host_may_decide(story: Sequence[Fact], said: str) -> None:
+def test_settlements_without_matching_result_fail(story: Sequence[Fact], said: str) -> None:
     """Whatever is settled, by which attempt, with which fitness: it must follow from what was answered."""
     played = result(FIRST, Outcome.COMPLETED if PLAYED in story else Outcome.TIMED_OUT)
 
@@ -175,7 +175,7 @@ def test_what_no_host_may_decide(story: Sequence[Fact], said: str) -> None:
         ([FIRST, PLAYED, COUNTED, TrialReopened(genome=1, trial=1)], "was reopened, and had the fitness 1"),
     ],
 )
-def test_what_cannot_have_happened(story: Sequence[Fact], said: str) -> None:
+def test_impossible_course_of_attempts_fails(story: Sequence[Fact], said: str) -> None:
     """The course of attempts and trials is checked as well, whatever came of it."""
     problems = audit([*OPENED, *story], archive(result(FIRST, Outcome.COMPLETED))).problems
 
@@ -183,7 +183,7 @@ def test_what_cannot_have_happened(story: Sequence[Fact], said: str) -> None:
 
 
 @pytest.mark.parametrize("settlement", [Settlement.COMPLETED, Settlement.TIMED_OUT])
-def test_a_result_that_decided_must_say_so_itself(settlement: Settlement) -> None:
+def test_archived_result_must_match_settlement(settlement: Settlement) -> None:
     """The archive is compared for time-outs as for fitnesses."""
     outcome = Outcome(settlement.value)
     story = [FIRST, answered(outcome, FIRST), settled(settlement, 1.0, ATTEMPT)]
@@ -193,7 +193,7 @@ def test_a_result_that_decided_must_say_so_itself(settlement: Settlement) -> Non
     assert "it says seed 1, counted was" in found.unexpected[0]
 
 
-def test_an_agent_that_could_not_read_its_order_echoes_nothing() -> None:
+def test_undelivered_result_without_echo_passes() -> None:
     """That is no contradiction."""
     silent = result(FIRST, Outcome.FAILED, trial=None, seed=None, genome_sha256=None)
 
@@ -204,21 +204,21 @@ def test_an_agent_that_could_not_read_its_order_echoes_nothing() -> None:
     ("results", "said"),
     [([], "it is missing"), ([result(FIRST, Outcome.INTERRUPTED)], "it says outcome interrupted, counted was failed")],
 )
-def test_the_report_of_a_failure_is_kept_as_well(results: Sequence[ResultRecord], said: str) -> None:
+def test_archive_must_have_failed_results(results: Sequence[ResultRecord], said: str) -> None:
     """It is why the trial has no fitness."""
     found = audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(*results))
 
     assert found.others == [f"attempts/{ATTEMPT}: {said}"]
 
 
-def test_an_unfinished_run_has_lost_nothing() -> None:
+def test_open_trials_are_not_lost() -> None:
     """Open is not lost: the same command resumes."""
     found = audit(OPENED, NOTHING)
 
     assert (found.open, found.lost, found.passed) == (1, [], True)
 
 
-def test_a_failed_trial_needs_no_result() -> None:
+def test_failed_trial_may_have_no_result() -> None:
     """It is settled without a fitness, and the row of its genome is empty."""
     rows = [{"fitness": "", "sha256": "0" * 64}]
     counts = {"submitted": 1, "completed": 0, "failed": 1, "open": 0, "lost": 0, "duplicated": 0}
@@ -227,21 +227,21 @@ def test_a_failed_trial_needs_no_result() -> None:
     assert audit([*OPENED, FIRST, GAVE_UP, FAILED, RunFinished()], evidence).problems == []
 
 
-def test_two_accepted_results_are_a_duplicate() -> None:
+def test_two_accepted_results_are_duplicate() -> None:
     """However the trial was settled."""
     story = [FIRST, GAVE_UP, SECOND, answered(Outcome.COMPLETED, SECOND), PLAYED]
 
     assert audit([*OPENED, *story], NOTHING).duplicated == ["trial 1 of a: 2 results were accepted"]
 
 
-def test_a_result_that_was_archived_and_did_not_decide_is_missed_as_well() -> None:
+def test_missing_archive_of_interrupted_attempt_is_found() -> None:
     """An interrupted attempt's report is evidence, and was promised to lie there."""
     interrupted = answered(Outcome.INTERRUPTED, FIRST, archived=True)
 
     assert audit([*OPENED, FIRST, interrupted], NOTHING).others == [f"attempts/{ATTEMPT}: it is missing"]
 
 
-def test_a_settlement_of_a_genome_that_nobody_added() -> None:
+def test_settlement_of_unknown_genome_is_found() -> None:
     """A fold that made up a genome would be found out."""
     stray = structs.replace(COUNTED, genome=7)
 
@@ -256,7 +256,7 @@ def test_a_settlement_of_a_genome_that_nobody_added() -> None:
         ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the fitness none, the ledger none"),
     ],
 )
-def test_a_table_that_does_not_say_what_the_ledger_says(rows: list[dict[str, str]], said: str) -> None:
+def test_differing_results_table_is_found(rows: list[dict[str, str]], said: str) -> None:
     """A row too few, a fitness that is no number, another genome's digest."""
     evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
 
@@ -265,7 +265,7 @@ def test_a_table_that_does_not_say_what_the_ledger_says(rows: list[dict[str, str
     assert any(said in problem for problem in problems)
 
 
-def test_a_fitness_in_the_table_that_is_no_number() -> None:
+def test_invalid_fitness_in_table_is_reported() -> None:
     """It is told, not tripped over."""
     rows = [{"fitness": "high", "sha256": "0" * 64}]
     evidence = replace(archive(result(FIRST, Outcome.TIMED_OUT)), rows=rows)

@@ -58,7 +58,7 @@ def core() -> CoreHarness:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
 )
-def test_a_fact_as_a_line(core: CoreHarness, fact: Fact, said: str) -> None:
+def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, said: str) -> None:
     """Who, what and why; nothing for what is only worth a number."""
     assert describe(fact, core.farm) == said
 
@@ -75,11 +75,11 @@ def test_a_fact_as_a_line(core: CoreHarness, fact: Fact, said: str) -> None:
         (7200, "2:00:00"),
     ],
 )
-def test_a_duration_is_short(seconds: float | None, said: str) -> None:
+def test_duration_fits_six_characters(seconds: float | None, said: str) -> None:
     assert duration(seconds) == said
 
 
-def test_where_a_run_stands(core: CoreHarness) -> None:
+def test_progress_counts_trials_and_workers(core: CoreHarness) -> None:
     """Counts of trials, an estimate as soon as there is one, and what each worker does."""
     now = measure_progress(core.farm, core.watch, core.now)
     assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
@@ -101,7 +101,7 @@ def beat(**changes: Any) -> AgentRecord:
     return AgentRecord(**{**fields, "state": AgentState.PLAYING, **changes})
 
 
-def test_a_worker_s_note_is_what_matters_most(core: CoreHarness) -> None:
+def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
     """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
 
     def note() -> str:
@@ -123,12 +123,12 @@ def test_a_worker_s_note_is_what_matters_most(core: CoreHarness) -> None:
     assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
 
 
-def test_a_worker_that_is_not_ready_shows_its_state(core: CoreHarness) -> None:
+def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:
     core.record(f.WorkerOut(worker="w0", reason="gone"))
     assert measure_progress(core.farm, core.watch, core.now).workers[0].state == "out"
 
 
-def test_where_a_run_stands_that_nobody_plays(core: CoreHarness) -> None:
+def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
     """From the ledger alone: its clock stands still, and what was being played is no longer."""
     core.claim("w0")
     core.tick(10)
@@ -141,7 +141,7 @@ def test_where_a_run_stands_that_nobody_plays(core: CoreHarness) -> None:
     assert measure_progress(fresh.farm, None, fresh.now).workers[0].state == "awaited"
 
 
-def test_facts_of_an_earlier_run_have_no_line(core: CoreHarness) -> None:
+def test_facts_of_earlier_run_have_no_line(core: CoreHarness) -> None:
     """A generation that was begun afresh has forgotten its attempts."""
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
 
