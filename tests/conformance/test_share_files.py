@@ -106,19 +106,19 @@ def sha256(data: bytes) -> str:
 # ---------------------------------------------------------------------------------------------- everybody's promises
 
 
-def test_a_new_share_shows_its_folders(files: ShareFiles) -> None:
+def test_new_share_lists_its_folders(files: ShareFiles) -> None:
     """The share itself can be listed, and shows the three folders of the layout."""
     assert sorted(files.names("")) == ["inbox", "outbox", "status"]
     assert files.names("inbox") == files.names("outbox") == ["tmp"]
     assert files.names("status") == []
 
 
-def test_a_bare_share_is_empty(case: ShareFilesCase) -> None:
+def test_share_without_folders_lists_nothing(case: ShareFilesCase) -> None:
     """A share without folders can be asked, and shows nothing."""
     assert case.bare().names("") == []
 
 
-def test_folders_are_made_once(files: ShareFiles) -> None:
+def test_make_folders_is_idempotent(files: ShareFiles) -> None:
     """Making the folders again changes nothing that is in them."""
     files.publish(RECORD, b"record")
 
@@ -127,7 +127,7 @@ def test_folders_are_made_once(files: ShareFiles) -> None:
     assert files.read(RECORD, 100) == b"record"
 
 
-def test_a_record_appears_whole(files: ShareFiles) -> None:
+def test_published_record_is_listed_and_read(files: ShareFiles) -> None:
     """What was published is listed under its name, and has its size and its bytes."""
     files.publish(RECORD, b"record")
 
@@ -136,7 +136,7 @@ def test_a_record_appears_whole(files: ShareFiles) -> None:
     assert files.read(RECORD, 100) == b"record"
 
 
-def test_nothing_that_counts_lies_in_tmp(files: ShareFiles) -> None:
+def test_staging_folder_may_be_cleared(files: ShareFiles) -> None:
     """Whatever an implementation keeps there may be removed by whoever tidies, and records come and go as before."""
     files.publish(RECORD, b"record")
     files.publish("inbox/1.host.json", b"host", durable=True)
@@ -149,7 +149,7 @@ def test_nothing_that_counts_lies_in_tmp(files: ShareFiles) -> None:
     assert (files.read(RECORD, 100), files.read("inbox/1.host.json", 100)) == (b"again", b"host")
 
 
-def test_records_do_not_change_with_those_that_come_and_go(files: ShareFiles) -> None:
+def test_records_keep_their_bytes_while_others_change(files: ShareFiles) -> None:
     """Whatever is published and removed around it, and of whatever length, each record keeps its own bytes."""
     there: dict[str, bytes] = {}
     for number in range(60):
@@ -164,7 +164,7 @@ def test_records_do_not_change_with_those_that_come_and_go(files: ShareFiles) ->
 
 
 @pytest.mark.parametrize("data", [b"", b"claim"])
-def test_a_durable_record_is_a_record(files: ShareFiles, data: bytes) -> None:
+def test_durable_record_is_like_any_record(files: ShareFiles, data: bytes) -> None:
     """Durability changes nothing that can be seen, not even for an empty record."""
     files.publish("outbox/x.started.json", data, durable=True)
 
@@ -172,7 +172,7 @@ def test_a_durable_record_is_a_record(files: ShareFiles, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_record_is_published_once(files: ShareFiles, durable: bool) -> None:
+def test_publish_refuses_existing_name(files: ShareFiles, durable: bool) -> None:
     """The second record of a name is refused, and the first one stays as it was."""
     files.publish(RECORD, b"the first")
 
@@ -182,7 +182,7 @@ def test_a_record_is_published_once(files: ShareFiles, durable: bool) -> None:
     assert files.read(RECORD, 100) == b"the first"
 
 
-def test_what_a_predecessor_staged_does_not_mix_in(files: ShareFiles) -> None:
+def test_staged_leftover_is_overwritten(files: ShareFiles) -> None:
     """A half that a killed process left in tmp/ is written over and not appended to."""
     files.write("inbox/tmp/x.start.json", b"a long half of an earlier record")
 
@@ -191,7 +191,7 @@ def test_what_a_predecessor_staged_does_not_mix_in(files: ShareFiles) -> None:
     assert files.read(RECORD, 100) == b"record"
 
 
-def test_a_folder_takes_a_name_like_a_file(files: ShareFiles) -> None:
+def test_publish_refuses_name_of_folder(files: ShareFiles) -> None:
     """A record is not published over a folder of its name."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
@@ -201,7 +201,7 @@ def test_a_folder_takes_a_name_like_a_file(files: ShareFiles) -> None:
     assert files.names(ARTIFACTS) == ["replay"]
 
 
-def test_a_heartbeat_is_replaced_as_a_whole(files: ShareFiles) -> None:
+def test_replace_swaps_whole_file(files: ShareFiles) -> None:
     """The file comes into being, is replaced by a shorter one, and nothing else is left beside it."""
     files.replace(BEAT, b"the first beat")
     assert files.read(BEAT, 100) == b"the first beat"
@@ -212,7 +212,7 @@ def test_a_heartbeat_is_replaced_as_a_whole(files: ShareFiles) -> None:
     assert files.names("status") == ["agent.json"]
 
 
-def test_a_payload_is_written_in_place(files: ShareFiles) -> None:
+def test_written_payload_replaces_longer_one(files: ShareFiles) -> None:
     """Written again, nothing of the longer one before is left."""
     files.write(PAYLOAD, b"a long genome")
     files.write(PAYLOAD, b"genome")
@@ -220,7 +220,7 @@ def test_a_payload_is_written_in_place(files: ShareFiles) -> None:
     assert files.read(PAYLOAD, 100) == b"genome"
 
 
-def test_a_large_payload_travels_whole(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+def test_large_payload_is_written_and_fetched(files: ShareFiles, source: Path, tmp_path: Path) -> None:
     """A payload of several pieces goes from a local file to the share and back, and its digest is told."""
     files.write(PAYLOAD, source)
 
@@ -231,7 +231,7 @@ def test_a_large_payload_travels_whole(files: ShareFiles, source: Path, tmp_path
     assert files.size(PAYLOAD) == source.stat().st_size
 
 
-def test_a_write_protected_payload_travels_like_any_other(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+def test_write_protected_payload_is_written_and_removed(files: ShareFiles, source: Path, tmp_path: Path) -> None:
     """What never changes may be linked instead of copied; it is read, removed and sent again all the same."""
     data = source.read_bytes()
     source.chmod(stat.S_IREAD)
@@ -244,7 +244,7 @@ def test_a_write_protected_payload_travels_like_any_other(files: ShareFiles, sou
     assert source.read_bytes() == data
 
 
-def test_what_is_sent_is_never_changed(files: ShareFiles, source: Path) -> None:
+def test_writing_does_not_change_sources(files: ShareFiles, source: Path) -> None:
     """A payload over a leftover of its name changes neither its own source nor the one the leftover came from."""
     data, other = source.read_bytes(), source.with_name("other")
     other.write_bytes(b"other")
@@ -260,7 +260,7 @@ def test_what_is_sent_is_never_changed(files: ShareFiles, source: Path) -> None:
     assert files.read(PAYLOAD, 100) == b"other"
 
 
-def test_an_empty_file_is_a_file(files: ShareFiles, tmp_path: Path) -> None:
+def test_empty_file_exists(files: ShareFiles, tmp_path: Path) -> None:
     """Nothing in it is something else than not being there."""
     files.write(PAYLOAD, b"")
 
@@ -270,7 +270,7 @@ def test_an_empty_file_is_a_file(files: ShareFiles, tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_bytes() == b""
 
 
-def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(files: ShareFiles, tiny_disk: Path) -> None:
+def test_full_local_disk_fails_fetch(files: ShareFiles, tiny_disk: Path) -> None:
     """A genome is fetched whole or not at all, and that is not the share's fault: it is told of the disk it goes to."""
     files.write(PAYLOAD, b"x" * 300_000)
     room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
@@ -280,7 +280,7 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(files: ShareFiles, 
         files.fetch(PAYLOAD, tiny_disk / "genome", 10**7)
 
 
-def test_where_nothing_can_be_written_the_share_is_not_to_blame(files: ShareFiles, tmp_path: Path) -> None:
+def test_unwritable_destination_is_not_share_error(files: ShareFiles, tmp_path: Path) -> None:
     """The folder that a genome goes to is gone, or something holds its file: the share was asked, and answered."""
     files.write(PAYLOAD, b"genome")
 
@@ -288,7 +288,7 @@ def test_where_nothing_can_be_written_the_share_is_not_to_blame(files: ShareFile
         files.fetch(PAYLOAD, tmp_path / "gone" / "genome", 100)
 
 
-def test_what_is_fetched_replaces_what_was_fetched(files: ShareFiles, tmp_path: Path) -> None:
+def test_fetch_replaces_earlier_copy(files: ShareFiles, tmp_path: Path) -> None:
     """The local copy holds this payload and nothing of a longer one before."""
     (tmp_path / "fetched").write_bytes(b"the genome of an earlier attempt")
     files.write(PAYLOAD, b"genome")
@@ -298,7 +298,7 @@ def test_what_is_fetched_replaces_what_was_fetched(files: ShareFiles, tmp_path: 
     assert (tmp_path / "fetched").read_bytes() == b"genome"
 
 
-def test_the_limit_is_the_last_size_allowed(files: ShareFiles, tmp_path: Path) -> None:
+def test_file_of_exactly_the_limit_is_read(files: ShareFiles, tmp_path: Path) -> None:
     """A file of exactly the limit is read and fetched; one byte more is unfit."""
     files.write(PAYLOAD, b"12345678")
 
@@ -310,7 +310,7 @@ def test_the_limit_is_the_last_size_allowed(files: ShareFiles, tmp_path: Path) -
         files.fetch(PAYLOAD, tmp_path / "fetched", 7)
 
 
-def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+def test_payload_beyond_limit_is_invalid(files: ShareFiles, source: Path, tmp_path: Path) -> None:
     """The limit holds across pieces, and no more than the limit lands on this computer's disk."""
     files.write(PAYLOAD, source)
     limit = source.stat().st_size - 1
@@ -321,7 +321,7 @@ def test_a_large_payload_beyond_the_limit_is_unfit(files: ShareFiles, source: Pa
     assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= limit
 
 
-def test_a_file_that_somebody_keeps_to_himself_is_refused(case: ShareFilesCase, tmp_path: Path) -> None:
+def test_exclusively_opened_file_is_refused(case: ShareFilesCase, tmp_path: Path) -> None:
     """That one, and for as long: the share is there, and what lies beside it is given in the same breath."""
     files = case.bare()
     files.make_folders()
@@ -341,7 +341,7 @@ def test_a_file_that_somebody_keeps_to_himself_is_refused(case: ShareFilesCase, 
     assert found[1] == b"b"
 
 
-def test_a_missing_file_is_absent(files: ShareFiles, tmp_path: Path) -> None:
+def test_missing_file_raises_file_missing(files: ShareFiles, tmp_path: Path) -> None:
     """In a folder that is there, a successful look for a file that is not says Absent."""
     with pytest.raises(FileMissing):
         files.size(RECORD)
@@ -351,7 +351,7 @@ def test_a_missing_file_is_absent(files: ShareFiles, tmp_path: Path) -> None:
         files.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
 
-def test_a_missing_artifact_is_absent(files: ShareFiles, tmp_path: Path) -> None:
+def test_missing_artifact_raises_file_missing(files: ShareFiles, tmp_path: Path) -> None:
     """It is not there, whether its attempt's folder is or not: that folder is not the layout's."""
     with pytest.raises(FileMissing):
         files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
@@ -362,7 +362,7 @@ def test_a_missing_artifact_is_absent(files: ShareFiles, tmp_path: Path) -> None
         files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
 
 
-def test_an_artifact_makes_its_folder(files: ShareFiles, source: Path, tmp_path: Path) -> None:
+def test_artifact_folder_is_created_and_removed(files: ShareFiles, source: Path, tmp_path: Path) -> None:
     """Artifacts lie in a folder of their attempt, which comes with the first and goes as a whole."""
     files.write(f"{ARTIFACTS}/replay", source)
     files.write(f"{ARTIFACTS}/screenshot", b"...")
@@ -376,7 +376,7 @@ def test_an_artifact_makes_its_folder(files: ShareFiles, source: Path, tmp_path:
     files.remove([ARTIFACTS])
 
 
-def test_a_folder_under_a_files_name_is_unfit(files: ShareFiles, tmp_path: Path) -> None:
+def test_folder_under_file_name_is_invalid(files: ShareFiles, tmp_path: Path) -> None:
     """There is something of that name, so it is not Absent, but it is not a file."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
@@ -388,7 +388,7 @@ def test_a_folder_under_a_files_name_is_unfit(files: ShareFiles, tmp_path: Path)
         files.fetch(ARTIFACTS, tmp_path / "fetched", 100)
 
 
-def test_a_folder_is_not_written_over(files: ShareFiles) -> None:
+def test_write_does_not_replace_folder(files: ShareFiles) -> None:
     """Neither a payload nor a heartbeat takes the place of a folder."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
@@ -400,7 +400,7 @@ def test_a_folder_is_not_written_over(files: ShareFiles) -> None:
     assert files.names(ARTIFACTS) == ["replay"]
 
 
-def test_removing_may_be_repeated(files: ShareFiles) -> None:
+def test_remove_is_idempotent(files: ShareFiles) -> None:
     """What is not there is fine, the first time and every other time."""
     files.write(PAYLOAD, b"genome")
 
@@ -410,7 +410,7 @@ def test_removing_may_be_repeated(files: ShareFiles) -> None:
     assert files.names("inbox") == ["tmp"]
 
 
-def test_removing_nothing_is_fine(files: ShareFiles) -> None:
+def test_remove_accepts_empty_list(files: ShareFiles) -> None:
     """An empty list asks for nothing."""
     files.remove([])
     files.remove(iter(()))
@@ -432,7 +432,7 @@ def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
     assert sorted(files.names("inbox")) == ["tmp", *behind_it]
 
 
-def test_without_folders_nothing_is_absent(case: ShareFilesCase, tmp_path: Path) -> None:
+def test_files_are_unavailable_without_folders(case: ShareFilesCase, tmp_path: Path) -> None:
     """On a share without folders every question about a file is Unavailable, never Absent."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
@@ -443,14 +443,14 @@ def test_without_folders_nothing_is_absent(case: ShareFilesCase, tmp_path: Path)
             files.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
 
-def test_without_folders_nothing_is_removed(case: ShareFilesCase) -> None:
+def test_remove_fails_without_folders(case: ShareFilesCase) -> None:
     """A share that cannot be reached does not say that the files are gone."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.remove([RECORD])
 
 
-def test_without_folders_nothing_is_written(case: ShareFilesCase) -> None:
+def test_writing_fails_without_folders(case: ShareFilesCase) -> None:
     """Neither listing nor any way of writing works where the folders are not, and none of them makes one."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
@@ -465,13 +465,13 @@ def test_without_folders_nothing_is_written(case: ShareFilesCase) -> None:
             files.replace(BEAT, b"beat")
 
 
-def test_a_share_that_is_not_there_is_not_empty(case: ShareFilesCase) -> None:
+def test_missing_share_cannot_be_listed(case: ShareFilesCase) -> None:
     """Where nothing is mounted the share itself cannot be listed."""
     with pytest.raises(Unavailable):
         case.nowhere().names("")
 
 
-def test_folders_are_made_on_a_share_that_is_there(case: ShareFilesCase) -> None:
+def test_make_folders_fails_on_missing_share(case: ShareFilesCase) -> None:
     """Where nothing is mounted no folders are made: they would lie on the wrong disk and look like a fresh share."""
     files = case.nowhere()
 
@@ -479,7 +479,7 @@ def test_folders_are_made_on_a_share_that_is_there(case: ShareFilesCase) -> None
         files.make_folders()
 
 
-def test_artifacts_need_their_outbox(case: ShareFilesCase) -> None:
+def test_artifact_needs_outbox(case: ShareFilesCase) -> None:
     """An artifact makes its attempt's folder, and never `outbox/` or the share."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):

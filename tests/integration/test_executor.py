@@ -71,7 +71,7 @@ def executor() -> Iterator[ExecutorHarness]:
         yield post
 
 
-def test_a_local_share_answers_at_once(executor: ExecutorHarness) -> None:
+def test_local_request_completes_inline(executor: ExecutorHarness) -> None:
     """No thread is involved: the report is there when `send` returns."""
     executor.send("local-0")
 
@@ -81,7 +81,7 @@ def test_a_local_share_answers_at_once(executor: ExecutorHarness) -> None:
     assert executor.couriers.completed() == []
 
 
-def test_a_distant_share_answers_through_its_courier(executor: ExecutorHarness) -> None:
+def test_remote_request_completes_on_thread(executor: ExecutorHarness) -> None:
     """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
     request = executor.send("vm-0")
     assert executor.couriers.is_busy("vm-0")
@@ -93,7 +93,7 @@ def test_a_distant_share_answers_through_its_courier(executor: ExecutorHarness) 
     assert not executor.couriers.is_busy("vm-0")
 
 
-def test_a_hanging_share_holds_up_nobody(executor: ExecutorHarness) -> None:
+def test_hung_share_does_not_block_others(executor: ExecutorHarness) -> None:
     """While one road is blocked, orders to all others are carried out and reported, again and again."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
@@ -110,7 +110,7 @@ def test_a_hanging_share_holds_up_nobody(executor: ExecutorHarness) -> None:
     assert executor.arrives() == ["vm-0"]
 
 
-def test_one_order_at_a_time(executor: ExecutorHarness) -> None:
+def test_one_request_per_share(executor: ExecutorHarness) -> None:
     """As long as a report has not come back and been taken in, no second order is accepted for that share."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
@@ -127,7 +127,7 @@ def test_one_order_at_a_time(executor: ExecutorHarness) -> None:
     assert len(executor.roads["vm-0"].orders) == 2
 
 
-def test_a_share_that_takes_its_time_is_not_overdue(executor: ExecutorHarness) -> None:
+def test_slow_share_is_not_timed_out_below_limit(executor: ExecutorHarness) -> None:
     """Below the limit nothing is said about it."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
@@ -135,7 +135,7 @@ def test_a_share_that_takes_its_time_is_not_overdue(executor: ExecutorHarness) -
     assert executor.couriers.timed_out() == []
 
 
-def test_a_hanging_share_is_reported_as_unknown() -> None:
+def test_hung_share_is_reported_unknown() -> None:
     """Beyond the limit it is a look that saw nothing, until its report comes after all."""
     post = ExecutorHarness(answer_limit_s=0.02)
     post.roads["vm-0"].free.clear()
@@ -155,7 +155,7 @@ def test_a_hanging_share_is_reported_as_unknown() -> None:
     post.close()
 
 
-def test_closing_does_not_wait_for_a_hanging_share() -> None:
+def test_close_does_not_wait_for_hung_share() -> None:
     """The couriers go home when they can; the program ends without them."""
     post = ExecutorHarness()
     post.roads["vm-0"].free.clear()
@@ -170,7 +170,7 @@ def test_closing_does_not_wait_for_a_hanging_share() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_defect_in_a_courier_is_not_silent() -> None:
+def test_exception_on_executor_thread_is_fatal() -> None:
     """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
 
     def defective(request: ShareRequest) -> ShareResponse:

@@ -60,7 +60,7 @@ def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
 
 
 @posix
-def test_a_link_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
+def test_link_is_invalid(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
     """A link to a file, to a folder, to nothing or to itself is unfit."""
     for target in (secret, tmp_path, tmp_path / "nothing", root / PAYLOAD):
         (root / PAYLOAD).symlink_to(target)
@@ -69,9 +69,7 @@ def test_a_link_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_
 
 
 @posix
-def test_a_link_in_the_place_of_a_folder_is_not_followed(
-    disk: LocalFiles, root: Path, secret: Path, tmp_path: Path
-) -> None:
+def test_link_in_place_of_folder_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
     """An artifacts' folder that leads out of the share holds nothing."""
     (root / ARTIFACTS).symlink_to(secret.parent)
 
@@ -79,7 +77,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(
 
 
 @posix
-def test_tidying_does_not_leave_the_share(disk: LocalFiles, root: Path, secret: Path) -> None:
+def test_removal_does_not_leave_share_through_link(disk: LocalFiles, root: Path, secret: Path) -> None:
     """Who removes all that is staged removes nothing elsewhere, even if tmp/ was made a link."""
     (root / "inbox" / "tmp").rmdir()
     (root / "inbox" / "tmp").symlink_to(secret.parent)
@@ -91,7 +89,7 @@ def test_tidying_does_not_leave_the_share(disk: LocalFiles, root: Path, secret: 
 
 
 @posix
-def test_nothing_is_written_through_a_link(disk: LocalFiles, root: Path, secret: Path) -> None:
+def test_writes_do_not_follow_links(disk: LocalFiles, root: Path, secret: Path) -> None:
     """What a link leads to is never changed, whoever waits for a payload, a record or a heartbeat to be written."""
     for planted in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
         (root / planted).symlink_to(secret)
@@ -110,7 +108,7 @@ def test_nothing_is_written_through_a_link(disk: LocalFiles, root: Path, secret:
 
 
 @posix
-def test_a_link_is_removed_and_not_what_it_leads_to(disk: LocalFiles, root: Path, secret: Path) -> None:
+def test_remove_deletes_link_only(disk: LocalFiles, root: Path, secret: Path) -> None:
     """Links to files and to folders go like any file."""
     (root / RECORD).symlink_to(secret)
     (root / ARTIFACTS).symlink_to(secret.parent)
@@ -123,7 +121,7 @@ def test_a_link_is_removed_and_not_what_it_leads_to(disk: LocalFiles, root: Path
 
 @posix
 @pytest.mark.timeout(20)
-def test_a_fifo_blocks_no_reader(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+def test_fifo_does_not_block_reader(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
     """A FIFO without a writer is unfit at once, and can be removed."""
     os.mkfifo(root / PAYLOAD)
 
@@ -135,7 +133,7 @@ def test_a_fifo_blocks_no_reader(disk: LocalFiles, root: Path, tmp_path: Path) -
 @posix
 @pytest.mark.parametrize("planted", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
 @pytest.mark.timeout(20)
-def test_a_fifo_blocks_no_writer(disk: LocalFiles, root: Path, planted: str) -> None:
+def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) -> None:
     """Who writes where somebody planted a FIFO gets done or is told so, and does not wait for its reader."""
     os.mkfifo(root / planted)
 
@@ -157,7 +155,7 @@ def test_a_fifo_blocks_no_writer(disk: LocalFiles, root: Path, planted: str) -> 
 
 
 @posix
-def test_the_outside_cannot_grow_a_read(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
+def test_read_is_bounded_by_limit(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
     """A file of a terabyte is unfit after no more than the limit was read."""
     with open(root / PAYLOAD, "wb") as sparse:
         sparse.truncate(1 << 40)
@@ -170,7 +168,7 @@ def test_the_outside_cannot_grow_a_read(disk: LocalFiles, root: Path, tmp_path: 
 
 
 @posix
-def test_who_still_has_a_removed_record_open_never_takes_another_for_it(disk: LocalFiles, root: Path) -> None:
+def test_reader_of_removed_record_does_not_get_other_record(disk: LocalFiles, root: Path) -> None:
     """Its file may be filled again by then: what is read is damaged or speaks of another attempt, and is asked anew."""
     disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
     with open(root / RECORD, "rb", buffering=0) as reader:
@@ -184,9 +182,7 @@ def test_who_still_has_a_removed_record_open_never_takes_another_for_it(disk: Lo
 
 
 @posix
-def test_a_record_that_goes_while_it_is_read_is_absent(
-    disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_record_removed_during_read_is_missing(disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system does not read at one stroke what is written meanwhile: neither a mixture nor another's is believed."""
     disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
     real_read = os.read
@@ -205,7 +201,7 @@ def test_a_record_that_goes_while_it_is_read_is_absent(
 
 
 @posix
-def test_a_published_record_is_never_filled_again(disk: LocalFiles, root: Path) -> None:
+def test_published_record_is_never_reused(disk: LocalFiles, root: Path) -> None:
     """As long as its name is there, so is what it said, however many records follow it."""
     for number in range(20):
         disk.publish(f"inbox/{number}.start.json", b"record %d" % number)
@@ -217,7 +213,7 @@ def test_a_published_record_is_never_filled_again(disk: LocalFiles, root: Path) 
             assert disk.read(f"inbox/{number}.start.json", 100) == b"record %d" % number
 
 
-def test_a_file_in_the_place_of_a_folder_is_not_an_empty_folder(disk: LocalFiles, root: Path) -> None:
+def test_file_in_place_of_folder_is_unavailable(disk: LocalFiles, root: Path) -> None:
     """It cannot be listed, so nothing is known."""
     (root / "status").rmdir()
     (root / "status").write_bytes(b"")
@@ -228,7 +224,7 @@ def test_a_file_in_the_place_of_a_folder_is_not_an_empty_folder(disk: LocalFiles
         disk.replace(BEAT, b"beat")
 
 
-def test_a_full_disk_publishes_nothing(tiny_disk: Path) -> None:
+def test_full_disk_publishes_nothing(tiny_disk: Path) -> None:
     """What does not fit is Unavailable, no name appears for it, and it can be published when there is room again."""
     files = LocalFiles(tiny_disk)
     files.make_folders()
@@ -263,7 +259,7 @@ class Obstacle:
         return self.passing
 
 
-def test_a_busy_file_is_asked_again(disk: LocalFiles, root: Path) -> None:
+def test_busy_file_is_retried(disk: LocalFiles, root: Path) -> None:
     """An error that passes while it is asked again is never seen by the caller."""
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=3)
@@ -274,7 +270,7 @@ def test_a_busy_file_is_asked_again(disk: LocalFiles, root: Path) -> None:
     assert disk.read(BEAT, 100) == b"beat"
 
 
-def test_other_errors_are_not_asked_again(disk: LocalFiles, root: Path) -> None:
+def test_other_errors_are_not_retried(disk: LocalFiles, root: Path) -> None:
     """What does not pass by itself is said at once."""
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=99, passing=False)
@@ -286,7 +282,7 @@ def test_other_errors_are_not_asked_again(disk: LocalFiles, root: Path) -> None:
 
 
 @pytest.mark.parametrize(("tries_max", "wait_s_max"), [(3, 60.0), (1000, 0.1)])
-def test_a_busy_file_is_not_asked_for_ever(
+def test_retries_of_busy_file_are_bounded(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
 ) -> None:
     """Asking again is bounded in count and in time; then the file is Unavailable."""
@@ -321,7 +317,7 @@ class Busy:
 
 @pytest.mark.parametrize("winerror", [5, 32, 33])
 @pytest.mark.parametrize("verb", ["replace", "unlink", "listdir"])
-def test_windows_says_busy_in_three_ways(
+def test_three_windows_errors_mean_busy(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, winerror: int
 ) -> None:
     """Access denied, a sharing violation and a lock are asked again, for writing, removing and listing alike."""
@@ -338,7 +334,7 @@ def test_windows_says_busy_in_three_ways(
     assert disk.read(BEAT, 100) == b"beat"
 
 
-def test_the_c_runtime_of_windows_has_one_word_for_all_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_error_means_busy_on_windows_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `os.open` says there has no number of Windows; elsewhere the same word means that it is forbidden."""
     refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     monkeypatch.setattr("sys.platform", "win32")
@@ -347,7 +343,7 @@ def test_the_c_runtime_of_windows_has_one_word_for_all_three(monkeypatch: pytest
     assert not is_busy(refusal)
 
 
-def test_a_share_that_goes_away_while_its_file_is_open_is_unavailable(
+def test_share_lost_during_read_is_unavailable(
     disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk where the copy goes to has nothing to do with it."""
@@ -362,7 +358,7 @@ def test_a_share_that_goes_away_while_its_file_is_open_is_unavailable(
             disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
 
-def test_what_a_virus_scanner_keeps_is_refused(
+def test_file_held_by_virus_scanner_is_refused(
     disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The C runtime of Windows has no word for it but "invalid"; a share that can be listed shows what that means."""
@@ -380,7 +376,7 @@ def test_what_a_virus_scanner_keeps_is_refused(
 
 
 @pytest.mark.parametrize("winerror", [2, 112, 1224])
-def test_other_errors_of_windows_do_not_pass(
+def test_other_windows_errors_are_not_busy(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None
 ) -> None:
     """A full disk or a mapped file is said at once."""
@@ -407,7 +403,7 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @posix
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
-def test_without_hard_links_a_record_is_published_once_as_well(
+def test_publish_without_hard_links_does_not_replace(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """On FAT, or on a share that refuses links, nothing is replaced either."""
@@ -422,7 +418,7 @@ def test_without_hard_links_a_record_is_published_once_as_well(
 
 
 @posix
-def test_without_hard_links_a_dangling_link_takes_its_name(
+def test_publish_without_hard_links_refuses_dangling_link(
     disk: LocalFiles, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What looks absent but is not there to be replaced either stays."""
@@ -436,7 +432,7 @@ def test_without_hard_links_a_dangling_link_takes_its_name(
 
 
 @posix
-def test_an_error_of_the_disk_is_no_lack_of_links(disk: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_error_of_link_is_raised(disk: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another error of `link` is told and does not lead to a rename."""
     refuse_links(monkeypatch, errno.EIO)
 
@@ -447,7 +443,7 @@ def test_an_error_of_the_disk_is_no_lack_of_links(disk: LocalFiles, monkeypatch:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_durable_record_is_flushed_under_its_final_name(
+def test_durable_record_is_flushed_after_rename(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
 ) -> None:
     """The disk is told to keep the file once it has its name, or the name might not outlive a power cut."""

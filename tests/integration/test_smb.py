@@ -82,7 +82,7 @@ def comes_back(files: SmbFiles) -> bool:
 # -------------------------------------------------------------------------------------------------------- doorbell
 
 
-def test_the_server_tells_of_what_arrives(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_change_notification_after_publish(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
     """A record that the agent publishes on the server's own disk rings; listing arms the bell again."""
     for number in range(3):
         files.names("outbox")
@@ -93,7 +93,7 @@ def test_the_server_tells_of_what_arrives(outbox: Path, files: SmbFiles, bells: 
         assert not files.notifies
 
 
-def test_nothing_is_missed_between_two_listings(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_change_between_listings_is_notified(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
     """What arrives while nobody listens rings as soon as somebody does: the server keeps it for an open folder."""
     (outbox / "1.result.json").write_bytes(b"{}")
     assert bells.wait(5)
@@ -104,7 +104,7 @@ def test_nothing_is_missed_between_two_listings(outbox: Path, files: SmbFiles, b
     assert bells.wait(5)
 
 
-def test_what_the_host_writes_makes_no_sound(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_own_writes_do_not_notify(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
     """Only `outbox/` is listened to."""
     files.deliver("inbox/x.genome", b"g", "inbox/x.start.json", b"{}")
     files.remove(["inbox/x.start.json", "inbox/x.genome"])
@@ -113,7 +113,7 @@ def test_what_the_host_writes_makes_no_sound(outbox: Path, files: SmbFiles, bell
     assert files.notifies
 
 
-def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
+def test_lost_connection_notifies(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
     """Nobody would tell of anything any more, so a look must follow."""
     files.names("outbox")
     server.kill()
@@ -125,7 +125,7 @@ def test_a_lost_connection_rings(server: Samba, files: SmbFiles, bells: threadin
     assert files.notifies
 
 
-def test_a_server_that_tells_of_nothing_is_polled(bells: threading.Event) -> None:
+def test_server_without_notifications_is_polled(bells: threading.Event) -> None:
     """It is asked once for each connection, and not again and again."""
     with samba(options="change notify = no") as server:
         files = SmbFiles(SmbSession(access(server)), bells.set)
@@ -143,7 +143,7 @@ def test_a_server_that_tells_of_nothing_is_polled(bells: threading.Event) -> Non
 # ---------------------------------------------------------------------------------------------- servers that vanish
 
 
-def test_a_server_that_was_restarted_is_found_again(server: Samba, files: SmbFiles) -> None:
+def test_client_reconnects_after_server_restart(server: Samba, files: SmbFiles) -> None:
     """Connection, session and credentials are made anew; nothing that was published is lost."""
     files.publish("inbox/x.start.json", b"record")
     server.kill()
@@ -155,7 +155,7 @@ def test_a_server_that_was_restarted_is_found_again(server: Samba, files: SmbFil
     assert files.read("inbox/x.start.json", 100) == b"record"
 
 
-def test_a_frozen_server_is_unknown_after_a_deadline(server: Samba, files: SmbFiles) -> None:
+def test_frozen_server_is_unavailable_after_deadline(server: Samba, files: SmbFiles) -> None:
     """It holds the connection and answers nothing; the next exchange makes another one."""
     server.freeze()
     with pytest.raises(Unavailable, match="timeout"):
@@ -166,7 +166,7 @@ def test_a_frozen_server_is_unknown_after_a_deadline(server: Samba, files: SmbFi
 
 
 @pytest.mark.timeout(90)
-def test_a_server_that_freezes_at_the_login_is_unknown_as_well(
+def test_server_frozen_at_login_is_unavailable_after_deadline(
     server: Samba, files: SmbFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the negotiation has a deadline."""
@@ -178,7 +178,7 @@ def test_a_server_that_freezes_at_the_login_is_unknown_as_well(
     server.thaw()
 
 
-def test_a_large_genome_to_a_server_that_freezes(server: Samba, files: SmbFiles, tmp_path: Path) -> None:
+def test_blocked_send_has_deadline(server: Samba, files: SmbFiles, tmp_path: Path) -> None:
     """A send that the socket does not take any more has a deadline, too."""
     large = tmp_path / "large"
     large.write_bytes(bytes(24 * 1024 * 1024))
@@ -191,7 +191,7 @@ def test_a_large_genome_to_a_server_that_freezes(server: Samba, files: SmbFiles,
     assert files.size("inbox/x.genome") == 24 * 1024 * 1024
 
 
-def test_a_share_that_was_removed_and_made_again(server: Samba, files: SmbFiles) -> None:
+def test_recreated_share_has_no_folders(server: Samba, files: SmbFiles) -> None:
     """Unknown while it is gone; bare when it is back."""
     path = server.shares["exchange"]
     path.rename(path.with_name("gone"))
@@ -210,7 +210,7 @@ def _bare(files: SmbFiles) -> bool:
         return False
 
 
-def test_a_failing_connection_is_tried_more_and_more_rarely(server: Samba) -> None:
+def test_failed_connection_backs_off(server: Samba) -> None:
     """Nobody is flooded with logins; in between the answer comes at once, with the reason."""
     server.kill()
     files = SmbFiles(SmbSession(access(server)))
@@ -225,7 +225,7 @@ def test_a_failing_connection_is_tried_more_and_more_rarely(server: Samba) -> No
 # --------------------------------------------------------------------------------------------------------- rights
 
 
-def test_a_wrong_password_is_refused_and_not_tried_for_a_while(server: Samba) -> None:
+def test_wrong_password_backs_off_longer(server: Samba) -> None:
     """An account that is tried often gets locked."""
     files = SmbFiles(SmbSession(access(server, password=lambda: "wrong")))
     with pytest.raises(Unavailable) as refused:
@@ -235,7 +235,7 @@ def test_a_wrong_password_is_refused_and_not_tried_for_a_while(server: Samba) ->
         files.names("")
 
 
-def test_a_changed_password_is_fetched_anew(server: Samba) -> None:
+def test_password_is_fetched_for_each_connection(server: Samba) -> None:
     """The reference is what is configured, so the next connection uses what it leads to then."""
     passwords = iter([PASSWORD, "another one"])
     session = SmbSession(access(server, password=lambda: next(passwords)))
@@ -247,7 +247,7 @@ def test_a_changed_password_is_fetched_anew(server: Samba) -> None:
     assert eventually(lambda: _bare(files), 20)
 
 
-def test_a_read_only_share() -> None:
+def test_read_only_share_can_be_read() -> None:
     """It can be read; what cannot be written says why."""
     with samba(read_only=True) as server:
         for folder in ("inbox/tmp", "outbox/tmp", "status"):
@@ -260,7 +260,7 @@ def test_a_read_only_share() -> None:
             files.publish("inbox/x.start.json", b"record")
 
 
-def test_a_share_may_be_a_folder_of_a_share(server: Samba, files: SmbFiles) -> None:
+def test_share_may_be_subfolder(server: Samba, files: SmbFiles) -> None:
     """A NAS has one share and a folder for each machine."""
     (server.shares["exchange"] / "vm-3").mkdir()
     give_to_account(server.shares["exchange"])
@@ -276,7 +276,7 @@ def test_a_share_may_be_a_folder_of_a_share(server: Samba, files: SmbFiles) -> N
 # -------------------------------------------------------------------------------------------------------- security
 
 
-def test_everything_is_encrypted_by_default(files: SmbFiles, server: Samba) -> None:
+def test_connection_is_encrypted_by_default(files: SmbFiles, server: Samba) -> None:
     """SMB 3.1.1, signed and encrypted."""
     session = SmbSession(access(server))
     connection = session.connect()
@@ -286,7 +286,7 @@ def test_everything_is_encrypted_by_default(files: SmbFiles, server: Samba) -> N
     assert all(known.encrypt_data for known in connection.session_table.values())
 
 
-def test_a_server_that_does_not_encrypt_is_refused() -> None:
+def test_unencrypted_server_is_refused() -> None:
     """Silently going on in the clear would be worse than not going on."""
     with samba(encrypt="off") as server:
         with pytest.raises(Unavailable, match="encrypt"):
@@ -294,7 +294,7 @@ def test_a_server_that_does_not_encrypt_is_refused() -> None:
         assert SmbFiles(SmbSession(access(server, encryption=False))).names("") == []
 
 
-def test_an_old_dialect_is_refused() -> None:
+def test_old_dialect_is_refused() -> None:
     """3.1.1 or nothing, unless the user says so."""
     with samba(min_protocol="SMB3_00", max_protocol="SMB3_02") as server:
         with pytest.raises(Unavailable, match=r"older than 3\.1\.1"):
@@ -302,7 +302,7 @@ def test_an_old_dialect_is_refused() -> None:
         assert SmbFiles(SmbSession(access(server, dialect_min="3.0.2"))).names("") == []
 
 
-def test_two_accounts_of_one_server_are_two_connections(server: Samba, files: SmbFiles) -> None:
+def test_accounts_of_one_server_use_separate_connections(server: Samba, files: SmbFiles) -> None:
     """What one may do is no matter of who came before."""
     other = SmbSession(access(server, account=OTHER_ACCOUNT))
     wrong = SmbSession(access(server, account=OTHER_ACCOUNT, password=lambda: "wrong"))
@@ -312,7 +312,7 @@ def test_two_accounts_of_one_server_are_two_connections(server: Samba, files: Sm
         SmbFiles(wrong).names("")
 
 
-def test_a_password_is_shown_nowhere(server: Samba, caplog: pytest.LogCaptureFixture) -> None:
+def test_password_is_never_shown(server: Samba, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in a representation nor in a log nor in an error, however talkative."""
     caplog.set_level(logging.DEBUG)
     how = access(server)
@@ -326,7 +326,7 @@ def test_a_password_is_shown_nowhere(server: Samba, caplog: pytest.LogCaptureFix
 # --------------------------------------------------------------------------------------------- compounds, large files
 
 
-def test_every_member_of_a_compound_counts(smb_shares: SmbShares) -> None:
+def test_status_of_each_compound_member_counts(smb_shares: SmbShares) -> None:
     """What is missing among several files does not spoil the others."""
     files = smb_shares.fresh()
     files.make_folders()
@@ -339,7 +339,7 @@ def test_every_member_of_a_compound_counts(smb_shares: SmbShares) -> None:
     assert isinstance(found[1], FileMissing)
 
 
-def test_a_delivery_of_a_name_that_is_there(smb_shares: SmbShares) -> None:
+def test_delivery_to_existing_name_is_refused(smb_shares: SmbShares) -> None:
     """The record that was there stays, and nothing is left in the staging folder."""
     files = smb_shares.fresh()
     files.make_folders()
@@ -351,7 +351,7 @@ def test_a_delivery_of_a_name_that_is_there(smb_shares: SmbShares) -> None:
     assert files.names("inbox/tmp") == []
 
 
-def test_many_files_are_listed_read_and_removed(smb_shares: SmbShares) -> None:
+def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:
     """More than fit into one message, or into one answer."""
     files = smb_shares.fresh()
     files.make_folders()
@@ -366,7 +366,7 @@ def test_many_files_are_listed_read_and_removed(smb_shares: SmbShares) -> None:
     assert files.names("outbox") == ["tmp"]
 
 
-def test_a_flood_is_listed_in_pieces(server: Samba, files: SmbFiles) -> None:
+def test_large_listing_is_read_in_parts(server: Samba, files: SmbFiles) -> None:
     """Twenty thousand names do not fit into one answer."""
     for number in range(20_000):
         (server.shares["exchange"] / "outbox" / f"g0001-0001-t1-a1-{number:012d}.result.json").touch()
@@ -388,7 +388,7 @@ class Fastidious(SmbSession):
         return [*done, *[SmbReply(0xC000000D)] * (len(messages) - len(done))]
 
 
-def test_a_server_that_takes_one_file_in_a_message(server: Samba, files: SmbFiles) -> None:
+def test_server_without_compounds_gets_single_files(server: Samba, files: SmbFiles) -> None:
     """It is asked once, and then for one file at a time; all the same arrives."""
     session = Fastidious(access(server))
     slow = SmbFiles(session)

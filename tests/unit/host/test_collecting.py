@@ -18,7 +18,7 @@ from tests.harness.host_share import HostShareHarness
 from tests.harness.records import FARM, WORKER, attempt, sha256
 
 
-def test_a_result_is_collected_with_all_it_speaks_for(owner: HostShareHarness) -> None:
+def test_result_is_collected_with_log_and_artifacts(owner: HostShareHarness) -> None:
     """Record, its very bytes, log and artifacts; the artifacts land under the attempt's id."""
     owner.files.write(f"outbox/{attempt(1)}.log", b"hello")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
@@ -60,7 +60,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_is_read_again_and_then_given_up(owner: HostShareHarness, data: bytes) -> None:
+def test_damaged_result_is_retried_then_given_up(owner: HostShareHarness, data: bytes) -> None:
     """A result that is none may not be whole yet; after three looks it is told as such in one printable line."""
     owner.publish_result(1, data)
 
@@ -71,7 +71,7 @@ def test_garbage_is_read_again_and_then_given_up(owner: HostShareHarness, data: 
     assert 0 < len(seen.problem) <= 300
 
 
-def test_a_result_may_be_late_in_becoming_whole(owner: HostShareHarness) -> None:
+def test_result_completed_on_retry_counts(owner: HostShareHarness) -> None:
     """Half at the first two looks, whole at the third: it counts like any other."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
@@ -84,7 +84,7 @@ def test_a_result_may_be_late_in_becoming_whole(owner: HostShareHarness) -> None
     assert seen.record == records.result(1)
 
 
-def test_readings_are_counted_for_each_result(owner: HostShareHarness) -> None:
+def test_retries_are_counted_per_result(owner: HostShareHarness) -> None:
     """One bad result does not use up another one's readings, and a good one does not wait for it."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
@@ -96,7 +96,7 @@ def test_readings_are_counted_for_each_result(owner: HostShareHarness) -> None:
     assert [seen.attempt for seen in owner.scan(full=False).results] == [attempt(1), attempt(2), attempt(3)]
 
 
-def test_a_result_that_went_is_forgotten(owner: HostShareHarness) -> None:
+def test_retries_are_reset_when_result_disappears(owner: HostShareHarness) -> None:
     """Its readings are counted anew if it ever comes back."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
@@ -109,7 +109,7 @@ def test_a_result_that_went_is_forgotten(owner: HostShareHarness) -> None:
     assert owner.collect_until_given_up().record is None
 
 
-def test_a_result_of_another_version_needs_no_second_reading(owner: HostShareHarness) -> None:
+def test_unknown_layout_of_result_is_not_retried(owner: HostShareHarness) -> None:
     """It is complete, and will not become another one."""
     owner.publish_result(1, records.of_another_version(records.result(1)))
 
@@ -120,7 +120,7 @@ def test_a_result_of_another_version_needs_no_second_reading(owner: HostShareHar
     assert "layout 2, spoken is 1" in seen.problem
 
 
-def test_what_a_result_says_of_other_attempts_is_the_cores_to_judge(owner: HostShareHarness) -> None:
+def test_echo_is_returned_unchanged(owner: HostShareHarness) -> None:
     """The name of its file decides whose result it is; the echo comes along unchanged."""
     owner.publish_result(1, layout.encode(records.result(2)))
 
@@ -131,7 +131,7 @@ def test_what_a_result_says_of_other_attempts_is_the_cores_to_judge(owner: HostS
     assert (seen.attempt, seen.record.attempt) == (attempt(1), attempt(2))
 
 
-def test_a_result_that_cannot_be_asked_for_is_unknown(owner: HostShareHarness) -> None:
+def test_unavailable_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
     """An error of the share uses up no reading."""
     owner.publish_result(1)
     owner.files.troubles = {("read", "outbox")}
@@ -142,7 +142,7 @@ def test_a_result_that_cannot_be_asked_for_is_unknown(owner: HostShareHarness) -
     assert owner.collect() is not None
 
 
-def test_a_result_that_is_kept_back_is_unknown(owner: HostShareHarness) -> None:
+def test_refused_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
     """Nothing was read, so nothing is wrong with it: however often, it uses up no reading."""
     owner.publish_result(1)
     owner.files.held = {f"outbox/{attempt(1)}.result.json"}
@@ -157,7 +157,7 @@ def test_a_result_that_is_kept_back_is_unknown(owner: HostShareHarness) -> None:
 
 
 @pytest.mark.parametrize("payload", ["x.log", "x.files/replay"])
-def test_a_payload_that_is_kept_back_never_voids_a_fitness(owner: HostShareHarness, payload: str) -> None:
+def test_refused_payload_is_missing_after_more_retries(owner: HostShareHarness, payload: str) -> None:
     """It is asked for more often than one that is damaged, since who has it open may let go; then it is missing."""
     path = f"outbox/{attempt(1)}{payload[1:]}"
     owner.files.write(path, b"hello")
@@ -190,7 +190,7 @@ LOG = f"{attempt(1)}.log"
     ],
     ids=["other bytes", "other size", "other digest", "another attempt's", "outside", "absolute", "a record"],
 )
-def test_a_log_that_is_not_what_it_should_be_is_missing(owner: HostShareHarness, log: PayloadRef) -> None:
+def test_wrong_log_is_missing_after_retries(owner: HostShareHarness, log: PayloadRef) -> None:
     """After three looks the fitness counts without it; only the attempt's own log is ever opened."""
     owner.files.write(f"outbox/{LOG}", b"hello")
     owner.files.write(f"outbox/{attempt(2)}.log", b"hello")
@@ -204,7 +204,7 @@ def test_a_log_that_is_not_what_it_should_be_is_missing(owner: HostShareHarness,
 
 
 @pytest.mark.parametrize("data", [None, b"x" * (layout.LOG_BYTES_MAX + 1)])
-def test_a_log_that_cannot_be_had_is_missing(owner: HostShareHarness, data: bytes | None) -> None:
+def test_unavailable_log_is_missing(owner: HostShareHarness, data: bytes | None) -> None:
     """It is not there, or larger than a log may be."""
     if data is not None:
         owner.files.write(f"outbox/{LOG}", data)
@@ -235,7 +235,7 @@ def test_a_log_that_cannot_be_had_is_missing(owner: HostShareHarness, data: byte
         "\x1b[2J",
     ],
 )
-def test_no_artifact_leaves_its_folder(owner: HostShareHarness, name: str) -> None:
+def test_artifact_with_unsafe_name_is_missing(owner: HostShareHarness, name: str) -> None:
     """A name that is not plainly one of the protocol's is missing, told in printable characters, and never a path."""
     folder = f"outbox/{attempt(1)}.files"
     owner.files.write(f"{folder}/good", b"good")
@@ -266,7 +266,7 @@ def everything_in(folder: Path) -> set[Path]:
     ],
     ids=["other bytes", "other digest", "larger than it says", "absent"],
 )
-def test_an_artifact_that_is_not_what_it_should_be_is_missing(owner: HostShareHarness, artifact: PayloadRef) -> None:
+def test_wrong_artifact_is_missing(owner: HostShareHarness, artifact: PayloadRef) -> None:
     """The fitness counts without it, and nothing of it is kept."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[artifact])
@@ -278,7 +278,7 @@ def test_an_artifact_that_is_not_what_it_should_be_is_missing(owner: HostShareHa
     assert owner.incoming == set()
 
 
-def test_an_artifact_may_be_late(owner: HostShareHarness) -> None:
+def test_artifact_found_on_retry_is_collected(owner: HostShareHarness) -> None:
     """Absent at the first look, there at the second: nothing is missing."""
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
     assert owner.collect() is None
@@ -290,9 +290,7 @@ def test_an_artifact_may_be_late(owner: HostShareHarness) -> None:
     assert (seen.artifacts, seen.missing) == (("replay",), ())
 
 
-def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(
-    owner: HostShareHarness, tiny_disk: Path
-) -> None:
+def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Path) -> None:
     """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
     data = bytes(2**20)
     (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
@@ -306,9 +304,7 @@ def test_an_artifact_for_which_this_host_has_no_room_is_this_hosts_trouble(
     assert not list(tiny_disk.rglob("replay"))
 
 
-def test_an_artifact_that_somebody_looks_at_is_fetched_at_the_next_look(
-    owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows a scanner may have open what an earlier look has fetched: that is no reason for the host to end."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
@@ -324,7 +320,7 @@ def test_an_artifact_that_somebody_looks_at_is_fetched_at_the_next_look(
     assert seen.artifacts == ("replay",)
 
 
-def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: HostShareHarness) -> None:
+def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> None:
     """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
     (owner.state / "incoming").write_text("in the way")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
@@ -337,7 +333,7 @@ def test_an_incoming_folder_that_cannot_be_made_is_this_hosts_trouble(owner: Hos
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 @pytest.mark.timeout(20)
-def test_an_outbox_full_of_traps(tmp_path: Path) -> None:
+def test_links_fifos_and_folders_in_outbox_are_given_up(tmp_path: Path) -> None:
     """Links, FIFOs and folders under the names of records on a real disk: given up one by one, blocking nobody."""
     secret = tmp_path / "secret"
     secret.write_bytes(layout.encode(records.result(1)))

@@ -19,7 +19,7 @@ def looks(rhythm: PollSchedule, clock: list[float], seconds: int, *, unsure: boo
     return count
 
 
-def test_how_often_a_share_is_looked_at() -> None:
+def test_poll_interval_of_share() -> None:
     """Rarely while its server tells of news, less rarely while something is played there, else at every poll."""
     clock, server = [0.0], FakeNotifying()
     rhythm = PollSchedule({"vm-0": server}, 30.0, lambda: clock[0])
@@ -31,7 +31,7 @@ def test_how_often_a_share_is_looked_at() -> None:
     assert looks(rhythm, clock, 20) == 20
 
 
-def test_shares_are_not_looked_at_in_step() -> None:
+def test_polls_of_shares_are_spread() -> None:
     """A thousand of them would otherwise be due in the same second."""
     clock = [0.0]
     rhythm = PollSchedule({f"vm-{number}": FakeNotifying() for number in range(100)}, 30.0, lambda: clock[0])
@@ -44,7 +44,7 @@ def test_shares_are_not_looked_at_in_step() -> None:
     assert max(due) < 80
 
 
-def test_who_is_soon_called_silent_is_looked_at_more_often() -> None:
+def test_short_silence_limit_shortens_poll_interval() -> None:
     """A short silence limit shortens the pauses: a beat must not wait longer for a look than silence may last."""
     clock = [0.0]
     rhythm = PollSchedule({"vm-0": FakeNotifying()}, 5.0, lambda: clock[0])

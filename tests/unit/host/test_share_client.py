@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 # ------------------------------------------------------------------------------------------------------------- looks
 
 
-def test_at_first_contact_a_share_is_bare(host: HostShareHarness) -> None:
+def test_first_scan_reports_no_folders(host: HostShareHarness) -> None:
     """Reachable and without folders: that is not unknown, and nothing is made by looking."""
     scan = host.scan()
 
@@ -27,7 +27,7 @@ def test_at_first_contact_a_share_is_bare(host: HostShareHarness) -> None:
     assert host.files.names("") == []
 
 
-def test_a_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> None:
+def test_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> None:
     """Whichever folder it is, the look says why and nothing else. The root is asked only if the inbox cannot tell."""
     owner.publish_result()
     for folders in (["inbox"], ["outbox"], ["", "inbox"]):
@@ -41,7 +41,7 @@ def test_a_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> No
     assert owner.scan(full=False).unknown
 
 
-def test_a_full_look_sees_everything(owner: HostShareHarness) -> None:
+def test_full_scan_reads_everything(owner: HostShareHarness) -> None:
     """Owner, start signals, payloads, heartbeat, claims, answers, results; other files are not seen."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", layout.encode(records.start(1)))
     owner.files.write(f"inbox/{attempt(1)}.genome", GENOME)
@@ -65,7 +65,7 @@ def test_a_full_look_sees_everything(owner: HostShareHarness) -> None:
     assert not scan.no_folders
 
 
-def test_a_quick_look_asks_the_outbox_only(owner: HostShareHarness) -> None:
+def test_quick_scan_reads_outbox_only(owner: HostShareHarness) -> None:
     """One listing and one reading: that is what a doorbell costs."""
     owner.publish_result(3)
 
@@ -76,7 +76,7 @@ def test_a_quick_look_asks_the_outbox_only(owner: HostShareHarness) -> None:
     assert scan.answers == {attempt(3)}
 
 
-def test_the_heartbeat_is_read_before_the_outbox_is_listed(owner: HostShareHarness) -> None:
+def test_heartbeat_is_read_before_outbox(owner: HostShareHarness) -> None:
     """Whoever is silent by then had its last word in the outbox already."""
     owner.scan()
 
@@ -84,7 +84,7 @@ def test_the_heartbeat_is_read_before_the_outbox_is_listed(owner: HostShareHarne
 
 
 @pytest.mark.parametrize("data", [None, b"", b"\xff", b"{}", records.of_another_version(records.beat()), b"x" * 10**6])
-def test_without_a_heartbeat_a_share_is_not_unknown(owner: HostShareHarness, data: bytes | None) -> None:
+def test_missing_heartbeat_does_not_make_share_unknown(owner: HostShareHarness, data: bytes | None) -> None:
     """Missing, damaged or too large: there is no beat, and the rest is seen."""
     if data is not None:
         owner.files.replace("status/agent.json", data)
@@ -96,7 +96,7 @@ def test_without_a_heartbeat_a_share_is_not_unknown(owner: HostShareHarness, dat
     assert scan.answers == {attempt(1)}
 
 
-def test_the_highest_owner_counts(owner: HostShareHarness) -> None:
+def test_host_record_of_highest_epoch_counts(owner: HostShareHarness) -> None:
     """Epochs are numbers: 10 is higher than 9."""
     owner.publish_owner(9, farm="farm-2")
     owner.publish_owner(10)
@@ -105,7 +105,7 @@ def test_the_highest_owner_counts(owner: HostShareHarness) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 40], ids=["empty", "cut off", "zeros"])
-def test_a_host_json_that_cannot_be_read_is_written_again(owner: HostShareHarness, data: bytes) -> None:
+def test_damaged_host_record_is_rewritten(owner: HostShareHarness, data: bytes) -> None:
     """A full disk let the rename through and nothing else; one that can be read is left as it is."""
     owner.files.files["inbox/3.host.json"] = data
 
@@ -118,7 +118,7 @@ def test_a_host_json_that_cannot_be_read_is_written_again(owner: HostShareHarnes
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 10**6])
-def test_a_damaged_owner_is_told_with_its_epoch(owner: HostShareHarness, data: bytes) -> None:
+def test_damaged_host_record_is_reported_with_epoch(owner: HostShareHarness, data: bytes) -> None:
     """A torn host.json is neither unknown nor nobody's, and the lower one does not count instead."""
     owner.files.publish("inbox/2.host.json", data)
 
@@ -127,14 +127,14 @@ def test_a_damaged_owner_is_told_with_its_epoch(owner: HostShareHarness, data: b
     assert (scan.owner, scan.damaged_epoch, scan.unknown) == (None, 2, "")
 
 
-def test_an_owner_that_cannot_be_asked_for_is_unknown(owner: HostShareHarness) -> None:
+def test_unavailable_host_record_makes_share_unknown(owner: HostShareHarness) -> None:
     """An error of the share says nothing about whose it is."""
     owner.files.troubles = {("read", "inbox")}
 
     assert owner.scan().unknown
 
 
-def test_what_was_staged_goes_once_the_share_is_ours(host: HostShareHarness) -> None:
+def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
     """Halves in `inbox/tmp/` go with the first look that shows this farm as the owner, and with no earlier one."""
     host.publish_owner(1, farm="farm-2")
     host.files.write("inbox/tmp/half", b"...")
@@ -151,7 +151,7 @@ def test_what_was_staged_goes_once_the_share_is_ours(host: HostShareHarness) -> 
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
-def test_what_another_host_stages_is_left_alone(host: HostShareHarness, other: dict[str, str]) -> None:
+def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, str]) -> None:
     """It is about to be moved up, by whoever the share belongs to."""
     host.publish_owner(1, **other)
     host.files.write("inbox/tmp/being-staged", b"...")
@@ -165,7 +165,7 @@ def test_what_another_host_stages_is_left_alone(host: HostShareHarness, other: d
     ("record", "genome", "whole"),
     [(0, 0, True), (0, -1, False), (-1, 0, False), (0, 1, False), (None, 0, False), (0, None, False)],
 )
-def test_a_publication_is_whole_in_full_size_only(
+def test_publication_is_complete_in_full_size_only(
     owner: HostShareHarness, record: int | None, genome: int | None, whole: bool
 ) -> None:
     """After an unknown outcome record and payload are measured: both there, both of the right size."""
@@ -180,7 +180,7 @@ def test_a_publication_is_whole_in_full_size_only(
 
 
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
-def test_a_flood_is_unknown(owner: HostShareHarness, folder: str) -> None:
+def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder: str) -> None:
     """A folder with more entries than any farm needs is not read."""
     room = ENTRIES_MAX - len(owner.files.names(folder))
     for number in range(room):
@@ -192,7 +192,7 @@ def test_a_flood_is_unknown(owner: HostShareHarness, folder: str) -> None:
     assert "10001 entries" in owner.scan().unknown
 
 
-def test_many_results_are_read_a_part_at_a_time(owner: HostShareHarness) -> None:
+def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
     """One look reads a bounded number; the next one, told what is handled, reads the others."""
     everything = {owner.publish_result(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
 
@@ -219,7 +219,7 @@ def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: HostShareHarness) -> None:
+def test_first_request_creates_folders_and_host_record(host: HostShareHarness) -> None:
     """bare -> folders -> host.json, durable -> the look of the same order sees it."""
     response = host.execute(host=records.host(1), scan=True, full=True)
 
@@ -229,7 +229,7 @@ def test_at_first_contact_the_share_gets_its_folders_and_its_owner(host: HostSha
     assert response.scan.owner == records.host(1)
 
 
-def test_another_farms_claim_stands(host: HostShareHarness) -> None:
+def test_host_record_of_other_farm_is_not_replaced(host: HostShareHarness) -> None:
     """Who comes second to an epoch replaces nothing, and its look says whose the share is."""
     host.publish_owner(1, farm="farm-2")
 
@@ -239,7 +239,7 @@ def test_another_farms_claim_stands(host: HostShareHarness) -> None:
     assert response.scan.owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
 
 
-def test_a_genome_is_published_before_its_start_signal(owner: HostShareHarness) -> None:
+def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
     """Payload first, record last, each once and byte for byte."""
     response = owner.execute(publish=(owner.publication(1),))
 
@@ -251,7 +251,7 @@ def test_a_genome_is_published_before_its_start_signal(owner: HostShareHarness) 
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
-def test_a_failed_publication_did_not_surely_arrive(owner: HostShareHarness, verb: str) -> None:
+def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -> None:
     """The first one that fails is told as unsure, the ones behind it are not begun, and the look is still taken."""
     owner.files.troubles = {(verb, "inbox")}
 
@@ -263,7 +263,7 @@ def test_a_failed_publication_did_not_surely_arrive(owner: HostShareHarness, ver
     assert response.scan.starts == frozenset()
 
 
-def test_a_name_that_is_taken_is_not_published(owner: HostShareHarness) -> None:
+def test_existing_start_signal_is_not_replaced(owner: HostShareHarness) -> None:
     """An id is published once: what lies there stays, and nothing is sure."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of somebody else")
 
@@ -273,7 +273,7 @@ def test_a_name_that_is_taken_is_not_published(owner: HostShareHarness) -> None:
     assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of somebody else"
 
 
-def test_publications_before_a_failure_have_arrived(owner: HostShareHarness) -> None:
+def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> None:
     """One failing order does not make the others unsure."""
     owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of somebody else")
 
@@ -282,7 +282,7 @@ def test_publications_before_a_failure_have_arrived(owner: HostShareHarness) -> 
     assert response.sent == {attempt(1): True, attempt(2): False}
 
 
-def test_the_record_is_removed_before_its_payload(owner: HostShareHarness) -> None:
+def test_start_signal_is_removed_before_genome(owner: HostShareHarness) -> None:
     """While a start signal is there, its genome must be there too; attempts in the given order."""
     response = owner.execute(remove=(attempt(2), attempt(1)))
 
@@ -295,7 +295,7 @@ def test_the_record_is_removed_before_its_payload(owner: HostShareHarness) -> No
     assert response.removed == {attempt(1), attempt(2)}
 
 
-def test_a_failed_removal_removed_nothing_for_sure(owner: HostShareHarness) -> None:
+def test_failed_removal_reports_nothing_removed(owner: HostShareHarness) -> None:
     """It is planned again, and nothing is published on top of it."""
     owner.files.troubles = {("remove", "inbox")}
 
@@ -305,7 +305,7 @@ def test_a_failed_removal_removed_nothing_for_sure(owner: HostShareHarness) -> N
     assert "cannot remove there now" in response.error
 
 
-def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: HostShareHarness) -> None:
+def test_open_genome_does_not_block_other_work(owner: HostShareHarness) -> None:
     """On Windows an editor is enough; its worker would get no work for as long."""
     owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
@@ -316,7 +316,7 @@ def test_a_genome_that_somebody_has_open_keeps_nothing_else_waiting(owner: HostS
     assert "cannot remove there now" in response.error
 
 
-def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: HostShareHarness) -> None:
+def test_unremovable_start_signal_blocks_publication(owner: HostShareHarness) -> None:
     """It would be played before them, and the agent would have more to play than its queue is deep."""
     owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
@@ -326,7 +326,7 @@ def test_a_start_signal_that_cannot_be_removed_keeps_others_waiting(owner: HostS
     assert "cannot remove there now" in response.error
 
 
-def test_an_order_is_carried_out_in_its_sequence(owner: HostShareHarness) -> None:
+def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
     """owner, removals, publications, look."""
     owner.execute(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), scan=True)
 
@@ -335,7 +335,7 @@ def test_an_order_is_carried_out_in_its_sequence(owner: HostShareHarness) -> Non
 
 @pytest.mark.parametrize("size", [8, 2 * MIB], ids=["small", "large"])
 @pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
-def test_a_damaged_snapshot_is_this_hosts_trouble(owner: HostShareHarness, size: int, damage: str) -> None:
+def test_damaged_snapshot_is_fatal_for_host(owner: HostShareHarness, size: int, damage: str) -> None:
     """It is no fault of the share, and no start signal speaks for it."""
     publication = owner.publication(1, b"x" * size)
     if damage == "gone":

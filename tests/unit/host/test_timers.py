@@ -3,7 +3,7 @@
 from pipeline.host.timers import OVERDUE_S, Timers
 
 
-def test_what_the_wall_clock_owes_is_made_up_for() -> None:
+def test_catch_up_runs_sweep_after_wall_clock_was_set_back() -> None:
     """It was set back by an hour: APScheduler waits until it is right again, deadlines and shares do not."""
     now, asked = [0.0], []
     timers = Timers(lambda: asked.append("sweep"), lambda: asked.append("poll"), lambda: None, clock=lambda: now[0])

@@ -75,14 +75,14 @@ pytestmark = pytest.mark.rules
 # ----------------------------------------------------------------------------------------------- the document's records
 
 
-def test_every_json_block_belongs_to_a_record() -> None:
+def test_every_json_block_is_tested() -> None:
     """No example is left out of these tests, and every kind of record has one."""
     assert len(EXAMPLES) == len(blocks(DOCUMENT, "json"))
     assert FIRST.keys() == set(KINDS) == set(layout._decoders)
 
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
-def test_an_example_reads_and_writes_as_it_stands_there(kind: type[Record], text: str) -> None:
+def test_examples_decode_and_encode_to_same_bytes(kind: type[Record], text: str) -> None:
     """Decoded it has the documented fields; encoded again it has the documented bytes."""
     record = decoded(kind, text.encode())
 
@@ -91,7 +91,7 @@ def test_an_example_reads_and_writes_as_it_stands_there(kind: type[Record], text
     assert encode(record).decode() == text
 
 
-def test_the_examples_tell_one_story() -> None:
+def test_examples_are_consistent() -> None:
     """Result, claim and heartbeat answer the start signal, and the digests are those of the payloads shown."""
     host, start = decoded(HostRecord, FIRST[HostRecord]), decoded(StartRecord, FIRST[StartRecord])
     result = decoded(ResultRecord, FIRST[ResultRecord])
@@ -112,7 +112,7 @@ def test_the_examples_tell_one_story() -> None:
 
 
 @pytest.mark.parametrize(("heading", "kind"), [*RECORDS.items(), ("Payloads", PayloadRef)])
-def test_a_field_table_names_every_field_with_its_limits_and_no_other(heading: str, kind: type[msgspec.Struct]) -> None:
+def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]) -> None:
     """Type, limits and default of each row are those of the code, in the order in which records are written."""
     table = rows(section(heading), "field")
 
@@ -142,7 +142,7 @@ def worded_type(kind: inspect.Type) -> str:
     ("kind", "name", "noun"),
     [(StartRecord, "settings", "setting"), (ResultRecord, "metrics", "metric"), (AgentRecord, "versions", "version")],
 )
-def test_what_an_object_may_hold_is_said_below_its_table(kind: type[Record], name: str, noun: str) -> None:
+def test_limits_of_object_members_are_documented(kind: type[Record], name: str, noun: str) -> None:
     """The limits of the members' names and values."""
     members = next(field.type for field in fields_of(kind) if field.name == name)
     assert isinstance(members, inspect.DictType)
@@ -157,7 +157,7 @@ def test_what_an_object_may_hold_is_said_below_its_table(kind: type[Record], nam
     assert sentence in " ".join(section(heading).split())
 
 
-def test_outcomes_and_states_are_all_there() -> None:
+def test_outcomes_and_states_are_documented() -> None:
     """The tables hold exactly what an agent may say; the other outcomes are named as the host's."""
     result = section("`outbox/<attempt>.result.json`")
 
@@ -210,7 +210,7 @@ def of_size(field: str, type_name: str, size: int) -> Any:
 
 
 @pytest.mark.parametrize("edge", list(edges()), ids=lambda edge: f"{edge.kind.__name__}.{edge.field}")
-def test_a_limit_holds_where_the_document_says(edge: Edge) -> None:
+def test_documented_limits_are_enforced(edge: Edge) -> None:
     """The last value within it is read, the first one beyond it is not."""
     for value in edge.inside:
         assert survives(edge.kind, example(edge.kind, **{edge.field: value})), value
@@ -223,7 +223,7 @@ def test_a_limit_holds_where_the_document_says(edge: Edge) -> None:
     [("x" * 1000, "x" * 1001), (2**53, 2**53 + 1), (-(2**53), -(2**53) - 1), (2**53, 2**64), (1e308, 10**400)],
     ids=["text", "largest", "smallest", "beyond 64 bits", "beyond a double"],
 )
-def test_a_setting_holds_what_every_reader_keeps_exactly(inside: Any, outside: Any) -> None:
+def test_setting_limits_are_enforced(inside: Any, outside: Any) -> None:
     """The last value within the limits arrives as it is; the first one beyond is refused."""
     arrived = decoded(StartRecord, example(StartRecord, settings={"x": inside})).settings["x"]
 
@@ -234,7 +234,7 @@ def test_a_setting_holds_what_every_reader_keeps_exactly(inside: Any, outside: A
 # ------------------------------------------------------------------------------------- the document's names and numbers
 
 
-def test_the_layout_tree_has_the_names_that_the_code_produces() -> None:
+def test_layout_tree_matches_names_of_code() -> None:
     """Each folder of the tree holds what `Kind` and the other names say, and nothing else."""
     folder, tree = "", set()
     for line in blocks(section("Layout tree"), "")[0].splitlines()[1:]:
@@ -262,7 +262,7 @@ def test_the_layout_tree_has_the_names_that_the_code_produces() -> None:
     assert host_name(7) == "<epoch>.host.json".replace("<epoch>", "7")
 
 
-def test_the_folders_of_the_tree_are_those_that_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layout_tree_matches_created_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a heartbeat that is cut off leaves the file that the tree names."""
     files = LocalFiles(tmp_path)
     files.make_folders()
@@ -279,7 +279,7 @@ def test_the_folders_of_the_tree_are_those_that_are_made(tmp_path: Path, monkeyp
     assert os.listdir(tmp_path / STATUS) == [f"{HEARTBEAT}.new"]
 
 
-def test_the_table_of_suffixes_is_that_of_the_code() -> None:
+def test_suffix_table_matches_kinds() -> None:
     """Every kind of file, in the folder of the side that writes it."""
     by_host = {Kind.START, Kind.GENOME}
     table = {row[0]: (row[1], row[3]) for row in rows(section("Names"), "suffix")}
@@ -299,12 +299,12 @@ NAMES = st.one_of(
 @pytest.mark.parametrize("name", CHECKS)
 @given(text=NAMES)
 @quick
-def test_the_grammar_of_names_is_that_of_the_code(name: str, text: str) -> None:
+def test_name_grammar_matches_code(name: str, text: str) -> None:
     """A text is a name for the code exactly when it is one for the document."""
     assert CHECKS[name](text) == (GRAMMAR[name].fullmatch(text) is not None)
 
 
-def test_the_grammar_of_attempt_ids_is_the_same_inside_records() -> None:
+def test_attempt_id_grammar_matches_records() -> None:
     assert rf"\A{GRAMMAR['attempt id'].pattern}\Z" == ATTEMPT_PATTERN
 
 
@@ -332,21 +332,21 @@ NUMBERS = [(row[1], row[2]) for row in rows(section("Numbers"), "what")]
 
 
 @pytest.mark.parametrize(("value", "source"), NUMBERS)
-def test_a_number_is_the_one_in_the_code(value: str, source: str) -> None:
+def test_documented_numbers_match_constants(value: str, source: str) -> None:
     """The table of numbers, constant by constant."""
     place, name = source.split(".")
 
     assert worded(name, getattr(SOURCES[place], name)) == value
 
 
-def test_no_limit_of_the_protocol_is_missing_from_the_table() -> None:
+def test_every_limit_is_documented() -> None:
     named = {source for _value, source in NUMBERS}
 
     assert {f"share_layout.{name}" for name in dir(layout) if name.endswith("_MAX")} <= named
     assert {f"AgentLimits.{name}" for name in AgentLimits.__dataclass_fields__} <= named
 
 
-def test_numbers_in_sentences_are_those_of_the_table() -> None:
+def test_numbers_in_prose_match_table() -> None:
     """Every duration, size and count that the text mentions is one that the table has."""
     known = {value for value, _source in NUMBERS}
     said = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
@@ -359,7 +359,7 @@ def test_numbers_in_sentences_are_those_of_the_table() -> None:
     assert f"{AgentLimits().newcomer_beats} × {AgentLimits().beat_s:g} s" in prose()
 
 
-def test_the_document_is_fit_to_be_read() -> None:
+def test_document_has_valid_lines_links_and_version() -> None:
     """Lines are not too long, links lead to headings, and the version it describes is the code's."""
     slugs = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -34,7 +34,7 @@ NONCES = st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=12, max_size=1
     kind=st.sampled_from(Kind),
 )
 @quick
-def test_an_attempt_id_comes_back_from_the_names_of_its_files(
+def test_attempt_id_is_parsed_from_file_names(
     generation: int, genome: int, trial: int, number: int, nonce: str, kind: Kind
 ) -> None:
     """Whatever the numbers; and an id is never taken for the name of a file."""
@@ -44,7 +44,7 @@ def test_an_attempt_id_comes_back_from_the_names_of_its_files(
     assert attempt_of(attempt) is None
 
 
-def test_an_attempt_id_is_readable() -> None:
+def test_attempt_id_is_padded_and_documented() -> None:
     """Generation and genome are padded, so that a listing is in their order; the document explains the same id."""
     assert blocks(section("Names"), "")[0].splitlines()[0] == ATTEMPT
     assert attempt_id(7, 42, 1, 2, "4kq7zt0m0003") == ATTEMPT
@@ -62,7 +62,7 @@ def test_an_attempt_id_is_readable() -> None:
         ((1, 1, 1, 1), "../../../etc"),
     ],
 )
-def test_an_id_that_would_not_be_one_is_never_issued(numbers: tuple[int, int, int, int], nonce: str) -> None:
+def test_invalid_attempt_id_is_not_built(numbers: tuple[int, int, int, int], nonce: str) -> None:
     """Numbers beyond the grammar and odd nonces are defects of the caller."""
     with pytest.raises(AssertionError):
         attempt_id(*numbers, nonce)
@@ -108,7 +108,7 @@ HOSTILE_STEMS = [
 
 
 @pytest.mark.parametrize("stem", HOSTILE_STEMS)
-def test_a_hostile_name_is_nobodys(stem: str) -> None:
+def test_hostile_name_is_not_an_attempt(stem: str) -> None:
     """Nothing but an attempt id in its one spelling is ever made part of a path."""
     assert not is_attempt(stem)
     for kind in Kind:
@@ -137,14 +137,14 @@ def test_a_hostile_name_is_nobodys(stem: str) -> None:
         "start.json",
     ],
 )
-def test_a_strange_suffix_is_nobodys(tail: str) -> None:
+def test_unknown_suffix_is_not_an_attempt(tail: str) -> None:
     """A suffix counts in its one spelling, and only at the end."""
     assert attempt_of(ATTEMPT + tail) is None
 
 
 @given(epoch=st.integers(1, 999_999_999))
 @quick
-def test_an_epoch_comes_back_from_its_file_name(epoch: int) -> None:
+def test_epoch_is_parsed_from_file_name(epoch: int) -> None:
     assert epoch_of(host_name(epoch)) == epoch
 
 
@@ -174,14 +174,14 @@ def test_an_epoch_comes_back_from_its_file_name(epoch: int) -> None:
         f"{ATTEMPT}.start.json",
     ],
 )
-def test_a_strange_host_record_says_nothing(name: str) -> None:
+def test_invalid_host_record_name_has_no_epoch(name: str) -> None:
     assert epoch_of(name) is None
 
 
 @pytest.mark.parametrize(
     "name", ["a", "7", "replay.rep", "screen-01_final.png", "x" * 64, "a..b", "console", "com", "com10.x"]
 )
-def test_a_harmless_artifact_keeps_its_name(name: str) -> None:
+def test_safe_artifact_name_is_kept(name: str) -> None:
     assert is_artifact(name)
 
 
@@ -220,14 +220,14 @@ def test_a_harmless_artifact_keeps_its_name(name: str) -> None:
         "prn.",
     ],
 )
-def test_an_artifact_with_another_name_is_stored_by_number(name: str) -> None:
+def test_unsafe_artifact_name_is_refused(name: str) -> None:
     """Every name that is a path, a device, two files on another system, or not visible as it is."""
     assert not is_artifact(name)
 
 
 @given(st.text())
 @quick
-def test_an_artifact_name_is_harmless_everywhere(name: str) -> None:
+def test_accepted_artifact_name_is_safe(name: str) -> None:
     """Whatever is accepted is a plain lower-case name without a path, and fits the document's grammar."""
     if is_artifact(name):
         assert GRAMMAR["artifact"].fullmatch(name)
@@ -256,11 +256,11 @@ def test_an_artifact_name_is_harmless_everywhere(name: str) -> None:
         ("a." + "x" * 17, ""),
     ],
 )
-def test_a_genome_keeps_a_harmless_suffix_and_no_other(name: str, suffix: str) -> None:
+def test_genome_keeps_only_safe_suffix(name: str, suffix: str) -> None:
     assert safe_suffix(name) == suffix
 
 
 @given(st.text())
 @quick
-def test_every_safe_suffix_may_stand_in_a_start_signal(name: str) -> None:
+def test_safe_suffix_is_valid_in_start_signal(name: str) -> None:
     assert survives(StartRecord, example(StartRecord, genome_suffix=safe_suffix(name)))

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.rules
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_layout_is_told_apart_from_damage(kind: type[Record]) -> None:
+def test_unknown_layout_is_distinguished_from_damage(kind: type[Record]) -> None:
     """Also when nothing else in the record is as it should be."""
     for version in (0, -1, LAYOUT + 1, 2**63, 10**400):
         for other in (example(kind, layout=version), {"layout": version}, {"layout": version, "farm": [7], "new": {}}):
@@ -51,7 +51,7 @@ def test_another_layout_is_told_apart_from_damage(kind: type[Record]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_a_record_of_another_layout_is_damaged(kind: type[Record]) -> None:
+def test_incomplete_record_of_unknown_layout_is_damaged(kind: type[Record]) -> None:
     """Only a complete record is ever rejected for its version."""
     data = json.dumps(example(kind, layout=LAYOUT + 1)).encode()
 
@@ -62,7 +62,7 @@ def test_half_a_record_of_another_layout_is_damaged(kind: type[Record]) -> None:
 
 
 @pytest.mark.parametrize("version", ["1", 1.0, 2.5, True, None, [1], {}])
-def test_a_version_that_is_no_integer_is_damage(version: Any) -> None:
+def test_layout_that_is_not_integer_is_damaged(version: Any) -> None:
     for kind in KINDS:
         with pytest.raises(LayoutError) as caught:
             decoded(kind, example(kind, layout=version))
@@ -70,7 +70,7 @@ def test_a_version_that_is_no_integer_is_damage(version: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_without_a_version_is_of_the_first(kind: type[Record]) -> None:
+def test_record_without_layout_is_layout_1(kind: type[Record]) -> None:
     content = example(kind)
     del content["layout"]
 
@@ -86,7 +86,7 @@ JSON_VALUES = st.recursive(
 
 @given(value=JSON_VALUES)
 @quick
-def test_a_field_of_a_later_version_is_ignored(value: Any) -> None:
+def test_unknown_field_is_ignored(value: Any) -> None:
     """Whatever it holds."""
     for kind in KINDS:
         assert decoded(kind, example(kind, field_of_tomorrow=value)) == decoded(kind, FIRST[kind])
@@ -130,13 +130,13 @@ DEEP = RECORD_BYTES_MAX - 100
     ],
     ids=lambda data: repr(data[:12]),
 )
-def test_bytes_that_are_no_record_are_a_layout_error(data: bytes) -> None:
+def test_invalid_bytes_raise_layout_error(data: bytes) -> None:
     for kind in KINDS:
         assert not survives(kind, data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_torn_at_any_byte_is_damaged(kind: type[Record]) -> None:
+def test_truncated_or_zeroed_record_is_damaged(kind: type[Record]) -> None:
     """Cut off, or filled up with zeros as some file systems do after a power cut."""
     whole = FIRST[kind].rstrip()
 
@@ -146,7 +146,7 @@ def test_a_record_torn_at_any_byte_is_damaged(kind: type[Record]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_surrounds_a_record_must_be_white_space(kind: type[Record]) -> None:
+def test_only_white_space_may_surround_record(kind: type[Record]) -> None:
     """A byte order mark, a second record or zeros make it invalid."""
     data = FIRST[kind]
 
@@ -157,7 +157,7 @@ def test_what_surrounds_a_record_must_be_white_space(kind: type[Record]) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_is_read_up_to_its_size_limit(kind: type[Record]) -> None:
+def test_record_size_limit_is_enforced(kind: type[Record]) -> None:
     """White space counts; one byte more and it is not even parsed."""
     assert survives(kind, FIRST[kind].ljust(RECORD_BYTES_MAX))
     with pytest.raises(LayoutError, match=f"allowed are {RECORD_BYTES_MAX}"):
@@ -170,7 +170,7 @@ RAW += [b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\x"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_field_may_hold_anything_and_nothing_breaks(kind: type[Record]) -> None:
+def test_wrong_field_value_raises_layout_error(kind: type[Record]) -> None:
     """Any wrong value in any field: a valid record, or a LayoutError."""
     mark = '"put it here"'
     for name in example(kind):
@@ -185,7 +185,7 @@ def test_a_field_may_hold_anything_and_nothing_breaks(kind: type[Record]) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_boolean_is_not_a_number(kind: type[Record]) -> None:
+def test_boolean_is_not_number(kind: type[Record]) -> None:
     """Nor is a text that looks like one, nor a fraction an integer."""
     for field in fields_of(kind):
         name = shown(field.type)[0]
@@ -199,7 +199,7 @@ def test_a_boolean_is_not_a_number(kind: type[Record]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_required_field_is_required_and_the_others_have_their_default(kind: type[Record]) -> None:
+def test_required_fields_and_defaults(kind: type[Record]) -> None:
     required = {field.name: example(kind)[field.name] for field in fields_of(kind) if field.required}
     if kind is ResultRecord:
         required |= {"outcome": "failed"}
@@ -216,7 +216,7 @@ def test_a_required_field_is_required_and_the_others_have_their_default(kind: ty
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_a_field_that_is_there_twice_the_last_one_counts(kind: type[Record]) -> None:
+def test_last_duplicate_field_counts(kind: type[Record]) -> None:
     """The version is no exception; and what does not count must be valid all the same."""
     rest = FIRST[kind].lstrip(b"{")
     unknown = b'{"layout": 2,'
@@ -227,7 +227,7 @@ def test_of_a_field_that_is_there_twice_the_last_one_counts(kind: type[Record]) 
     assert not survives(kind, b'{"layout": "1",' + rest)
 
 
-def test_of_a_setting_that_is_there_twice_the_last_one_counts() -> None:
+def test_last_duplicate_setting_counts() -> None:
     start = FIRST[StartRecord].replace(b'"map": 3', b'"map": 3, "map": 4')
 
     assert decoded(StartRecord, start).settings["map"] == 4
@@ -235,7 +235,7 @@ def test_of_a_setting_that_is_there_twice_the_last_one_counts() -> None:
 
 @given(where=st.floats(0, 1), lost=st.integers(0, 8), added=st.binary(max_size=8))
 @quick
-def test_a_damaged_byte_breaks_nothing(where: float, lost: int, added: bytes) -> None:
+def test_changed_bytes_decode_or_raise_layout_error(where: float, lost: int, added: bytes) -> None:
     """Bytes replaced, lost or added anywhere in a record: a valid record, or a LayoutError."""
     for kind in KINDS:
         whole = FIRST[kind]
@@ -245,11 +245,11 @@ def test_a_damaged_byte_breaks_nothing(where: float, lost: int, added: bytes) ->
 
 @given(data=st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
 @quick
-def test_noise_breaks_nothing(data: bytes) -> None:
+def test_random_bytes_decode_or_raise_layout_error(data: bytes) -> None:
     assert not any(survives(kind, data) for kind in KINDS)
 
 
-def test_what_is_wrong_is_told_in_one_printable_line() -> None:
+def test_layout_error_is_one_printable_line() -> None:
     """The name of the file, and a reason of bounded length whatever was in it."""
     hostile = json.dumps(example(ResultRecord, outcome="\x1b[2J\n" * 99)).encode()
 
@@ -270,7 +270,7 @@ OTHERS = Echo("g0007-0042-t1-a3-4kq7zt0m0003", 2, COMPLETED.seed + 1, "0" * 64)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_only_what_an_agent_may_say_is_believed(outcome: Outcome) -> None:
+def test_host_only_outcomes_are_refused(outcome: Outcome) -> None:
     """`lost`, `corrupt` and `withdrawn` are the host's own words."""
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
 
@@ -278,26 +278,26 @@ def test_only_what_an_agent_may_say_is_believed(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(SAID_BY_AGENT))
-def test_a_fitness_belongs_to_completed_and_to_nothing_else(outcome: Outcome) -> None:
+def test_only_completed_result_has_fitness(outcome: Outcome) -> None:
     other = None if outcome is Outcome.COMPLETED else 0.0
 
     assert not survives(ResultRecord, example(ResultRecord, outcome=outcome, fitness=other))
 
 
 @pytest.mark.parametrize("name", ["trial", "seed", "genome_sha256"])
-def test_completed_must_say_what_was_played(name: str) -> None:
+def test_completed_result_must_echo_start_signal(name: str) -> None:
     """Other outcomes may not know, since their start signal could not be read."""
     assert not survives(ResultRecord, example(ResultRecord, **{name: None}))
     assert survives(ResultRecord, example(ResultRecord, outcome="undelivered", fitness=None, **{name: None}))
 
 
-def test_a_result_that_fits_its_start_signal_has_no_problem() -> None:
+def test_matching_result_has_no_echo_problem() -> None:
     assert echo_problem(COMPLETED, EXPECTED) == ""
 
 
 @pytest.mark.parametrize("name", Echo._fields)
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.FAILED])
-def test_an_echo_of_something_else_is_a_problem_that_names_it(name: str, outcome: Outcome) -> None:
+def test_wrong_echo_is_named(name: str, outcome: Outcome) -> None:
     """Whatever the outcome: an echo that is there must be the right one."""
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
     result = decoded(ResultRecord, example(ResultRecord, outcome=outcome, fitness=fitness))
@@ -305,7 +305,7 @@ def test_an_echo_of_something_else_is_a_problem_that_names_it(name: str, outcome
     assert name in echo_problem(result, EXPECTED._replace(**{name: getattr(OTHERS, name)}))
 
 
-def test_echoes_that_could_not_be_known_may_be_missing() -> None:
+def test_echoes_may_be_missing_if_start_signal_was_unreadable() -> None:
     """The second example of a result: the start signal could not be read."""
     undelivered = decoded(ResultRecord, EXAMPLES[[kind for kind, _ in EXAMPLES].index(ResultRecord) + 1][1].encode())
 
@@ -317,7 +317,7 @@ def test_echoes_that_could_not_be_known_may_be_missing() -> None:
 # ------------------------------------------------------------------------------------------------------------ encode
 
 
-def test_the_largest_result_and_heartbeat_still_fit() -> None:
+def test_largest_result_and_heartbeat_fit_size_limit() -> None:
     """Every text at its limit, in characters that take the most room in JSON; larger settings are never written."""
     worst = "\x01"
     names = [worst * 62 + f"{number:02d}" for number in range(METRICS_MAX)]
@@ -343,7 +343,7 @@ def test_the_largest_result_and_heartbeat_still_fit() -> None:
 
 
 @pytest.mark.parametrize("character", ["x", "\x01", '"', "é", "\u2028", "🎮"])
-def test_the_largest_table_of_settings_still_fits(character: str) -> None:
+def test_largest_settings_fit_size_limit(character: str) -> None:
     """What is 32 KiB as JSON in ASCII, which is how the host's configuration counts, whatever it is made of."""
     table = {f"setting {number:02d}": "" for number in range(layout.SETTINGS_MAX)}
     for name in table:
@@ -369,7 +369,7 @@ SETTINGS = st.dictionaries(
 
 @given(SETTINGS)
 @quick
-def test_settings_arrive_as_they_were_given(given_settings: dict[str, Any]) -> None:
+def test_settings_round_trip_with_types(given_settings: dict[str, Any]) -> None:
     """Value and type, whatever the characters: `1`, `1.0`, `True` and `"1"` stay apart."""
     start = msgspec.structs.replace(decoded(StartRecord, FIRST[StartRecord]), settings=given_settings)
 
@@ -380,7 +380,7 @@ def test_settings_arrive_as_they_were_given(given_settings: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_has_not_are_refused_before_they_are_written(value: float) -> None:
+def test_non_finite_numbers_are_not_encoded(value: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         msgspec.structs.replace(COMPLETED, fitness=value)
     with pytest.raises(ValueError, match="not finite"):
@@ -397,14 +397,14 @@ def test_numbers_that_json_has_not_are_refused_before_they_are_written(value: fl
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, 2**64, -(2**63) - 1])
-def test_a_whole_number_that_is_never_written_is_never_read(number: int) -> None:
+def test_integers_beyond_2_53_are_refused(number: int) -> None:
     """Not every reader of JSON has it."""
     start = json.loads(FIRST[StartRecord])
     with pytest.raises(LayoutError):
         decoded(StartRecord, {**start, "settings": {"x": number}})
 
 
-def test_an_epoch_that_no_file_name_may_have_is_in_no_record() -> None:
+def test_epoch_limit_of_names_holds_in_records() -> None:
     """The last one within the limit has a name, and the first one beyond it is refused."""
     last = 10**9 - 1
     host, start = json.loads(FIRST[HostRecord]), json.loads(FIRST[StartRecord])
@@ -422,7 +422,7 @@ def test_an_epoch_that_no_file_name_may_have_is_in_no_record() -> None:
 
 @given(text=st.text(), chars_max=st.integers(1, 50))
 @quick
-def test_cleaned_text_is_one_printable_line_of_bounded_length(text: str, chars_max: int) -> None:
+def test_clean_returns_bounded_printable_line(text: str, chars_max: int) -> None:
     """And cleaning it again changes nothing."""
     line = clean(text, chars_max)
 
@@ -446,23 +446,23 @@ def test_cleaned_text_is_one_printable_line_of_bounded_length(text: str, chars_m
         (" " * 10**6 + "far away", ""),
     ],
 )
-def test_clean_text_by_example(text: str, line: str) -> None:
+def test_clean_examples(text: str, line: str) -> None:
     assert clean(text, 20) == line
 
 
 @pytest.mark.parametrize(("value", "number"), [(0, 0.0), (3, 3.0), (-1.5, -1.5), (2**60, 2.0**60), (5e-324, 5e-324)])
-def test_a_finite_number_is_a_float(value: float, number: float) -> None:
+def test_finite_accepts_numbers(value: float, number: float) -> None:
     assert finite(value, "fitness") == number
     assert type(finite(value, "fitness")) is float
 
 
 @pytest.mark.parametrize("value", [True, None, "1", [], {}, 1j, math.nan, math.inf, -math.inf, 10**400])
-def test_anything_else_is_refused_by_name(value: object) -> None:
+def test_finite_refuses_other_values(value: object) -> None:
     with pytest.raises(ValueError, match=r"^fitness must be "):
         finite(value, "fitness")
 
 
-def test_metrics_become_floats() -> None:
+def test_metrics_are_converted_to_floats() -> None:
     assert finite_metrics({}) == {}
     assert finite_metrics({"kills": 4, "accuracy": 0.5}) == {"kills": 4.0, "accuracy": 0.5}
     assert len(finite_metrics({str(number): number for number in range(METRICS_MAX)})) == METRICS_MAX
@@ -492,14 +492,14 @@ def test_metrics_become_floats() -> None:
     ],
     ids=lambda metrics: repr(metrics)[:20],
 )
-def test_metrics_that_no_record_may_hold_are_refused(metrics: object) -> None:
+def test_invalid_metrics_are_refused(metrics: object) -> None:
     with pytest.raises(ValueError, match="metric"):
         finite_metrics(metrics)
 
 
 @given(st.dictionaries(st.text(max_size=70), st.integers() | st.floats() | st.booleans(), max_size=METRICS_MAX + 2))
 @quick
-def test_accepted_metrics_fit_into_a_result(metrics: dict[str, Any]) -> None:
+def test_accepted_metrics_decode_in_result(metrics: dict[str, Any]) -> None:
     """Whatever an evaluator hands in: it is refused, or the host can read it."""
     try:
         accepted = finite_metrics(metrics)
