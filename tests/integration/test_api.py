@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = Evaluator(python="game:play", folder=GAMES)
 
 
-def test_generations_follow_each_other_on_warm_workers(tmp_path: Path) -> None:
+def test_generations_run_on_same_workers(tmp_path: Path) -> None:
     """Two generations, one after the other, by the same agents; a fitness by name each time."""
     first = {"a": b'{"n": 1}', "b": b'{"n": 2}'}
     second = {"a": b'{"n": 3}'}
@@ -42,7 +42,7 @@ def test_generations_follow_each_other_on_warm_workers(tmp_path: Path) -> None:
     assert again["a"].value is not None
 
 
-def test_a_new_generation_does_not_read_what_was_before_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_generation_does_not_replay_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ten thousand generations the next one begins as soon as the second did."""
     replays: list[Ledger] = []
     entries = Ledger.entries
@@ -59,7 +59,7 @@ def test_a_new_generation_does_not_read_what_was_before_again(tmp_path: Path, mo
     assert len(replays) == 1
 
 
-def test_one_failed_genome_never_raises_for_the_others(tmp_path: Path) -> None:
+def test_failed_genome_does_not_raise(tmp_path: Path) -> None:
     """The failed one has no value, a status and a reason."""
     genomes = {"bad": b'{"do": "raise"}'} | {f"good-{n}": b'{"n": %d}' % n for n in range(6)}
     with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as farm:
@@ -69,7 +69,7 @@ def test_one_failed_genome_never_raises_for_the_others(tmp_path: Path) -> None:
     assert all(scores[f"good-{n}"].value is not None for n in range(6))
 
 
-def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
+def test_last_progress_has_all_trials_settled(tmp_path: Path) -> None:
     """The last word on a generation is that all of it is settled."""
     told: list[Progress] = []
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
@@ -78,7 +78,7 @@ def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
     assert [now.settled for now in told] == sorted(now.settled for now in told)
 
 
-def test_genomes_may_be_files(tmp_path: Path) -> None:
+def test_genomes_may_be_paths(tmp_path: Path) -> None:
     """A path is copied into the generation's folder; the file itself is left alone."""
     source = tmp_path / "champion.json"
     source.write_bytes(b'{"n": 7}')
@@ -91,14 +91,14 @@ def test_genomes_may_be_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
-def test_a_genome_name_is_a_plain_file_name(tmp_path: Path, name: str) -> None:
+def test_genome_name_must_be_plain_file_name(tmp_path: Path, name: str) -> None:
     """Nothing that a caller passes as a name reaches a path outside the generation's folder."""
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="plain file name"):
         farm.evaluate({name: b"x"})
 
 
 @pytest.mark.parametrize("name", [".hidden", "Thumbs.db"])
-def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> None:
+def test_name_ignored_by_import_is_refused(tmp_path: Path, name: str) -> None:
     """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="not taken for"):
         farm.evaluate(dict.fromkeys(["good", name], b'{"n": 1}'))
@@ -117,14 +117,14 @@ def test_a_name_that_would_get_lost_is_refused(tmp_path: Path, name: str) -> Non
         (["a|b"], "no file"),
     ],
 )
-def test_names_that_windows_does_not_keep_apart_are_refused_there(names: list[str], said: str) -> None:
+def test_names_equal_on_windows_are_refused_there(names: list[str], said: str) -> None:
     """One file would get the fitness of the other; elsewhere they are names like any other."""
     refuse_names(names, windows=False)
     with pytest.raises(GenomeError, match=said):
         refuse_names(names, windows=True)
 
 
-def test_a_generation_that_was_begun_keeps_its_bytes(tmp_path: Path) -> None:
+def test_changed_genome_of_begun_generation_is_refused(tmp_path: Path) -> None:
     """Other bytes under its number are refused before anything is overwritten; without a number the next is taken."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         farm.evaluate({"a": b'{"n": 1}'})
@@ -136,7 +136,7 @@ def test_a_generation_that_was_begun_keeps_its_bytes(tmp_path: Path) -> None:
         assert farm.generation == 2
 
 
-def test_a_farm_that_could_not_be_opened_is_free_again(tmp_path: Path) -> None:
+def test_failed_open_releases_lock(tmp_path: Path) -> None:
     """Its ledger is damaged: the second try says so, too, and not that somebody else is at work."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state/ledger.db").write_bytes(b"no ledger at all" * 1000)
@@ -145,7 +145,7 @@ def test_a_farm_that_could_not_be_opened_is_free_again(tmp_path: Path) -> None:
             open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
 
 
-def test_a_farm_that_cannot_go_on_raises_with_the_diagnosis(tmp_path: Path) -> None:
+def test_stuck_farm_raises_with_diagnosis(tmp_path: Path) -> None:
     """Everything fails from the start: the caller is told why, not given an empty result."""
     broken = Evaluator(python="no_such_module:play", folder=GAMES)
     with (
@@ -155,7 +155,7 @@ def test_a_farm_that_cannot_go_on_raises_with_the_diagnosis(tmp_path: Path) -> N
         farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(12)})
 
 
-def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
+def test_second_open_of_farm_is_refused(tmp_path: Path) -> None:
     """A second one on the same folder is refused, and the folder is free again afterwards."""
     with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(ProjectBusyError, match="at work here"):
         open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
@@ -164,7 +164,7 @@ def test_an_open_farm_is_open_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**9])
-def test_a_generation_has_a_number_that_attempts_can_carry(tmp_path: Path, number: int) -> None:
+def test_invalid_generation_number_is_refused(tmp_path: Path, number: int) -> None:
     """Another one is refused before anything is recorded, and does no harm to the next."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         with pytest.raises(InputError, match="expected a number from 1"):
@@ -175,7 +175,7 @@ def test_a_generation_has_a_number_that_attempts_can_carry(tmp_path: Path, numbe
         assert farm.generation == 1
 
 
-def test_genomes_that_were_refused_are_not_counted_later(tmp_path: Path) -> None:
+def test_refused_genomes_are_removed(tmp_path: Path) -> None:
     """The call left nothing behind, so the next one of that number plays what it was given."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         with pytest.raises(GenomeError):
@@ -185,7 +185,7 @@ def test_genomes_that_were_refused_are_not_counted_later(tmp_path: Path) -> None
         assert list(farm.evaluate({"right": b"{}"}, generation=8)) == ["right"]
 
 
-def test_a_command_is_a_list(tmp_path: Path) -> None:
+def test_command_must_be_list(tmp_path: Path) -> None:
     """A text would be taken apart into its letters; paths are welcome."""
     with pytest.raises(InputError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
         pass

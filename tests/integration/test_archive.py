@@ -36,7 +36,7 @@ def arrives(incoming: Path, name: str, data: bytes, worker: str = WORKER) -> Non
     (incoming / worker / attempt(1) / name).write_bytes(data)
 
 
-def test_an_accepted_result_is_kept_with_all_it_speaks_for(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
@@ -51,7 +51,7 @@ def test_an_accepted_result_is_kept_with_all_it_speaks_for(archive: Archive, inc
     assert files_in(incoming) == {}
 
 
-def test_keeping_twice_is_keeping_once(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_store_is_idempotent(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """archived -> the host is killed before it records it -> collected again, to the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
@@ -60,7 +60,7 @@ def test_keeping_twice_is_keeping_once(archive: Archive, incoming: Path, tmp_pat
     assert len(files_in(tmp_path / "results")) == 3
 
 
-def test_a_result_that_is_not_counted_is_set_aside(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """Evidence is kept under the reason; its artifacts are not."""
     arrives(incoming, "replay", b"replay")
 
@@ -70,7 +70,7 @@ def test_a_result_that_is_not_counted_is_set_aside(archive: Archive, incoming: P
     assert files_in(incoming) == {}
 
 
-def test_artifacts_of_another_worker_are_not_mixed_in(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Path, tmp_path: Path) -> None:
     """Whoever answers for an attempt that was not given to it leaves its bytes in its own folder."""
     arrives(incoming, "replay", b"replay")
     arrives(incoming, "replay", b"forged", worker="vm-99")
@@ -80,7 +80,7 @@ def test_artifacts_of_another_worker_are_not_mixed_in(archive: Archive, incoming
     assert (tmp_path / "results/attempts" / attempt(1) / "files/replay").read_bytes() == b"replay"
 
 
-def test_what_could_not_be_read_leaves_nothing(archive: Archive, tmp_path: Path) -> None:
+def test_unreadable_result_is_not_set_aside(archive: Archive, tmp_path: Path) -> None:
     """A corrupt result without bytes is not set aside."""
     archive.set_aside(WORKER, seen(record=None, data=b""), "corrupt")
 
@@ -88,7 +88,7 @@ def test_what_could_not_be_read_leaves_nothing(archive: Archive, tmp_path: Path)
 
 
 @pytest.mark.parametrize("part", ["data", "log"])
-def test_a_full_disk_is_noticed(tiny_disk: Path, part: str) -> None:
+def test_full_disk_raises_on_store(tiny_disk: Path, part: str) -> None:
     """A record or log is archived whole, or there is an error before the ledger says that it counts."""
     room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))

@@ -22,13 +22,13 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("text", "number"), [("7", 7), ("gen-7", 7), ("gen-0007", 7), ("genomes/gen-0007", 7), ("genomes\\gen-0007\\", 7)]
 )
-def test_a_generation_has_many_spellings(text: str, number: int) -> None:
+def test_generation_argument_spellings(text: str, number: int) -> None:
     """A number, a folder name, or a path as the shell completes it."""
     assert parse_generation(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "seven", "gen-", "0", "-1", "7/8/x", "gen-99999999999"])
-def test_what_is_not_a_generation_is_bad_input(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_generation_is_bad_input(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line that shows the accepted spellings."""
     code, _, err = pipeline(capsys, "run", f"--gen={text}", "--root", tmp_path)
     assert code == BAD_INPUT
@@ -36,7 +36,7 @@ def test_what_is_not_a_generation_is_bad_input(text: str, tmp_path: Path, capsys
     assert "gen-0007" in err
 
 
-def test_init_makes_a_project_that_runs_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_creates_runnable_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`init`, then `run`, then `status`: three commands from nothing to results."""
     assert pipeline(capsys, "init", tmp_path)[0] == 0
     code, out, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
@@ -79,7 +79,7 @@ def test_commands_silence_the_libraries_that_log_what_they_raise(
             library.setLevel(level)
 
 
-def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second `init` in the same folder names what is there and changes nothing."""
     pipeline(capsys, "init", tmp_path)
     (tmp_path / "pipeline.toml").write_text("# mine\n")
@@ -103,7 +103,7 @@ def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("not toml", "not valid TOML"),
     ],
 )
-def test_a_bad_configuration_is_one_line(
+def test_bad_configuration_is_one_line(
     toml: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is wrong, in which file; nothing is begun."""
@@ -127,7 +127,7 @@ HYPERV = "[hyperv]\nhost = 'hv1'\naccount = 'a'\nsecret = 'file:there'\n"
         (f"{HYPERV}guest_account = 'p'\nguest_secret = 'env:NO_SUCH_VARIABLE'", "[hyperv] guest_secret"),
     ],
 )
-def test_a_secret_that_cannot_be_had_is_told_before_anything_begins(
+def test_missing_secret_is_reported_before_start(
     toml: str, whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not after the silence of a worker that nobody could ever have reached; and the next run finds nothing begun."""
@@ -146,7 +146,7 @@ def test_a_secret_that_cannot_be_had_is_told_before_anything_begins(
     assert "nothing was run here yet" in pipeline(capsys, "status", "--root", tmp_path)[2]
 
 
-def test_bad_genomes_are_named_all_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_bad_genomes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each file that cannot be a genome; the ledger stays empty, so nothing needs to be undone."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0001"
@@ -162,7 +162,7 @@ def test_bad_genomes_are_named_all_at_once(tmp_path: Path, capsys: pytest.Captur
     assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
 
 
-def test_odd_names_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusual_genome_names_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Spaces, Unicode, reserved names, names that differ only in case, 200 characters: genomes like any other."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0002"
@@ -187,16 +187,14 @@ def test_odd_names_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "\n'=1+1.csv" in table, "no spreadsheet takes a name for a formula"
 
 
-def test_a_missing_configuration_is_said_to_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_configuration_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody is told what is wrong in a file that does not exist."""
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == BAD_INPUT
     assert "there is none; `pipeline init` makes one" in err
 
 
-def test_a_slip_that_is_mended_before_anything_counted_needs_no_ceremony(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_corrected_configuration_runs_without_fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong program in the configuration, then the right one: the same command plays the generation."""
     pipeline(capsys, "init", tmp_path)
     config = tmp_path / "pipeline.toml"
@@ -208,7 +206,7 @@ def test_a_slip_that_is_mended_before_anything_counted_needs_no_ceremony(
     assert "4 completed" in out
 
 
-def test_a_mended_slip_drops_no_genome_that_went_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_genome_refuses_changed_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The roster is kept: with a file gone, changed settings are refused even before anything was counted."""
     pipeline(capsys, "init", tmp_path)
     config = tmp_path / "pipeline.toml"
@@ -221,7 +219,7 @@ def test_a_mended_slip_drops_no_genome_that_went_missing(tmp_path: Path, capsys:
     assert "begun with other settings" in err
 
 
-def test_a_finished_generation_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_generation_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Run again it plays nothing, and says that."""
     pipeline(capsys, "init", tmp_path)
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
@@ -229,7 +227,7 @@ def test_a_finished_generation_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     assert "finished already; nothing is played" in out
 
 
-def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_before_first_run_tells_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says how to begin: first the project, then the run."""
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
     assert (code, "pipeline init" in err) == (BAD_INPUT, True)
@@ -238,7 +236,7 @@ def test_status_before_the_first_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (code, "pipeline run --gen 1" in err) == (BAD_INPUT, True)
 
 
-def test_names_that_a_pipe_cannot_take_are_spelt_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unencodable_names_are_escaped_in_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A pipe of Windows takes the characters of its code page; a name with others ends no command."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0002"
@@ -255,7 +253,7 @@ def test_names_that_a_pipe_cannot_take_are_spelt_out(tmp_path: Path, capsys: pyt
     assert b"gr\xf6\xdfe-\\u6f22\\u5b57.txt" in ran.stdout
 
 
-def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_ledger_is_reported_with_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is guessed: one line with the cure, and the exit code of a farm that cannot go on."""
     pipeline(capsys, "init", tmp_path)
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
@@ -268,7 +266,7 @@ def test_a_broken_ledger_stops_loudly(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "move it away" in err
 
 
-def test_take_over_needs_a_configured_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_take_over_refuses_unknown_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The known names are listed."""
     pipeline(capsys, "init", tmp_path)
     code, _, err = pipeline(capsys, "take-over", "vm-9", "--root", tmp_path)
@@ -276,7 +274,7 @@ def test_take_over_needs_a_configured_worker(tmp_path: Path, capsys: pytest.Capt
     assert "vm-9" in err
 
 
-def test_a_local_share_that_was_deleted_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_deleted_local_share_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The farm says that it is not where it was, and names this cure; it works for local workers as for others."""
     pipeline(capsys, "init", tmp_path)
     assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
@@ -290,7 +288,7 @@ def test_a_local_share_that_was_deleted_is_taken_over(tmp_path: Path, capsys: py
     assert pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)[0] == 0
 
 
-def test_a_relative_share_is_the_projects(
+def test_relative_share_is_below_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Like every other path in pipeline.toml, wherever the command is given."""

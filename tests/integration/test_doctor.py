@@ -96,7 +96,7 @@ def examined(capsys: pytest.CaptureFixture[str], root: Path, *args: str) -> tupl
     return code, out
 
 
-def test_a_healthy_share_is_not_worth_a_word(
+def test_healthy_share_prints_nothing(
     server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 0 and silence; with -v what was measured; and nothing is left there."""
@@ -122,7 +122,7 @@ def test_a_healthy_share_is_not_worth_a_word(
     ],
     ids=["name", "port", "secret", "account", "share", "folder"],
 )
-def test_a_mistake_in_the_configuration(
+def test_configuration_error_is_reported(
     server: Samba, project: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], said: str
 ) -> None:
     """Found on the way to the share; what depends on it is not asked any more."""
@@ -145,7 +145,7 @@ def test_a_mistake_in_the_configuration(
     ],
     ids=["encryption", "dialect", "rights", "read-only"],
 )
-def test_a_mistake_on_the_server(
+def test_server_error_is_reported(
     project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
 ) -> None:
     with samba(**options) as server:
@@ -159,7 +159,7 @@ def test_a_mistake_on_the_server(
     assert len(out.splitlines()) == 1
 
 
-def test_rights_that_are_too_wide(
+def test_writable_outbox_is_reported(
     server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Law 1: only the agent writes `outbox/`."""
@@ -174,7 +174,7 @@ def test_rights_that_are_too_wide(
     )
 
 
-def test_a_share_of_somebody_else(
+def test_foreign_owner_is_reported(
     server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another farm's, by what lies there."""
@@ -189,7 +189,7 @@ def test_a_share_of_somebody_else(
     assert "it belongs to worker 'vm-0' of farm farm-1; if no other host is at work there: `pipeline take-over" in out
 
 
-def test_a_share_without_an_agent(server: Samba, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_agent_is_reported(server: Samba, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """None was ever there, or it is silent."""
     configure(project, server)
     assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, project)[1]
@@ -201,7 +201,7 @@ def test_a_share_without_an_agent(server: Samba, project: Path, capsys: pytest.C
     assert "install the same version" in examined(capsys, project)[1]
 
 
-def test_a_share_without_folders(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_folders_are_reported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with samba() as server:
         configure(project, server)
         assert (
@@ -209,7 +209,7 @@ def test_a_share_without_folders(project: Path, capsys: pytest.CaptureFixture[st
         )
 
 
-def test_a_share_without_room(tiny_disk: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_share_is_reported(tiny_disk: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The server says how much there is."""
     tiny_disk.chmod(0o755)
     with samba(disk=tiny_disk) as server:
@@ -220,7 +220,7 @@ def test_a_share_without_room(tiny_disk: Path, project: Path, capsys: pytest.Cap
         assert "MiB are free on its disk; make room" in examined(capsys, project)[1]
 
 
-def test_a_share_by_path(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_share_by_path_is_checked(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same questions, as far as they make sense there."""
     share = tmp_path / "mnt"
     configure_by_path(project, {"vm-0": share})
@@ -238,7 +238,7 @@ def configure_by_path(root: Path, shares: dict[str, Path]) -> None:
     (root / "pipeline.toml").write_text("[local]\nworkers = 0\n" + "".join(tables))
 
 
-def test_one_cause_is_told_once(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_same_finding_is_merged(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is wrong with many machines in the same way is one line, with their names or how many they are."""
     shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(6)}
     for share in shares.values():
@@ -255,7 +255,7 @@ def test_one_cause_is_told_once(tmp_path: Path, project: Path, capsys: pytest.Ca
     assert empty.startswith("vm-3: no inbox/, outbox/, status/ there; ")
 
 
-def test_nobody_waits_for_the_silence_of_others(
+def test_heartbeats_are_checked_concurrently(
     tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All agents are listened to at the same time."""
@@ -275,7 +275,7 @@ def test_nobody_waits_for_the_silence_of_others(
     assert examined(capsys, project) == (1, "vm-0, vm-1, vm-2: silent\n")
 
 
-def test_a_share_that_goes_away_in_between(
+def test_share_lost_during_check_is_reported(
     tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a finding like any other."""
@@ -295,7 +295,7 @@ def test_a_share_that_goes_away_in_between(
     assert out.startswith("vm-0: it went away while it was looked at (")
 
 
-def test_a_worker_that_is_not_configured(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_worker_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\npython = 'a:b'\n")
     code, _, err = pipeline(capsys, "doctor", "vm-7", "--root", project)
 
@@ -303,7 +303,7 @@ def test_a_worker_that_is_not_configured(project: Path, capsys: pytest.CaptureFi
     assert "vm-7: no [[worker]] of that name; configured are: none" in err
 
 
-def test_the_doctor_needs_no_host(server: Samba, agent: HeartbeatWriter, project: Path) -> None:
+def test_doctor_runs_beside_host(server: Samba, agent: HeartbeatWriter, project: Path) -> None:
     """It may be asked beside one that runs: it takes no lock."""
     configure(project, server)
     command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(project)]

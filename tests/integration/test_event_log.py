@@ -26,7 +26,7 @@ def lines(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_facts_and_warnings_are_lines(journal: EventLog, tmp_path: Path) -> None:
+def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Path) -> None:
     """Each with its time; what is less than a warning is not kept."""
     journal.write([f.WorkerRecovered(worker="w0"), f.RunFinished()], 1_700_000_000.25, 7)
     logging.getLogger("pipeline.somewhere").warning("%s is %s", "w0", "slow")
@@ -40,7 +40,7 @@ def test_facts_and_warnings_are_lines(journal: EventLog, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mean", ["\x1b[2J", "\n{}", "\x9b31m", "\u202egnp.exe", "\u2028", "\U000e0041", "ü is fine"])
-def test_what_a_share_says_spoils_nothing(journal: EventLog, tmp_path: Path, mean: str) -> None:
+def test_share_text_is_escaped_in_log(journal: EventLog, tmp_path: Path, mean: str) -> None:
     """One line stays one line, of printable characters, and says the same."""
     journal.write([f.WorkerOut(worker="w0", reason=mean)], 0.0, 1)
     logging.getLogger("pipeline").warning("%s", mean)
@@ -51,7 +51,7 @@ def test_what_a_share_says_spoils_nothing(journal: EventLog, tmp_path: Path, mea
     assert [line.get("reason", line.get("text")) for line in lines(tmp_path)] == [mean, mean]
 
 
-def test_a_full_file_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And only so many are kept."""
     monkeypatch.setattr(module, "FILE_BYTES_MAX", 2000)
     monkeypatch.setattr(module, "FILES_KEPT", 2)
@@ -131,9 +131,7 @@ def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
     assert [(line["by"], line["text"]) for line in warnings] == [("pipeline.host.control_loop", "of the host")]
 
 
-def test_a_log_that_cannot_be_written_stops_nobody(
-    journal: EventLog, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_log_is_ignored(journal: EventLog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Not even with a word: the ledger has it."""
     (tmp_path / "log/pipeline.jsonl").mkdir()  # as good as a full disk
 

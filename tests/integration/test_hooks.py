@@ -22,7 +22,7 @@ def hooks(root: Path, code: str = WRITES, timeout_s: float = 20.0) -> Hooks:
     return Hooks(HooksTable(command=[sys.executable, "-c", code, "{event}"], timeout_s=timeout_s), root)
 
 
-def test_it_is_told_of_what_matters(tmp_path: Path) -> None:
+def test_hook_runs_for_important_events(tmp_path: Path) -> None:
     """The end of a generation, quarantine, a worker that is out, a farm that stands still; nothing else."""
     table = CoreHarness("w0", genomes=1)
     hook = hooks(tmp_path)
@@ -47,9 +47,7 @@ def test_it_is_told_of_what_matters(tmp_path: Path) -> None:
         ("import time; time.sleep(60)", "timed out after"),
     ],
 )
-def test_a_hook_that_fails_or_hangs_costs_a_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str
-) -> None:
+def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str) -> None:
     """And the next event is told all the same."""
     hook = hooks(tmp_path, code, timeout_s=0.5)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
@@ -58,7 +56,7 @@ def test_a_hook_that_fails_or_hangs_costs_a_line(
     assert said in caplog.text
 
 
-def test_a_hook_that_does_not_exist_costs_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hook = Hooks(HooksTable(command=[str(tmp_path / "nothing")]), tmp_path)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
@@ -66,7 +64,7 @@ def test_a_hook_that_does_not_exist_costs_a_line(tmp_path: Path, caplog: pytest.
     assert "the hook for finished" in caplog.text
 
 
-def test_without_a_hook_nothing_is_run(tmp_path: Path) -> None:
+def test_no_hook_starts_no_thread(tmp_path: Path) -> None:
     """No thread, no waiting."""
     hook = Hooks(HooksTable(), tmp_path)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
@@ -75,7 +73,7 @@ def test_without_a_hook_nothing_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_run_calls_its_hook_and_keeps_its_log(project: FarmProject) -> None:
+def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
     """Once, when the generation is finished; the log has a line for every fact of the ledger."""
     (project.root / "hook.py").parent.mkdir(parents=True)
     (project.root / "hook.py").write_text(WRITES)
@@ -90,7 +88,7 @@ def test_a_run_calls_its_hook_and_keeps_its_log(project: FarmProject) -> None:
     assert facts.count("trial_settled") == 2 and facts[0] == "host_started"
 
 
-def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_python_is_interpreter_of_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for an evaluator's command: Debian has none of that name, and another one has not the user's packages."""
     monkeypatch.setenv("PATH", "")
     hook = Hooks(HooksTable(command=["python", "-c", WRITES, "{event}"]), tmp_path)
@@ -100,7 +98,7 @@ def test_python_is_the_one_that_runs_the_farm(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "told-finished").exists()
 
 
-def test_who_is_told_of_the_end_finds_the_results(project: FarmProject) -> None:
+def test_results_are_written_before_hook(project: FarmProject) -> None:
     """To mail them is what most hooks are for."""
     copies = "import shutil, sys; shutil.copy('results/gen-0001/summary.json', 'seen-' + sys.argv[1])"
     project.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")

@@ -43,7 +43,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_project_has_met_everything(finished: Path) -> None:
+def test_fixture_project_has_every_outcome(finished: Path) -> None:
     """Or what is shown below would be shown on a happy farm."""
     with ProjectReader(finished) as reader:
         farms = [reader.farm(generation) for generation in reader.generations()]
@@ -67,7 +67,7 @@ def shown(root: Path, width: int, *, colour: bool = False) -> str:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-def test_the_picture_fits_its_terminal(stopped: Path, width: int) -> None:
+def test_display_fits_terminal_width(stopped: Path, width: int) -> None:
     """No line is longer; every worker has its line; a wide one also shows losses and the last rung."""
     lines = shown(stopped, width).splitlines()
 
@@ -78,14 +78,14 @@ def test_the_picture_fits_its_terminal(stopped: Path, width: int) -> None:
     assert "no host plays it" in " ".join(" ".join(lines).split())
 
 
-def test_without_colour_nothing_is_left_of_it(finished: Path) -> None:
+def test_no_escape_sequences_without_colour(finished: Path) -> None:
     """No escape sequence where none is wanted, and none that came with a genome's name where some are."""
     assert "\x1b" not in shown(finished, 80)
     assert "\x1b[31mred" not in shown(finished, 80, colour=True)
     assert "finished" in shown(finished, 80)
 
 
-def test_top_without_a_terminal_is_a_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_top_without_terminal_prints_one_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For a log."""
     code, out, _ = pipeline(capsys, "top", "--root", finished)
 
@@ -94,7 +94,7 @@ def test_top_without_a_terminal_is_a_line(finished: Path, capsys: pytest.Capture
     assert out.count("\n") == 1
 
 
-def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
+def test_live_status_is_used_while_host_runs(stopped: Path) -> None:
     """The host shows more than the ledger has; as soon as it is gone or stuck, that counts no longer."""
     state = stopped / "state"
     with ProjectReader(stopped) as reader:
@@ -116,7 +116,7 @@ def test_whoever_looks_on_sees_what_the_host_sees(stopped: Path) -> None:
     assert not (state / "live.json").exists()
 
 
-def test_what_is_new_is_read_and_nothing_else(tmp_path: Path) -> None:
+def test_reader_reads_only_new_facts(tmp_path: Path) -> None:
     """A run that goes on while somebody looks: the same farm, a little further."""
     run = faulty_project(tmp_path, generations=1, share=0.5)
     with ProjectReader(tmp_path) as reader:
@@ -146,7 +146,7 @@ def test_what_is_new_is_read_and_nothing_else(tmp_path: Path) -> None:
         ("vm-1", "In this generation it was given"),
     ],
 )
-def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str], what: str, said: str) -> None:
+def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[str], what: str, said: str) -> None:
     """A genome or a worker of a generation."""
     code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
 
@@ -154,7 +154,7 @@ def test_somebody_is_explained(finished: Path, capsys: pytest.CaptureFixture[str
     assert said in out
 
 
-def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attempt_id_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The ledger knows the generation in which it was issued."""
     with ProjectReader(finished) as reader:
         attempt = next(iter(reader.farm(2).attempts))
@@ -163,14 +163,14 @@ def test_an_attempt_says_itself_where_it_belongs(finished: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("path", ["results/gen-0001/{}", "genomes/gen-0001/{}", "C:\\farm\\genomes\\gen-0001\\{}"])
-def test_a_genome_may_be_named_by_its_path(finished: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+def test_genome_path_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
     """As a shell completes it: the folder says which generation is meant."""
     out = pipeline(capsys, "explain", path.format("bot-01-013.json"), "--root", finished)[1]
 
     assert "It is charged with the loss of g0001-0013" in out
 
 
-def test_a_genomes_folder_says_more_than_its_name(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_genome_folder_wins_over_attempt_like_name(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Which may look like an attempt of another generation."""
     err = pipeline(capsys, "explain", "genomes/gen-0001/g0002-bot.json", "--root", finished)[2]
 
@@ -178,9 +178,7 @@ def test_a_genomes_folder_says_more_than_its_name(finished: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("name", ["{}", "{}.result.json", "state/shares/vm-1/outbox/{}.started.json"])
-def test_an_attempt_may_be_named_by_any_of_its_files(
-    finished: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_attempt_is_found_by_any_of_its_files(finished: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """As they are found when one looks into a share by hand."""
     with ProjectReader(finished) as reader:
         attempt = next(iter(reader.farm(1).attempts))
@@ -188,7 +186,7 @@ def test_an_attempt_may_be_named_by_any_of_its_files(
     assert f"{attempt} is try" in pipeline(capsys, "explain", name.format(attempt), "--root", finished)[1]
 
 
-def test_who_is_unknown_gets_a_suggestion(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_name_gets_suggestion(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line."""
     code, _, err = pipeline(capsys, "explain", "VM-", "--root", finished)
 
@@ -196,14 +194,14 @@ def test_who_is_unknown_gets_a_suggestion(finished: Path, capsys: pytest.Capture
     assert "did you mean" in err and "vm-1" in err
 
 
-def test_hostile_names_reach_no_terminal_as_they_are(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_names_are_escaped_in_terminal(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not in tables, nor in stories."""
     for args in (("results", "--all"), ("explain", HOSTILE[2]), ("status",)):
         out = pipeline(capsys, *args, "--root", finished)[1]
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", out)
 
 
-def test_results_are_ranked(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_sorted_by_fitness(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fittest first, those without a fitness last; the other way round, they are last again."""
     rows = json.loads(pipeline(capsys, "results", "--json", "--root", finished)[1])
     fitness = [row["fitness"] for row in rows]
@@ -215,7 +213,7 @@ def test_results_are_ranked(finished: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(pipeline(capsys, "results", "--top", "3", "--root", finished)[1].splitlines()) == 4
 
 
-def test_results_across_generations(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_all_generations_as_csv(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All of them, as CSV, by any column; no cell is a formula."""
     out = pipeline(capsys, "results", "--all", "--sort", "generation", "--csv", "--root", finished)[1]
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -226,7 +224,7 @@ def test_results_across_generations(finished: Path, capsys: pytest.CaptureFixtur
     assert {"level", "score"} <= rows[0].keys()
 
 
-def test_results_have_one_form(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_conflicting_result_formats_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Who asks for two is told to choose, instead of getting the last."""
     code, out, err = pipeline(capsys, "results", "--json", "--csv", "--root", finished)
 
@@ -234,7 +232,7 @@ def test_results_have_one_form(finished: Path, capsys: pytest.CaptureFixture[str
     assert "choose one" in err
 
 
-def test_where_nothing_was_run_there_is_nothing_to_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_without_run_print_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, for each command; where there is not even a project, it is said how one is made."""
     assert "pipeline init" in pipeline(capsys, "top", "--root", tmp_path)[2]
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
@@ -247,7 +245,7 @@ def test_where_nothing_was_run_there_is_nothing_to_see(tmp_path: Path, capsys: p
 # -------------------------------------------------------------------------------------------------------- the report
 
 
-def test_a_report_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_self_contained(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No address is loaded from anywhere, and no string of the data can end the script it stands in."""
     code, out, _ = pipeline(capsys, "report", "--root", finished)
     text = Path(out.strip()).read_text(encoding="utf-8")
@@ -260,7 +258,7 @@ def test_a_report_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixtu
     assert "<img src=x" not in text
 
 
-def test_all_generations_in_one_file(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_has_all_generations(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To be chosen on the page."""
     pipeline(capsys, "report", "--all", "--out", tmp_path / "r.html", "--root", finished)
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -272,7 +270,7 @@ def test_all_generations_in_one_file(finished: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("out", ["pipeline.toml", "-", "nowhere/report.html"])
-def test_a_report_spoils_no_other_file(
+def test_report_refuses_other_file_names(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
     """It is HTML by its name, in a folder that is there."""
@@ -282,7 +280,7 @@ def test_a_report_spoils_no_other_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_of_a_script_is_only_data() -> None:
+def test_script_data_is_escaped() -> None:
     """Whatever is in it."""
     hostile = {"a": "</script><script>alert(1)//<!--\u2028&"}
     assert json.loads(as_script_data(hostile)) == hostile
@@ -290,14 +288,14 @@ def test_data_of_a_script_is_only_data() -> None:
     assert render_page(hostile).count("</script>") == 3
 
 
-def test_every_command_tells_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     """And where the project is."""
     for name in ("top", "explain", "results", "report", "serve"):
         assert name in main.commands.commands
         assert "--root" in pipeline(capsys, name, "--help")[1]
 
 
-def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_share_text_is_not_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a log without a terminal, too: brackets and colons come out as they came in, and end no run."""
     monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", 0.0)
     table = CoreHarness("w0", "w1")
@@ -310,7 +308,7 @@ def test_what_a_share_says_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None
     assert "w0 is out: [/boom] [games] :x:" in console.file.getvalue()
 
 
-def test_a_metric_does_not_take_a_columns_name() -> None:
+def test_metric_column_does_not_collide() -> None:
     """Also not that of the one column which only a table of several generations has."""
     table = CoreHarness("w0", genomes=1)
     table.run_until_ready()
@@ -323,7 +321,7 @@ def test_a_metric_does_not_take_a_columns_name() -> None:
     assert (row["metric_generation"], row["metric_status"]) == (42.0, 1.0)
 
 
-def test_a_genome_may_be_named_like_an_attempt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_genome_named_like_attempt_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is one of the generation that was played last; only a whole attempt's id says itself where it belongs."""
     ledger = Ledger(tmp_path / "state")
     for generation in (1, 4):

@@ -104,7 +104,7 @@ def files_held_by_a_refusal(folder: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------------ what it keeps
 
 
-def test_facts_come_back_in_order(folder: Path) -> None:
+def test_facts_are_replayed_in_order(folder: Path) -> None:
     """What was appended is replayed by the next process, numbered from one, with time, generation and run."""
     ledger = Ledger(folder)
     assert list(ledger.entries()) == []
@@ -120,7 +120,7 @@ def test_facts_come_back_in_order(folder: Path) -> None:
     assert [(entry.at, entry.generation, entry.run) for entry in entries] == [(1.5, 7, 1)] * 2 + [(2.5, 8, 2)] * 3
 
 
-def test_a_ledger_is_continued(folder: Path, written: Path) -> None:
+def test_next_process_appends_to_ledger(folder: Path, written: Path) -> None:
     """The next process appends behind the last fact of the one before."""
     ledger = Ledger(folder)
     ledger.append([issued(4)], at=3.0, generation=7, run=1)
@@ -129,7 +129,7 @@ def test_a_ledger_is_continued(folder: Path, written: Path) -> None:
     ledger.close()
 
 
-def test_a_reader_may_begin_in_the_middle(folder: Path, written: Path) -> None:
+def test_entries_after_number(folder: Path, written: Path) -> None:
     """Who knows the first three facts asks for what came after."""
     ledger = Ledger(folder)
 
@@ -138,7 +138,7 @@ def test_a_reader_may_begin_in_the_middle(folder: Path, written: Path) -> None:
     ledger.close()
 
 
-def test_a_farm_keeps_its_id(folder: Path, tmp_path: Path) -> None:
+def test_farm_id_is_kept(folder: Path, tmp_path: Path) -> None:
     """The id is drawn with the first opening and stays; another folder is another farm."""
     ids = []
     for _ in range(3):
@@ -152,7 +152,7 @@ def test_a_farm_keeps_its_id(folder: Path, tmp_path: Path) -> None:
     assert other.farm_id != ids[0]
 
 
-def test_an_attempt_is_issued_once(folder: Path, written: Path) -> None:
+def test_duplicate_attempt_id_is_refused(folder: Path, written: Path) -> None:
     """An id that was ever issued is refused, whatever else is in the same commit, and nothing of that is written."""
     ledger = Ledger(folder)
 
@@ -165,7 +165,7 @@ def test_an_attempt_is_issued_once(folder: Path, written: Path) -> None:
     ledger.close()
 
 
-def test_a_ledger_knows_what_it_issued(folder: Path, written: Path) -> None:
+def test_has_issued_finds_ids_of_all_runs(folder: Path, written: Path) -> None:
     """Of every generation and run, and of nothing else."""
     ledger = Ledger(folder)
 
@@ -232,7 +232,7 @@ def test_a_query_for_few_facts_does_not_read_all(folder: Path, written: Path) ->
     ledger.close()
 
 
-def test_a_ledger_knows_which_generations_it_has(folder: Path, written: Path) -> None:
+def test_generations_are_listed(folder: Path, written: Path) -> None:
     """Without reading a single fact of them."""
     ledger = Ledger(folder)
 
@@ -241,7 +241,7 @@ def test_a_ledger_knows_which_generations_it_has(folder: Path, written: Path) ->
     ledger.close()
 
 
-def test_text_of_any_kind_survives(folder: Path) -> None:
+def test_any_text_round_trips(folder: Path) -> None:
     """Facts carry lines from evaluators: quotes, other scripts, control characters."""
     reason = "'\"\\ Ⅸ 🎲 \x00\x1b[2J ; DROP TABLE facts"
     ledger = Ledger(folder)
@@ -254,7 +254,7 @@ def test_text_of_any_kind_survives(folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- looking on
 
 
-def test_another_process_may_look_on(folder: Path) -> None:
+def test_reader_sees_whole_commits(folder: Path) -> None:
     """A reader sees every commit of the writer, and never a part of one that is under way."""
     writer = Ledger(folder)
     writer.append([STORY[0]], at=1.0, generation=7, run=1)
@@ -273,7 +273,7 @@ def test_another_process_may_look_on(folder: Path) -> None:
     writer.close()
 
 
-def test_a_replay_may_be_interrupted_by_writing(folder: Path, written: Path) -> None:
+def test_append_does_not_disturb_open_reader(folder: Path, written: Path) -> None:
     """Facts that are appended while somebody is still reading do not disturb that reader."""
     writer, reader = Ledger(folder), Ledger(folder, read_only=True)
     entries = reader.entries()
@@ -286,7 +286,7 @@ def test_a_replay_may_be_interrupted_by_writing(folder: Path, written: Path) -> 
     writer.close()
 
 
-def test_opening_a_ledger_is_not_upset_by_writing(folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_during_open_does_not_raise(folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is committed between the first and the last look of a reader, it is not told of missing facts."""
     writer, numbers = Ledger(folder), iter(range(100, 200))
 
@@ -306,7 +306,7 @@ def test_opening_a_ledger_is_not_upset_by_writing(folder: Path, written: Path, m
     writer.close()
 
 
-def test_a_reader_cannot_write(folder: Path, written: Path) -> None:
+def test_read_only_ledger_refuses_append(folder: Path, written: Path) -> None:
     """Whoever only looks on changes nothing."""
     reader = Ledger(folder, read_only=True)
 
@@ -317,7 +317,7 @@ def test_a_reader_cannot_write(folder: Path, written: Path) -> None:
     assert len(reads(folder)) == len(STORY)
 
 
-def test_looking_for_a_ledger_makes_none(folder: Path) -> None:
+def test_read_only_open_creates_nothing(folder: Path) -> None:
     """Where nothing was ever run a reader is told so, and no folder appears."""
     with pytest.raises(LedgerError):
         Ledger(folder, read_only=True)
@@ -326,7 +326,7 @@ def test_looking_for_a_ledger_makes_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "Ⅸ", "a&b=c;d"])
-def test_a_project_may_lie_anywhere(tmp_path: Path, name: str) -> None:
+def test_ledger_opens_in_folder_of_any_name(tmp_path: Path, name: str) -> None:
     """A reader finds the ledger in a folder of any name."""
     Ledger(tmp_path / name).close()
 
@@ -334,7 +334,7 @@ def test_a_project_may_lie_anywhere(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["C#", "100%25", *(["why?"] if sys.platform != "win32" else [])])
-def test_a_project_may_lie_where_a_uri_would_trip(tmp_path: Path, name: str) -> None:
+def test_ledger_opens_in_folder_with_uri_characters(tmp_path: Path, name: str) -> None:
     """`C#` is a folder like any other."""
     Ledger(tmp_path / name).close()
 
@@ -344,7 +344,7 @@ def test_a_project_may_lie_where_a_uri_would_trip(tmp_path: Path, name: str) -> 
 # ------------------------------------------------------------------------------------------------------------- damage
 
 
-def test_a_flipped_bit_in_a_fact_is_found(folder: Path, written: Path) -> None:
+def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
     """Every fact is checked when it is read; those before it are still told, none is guessed."""
     data = bytearray(written.read_bytes())
     where = data.find(attempt(3).encode(), data.find(b'"fact":"attempt_issued"'))
@@ -363,7 +363,7 @@ def test_a_flipped_bit_in_a_fact_is_found(folder: Path, written: Path) -> None:
 
 @pytest.mark.parametrize("seq", [1, 3, 5])
 @pytest.mark.parametrize("change", ["body = body || ' '", "crc = crc + 1", "body = ''", "body = x'ff'"])
-def test_a_changed_fact_is_found(folder: Path, written: Path, seq: int, change: str) -> None:
+def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change: str) -> None:
     """First, middle or last: the checksum says so."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = {seq}")
 
@@ -386,7 +386,7 @@ def test_a_fact_with_a_changed_column_is_found(folder: Path, written: Path, chan
 
 
 @pytest.mark.parametrize("value", ["NULL", "1.5", str(2**62), "3"])
-def test_a_fact_of_another_type_is_found(folder: Path, written: Path, value: str) -> None:
+def test_changed_column_type_is_detected(folder: Path, written: Path, value: str) -> None:
     """A flipped bit may make a number or nothing of a text."""
     any_type = "UPDATE sqlite_master SET sql = replace(sql, 'body TEXT NOT NULL', 'body')"
     alter(written, "PRAGMA writable_schema = ON", any_type)
@@ -396,7 +396,7 @@ def test_a_fact_of_another_type_is_found(folder: Path, written: Path, value: str
 
 
 @pytest.mark.parametrize("seq", [1, 3])
-def test_a_deleted_fact_is_found(folder: Path, written: Path, seq: int) -> None:
+def test_deleted_fact_is_detected(folder: Path, written: Path, seq: int) -> None:
     """A gap is found when the ledger is opened, by readers as well."""
     alter(written, f"DELETE FROM facts WHERE seq = {seq}")
 
@@ -404,14 +404,14 @@ def test_a_deleted_fact_is_found(folder: Path, written: Path, seq: int) -> None:
     assert CURE in complaint(folder, read_only=True)
 
 
-def test_a_deleted_last_fact_is_found(folder: Path, written: Path) -> None:
+def test_deleted_last_fact_is_detected(folder: Path, written: Path) -> None:
     """Without its end a ledger would count a settled trial again."""
     alter(written, "DELETE FROM facts WHERE seq = 5")
 
     assert CURE in complaint(folder)
 
 
-def test_two_facts_that_changed_places_are_found(folder: Path, written: Path) -> None:
+def test_swapped_facts_are_detected(folder: Path, written: Path) -> None:
     """The checksum knows the number of its fact."""
     alter(
         written,
@@ -423,7 +423,7 @@ def test_two_facts_that_changed_places_are_found(folder: Path, written: Path) ->
     assert "fact 2 is damaged or missing" in complaint(folder)
 
 
-def test_a_fact_from_the_future_is_not_guessed_at(folder: Path, written: Path) -> None:
+def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
     """A fact that this version does not know is as bad as a damaged one."""
     ledger = Ledger(folder)
     ledger.append([UnknownFact()], at=1.0, generation=7, run=1)
@@ -450,7 +450,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_file_that_is_no_whole_ledger_is_found(folder: Path, written: Path, damage: str) -> None:
+def test_damaged_file_is_reported_with_remedy(folder: Path, written: Path, damage: str) -> None:
     """A truncated or overwritten file is told in one line with the cure, and nothing is made of it."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
@@ -461,7 +461,7 @@ def test_a_file_that_is_no_whole_ledger_is_found(folder: Path, written: Path, da
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if "no text" not in name])
-def test_a_file_that_is_no_whole_ledger_stops_everything(folder: Path, written: Path, damage: str) -> None:
+def test_damaged_file_yields_no_facts(folder: Path, written: Path, damage: str) -> None:
     """Whatever is said about it, host and onlookers get no fact from it."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
@@ -469,7 +469,7 @@ def test_a_file_that_is_no_whole_ledger_stops_everything(folder: Path, written: 
     complaint(folder, read_only=True)
 
 
-def test_another_version_is_refused(folder: Path, written: Path) -> None:
+def test_other_ledger_version_is_refused(folder: Path, written: Path) -> None:
     """A ledger of a newer pipeline is not read with an older one's eyes."""
     alter(written, "UPDATE farm SET version = 3")
 
@@ -477,7 +477,7 @@ def test_another_version_is_refused(folder: Path, written: Path) -> None:
     assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder, read_only=True)
 
 
-def test_another_version_names_the_cure(folder: Path, written: Path) -> None:
+def test_other_ledger_version_names_remedy(folder: Path, written: Path) -> None:
     """The line says what to do."""
     alter(written, "UPDATE farm SET version = 3")
 
@@ -493,7 +493,7 @@ def test_a_ledger_without_its_version_is_refused(folder: Path, written: Path) ->
 
 
 @pytest.mark.parametrize("table", ["CREATE TABLE facts (x)", "CREATE TABLE farm (name)"])
-def test_a_foreign_database_is_refused(folder: Path, table: str) -> None:
+def test_foreign_database_is_refused(folder: Path, table: str) -> None:
     """A SQLite file of another program with tables of the same names is no ledger."""
     folder.mkdir()
     alter(folder / LEDGER_FILE, table)
@@ -501,7 +501,7 @@ def test_a_foreign_database_is_refused(folder: Path, table: str) -> None:
     complaint(folder)
 
 
-def test_a_foreign_database_is_left_alone(folder: Path) -> None:
+def test_foreign_database_is_not_changed(folder: Path) -> None:
     """The database of another program does not become a ledger."""
     folder.mkdir()
     alter(folder / LEDGER_FILE, "CREATE TABLE bookmarks (url)", "INSERT INTO bookmarks VALUES ('x')")
@@ -512,7 +512,7 @@ def test_a_foreign_database_is_left_alone(folder: Path) -> None:
     assert (folder / LEDGER_FILE).read_bytes() == before
 
 
-def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
+def test_refused_ledger_file_is_closed(folder: Path, written: Path) -> None:
     """Its file can be moved away at once, as the cure says, also on Windows."""
     alter(written, "DELETE FROM facts WHERE seq = 3")
 
@@ -520,7 +520,7 @@ def test_a_refused_ledger_is_not_held_open(folder: Path, written: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-def test_a_ledger_that_one_may_only_read_is_not_called_damaged(folder: Path, written: Path) -> None:
+def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: Path) -> None:
     """Who looks on as another user is told what is missing, and not to throw the farm away."""
     allow_traversal(folder)
     folder.chmod(0o555)
@@ -573,7 +573,7 @@ def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
     ledger.close()
 
 
-def test_any_flipped_bit_is_found_or_harmless(folder: Path, written: Path) -> None:
+def test_any_flipped_bit_is_detected_or_harmless(folder: Path, written: Path) -> None:
     """Bits all over the file: either the facts are those that were written, or it is told with the cure."""
     data, entries = written.read_bytes(), reads(folder)
     wrong = []
@@ -598,7 +598,7 @@ def test_any_flipped_bit_is_found_or_harmless(folder: Path, written: Path) -> No
 # --------------------------------------------------------------------------------------------------------- a full disk
 
 
-def test_a_full_disk_writes_nothing_by_halves(folder: Path, written: Path) -> None:
+def test_full_disk_writes_no_partial_commit(folder: Path, written: Path) -> None:
     """A commit that does not fit is an error and leaves no part of it; with room again the same facts are written."""
     ledger = Ledger(folder)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
@@ -617,7 +617,7 @@ def test_a_full_disk_writes_nothing_by_halves(folder: Path, written: Path) -> No
     ledger.close()
 
 
-def test_a_ledger_that_was_half_made_is_made_by_the_next_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partly_created_ledger_is_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one ended between two of its tables: either all of them are there, or none."""
     monkeypatch.setattr(ledgers, "_SCHEMA", f"{ledgers._SCHEMA}THE END;")
     with pytest.raises(LedgerError):

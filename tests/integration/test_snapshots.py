@@ -49,7 +49,7 @@ def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
 # ------------------------------------------------------------------------------------------------------ what is taken
 
 
-def test_genomes_are_taken_in_by_name(folder: Path, snapshots: Snapshots) -> None:
+def test_genomes_are_imported_in_name_order(folder: Path, snapshots: Snapshots) -> None:
     """In the order of their names, each with its suffix, size and digest, and its bytes in the snapshot."""
     (folder / "a.NEAT").write_bytes(b"\x00\xff" * 5)
     (folder / "b").write_bytes(b"b")
@@ -86,7 +86,7 @@ NAMES = [
 
 @posix
 @pytest.mark.parametrize("name", NAMES)
-def test_people_name_files_as_they_like(folder: Path, snapshots: Snapshots, name: str) -> None:
+def test_unusual_file_names_are_accepted(folder: Path, snapshots: Snapshots, name: str) -> None:
     """Spaces, other scripts, names that Windows reserves, long ones, ones that differ in case only: all fine."""
     (folder / name).write_bytes(b"genome")
 
@@ -98,14 +98,14 @@ def test_people_name_files_as_they_like(folder: Path, snapshots: Snapshots, name
 
 @posix
 @pytest.mark.parametrize("name", ["Spielstand\u00a07.bin", "基因\u30007.bin", "2026-11-20 at 1.00\u202fPM.bin"])
-def test_a_space_of_another_kind_is_a_space(folder: Path, snapshots: Snapshots, name: str) -> None:
+def test_unicode_spaces_are_accepted(folder: Path, snapshots: Snapshots, name: str) -> None:
     """No-break, ideographic and narrow spaces come from keyboards and from macOS; they are no control characters."""
     (folder / name).write_bytes(b"genome")
 
     assert len(snapshots.import_folder(folder)) == 2
 
 
-def test_what_file_managers_leave_is_no_genome(folder: Path, snapshots: Snapshots) -> None:
+def test_hidden_and_system_files_are_ignored(folder: Path, snapshots: Snapshots) -> None:
     """Hidden files and thumbnails are not even looked at."""
     for name in (".DS_Store", ".gitkeep", "Thumbs.db", "thumbs.DB", "desktop.ini"):
         (folder / name).write_bytes(b"")
@@ -114,9 +114,7 @@ def test_what_file_managers_leave_is_no_genome(folder: Path, snapshots: Snapshot
     assert [genome.name for genome in snapshots.import_folder(folder)] == ["good.json"]
 
 
-def test_equal_bytes_are_two_genomes_and_one_snapshot(
-    folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]
-) -> None:
+def test_equal_genomes_share_one_snapshot(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
     """A copy under another name takes part, and lies on the disk once."""
     (folder / "same.json").write_bytes(b"good")
 
@@ -127,7 +125,7 @@ def test_equal_bytes_are_two_genomes_and_one_snapshot(
     assert [path.name for path in kept()] == [taken[0].sha256]
 
 
-def test_taking_in_again_changes_nothing(folder: Path, snapshots: Snapshots) -> None:
+def test_import_is_idempotent(folder: Path, snapshots: Snapshots) -> None:
     """A host that starts again finds the same genomes, and the snapshot is not written again."""
     first = snapshots.import_folder(folder)
     before = os.stat(snapshots.path(first[0].sha256))
@@ -137,7 +135,7 @@ def test_taking_in_again_changes_nothing(folder: Path, snapshots: Snapshots) -> 
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snapshots) -> None:
+def test_snapshot_is_independent_of_file(folder: Path, snapshots: Snapshots) -> None:
     """What was taken in is played, whatever becomes of the folder."""
     [genome] = snapshots.import_folder(folder)
     (folder / "good.json").write_bytes(b"evil")
@@ -146,7 +144,7 @@ def test_a_snapshot_does_not_change_with_the_file(folder: Path, snapshots: Snaps
 
 
 @pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
-def test_a_damaged_snapshot_is_mended(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
+def test_damaged_snapshot_is_rewritten(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
     """A power cut may leave an empty file under the right name; taking the genome in again is the cure."""
     [genome] = snapshots.import_folder(folder)
     snapshot = Path(snapshots.path(genome.sha256))
@@ -158,7 +156,7 @@ def test_a_damaged_snapshot_is_mended(folder: Path, snapshots: Snapshots, damage
     assert snapshot.read_bytes() == b"good"
 
 
-def test_a_large_genome_needs_little_memory(folder: Path, snapshots: Snapshots) -> None:
+def test_large_genome_uses_bounded_memory(folder: Path, snapshots: Snapshots) -> None:
     """64 MiB go through in pieces: at no time are more than a few of them in memory."""
     with open(folder / "large.bin", "wb") as large:
         large.truncate(64 * MIB)
@@ -173,7 +171,7 @@ def test_a_large_genome_needs_little_memory(folder: Path, snapshots: Snapshots) 
 
 
 @pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 2 * MIB])
-def test_sizes_around_a_piece(folder: Path, snapshots: Snapshots, size: int) -> None:
+def test_sizes_around_chunk_size(folder: Path, snapshots: Snapshots, size: int) -> None:
     """Where the pieces end does not matter."""
     data = os.urandom(size)
     (folder / "large.bin").write_bytes(data)
@@ -184,7 +182,7 @@ def test_sizes_around_a_piece(folder: Path, snapshots: Snapshots, size: int) -> 
     assert Path(snapshots.path(genome.sha256)).read_bytes() == data
 
 
-def test_nothing_is_left_staged(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
+def test_no_staged_copy_is_left(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
     """A large genome that is known already leaves no second copy on the disk."""
     (folder / "large.bin").write_bytes(b"x" * 2 * MIB)
     for _ in range(2):
@@ -196,17 +194,17 @@ def test_nothing_is_left_staged(folder: Path, snapshots: Snapshots, kept: Callab
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
-def test_a_missing_folder(snapshots: Snapshots, tmp_path: Path) -> None:
+def test_missing_folder_is_reported(snapshots: Snapshots, tmp_path: Path) -> None:
     """The line says what belongs there."""
     assert complaint(snapshots, tmp_path / "gen-0008") == "no such folder; put one file per genome there"
 
 
-def test_a_file_in_the_place_of_the_folder(snapshots: Snapshots, folder: Path) -> None:
+def test_file_in_place_of_folder_is_reported(snapshots: Snapshots, folder: Path) -> None:
     """Whatever keeps the folder from being listed is said."""
     assert "cannot be listed: " in complaint(snapshots, folder / "good.json")
 
 
-def test_an_empty_folder(snapshots: Snapshots, folder: Path) -> None:
+def test_empty_folder_is_refused(snapshots: Snapshots, folder: Path) -> None:
     """No genomes are a mistake, also where there is only litter."""
     (folder / "good.json").unlink()
     (folder / ".DS_Store").touch()
@@ -214,7 +212,7 @@ def test_an_empty_folder(snapshots: Snapshots, folder: Path) -> None:
     assert complaint(snapshots, folder) == "no genome files; put one file per genome there"
 
 
-def test_a_folder_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
+def test_subfolder_is_refused(snapshots: Snapshots, folder: Path) -> None:
     """A generation is flat."""
     (folder / "old").mkdir()
 
@@ -223,7 +221,7 @@ def test_a_folder_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("target", ["good.json", "nothing", "."])
-def test_a_link_among_the_genomes(snapshots: Snapshots, folder: Path, target: str) -> None:
+def test_link_is_refused(snapshots: Snapshots, folder: Path, target: str) -> None:
     """What a link leads to may change or vanish; it is not followed."""
     (folder / "link").symlink_to(folder / target)
 
@@ -232,7 +230,7 @@ def test_a_link_among_the_genomes(snapshots: Snapshots, folder: Path, target: st
 
 @posix
 @pytest.mark.timeout(20)
-def test_a_fifo_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
+def test_fifo_is_refused(snapshots: Snapshots, folder: Path) -> None:
     """Nobody waits for a writer."""
     os.mkfifo(folder / "pipe")
 
@@ -240,7 +238,7 @@ def test_a_fifo_among_the_genomes(snapshots: Snapshots, folder: Path) -> None:
 
 
 @posix
-def test_a_file_that_may_not_be_read(snapshots: Snapshots, folder: Path) -> None:
+def test_unreadable_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
     """The line says what to do about it."""
     allow_traversal(folder)
     folder.parent.chmod(0o777)  # the snapshots are another user's, too
@@ -252,14 +250,14 @@ def test_a_file_that_may_not_be_read(snapshots: Snapshots, folder: Path) -> None
     assert said.startswith("good.json: cannot be read: Permission denied; mend its rights")
 
 
-def test_an_empty_file(snapshots: Snapshots, folder: Path) -> None:
+def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
     """It is probably still being written."""
     (folder / "empty.bin").touch()
 
     assert complaint(snapshots, folder) == "empty.bin: empty; write it or remove it"
 
 
-def test_a_huge_file(snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]) -> None:
+def test_too_large_file_is_refused(snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]) -> None:
     """It is refused by its size, unread; one byte less is fine."""
     with open(folder / "huge.bin", "wb") as huge:
         huge.truncate(1 << 40)
@@ -274,7 +272,7 @@ def test_a_huge_file(snapshots: Snapshots, folder: Path, kept: Callable[[], list
 
 @posix
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[2J.bin", "\x7f", "gen\udce4.bin", "a\u202egpj.exe", "a\u2028b"])
-def test_a_name_that_would_upset_a_terminal(snapshots: Snapshots, folder: Path, name: str) -> None:
+def test_unprintable_name_is_refused(snapshots: Snapshots, folder: Path, name: str) -> None:
     """Control characters, broken Unicode and reversed writing are refused, and told without being printed."""
     (folder / name).write_bytes(b"genome")
 
@@ -285,7 +283,7 @@ def test_a_name_that_would_upset_a_terminal(snapshots: Snapshots, folder: Path, 
 
 
 @posix
-def test_everything_that_is_wrong_is_told_at_once(snapshots: Snapshots, folder: Path) -> None:
+def test_all_errors_are_reported_together(snapshots: Snapshots, folder: Path) -> None:
     """One line each, so that nobody has to try again for every mistake."""
     (folder / "a").mkdir()
     (folder / "b").touch()
@@ -368,7 +366,7 @@ SIZES = pytest.mark.parametrize("size", [4, 3 * MIB], ids=["small", "large"])
 
 @SIZES
 @pytest.mark.parametrize("write", [grow, shrink, rewrite, empty])
-def test_a_genome_that_changes_while_it_is_read(
+def test_genome_changed_during_read_is_refused(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is still being written is refused, whatever its writer does to it, up to the end of the reading."""
@@ -382,7 +380,7 @@ def test_a_genome_that_changes_while_it_is_read(
 
 @SIZES
 @pytest.mark.parametrize("write", [grow, shrink, rewrite, exchange])
-def test_a_genome_that_changes_before_it_is_opened(
+def test_genome_changed_before_open_is_consistent(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at its name and the opening: it is taken as it is then, or refused, but never mixed."""
@@ -400,7 +398,7 @@ def test_a_genome_that_changes_before_it_is_opened(
 
 
 @pytest.mark.parametrize("write", [empty, grow, pytest.param(become_a_link, marks=posix)])
-def test_a_genome_that_becomes_unfit_before_it_is_opened(
+def test_genome_invalid_at_open_is_refused(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is empty, too large or a link by then is refused as if it had always been."""
@@ -409,7 +407,7 @@ def test_a_genome_that_becomes_unfit_before_it_is_opened(
     assert complaint(snapshots, folder, bytes_max=4).startswith("good.json: ")
 
 
-def test_a_genome_that_vanishes(snapshots: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vanished_genome_is_refused(snapshots: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Removed right after it was looked at, it is told like any unreadable file."""
     monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", os.unlink).behind(os.lstat))
 
@@ -425,7 +423,7 @@ def fill(disk: Path, leave_bytes: int) -> None:
         filler.write(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave_bytes))
 
 
-def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> None:
+def test_full_disk_is_host_error(folder: Path, tiny_disk: Path) -> None:
     """No room for the snapshot is the host's trouble, told as what it is."""
     (folder / "large.bin").write_bytes(b"x" * 4 * MIB)
     fill(tiny_disk, MIB)
@@ -435,7 +433,7 @@ def test_a_full_disk_is_not_the_genomes_fault(folder: Path, tiny_disk: Path) -> 
 
 
 @pytest.mark.parametrize("size", [MIB // 2, MIB + MIB // 2])
-def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_disk: Path, size: int) -> None:
+def test_disk_full_at_last_chunk_fails_import(folder: Path, tiny_disk: Path, size: int) -> None:
     """A snapshot is whole or there is an error: half a genome under the digest of a whole one is worse than none."""
     (folder / "good.json").write_bytes(os.urandom(size))
     fill(tiny_disk, size - 64 * 1024)
@@ -444,7 +442,7 @@ def test_a_disk_that_fills_up_with_the_last_piece_is_noticed(folder: Path, tiny_
         Snapshots(tiny_disk / "genomes").import_folder(folder)
 
 
-def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> None:
+def test_failed_import_frees_its_space(folder: Path, tiny_disk: Path) -> None:
     """The room that an intake took in vain is given back, or the ledger beside it could not be written either."""
     (folder / "good.json").write_bytes(b"x" * 16 * MIB)
 
@@ -454,7 +452,7 @@ def test_what_did_not_fit_is_not_left_there(folder: Path, tiny_disk: Path) -> No
     assert os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize > 7 * MIB
 
 
-def test_what_a_killed_host_left_half_taken_in_is_no_hindrance(
+def test_staged_leftover_of_killed_host_is_replaced(
     snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]
 ) -> None:
     """It had write-protected it already, which Windows would neither write to nor remove."""

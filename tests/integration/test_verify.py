@@ -81,7 +81,7 @@ def archived(root: Path, attempt: str) -> Path:
     return root / "results" / "gen-0001" / "attempts" / attempt / "result.json"
 
 
-def test_a_run_that_kept_the_promise(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_valid_run_passes(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for the generation, and exit code 0. On a slow machine an attempt may have gone to an idle worker."""
     code, out, err = pipeline(capsys, "verify", "--root", verified_project)
 
@@ -90,7 +90,7 @@ def test_a_run_that_kept_the_promise(verified_project: Path, capsys: pytest.Capt
     assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
 
 
-def test_verify_writes_nothing(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_does_not_write(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It may be run beside a host."""
     before = {
         path: path.read_bytes() for path in verified_project.rglob("*") if path.is_file() and "ledger" not in path.name
@@ -220,7 +220,7 @@ def fail_by_a_stranger(root: Path) -> None:
         (fail_by_a_stranger, f"decided by {STRANGER}, which was never issued"),
     ],
 )
-def test_tampering_is_found_out(
+def test_tampering_is_detected(
     verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], said: str
 ) -> None:
     """Exit code 1, and a line that says what and where."""
@@ -235,7 +235,7 @@ def test_tampering_is_found_out(
 
 @given(table=st.binary(max_size=200) | st.text('a,\n\r"0.e-', max_size=60).map(str.encode), summary=st.binary())
 @settings(deadline=None, max_examples=8)  # each opens a ledger, which takes Wine seconds
-def test_whatever_lies_in_the_outputs_is_no_proof(spoilt_outputs: Path, table: bytes, summary: bytes) -> None:
+def test_damaged_outputs_are_reported(spoilt_outputs: Path, table: bytes, summary: bytes) -> None:
     """It is told, not tripped over."""
     results = spoilt_outputs / "results" / "gen-0001"
     (results / "results.csv").write_bytes(table)
@@ -246,7 +246,7 @@ def test_whatever_lies_in_the_outputs_is_no_proof(spoilt_outputs: Path, table: b
     assert not found.passed
 
 
-def test_a_damaged_ledger_is_no_basis_for_a_verdict(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is guessed: one line with the cure."""
     with sqlite3.connect(verified_project / "state" / "ledger.db") as db:
         db.execute("DELETE FROM facts WHERE seq = 5")
@@ -262,7 +262,7 @@ def test_a_damaged_ledger_is_no_basis_for_a_verdict(verified_project: Path, caps
 @pytest.mark.parametrize(
     ("args", "said"), [((), "nothing was run here yet"), (("--gen", "9"), "generation 9 was never run here")]
 )
-def test_what_was_never_run_cannot_be_verified(
+def test_verify_refuses_generation_that_never_ran(
     played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: Sequence[str], said: str
 ) -> None:
     """Exit code 2."""
@@ -272,9 +272,7 @@ def test_what_was_never_run_cannot_be_verified(
     assert said in err
 
 
-def test_what_a_host_is_just_recording_breaks_no_promise(
-    verified_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_rereads_while_host_records(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It archives first and records then; who looks in between looks once more."""
     plant_an_orphan(verified_project)
     LiveStatusFile(verified_project / "state").write({})
@@ -292,7 +290,7 @@ def test_what_a_host_is_just_recording_breaks_no_promise(
     assert len(looks) == 2
 
 
-def test_what_is_broken_stays_so_whoever_is_at_work(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lasting_problem_is_reported_beside_host(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at several times, and not for ever."""
     plant_an_orphan(verified_project)
     LiveStatusFile(verified_project / "state").write({})
@@ -302,7 +300,7 @@ def test_what_is_broken_stays_so_whoever_is_at_work(verified_project: Path, monk
 
 
 @pytest.mark.processes
-def test_a_farm_at_work_can_be_verified(project: FarmProject) -> None:
+def test_running_farm_can_be_verified(project: FarmProject) -> None:
     """Again and again while it plays, and each time the promise holds."""
     project.configure(trials=3)
     project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})
@@ -317,7 +315,7 @@ def test_a_farm_at_work_can_be_verified(project: FarmProject) -> None:
     assert looks > 1
 
 
-def test_a_ledger_without_a_run_holds_no_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ledger_without_run_is_not_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that was refused leaves one: there is nothing to verify, which is not the same as all being well."""
     Ledger(tmp_path / "state").close()
 

@@ -95,7 +95,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_finished_run(browser: Browser, project: Path) -> None:
+def test_page_of_finished_run(browser: Browser, project: Path) -> None:
     """Its counts, its plots, its stories, and another generation when it is chosen."""
     with served(project) as address, opened(browser, address) as page:
         expect(page.locator("#state")).to_have_text("finished")
@@ -111,7 +111,7 @@ def test_a_finished_run(browser: Browser, project: Path) -> None:
         expect(page.locator("#now")).to_be_hidden()
 
 
-def test_hostile_names_stay_text(browser: Browser, project: Path) -> None:
+def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None:
     """In every table and every plot, the one with an image in it as well."""
     with served(project) as address, opened(browser, address) as page:
         expect(page.get_by_role("cell", name="<img src=x onerror=alert(1)>.json")).to_be_visible()
@@ -122,7 +122,7 @@ def test_hostile_names_stay_text(browser: Browser, project: Path) -> None:
         assert page.locator("img").count() == 0
 
 
-def test_a_report_is_the_same_page(browser: Browser, project: Path, tmp_path: Path) -> None:
+def test_report_equals_served_page(browser: Browser, project: Path, tmp_path: Path) -> None:
     """From a file, without any server, with all generations to choose from."""
     from pipeline.cli import main
 
@@ -133,7 +133,7 @@ def test_a_report_is_the_same_page(browser: Browser, project: Path, tmp_path: Pa
         expect(page.locator("#gantt svg.main-svg").first).to_be_visible()
 
 
-def test_by_keys_alone(browser: Browser, project: Path) -> None:
+def test_page_works_with_keyboard(browser: Browser, project: Path) -> None:
     """To the content, to a column's order and back, and into the search."""
     with served(project) as address, opened(browser, address) as page:
         page.keyboard.press("Tab")
@@ -151,7 +151,7 @@ def test_by_keys_alone(browser: Browser, project: Path) -> None:
         expect(page.locator("#genomes tbody tr")).to_have_count(1)
 
 
-def test_on_a_narrow_screen(browser: Browser, project: Path) -> None:
+def test_page_fits_narrow_screen(browser: Browser, project: Path) -> None:
     """Nothing is wider than a telephone; tables scroll by themselves."""
     with served(project) as address, opened(browser, address, width=360) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -180,7 +180,7 @@ class _Playing:
         self._live.write(measure_progress(run.table.farm, run.table.watch, run.table.now))
 
 
-def test_a_run_that_is_being_played(browser: Browser, tmp_path: Path) -> None:
+def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> None:
     """The page follows by itself: counts, workers, plots; and it says when the run has ended."""
     run = faulty_project(tmp_path, generations=1, share=0.3)
     host = _Playing(tmp_path, run)
@@ -204,7 +204,7 @@ def test_a_run_that_is_being_played(browser: Browser, tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- who may look
 
 
-def test_only_by_names_of_this_computer(project: Path) -> None:
+def test_foreign_host_header_is_refused(project: Path) -> None:
     """A page of somebody else's whose name leads here gets nothing; nothing can be written."""
     with served(project) as address:
         assert status(address) == 200
@@ -217,7 +217,7 @@ def test_only_by_names_of_this_computer(project: Path) -> None:
             assert error.value.code == 405
 
 
-def test_what_the_page_may_do_is_in_its_policy(project: Path) -> None:
+def test_content_security_policy_is_strict(project: Path) -> None:
     """No script but its own, no address but its own."""
     plain = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with served(project) as address, plain.open(address, timeout=5) as answer:
@@ -229,12 +229,12 @@ def test_what_the_page_may_do_is_in_its_policy(project: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "name"), [("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]"), ("a", "a")]
 )
-def test_an_address_is_told_that_others_can_go_to(host: str, name: str) -> None:
+def test_printed_url_is_reachable(host: str, name: str) -> None:
     """Nobody can go to all addresses at once."""
     assert url_host(host) == name
 
 
-def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:
+def test_token_is_required_beyond_loopback(browser: Browser, project: Path) -> None:
     """Without it nothing is told; with it, once, the browser remembers, and the address shows it no more."""
     with served(project, "--host", "0.0.0.0") as address:
         bare, _, token = here(address).partition("?token=")
@@ -245,7 +245,7 @@ def test_elsewhere_a_token_is_needed(browser: Browser, project: Path) -> None:
             expect(page.locator("#state")).to_have_text("finished")
 
 
-def test_ctrl_c_ends_it_whoever_looks_on(project: Path) -> None:
+def test_ctrl_c_ends_server_with_open_page(project: Path) -> None:
     """An open page is let go; nothing is printed, and nothing is to be resumed."""
     port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--root", str(project), "--port", str(port)]

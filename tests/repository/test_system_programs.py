@@ -27,7 +27,7 @@ WITH_FIXTURES = [
     "tests/end_to_end/test_end_to_end_windows.py",
     "tests/integration/test_local_files.py",
     "tests/integration/test_qemu.py",
-    "tests/integration/test_web_server.py::test_by_keys_alone",
+    "tests/integration/test_web_server.py::test_page_works_with_keyboard",
     "tests/integration/test_smb.py",
 ]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -38,7 +38,7 @@ def workers(*shares: str) -> list[dict[str, Any]]:
     return [{"name": f"vm-{number}", "share": share} for number, share in enumerate(shares)]
 
 
-def test_nothing_has_to_be_said() -> None:
+def test_empty_configuration_uses_defaults() -> None:
     """Without a word there is one local worker per core, and the limits are those of the core."""
     defaults = config()
 
@@ -47,7 +47,7 @@ def test_nothing_has_to_be_said() -> None:
     assert defaults.generation.trials_per_genome == 3
 
 
-def test_what_init_writes_can_be_loaded(tmp_path: Path) -> None:
+def test_example_configuration_is_valid(tmp_path: Path) -> None:
     """The example project is valid and says in its comments what the defaults are."""
     init(tmp_path)
 
@@ -58,7 +58,7 @@ def test_what_init_writes_can_be_loaded(tmp_path: Path) -> None:
     assert example.evaluator.is_playable
 
 
-def test_without_a_file_the_evaluator_is_missed(tmp_path: Path) -> None:
+def test_missing_evaluator_is_reported(tmp_path: Path) -> None:
     """The first thing a new user gets wrong is answered with the way out."""
     with pytest.raises(ConfigError, match="there is none; `pipeline init` makes one"):
         load_config(tmp_path)
@@ -66,7 +66,7 @@ def test_without_a_file_the_evaluator_is_missed(tmp_path: Path) -> None:
     assert load_config(tmp_path, check=False) == Config()
 
 
-def test_a_farm_needs_a_worker(tmp_path: Path) -> None:
+def test_configuration_without_worker_is_refused(tmp_path: Path) -> None:
     """No local worker and no other one is a mistake."""
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 0\n")
 
@@ -74,7 +74,7 @@ def test_a_farm_needs_a_worker(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_named_workers_replace_the_local_ones_unless_asked_for(tmp_path: Path) -> None:
+def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
     """Who names workers gets those, and local ones besides only by their number; each has its own depth of queue."""
     named = config(worker=[{"name": "vm-0", "share": "/mnt/vm-0", "queue_depth": 5}])
     assert named.worker_names() == ["vm-0"]
@@ -94,7 +94,7 @@ def test_named_workers_replace_the_local_ones_unless_asked_for(tmp_path: Path) -
         ({"evaluator": {"cmd": ["x"]}}, "unknown key `cmd` in [evaluator]; the nearest valid key is `command`"),
     ],
 )
-def test_an_unknown_key_names_the_nearest(tables: dict[str, Any], said: str) -> None:
+def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], said: str) -> None:
     """In every table of the file."""
     assert said in complaint(**tables)
 
@@ -126,25 +126,25 @@ def test_an_unknown_key_names_the_nearest(tables: dict[str, Any], said: str) -> 
         ({"limits": {"losses_per_trial_max": 1}}, "losses_per_trial_max must not be below losses_max - at `limits`"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place(tables: dict[str, Any], said: str) -> None:
+def test_wrong_config_value_is_reported_with_key(tables: dict[str, Any], said: str) -> None:
     """What was expected, what was found, and under which key."""
     assert said in complaint(**tables)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", ".a", "-a", "ä", "a.b", "x" * 64, "a\n"])
-def test_a_workers_name_is_plain(name: str) -> None:
+def test_invalid_worker_name_is_refused(name: str) -> None:
     """It appears in paths, records and tables."""
     assert complaint(worker=[{"name": name, "share": "x"}]).startswith("worker name ")
 
 
 @pytest.mark.parametrize("name", ["a", "VM_1-b", "7", "x" * 63])
-def test_a_plain_name_is_fine(name: str) -> None:
+def test_plain_worker_name_is_accepted(name: str) -> None:
     """Letters, digits, - and _, at most 63."""
     assert config(worker=[{"name": name, "share": "x"}]).worker_names() == [name]
 
 
 @pytest.mark.parametrize("name", ["vm-0", "VM-0", "local-0", "LOCAL-0"])
-def test_names_differ_by_more_than_case(name: str) -> None:
+def test_worker_names_equal_but_for_case_are_refused(name: str) -> None:
     """Two workers of one name, also in another case, also one of the local ones, are a mistake."""
     both = [{"name": "vm-0", "share": "/mnt/a"}, {"name": name, "share": "/mnt/b"}]
 
@@ -167,12 +167,12 @@ def test_names_differ_by_more_than_case(name: str) -> None:
         ),
     ],
 )
-def test_a_share_on_a_server_is_configured_once(one: str, other: str) -> None:
+def test_same_server_share_twice_is_refused(one: str, other: str) -> None:
     """Case, direction of the slashes and detours make no other share."""
     assert "'vm-0' and 'vm-1' have the same share" in complaint(worker=workers(one, other))
 
 
-def test_a_share_on_a_disk_is_configured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_local_share_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trailing slashes, detours and relative paths make no other share."""
     monkeypatch.chdir(tmp_path)
     for other in (f"{tmp_path}/vm/", f"{tmp_path}/vm/../vm", f"{tmp_path}/./vm", "vm", "./vm"):
@@ -180,7 +180,7 @@ def test_a_share_on_a_disk_is_configured_once(tmp_path: Path, monkeypatch: pytes
 
 
 @posix
-def test_a_share_behind_a_link_is_configured_once(tmp_path: Path) -> None:
+def test_same_share_through_link_is_refused(tmp_path: Path) -> None:
     """Two paths that lead to one folder are one share."""
     (tmp_path / "vm").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "vm")
@@ -188,20 +188,20 @@ def test_a_share_behind_a_link_is_configured_once(tmp_path: Path) -> None:
     assert "have the same share" in complaint(worker=workers(str(tmp_path / "vm"), str(tmp_path / "link")))
 
 
-def test_different_shares_are_different(tmp_path: Path) -> None:
+def test_different_shares_are_accepted(tmp_path: Path) -> None:
     """Neighbours on one server or disk are told apart."""
     shares = workers(r"\\srv\farm\vm-0", r"\\srv\farm\vm-1", r"\\srv2\farm\vm-0", str(tmp_path), str(tmp_path / "vm"))
 
     assert len(config(worker=shares).worker_names()) == 5
 
 
-def test_an_empty_share_is_a_mistake() -> None:
+def test_empty_share_is_refused() -> None:
     """It would be whatever folder the command is run in."""
     assert "share" in complaint(worker=workers(""))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
-def test_the_fitness_of_a_time_out_is_finite(value: float) -> None:
+def test_timed_out_fitness_must_be_finite(value: float) -> None:
     """`-inf` looks like the natural worst, but neither the ledger nor a result can carry it."""
     assert "timed_out_fitness" in complaint(generation={"timed_out_fitness": value})
 
@@ -235,12 +235,12 @@ def test_the_fitness_of_a_time_out_is_finite(value: float) -> None:
         *("too long a text", "too much together", "a number beyond 64 bits"),
     ],
 )
-def test_settings_that_no_start_signal_can_carry_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_too_large_for_start_signal_are_refused(settings: dict[str, Any]) -> None:
     """What would fail with the first publication is said before anything is done."""
     assert complaint(settings=settings)
 
 
-def test_settings_that_are_accepted_reach_the_evaluator() -> None:
+def test_accepted_settings_fit_start_signal() -> None:
     """Text, numbers and booleans come out of a start signal as they were set."""
     settings = {"map": "Ⅸ" * 1000, "fast": True, "level": -(2**53), "speed": 1e300, "x" * 64: 2**53}
     start = records.start(settings=config(settings=settings).settings)
@@ -248,7 +248,7 @@ def test_settings_that_are_accepted_reach_the_evaluator() -> None:
     assert layout.decode(layout.StartRecord, layout.encode(start), "x").settings == settings
 
 
-def test_what_a_fitness_depends_on_survives_the_ledger() -> None:
+def test_run_settings_round_trip_through_ledger() -> None:
     """Settings are compared with those of the first run, so they must come back as they went in, in any order."""
     one = config(settings={"b": 1.0, "a": 0.1}, evaluator=PLAYABLE, generation={"timed_out_fitness": -1e300})
     other = config(settings={"a": 0.1, "b": 1.0}, evaluator=PLAYABLE, generation={"timed_out_fitness": -1e300})
@@ -258,13 +258,13 @@ def test_what_a_fitness_depends_on_survives_the_ledger() -> None:
     assert one.run_settings() == other.run_settings()
 
 
-def test_limits_are_set_where_users_look_for_them() -> None:
+def test_attempts_max_of_generation_counts() -> None:
     """`[generation] attempts_max` is the one that counts, besides `[limits]`."""
     rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).core_limits()
 
     assert (rules.attempts_max, rules.silence_limit_s) == (7, 5.0)
 
 
-def test_a_limit_that_is_set_elsewhere_is_not_ignored() -> None:
+def test_attempts_max_in_limits_is_refused() -> None:
     """`attempts_max` is a rule of the generation; in the other table it would do nothing."""
     assert "it stands under [generation]" in complaint(limits={"attempts_max": 1})

@@ -24,7 +24,7 @@ class RingInMemory(KeyringBackend):
     def delete_password(self, service: str, username: str) -> None: ...
 
 
-def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_from_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FARM_SECRET", "of the environment")
     assert fetch_secret("env:FARM_SECRET", tmp_path) == "of the environment"
     monkeypatch.delenv("FARM_SECRET")
@@ -32,7 +32,7 @@ def test_a_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         fetch_secret("env:FARM_SECRET", tmp_path)
 
 
-def test_a_secret_of_the_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_from_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = keyring.get_keyring()
     keyring.set_keyring(RingInMemory())
     try:
@@ -44,7 +44,7 @@ def test_a_secret_of_the_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize("written", ["of a file\n", "of a file\r\n", "\ufeffof a file"])
-def test_a_secret_of_a_file(tmp_path: Path, written: str) -> None:
+def test_secret_from_file(tmp_path: Path, written: str) -> None:
     """Relative to the project, without the line end or the mark that an editor left there."""
     (tmp_path / "secret").write_bytes(written.encode())
     (tmp_path / "secret").chmod(0o600)
@@ -52,7 +52,7 @@ def test_a_secret_of_a_file(tmp_path: Path, written: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there")
-def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of a file")
     (tmp_path / "secret").chmod(0o640)
     with pytest.raises(SecretError, match="others may read it; `chmod 600"):
@@ -60,7 +60,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")])
-def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
         (tmp_path / "secret").chmod(0o600)
@@ -68,13 +68,13 @@ def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None, said: st
         fetch_secret("file:secret", tmp_path)
 
 
-def test_without_a_reference_there_is_no_secret(tmp_path: Path) -> None:
+def test_no_reference_gives_no_secret(tmp_path: Path) -> None:
     """Windows then comes as whoever runs the pipeline."""
     assert fetch_secret("", tmp_path) == ""
 
 
 @pytest.mark.parametrize("reference", ["hunter2", "env:", "vault:x", "password: hunter2"])
-def test_what_is_no_reference_is_refused_and_not_repeated(reference: str, tmp_path: Path) -> None:
+def test_invalid_reference_is_refused_without_showing_it(reference: str, tmp_path: Path) -> None:
     """Somebody may have put the password itself there, so no message shows it."""
     with pytest.raises(SecretError, match="keyring:SERVICE/NAME, env:VARIABLE or file:PATH") as refused:
         check_reference(reference)
@@ -96,19 +96,19 @@ def test_what_is_no_reference_is_refused_and_not_repeated(reference: str, tmp_pa
         (r"C:\exchange", None),
     ],
 )
-def test_a_share_on_a_server(share: str, unc: tuple[str, str, str] | None) -> None:
+def test_unc_path_is_split(share: str, unc: tuple[str, str, str] | None) -> None:
     """Server, share, and the folder below it."""
     assert WorkerTable(name="a", share=share).unc == unc
 
 
 @pytest.mark.parametrize("share", [r"\\srv", "//srv/", r"\\"])
-def test_half_a_share_is_refused(share: str) -> None:
+def test_incomplete_unc_path_is_refused(share: str) -> None:
     with pytest.raises(ValueError, match=r"expected \\\\server\\share"):
         WorkerTable(name="a", share=share)
 
 
 @pytest.mark.parametrize("key", ["account", "secret"])
-def test_what_only_smb_needs_is_refused_for_a_path(key: str) -> None:
+def test_smb_keys_are_refused_for_path_share(key: str) -> None:
     """It would do nothing, and somebody would rely on it."""
     with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
         Config(worker=[WorkerTable(name="a", share="/mnt/x", **{key: "env:X"})])

@@ -102,7 +102,7 @@ def loop_over(core: CoreHarness, post: ScriptedExecutor, books: MemoryLedger | N
     return loop
 
 
-def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() -> None:
+def test_response_between_two_actions_does_not_publish_twice() -> None:
     """What was planned for a share while its courier was away is out of date as soon as the courier is back."""
     table = CoreHarness("vm-0", "vm-1", genomes=2)
     table.run_until_ready()
@@ -120,7 +120,7 @@ def test_nothing_is_published_twice_when_a_report_comes_in_between_two_acts() ->
     assert other in table.watch.workers["vm-1"].delivered
 
 
-def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
+def test_postponed_scan_runs_in_tick_of_response() -> None:
     """Its bell rang while it was away: nobody would wake the loop for it later."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -136,7 +136,7 @@ def test_who_came_back_is_asked_again_in_the_same_tick() -> None:
     assert [request.scan for request in post.sent] == [True, True]
 
 
-def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
+def test_pending_action_precedes_next_scan() -> None:
     """Its courier was away when something was to be done; looks alone would keep it away for ever."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -152,7 +152,7 @@ def test_what_is_owed_to_a_share_goes_before_another_look() -> None:
     assert [(request.scan, bool(request.publish)) for request in post.sent] == [(True, False), (False, True)]
 
 
-def test_what_is_owed_and_looks_take_turns() -> None:
+def test_actions_and_scans_alternate() -> None:
     """A courier slower than the sweep owes something whenever it comes back; without looks that would never end."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -177,7 +177,7 @@ def answered(core: CoreHarness, post: ScriptedExecutor, worker: str = "vm-0") ->
 
 
 @pytest.mark.parametrize("full", ["ledger", "archive"])
-def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
+def test_failed_commit_records_nothing_more(full: str) -> None:
     """What it has decided is not in the ledger, and whatever it built on that could never be replayed."""
     table = CoreHarness("vm-0", genomes=2, depth=1)
     table.run_until_ready()
@@ -199,7 +199,7 @@ def test_after_trouble_a_host_says_nothing_more(full: str) -> None:
     assert (books.facts, len(post.sent)) == ([], sent)
 
 
-def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
+def test_host_stop_records_last_facts_and_cleans_shares() -> None:
     """What its local workers held is taken back, on the record and then on their shares."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -213,7 +213,7 @@ def test_a_host_that_leaves_in_good_order_says_so_and_tidies() -> None:
     assert [request.remove for request in post.sent] == [(held,)]
 
 
-def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
+def test_share_of_excluded_worker_is_not_scanned() -> None:
     """Its worker is out, and nothing of it would be taken in: hands off means eyes off."""
     table = CoreHarness("vm-0", "vm-1", genomes=1)
     table.run_until_ready()
@@ -226,7 +226,7 @@ def test_a_share_that_is_somebody_elses_is_not_looked_at_any_more() -> None:
     assert [request.worker for request in post.sent] == ["vm-1"]
 
 
-def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next() -> None:
+def test_response_from_previous_generation_is_late() -> None:
     """A report comes in, and before the next tick another generation is begun: its result is late, and no stranger."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -247,7 +247,7 @@ def test_what_was_seen_in_one_generation_is_judged_by_what_is_known_in_the_next(
     assert [type(fact) for fact in facts if isinstance(fact, ResultLate | ResultUnexpected)] == [ResultLate]
 
 
-def test_a_look_knows_when_it_was_asked_for() -> None:
+def test_scan_carries_its_request_time() -> None:
     """However late its report comes in: what happened to a machine meanwhile it does not show."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -265,7 +265,7 @@ def test_a_look_knows_when_it_was_asked_for() -> None:
     assert (seen.seen_alive_requested_at, seen.seen_alive_at) == (asked_at, asked_at + 5)
 
 
-def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
+def test_failed_request_is_retried_at_next_sweep() -> None:
     """A share that refuses answers at once: asked again at once, it would have the loop do nothing else."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
@@ -284,7 +284,7 @@ def test_what_did_not_work_is_not_tried_again_before_the_next_sweep() -> None:
     assert [request.scan for request in post.sent] == [True, True]
 
 
-def test_a_share_that_cannot_be_read_is_not_awaited_impatiently() -> None:
+def test_unreadable_share_is_not_polled_fast() -> None:
     """It says so at once, and what was published there stays unconfirmed for as long."""
     table = CoreHarness("vm-0", genomes=1)
     table.run_until_ready()
