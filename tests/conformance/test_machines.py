@@ -96,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineCase
         assert bed.server.shells == set()
 
 
-def test_a_machine_is_made_once(case: MachineCase) -> None:
+def test_create_is_idempotent(case: MachineCase) -> None:
     """It is off then, and making it again changes nothing."""
     case.machines.create("vm-3")
     case.machines.create("vm-3")
@@ -105,7 +105,7 @@ def test_a_machine_is_made_once(case: MachineCase) -> None:
     assert (case.disks / "vm-3").is_dir()
 
 
-def test_starting_what_runs_is_nothing(case: MachineCase) -> None:
+def test_start_of_running_machine_changes_nothing(case: MachineCase) -> None:
     """It goes on as it was."""
     case.on()
     before = case.machines.info("vm-1").uptime_s
@@ -116,7 +116,7 @@ def test_starting_what_runs_is_nothing(case: MachineCase) -> None:
     assert case.machines.info("vm-2").state is PowerState.OFF
 
 
-def test_a_guest_shuts_down_when_it_is_asked(case: MachineCase) -> None:
+def test_shutdown_is_idempotent(case: MachineCase) -> None:
     """It is off then, and asking once more is no error."""
     case.on()
 
@@ -125,7 +125,7 @@ def test_a_guest_shuts_down_when_it_is_asked(case: MachineCase) -> None:
     assert case.machines.shutdown("vm-1", 60)
 
 
-def test_power_is_cut_from_whoever_has_it(case: MachineCase) -> None:
+def test_power_off_is_idempotent(case: MachineCase) -> None:
     """Off, twice, and on again."""
     case.on()
     case.machines.power_off("vm-1")
@@ -135,7 +135,7 @@ def test_power_is_cut_from_whoever_has_it(case: MachineCase) -> None:
     assert case.on().healthy
 
 
-def test_the_agent_is_started_anew(case: MachineCase) -> None:
+def test_restart_agent_keeps_machine(case: MachineCase) -> None:
     """The machine is there afterwards as before."""
     case.on()
 
@@ -144,7 +144,7 @@ def test_the_agent_is_started_anew(case: MachineCase) -> None:
     assert wait(case.machines, "vm-1", 20, interval_s=0.1)
 
 
-def test_a_restored_machine_has_forgotten(case: MachineCase) -> None:
+def test_restore_discards_changes(case: MachineCase) -> None:
     """What was written since the checkpoint is gone, what was there before is back, and it is off."""
     case.on()
     case.machines.send("vm-1", b"kept", "notes/before.txt")
@@ -161,7 +161,7 @@ def test_a_restored_machine_has_forgotten(case: MachineCase) -> None:
     assert case.read("vm-1", "notes/after.txt") is None
 
 
-def test_a_running_machine_gives_no_clean_checkpoint(case: MachineCase) -> None:
+def test_checkpoint_of_running_machine_is_refused(case: MachineCase) -> None:
     """Whatever it has in memory would come back with it."""
     case.on()
 
@@ -169,7 +169,7 @@ def test_a_running_machine_gives_no_clean_checkpoint(case: MachineCase) -> None:
         case.machines.checkpoint("vm-1")
 
 
-def test_a_removed_machine_is_gone_with_its_disk(case: MachineCase) -> None:
+def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
     """Also one that runs, and also twice."""
     case.on()
 
@@ -179,7 +179,7 @@ def test_a_removed_machine_is_gone_with_its_disk(case: MachineCase) -> None:
     assert not (case.disks / "vm-1").exists()
 
 
-def test_a_program_runs_in_the_guest(case: MachineCase) -> None:
+def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
     """With a file that was sent before; its exit code and output come back, whatever letters it has."""
     case.on()
     case.machines.send("vm-1", "print('Grüße'); raise SystemExit(3)".encode(), "probe.py")
@@ -189,7 +189,7 @@ def test_a_program_runs_in_the_guest(case: MachineCase) -> None:
     assert (ran.exit_code, ran.output.strip()) == (3, "Grüße")
 
 
-def test_nothing_runs_where_nobody_is(case: MachineCase) -> None:
+def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
     """A machine that is off says so."""
     with pytest.raises(MachineError) as error:
         case.machines.run("vm-1", case.python, ["-V"], 20)
@@ -198,7 +198,7 @@ def test_nothing_runs_where_nobody_is(case: MachineCase) -> None:
 
 
 @pytest.mark.parametrize("name", ["vm-9", "vm-*", "", "vm-1;x", "VM-1"])
-def test_only_its_own_machines_are_touched(case: MachineCase, name: str) -> None:
+def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
     """Every verb refuses every other name before anything is asked of anybody."""
     machines = case.machines
     verbs = [
@@ -216,7 +216,7 @@ def test_only_its_own_machines_are_touched(case: MachineCase, name: str) -> None
         assert error.value.trouble is Trouble.NO_SUCH_MACHINE
 
 
-def test_changes_are_told(case: MachineCase) -> None:
+def test_watcher_reports_each_change_once(case: MachineCase) -> None:
     """Once for each, with what it is now."""
     told: list[tuple[str, PowerState]] = []
     watcher = MachineWatcher(case.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)

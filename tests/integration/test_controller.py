@@ -115,7 +115,7 @@ def idle(room: MachineController, worker: str) -> bool:
         (RecoveryAction.RESTORE, ["restore", "start"]),
     ],
 )
-def test_what_a_rung_is(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
+def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each is a few verbs, in this order, on this machine alone."""
     room, rack = make("a", "b")
     room.execute("w-a", action)
@@ -129,7 +129,7 @@ def test_what_a_rung_is(make: Make, action: RecoveryAction | None, verbs: list[s
     )
 
 
-def test_who_is_no_longer_busy_was_looked_at_since(make: Make) -> None:
+def test_status_is_refreshed_before_action_ends(make: Make) -> None:
     """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
     room, rack = make("a", watch_interval_s=60.0)
     slow, swift = threading.Event(), rack.infos
@@ -147,7 +147,7 @@ def test_who_is_no_longer_busy_was_looked_at_since(make: Make) -> None:
     assert room.status()["w-a"].state is MachineState.RUNNING
 
 
-def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None:
+def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
     """The rung has failed, and the next one will cut the power."""
     room, rack = make("a")
     rack.stubborn = True
@@ -157,7 +157,7 @@ def test_a_guest_that_does_not_shut_down_is_not_started_over(make: Make) -> None
     assert rack.done == [("shutdown", "a")]
 
 
-def test_one_order_at_a_time(make: Make) -> None:
+def test_one_action_per_machine(make: Make) -> None:
     """While one is carried out the machine is busy, and another order is not taken."""
     room, rack = make("a")
     rack.gate.clear()
@@ -171,7 +171,7 @@ def test_one_order_at_a_time(make: Make) -> None:
     assert rack.done == [("start", "a")]
 
 
-def test_a_few_boot_at_a_time(make: Make) -> None:
+def test_concurrent_boots_are_limited(make: Make) -> None:
     """The others wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
     room, rack = make(*names, booting_max=2)
@@ -198,7 +198,9 @@ def test_a_few_boot_at_a_time(make: Make) -> None:
         (PowerState.UNKNOWN, Heartbeat.NONE, MachineState.UNKNOWN),
     ],
 )
-def test_how_a_machine_is(make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState) -> None:
+def test_machine_state_from_power_and_heartbeat(
+    make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
+) -> None:
     """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
     room, rack = make("a")
     rack.state["a"], rack.heartbeat["a"] = state, heartbeat
@@ -206,7 +208,7 @@ def test_how_a_machine_is(make: Make, state: PowerState, heartbeat: Heartbeat, s
     assert eventually(lambda: room.status()["w-a"].state is seen)
 
 
-def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in Stopping, paused by somebody: nothing more will come of it."""
     monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
     room, rack = make("a")
@@ -215,7 +217,7 @@ def test_a_machine_that_stays_between_on_and_off_is_unwell(make: Make, monkeypat
     assert eventually(lambda: room.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
-def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hypervisor that does not answer says nothing of its machines; why, is told."""
     room, rack = make("a")
     rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
@@ -225,7 +227,7 @@ def test_what_was_seen_long_ago_is_not_known(make: Make, monkeypatch: pytest.Mon
     assert room.status()["w-a"].state is MachineState.UNKNOWN
 
 
-def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """It is told in one line, and the machine may be ordered anew."""
     room, rack = make("a")
 
@@ -239,7 +241,7 @@ def test_an_order_that_fails_is_over(make: Make, caplog: pytest.LogCaptureFixtur
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
 
-def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: Path) -> None:
+def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
     room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
     room.execute("w-a", RecoveryAction.RESTORE)
@@ -256,7 +258,7 @@ def test_before_a_machine_forgets_it_is_kept_what_it_was(make: Make, tmp_path: P
     assert rack.done.count(("restore", "a")) == 2
 
 
-def test_after_its_end_nobody_is_switched_on(make: Make) -> None:
+def test_closed_controller_starts_no_machine(make: Make) -> None:
     """Who waits for its turn when the host ends stays off; the next host finds it so."""
     room, rack = make("a", "b", booting_max=1)
     rack.gate.clear()
@@ -271,7 +273,7 @@ def test_after_its_end_nobody_is_switched_on(make: Make) -> None:
     assert rack.closed
 
 
-def test_several_pools_are_one(make: Make) -> None:
+def test_pools_dispatch_by_worker(make: Make) -> None:
     """Each worker's order goes to the pool that has its machine."""
     room, rack = make("a")
     other, other_rack = make("b")

@@ -80,7 +80,7 @@ def row_of(name: str) -> dict[str, object]:
         ("rights", Why.NOT_ALLOWED, "add it to that group"),
     ],
 )
-def test_what_a_script_refuses_is_told_with_its_cure(harness: HyperVHarness, missing: str, why: Why, cure: str) -> None:
+def test_script_error_is_reported_with_remedy(harness: HyperVHarness, missing: str, why: Why, cure: str) -> None:
     """In one line, and nothing is tried again."""
     harness.hyperv.missing.add(missing)
 
@@ -91,7 +91,7 @@ def test_what_a_script_refuses_is_told_with_its_cure(harness: HyperVHarness, mis
     assert harness.hyperv.scripts == ["New-FarmVM"]
 
 
-def test_a_machine_that_does_not_exist(harness: HyperVHarness) -> None:
+def test_missing_machine_is_reported(harness: HyperVHarness) -> None:
     """It is configured, and nobody has made it: the command that does is named."""
     error = refusal(lambda: harness.machines().info("vm-3"))
 
@@ -99,7 +99,7 @@ def test_a_machine_that_does_not_exist(harness: HyperVHarness) -> None:
     assert "pipeline vm create vm-3" in error.reason
 
 
-def test_a_wrong_password(harness: HyperVHarness) -> None:
+def test_wrong_password_is_not_retried(harness: HyperVHarness) -> None:
     """It is refused, is not tried a second time, and is in no message."""
     error = refusal(lambda: harness.machines("Wr0ng-canary").start("vm-1"))
 
@@ -107,7 +107,7 @@ def test_a_wrong_password(harness: HyperVHarness) -> None:
     assert "canary" not in str(error)
 
 
-def test_an_account_that_may_not_open_a_shell(harness: HyperVHarness) -> None:
+def test_account_without_shell_right_is_reported(harness: HyperVHarness) -> None:
     """Its password is right; what it lacks is a right that only WinRM's own list gives. It is not tried again."""
     harness.server.plan("Create", Trouble.ACCESS_DENIED)
 
@@ -117,7 +117,7 @@ def test_an_account_that_may_not_open_a_shell(harness: HyperVHarness) -> None:
     assert "winrm configSDDL default" in error.reason
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+def test_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     """It is not talked to."""
     with hyperv_harness(tmp_path, "vm-1", tls=True) as bed:
         access = WinRmAccess(
@@ -129,7 +129,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     assert bed.server.commands == []
 
 
-def test_nobody_there(harness: HyperVHarness) -> None:
+def test_unreachable_host_is_transient(harness: HyperVHarness) -> None:
     """A host that does not answer is unreachable, which may pass."""
     harness.server.close()
 
@@ -138,7 +138,7 @@ def test_nobody_there(harness: HyperVHarness) -> None:
     assert (error.trouble, error.transient) == (Why.UNREACHABLE, True)
 
 
-def test_without_a_guest_account_nothing_is_done_inside(harness: HyperVHarness) -> None:
+def test_missing_guest_account_is_reported(harness: HyperVHarness) -> None:
     """It is said which key is missing."""
     machines = HyperVMachines(WinRmRunner(harness.access()), ["vm-1"])
 
@@ -151,7 +151,7 @@ def test_without_a_guest_account_nothing_is_done_inside(harness: HyperVHarness) 
 
 @pytest.mark.parametrize("action", ["Create", "Command", "Send", "Receive", "Signal", "Delete"])
 @pytest.mark.parametrize("trouble", [Trouble.DROP_BEFORE, Trouble.DROP_AFTER, Trouble.HTTP_503])
-def test_a_start_is_done_once_whatever_is_lost(harness: HyperVHarness, action: str, trouble: Trouble) -> None:
+def test_start_with_unknown_outcome_is_not_repeated(harness: HyperVHarness, action: str, trouble: Trouble) -> None:
     """Where the outcome is unknown it is looked at first; and no shell that can be named stays open."""
     harness.server.plan(action, trouble)
 
@@ -163,7 +163,7 @@ def test_a_start_is_done_once_whatever_is_lost(harness: HyperVHarness, action: s
     assert len(harness.server.shells) == nameless
 
 
-def test_a_host_that_takes_no_more_calls(harness: HyperVHarness) -> None:
+def test_call_over_quota_is_retried(harness: HyperVHarness) -> None:
     """Quotas pass; the call is made again."""
     harness.server.plan("Create", Trouble.QUOTA, Trouble.QUOTA)
 
@@ -172,7 +172,7 @@ def test_a_host_that_takes_no_more_calls(harness: HyperVHarness) -> None:
     assert harness.hyperv.boots("vm-1") == 1
 
 
-def test_a_script_goes_on_though_a_busy_host_is_slow_to_take_it(harness: HyperVHarness) -> None:
+def test_slow_host_does_not_end_running_script(harness: HyperVHarness) -> None:
     """Its input has arrived, so its answer is waited for: who ended it now would end it in the middle of its work."""
     harness.server.plan("Send", Trouble.UNACKNOWLEDGED)
 
@@ -181,7 +181,7 @@ def test_a_script_goes_on_though_a_busy_host_is_slow_to_take_it(harness: HyperVH
     assert harness.hyperv.scripts == ["New-FarmVM"]
 
 
-def test_a_program_in_a_guest_is_run_once(harness: HyperVHarness) -> None:
+def test_run_with_unknown_outcome_is_not_repeated(harness: HyperVHarness) -> None:
     """Nobody knows what a second run would do, so an unknown outcome is told and not repeated."""
     machines = harness.machines()
     machines.start("vm-1")
@@ -194,7 +194,7 @@ def test_a_program_in_a_guest_is_run_once(harness: HyperVHarness) -> None:
     assert harness.hyperv.scripts.count("Invoke-FarmVMCommand") == 1
 
 
-def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
+def test_call_has_deadline(tmp_path: Path) -> None:
     """A cmdlet that hangs for ever holds nobody up: at the deadline the outcome is unknown and the shell is closed."""
     hang = threading.Event()
 
@@ -213,7 +213,7 @@ def test_a_call_without_an_end_ends(tmp_path: Path) -> None:
         assert server.shells == set()
 
 
-def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(harness: HyperVHarness) -> None:
+def test_power_off_ends_machine_stuck_in_stopping(harness: HyperVHarness) -> None:
     """Its shutdown does not come to an end; its worker process does."""
     machines = harness.machines()
     machines.start("vm-1")
@@ -225,7 +225,7 @@ def test_a_machine_that_hangs_in_stopping_is_ended_all_the_same(harness: HyperVH
     assert machines.info("vm-1").state is PowerState.OFF
 
 
-def test_a_machine_that_stays_on_whatever_is_done(harness: HyperVHarness) -> None:
+def test_failed_power_off_is_reported(harness: HyperVHarness) -> None:
     """The script had all the time there is: it is not repeated, and what it advises is told."""
     machines = harness.machines()
     machines.start("vm-1")
@@ -243,7 +243,7 @@ NOBODY = GuestIdentity(
 )
 
 
-def test_a_script_gives_up_before_its_caller_does(harness: HyperVHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_timeouts_are_below_caller_deadlines(harness: HyperVHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or nobody would hear why: what a script waits for, and how long its answer is awaited."""
     waits: dict[str, tuple[float, float]] = {}
 
@@ -264,7 +264,7 @@ def test_a_script_gives_up_before_its_caller_does(harness: HyperVHarness, monkey
         assert 0 < waited_s + guest_answers_within_s.get(script, 0) + 20 <= timeout_s, script
 
 
-def test_a_name_is_the_same_in_any_case(harness: HyperVHarness) -> None:
+def test_machine_names_ignore_case(harness: HyperVHarness) -> None:
     """As it is to Hyper-V: the machine `VM-1` is the one that is configured as `vm-1`."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("VM-1")]), ["vm-1"])
@@ -275,7 +275,7 @@ def test_a_name_is_the_same_in_any_case(harness: HyperVHarness) -> None:
 # ------------------------------------------------------------------------------------------------------- the wire
 
 
-def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(harness: HyperVHarness) -> None:
+def test_secrets_are_not_on_wire_or_command_line(harness: HyperVHarness) -> None:
     """All that can be seen from outside is one constant command line; over HTTP not even that."""
     machines = harness.machines()
     machines.start("vm-1")
@@ -292,13 +292,13 @@ def test_secrets_and_names_are_not_on_the_wire_nor_on_a_command_line(harness: Hy
     assert not any(line.encode() in body for body in harness.server.seen)
 
 
-def test_the_command_line_fits() -> None:
+def test_command_line_fits_limit() -> None:
     """cmd.exe takes 8,191 characters; whatever is longer travels in standard input."""
     assert len(" ".join(("powershell", *scripts.powershell_arguments()))) < 8191
     assert len(scripts.pack_call("Test-FarmTemplate", {})) > 8191
 
 
-def test_a_file_larger_than_any_message_arrives(harness: HyperVHarness) -> None:
+def test_large_file_is_sent_in_parts(harness: HyperVHarness) -> None:
     """Standard input is cut into pieces below the envelope's limit."""
     machines = harness.machines()
     machines.start("vm-1")
@@ -310,7 +310,7 @@ def test_a_file_larger_than_any_message_arrives(harness: HyperVHarness) -> None:
     assert (harness.disks / "vm-1/big.bin").read_bytes() == data
 
 
-def test_a_screen_becomes_a_picture(harness: HyperVHarness) -> None:
+def test_screenshot_is_png_of_requested_size(harness: HyperVHarness) -> None:
     """A PNG of the size that was asked for."""
     png = harness.machines().screenshot("vm-1")
 
@@ -319,7 +319,7 @@ def test_a_screen_becomes_a_picture(harness: HyperVHarness) -> None:
     assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == hyperv_module.SCREEN
 
 
-def test_colours_of_a_screen() -> None:
+def test_screenshot_colours_are_converted() -> None:
     """Red, green, blue and white of 16 bits are those of 24."""
     import zlib
 
@@ -339,7 +339,7 @@ def reply(**told: object) -> bytes:
     return b"reply:" + base64.b64encode(orjson.dumps(told))
 
 
-def test_only_the_reply_line_counts() -> None:
+def test_only_reply_line_is_parsed() -> None:
     """Progress in CLIXML, a profile's greeting: none of them is an answer; what else is on stdout is for people."""
     out = b"Hello from a profile\r\nWhat if: Performing X\r\n" + reply(ok=True, value='[1, "ü"]')
 
@@ -360,7 +360,7 @@ def test_only_the_reply_line_counts() -> None:
         (reply(ok=False, id="SomethingElse", message="x"), Why.OTHER),
     ],
 )
-def test_answers_that_are_none(out: bytes, why: Why) -> None:
+def test_invalid_reply_leaves_outcome_unknown(out: bytes, why: Why) -> None:
     """A reply that makes no sense leaves the outcome open; a refusal is one clean line."""
     error = refusal(lambda: scripts.unpack_reply("hv1", out, b"broken"))
 
@@ -398,7 +398,7 @@ def test_other_output_is_decoded_in_its_code_page(code_page: int, written: bytes
     assert scripts.unpack_reply("hv1", out, b"").messages == ("What if: Grüße",)
 
 
-def test_an_answer_about_somebody_else(harness: HyperVHarness) -> None:
+def test_reply_about_other_machine_is_ignored(harness: HyperVHarness) -> None:
     """Only machines that were asked about are believed in."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("other")]), ["vm-1"])

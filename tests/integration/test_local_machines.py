@@ -80,7 +80,7 @@ def rack(tmp_path: Path) -> Iterator[LocalMachinesHarness]:
         process.stdin.close()  # a machine that ended by itself still has its pipe
 
 
-def test_a_machine_has_a_life(rack: LocalMachinesHarness) -> None:
+def test_machine_life_cycle(rack: LocalMachinesHarness) -> None:
     """off -> started -> running, with a process and an uptime -> shut down -> off, with its last words."""
     machines = rack.holds(vm=OBEDIENT)
     assert machines.names() == ["vm"]
@@ -100,7 +100,7 @@ def test_a_machine_has_a_life(rack: LocalMachinesHarness) -> None:
     assert machines.info("vm").note == "exit code 0; bye"
 
 
-def test_all_verbs_may_be_repeated(rack: LocalMachinesHarness) -> None:
+def test_verbs_are_idempotent(rack: LocalMachinesHarness) -> None:
     """Starting what runs and stopping what is off changes nothing."""
     machines = rack.holds(vm=OBEDIENT)
     machines.power_off("vm")
@@ -120,7 +120,7 @@ def test_all_verbs_may_be_repeated(rack: LocalMachinesHarness) -> None:
     assert machines.info("vm").state is PowerState.OFF
 
 
-def test_a_machine_may_be_started_again(rack: LocalMachinesHarness) -> None:
+def test_machine_can_be_restarted(rack: LocalMachinesHarness) -> None:
     """It is another process then, and its log goes on."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
@@ -134,7 +134,7 @@ def test_a_machine_may_be_started_again(rack: LocalMachinesHarness) -> None:
     assert rack.log("vm").split() == ["up", "bye"] * 2
 
 
-def test_shutting_down_does_not_wait_for_ever(rack: LocalMachinesHarness) -> None:
+def test_shutdown_has_timeout(rack: LocalMachinesHarness) -> None:
     """A machine that does not obey in time is said to be on, and still is."""
     machines = rack.holds(vm=STUBBORN)
     machines.start("vm")
@@ -145,7 +145,7 @@ def test_shutting_down_does_not_wait_for_ever(rack: LocalMachinesHarness) -> Non
     assert machines.info("vm").state is PowerState.RUNNING
 
 
-def test_power_goes_whatever_it_is_doing(rack: LocalMachinesHarness) -> None:
+def test_power_off_ends_process_ignoring_signals(rack: LocalMachinesHarness) -> None:
     """What ignores its owner loses its power."""
     machines = rack.holds(vm=STUBBORN)
     machines.start("vm")
@@ -158,7 +158,7 @@ def test_power_goes_whatever_it_is_doing(rack: LocalMachinesHarness) -> None:
 
 
 @posix
-def test_a_frozen_machine_loses_its_power(rack: LocalMachinesHarness) -> None:
+def test_power_off_ends_stopped_process(rack: LocalMachinesHarness) -> None:
     """A stopped process counts as running, obeys nothing, and dies at `power_off`."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
@@ -176,7 +176,7 @@ def test_a_frozen_machine_loses_its_power(rack: LocalMachinesHarness) -> None:
 
 
 @posix
-def test_power_goes_for_its_whole_group(rack: LocalMachinesHarness) -> None:
+def test_power_off_ends_process_group(rack: LocalMachinesHarness) -> None:
     """What a machine started loses its power together with it."""
     machines = rack.holds(
         vm="""
@@ -196,7 +196,7 @@ def test_power_goes_for_its_whole_group(rack: LocalMachinesHarness) -> None:
     assert eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
+def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
     """The owner holds the other end of its standard input, and no other machine does."""
     machines = rack.holds(one=OBEDIENT, other=STUBBORN)
     machines.start("one")
@@ -223,7 +223,7 @@ def test_a_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
         ),
     ],
 )
-def test_a_machine_that_ended_says_how(rack: LocalMachinesHarness, code: str, note: str) -> None:
+def test_exit_reason_is_reported(rack: LocalMachinesHarness, code: str, note: str) -> None:
     """Exit code or signal, and the last line it wrote."""
     machines = rack.holds(vm=code)
     machines.start("vm")
@@ -231,7 +231,7 @@ def test_a_machine_that_ended_says_how(rack: LocalMachinesHarness, code: str, no
     assert rack.ends("vm") == note
 
 
-def test_the_owner_hears_of_every_end(rack: LocalMachinesHarness) -> None:
+def test_on_exit_is_called_for_every_exit(rack: LocalMachinesHarness) -> None:
     """Wanted or not, an end is told at once and needs no question."""
     machines = rack.holds(crashes="pass", obeys=OBEDIENT, ignores=STUBBORN)
     for name in machines.names():
@@ -247,7 +247,7 @@ def test_the_owner_hears_of_every_end(rack: LocalMachinesHarness) -> None:
 
 
 @posix
-def test_a_machine_that_ended_costs_nothing(rack: LocalMachinesHarness) -> None:
+def test_ended_machine_frees_its_pipe(rack: LocalMachinesHarness) -> None:
     """Its pipe is closed, or a machine that crashes all the time would eat the owner's file descriptors."""
     machines, before = rack.holds(vm="pass"), psutil.Process().num_fds()
     machines.start("vm")
@@ -257,7 +257,7 @@ def test_a_machine_that_ended_costs_nothing(rack: LocalMachinesHarness) -> None:
     assert psutil.Process().num_fds() == before
 
 
-def test_a_restored_machine_is_as_it_was(rack: LocalMachinesHarness) -> None:
+def test_restore_empties_disk_and_keeps_log(rack: LocalMachinesHarness) -> None:
     """It is off, its disk holds the empty folders it began with, and its log is kept: that is the owner's."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
@@ -273,7 +273,7 @@ def test_a_restored_machine_is_as_it_was(rack: LocalMachinesHarness) -> None:
     assert "up" in rack.log("vm")
 
 
-def test_starting_makes_the_folders_and_keeps_what_is_there(rack: LocalMachinesHarness) -> None:
+def test_start_creates_folders_and_keeps_files(rack: LocalMachinesHarness) -> None:
     """Only `restore` goes back in time."""
     machines = rack.holds(vm=OBEDIENT)
     (rack.disk("vm") / "inbox").mkdir(parents=True)
@@ -285,7 +285,7 @@ def test_starting_makes_the_folders_and_keeps_what_is_there(rack: LocalMachinesH
     assert (rack.disk("vm") / "status").is_dir()
 
 
-def test_closing_ends_all_at_once(rack: LocalMachinesHarness) -> None:
+def test_close_ends_all_machines(rack: LocalMachinesHarness) -> None:
     """The obedient end in order, and those that do not obey lose their power."""
     machines = rack.holds(a=OBEDIENT, b=STUBBORN, c=OBEDIENT, never="")
     for name in "abc":
@@ -300,7 +300,7 @@ def test_closing_ends_all_at_once(rack: LocalMachinesHarness) -> None:
     assert machines.info("never").note == "not started"
 
 
-def test_other_machines_are_not_touched(rack: LocalMachinesHarness) -> None:
+def test_other_local_machines_are_refused(rack: LocalMachinesHarness) -> None:
     """A name that is not of this farm is refused by every verb, for good."""
     machines = rack.holds(vm=OBEDIENT)
     for verb in (
@@ -315,7 +315,7 @@ def test_other_machines_are_not_touched(rack: LocalMachinesHarness) -> None:
         assert not error.value.transient
 
 
-def test_a_program_that_is_not_there(rack: LocalMachinesHarness) -> None:
+def test_missing_program_is_machine_error(rack: LocalMachinesHarness) -> None:
     """The machine cannot be started, now or later, and is off."""
     spec = rack.spec("vm", "")
     machines = LocalMachines({"vm": LocalSpec(argv=["no-such-program"], disk=spec.disk, log=spec.log, cwd=spec.cwd)})
@@ -328,7 +328,7 @@ def test_a_program_that_is_not_there(rack: LocalMachinesHarness) -> None:
 
 
 @pytest.mark.parametrize("place", ["disks", "logs"])
-def test_a_disk_that_cannot_be_made(rack: LocalMachinesHarness, place: str) -> None:
+def test_disk_error_is_machine_error(rack: LocalMachinesHarness, place: str) -> None:
     """Whatever keeps a machine from starting is a MachineError, as the protocol says."""
     machines = rack.holds(vm=OBEDIENT)
     (rack.folder / place).write_text("in the way")
@@ -337,7 +337,7 @@ def test_a_disk_that_cannot_be_made(rack: LocalMachinesHarness, place: str) -> N
         machines.start("vm")
 
 
-def test_a_long_log_is_put_aside(rack: LocalMachinesHarness) -> None:
+def test_long_log_is_rotated_at_start(rack: LocalMachinesHarness) -> None:
     """A machine that starts with a large log gets a new one, and the old one is kept beside it."""
     machines = rack.holds(vm=OBEDIENT)
     log = rack.folder / "logs" / "vm" / "agent.log"
@@ -352,7 +352,7 @@ def test_a_long_log_is_put_aside(rack: LocalMachinesHarness) -> None:
 
 
 @posix
-def test_a_machine_does_not_hear_the_owners_terminal(rack: LocalMachinesHarness) -> None:
+def test_machine_does_not_get_ctrl_c(rack: LocalMachinesHarness) -> None:
     """Ctrl-C goes to the owner's process group, and a machine has its own."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")

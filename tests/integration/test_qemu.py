@@ -50,7 +50,7 @@ def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
     machines.remove("vm-1")
 
 
-def test_a_machine_outlives_who_started_it(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_machine_survives_its_host(machines: QemuMachines, spec: QemuSpec) -> None:
     """Its host is killed; the next one finds it running, and switches it off."""
     code = (
         "import sys, time; from pathlib import Path; from hyperv_ops.qemu.machines import QemuMachines, QemuSpec\n"
@@ -70,7 +70,7 @@ def test_a_machine_outlives_who_started_it(machines: QemuMachines, spec: QemuSpe
     assert machines.info("vm-1").state is PowerState.OFF
 
 
-def test_a_process_that_hangs_is_unknown_and_can_be_switched_off(machines: QemuMachines) -> None:
+def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) -> None:
     """Its monitor does not answer; nothing is concluded from that, and its power can be cut."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
@@ -84,7 +84,7 @@ def test_a_process_that_hangs_is_unknown_and_can_be_switched_off(machines: QemuM
     assert eventually(lambda: has_ended(pid))
 
 
-def test_a_paused_machine_is_between_on_and_off(machines: QemuMachines) -> None:
+def test_paused_machine_is_changing(machines: QemuMachines) -> None:
     """Until it is let go on."""
     machines.start("vm-1")
     machines.pause("vm-1")
@@ -97,7 +97,7 @@ def test_a_paused_machine_is_between_on_and_off(machines: QemuMachines) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_a_paused_machine_does_not_shut_down_and_is_not_waited_for(machines: QemuMachines) -> None:
+def test_shutdown_of_paused_machine_returns_at_once(machines: QemuMachines) -> None:
     """Its processors stand still: nobody in it hears what it is asked."""
     machines.start("vm-1")
     machines.pause("vm-1")
@@ -105,7 +105,7 @@ def test_a_paused_machine_does_not_shut_down_and_is_not_waited_for(machines: Qem
     assert not machines.shutdown("vm-1", 600)
 
 
-def test_a_moment_is_kept_beside_the_clean_checkpoint(machines: QemuMachines) -> None:
+def test_saved_state_is_kept_beside_checkpoint(machines: QemuMachines) -> None:
     """With memory and without; a later moment takes the place of an earlier one."""
     machines.checkpoint("vm-1")
     machines.start("vm-1")
@@ -118,14 +118,14 @@ def test_a_moment_is_kept_beside_the_clean_checkpoint(machines: QemuMachines) ->
         machines.load_state("vm-1", "never")
 
 
-def test_nothing_to_go_back_to_is_told(machines: QemuMachines) -> None:
+def test_restore_without_checkpoint_is_refused(machines: QemuMachines) -> None:
     """A machine that was never prepared."""
     with pytest.raises(MachineError) as error:
         machines.restore("vm-1")
     assert error.value.trouble is Trouble.NO_CHECKPOINT
 
 
-def test_what_its_screen_shows_is_a_picture(machines: QemuMachines) -> None:
+def test_screenshot_is_png(machines: QemuMachines) -> None:
     """Of a machine that is on."""
     assert machines.screenshot("vm-1") is None
     machines.start("vm-1")
@@ -135,7 +135,7 @@ def test_what_its_screen_shows_is_a_picture(machines: QemuMachines) -> None:
 
 
 @pytest.mark.needs(*QEMU)
-def test_a_port_that_somebody_has_is_told_in_a_line(spec: QemuSpec) -> None:
+def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
     """QEMU's own words, not a page of them."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -150,7 +150,7 @@ def test_a_port_that_somebody_has_is_told_in_a_line(spec: QemuSpec) -> None:
     ("image", "folder", "said"),
     [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
 )
-def test_what_cannot_be_made_is_told(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
+def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
     """Before anything of it exists."""
     machines = QemuMachines(QemuSpec(image=tmp_path / image, folder=tmp_path / folder), {"vm-1": 1})
     with pytest.raises(MachineError, match=said):
@@ -158,7 +158,7 @@ def test_what_cannot_be_made_is_told(tmp_path: Path, spec: QemuSpec, image: str,
     assert machines.infos() == {}
 
 
-def test_a_machine_of_another_image_is_not_taken_for_one_of_this(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_machine_of_other_image_is_refused(machines: QemuMachines, spec: QemuSpec) -> None:
     """A new image changes nothing in machines that were made from an older one; who asks for them is told."""
     newer = spec.image.with_name("newer.raw")
     newer.write_bytes(spec.image.read_bytes())
@@ -170,12 +170,12 @@ def test_a_machine_of_another_image_is_not_taken_for_one_of_this(machines: QemuM
     assert error.value.trouble is Trouble.EXISTS
 
 
-def test_nobody_else_may_read_a_machines_disk(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_disk_is_readable_by_owner_only(machines: QemuMachines, spec: QemuSpec) -> None:
     """It holds what the share's password is checked against."""
     assert (spec.folder / "vm-1").stat().st_mode & 0o077 == 0
 
 
-def test_what_the_console_said_before_is_kept(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec) -> None:
     """The last words of a panic are there after the power cycle that cured it."""
     console = spec.folder / "vm-1" / "console.log"
     console.write_text("Kernel panic - not syncing")
@@ -185,7 +185,7 @@ def test_what_the_console_said_before_is_kept(machines: QemuMachines, spec: Qemu
     assert "panic" not in console.read_text()
 
 
-def test_what_cannot_be_asked_loses_no_power_for_nothing(machines: QemuMachines) -> None:
+def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines) -> None:
     """Where there is nothing to go back to, the machine runs on."""
     machines.start("vm-1")
     with pytest.raises(MachineError, match="no checkpoint"):
@@ -193,7 +193,7 @@ def test_what_cannot_be_asked_loses_no_power_for_nothing(machines: QemuMachines)
     assert machines.info("vm-1").state is PowerState.RUNNING
 
 
-def test_a_machine_without_its_disk_is_removed_with_its_process(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec) -> None:
     """Somebody tidied up by hand; nothing holds its port afterwards."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
@@ -205,7 +205,7 @@ def test_a_machine_without_its_disk_is_removed_with_its_process(machines: QemuMa
     assert eventually(lambda: has_ended(pid))
 
 
-def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
     """Every verb says what it would do."""
     said: list[str] = []
     only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=said.append)
@@ -220,7 +220,7 @@ def test_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None
 
 
 @pytest.mark.needs(*QEMU)
-def test_machines_by_the_commands(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
     """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
     (tmp_path / "pipeline.toml").write_text(
         f"[qemu]\nimage = '{spec.image}'\nfolder = 'm'\n"
@@ -269,7 +269,7 @@ def answering(path: Path, late: bytes = b"") -> Iterator[None]:
         yield
 
 
-def test_the_doctor_concludes_nothing_from_a_machine_that_cannot_be_asked(
+def test_doctor_reports_unreachable_machine_only(
     tmp_path: Path, machines: QemuMachines, spec: QemuSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whether it has a checkpoint is not known; that it does not answer is."""
@@ -285,14 +285,14 @@ def test_the_doctor_concludes_nothing_from_a_machine_that_cannot_be_asked(
     assert "checkpoint" not in said
 
 
-def test_an_answer_to_somebody_before_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+def test_old_guest_agent_answers_are_discarded(tmp_path: Path) -> None:
     """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
         line = QmpConnection("vm-1", tmp_path / "guest", guest=True)
         assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
 
 
-def test_a_heartbeat_that_cannot_be_noted_spoils_no_look(tmp_path: Path) -> None:
+def test_unwritable_heartbeat_file_is_ignored(tmp_path: Path) -> None:
     """This computer's disk is full, or somebody has removed the machine's folder meanwhile."""
     with answering(tmp_path / "guest"):
         assert GuestAgent("vm-1", tmp_path / "guest", tmp_path / "gone/heard").heartbeat(ask=True) is Heartbeat.NONE

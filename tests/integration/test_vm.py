@@ -43,7 +43,7 @@ def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return lambda *args: pipeline(capsys, *args, "--root", tmp_path)
 
 
-def test_from_nothing_to_a_machine_and_back(harness: HyperVHarness, vm: Command) -> None:
+def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Command) -> None:
     """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
     assert vm("vm", "create", "vm-2", "vm-3")[0] == OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
@@ -57,7 +57,7 @@ def test_from_nothing_to_a_machine_and_back(harness: HyperVHarness, vm: Command)
     assert out.count("there is none") == 3
 
 
-def test_how_the_machines_are(harness: HyperVHarness, vm: Command) -> None:
+def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> None:
     """A table for people, and JSON for programs."""
     vm("vm", "start", "vm-1", "--wait")
 
@@ -72,7 +72,7 @@ def test_how_the_machines_are(harness: HyperVHarness, vm: Command) -> None:
     assert (told[0]["worker"], told[0]["state"], told[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
 
 
-def test_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
+def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
     """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
     for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
@@ -85,7 +85,9 @@ def test_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
     assert vm("vm", "status", "vm-1")[0] == OK
 
 
-def test_what_destroys_asks_first(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destructive_commands_ask_for_confirmation(
+    harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an answer nothing is done, and it is said how to answer beforehand."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
@@ -96,7 +98,7 @@ def test_what_destroys_asks_first(harness: HyperVHarness, vm: Command, monkeypat
     assert harness.hyperv.scripts == []
 
 
-def test_clones_are_made_different(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """Each gets its own name, address and share password, and its clean checkpoint after that."""
     tables = harness.tables(network="'192.168.77.0/24'").replace(
         "[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'"
@@ -116,7 +118,7 @@ def test_clones_are_made_different(harness: HyperVHarness, vm: Command, tmp_path
     assert "canary" not in out
 
 
-def test_who_a_machine_is_to_be_is_known_before_it_boots(
+def test_prepare_checks_identity_before_boot(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A password that is not there, or a name that is too long: nothing was switched on for nothing."""
@@ -137,7 +139,7 @@ def test_who_a_machine_is_to_be_is_known_before_it_boots(
     assert harness.hyperv.events == []
 
 
-def test_the_template_is_looked_into(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+def test_check_template_reports_problems(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """The check goes into the guest, runs there, and what is not well is told with its cure."""
     configure(tmp_path, harness, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
     vm("vm", "start", "vm-1", "--wait")
@@ -161,7 +163,7 @@ def test_the_template_is_looked_into(harness: HyperVHarness, vm: Command, tmp_pa
     assert "Test-FarmTemplate.ps1 ended with 0 and said" in vm("vm", "check-template", "--game-folder", "C:\\g")[2]
 
 
-def test_the_switch_is_made(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+def test_switch_is_created_with_host_address(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """With the first address of its network for the host; without a network nothing is guessed."""
     assert "`switch` and `network`" in vm("vm", "switch")[2]
     configure(tmp_path, harness, network="'192.168.77.0/24'")
@@ -214,7 +216,7 @@ def test_machines_are_compared_with_the_template_machine(harness: HyperVHarness,
         (("create", "--count", "500"), "500 is not in the range 1<=x<=256"),
     ],
 )
-def test_a_wrong_choice_is_one_line(harness: HyperVHarness, vm: Command, args: tuple[str, ...], said: str) -> None:
+def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args: tuple[str, ...], said: str) -> None:
     """Nothing is asked of the host."""
     code, _, err = vm("vm", *args)
 
@@ -232,7 +234,7 @@ def test_a_wrong_choice_is_one_line(harness: HyperVHarness, vm: Command, args: t
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_what_the_host_refuses_is_one_line(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_error_is_one_line_with_remedy(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
     """With the cure, on standard error."""
     harness.hyperv.missing.add(missing)
 
@@ -243,7 +245,9 @@ def test_what_the_host_refuses_is_one_line(harness: HyperVHarness, vm: Command, 
     assert len(err.splitlines()) == 1
 
 
-def test_a_host_that_refuses_the_account(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_account_is_reported_without_password(
+    harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line, without the password."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
 
@@ -254,7 +258,7 @@ def test_a_host_that_refuses_the_account(harness: HyperVHarness, vm: Command, mo
     assert "canary" not in err
 
 
-def test_without_machines_there_is_nothing_to_do(vm: Command, tmp_path: Path) -> None:
+def test_no_machines_configured_is_reported(vm: Command, tmp_path: Path) -> None:
     """It is said how one is named."""
     (tmp_path / "pipeline.toml").write_text("[[worker]]\nname = 'a'\nshare = '/nowhere'\n")
 
@@ -272,7 +276,7 @@ def complaints(vm: Command) -> list[str]:
     return [line for line in vm("doctor")[1].splitlines() if "mount it" not in line and "no agent has" not in line]
 
 
-def test_healthy_machines_get_no_word(harness: HyperVHarness, vm: Command) -> None:
+def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> None:
     """Silence is the best of findings; asked for, it tells what it measured."""
     vm("vm", "create", "--all")
     vm("vm", "checkpoint", "vm-2", "vm-3")
@@ -290,7 +294,7 @@ def test_healthy_machines_get_no_word(harness: HyperVHarness, vm: Command) -> No
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_what_the_host_lacks(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
     """One line for each, with the cure."""
     harness.hyperv.missing.add(missing)
 
@@ -324,7 +328,7 @@ def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
     assert "each look at the machines starts a process" not in vm("doctor")[1]
 
 
-def test_shares_that_only_the_hypervisors_host_can_reach(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+def test_internal_switch_from_other_computer_is_reported(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """An internal switch ends there; from another computer every share would be away, and nobody would know why."""
     tables = harness.tables().replace(
         f"share = '{harness.disks / 'vm-1'}'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'"
@@ -334,7 +338,7 @@ def test_shares_that_only_the_hypervisors_host_can_reach(harness: HyperVHarness,
     assert any("run the pipeline on hv1, or take an external switch" in line for line in complaints(vm))
 
 
-def test_an_account_that_may_not_ask_for_everything(harness: HyperVHarness, vm: Command) -> None:
+def test_unknown_free_memory_is_not_reported(harness: HyperVHarness, vm: Command) -> None:
     """Free memory that is not told is not missing."""
     harness.hyperv.missing.add("administrator")
     vm("vm", "create", "--all")
@@ -344,7 +348,7 @@ def test_an_account_that_may_not_ask_for_everything(harness: HyperVHarness, vm: 
     assert "unknown of 64 GB memory free" in vm("doctor", "--verbose")[1]
 
 
-def test_what_machines_lack(harness: HyperVHarness, vm: Command) -> None:
+def test_machine_problems_are_reported(harness: HyperVHarness, vm: Command) -> None:
     """One that nobody made, one without a clean checkpoint, one that has lost its heartbeat."""
     vm("vm", "create", "vm-2")
     vm("vm", "start", "vm-1", "--wait")
@@ -357,7 +361,9 @@ def test_what_machines_lack(harness: HyperVHarness, vm: Command) -> None:
     assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
 
 
-def test_a_host_that_cannot_be_reached(harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_host_is_reported_once(
+    harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong password, an unset secret, nobody there: what is wrong is told once, and what follows is not guessed."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
     assert "mend `account` or `secret`" in "\n".join(complaints(vm))

@@ -95,7 +95,7 @@ def protocol(server: WsmanServer) -> Iterator[Protocol]:
 # --- What works ---
 
 
-def test_a_command_with_stdin_over_encrypted_ntlm(server: WsmanServer, protocol: Protocol) -> None:
+def test_command_over_encrypted_ntlm(server: WsmanServer, protocol: Protocol) -> None:
     """A command gets its input, and its output and exit code come back; it leaves nothing open."""
     shell = protocol.open_shell()
     command = protocol.run_command(shell, "work", ["-n", "3"])
@@ -109,7 +109,7 @@ def test_a_command_with_stdin_over_encrypted_ntlm(server: WsmanServer, protocol:
     assert server.shells == set()
 
 
-def test_the_wire_does_not_show_what_is_said(server: WsmanServer, protocol: Protocol) -> None:
+def test_encrypted_messages_hide_command_and_input(server: WsmanServer, protocol: Protocol) -> None:
     """Over HTTP neither the command nor its input, encoded or not, is in what the client sends."""
     run(protocol, "canary-command", b"canary-input")
     bodies = [body for body in server.seen if body]  # the first message has none: it only authenticates
@@ -123,7 +123,7 @@ def test_the_wire_does_not_show_what_is_said(server: WsmanServer, protocol: Prot
 @pytest.mark.parametrize(
     ("transport", "encryption"), [("ssl", "auto"), ("ntlm", "auto"), ("ntlm", "always")], ids=["basic", "ntlm", "both"]
 )
-def test_over_https(serve: Callable[..., WsmanServer], transport: str, encryption: str) -> None:
+def test_command_over_https(serve: Callable[..., WsmanServer], transport: str, encryption: str) -> None:
     """A client that trusts the certificate comes in by Basic and NTLM, the latter encrypted once more if it wants."""
     server = serve(tls=True)
     with client(server, transport=transport, message_encryption=encryption) as protocol:
@@ -131,7 +131,7 @@ def test_over_https(serve: Callable[..., WsmanServer], transport: str, encryptio
     assert server.commands == [Command("work", STDIN, ACCOUNT)]
 
 
-def test_the_certificate_is_valid_for_the_address_too(serve: Callable[..., WsmanServer]) -> None:
+def test_certificate_is_valid_for_address(serve: Callable[..., WsmanServer]) -> None:
     """The server may be called localhost or 127.0.0.1."""
     server = serve(tls=True)
     server.endpoint = server.endpoint.replace("localhost", "127.0.0.1")
@@ -139,14 +139,14 @@ def test_the_certificate_is_valid_for_the_address_too(serve: Callable[..., Wsman
         assert run(protocol)[2] == 7
 
 
-def test_an_account_of_a_domain(server: WsmanServer) -> None:
+def test_account_may_have_domain(server: WsmanServer) -> None:
     """An account may have a domain; the command is told of both."""
     with client(server, **OTHER) as protocol:
         run(protocol)
     assert server.commands == [Command("work", b"", OTHER["username"])]
 
 
-def test_large_output_arrives_whole(serve: Callable[..., WsmanServer]) -> None:
+def test_large_output_is_split_over_answers(serve: Callable[..., WsmanServer]) -> None:
     """More output than fits into one answer comes in several."""
     big = bytes(range(256)) * 2000
     server = serve(lambda _: Answer(big, big[:150_000], 1))
@@ -159,7 +159,7 @@ def test_large_output_arrives_whole(serve: Callable[..., WsmanServer]) -> None:
         assert (stdout + rest, stderr, exit_code) == (big, big[:150_000], 1)
 
 
-def test_two_clients_at_once(serve: Callable[..., WsmanServer]) -> None:
+def test_two_clients_run_concurrently(serve: Callable[..., WsmanServer]) -> None:
     """Clients do not hear each other, even when their commands run at the same time."""
     both = threading.Barrier(2)
 
@@ -200,7 +200,7 @@ def test_basic_over_http_is_refused(server: WsmanServer) -> None:
     assert server.shells == set()
 
 
-def test_a_message_in_the_open_is_refused(server: WsmanServer) -> None:
+def test_unencrypted_message_is_refused(server: WsmanServer) -> None:
     """Over HTTP whoever is authenticated still has to encrypt."""
     with client(server, message_encryption="never") as protocol, pytest.raises(WinRMTransportError) as refused:
         protocol.open_shell()
@@ -218,7 +218,7 @@ def test_an_untrusted_certificate_is_refused(serve: Callable[..., WsmanServer]) 
         run(protocol)
 
 
-def test_a_shell_belongs_to_its_account(server: WsmanServer, protocol: Protocol) -> None:
+def test_shell_belongs_to_its_account(server: WsmanServer, protocol: Protocol) -> None:
     """Nobody else can use or delete it."""
     shell = protocol.open_shell()
     with client(server, **OTHER) as other, pytest.raises(WSManFaultError, match="not found"):
@@ -226,7 +226,7 @@ def test_a_shell_belongs_to_its_account(server: WsmanServer, protocol: Protocol)
     assert server.shells == {shell}
 
 
-def test_the_thirty_first_shell_is_refused(server: WsmanServer, protocol: Protocol) -> None:
+def test_shell_quota_is_enforced(server: WsmanServer, protocol: Protocol) -> None:
     """An account has its quota of shells; who closes one may open another, and other accounts have their own."""
     shells = [protocol.open_shell() for _ in range(MAX_SHELLS)]
     with pytest.raises(WSManFaultError) as refused:
@@ -241,7 +241,7 @@ def test_the_thirty_first_shell_is_refused(server: WsmanServer, protocol: Protoc
 # --- What goes wrong ---
 
 
-def test_a_command_that_does_not_end(serve: Callable[..., WsmanServer]) -> None:
+def test_receive_times_out_and_continues(serve: Callable[..., WsmanServer]) -> None:
     """Waiting for output ends with the operation's time, and goes on when the client asks again."""
     done = threading.Event()
 
@@ -257,7 +257,7 @@ def test_a_command_that_does_not_end(serve: Callable[..., WsmanServer]) -> None:
         assert protocol.get_command_output(shell, command) == (b"", b"work", 7)
 
 
-def test_terminate_ends_waiting(serve: Callable[..., WsmanServer]) -> None:
+def test_terminate_ends_receive(serve: Callable[..., WsmanServer]) -> None:
     """A client that waits for a terminated command is told so at once, and the shell can be closed."""
     done = threading.Event()
     running = threading.Event()
@@ -280,7 +280,7 @@ def test_terminate_ends_waiting(serve: Callable[..., WsmanServer]) -> None:
     assert server.shells == set()
 
 
-def test_nothing_is_done_before_the_connection_drops(server: WsmanServer, protocol: Protocol) -> None:
+def test_drop_before_does_nothing(server: WsmanServer, protocol: Protocol) -> None:
     """DROP_BEFORE: the client loses its connection and the server did nothing."""
     server.plan("Create", Trouble.DROP_BEFORE)
     with pytest.raises(requests.ConnectionError):
@@ -288,7 +288,7 @@ def test_nothing_is_done_before_the_connection_drops(server: WsmanServer, protoc
     assert server.shells == set()
 
 
-def test_all_is_done_before_the_connection_drops(server: WsmanServer, protocol: Protocol) -> None:
+def test_drop_after_executes_request(server: WsmanServer, protocol: Protocol) -> None:
     """DROP_AFTER: the client loses its connection and the shell is there."""
     server.plan("Create", Trouble.DROP_AFTER)
     with pytest.raises(requests.ConnectionError):
@@ -296,7 +296,7 @@ def test_all_is_done_before_the_connection_drops(server: WsmanServer, protocol: 
     assert len(server.shells) == 1
 
 
-def test_a_client_that_was_dropped_has_to_begin_again(server: WsmanServer, protocol: Protocol) -> None:
+def test_dropped_client_needs_new_session(server: WsmanServer, protocol: Protocol) -> None:
     """pywinrm goes on sealing for the lost connection, in vain, until its session is closed."""
     server.plan("Create", Trouble.DROP_BEFORE)
     with pytest.raises(requests.ConnectionError):
@@ -309,7 +309,7 @@ def test_a_client_that_was_dropped_has_to_begin_again(server: WsmanServer, proto
     assert protocol.open_shell() in server.shells
 
 
-def test_a_client_that_was_refused_stops_encrypting(server: WsmanServer) -> None:
+def test_refused_client_needs_new_protocol(server: WsmanServer) -> None:
     """pywinrm sends the next message in the open: whoever was refused needs a new `Protocol`."""
     with client(server, password="wrong") as protocol:
         with pytest.raises(InvalidCredentialsError):
@@ -320,7 +320,7 @@ def test_a_client_that_was_refused_stops_encrypting(server: WsmanServer) -> None
     assert any(b"Envelope" in body for body in server.seen)
 
 
-def test_an_unavailable_service(server: WsmanServer, protocol: Protocol) -> None:
+def test_http_503_does_nothing(server: WsmanServer, protocol: Protocol) -> None:
     """HTTP_503: nothing is done; troubles come in order, and then all is well."""
     server.plan("Create", Trouble.HTTP_503, Trouble.HTTP_503)
     for _ in range(2):
@@ -331,7 +331,7 @@ def test_an_unavailable_service(server: WsmanServer, protocol: Protocol) -> None
     assert protocol.open_shell() in server.shells
 
 
-def test_a_quota_that_is_spent(server: WsmanServer, protocol: Protocol) -> None:
+def test_quota_fault_is_returned(server: WsmanServer, protocol: Protocol) -> None:
     """QUOTA: the fault of too many shells, although there is none."""
     server.plan("Create", Trouble.QUOTA)
     with pytest.raises(WSManFaultError) as refused:
@@ -340,7 +340,7 @@ def test_a_quota_that_is_spent(server: WsmanServer, protocol: Protocol) -> None:
     assert server.shells == set()
 
 
-def test_an_answer_that_does_not_come(server: WsmanServer) -> None:
+def test_slow_answer_times_out_at_client(server: WsmanServer) -> None:
     """SLOW: the client gives up by itself, and what it asked for is done."""
     server.plan("Create", Trouble.SLOW)
     with client(server, read_timeout_sec=2) as protocol, pytest.raises(requests.exceptions.ReadTimeout):
@@ -358,7 +358,7 @@ def test_progress_in_stderr(server: WsmanServer, protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("action", ["Command", "Send", "Receive", "Signal", "Delete"])
-def test_each_message_may_meet_trouble(server: WsmanServer, protocol: Protocol, action: str) -> None:
+def test_faults_apply_to_their_action(server: WsmanServer, protocol: Protocol, action: str) -> None:
     """A trouble meets the messages of its action and no other."""
     server.plan(action, Trouble.HTTP_503)
     with pytest.raises(WinRMTransportError):
@@ -366,7 +366,7 @@ def test_each_message_may_meet_trouble(server: WsmanServer, protocol: Protocol, 
     assert server.commands == ([] if action in ("Command", "Send") else [Command("work", b"", ACCOUNT)])
 
 
-def test_a_server_that_closes_lets_its_clients_go(serve: Callable[..., WsmanServer]) -> None:
+def test_server_close_ends_waiting_clients(serve: Callable[..., WsmanServer]) -> None:
     """Whoever waits for output when the server closes loses the connection at once; no thread of it is left."""
     before = set(threading.enumerate())
     running, done = threading.Event(), threading.Event()

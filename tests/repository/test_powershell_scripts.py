@@ -367,7 +367,7 @@ CHECKS: tuple[Callable[[Script], list[str]], ...] = (
 # ----------------------------------------------------------------------------------------------------------- the tests
 
 
-def test_there_are_scripts() -> None:
+def test_all_scripts_are_found() -> None:
     """One for each verb of Hyper-V, four for the template, two of the agent's bundle; the bootstrap is exempt."""
     assert len(SCRIPTS) == 20
     assert (FOLDER / BOOTSTRAP).exists()
@@ -375,12 +375,12 @@ def test_there_are_scripts() -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_has_nothing_to_complain_of(name: str, check: Callable[[Script], list[str]]) -> None:
+def test_script_passes_all_checks(name: str, check: Callable[[Script], list[str]]) -> None:
     """Each script passes each check."""
     assert check(script(name)) == []
 
 
-def test_the_bootstrap_parses() -> None:
+def test_bootstrap_parses() -> None:
     """The bootstrap is exempt from everything else."""
     assert check_it_parses(script(BOOTSTRAP)) == []
 
@@ -391,12 +391,12 @@ def test_the_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
     assert check_expand_archive_has_no_confirm(script(BOOTSTRAP)) == []
 
 
-def test_the_agent_is_restarted_by_its_task() -> None:
+def test_agent_is_restarted_by_scheduled_task() -> None:
     """Restart-FarmVMAgent ends and starts a scheduled task, and has no other way to start anything."""
     assert check_the_agent_is_never_started_directly(script("Restart-FarmVMAgent.ps1")) == []
 
 
-def test_no_entry_of_the_table_is_unused() -> None:
+def test_every_cmdlet_entry_is_used() -> None:
     """Every cmdlet of the table is called somewhere, with every parameter of its entry."""
     used: dict[str, set[str]] = {}
     for name in SCRIPTS:
@@ -408,7 +408,7 @@ def test_no_entry_of_the_table_is_unused() -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_an_entry_names_its_source(name: str) -> None:
+def test_every_cmdlet_entry_names_its_source(name: str) -> None:
     """Each entry says where in Microsoft's reference it was looked up."""
     entry = TABLE[name]
     assert set(entry) - {"reads"} == {"module", "parameters", "changes", "silenced_by", "source"}
@@ -418,7 +418,7 @@ def test_an_entry_names_its_source(name: str) -> None:
         assert entry["source"] == "not looked up"
 
 
-def test_functions_of_one_name_are_the_same_everywhere() -> None:
+def test_shared_functions_are_identical() -> None:
     """Scripts cannot share a function, because each is sent alone; what they repeat must not drift apart."""
     seen: dict[str, dict[str, str]] = {}
     for name in SCRIPTS:
@@ -523,7 +523,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_a_good_script_passes(check: Callable[[Script], list[str]]) -> None:
+def test_valid_script_passes(check: Callable[[Script], list[str]]) -> None:
     """What the violations are planted in is without one."""
     assert check(Script("good", GOOD)) == []
 
@@ -536,7 +536,7 @@ def test_patterns_without_a_loose_end_pass(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(("check", "old", "new"), PLANTED)
-def test_a_planted_violation_is_caught(check: Callable[[Script], list[str]], old: str, new: str) -> None:
+def test_script_violation_is_detected(check: Callable[[Script], list[str]], old: str, new: str) -> None:
     """Each check complains of what it is for."""
     assert old in GOOD
     assert check(Script("planted", GOOD.replace(old, new))) != []
@@ -552,7 +552,7 @@ def test_a_planted_violation_is_caught(check: Callable[[Script], list[str]], old
         ("ScheduledTasks\\Stop-ScheduledTask -TaskName $Task -TaskPath '\\'\n", "\n"),
     ],
 )
-def test_an_agent_that_is_started_directly_is_caught(old: str, new: str) -> None:
+def test_direct_agent_start_is_detected(old: str, new: str) -> None:
     """A program, a process or another CIM method in place of the task is found."""
     source = script("Restart-FarmVMAgent.ps1").source
     assert old in source

@@ -269,7 +269,7 @@ def test_good_code_passes(code: str) -> None:
 
 
 @pytest.mark.parametrize(("check", "code"), PLANTED)
-def test_a_planted_violation_is_caught(check: Callable[[Script], list[str]], code: str) -> None:
+def test_violation_in_test_file_is_detected(check: Callable[[Script], list[str]], code: str) -> None:
     assert check(Script("planted", f"{GOOD}\n{code}\n")) != []
 
 
