@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_a_generation_survives_random_blows(tmp_path: Path, seed: int) -> None:
+def test_generation_survives_random_faults(tmp_path: Path, seed: int) -> None:
     """Hosts, agents and games killed and stopped at any moment: counted once, verified from outside, nobody left."""
     chaos, outcomes = one_run(seed, tmp_path / "farm")
 

@@ -37,7 +37,7 @@ def running_attempt(project: FarmProject, spared: set[str]) -> dict[str, str]:
     return {worker: attempt for worker, attempt in found.items() if attempt and genome_in(attempt) not in spared}
 
 
-def test_a_generation_is_played(project: FarmProject) -> None:
+def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
     """Drop genomes, run, and every fitness is there; running again gives the same bytes and plays nothing."""
     project.configure(trials=3)
     project.add_genomes(plays(20))
@@ -49,7 +49,7 @@ def test_a_generation_is_played(project: FarmProject) -> None:
     assert outputs == {p.name: p.read_bytes() for p in (project.root / "results/gen-0001").glob("*.*")}
 
 
-def test_one_generation_leaves_nothing_to_the_next(project: FarmProject) -> None:
+def test_leftover_results_do_not_affect_next_generation(project: FarmProject) -> None:
     """What was counted and not yet cleaned up is no news to the next run, and idle time between runs is not counted."""
     project.configure(workers=2)
     project.add_genomes(plays(6))
@@ -67,7 +67,7 @@ def test_one_generation_leaves_nothing_to_the_next(project: FarmProject) -> None
     assert project.summary(1)["wall_s"] < before + 5
 
 
-def test_twenty_kills_in_one_generation(project: FarmProject) -> None:
+def test_generation_survives_twenty_kills(project: FarmProject) -> None:
     """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
     project.configure(workers=2, losses_max=10, trials=1)
     project.add_genomes(plays(100, seconds=0.25))
@@ -101,7 +101,7 @@ def test_twenty_kills_in_one_generation(project: FarmProject) -> None:
     assert ended["interrupted"] + ended["lost"] >= 15, ended
 
 
-def test_a_stopped_agent_is_restarted(project: FarmProject) -> None:
+def test_stopped_agent_is_restarted(project: FarmProject) -> None:
     """SIGSTOP makes an agent silent; its attempt is lost, its neighbour taken back, and a new agent plays on."""
     project.configure(workers=2, silence_limit_s=3.0)
     project.add_genomes(plays(30, seconds=0.2))
@@ -117,7 +117,7 @@ def test_a_stopped_agent_is_restarted(project: FarmProject) -> None:
     assert project.summary()["attempts"]["lost"] >= 1
 
 
-def test_poison_is_found_and_the_innocent_are_not_charged(project: FarmProject) -> None:
+def test_poison_genome_fails_and_others_complete(project: FarmProject) -> None:
     """A genome that kills every agent it meets is settled as poison; the one that waits behind it is counted."""
     project.configure(workers=2)
     project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(10, seconds=0.1)})
@@ -128,7 +128,7 @@ def test_poison_is_found_and_the_innocent_are_not_charged(project: FarmProject) 
     assert "out" not in {line.split(": ")[-1] for line in out.splitlines()}
 
 
-def test_poison_with_one_worker_only(project: FarmProject) -> None:
+def test_poison_genome_fails_with_one_worker(project: FarmProject) -> None:
     """With nobody else to ask, three deaths on the one worker are enough."""
     project.configure(workers=1)
     project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(5)})
@@ -136,7 +136,7 @@ def test_poison_with_one_worker_only(project: FarmProject) -> None:
     project.assert_counted_once(failed=frozenset({"a-poison.json"}))
 
 
-def test_every_bad_game_is_named(project: FarmProject) -> None:
+def test_failing_evaluations_are_reported_with_reason(project: FarmProject) -> None:
     """Raising, dying, hanging and leaving games fail with a reason each, and their neighbours are counted."""
     project.configure(time_limit_s=1.0)
     bad = {f"{order}.json": {"do": order} for order in ("raise", "die", "hang", "exit")}
@@ -151,7 +151,7 @@ def test_every_bad_game_is_named(project: FarmProject) -> None:
     assert all(name in out for name in bad)
 
 
-def test_ctrl_c_stops_and_the_same_command_resumes(project: FarmProject) -> None:
+def test_ctrl_c_stops_and_same_command_resumes(project: FarmProject) -> None:
     """The first Ctrl-C ends in order with exit code 3; nothing that was counted is played again."""
     project.configure()
     project.add_genomes(plays(30, seconds=0.1))
@@ -170,7 +170,7 @@ def test_ctrl_c_stops_and_the_same_command_resumes(project: FarmProject) -> None
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_the_number_of_workers_changes_no_fitness(project: FarmProject, workers: int) -> None:
+def test_fitness_is_independent_of_worker_count(project: FarmProject, workers: int) -> None:
     """One worker or four: every trial has the fitness that its bytes and its seed give it."""
     project.configure(workers=workers, trials=2)
     project.add_genomes(plays(12, seconds=0.01))
@@ -178,7 +178,7 @@ def test_the_number_of_workers_changes_no_fitness(project: FarmProject, workers:
     project.assert_counted_once()
 
 
-def test_two_hosts_on_one_share(project: FarmProject, tmp_path) -> None:
+def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> None:
     """The share belongs to the first host; the second keeps its hands off, names the cure, and breaks nothing."""
     share = tmp_path / "share"
     share.mkdir()
@@ -199,7 +199,7 @@ def test_two_hosts_on_one_share(project: FarmProject, tmp_path) -> None:
     project.assert_counted_once()
 
 
-def test_a_deleted_state_folder(project: FarmProject, tmp_path) -> None:
+def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path) -> None:
     """Without its ledger a farm is another farm: the share is refused until it is taken over; old results are kept."""
     share = tmp_path / "share"
     share.mkdir()
@@ -220,7 +220,7 @@ def test_a_deleted_state_folder(project: FarmProject, tmp_path) -> None:
     assert (project.root / "results/gen-0001.before-1/results.csv").exists()
 
 
-def test_a_generation_cannot_change_under_its_name(project: FarmProject) -> None:
+def test_changed_generation_is_refused(project: FarmProject) -> None:
     """Changed bytes or settings are refused with both values named; new files join; `--fresh` begins anew."""
     project.configure()
     project.add_genomes(plays(4))
@@ -242,7 +242,7 @@ def test_a_generation_cannot_change_under_its_name(project: FarmProject) -> None
     assert project.summary()["run"] == 2
 
 
-def test_retry_failed_reopens_what_failed(project: FarmProject) -> None:
+def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> None:
     """After the evaluator is mended, `--retry-failed` plays the failed and skipped trials and no others."""
     project.configure(trials=2)
     project.add_genomes({"bad.json": {"do": "raise"}, **plays(12)})
@@ -254,7 +254,7 @@ def test_retry_failed_reopens_what_failed(project: FarmProject) -> None:
     project.assert_counted_once()
 
 
-def test_a_typo_in_the_evaluator_stops_the_farm(project: FarmProject) -> None:
+def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
     """When everything fails from the start the farm says so, with the last log, instead of burning the generation."""
     project.configure(workers=2)
     (project.root / "game.py").write_text("import no_such_module\n")
@@ -265,7 +265,7 @@ def test_a_typo_in_the_evaluator_stops_the_farm(project: FarmProject) -> None:
     assert project.summary()["open"] > 0
 
 
-def test_one_run_per_state_folder(project: FarmProject) -> None:
+def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
     """A second `pipeline run` in the same folder is refused in one line; after `kill -9` the lock is free."""
     project.configure()
     project.add_genomes(plays(20, seconds=0.3))
@@ -280,7 +280,7 @@ def test_one_run_per_state_folder(project: FarmProject) -> None:
     project.assert_counted_once()
 
 
-def test_nothing_outlives_a_killed_host_and_its_agents(project: FarmProject) -> None:
+def test_no_process_survives_killed_host_and_agents(project: FarmProject) -> None:
     """Host, agents and all: one after the other killed at once; games die with them."""
     project.configure(workers=2)
     project.add_genomes(plays(8, seconds=30))
@@ -298,7 +298,7 @@ def test_nothing_outlives_a_killed_host_and_its_agents(project: FarmProject) -> 
     assert not alive
 
 
-def test_a_full_disk_stops_the_host_and_loses_nothing(project: FarmProject, tiny_disk) -> None:
+def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk) -> None:
     """When the host's disk is full it stops with exit code 3; with room again, the same command resumes."""
     project.root = tiny_disk / "farm"
     project.configure()
@@ -317,7 +317,7 @@ def test_a_full_disk_stops_the_host_and_loses_nothing(project: FarmProject, tiny
     project.assert_counted_once()
 
 
-def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(project: FarmProject) -> None:
+def test_unwritable_archive_stops_host_and_run_resumes(project: FarmProject) -> None:
     """The ledger could be written all the while, and yet nothing is in it that was built on a result that is not."""
     project.configure()
     project.add_genomes(plays(12, seconds=0.3))
@@ -345,9 +345,7 @@ def test_an_archive_that_cannot_be_written_stops_the_host_and_loses_nothing(proj
     project.assert_counted_once()
 
 
-def test_a_host_that_dies_before_old_results_were_moved_aside(
-    project: FarmProject, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_results_are_moved_aside_by_next_host(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--fresh` is on the record already: the next start moves them, and neither run takes the other's for its own."""
     project.configure()
     project.add_genomes(plays(4))

@@ -42,7 +42,7 @@ def done_to(pool: HyperVHarness, name: str) -> list[str]:
     return [event.what for event in pool.hyperv.events if event.machine == name]
 
 
-def test_every_way_a_machine_can_be_stuck(project: FarmProject, pool: HyperVHarness) -> None:
+def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: HyperVHarness) -> None:
     """Eight machines are switched on; one freezes, one crashes, one sticks in Stopping, an agent hangs, one boots
     slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
     hyperv, server = pool.hyperv, pool.server
@@ -77,7 +77,7 @@ def test_every_way_a_machine_can_be_stuck(project: FarmProject, pool: HyperVHarn
     assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
 
 
-def test_machines_whose_shares_are_inside_of_them(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_inside_machines_are_found_by_address(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """No address is configured: each share is found where its machine says it is, before and after a power cut."""
     for name, value in (("HYPERV_SECRET", PASSWORD), ("GUEST_SECRET", GUEST_SECRET), ("SHARE_SECRET", SHARE_PASSWORD)):
         monkeypatch.setenv(name, value)
@@ -102,7 +102,7 @@ def test_machines_whose_shares_are_inside_of_them(project: FarmProject, monkeypa
             assert [event for event in pool.hyperv.events if event.well] == []
 
 
-def test_a_host_that_is_killed_while_it_restarts_machines(project: FarmProject, pool: HyperVHarness) -> None:
+def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVHarness) -> None:
     """The next host finds them as they are, switches on what is off, and waits for what boots."""
     hyperv = pool.hyperv
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
@@ -126,7 +126,7 @@ def test_a_host_that_is_killed_while_it_restarts_machines(project: FarmProject, 
 
 
 @pytest.mark.parametrize("verb", ["restore", "remove"])
-def test_machines_that_were_taken_back_by_hand(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
+def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
     """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
     project.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
     project.add_genomes(plays(200, 0.5))

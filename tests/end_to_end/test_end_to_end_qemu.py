@@ -29,7 +29,7 @@ NAMES = ("vm-1", "vm-2")
 
 
 @pytest.mark.timeout(1200)
-def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixture[str]) -> None:
+def test_qemu_machines_recover_from_freeze_and_power_loss(capsys: pytest.CaptureFixture[str]) -> None:
     """The doctor has no word to say of them; both are back by the rung that helps, and the generation lost nothing."""
     figures = Figures()
     with vm_farm(*NAMES) as farm:
@@ -46,7 +46,7 @@ def test_one_machine_freezes_and_one_loses_its_power(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.timeout(5400)
-def test_everything_that_can_happen_to_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     """Each fault once, two at a time; each is cured by the rung that is meant for it, and all rungs are climbed."""
     figures, faults = Figures(), list(FAULTS)
     with vm_farm(*NAMES) as farm:

@@ -55,7 +55,7 @@ def archived(farm: FarmProject) -> int:
     return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
 
 
-def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmProject, server: Samba) -> None:
+def test_generation_runs_on_smb_and_local_workers(farm: FarmProject, server: Samba) -> None:
     """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
     farm.configure(workers=2, extra="\n".join(worker_table(name, server.port) for name in VMS))
     farm.add_genomes(plays(60, 0.4))
@@ -71,7 +71,7 @@ def test_a_generation_over_four_shares_and_two_local_workers(farm: FarmProject, 
     assert CANARY not in out
 
 
-def test_a_server_that_does_everything_a_server_can_do(farm: FarmProject, server: Samba) -> None:
+def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> None:
     """Killed, restarted, frozen, its rights taken away and given back, an answer lost: counted once all the same."""
     proxy = Proxy(server.port)
     farm.configure(
@@ -111,7 +111,7 @@ def test_a_server_that_does_everything_a_server_can_do(farm: FarmProject, server
     farm.assert_counted_once()
 
 
-def test_a_publish_that_meets_a_full_disk(farm: FarmProject, tiny_disk: Path) -> None:
+def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path) -> None:
     """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
     tiny_disk.chmod(0o755)
     with samba("vm-0", disk=tiny_disk) as server:
@@ -136,7 +136,7 @@ def test_a_publish_that_meets_a_full_disk(farm: FarmProject, tiny_disk: Path) ->
     farm.assert_counted_once()
 
 
-def test_a_share_is_taken_over_by_smb(farm: FarmProject, server: Samba) -> None:
+def test_take_over_works_over_smb(farm: FarmProject, server: Samba) -> None:
     """The command reaches the share the same way as the host does."""
     farm.configure(workers=0, extra=worker_table("vm-0", server.port))
     farm.add_genomes(plays(3, 0.0))
@@ -155,7 +155,7 @@ def test_a_share_is_taken_over_by_smb(farm: FarmProject, server: Samba) -> None:
     farm.assert_counted_once()
 
 
-def test_a_wrong_password_is_told(farm: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
     """The farm cannot go on, and says why; the password is not in it."""
     monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
     farm.configure(
@@ -170,7 +170,7 @@ def test_a_wrong_password_is_told(farm: FarmProject, server: Samba, monkeypatch:
     assert "Wr0ng-canary" not in out
 
 
-def test_threads_and_answers(server: Samba) -> None:
+def test_messages_per_delivery_are_bounded(server: Samba) -> None:
     """What the proxy counts: a delivery, a reading of result and log, a removal are one question each."""
     from pipeline.shares.smb.files import SmbFiles
     from pipeline.shares.smb.session import SmbAccess, SmbSession

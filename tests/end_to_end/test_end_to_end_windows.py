@@ -95,7 +95,7 @@ def machines(
     machines.close()
 
 
-def test_windows_agents_and_a_linux_host_are_killed(
+def test_generation_survives_kills_of_windows_agents_and_host(
     project: FarmProject, server: Samba, machines: WindowsMachines
 ) -> None:
     """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""

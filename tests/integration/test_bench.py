@@ -14,7 +14,7 @@ from bench.table import HEAD, Row, limit, render
 
 
 @pytest.mark.processes
-def test_the_cheapest_part_runs(tmp_path: Path) -> None:
+def test_cheapest_benchmark_runs(tmp_path: Path) -> None:
     """Table and JSON say the same, and nothing is left behind."""
     disk, table = tmp_path / "disk", tmp_path / "bench.json"
     disk.mkdir()
@@ -35,7 +35,7 @@ def test_the_cheapest_part_runs(tmp_path: Path) -> None:
     assert os.listdir(disk) == []
 
 
-def test_verdicts() -> None:
+def test_benchmark_verdicts() -> None:
     """A floor, a limit, an information and a gap in the table."""
     rows = [
         Row(what="a", figure=50.0, unit="/s", reference=100.0, against="floor", least=0.5),
@@ -52,7 +52,7 @@ def test_verdicts() -> None:
     assert json.loads(json.dumps(rows[0].as_json()))["ratio"] == 0.5
 
 
-def test_contenders_take_turns_and_medians_count() -> None:
+def test_contenders_alternate_and_medians_are_used() -> None:
     """One that cannot be measured is said to be so, and the others go on."""
     figures = iter([3.0, 100.0, 4.0])
     order = []
@@ -79,7 +79,7 @@ def fails(folder: str) -> None:
     raise ValueError("as expected")
 
 
-def test_a_contender_that_cannot_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contender_that_cannot_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is not installed is named; what fails shows why; neither leaves anything."""
     with pytest.raises(NotMeasured, match="nobody_has_this is not installed"):
         apart(needs_what_nobody_has, tmp_path)

@@ -125,9 +125,7 @@ ENDED = AttemptEnded(attempt=attempt(1), outcome=Outcome.COMPLETED, has_result=T
 @given(body=nearly({"fact": kind_of(ENDED), **structs.asdict(ENDED)}))
 @example(body=b'{"fact": "host_stopped", "reason": "", "new": ' + DEEP)
 @some
-def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
-    tmp_path_factory: pytest.TempPathFactory, body: bytes
-) -> None:
+def test_ledger_row_is_fact_or_ledger_error(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     """Also where the checksum is right."""
     folder = tmp_path_factory.getbasetemp() / "ledger of hostile bytes"
     if not folder.exists():
@@ -156,7 +154,7 @@ def test_a_row_of_the_ledger_is_a_fact_or_the_ledger_is_damaged(
 @example(data=b'{"at": 1, "pid": 1, "progress": ' + DEEP, pid=1)
 @example(data=b"", pid=2**31)
 @some
-def test_the_live_file_shows_a_host_at_work_or_nothing(tmp_path: Path, data: bytes, pid: object) -> None:
+def test_live_file_is_status_or_none(tmp_path: Path, data: bytes, pid: object) -> None:
     """A process id may be anything as well, in a file that is as fresh as can be."""
     for content in (data, json.dumps({"at": time.time(), "pid": pid, "progress": None}).encode()):
         (tmp_path / LIVE_FILE).write_bytes(content)
@@ -189,7 +187,7 @@ def tables() -> st.SearchStrategy[str]:
 @example(text=f'"{"a" * 10_000}" = 1')
 @example(text="[settings]\n'a' = inf")
 @settings(some, max_examples=300)
-def test_settings_are_a_config_or_one_line(tmp_path: Path, text: str | bytes) -> None:
+def test_settings_are_config_or_settings_error(tmp_path: Path, text: str | bytes) -> None:
     """Whatever is in the file, what is wrong with it is told in one line that a terminal can show."""
     path = tmp_path / "pipeline.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
@@ -207,7 +205,7 @@ def test_settings_are_a_config_or_one_line(tmp_path: Path, text: str | bytes) ->
 
 @given(answer=nearly({"fitness": 1.0, "metrics": {"x": 1.0}}))
 @some
-def test_an_evaluators_answer_is_a_fitness_or_none(answer: bytes) -> None:
+def test_evaluator_answer_is_fitness_or_failure(answer: bytes) -> None:
     try:
         fitness, metrics = read_answer(parse_json(answer, "the answer"), "the answer")
     except InvalidAnswer as error:
@@ -243,7 +241,7 @@ REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"
 
 @given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))
 @few
-def test_a_reply_of_the_warm_child_ends_a_game_or_is_none(player: EvaluatorHarness, reply: bytes) -> None:
+def test_worker_reply_ends_evaluation_or_is_ignored(player: EvaluatorHarness, reply: bytes) -> None:
     """A game that speaks in its child's name harms itself at most: the next one is played."""
     finished = player.play(REPLAY.format(reply=reply.hex()))
 
@@ -253,7 +251,7 @@ def test_a_reply_of_the_warm_child_ends_a_game_or_is_none(player: EvaluatorHarne
 
 @given(reply=nearly({"ok": True, "value": "[1]"}) | nearly({"ok": False, "id": "NoSpace,x", "message": "m"}))
 @some
-def test_a_script_answers_or_refuses(reply: bytes) -> None:
+def test_script_output_is_reply_or_machine_error(reply: bytes) -> None:
     """In Base64 as it should be, and as it is."""
     for line in (base64.b64encode(reply), reply):
         try:
@@ -312,7 +310,7 @@ STATUS = {"return": {"status": "running", "running": True}, "id": "__qmp#00000"}
 @posix
 @given(greeting=nearly(GREETING) | st.just(json.dumps(GREETING).encode()), answer=nearly(STATUS))
 @few
-def test_qemu_is_understood_or_not(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
+def test_qemu_output_is_answer_or_machine_error(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
     """Whatever comes out of its monitor, and as much of it as there may be."""
     answers = iter((b'{"return": {}}\n', answer + b"\n", b""))
     with Socket(unix(tmp_path / "monitor"), greeting + b"\n", lambda _asked: next(answers)):
@@ -327,7 +325,7 @@ def test_qemu_is_understood_or_not(tmp_path: Path, greeting: bytes, answer: byte
 @given(told=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
 @example(told=b'{"exited": true, "out-data": "x"}', pid=1)
 @few
-def test_a_guest_tells_what_became_of_a_program_or_makes_no_sense(tmp_path: Path, told: bytes, pid: object) -> None:
+def test_guest_answer_is_result_or_machine_error(tmp_path: Path, told: bytes, pid: object) -> None:
     """A guest belongs to whoever broke into it."""
 
     def answer(asked: bytes) -> bytes:
@@ -380,7 +378,7 @@ ANSWERS: dict[Callable[[smb.SmbReply], object], bytes] = {
 
 @given(data=st.data())
 @settings(some, max_examples=200)
-def test_a_servers_answer_is_read_or_makes_no_sense(data: st.DataObject) -> None:
+def test_smb_response_is_parsed_or_unavailable(data: st.DataObject) -> None:
     """Which is as good as none."""
     read, whole = data.draw(st.sampled_from(list(ANSWERS.items())))
     answer = data.draw(spoilt(whole) | st.binary(max_size=100))
@@ -388,7 +386,7 @@ def test_a_servers_answer_is_read_or_makes_no_sense(data: st.DataObject) -> None
         read(smb.SmbReply(smb.OK, answer))
 
 
-def test_names_that_lie_on_top_of_each_other_are_refused() -> None:
+def test_overlapping_names_are_refused() -> None:
     """A megabyte of them would be as long as all books of a library."""
     listing = struct.pack("<III", 12, 0, 2**20) * 50_000
     answer = filled(SMB2QueryDirectoryResponse(), buffer=listing)
@@ -414,7 +412,7 @@ class Wire:
 
 @given(news=spoilt(NEWS) | st.binary(max_size=100))
 @some
-def test_news_ring_or_are_asked_for_again(news: bytes) -> None:
+def test_change_response_notifies_or_rearms(news: bytes) -> None:
     """Nobody catches what goes wrong in the thread of a library."""
     wire, rings = Wire(), []
     ChangeNotify(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
@@ -434,7 +432,7 @@ HELLO = filled(SMB2HeaderResponse(), data=filled(SMB2NegotiateResponse()))
 
 @given(body=spoilt(HELLO) | st.binary(max_size=100))
 @few
-def test_a_server_that_says_anything_at_all_is_unavailable(body: bytes) -> None:
+def test_arbitrary_server_output_is_unavailable(body: bytes) -> None:
     """From its first word on."""
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]

@@ -42,7 +42,7 @@ def fly(params: Any, seed: int, **limits: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_a_genome_is_read_as_it_was_written(tmp_path: Path, kind: str) -> None:
+def test_genome_round_trips(tmp_path: Path, kind: str) -> None:
     """Both float types keep every bit, and equal parameters are equal bytes."""
     params = SOME[0].astype(kind)
     genome = tmp_path / "genome.npz"
@@ -81,7 +81,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_is_no_genome_is_refused_in_one_line(tmp_path: Path, how: str) -> None:
+def test_invalid_genome_is_refused(tmp_path: Path, how: str) -> None:
     """Whatever is wrong with the file, it is one ValueError of one line; nothing is unpickled."""
     genome = tmp_path / "genome.npz"
     BROKEN[how](genome)
@@ -89,7 +89,7 @@ def test_what_is_no_genome_is_refused_in_one_line(tmp_path: Path, how: str) -> N
         policy.load(genome)
 
 
-def test_a_mirrored_lander_fires_the_mirrored_engine() -> None:
+def test_policy_is_mirror_symmetric() -> None:
     """Left and right are the same game to a policy."""
     mirrored_action = {0: 0, 1: 3, 2: 2, 3: 1}
     observations = np.random.default_rng(6).normal(size=(50, 8))
@@ -111,14 +111,14 @@ def climb(seed: int, generations: int) -> evolution.Search:
     return search
 
 
-def test_evolution_climbs() -> None:
+def test_evolution_finds_maximum() -> None:
     """On a smooth hill the search ends near the top and narrows."""
     search = climb(seed=1, generations=15)
     assert np.abs(search.mean - 1.5).max() < 0.2
     assert search.sigma.max() < 0.2
 
 
-def test_evolution_depends_on_its_arguments_alone() -> None:
+def test_evolution_is_deterministic() -> None:
     """The same generator and fitnesses give the same search, bit by bit; the genomes stay as they were."""
     assert climb(seed=2, generations=5).mean.tobytes() == climb(seed=2, generations=5).mean.tobytes()
     scored = [(row.copy(), float(n)) for n, row in enumerate(SOME)]
@@ -126,7 +126,7 @@ def test_evolution_depends_on_its_arguments_alone() -> None:
     assert all(np.array_equal(params, row) for (params, _), row in zip(scored, SOME, strict=True))
 
 
-def test_only_the_elites_ranks_count() -> None:
+def test_only_elite_ranks_matter() -> None:
     """Fitness stretched by any rising function, and worse losers, give the same search."""
     fitness = [5.0, -3.0, 4.0, 0.0, 1.0, -2.0]
     plain = evolution.next_search(list(zip(SOME, fitness, strict=True)), 1)
@@ -137,7 +137,7 @@ def test_only_the_elites_ranks_count() -> None:
     assert 0.5 < share[0] < 1
 
 
-def test_a_population_of_twins_does_not_end_the_search() -> None:
+def test_identical_population_keeps_positive_sigma() -> None:
     """Noise keeps sigma above zero, and fades from generation to generation."""
     twins = [(SOME[0], 1.0)] * 8
     early, late = (evolution.next_search(twins, generation).sigma for generation in (1, 8))
@@ -148,7 +148,7 @@ def test_a_population_of_twins_does_not_end_the_search() -> None:
 # --------------------------------------------------------------------------------------------------- episodes
 
 
-def test_an_episode_depends_on_its_seed_alone() -> None:
+def test_episode_depends_on_seed_only() -> None:
     """After other episodes, and after one that was broken off, the same bits as in a fresh environment."""
     fresh = []
     for seed, params in enumerate(SOME):
@@ -160,17 +160,17 @@ def test_an_episode_depends_on_its_seed_alone() -> None:
     assert len({result["fitness"] for result in fresh}) == len(fresh)
 
 
-def test_another_seed_is_another_game() -> None:
+def test_different_seeds_give_different_episodes() -> None:
     """Also the largest seed that a trial can have is taken."""
     assert len({fly(PILOT, seed)["fitness"] for seed in (0, 1, 2**31 - 1)}) == 3
 
 
-def test_there_is_no_wind() -> None:
+def test_wind_is_off() -> None:
     """Wind is off: its random course would be part of the game."""
     assert evaluator.environment().unwrapped.enable_wind is False
 
 
-def test_a_landing_is_told_from_a_crash() -> None:
+def test_landing_is_distinguished_from_crash() -> None:
     """A pilot that lands has a high fitness and `landed`; one that does nothing has neither."""
     landing, crash = fly(PILOT, 0), fly(np.zeros(policy.PARAMS), 0)
     assert landing["fitness"] > 200
@@ -179,7 +179,7 @@ def test_a_landing_is_told_from_a_crash() -> None:
     assert crash["metrics"]["landed"] == 0
 
 
-def test_the_farm_gets_what_it_asked_for(tmp_path: Path) -> None:
+def test_evaluator_uses_seed_and_settings(tmp_path: Path) -> None:
     """Seed and `max_steps` of the trial count, and the game says how far it is."""
     genome = tmp_path / "genome.npz"
     genome.write_bytes(policy.encode(np.array(PILOT)))
@@ -196,7 +196,7 @@ def test_the_farm_gets_what_it_asked_for(tmp_path: Path) -> None:
     assert said == ["step 100"]
 
 
-def test_the_command_plays_the_same_game(tmp_path: Path) -> None:
+def test_command_equals_callable(tmp_path: Path) -> None:
     """`play.py` writes what the callable returns."""
     (tmp_path / "genome.npz").write_bytes(policy.encode(SOME[1]))
     (tmp_path / "settings.json").write_text('{"max_steps": 50}')

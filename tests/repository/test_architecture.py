@@ -136,7 +136,7 @@ def test_few_files_at_the_root_and_few_floors() -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if any(is_within(module, rule) for rule in RULES)])
-def test_pure_modules_touch_nothing(module: str) -> None:
+def test_pure_modules_have_no_side_effects(module: str) -> None:
     """No I/O, no clock, no threads, no dice in the rules, nor in any module of ours that is loaded with them."""
     for loaded in loaded_with(module):
         outside = {imported.partition(".")[0] for imported in imports_of(loaded)} - set(PACKAGES)
@@ -145,13 +145,13 @@ def test_pure_modules_touch_nothing(module: str) -> None:
 
 
 @pytest.mark.parametrize("library", ONE_PLACE)
-def test_a_library_is_touched_in_one_place(library: str) -> None:
+def test_library_is_imported_in_allowed_modules(library: str) -> None:
     """Who wants to know what we rely on in a library reads one file."""
     assert users(library) <= ONE_PLACE[library]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_banned_calls(module: str) -> None:
+def test_banned_calls_are_absent(module: str) -> None:
     """Some calls are traps here; each has something better."""
     for call in calls(module):
         allowed, instead = BANNED_CALLS.get(call, ({module}, ""))
@@ -204,7 +204,7 @@ def test_errors_of_the_agent_are_converted_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_the_face_catches_everything(module: str) -> None:
+def test_except_exception_only_in_command_line(module: str) -> None:
     """`except Exception` hides defects; it stands once, where the exit code is chosen."""
     assert not catches_everything(module) or module in CATCHES_EVERYTHING
 
@@ -221,7 +221,7 @@ def test_every_permission_is_used() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_file_has_one_subject_and_says_so(module: str) -> None:
+def test_modules_have_docstrings_and_bounded_size(module: str) -> None:
     """A docstring that names the subject, no vague names, and a bound on what fits into one head."""
     path, tree = MODULES[module], tree_of(module)
     assert ast.get_docstring(tree)

@@ -64,7 +64,7 @@ def parse(code: bytes) -> Tree:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document: str) -> None:
+def test_relative_links_exist(document: str) -> None:
     """Every relative link names a file of this repository."""
     text = text_of(document)
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
@@ -90,7 +90,7 @@ def test_test_files_that_a_document_names_exist(document: str) -> None:
     assert not re.search(r"\btests/[\w/]*test_\w+\.py", text_of(document))
 
 
-def test_make_targets_exist() -> None:
+def test_make_targets_in_docs_exist() -> None:
     """Every `make x` of the documents is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     for document in DOCUMENTS:
@@ -98,13 +98,13 @@ def test_make_targets_exist() -> None:
         assert named <= targets, document
 
 
-def test_the_readmes_exit_codes_are_all_there_are() -> None:
+def test_readme_lists_all_exit_codes() -> None:
     """Its table has a row for each, in their order."""
     told = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
     assert [int(code) for code in told] == [code for name, code in vars(exit_codes).items() if name.isupper()]
 
 
-def test_the_readmes_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The `pipeline` commands of the README, in their order, each with exit code 0."""
     monkeypatch.chdir(tmp_path)
     done = 0
@@ -118,7 +118,7 @@ def test_the_readmes_first_steps_work(tmp_path: Path, monkeypatch: pytest.Monkey
     assert done >= 3
 
 
-def test_the_readmes_tables_of_settings_are_valid(tmp_path: Path) -> None:
+def test_readme_toml_blocks_are_valid(tmp_path: Path) -> None:
     """Every TOML block is accepted as a `pipeline.toml`."""
     for number, block in enumerate(blocks("README.md", "toml")):
         root = tmp_path / str(number)
@@ -127,7 +127,7 @@ def test_the_readmes_tables_of_settings_are_valid(tmp_path: Path) -> None:
         assert load_config(root).evaluator.is_playable
 
 
-def test_workers_in_the_documents_are_valid(tmp_path: Path) -> None:
+def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
     """Every `[[worker]]` of docs/smb.md is one, reached over SMB, with a secret that is a reference."""
     for block in blocks("docs/smb.md", "toml"):
         (tmp_path / "pipeline.toml").write_text(block)
@@ -136,7 +136,7 @@ def test_workers_in_the_documents_are_valid(tmp_path: Path) -> None:
         assert worker.secret.startswith("keyring:")
 
 
-def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
+def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
     """The blocks of docs/hyper-v.md are configurations; the tables name the defaults; its commands exist."""
     here, from_elsewhere = blocks("docs/hyper-v.md", "toml")
     (tmp_path / "pipeline.toml").write_text(here.replace("[hyperv]\n", from_elsewhere))
@@ -157,7 +157,7 @@ def test_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
         assert command in vm_commands.commands
 
 
-def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
+def test_qemu_docs_configurations_are_valid(tmp_path: Path) -> None:
     """The block of docs/qemu.md is a configuration; its table names the defaults; its commands exist."""
     (block,) = blocks("docs/qemu.md", "toml")
     (tmp_path / "pipeline.toml").write_text(block)
@@ -171,7 +171,7 @@ def test_qemu_machines_in_the_documents_are_valid(tmp_path: Path) -> None:
         assert command in vm_commands.commands
 
 
-def test_how_many_machines(tmp_path: Path) -> None:
+def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
     """The arithmetic of the capacity table, from the defaults."""
     table, rows = (
         HyperVTable(),
@@ -192,7 +192,7 @@ def test_how_many_machines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", ["docs/hyper-v.md", "docs/template-vm.md", "docs/smb.md"])
-def test_powershell_in_the_documents_parses(document: str) -> None:
+def test_powershell_in_docs_parses(document: str) -> None:
     """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
     paths = [path for folder in (script_folder(), INSTALLER) for path in folder.glob("*-*.ps1")]
     scripts = {path.name: path.read_text(encoding="utf-8") for path in paths}
@@ -204,7 +204,7 @@ def test_powershell_in_the_documents_parses(document: str) -> None:
                 assert known, f"{name} -{parameter}"
 
 
-def test_the_installers_own_words_are_right() -> None:
+def test_installer_readme_is_valid() -> None:
     """README.txt of the bundle: its PowerShell parses and uses parameters that there are."""
     text = (INSTALLER / "README.txt").read_text(encoding="utf-8")
     script = (INSTALLER / "install-agent.ps1").read_text(encoding="utf-8")
@@ -214,7 +214,7 @@ def test_the_installers_own_words_are_right() -> None:
     assert used and all(f"${name}" in script for name in used)
 
 
-def test_the_agents_commands_in_the_documents_are_understood() -> None:
+def test_agent_commands_in_docs_are_valid() -> None:
     """`pipeline agent bundle` and `inbox-agent doctor`, as docs/template-vm.md has them."""
     (bundle,) = (shlex.split(block) for block in blocks("docs/template-vm.md", "sh"))
     assert bundle[:3] == ["pipeline", "agent", "bundle"]
@@ -225,7 +225,7 @@ def test_the_agents_commands_in_the_documents_are_understood() -> None:
 
 
 @pytest.mark.needs("testparm")
-def test_the_samba_configuration_of_the_documents_is_one(tmp_path: Path) -> None:
+def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
     """Samba's own checker takes it."""
     (conf,) = blocks("docs/smb.md", "ini")
     (tmp_path / "smb.conf").write_text(conf)
@@ -285,7 +285,7 @@ def test_the_table_of_loggers_is_the_program() -> None:
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/smb.md", "docs/template-vm.md"])
-def test_the_example_can_be_played_as_the_document_calls_it(document: str, tmp_path: Path) -> None:
+def test_documented_evaluator_example_runs(document: str, tmp_path: Path) -> None:
     """Whoever tries a line of a document has `init`'s evaluator at hand, and no game yet."""
     init(tmp_path)
     calls = re.findall(r"python play\.py ([^`'\n]+)", text_of(document))
@@ -301,7 +301,7 @@ def test_the_example_can_be_played_as_the_document_calls_it(document: str, tmp_p
         (tmp_path / "result.json").unlink()
 
 
-def test_every_command_is_in_the_readme_and_has_help() -> None:
+def test_every_command_is_documented_and_has_help() -> None:
     """A command that nobody is told of does not exist; each explains itself."""
     readme = text_of("README.md")
     for name, command in main.commands.commands.items():
@@ -311,7 +311,7 @@ def test_every_command_is_in_the_readme_and_has_help() -> None:
         assert len(shown.output.splitlines()) > 3
 
 
-def test_the_example_configuration_says_the_defaults() -> None:
+def test_example_configuration_shows_defaults() -> None:
     """`pipeline init` writes every documented key, and those it calls defaults are the defaults."""
     table = tomllib.loads(CONFIG)
     config = Config()
@@ -322,7 +322,7 @@ def test_the_example_configuration_says_the_defaults() -> None:
     assert table["evaluator"]["time_limit_s"] == config.evaluator.time_limit_s
 
 
-def test_the_glossary_has_the_words_of_the_code() -> None:
+def test_glossary_has_terms_of_code() -> None:
     """Words that name types of the core are explained once, in ARCHITECTURE.md."""
     text = text_of("ARCHITECTURE.md")
     for word in ("genome", "trial", "attempt", "worker", "farm", "fact", "watch", "view"):

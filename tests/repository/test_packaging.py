@@ -28,7 +28,7 @@ def agent_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def test_base_dependencies_are_the_agents(agent_only: Path) -> None:
+def test_base_dependencies_are_those_of_agent(agent_only: Path) -> None:
     """A VM gets four libraries and what they need, and nothing of the host."""
     listed = subprocess.run(
         [agent_only / "python", "-m", "pip", "list", "--format=json"], check=True, capture_output=True
@@ -37,7 +37,7 @@ def test_base_dependencies_are_the_agents(agent_only: Path) -> None:
     assert names == {"genome-pipeline", "msgspec", "orjson", "psutil", "watchdog"}
 
 
-def test_the_agent_runs_from_the_wheel(agent_only: Path, tmp_path: Path) -> None:
+def test_agent_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
     """It makes the folders, beats, and leaves when its standard input ends."""
     (tmp_path / "share").mkdir()
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
@@ -57,7 +57,7 @@ def test_the_agent_runs_from_the_wheel(agent_only: Path, tmp_path: Path) -> None
         agent.kill()
 
 
-def test_pipeline_without_its_extra_says_what_to_install(agent_only: Path) -> None:
+def test_missing_host_extra_is_reported(agent_only: Path) -> None:
     """One line with the pip command, and the exit code for bad input."""
     run = subprocess.run([agent_only / "pipeline", "run", "--gen", "1"], capture_output=True, text=True, check=False)
     assert run.returncode == 2

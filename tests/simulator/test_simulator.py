@@ -36,7 +36,7 @@ SEEDS = range(1, 41)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_history_keeps_the_promise(seed: int) -> None:
+def test_history_settles_every_trial_once(seed: int) -> None:
     """Faults at will, then none: every trial is settled once, with the fitness of its own genome and seed."""
     history = play(seed)
     assert history.breaches == [], f"seed {seed}: {history.world.options}"
@@ -65,7 +65,7 @@ REGRESSIONS = {
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
-def test_a_history_that_broke_the_promise_once_keeps_it(seed: int) -> None:
+def test_regression_seeds_pass(seed: int) -> None:
     """Each of these found a bug in the product."""
     assert as_it_was(seed).breaches == []
 
@@ -75,21 +75,21 @@ def as_it_was(seed: int) -> History:
     return play(seed, replace(World(seed).options, held=0.0))
 
 
-def test_an_order_that_is_lost_restarts_nobody() -> None:
+def test_lost_recovery_action_restarts_no_other_machine() -> None:
     """Blows fell fast on one worker, and three of its nine orders never came to its machine."""
     history = play(98887)
     assert history.world.fired["lost order"]
     assert history.breaches == []
 
 
-def test_every_host_has_a_budget_of_restarts_of_its_own() -> None:
+def test_restart_budget_is_per_host() -> None:
     """Blows fell so fast on one worker that two hosts restarted it eight times in 37 s, each well within its limits."""
     history = as_it_was(87233)
     assert history.host.starts == 2
     assert history.breaches == []
 
 
-def test_a_seed_is_a_history() -> None:
+def test_history_is_function_of_seed() -> None:
     """The same seed gives the same operations, faults and facts, so that a failure can be looked at again."""
     first, second = play(7), play(7)
     assert first.host.ledger.rows == second.host.ledger.rows
@@ -97,7 +97,7 @@ def test_a_seed_is_a_history() -> None:
     assert first.world.operations == second.world.operations
 
 
-def test_a_seed_is_the_same_history_in_every_process() -> None:
+def test_history_is_equal_in_every_process() -> None:
     """Nothing depends on the order in which a set gives its elements, which each process draws anew."""
     told = set()
     for hash_seed in ("1", "2"):
@@ -129,7 +129,7 @@ def test_the_digests_command_prints_the_hash_of_each_history() -> None:
     assert len({line.split()[1] for line in lines}) == 3
 
 
-def test_a_world_without_faults_costs_one_attempt_per_trial() -> None:
+def test_world_without_faults_needs_one_attempt_per_trial() -> None:
     """What is not broken is not repaired."""
     history = play(3, calm_options(World(3).options))
 
@@ -138,7 +138,7 @@ def test_a_world_without_faults_costs_one_attempt_per_trial() -> None:
     assert all(machine.restarts == 0 for machine in history.machines)
 
 
-def test_the_worlds_are_wild_enough() -> None:
+def test_worlds_have_enough_faults() -> None:
     """A seed that meets no trouble proves little: on average there are workers, trials, operations and faults."""
     worlds = [World(seed).options for seed in range(1, 1001)]
     assert sum(options.workers for options in worlds) / len(worlds) >= 4
@@ -158,7 +158,7 @@ def test_the_worlds_are_wild_enough() -> None:
     } <= figures.obeyed.keys()
 
 
-def test_a_long_proof_is_taken_up_again(tmp_path: Path) -> None:
+def test_long_proof_resumes(tmp_path: Path) -> None:
     """What was proved of this code is not played again; what was proved of other code does not count."""
     path, firsts = tmp_path / "journal.jsonl", [1, 51]
     _, figures = run_chunk(1)
@@ -178,13 +178,13 @@ def test_a_long_proof_is_taken_up_again(tmp_path: Path) -> None:
     [case for case in cases() if case.how in ("killed", "unknown") and case.who in (HOST, AGENT)],
     ids=lambda case: f"{case.who}-{case.how}-{'local' if case.local else 'apart'}",
 )
-def test_every_single_operation_may_fail(case: Case) -> None:
+def test_every_operation_may_fail(case: Case) -> None:
     """The k-th operation is the last one, or is reported as failed, for k = 1, 2, 3 … until none is left."""
     found = {k: history.breaches for k, history in enumerate(points(case), 1) if history.breaches}
     assert found == {}
 
 
-def test_the_loop_ends_only_when_nothing_failed() -> None:
+def test_crash_points_cover_every_operation() -> None:
     """Its last history passed untouched, and had as many operations as there were crash points before it."""
     case = next(case for case in cases() if (case.who, case.how) == (AGENT, "killed"))
     histories = list(points(case))
@@ -285,7 +285,7 @@ def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: s
     ],
     ids=["archive", "couriers"],
 )
-def test_what_is_pretended_has_the_verbs_of_what_is_shipped(pretended: type, shipped: type, verbs: set[str]) -> None:
+def test_fakes_have_methods_of_real_classes(pretended: type, shipped: type, verbs: set[str]) -> None:
     """What the loop calls on the one exists on the other, with the same arguments."""
     called = set(re.findall(r"self\.(?:_executor|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
     assert verbs == called & vars(shipped).keys()

@@ -163,7 +163,7 @@ def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
-def test_hostile_bytes_mislead_nobody(agent: HostileHarness, host: ShareClient, place: str, data: bytes) -> None:
+def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient, place: str, data: bytes) -> None:
     """The host counts nothing that is not an answer to what it asked; the agent goes on or waits, and plays once."""
     path = agent.root / places()[place]
     path.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ def answers_what_was_asked(seen: CollectedResult) -> bool:
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX, STATUS])
-def test_hostile_names_are_nobodys(agent: HostileHarness, host: ShareClient, folder: str, name: str) -> None:
+def test_hostile_names_are_ignored(agent: HostileHarness, host: ShareClient, folder: str, name: str) -> None:
     """They are left where they are, and the game beside them is played and collected."""
     litter = agent.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
     litter.write_bytes(WHOLE)
@@ -204,7 +204,7 @@ def test_hostile_names_are_nobodys(agent: HostileHarness, host: ShareClient, fol
 
 @pytest.mark.parametrize("litter", ["x/y", "x"])
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX])
-def test_folders_in_a_staging_folder_may_stay(
+def test_folder_in_staging_folder_is_ignored(
     agent: HostileHarness, host: ShareClient, folder: str, litter: str
 ) -> None:
     """What cannot be tidied makes no share unreadable, and keeps nobody from playing."""
@@ -222,7 +222,9 @@ def test_folders_in_a_staging_folder_may_stay(
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("trap", ["fifo", "folder", "link", "link to a folder", "dangling link"])
-def test_traps_hold_up_nobody(agent: HostileHarness, host: ShareClient, tmp_path: Path, place: str, trap: str) -> None:
+def test_special_files_do_not_block(
+    agent: HostileHarness, host: ShareClient, tmp_path: Path, place: str, trap: str
+) -> None:
     """What is no regular file is never opened, followed or waited for."""
     path = agent.root / places()[place]
     path.unlink(missing_ok=True)
@@ -248,7 +250,7 @@ def test_traps_hold_up_nobody(agent: HostileHarness, host: ShareClient, tmp_path
 
 @pytest.mark.timeout(110)
 @pytest.mark.parametrize(("folder", "kind"), [(INBOX, Kind.START), (INBOX, Kind.GENOME), (OUTBOX, Kind.LOG)])
-def test_a_hundred_thousand_files(agent: HostileHarness, host: ShareClient, folder: str, kind: Kind) -> None:
+def test_flood_of_files_uses_bounded_memory(agent: HostileHarness, host: ShareClient, folder: str, kind: Kind) -> None:
     """A flood costs no more memory than its names, and neither side loses what is its own."""
     for number in range(100_000):
         name = kind.of(f"g0007-0042-t1-a1-{number:012d}")
