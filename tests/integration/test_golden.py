@@ -113,7 +113,7 @@ def farm(state: Path) -> Callable[[int], Farm]:
 # ---------------------------------------------------------------------------------------------------- the facts on disk
 
 
-def test_the_tags_on_disk_are_frozen() -> None:
+def test_fact_tags_are_frozen() -> None:
     """Each fact has its own explicit tag, whatever its class is called."""
     assert {kind.__struct_config__.tag: kind for kind in get_args(AnyFact)} == TAGS
     assert {kind for kind in Fact.__subclasses__() if kind.__module__ == f.__name__} == set(get_args(AnyFact))
@@ -121,7 +121,7 @@ def test_the_tags_on_disk_are_frozen() -> None:
     assert TAGS.keys() == f.KINDS
 
 
-def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -> None:
+def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
     """So that no field can change its name or its default unnoticed, and no enum its values."""
     bodies = [body for *_columns, body in rows(state / LEDGER_FILE)]
     found: dict[str, set[str]] = {}
@@ -134,7 +134,7 @@ def test_the_golden_ledger_has_every_fact_with_each_of_its_fields(state: Path) -
     assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in RecoveryAction}
 
 
-def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) -> None:
+def test_golden_facts_encode_to_same_bytes(state: Path) -> None:
     """A field that is not known any more would be dropped here."""
     for *_columns, kind, _worker, _attempt, body in rows(state / LEDGER_FILE):
         fact = decode_fact(json.dumps(body))
@@ -142,7 +142,7 @@ def test_facts_of_the_golden_ledger_are_written_again_as_they_were(state: Path) 
         assert json.loads(encode_fact(fact)) == body
 
 
-def test_the_golden_ledger_is_what_is_written_today(state: Path, tmp_path: Path) -> None:
+def test_golden_ledger_equals_ledger_written_now(state: Path, tmp_path: Path) -> None:
     """Same facts, same rows; a fact may have got new fields."""
     write_ledger(tmp_path / "today")
     golden, today = rows(state / LEDGER_FILE), rows(tmp_path / "today" / LEDGER_FILE)
@@ -152,14 +152,14 @@ def test_the_golden_ledger_is_what_is_written_today(state: Path, tmp_path: Path)
         assert before[-1].items() <= now[-1].items()
 
 
-def test_columns_say_what_the_body_says(state: Path) -> None:
+def test_ledger_columns_match_fact_body(state: Path) -> None:
     """Queries go by the columns, rules by the body."""
     for *_row, kind, worker, attempt_id, body in rows(state / LEDGER_FILE):
         assert (kind, worker) == (body["fact"], body.get("worker"))
         assert attempt_id == (body.get("attempt") or None)
 
 
-def test_the_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
+def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
     """The numbers of its generation, as they were when it was written."""
     found = farm(7)
 
@@ -198,7 +198,7 @@ def test_the_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
     assert found.spans == [[BEGAN_AT + 5, BEGAN_AT + 30], [BEGAN_AT + 34, BEGAN_AT + 36]]
 
 
-def test_attempts_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm]) -> None:
+def test_golden_attempts_are_replayed(farm: Callable[[int], Farm]) -> None:
     """What a result said, who caused an end, and what is still wanted."""
     attempts = farm(7).attempts
 
@@ -221,7 +221,7 @@ def test_attempts_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm])
     assert tried(1, 1, 9) not in attempts, "of a run before"
 
 
-def test_workers_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm]) -> None:
+def test_golden_workers_are_replayed(farm: Callable[[int], Farm]) -> None:
     """Epochs and publications are counted over all generations; one worker is no longer configured."""
     found = farm(7)
 
@@ -234,7 +234,7 @@ def test_workers_of_the_golden_ledger_are_replayed(farm: Callable[[int], Farm]) 
     assert [(w.name, w.epoch, w.publications) for w in found.retired.values()] == [("vm-2", 1, 1)]
 
 
-def test_a_generation_of_the_golden_ledger_is_told_from_the_other(farm: Callable[[int], Farm], state: Path) -> None:
+def test_golden_generations_are_separate(farm: Callable[[int], Farm], state: Path) -> None:
     """Each has its own genomes and attempts."""
     found = farm(8)
     ledger = Ledger(state, read_only=True)
@@ -290,7 +290,7 @@ def files(root: Path) -> dict[str, bytes]:
     ],
     ids=lambda command: command[0],
 )
-def test_a_ledger_of_version_1_is_refused_by_every_command(
+def test_version_1_ledger_is_refused_by_every_command(
     old_project: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
     """One line says what is wrong, where, and what to do; nothing is printed otherwise and nothing changes on disk."""
@@ -303,7 +303,7 @@ def test_a_ledger_of_version_1_is_refused_by_every_command(
     assert files(old_project) == before
 
 
-def test_a_ledger_of_version_1_is_refused_before_a_machine_is_taken_back(old_project: Path) -> None:
+def test_version_1_ledger_is_refused_before_vm_restore(old_project: Path) -> None:
     """`pipeline vm restore` and `remove` record epochs first."""
     before = files(old_project)
 
@@ -315,9 +315,7 @@ def test_a_ledger_of_version_1_is_refused_before_a_machine_is_taken_back(old_pro
 
 @pytest.mark.parametrize("checkpointed", [True, False])
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_ledger_of_version_1_that_a_killed_host_left_is_refused(
-    tmp_path: Path, checkpointed: bool, read_only: bool
-) -> None:
+def test_version_1_ledger_with_write_ahead_log_is_refused(tmp_path: Path, checkpointed: bool, read_only: bool) -> None:
     """Its last commits are in the write-ahead log, or all of them; the log stays what it is."""
     open_state, left = tmp_path / "open", tmp_path / "state"
     shutil.copytree(GOLDEN / "ledger-1", open_state)
@@ -352,7 +350,7 @@ def share(tmp_path: Path) -> Path:
     return tmp_path / "share"
 
 
-def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
+def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
     """Owner, start signals, genomes, heartbeat, claims, and results with what they speak for."""
     client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
@@ -385,7 +383,7 @@ def test_the_host_reads_the_golden_share(share: Path, tmp_path: Path) -> None:
     assert (damaged.record.outcome, damaged.record.trial, damaged.record.seed) == (Outcome.UNDELIVERED, None, None)
 
 
-def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path: Path) -> None:
+def test_host_reads_heartbeat_of_golden_share(share: Path, tmp_path: Path) -> None:
     """Every field of it."""
     client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
 
@@ -409,7 +407,7 @@ def test_the_host_reads_the_heartbeat_of_the_golden_share(share: Path, tmp_path:
     )
 
 
-def test_the_agent_reads_the_golden_share(share: Path) -> None:
+def test_agent_reads_golden_share(share: Path) -> None:
     """The owner of the highest epoch, the start signals that can be read, and its own files."""
     lookout = ShareScanner(LocalFiles(share), clock=lambda: 0.0, share_is_local=True, limits=AgentLimits())
 
@@ -430,7 +428,7 @@ def test_the_agent_reads_the_golden_share(share: Path) -> None:
     assert (dict(seen.undeliverable), seen.running) == ({}, attempt(3))
 
 
-def test_the_golden_share_is_what_is_written_today(share: Path, tmp_path: Path) -> None:
+def test_golden_share_equals_share_written_now(share: Path, tmp_path: Path) -> None:
     """Same files, same payloads; a record may have got new fields. The reason of a damaged record is a library's."""
     write_share(tmp_path / "today")
 

@@ -368,7 +368,7 @@ def test_invalid_reply_leaves_outcome_unknown(out: bytes, why: Why) -> None:
     assert "\n" not in str(error) and "\x1b" not in str(error)
 
 
-def test_errors_in_clixml_are_read_as_text() -> None:
+def test_clixml_errors_are_decoded() -> None:
     """PowerShell serializes its error stream when it is redirected; a message shows the words in it."""
     stderr = (
         b'#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">'
@@ -383,7 +383,7 @@ def test_errors_in_clixml_are_read_as_text() -> None:
 
 
 @pytest.mark.parametrize("stderr", [b"plain words", b'words #< CLIXML\n<Objs><S S="Error">cut', b"\xff\xfe"])
-def test_error_output_that_is_no_clixml_does_no_harm(stderr: bytes) -> None:
+def test_error_output_without_clixml_is_kept(stderr: bytes) -> None:
     """It is part of a message, whatever it is."""
     assert refusal(lambda: scripts.unpack_reply("hv1", b"", stderr)).trouble is Why.UNKNOWN_OUTCOME
 
@@ -418,7 +418,7 @@ def test_start_delays_grow_with_the_position_of_a_machine() -> None:
     assert [parameters["StartDelaySeconds"] for _script, parameters in runner.calls] == [0, 10, 80, 3600]
 
 
-def test_a_new_machine_is_made_like_the_template_machine() -> None:
+def test_create_passes_template_machine_to_script() -> None:
     """Its name goes to the script, and the script's warnings come back."""
     runner = ScriptedRunner(lambda _script, _parameters: {"created": True, "warnings": ["it gets an empty TPM"]})
     template = Template(disk="a", folder="b", switch="c", like="template")
@@ -428,7 +428,7 @@ def test_a_new_machine_is_made_like_the_template_machine() -> None:
 
 
 @pytest.mark.parametrize("warnings", ["text", [1], {"a": 1}])
-def test_warnings_that_are_no_list_of_texts_are_refused(warnings: object) -> None:
+def test_invalid_warnings_are_refused(warnings: object) -> None:
     """The answer of another computer is checked before it is shown."""
     runner = ScriptedRunner(lambda _script, _parameters: {"warnings": warnings})
     machines = HyperVMachines(runner, ["vm-1"], template=Template(disk="a", folder="b", switch="c"))
@@ -436,7 +436,7 @@ def test_warnings_that_are_no_list_of_texts_are_refused(warnings: object) -> Non
     assert "makes no sense" in refusal(lambda: machines.create("vm-1")).reason
 
 
-def test_machines_are_compared_with_another_one() -> None:
+def test_compare_lists_differing_settings() -> None:
     """Each setting that differs is named with both values; only the named machines are compared."""
     screen = {"what": "screen", "found": "Default", "wanted": "Single 1280x720"}
     answer = [{"name": "VM-1", "differs": [screen]}, {"name": "other", "differs": [screen]}]
@@ -448,7 +448,7 @@ def test_machines_are_compared_with_another_one() -> None:
     assert "other" in refusal(lambda: machines.compare(["other"], "template")).machine
 
 
-def test_closing_machines_closes_their_runner() -> None:
+def test_close_closes_runner() -> None:
     """A runner may keep a process between two calls."""
     runner = ScriptedRunner(lambda _script, _parameters: [])
 

@@ -175,7 +175,7 @@ def test_has_issued_finds_ids_of_all_runs(folder: Path, written: Path) -> None:
     ledger.close()
 
 
-def test_a_ledger_knows_of_which_attempts_it_has_a_result(folder: Path, written: Path) -> None:
+def test_has_collected_finds_results_of_all_runs(folder: Path, written: Path) -> None:
     """Collected, or noted as late, also while another generation was played; what the host ended has none yet."""
     withdrawn = AttemptEnded(attempt=attempt(2), outcome=Outcome.WITHDRAWN, reason="host ended", by_host=True)
     back_after_all = AttemptEnded(attempt=attempt(2), outcome=Outcome.COMPLETED, fitness=1.0, has_result=True)
@@ -191,7 +191,7 @@ def test_a_ledger_knows_of_which_attempts_it_has_a_result(folder: Path, written:
     ledger.close()
 
 
-def test_a_reader_of_one_kind_gets_no_other(folder: Path, written: Path) -> None:
+def test_entries_are_selected_by_kind(folder: Path, written: Path) -> None:
     """Epochs of all generations, in order, and the facts of one generation."""
     epochs: list[Fact] = [
         EpochOpened(worker="vm-0", epoch=1),
@@ -210,7 +210,7 @@ def test_a_reader_of_one_kind_gets_no_other(folder: Path, written: Path) -> None
     ledger.close()
 
 
-def test_a_query_for_few_facts_does_not_read_all(folder: Path, written: Path) -> None:
+def test_selection_uses_index(folder: Path, written: Path) -> None:
     """SQLite finds them by an index, whatever else is in the ledger."""
     ledger, asked = Ledger(folder), list[str]()
     ledger._db.set_trace_callback(asked.append)
@@ -378,7 +378,7 @@ def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change:
         *("attempt = 'x'", "attempt = NULL"),
     ],
 )
-def test_a_fact_with_a_changed_column_is_found(folder: Path, written: Path, change: str) -> None:
+def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, change: str) -> None:
     """The checksum covers every column: queries choose facts by them."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = 3")
 
@@ -484,7 +484,7 @@ def test_other_ledger_version_names_remedy(folder: Path, written: Path) -> None:
     assert f"; use the pipeline that wrote it, {CURE}" in complaint(folder)
 
 
-def test_a_ledger_without_its_version_is_refused(folder: Path, written: Path) -> None:
+def test_ledger_without_version_is_refused(folder: Path, written: Path) -> None:
     """It is never completed: the facts in it may be of any version."""
     alter(written, "DELETE FROM farm")
 

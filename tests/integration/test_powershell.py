@@ -82,7 +82,7 @@ def refusal(call: Callable[[], object]) -> MachineError:
     return error.value
 
 
-def test_a_process_gets_the_same_as_over_winrm(make: Make) -> None:
+def test_local_powershell_gets_same_input(make: Make) -> None:
     """The same command line, script and parameters."""
     value = make().run("Start-FarmVM", {"Name": "Grüße"}, 30).value
 
@@ -91,7 +91,7 @@ def test_a_process_gets_the_same_as_over_winrm(make: Make) -> None:
     assert value["script"] == len(scripts.script_text("Start-FarmVM"))
 
 
-def test_looking_200_times_at_16_machines_starts_one_process(make: Make, starts: Callable[[], int]) -> None:
+def test_repeated_calls_use_one_process(make: Make, starts: Callable[[], int]) -> None:
     """The computer that is asked every five seconds is the one that plays."""
     machines = HyperVMachines(make(), [f"vm-{n}" for n in range(16)])
 
@@ -102,7 +102,7 @@ def test_looking_200_times_at_16_machines_starts_one_process(make: Make, starts:
 
 
 @pytest.mark.parametrize("mode", ["collects", "once"])
-def test_a_powershell_that_collects_its_input_gets_a_process_for_each_job(
+def test_powershell_without_streaming_input_gets_process_per_job(
     make: Make, starts: Callable[[], int], mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The probe finds out once, and the log says so once."""
@@ -118,7 +118,7 @@ def test_a_powershell_that_collects_its_input_gets_a_process_for_each_job(
     ]
 
 
-def test_a_probe_with_too_little_time_decides_nothing(make: Make) -> None:
+def test_timed_out_probe_is_repeated(make: Make) -> None:
     """The first call may be a short one on a busy computer; the next one probes again."""
     runner = make("collects", probe_limit_s=10.0)
 
@@ -128,7 +128,7 @@ def test_a_probe_with_too_little_time_decides_nothing(make: Make) -> None:
     assert runner.reuses is None
 
 
-def test_a_powershell_that_ends_at_once_decides_nothing(make: Make) -> None:
+def test_probe_of_exiting_powershell_is_repeated(make: Make) -> None:
     """Why it ended is the answer to the call."""
     runner = make("broken")
 
@@ -138,7 +138,7 @@ def test_a_powershell_that_ends_at_once_decides_nothing(make: Make) -> None:
     assert runner.reuses is None
 
 
-def test_a_process_is_replaced_after_so_many_jobs_when_old_and_when_it_says_so(make: Make) -> None:
+def test_process_is_replaced_after_job_count_age_or_request(make: Make) -> None:
     """What leaks in a process is bounded."""
     few, old, plain = make(jobs_max=4), make(age_max_s=0.0), make()
 
@@ -147,7 +147,7 @@ def test_a_process_is_replaced_after_so_many_jobs_when_old_and_when_it_says_so(m
     assert pid_of(plain, "last") != pid_of(plain)
 
 
-def test_a_job_that_hangs_ends_at_its_limit_and_delays_no_other(make: Make) -> None:
+def test_hung_job_times_out_without_delaying_others(make: Make) -> None:
     """Another process takes the jobs that come meanwhile."""
     runner = make()
     hung_pid = pid_of(runner)
@@ -161,7 +161,7 @@ def test_a_job_that_hangs_ends_at_its_limit_and_delays_no_other(make: Make) -> N
         assert hung.result().trouble is Trouble.UNKNOWN_OUTCOME
 
 
-def test_a_process_that_hangs_is_killed_at_the_limit(make: Make) -> None:
+def test_hung_process_is_killed_at_limit(make: Make) -> None:
     """With its job; what becomes of the job is not known."""
     runner = make()
     process = psutil.Process(pid_of(runner))
@@ -173,7 +173,7 @@ def test_a_process_that_hangs_is_killed_at_the_limit(make: Make) -> None:
     assert pid_of(runner) != process.pid
 
 
-def test_a_process_that_dies_with_a_job_leaves_its_outcome_unknown(make: Make) -> None:
+def test_process_death_leaves_outcome_unknown(make: Make) -> None:
     """Its error output is in the message, and the next job gets another process."""
     runner = make()
 
@@ -184,7 +184,7 @@ def test_a_process_that_dies_with_a_job_leaves_its_outcome_unknown(make: Make) -
     assert pid_of(runner)
 
 
-def test_a_process_that_died_idle_is_replaced(make: Make) -> None:
+def test_dead_idle_process_is_replaced(make: Make) -> None:
     """The next call does not notice."""
     runner = make()
     process = psutil.Process(pid_of(runner))
@@ -194,12 +194,12 @@ def test_a_process_that_died_idle_is_replaced(make: Make) -> None:
     assert pid_of(runner) != process.pid
 
 
-def test_much_error_output_blocks_nothing(make: Make) -> None:
+def test_large_error_output_does_not_block(make: Make) -> None:
     """It is read all the time, and its end is kept."""
     assert make().run("Start-FarmVM", {"Name": "floods"}, 30).value["pid"]
 
 
-def test_closing_ends_the_idle_processes(make: Make) -> None:
+def test_close_ends_idle_processes(make: Make) -> None:
     """A later call still works; its process is not kept."""
     runner = make()
     process = psutil.Process(pid_of(runner))
@@ -210,7 +210,7 @@ def test_closing_ends_the_idle_processes(make: Make) -> None:
     assert pid_of(runner) != pid_of(runner)
 
 
-def test_a_runner_that_is_forgotten_ends_its_processes(make: Make) -> None:
+def test_collected_runner_ends_its_processes(make: Make) -> None:
     """Also without `close`."""
     runner = PowerShellRunner(make()._argv[:4])
     process = psutil.Process(pid_of(runner))
@@ -220,7 +220,7 @@ def test_a_runner_that_is_forgotten_ends_its_processes(make: Make) -> None:
     process.wait(20)
 
 
-def test_a_missing_powershell_says_what_this_computer_lacks(tmp_path: Path) -> None:
+def test_missing_powershell_is_reported(tmp_path: Path) -> None:
     """It is no Hyper-V host."""
     error = refusal(lambda: PowerShellRunner((str(tmp_path / "nothing"),)).run("Start-FarmVM", {"Name": "x"}, 5))
 

@@ -175,7 +175,7 @@ def test_switch_is_created_with_host_address(harness: HyperVHarness, vm: Command
     assert "switch" not in harness.hyperv.missing
 
 
-def test_what_the_script_warns_of_reaches_the_user(harness: HyperVHarness, vm: Command) -> None:
+def test_script_warnings_are_printed(harness: HyperVHarness, vm: Command) -> None:
     """In the machine's line, printable."""
     harness.hyperv.warnings = ["it gets an empty TPM\x1b[31m"]
 
@@ -185,7 +185,7 @@ def test_what_the_script_warns_of_reaches_the_user(harness: HyperVHarness, vm: C
     assert out.startswith("vm-2: is there; ") and out.endswith("; warning: it gets an empty TPM [31m\n")
 
 
-def test_machines_are_compared_with_the_template_machine(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """Settings that no disk carries are listed with both values, and the exit code says whether there are any."""
     vm("vm", "create", "vm-2", "vm-3")
     harness.hyperv.set_screen("vm-1", "Single 1280x720")
@@ -312,7 +312,7 @@ print("reply:" + base64.b64encode(json.dumps(reply).encode()).decode())
 """
 
 
-def test_the_doctor_tells_of_a_powershell_that_cannot_be_kept(
+def test_doctor_reports_powershell_without_streaming_input(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each look at the machines starts a process then, which costs the games processor time."""

@@ -109,7 +109,7 @@ def catches_everything(module: str) -> bool:
     )
 
 
-def test_imports_follow_the_table() -> None:
+def test_imports_follow_table() -> None:
     """A unit imports only what its row of the table lists."""
     assert [
         f"{module} imports {imported}" for module, imported in crossings() if not permissions(module, imported)
@@ -124,12 +124,12 @@ def test_rows_list_only_rows_above_them() -> None:
             assert any(is_within(what, above) for above in rows[:number] if above != "pipeline"), f"{row}: {what}"
 
 
-def test_no_circles() -> None:
+def test_imports_have_no_cycles() -> None:
     """Neither units nor modules import each other in a circle."""
     assert circles(arrows()) | circles(arrows("inbox_agent")) | circles(module_graph()) == set()
 
 
-def test_few_files_at_the_root_and_few_floors() -> None:
+def test_root_files_and_import_depth_are_bounded() -> None:
     """A new module of the host goes into a folder; a new folder does not lengthen the longest chain of imports."""
     assert len(root_files()) <= ROOT_FILES_MAX
     assert max(floors(arrows()).values()) <= FLOORS_MAX
@@ -209,7 +209,7 @@ def test_except_exception_only_in_command_line(module: str) -> None:
     assert not catches_everything(module) or module in CATCHES_EVERYTHING
 
 
-def test_every_permission_is_used() -> None:
+def test_every_import_permission_is_used() -> None:
     """A module that moved away leaves no permission behind, and every rule that is measured exists."""
     used = {row for module, imported in crossings() for row in permissions(module, imported)}
     assert used == {(who, what) for who, row in ALLOWED.items() for what in row}

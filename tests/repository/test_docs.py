@@ -72,7 +72,7 @@ def test_relative_links_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_modules_that_a_document_names_exist(document: str) -> None:
+def test_modules_named_in_docs_exist(document: str) -> None:
     """Documents name a module, or something in it, by its dotted name, so that a change of imports finds them."""
     text = text_of(document)
     for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
@@ -83,7 +83,7 @@ def test_modules_that_a_document_names_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_test_files_that_a_document_names_exist(document: str) -> None:
+def test_test_files_named_in_docs_exist(document: str) -> None:
     """Documents name a test file without its folder, as `pytest -k` finds it, and there is one of that name."""
     for name in re.findall(r"\btest_\w+\.py\b", text_of(document)):
         assert len([*(ROOT / "tests").rglob(name)]) == 1, name
@@ -235,7 +235,7 @@ def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
     assert "[exchange]" in done.stdout
 
 
-def test_the_mutations_in_the_documents_are_those_that_are_tested() -> None:
+def test_documented_mutations_match_tests() -> None:
     """The table names each mutation with its rule and its function, in their order, and a seed that detected it."""
     table = text_of("docs/reliability.md").partition("## Mutation tests")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]

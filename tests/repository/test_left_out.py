@@ -7,7 +7,7 @@ import pytest
 from tests.windows.left_out import left_out, node_of, nodes_by_name
 
 
-def test_every_name_of_the_table_is_one_test() -> None:
+def test_every_left_out_name_is_one_test() -> None:
     """Reading the table fails otherwise; and none is named twice."""
     nodes = [(node, one.wine) for one in left_out() for node in one.tests]
     assert nodes
@@ -33,17 +33,17 @@ def root(tmp_path: Path) -> Path:
         ("test_of_two", "tests/test_two.py::test_of_two"),
     ],
 )
-def test_a_name_is_found_in_any_folder(root: Path, name: str, node: str) -> None:
+def test_left_out_name_is_found_in_any_folder(root: Path, name: str, node: str) -> None:
     assert node_of(name, nodes_by_name(root)) == node
 
 
-def test_a_name_of_two_tests_is_an_error(root: Path) -> None:
+def test_left_out_name_of_two_tests_is_error(root: Path) -> None:
     """With both, so that one can be renamed."""
     with pytest.raises(LookupError, match=r"2 tests .* tests/test_two.py::test_of_both, tests/unit/test_one.py::"):
         node_of("test_of_both", nodes_by_name(root))
 
 
 @pytest.mark.parametrize("name", ["test_gone", "test_inner", "tests/test_two.py"])
-def test_a_name_of_no_test_is_an_error(root: Path, name: str) -> None:
+def test_left_out_name_of_no_test_is_error(root: Path, name: str) -> None:
     with pytest.raises(LookupError, match=f"0 tests are named {name}"):
         node_of(name, nodes_by_name(root))

@@ -385,7 +385,7 @@ def test_bootstrap_parses() -> None:
     assert check_it_parses(script(BOOTSTRAP)) == []
 
 
-def test_the_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
+def test_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
     """These two faults would be faults in the bootstrap as well."""
     assert check_patterns_match_no_line_break_at_the_end(script(BOOTSTRAP)) == []
     assert check_expand_archive_has_no_confirm(script(BOOTSTRAP)) == []
@@ -529,7 +529,7 @@ def test_valid_script_passes(check: Callable[[Script], list[str]]) -> None:
 
 
 @pytest.mark.parametrize("pattern", [r"'^vm\z'", r"'\$'", "'^[$a-z]'", "'x', '$1'"])
-def test_patterns_without_a_loose_end_pass(pattern: str) -> None:
+def test_anchored_patterns_pass(pattern: str) -> None:
     """An escaped `$`, one in a character class or in a replacement is no anchor."""
     planted = Script("planted", GOOD.replace(STOP, f"$Name -replace {pattern}"))
     assert check_patterns_match_no_line_break_at_the_end(planted) == []

@@ -161,14 +161,14 @@ def check_commands_exist(script: Script, known: set[str]) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- the tests
 
 
-def test_there_are_files() -> None:
+def test_all_test_files_are_found() -> None:
     assert len(FILES) > 50
     assert len(SOURCES) == 3
     assert len(STAND_INS) == 17
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
-def test_a_file_runs_in_both_powershells(path: Path) -> None:
+def test_test_file_is_valid_in_both_powershells(path: Path) -> None:
     """It parses, can be read in any code page, and uses nothing that Windows PowerShell 5.1 has not."""
     assert check_encoding(path.read_bytes()) == []
     script = read(path)
@@ -188,7 +188,7 @@ def test_every_script_has_a_test_file(name: str) -> None:
 
 
 @pytest.mark.parametrize(("suite", "path"), STAND_INS, ids=lambda one: one if isinstance(one, str) else one.stem)
-def test_a_stand_in_has_the_parameters_of_the_cmdlet(suite: str, path: Path) -> None:
+def test_fake_has_parameters_of_cmdlet(suite: str, path: Path) -> None:
     assert check_stand_in(read(path), path.stem, suite) == []
 
 
@@ -203,7 +203,7 @@ def test_every_command_exists(suite: str) -> None:
     assert complaints == []
 
 
-def test_the_sections_that_the_cases_run_are_in_the_document() -> None:
+def test_documented_sections_of_cases_exist() -> None:
     """Documents.Tests.ps1 runs blocks of docs/template-vm.md, which it finds by their headings."""
     source = (FOLDER / "host" / "Documents.Tests.ps1").read_text(encoding="ascii")
     headings = re.findall(r"Get-Block '([^']+)'", source)
@@ -212,7 +212,9 @@ def test_the_sections_that_the_cases_run_are_in_the_document() -> None:
     assert [heading for heading in headings if f"\n## {heading}\n" not in page] == []
 
 
-def test_without_powershell_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_powershell_prints_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`make test-powershell` succeeds with one line where the tests cannot run."""
     monkeypatch.setenv("PATH", "")
     assert main() == 0
@@ -229,7 +231,7 @@ def test_without_powershell_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: 
         ("true", False),
     ],
 )
-def test_a_powershell_passes_with_its_counts(tmp_path: Path, body: str, passed: bool) -> None:
+def test_powershell_passes_only_with_test_counts(tmp_path: Path, body: str, passed: bool) -> None:
     """Exit code 0 alone is no success: Wine's powershell.exe ends so and runs nothing."""
     program = tmp_path / "pwsh"
     program.write_text(f"#!/bin/sh\n{body}\n")
@@ -263,7 +265,7 @@ GUARDED = [
 
 
 @pytest.mark.parametrize("code", [GOOD, *GUARDED])
-def test_good_code_passes(code: str) -> None:
+def test_valid_code_passes(code: str) -> None:
     script = Script("good", code)
     assert check_it_parses(script) == check_windows_powershell(script) == check_commands_exist(script, set()) == []
 
@@ -287,10 +289,10 @@ def test_violation_in_test_file_is_detected(check: Callable[[Script], list[str]]
         "if (a is not null) { }",
     ],
 )
-def test_planted_csharp_is_caught(code: str) -> None:
+def test_csharp_violation_is_detected(code: str) -> None:
     assert check_csharp(code) != []
 
 
-def test_a_planted_character_is_caught() -> None:
+def test_non_ascii_character_is_detected() -> None:
     assert check_encoding("$a = '\u00e4'".encode()) != []
     assert check_encoding("$a = '\u00e4'".encode("utf-8-sig")) == []

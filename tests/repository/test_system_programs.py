@@ -112,7 +112,7 @@ def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
     assert "\nleft out: 1 test; make test-system installs what they need: wine" in done.stdout
 
 
-def test_where_nothing_can_be_installed_one_line_says_why(python: Run) -> None:
+def test_missing_installer_is_reported_in_one_line(python: Run) -> None:
     """This is another user than root, or there is no apt-get."""
     done = python("-m", "tests.programs.system_programs")
 
@@ -120,7 +120,7 @@ def test_where_nothing_can_be_installed_one_line_says_why(python: Run) -> None:
     assert re.fullmatch(r"test-system: (only root can|not Debian).*\n", done.stderr)
 
 
-def test_what_is_missing_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
     assert missing("qemu-img", "wine", "wineboot") == (
@@ -130,7 +130,7 @@ def test_what_is_missing_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
         missing("a-program-without-a-package")
 
 
-def test_a_run_that_is_complete_ends_without_a_line() -> None:
+def test_complete_run_prints_no_summary() -> None:
     assert closing_line([]) == ""
 
 

@@ -118,7 +118,7 @@ for seed in (*range(1, 41), 260):
 """
 
 
-def test_the_digests_command_prints_the_hash_of_each_history() -> None:
+def test_digests_command_prints_hash_of_each_history() -> None:
     """One line per seed and one over all lines, in the same order with any number of processes."""
     lines = [f"{seed} {digest(play(seed))}" for seed in (5, 6, 7)]
     whole = "".join(f"{line}\n" for line in lines)
@@ -199,7 +199,7 @@ def test_crash_points_cover_every_operation() -> None:
 
 
 @pytest.mark.parametrize("name", ["actions before the record", "claim is not flushed", "result accepted twice"])
-def test_a_mutation_is_detected(name: str) -> None:
+def test_mutation_is_detected(name: str) -> None:
     """Without faults the changed code keeps the promise; some seed breaks it. The others: `make prove`."""
     mutation = next(one for one in MUTATIONS if one.name == name)
 
@@ -210,7 +210,7 @@ def test_a_mutation_is_detected(name: str) -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_a_mutation_changes_one_function_of_the_shipped_source(mutation: Mutation) -> None:
+def test_mutation_changes_one_shipped_function(mutation: Mutation) -> None:
     """Its text is there, once; the file is still Python afterwards, and differs in that function only."""
     path, after = mutated(mutation)
 
@@ -222,7 +222,7 @@ def test_a_mutation_changes_one_function_of_the_shipped_source(mutation: Mutatio
     assert old != new
 
 
-def test_every_file_that_a_mutation_changes_is_part_of_the_fingerprint() -> None:
+def test_mutated_files_are_part_of_fingerprint() -> None:
     """The modules that a history depends on are found by their imports."""
     files = set(imported_by(play.__module__).values())
     assert {mutated(one)[0] for one in MUTATIONS} <= files
@@ -230,7 +230,7 @@ def test_every_file_that_a_mutation_changes_is_part_of_the_fingerprint() -> None
     assert Path(inspect.getfile(Figures)) not in files
 
 
-def test_there_are_mutations_enough() -> None:
+def test_there_are_enough_mutations() -> None:
     """At least twenty, eight of them in code that acts, and no two of one name."""
     assert len({one.name for one in MUTATIONS}) == len(MUTATIONS) >= 20
     assert sum(one.in_shell for one in MUTATIONS) >= 8
@@ -247,7 +247,7 @@ def package(tmp_path: Path) -> Path:
     return tmp_path / "pipeline"
 
 
-def test_a_mutation_changes_its_own_function_only(package: Path) -> None:
+def test_mutation_changes_only_its_function(package: Path) -> None:
     """The same text elsewhere in the file does not count."""
     (package / "one.py").unlink()
     path, after = mutated(Mutation("m", "r", "A.f", "return 1\n", "return 2\n"), package.parent)
@@ -256,7 +256,7 @@ def test_a_mutation_changes_its_own_function_only(package: Path) -> None:
     assert after == path.read_text().replace("        return 1", "        return 2")
 
 
-def test_a_mutation_whose_text_is_gone_is_an_error(package: Path) -> None:
+def test_mutation_with_missing_text_is_error(package: Path) -> None:
     """A mutation that changes nothing would prove nothing."""
     with pytest.raises(ValueError, match=r"m: its text occurs 0 times in A\.f"):
         mutated(Mutation("m", "r", "A.f", "return 7\n", "", package="pipeline.core"), package.parent)
@@ -270,7 +270,7 @@ def test_a_mutation_whose_text_is_gone_is_an_error(package: Path) -> None:
         ("h", "0 functions are named h; candidates: none"),
     ],
 )
-def test_a_mutation_of_no_single_function_is_an_error(package: Path, function: str, said: str) -> None:
+def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, said: str) -> None:
     """Its message names what comes close; a package of its own tells functions of one name apart."""
     with pytest.raises(LookupError, match=re.escape(said)):
         mutated(Mutation("m", "r", function, "return 1\n", ""), package.parent)
