@@ -19,13 +19,23 @@ Not here: the errors of `hyperv_ops` and `inbox_agent`, which know nothing of th
 """
 
 import contextlib
+import enum
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.cli.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, STOPPED
-
 _OURS = ("hyperv_ops", "inbox_agent", "pipeline")
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    FAILED = 1  #: some genomes have no fitness, a check failed, or a machine did not do what it was asked
+    BAD_INPUT = 2
+    STOPPED = 3  #: stopped early; the same command resumes
+    CANNOT_CONTINUE = 4  #: no worker can go on, everything fails, or the ledger cannot be used
+    INTERNAL_ERROR = 70  #: a defect of this program
 
 
 class PipelineError(Exception):
@@ -37,7 +47,7 @@ class PipelineError(Exception):
 class InputError(PipelineError):
     """An argument, name or file cannot be used. Nothing was changed: correct what the message names, and try again."""
 
-    exit_code = BAD_INPUT
+    exit_code = ExitCode.BAD_INPUT
 
 
 class ConfigError(InputError):
@@ -55,31 +65,31 @@ class GenomeError(InputError):
 class MissingExtraError(PipelineError, ImportError):
     """The libraries of the host are not installed. Install the extra that the message names."""
 
-    exit_code = BAD_INPUT
+    exit_code = ExitCode.BAD_INPUT
 
 
 class ProjectBusyError(PipelineError):
     """Another process has this project open. Wait for it or stop it."""
 
-    exit_code = BAD_INPUT
+    exit_code = ExitCode.BAD_INPUT
 
 
 class TakeOverError(PipelineError):
     """A share cannot be taken over because it does not answer. Run `pipeline doctor`, then try again."""
 
-    exit_code = BAD_INPUT
+    exit_code = ExitCode.BAD_INPUT
 
 
 class BundleError(PipelineError):
     """The agent's bundle cannot be made: its folder, Python, zip or a wheel cannot be used."""
 
-    exit_code = BAD_INPUT
+    exit_code = ExitCode.BAD_INPUT
 
 
 class VmError(PipelineError):
     """A virtual machine, or the computer it runs on, could not be asked or did not do what it was asked."""
 
-    exit_code = FAILED
+    exit_code = ExitCode.FAILED
 
 
 class HostError(PipelineError):
@@ -88,13 +98,13 @@ class HostError(PipelineError):
     Of an open farm: leave its block and open it again. It may have decided more than the ledger has.
     """
 
-    exit_code = STOPPED
+    exit_code = ExitCode.STOPPED
 
 
 class LedgerError(PipelineError):
     """The ledger cannot be read or trusted, and nothing goes on without it. Restore it from a backup."""
 
-    exit_code = CANNOT_CONTINUE
+    exit_code = ExitCode.CANNOT_CONTINUE
 
 
 class StalledError(PipelineError):
@@ -104,7 +114,7 @@ class StalledError(PipelineError):
     without a number the next generation begins.
     """
 
-    exit_code = CANNOT_CONTINUE
+    exit_code = ExitCode.CANNOT_CONTINUE
 
 
 @contextlib.contextmanager

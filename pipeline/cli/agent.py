@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.bundle.bundle import make_bundle
-from pipeline.cli.exit_codes import OK
+from pipeline.errors import ExitCode
 
 
 @click.group("agent")
@@ -30,4 +30,4 @@ def bundle(out: Path, python: str, platforms: tuple[str, ...], embed: Path | Non
     for name in make_bundle(out, python, platforms, embed=embed, extra=extra):
         click.echo(name)
     click.echo(f"now: copy {out} into the machine and run install-agent.ps1 there (docs/template-vm.md)")
-    return OK
+    return ExitCode.OK

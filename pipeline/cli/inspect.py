@@ -10,10 +10,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipeline.cli.exit_codes import OK
 from pipeline.cli.options import gen_option, root_option
 from pipeline.core.runs import parse_generation
-from pipeline.errors import InputError
+from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
@@ -43,7 +42,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
         generation = reader.choose(_number(gen))
         if not console.is_terminal:
             click.echo(plain_line(reader.progress(generation)))
-            return OK
+            return ExitCode.OK
         with TopScreen(console, keep=once) as screen:
             with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
                 while True:
@@ -51,7 +50,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
                     if once:
                         break
                     pause.wait(TOP_INTERVAL_S)
-            return OK
+            return ExitCode.OK
 
 
 @click.command("explain")
@@ -61,7 +60,7 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Tell the story of a genome, an attempt or a worker: what was tried, what came of it, why it waits."""
     with ProjectReader(root.resolve()) as reader:
         click.echo(explain(reader, what, _number(gen)))
-    return OK
+    return ExitCode.OK
 
 
 @click.command("results")
@@ -99,7 +98,7 @@ def results(
         click.echo(csv_text(rows), nl=False)
     else:
         click.echo(table_text(rows, Console().width if sys.stdout.isatty() else None))
-    return OK
+    return ExitCode.OK
 
 
 @click.command("report")
@@ -122,7 +121,7 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give another place with --out") from error
     click.echo(f"{path}")
-    return OK
+    return ExitCode.OK
 
 
 @click.command("serve")
@@ -137,7 +136,7 @@ def serve_page(host: str, port: int, root: Path) -> int:
     from pipeline.ui.web_server import serve  # which brings a web server with it
 
     serve(root.resolve(), host, port, click.echo)
-    return OK
+    return ExitCode.OK
 
 
 def _number(gen: str | None) -> int | None:

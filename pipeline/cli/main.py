@@ -20,7 +20,6 @@ from rich.logging import RichHandler
 from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
-from pipeline.cli.exit_codes import FAILED, INTERNAL_ERROR, OK, STOPPED
 from pipeline.cli.inspect import look_commands
 from pipeline.cli.options import gen_option, root_option
 from pipeline.cli.vm import vm_commands
@@ -29,7 +28,7 @@ from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import check_shares, merge_same
-from pipeline.errors import PipelineError, StalledError
+from pipeline.errors import ExitCode, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
@@ -70,7 +69,7 @@ def init(folder: Path) -> int:
     for path in new_project.init(folder):
         click.echo(f"made {path}")
     click.echo("now: pipeline run --gen 1" + (f" --root {folder}" if folder != Path() else ""))
-    return OK
+    return ExitCode.OK
 
 
 @commands.command()
@@ -107,7 +106,7 @@ def show_status(gen: str | None, root: Path) -> int:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
         playing = reader.is_playing(generation)
         click.echo(status_text(reader.farm(generation), reader.last_at(), playing=playing))
-    return OK
+    return ExitCode.OK
 
 
 @commands.command("verify")
@@ -122,7 +121,7 @@ def verify_results(gen: str | None, root: Path) -> int:
     """
     words, passed = report_text(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
     click.echo(words)
-    return OK if passed else FAILED
+    return ExitCode.OK if passed else ExitCode.FAILED
 
 
 @commands.command("doctor")
@@ -140,7 +139,7 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     for finding in findings:
         if verbose or not finding.informational:
             click.echo(str(finding))
-    return OK if all(finding.informational for finding in findings) else FAILED
+    return ExitCode.OK if all(finding.informational for finding in findings) else ExitCode.FAILED
 
 
 @commands.command("take-over")
@@ -153,7 +152,7 @@ def take_over_share(worker: str, root: Path) -> int:
     """
     root = root.resolve()
     click.echo(take_over(root, load_config(root), worker))
-    return OK
+    return ExitCode.OK
 
 
 commands.add_command(vm_commands)
@@ -166,17 +165,19 @@ def run_commands(args: list[str] | None = None) -> int:
     """Runs one command; returns its exit code. Prints a PipelineError's message, and of a defect the traceback."""
     try:
         code = commands.main(args, prog_name="pipeline", standalone_mode=False)
-        return code if isinstance(code, int) else OK
+        return code if isinstance(code, int) else ExitCode.OK
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except PipelineError as error:
         return _print_error(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _print_error("stopped at once; the same command resumes", STOPPED)
+        return _print_error("stopped at once; the same command resumes", ExitCode.STOPPED)
     except Exception:
         traceback.print_exc()
-        return _print_error("a defect of this program; nothing is lost, the ledger has every decision", INTERNAL_ERROR)
+        return _print_error(
+            "a defect of this program; nothing is lost, the ledger has every decision", ExitCode.INTERNAL_ERROR
+        )
 
 
 def _print_error(text: str, code: int) -> int:
@@ -219,10 +220,10 @@ def _print_result(host: Host, ending: Ending) -> int:
         cure = "mend it, then run the same command" + (" with --retry-failed" if failed else "")
         raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{cure}")
     if ending.stopped:
-        return _print_error("stopped; the same command resumes", STOPPED)
+        return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
     if failed:
         click.echo("to play what failed once more: the same command with --retry-failed")
-    return FAILED if failed else OK
+    return ExitCode.FAILED if failed else ExitCode.OK
 
 
 class _stopping_on_signals:  # noqa: N801  a context manager read like a verb

@@ -9,11 +9,10 @@ import click
 import orjson
 
 from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
-from pipeline.cli.exit_codes import FAILED, OK
 from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
-from pipeline.errors import ConfigError, InputError, VmError
+from pipeline.errors import ConfigError, ExitCode, InputError, VmError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.machines import fleet
 from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
@@ -151,7 +150,7 @@ def status(
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(fleet.status_table(seen))
-    return OK if all(info is not None for _worker, info in seen) else FAILED
+    return ExitCode.OK if all(info is not None for _worker, info in seen) else ExitCode.FAILED
 
 
 @vm_commands.command("compare")
@@ -171,7 +170,7 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
     for worker, machine in chosen.items():
         for line in fleet.differences(differences.get(machine, []), like):
             click.echo(f"{worker}: {line}")
-    return FAILED if any(differences.values()) else OK
+    return ExitCode.FAILED if any(differences.values()) else ExitCode.OK
 
 
 @vm_commands.command("check-template")
@@ -192,7 +191,7 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
     for item in items:
         if verbose or not item.ok:
             click.echo(str(item))
-    return OK if all(item.ok for item in items) else FAILED
+    return ExitCode.OK if all(item.ok for item in items) else ExitCode.FAILED
 
 
 @vm_commands.command("switch")
@@ -207,7 +206,7 @@ def make_switch(what_if: bool, root: Path) -> int:
     reply = fleet.make_switch(runner_of(table, root), table, what_if=what_if)
     for line in reply:
         click.echo(line)
-    return OK
+    return ExitCode.OK
 
 
 def _run_command(
@@ -236,7 +235,7 @@ def _run_command(
         failed += not done.ok
         if not what_if or not done.ok:
             click.echo(f"{done.worker}: {done.line}", err=not done.ok)
-    return FAILED if failed else OK
+    return ExitCode.FAILED if failed else ExitCode.OK
 
 
 def _identity(config: Config, root: Path, machine: str) -> GuestIdentity:

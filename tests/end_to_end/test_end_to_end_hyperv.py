@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.cli.exit_codes import BAD_INPUT
+from pipeline.errors import ExitCode
 from tests.fakes.wsman_server import Trouble
 from tests.harness.farm_project import FarmProject
 from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
@@ -133,7 +133,7 @@ def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: H
     host = project.start()
     project.wait_until(lambda: archived(project) >= 10)
     code, out = project.run("vm", verb, "--all", "--yes")
-    assert (code, "another `pipeline run` is at work here" in out) == (BAD_INPUT, True)
+    assert (code, "another `pipeline run` is at work here" in out) == (ExitCode.BAD_INPUT, True)
     host.kill()
     host.wait()
     for command in (("vm", verb, "--all", "--yes"), ("vm", "create", "--all")):

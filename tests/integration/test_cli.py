@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.exit_codes import BAD_INPUT
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
+from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
 
 pytestmark = pytest.mark.timeout(60)
@@ -31,7 +31,7 @@ def test_generation_argument_spellings(text: str, number: int) -> None:
 def test_invalid_generation_is_bad_input(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line that shows the accepted spellings."""
     code, _, err = pipeline(capsys, "run", f"--gen={text}", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert err.count("\n") == 1
     assert "gen-0007" in err
 
@@ -84,7 +84,7 @@ def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[s
     pipeline(capsys, "init", tmp_path)
     (tmp_path / "pipeline.toml").write_text("# mine\n")
     code, _, err = pipeline(capsys, "init", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert "exists already" in err
     assert (tmp_path / "pipeline.toml").read_text() == "# mine\n"
 
@@ -109,7 +109,7 @@ def test_bad_configuration_is_one_line(
     """What is wrong, in which file; nothing is begun."""
     (tmp_path / "pipeline.toml").write_text(toml)
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert words in err
     assert "pipeline.toml" in err
     assert err.count("\n") == 1
@@ -140,7 +140,7 @@ def test_missing_secret_is_reported_before_start(
         file.write(f"\n{toml}\n")
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
 
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert f"{whose}: env:NO_SUCH_VARIABLE: the environment variable NO_SUCH_VARIABLE is not set" in err
     assert err.count("\n") == 1
     assert "nothing was run here yet" in pipeline(capsys, "status", "--root", tmp_path)[2]
@@ -154,7 +154,7 @@ def test_all_bad_genomes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
     (folder / "inner").mkdir()
     (folder / "link.txt").symlink_to(folder / "camel.txt")
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert [name for name in ("empty.txt", "inner", "link.txt") if name in err] == ["empty.txt", "inner", "link.txt"]
     for name in ("empty.txt", "link.txt"):
         (folder / name).unlink()
@@ -190,7 +190,7 @@ def test_unusual_genome_names_are_accepted(tmp_path: Path, capsys: pytest.Captur
 def test_missing_configuration_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody is told what is wrong in a file that does not exist."""
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert "there is none; `pipeline init` makes one" in err
 
 
@@ -215,7 +215,7 @@ def test_missing_genome_refuses_changed_settings(tmp_path: Path, capsys: pytest.
     config.write_text(config.read_text().replace('"plya.py"', '"play.py"'))
     (tmp_path / "genomes/gen-0001/camel.txt").unlink()
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert "begun with other settings" in err
 
 
@@ -230,10 +230,10 @@ def test_finished_generation_is_not_run_again(tmp_path: Path, capsys: pytest.Cap
 def test_status_before_first_run_tells_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says how to begin: first the project, then the run."""
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
-    assert (code, "pipeline init" in err) == (BAD_INPUT, True)
+    assert (code, "pipeline init" in err) == (ExitCode.BAD_INPUT, True)
     pipeline(capsys, "init", tmp_path)
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
-    assert (code, "pipeline run --gen 1" in err) == (BAD_INPUT, True)
+    assert (code, "pipeline run --gen 1" in err) == (ExitCode.BAD_INPUT, True)
 
 
 def test_unencodable_names_are_escaped_in_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +270,7 @@ def test_take_over_refuses_unknown_worker(tmp_path: Path, capsys: pytest.Capture
     """The known names are listed."""
     pipeline(capsys, "init", tmp_path)
     code, _, err = pipeline(capsys, "take-over", "vm-9", "--root", tmp_path)
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert "vm-9" in err
 
 

@@ -11,10 +11,10 @@ import pytest
 import pipeline as public
 from pipeline import errors
 from pipeline.cli import main, new_project
-from pipeline.cli.exit_codes import INTERNAL_ERROR
 from pipeline.errors import (
     BundleError,
     ConfigError,
+    ExitCode,
     GenomeError,
     HostError,
     InputError,
@@ -214,7 +214,7 @@ def test_an_unexpected_error_of_the_system_is_a_defect(
     monkeypatch.setattr(new_project, "init", forget)
     code, _, err = pipeline(capsys, "init", tmp_path)
 
-    assert code == INTERNAL_ERROR
+    assert code == ExitCode.INTERNAL_ERROR
     assert "Traceback" in err
     assert "forgotten.txt" in err
     assert err.splitlines()[-1].startswith("pipeline: a defect of this program")

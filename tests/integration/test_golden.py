@@ -13,7 +13,6 @@ import pytest
 from inbox_agent.protocol.layout import LAYOUT, AgentState, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.share_scanner import AgentLimits, ShareScanner
-from pipeline.cli.exit_codes import CANNOT_CONTINUE
 from pipeline.cli.new_project import init
 from pipeline.config import load_config
 from pipeline.core import facts as f
@@ -30,7 +29,7 @@ from pipeline.core.facts import (
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
 from pipeline.core.runs import replay
-from pipeline.errors import LedgerError
+from pipeline.errors import ExitCode, LedgerError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.paths import LEDGER_FILE
 from pipeline.shares.share_client import ShareClient, ShareRequest
@@ -298,7 +297,7 @@ def test_version_1_ledger_is_refused_by_every_command(
 
     code, out, err = pipeline(capsys, *command, "--root", old_project)
 
-    assert (code, out) == (CANNOT_CONTINUE, "")
+    assert (code, out) == (ExitCode.CANNOT_CONTINUE, "")
     assert err == f"pipeline: {old_project.resolve() / 'state' / LEDGER_FILE}: {REFUSAL}\n"
     assert files(old_project) == before
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.cli import main
-from pipeline.cli.exit_codes import BAD_INPUT, OK
 from pipeline.core.facts import GenomeAdded, RunFinished, RunOpened, WorkerOut
+from pipeline.errors import ExitCode
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile, read_live_status
@@ -89,7 +89,7 @@ def test_top_without_terminal_prints_one_line(finished: Path, capsys: pytest.Cap
     """For a log."""
     code, out, _ = pipeline(capsys, "top", "--root", finished)
 
-    assert code == OK
+    assert code == ExitCode.OK
     assert out.startswith("generation 4: 72/72 trials, 66 completed")
     assert out.count("\n") == 1
 
@@ -150,7 +150,7 @@ def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[
     """A genome or a worker of a generation."""
     code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
 
-    assert code == OK
+    assert code == ExitCode.OK
     assert said in out
 
 
@@ -190,7 +190,7 @@ def test_unknown_name_gets_suggestion(finished: Path, capsys: pytest.CaptureFixt
     """One line."""
     code, _, err = pipeline(capsys, "explain", "VM-", "--root", finished)
 
-    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
     assert "did you mean" in err and "vm-1" in err
 
 
@@ -228,7 +228,7 @@ def test_conflicting_result_formats_are_refused(finished: Path, capsys: pytest.C
     """Who asks for two is told to choose, instead of getting the last."""
     code, out, err = pipeline(capsys, "results", "--json", "--csv", "--root", finished)
 
-    assert (code, out) == (BAD_INPUT, "")
+    assert (code, out) == (ExitCode.BAD_INPUT, "")
     assert "choose one" in err
 
 
@@ -238,7 +238,7 @@ def test_commands_without_run_print_one_line(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
     for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",), ("serve",)):
         code, _, err = pipeline(capsys, *args, "--root", tmp_path)
-        assert (code, err.count("\n")) == (BAD_INPUT, 1)
+        assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
         assert "nothing was run here yet" in err
 
 
@@ -250,7 +250,7 @@ def test_report_is_self_contained(finished: Path, capsys: pytest.CaptureFixture[
     code, out, _ = pipeline(capsys, "report", "--root", finished)
     text = Path(out.strip()).read_text(encoding="utf-8")
 
-    assert code == OK
+    assert code == ExitCode.OK
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?!data:)", text)
     data = text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
     assert json.loads(data)["shown"] == 4
@@ -276,7 +276,7 @@ def test_report_refuses_other_file_names(
     """It is HTML by its name, in a folder that is there."""
     code, _, err = pipeline(capsys, "report", "--out", tmp_path / out, "--root", finished)
 
-    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -331,4 +331,4 @@ def test_genome_named_like_attempt_is_explained(tmp_path: Path, capsys: pytest.C
 
     for path in ("g0001-elite.bin", "genomes/gen-0004/g0001-elite.bin/"):
         code, out, err = pipeline(capsys, "explain", path, "--root", tmp_path)
-        assert (code, "4 bytes" in out) == (OK, True), err + out
+        assert (code, "4 bytes" in out) == (ExitCode.OK, True), err + out

@@ -19,7 +19,7 @@ from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import QmpConnection
-from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
+from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
 from tests.harness.players import has_ended
 from tests.harness.samba import free_port
@@ -231,19 +231,22 @@ def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys
         return pipeline(capsys, *words, "--root", tmp_path)
 
     code, _, said = vm("vm", "create", "--all", "--backend", "hyperv")
-    assert (code, said.strip()) == (BAD_INPUT, "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table")
+    assert (code, said.strip()) == (
+        ExitCode.BAD_INPUT,
+        "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table",
+    )
     code, said, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
-    assert (code, said.strip()) == (OK, f"vm-1: would make its disk on {spec.image}")
-    assert vm("vm", "status")[0] == FAILED
+    assert (code, said.strip()) == (ExitCode.OK, f"vm-1: would make its disk on {spec.image}")
+    assert vm("vm", "status")[0] == ExitCode.FAILED
 
-    assert vm("vm", "create", "--all")[0] == OK
+    assert vm("vm", "create", "--all")[0] == ExitCode.OK
     code, said, _ = vm("vm", "status")
-    assert code == OK
+    assert code == ExitCode.OK
     assert "off" in said
     said = " ".join(vm("doctor")[1:])
     assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in said
 
-    assert vm("vm", "remove", "--all", "--yes")[0] == OK
+    assert vm("vm", "remove", "--all", "--yes")[0] == ExitCode.OK
     assert not (tmp_path / "m/vm-1").exists()
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from pipeline.cli import main
-from pipeline.cli.exit_codes import BAD_INPUT, CANNOT_CONTINUE, FAILED, OK
 from pipeline.core.facts import (
     AttemptIssued,
     Fact,
@@ -23,6 +22,7 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
+from pipeline.errors import ExitCode
 from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
 from pipeline.inspection.verify import verify
@@ -39,8 +39,8 @@ STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one generation, played for real: four genomes, three trials each."""
     root = tmp_path_factory.mktemp("played")
-    assert main.run_commands(["init", str(root)]) == OK
-    assert main.run_commands(["run", "--gen", "1", "--root", str(root)]) == OK
+    assert main.run_commands(["init", str(root)]) == ExitCode.OK
+    assert main.run_commands(["run", "--gen", "1", "--root", str(root)]) == ExitCode.OK
     return root
 
 
@@ -85,7 +85,7 @@ def test_valid_run_passes(verified_project: Path, capsys: pytest.CaptureFixture[
     """One line for the generation, and exit code 0. On a slow machine an attempt may have gone to an idle worker."""
     code, out, err = pipeline(capsys, "verify", "--root", verified_project)
 
-    assert (code, err) == (OK, "")
+    assert (code, err) == (ExitCode.OK, "")
     counted = "4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0"
     assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
 
@@ -228,7 +228,7 @@ def test_tampering_is_detected(
 
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
 
-    assert code == FAILED
+    assert code == ExitCode.FAILED
     assert "THE PROMISE WAS BROKEN" in out
     assert said in out
 
@@ -254,7 +254,7 @@ def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.Captu
 
     code, out, err = pipeline(capsys, "verify", "--root", verified_project)
 
-    assert (code, out) == (CANNOT_CONTINUE, "")
+    assert (code, out) == (ExitCode.CANNOT_CONTINUE, "")
     assert "1 of" in err
     assert "facts are missing" in err
 
@@ -268,7 +268,7 @@ def test_verify_refuses_generation_that_never_ran(
     """Exit code 2."""
     code, _, err = pipeline(capsys, "verify", *args, "--root", played if args else tmp_path)
 
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert said in err
 
 
@@ -321,5 +321,5 @@ def test_ledger_without_run_is_not_verified(tmp_path: Path, capsys: pytest.Captu
 
     for command in (["verify"], ["results", "--all"]):
         code, out, err = pipeline(capsys, *command, "--root", tmp_path)
-        assert (code, out) == (BAD_INPUT, ""), command
+        assert (code, out) == (ExitCode.BAD_INPUT, ""), command
         assert "nothing was run here yet" in err

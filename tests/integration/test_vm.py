@@ -10,8 +10,8 @@ import pytest
 
 from hyperv_ops import PowerShellRunner
 from hyperv_ops.hyperv import script_call as scripts
-from pipeline.cli.exit_codes import BAD_INPUT, FAILED, OK
 from pipeline.diagnosis import shares
+from pipeline.errors import ExitCode
 from pipeline.machines import connections
 from tests.harness.command_line import pipeline
 from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
@@ -45,15 +45,15 @@ def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Command) -> None:
     """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
-    assert vm("vm", "create", "vm-2", "vm-3")[0] == OK
+    assert vm("vm", "create", "vm-2", "vm-3")[0] == ExitCode.OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
     assert vm("vm", "stop", "vm-2")[1] == "vm-2: is off\n"
     assert vm("vm", "checkpoint", "vm-2")[1] == "vm-2: has its clean checkpoint\n"
     assert vm("vm", "restore", "vm-2", "--yes")[1] == "vm-2: is back at its clean checkpoint, and off\n"
     assert vm("vm", "restart", "vm-1", "--wait")[1] == "vm-1: is on, its guest is up\n"
-    assert vm("vm", "remove", "--all", "--yes")[0] == OK
+    assert vm("vm", "remove", "--all", "--yes")[0] == ExitCode.OK
     code, out, _ = vm("vm", "status")
-    assert code == FAILED
+    assert code == ExitCode.FAILED
     assert out.count("there is none") == 3
 
 
@@ -64,7 +64,7 @@ def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> Non
     code, out, _ = vm("vm", "status")
     lines = [line.split() for line in out.splitlines()]
 
-    assert code == FAILED, "two do not exist"
+    assert code == ExitCode.FAILED, "two do not exist"
     assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
     assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
     assert lines[2] == [*["vm-2", "there", "is", "none"]]
@@ -76,13 +76,13 @@ def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None
     """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
     for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
-        assert (code, err) == (OK, "")
+        assert (code, err) == (ExitCode.OK, "")
         assert out.startswith("What if: Performing the operation")
         assert 'on target "vm-1"' in out
-    assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == OK
+    assert vm("vm", "stop", "vm-1", "--power-off", "--what-if")[0] == ExitCode.OK
 
     assert harness.hyperv.events == []
-    assert vm("vm", "status", "vm-1")[0] == OK
+    assert vm("vm", "status", "vm-1")[0] == ExitCode.OK
 
 
 def test_destructive_commands_ask_for_confirmation(
@@ -92,7 +92,7 @@ def test_destructive_commands_ask_for_confirmation(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
         code, _, err = vm("vm", *args)
-        assert code == BAD_INPUT
+        assert code == ExitCode.BAD_INPUT
         assert "--yes" in err
     assert harness.hyperv.events == []
     assert harness.hyperv.scripts == []
@@ -111,7 +111,7 @@ def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Comma
 
     code, out, err = vm("vm", "prepare", "--all", "--yes")
 
-    assert (code, err) == (OK, "")
+    assert (code, err) == (ExitCode.OK, "")
     assert "vm-3: is vm-3 at 192.168.77.13, off, with a clean checkpoint" in out
     assert [harness.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
     assert {"Sh4re-canary", GUEST_SECRET} <= harness.hyperv.secrets
@@ -129,11 +129,11 @@ def test_prepare_checks_identity_before_boot(
     long = "a-name-that-windows-cuts"
     (tmp_path / "pipeline.toml").write_text(tables.replace("machine = 'vm-1'", f"machine = '{long}'"))
     code, _, err = vm("vm", "prepare", "vm-1", "--yes")
-    assert (code, "Windows takes no computer name of more than 15 characters" in err) == (FAILED, True)
+    assert (code, "Windows takes no computer name of more than 15 characters" in err) == (ExitCode.FAILED, True)
     (tmp_path / "pipeline.toml").write_text(tables)
     monkeypatch.delenv("SHARE_SECRET")
     code, _, err = vm("vm", "prepare", "--all", "--yes")
-    assert (code, err.count("\n")) == (BAD_INPUT, 1)
+    assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
     assert "worker 'vm-1': env:SHARE_SECRET: the environment variable SHARE_SECRET is not set" in err
 
     assert harness.hyperv.events == []
@@ -149,7 +149,7 @@ def test_check_template_reports_problems(harness: HyperVHarness, vm: Command, tm
 
     code, out, _ = vm("vm", "check-template", "--game-folder", r"C:\game")
 
-    assert code == FAILED
+    assert code == ExitCode.FAILED
     assert out == "share encrypted: no; Set-SmbShare -EncryptData $true\n"
     assert "sleep: never\n" in vm("vm", "check-template", "--game-folder", r"C:\game", "--verbose")[1]
     sent = harness.disks / "vm-1" / r"C:\farm\Test-FarmTemplate.ps1"
@@ -171,7 +171,7 @@ def test_switch_is_created_with_host_address(harness: HyperVHarness, vm: Command
 
     assert "What if" in vm("vm", "switch", "--what-if")[1]
     assert "switch" in harness.hyperv.missing
-    assert vm("vm", "switch") == (OK, "farm: is there, this side of it is 192.168.77.1\n", "")
+    assert vm("vm", "switch") == (ExitCode.OK, "farm: is there, this side of it is 192.168.77.1\n", "")
     assert "switch" not in harness.hyperv.missing
 
 
@@ -181,7 +181,7 @@ def test_script_warnings_are_printed(harness: HyperVHarness, vm: Command) -> Non
 
     code, out, _ = vm("vm", "create", "vm-2")
 
-    assert code == OK
+    assert code == ExitCode.OK
     assert out.startswith("vm-2: is there; ") and out.endswith("; warning: it gets an empty TPM [31m\n")
 
 
@@ -190,13 +190,13 @@ def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_p
     vm("vm", "create", "vm-2", "vm-3")
     harness.hyperv.set_screen("vm-1", "Single 1280x720")
     code, _, err = vm("vm", "compare")
-    assert (code, "template_machine is not set" in err) == (BAD_INPUT, True)
+    assert (code, "template_machine is not set" in err) == (ExitCode.BAD_INPUT, True)
 
     configure(tmp_path, harness, template_machine="'vm-1'")
 
-    assert vm("vm", "compare", "vm-1") == (OK, "vm-1: as vm-1\n", "")
+    assert vm("vm", "compare", "vm-1") == (ExitCode.OK, "vm-1: as vm-1\n", "")
     code, out, _ = vm("vm", "compare")
-    assert code == FAILED
+    assert code == ExitCode.FAILED
     assert out.splitlines() == [
         "vm-1: as vm-1",
         "vm-2: screen is Default, of vm-1 Single 1280x720",
@@ -220,7 +220,7 @@ def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args
     """Nothing is asked of the host."""
     code, _, err = vm("vm", *args)
 
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert said in err
     assert harness.hyperv.scripts == []
 
@@ -240,7 +240,7 @@ def test_host_error_is_one_line_with_remedy(harness: HyperVHarness, vm: Command,
 
     code, out, err = vm("vm", "create", "vm-2")
 
-    assert (code, out) == (FAILED, "")
+    assert (code, out) == (ExitCode.FAILED, "")
     assert said in err
     assert len(err.splitlines()) == 1
 
@@ -253,7 +253,7 @@ def test_refused_account_is_reported_without_password(
 
     code, _, err = vm("vm", "status")
 
-    assert code == FAILED
+    assert code == ExitCode.FAILED
     assert "the account or its password was refused" in err
     assert "canary" not in err
 
@@ -264,7 +264,7 @@ def test_no_machines_configured_is_reported(vm: Command, tmp_path: Path) -> None
 
     code, _, err = vm("vm", "status")
 
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert "[[worker]] name = 'vm-1' machine = 'vm-1'" in err
 
 

@@ -104,6 +104,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.api": (
         "inbox_agent.protocol.layout",
+        "inbox_agent.settings",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",

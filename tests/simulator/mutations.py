@@ -115,7 +115,8 @@ MUTATIONS = [
         "ControlLoop._record",
         "                self._archive(fact, tx.results)\n",
         "                self._archive(\n"
-        "                    fact, {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results}\n"
+        "                    fact,\n"
+        "                    {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results},\n"
         "                )\n",
         in_shell=True,
     ),
