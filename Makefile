@@ -2,15 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-system system-programs test-windows test-powershell coverage lint bench prove chaos vm-image \
-	test-vm test-vm-short soak pictures clean
+.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos \
+	vm-image test-vm test-vm-short soak pictures reference docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
 HOURS ?= 1
 
+# For contributors: all tools, and the hooks that run at each commit.
+setup: .venv/dev
+	$(BIN)/python -m pre_commit install
+
 demo: .venv/examples
 	$(BIN)/python -m examples.lunar_lander
+
+# Without processes and servers.
+unit: .venv/dev
+	$(BIN)/python -m pytest -q tests/unit
 
 test: .venv/dev
 	$(BIN)/python -m pytest
@@ -23,7 +31,7 @@ test-system: system-programs .venv/dev
 system-programs:
 	$(PYTHON) -m tests.programs.system_programs
 
-# The suite once more, on Windows CPython under Wine: docs/windows.md.
+# The suite once more, on Windows CPython under Wine: docs/how-to/windows.md.
 test-windows: .venv/dev
 	$(BIN)/python -m tests.windows $(WINDOWS)
 
@@ -69,6 +77,13 @@ soak: vm-image
 
 pictures: .venv/dev
 	$(BIN)/python -m docs.pictures
+
+# The pages of settings and commands, from the code.
+reference: .venv/dev
+	$(BIN)/python -m docs.reference
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -41,7 +41,7 @@ LIBRARIES = ("msgspec", "orjson", "psutil", "watchdog")
 
 
 class AgentCheck(Struct, frozen=True):
-    """One thing that was looked at; like an item of the template's check (docs/template-vm.md)."""
+    """One thing that was looked at; like an item of the template's check (docs/how-to/template-vm.md)."""
 
     item: str
     ok: bool
@@ -165,7 +165,7 @@ def _needed(folder: str) -> Iterator[None]:
     try:
         yield
     except ShareError as error:
-        cure = f"give the user who plays the right to modify {folder} and what is in it (docs/smb.md), and room"
+        cure = f"give the user who plays the right to modify {folder} and what is in it (docs/how-to/smb.md), and room"
         raise _CheckFailed(f"it cannot be written: {error}", cure) from error
 
 
@@ -204,7 +204,7 @@ def _session(_: CheckTarget) -> str:
 def session_trouble(session: DesktopSession) -> tuple[str, str] | None:
     """Why no game is drawn in a session of Windows, and the cure; None if one is."""
     if session.id == "0":
-        return "session 0 has no desktop", "let the logon task start it, not a service (docs/template-vm.md)"
+        return "session 0 has no desktop", "let the logon task start it, not a service (docs/how-to/template-vm.md)"
     if not session.desktop:
         return f"session {session.id} has no desktop", "log on at the console as the user who plays"
     if session.console is False:

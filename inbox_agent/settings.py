@@ -27,11 +27,13 @@ class SettingsError(ValueError):
 
 
 class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`[evaluator]`: what is played. At most one of `command` and `python`; an agent needs one of them."""
+    """`[evaluator]`: what evaluates a genome: one of `command` and `python`."""
 
+    #: a program, started once per game, with the placeholders `{genome}`, `{result}`, `{seed}`, `{trial}`, `{settings}`
+    #: and `{scratch}`
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    python: str | None = None
-    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0
+    python: str | None = None  #: `module:function`, called in a process that is kept between games
+    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then a game is killed
 
     def __post_init__(self) -> None:
         if self.command is not None and self.python is not None:

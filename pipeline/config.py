@@ -35,32 +35,33 @@ class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
 
 
 class GenerationTable(_Table, frozen=True, kw_only=True):
-    """`[generation]`: what a generation is."""
+    """`[generation]`: how the genomes of a generation are evaluated."""
 
-    trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3
-    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3
-    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    direction: Literal["maximize", "minimize"] = "maximize"
-    timed_out_fitness: float | None = None
+    trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3  #: games per genome; its fitness is their mean
+    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3  #: attempts at a trial that may be the genome's fault
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
+    direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
+    timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
+    #: larger genome files are refused
     genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
 
 
 class LocalTable(_Table, frozen=True, kw_only=True):
-    """`[local]`: workers that are processes of this computer."""
+    """`[local]`: workers that are processes on this computer."""
 
-    workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: None: one per core, if no other worker is named
-    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
+    workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: unset: one per core, or none with a `[[worker]]`
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that a worker holds: one runs, the others wait
 
 
 class WorkerTable(_Table, frozen=True, kw_only=True):
-    """`[[worker]]`: a worker that somebody else started, behind a share; or one on a machine of this farm."""
+    """`[[worker]]`: a worker behind a share: an agent that you started, or one on a machine of this farm."""
 
-    name: str
-    share: str = ""  #: a folder that this host can reach by path, or a UNC path, which is reached over SMB
-    machine: str = ""  #: the virtual machine it lives on; as a share's server it stands for the machine's address
-    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
-    port: Annotated[int, Meta(ge=1, le=65535)] = 445
-    account: str = ""  #: `user`, `DOMAIN\\user` or `user@domain`; empty: whoever runs the pipeline
+    name: str  #: its name in tables and messages
+    share: str = ""  #: a local path, or a UNC path, which is accessed over SMB; empty: `exchange` of its machine
+    machine: str = ""  #: the virtual machine it runs on; as the server of the share it means the machine's address
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
+    port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server
+    account: str = ""  #: `user`, `DOMAIN\user` or `user@domain`; empty: the user who runs the pipeline
     secret: str = ""  #: a reference to the account's password, never the password
     encryption: bool = True  #: refuse a server that does not encrypt
     dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
@@ -90,30 +91,29 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
 
 
 class HyperVTable(_Table, frozen=True, kw_only=True):
-    """`[hyperv]`: the Hyper-V host of the workers' machines, and what a new machine is made of."""
+    """`[hyperv]`: the Hyper-V host of the workers' machines, and the settings of new machines."""
 
-    host: str = ""  #: its name; empty: this computer, by its own PowerShell
-    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    host: str = ""  #: its name or address; empty: this computer, without WinRM
+    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"  #: how WinRM authenticates and encrypts
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None  #: unset: 5985, or 5986 for `https`
     account: str = ""  #: a member of the host's Hyper-V Administrators
-    secret: str = ""
-    certificate: str = ""  #: file of the authority behind the host's certificate; empty: the system's
+    secret: str = ""  #: a reference to the account's password, never the password
+    certificate: str = ""  #: CA file for the host's certificate; empty: the system's trust store
     template: str = ""  #: path of the template's disk, on the Hyper-V host
-    template_machine: str = ""  #: the machine in which the template is set up: it is checked, and new ones are like it
-    folder: str = ""  #: where the machines' disks go, there
-    switch: str = ""
-    network: str = (
-        ""  #: of that switch: `192.168.77.0/24`; the host has its first address, the machines the 11th and on
-    )
-    memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024
-    memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096
-    processors: Annotated[int, Meta(ge=1, le=240)] = 2
-    checkpoint: str = "clean"
-    booting_max: Annotated[int, Meta(ge=1, le=64)] = 6  #: machines that boot at once; more only slow each other down
+    template_machine: str = ""  #: the machine in which the template is set up; new machines get its settings
+    folder: str = ""  #: the folder of the machines' disks, on the Hyper-V host
+    switch: str = ""  #: the virtual switch of the machines
+    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following
+    network: str = ""
+    memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024  #: what a machine keeps when memory is short
+    memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096  #: the most that it can get
+    processors: Annotated[int, Meta(ge=1, le=240)] = 2  #: virtual processors of a new machine
+    checkpoint: str = "clean"  #: name of the checkpoint that a restore returns to
+    booting_max: Annotated[int, Meta(ge=1, le=64)] = 6  #: machines that boot at the same time
     stagger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0  #: between two starts
-    guest_account: str = ""  #: inside the machines, for starting the agent's logon task anew
-    guest_secret: str = ""
-    task: str = "inbox-agent"
+    guest_account: str = ""  #: the account inside the machines that may restart the agent's logon task
+    guest_secret: str = ""  #: a reference to its password
+    task: str = "inbox-agent"  #: the agent's logon task
 
     def __post_init__(self) -> None:
         if self.host and not (self.account and self.secret) and self.transport != "kerberos":
@@ -137,15 +137,15 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
 
 
 class QemuTable(_Table, frozen=True, kw_only=True):
-    """`[qemu]`: the workers' machines are QEMU processes of this computer. Paths may be relative to the project."""
+    """`[qemu]`: the workers' machines are QEMU processes on this computer. Paths may be relative to the project."""
 
     image: str = ""  #: the template's disk; a `vmlinuz` and an `initrd.img` beside it are booted directly
-    folder: str = "machines"  #: where the machines' disks go
-    memory_mb: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 512
-    processors: Annotated[int, Meta(ge=1, le=240)] = 1
-    accelerator: Literal["auto", "kvm", "hvf", "tcg"] = "auto"
-    booting_max: Annotated[int, Meta(ge=1, le=64)] = 2
-    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    folder: str = "machines"  #: the folder of the machines' disks
+    memory_mb: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 512  #: memory of a machine
+    processors: Annotated[int, Meta(ge=1, le=240)] = 1  #: virtual processors of a machine
+    accelerator: Literal["auto", "kvm", "hvf", "tcg"] = "auto"  #: `auto`: KVM where it works, else emulation
+    booting_max: Annotated[int, Meta(ge=1, le=64)] = 2  #: machines that boot at the same time
+    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 0.0  #: between two starts
     service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
 
 
@@ -158,10 +158,10 @@ def _check_secret(owner: str, secret: str) -> None:
 
 
 class HooksTable(_Table, frozen=True, kw_only=True):
-    """`[hooks]`: a program that is told what somebody may want to know at night."""
+    """`[hooks]`: a program that is started when something happens that you may want to know at once."""
 
     command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or standstill
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0  #: then the program is killed
 
     def __post_init__(self) -> None:
         for name in (name for part in self.command for name in _PLACEHOLDER.findall(part)):

@@ -61,7 +61,7 @@ def _from_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
-            # On Windows the rights of others are in an ACL, which is the user's to set (docs/smb.md).
+            # On Windows the rights of others are in an ACL, which is the user's to set (docs/how-to/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
             data = file.read(_FILE_BYTES_MAX)

@@ -20,7 +20,7 @@ PROJECT = HERE.parent
 PYTHON = "3.11"  #: of the guest
 DISK = "1G"
 HOME = "/var/lib/inbox-agent"
-#: Who plays, and who the host is over SMB; each may write what is its own and read the rest (docs/smb.md).
+#: Who plays, and who the host is over SMB; each may write what is its own and read the rest (docs/how-to/smb.md).
 PLAYER, HOST = "player", "exchange"
 OF_THE_HOST = ("/srv/exchange/inbox", "/srv/exchange/inbox/tmp")
 OF_THE_PLAYER = ("/srv/exchange/outbox", "/srv/exchange/outbox/tmp", "/srv/exchange/status")

@@ -194,7 +194,7 @@ class HyperVMachines:
         self._do(name, "Stop-FarmVM", POWER_OFF_LIMIT_S, _is_off, parameters)
 
     def restart_agent(self, name: str) -> None:
-        """By the guest's logon task: whatever PowerShell Direct starts itself has no desktop (docs/template-vm.md)."""
+        """By the guest's logon task: PowerShell Direct itself has no desktop (docs/how-to/template-vm.md)."""
         guest = self._require_guest(name)
         # Asked twice by mistake it starts twice: the second agent finds the first one's lock, or nothing.
         parameters = {

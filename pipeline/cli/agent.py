@@ -29,5 +29,5 @@ def bundle(out: Path, python: str, platforms: tuple[str, ...], embed: Path | Non
     """
     for name in make_bundle(out, python, platforms, embed=embed, extra=extra):
         click.echo(name)
-    click.echo(f"now: copy {out} into the machine and run install-agent.ps1 there (docs/template-vm.md)")
+    click.echo(f"now: copy {out} into the machine and run install-agent.ps1 there (docs/how-to/template-vm.md)")
     return ExitCode.OK

@@ -14,19 +14,19 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Times are the host's own, in seconds.
     """
 
-    attempts_max: Count = 3  #: tries that may be the genome's fault, before its trial is settled without a fitness
-    losses_per_trial_max: Count = 10  #: tries lost on the way, before a trial is given up
-    losses_max: Count = 3  #: losses in a row, before a worker is quarantined
-    probations_max: Count = 3  #: failed probations, before a worker is out for this run
-    restarts_max: Count = 5  #: recoveries without one finished attempt, before a worker is quarantined
-    silence_limit_s: Seconds = 30.0  #: six beats of a playing agent
-    claim_limit_s: Seconds = 30.0  #: for an idle worker to claim what waits in its inbox
-    grace_s: Seconds = 20.0  #: beyond the time limit, for the agent to end a game and say so
-    rung_limit_s: Seconds = 30.0  #: for a rung of the ladder to bring a sign of life
-    boot_limit_s: Seconds = 240.0  #: the same, where a machine has to boot and log on for it
-    back_off_s: Seconds = 15.0  #: the first quarantine; it doubles with every failed probation
-    take_back_after_s: Seconds = 1.0  #: waiting behind a game this old, an attempt may go to an idle worker
-    needs_desktop: bool = False  #: whether only agents get work whose windows are shown
+    attempts_max: Count = 3  #: set it in `[generation]`
+    losses_per_trial_max: Count = 10  #: lost attempts at a trial before it is given up
+    losses_max: Count = 3  #: losses in a row before a worker is quarantined
+    probations_max: Count = 3  #: failed probations before a worker is excluded from this run
+    restarts_max: Count = 5  #: recovery actions without a finished attempt before a worker is quarantined
+    silence_limit_s: Seconds = 30.0  #: without a heartbeat, before a worker counts as silent: six heartbeats
+    claim_limit_s: Seconds = 30.0  #: for an idle worker to claim an attempt in its inbox
+    grace_s: Seconds = 20.0  #: beyond the time limit, for the agent to end a game and report it
+    rung_limit_s: Seconds = 30.0  #: for a restart of the agent to bring a heartbeat
+    boot_limit_s: Seconds = 240.0  #: the same for recovery actions after which a machine boots
+    back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
+    take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker
+    needs_desktop: bool = False  #: give work only to agents whose session shows windows
 
     def __post_init__(self) -> None:
         if self.losses_per_trial_max < self.losses_max:

@@ -20,15 +20,15 @@ FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night
 _HOST, _QEMU = "[hyperv]", "[qemu]"
 _OUT_OF_REACH = (
     "switch {switch!r} joins its machines with {host} and nobody else, so no share is reached from here; "
-    "run the pipeline on {host}, or take an external switch (docs/hyper-v.md)"
+    "run the pipeline on {host}, or take an external switch (docs/how-to/hyper-v.md)"
 )
 _NEW_PROCESS_PER_CALL = (
     "PowerShell does not read its input line by line here, so each look at the machines starts a process of its own, "
     "which takes processor time from games"
 )
 _REMEDIES = {
-    Trouble.DENIED: "mend `account` or `secret`; one of that host, no Microsoft account (docs/hyper-v.md)",
-    Trouble.UNTRUSTED: "set `certificate` to the file of the authority that signed it, or make one (docs/hyper-v.md)",
+    Trouble.DENIED: "correct `account` or `secret`; one of that host, no Microsoft account (docs/how-to/hyper-v.md)",
+    Trouble.UNTRUSTED: "set `certificate` to the file of its authority, or make one (docs/how-to/hyper-v.md)",
     Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
     Trouble.BUSY: "close other sessions there, or raise MaxShellsPerUser",
     Trouble.NO_HYPER_V: "leave `host` out only on a Hyper-V host",
@@ -71,7 +71,9 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
         yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")
         return
     if not os.path.isfile(root / table.image):  # also if it may not be looked for
-        yield Finding(_QEMU, f"image {root / table.image} is not there; `make vm-image` builds one (docs/qemu.md)")
+        yield Finding(
+            _QEMU, f"there is no image {root / table.image}; `make vm-image` builds one (docs/how-to/qemu.md)"
+        )
     try:
         found = machines.infos()
     except MachineError as error:
@@ -119,11 +121,11 @@ def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[str]:
         yield f"the account may not manage Hyper-V on {host.computer}; add it to Hyper-V Administrators there"
         return
     if table.switch and not host.switch_type:
-        yield f"{host.computer} has no switch {table.switch!r}; New-FarmSwitch.ps1 makes it (docs/template-vm.md)"
+        yield f"{host.computer} has no switch {table.switch!r}; New-FarmSwitch.ps1 makes it: docs/how-to/template-vm.md"
     if table.folder and not host.folder_exists:
         yield f"{table.folder} is not there on {host.computer}; make it, on a disk with room"
     if table.template and not host.template_exists:
-        yield f"{table.template} is not there on {host.computer}; make it (docs/template-vm.md)"
+        yield f"{table.template} is not there on {host.computer}; make it (docs/how-to/template-vm.md)"
     elif table.template and not host.template_read_only:
         yield f"{table.template} may be written; a change to it spoils every clone: set it read-only"
 

@@ -205,7 +205,7 @@ def _heartbeat(files: ShareFiles) -> Iterator[str]:
             first = beat.counter
         pause.wait(0.5)
     if first is None:
-        yield "no agent has ever beaten there; start `inbox-agent --share …` in its machine (docs/smb.md)"
+        yield "no agent has ever beaten there; start `inbox-agent --share …` in its machine (docs/how-to/smb.md)"
     else:
         yield f"its agent was silent for {BEAT_WAIT_S:.0f} s; look at the machine, and start `inbox-agent` again"
 
@@ -295,7 +295,7 @@ class _SmbMedium:
         access, server = self._access, self._access.server
         cures = {
             Refusal.ACCOUNT: f"{server} refuses account {access.account!r} or its password; mend `account` or `secret`",
-            Refusal.SHARE: f"{server} has no share {access.share!r}; mend `share`, or make it (docs/smb.md)",
+            Refusal.SHARE: f"{server} has no share {access.share!r}; mend `share`, or make it (docs/how-to/smb.md)",
             Refusal.RIGHT: f"account {access.account!r} may not use {access}; give it the right to",
             Refusal.DIALECT: (
                 f"{server} does not speak SMB {access.dialect_min}; update it, or allow an older one with `dialect`"

@@ -12,7 +12,7 @@ LIMIT_S = 180.0
 
 
 class TemplateCheck(Struct, frozen=True):
-    """One line of the guide (docs/template-vm.md)."""
+    """One line of the guide (docs/how-to/template-vm.md)."""
 
     item: str
     ok: bool

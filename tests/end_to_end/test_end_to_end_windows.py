@@ -1,7 +1,7 @@
 """A Linux host, Samba shares and Windows agents: the whole way of a genome, with kills on both sides.
 
-The agents and their games are processes of Windows CPython under Wine (docs/windows.md). The test stands in for the
-logon task: whose agent ended gets another.
+The agents and their games are processes of Windows CPython under Wine (docs/how-to/windows.md). The test acts as the
+logon task: it restarts an agent that ended.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Windows CPython under Wine, in a folder of the user's cache: sets it up once, and starts programs there.
 
-It is Windows' API as Wine has it, and not Windows: docs/windows.md says what a result from here is worth.
+It is Windows' API as Wine has it, and not Windows: docs/how-to/windows.md says what a result from here is worth.
 """
 
 import hashlib

@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Samba]:
-    """A share as docs/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
+    """A share as docs/how-to/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
     with samba() as server:
         prepare(server)
         yield server

@@ -34,7 +34,7 @@ from tests.harness.samba import free_port
 
 pytestmark = pytest.mark.timeout(60)
 
-#: As docs/api.md and the README have them.
+#: As docs/reference/api.md and the README have them.
 CODES: dict[type[PipelineError], int] = {
     VmError: 1,
     InputError: 2,

@@ -24,7 +24,6 @@ from pipeline.cli.agent import agent_commands
 from pipeline.cli.new_project import CONFIG, init
 from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
-from pipeline.core.model import WorkerState
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
 from tests.harness.source_tree import PACKAGES, ROOT
 from tests.simulator.mutations import MUTATIONS
@@ -36,12 +35,17 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "share_layout.md",
     "docs/reliability.md",
-    "docs/api.md",
-    "docs/smb.md",
-    "docs/hyper-v.md",
-    "docs/qemu.md",
-    "docs/template-vm.md",
-    "docs/windows.md",
+    "docs/reference/api.md",
+    "docs/how-to/smb.md",
+    "docs/how-to/hyper-v.md",
+    "docs/how-to/qemu.md",
+    "docs/how-to/template-vm.md",
+    "docs/how-to/windows.md",
+    "docs/how-to/your-game.md",
+    "docs/how-to/look-on.md",
+    "docs/reference/results.md",
+    "docs/tutorial.md",
+    "CONTRIBUTING.md",
     "examples/lunar_lander/README.md",
     "tests/powershell/README.md",
 )
@@ -78,7 +82,7 @@ def test_modules_named_in_docs_exist(document: str) -> None:
     for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
         module, _, attribute = name.rpartition(".")
         if attribute not in ("toml", "jsonl"):
-            assert find_spec(name) or hasattr(import_module(module), attribute), name
+            assert hasattr(import_module(module), attribute) or find_spec(name), name
     assert re.findall(rf"\b(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", text) == []
 
 
@@ -128,8 +132,8 @@ def test_readme_toml_blocks_are_valid(tmp_path: Path) -> None:
 
 
 def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
-    """Every `[[worker]]` of docs/smb.md is one, reached over SMB, with a secret that is a reference."""
-    for block in blocks("docs/smb.md", "toml"):
+    """Every `[[worker]]` of docs/how-to/smb.md is one, reached over SMB, with a secret that is a reference."""
+    for block in blocks("docs/how-to/smb.md", "toml"):
         (tmp_path / "pipeline.toml").write_text(block)
         (worker,) = load_config(tmp_path).worker
         assert worker.unc == ("vm-3", "exchange", "")
@@ -137,8 +141,8 @@ def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
 
 
 def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
-    """The blocks of docs/hyper-v.md are configurations; the tables name the defaults; its commands exist."""
-    here, from_elsewhere = blocks("docs/hyper-v.md", "toml")
+    """The blocks of docs/how-to/hyper-v.md are configurations; the tables name the defaults; its commands exist."""
+    here, from_elsewhere = blocks("docs/how-to/hyper-v.md", "toml")
     (tmp_path / "pipeline.toml").write_text(here.replace("[hyperv]\n", from_elsewhere))
     elsewhere = load_config(tmp_path).hyperv
     assert elsewhere is not None
@@ -147,7 +151,7 @@ def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
     config = load_config(tmp_path)
     assert config.worker[0].unc == ("vm-1", "exchange", "")
     assert config.hyperv is not None
-    text = text_of("docs/hyper-v.md")
+    text = text_of("docs/how-to/hyper-v.md")
     for key, default in re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE):
         if key != "port":
             assert str(getattr(config.hyperv, key)) == default
@@ -158,13 +162,13 @@ def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
 
 
 def test_qemu_docs_configurations_are_valid(tmp_path: Path) -> None:
-    """The block of docs/qemu.md is a configuration; its table names the defaults; its commands exist."""
-    (block,) = blocks("docs/qemu.md", "toml")
+    """The block of docs/how-to/qemu.md is a configuration; its table names the defaults; its commands exist."""
+    (block,) = blocks("docs/how-to/qemu.md", "toml")
     (tmp_path / "pipeline.toml").write_text(block)
     config = load_config(tmp_path)
     assert config.worker[1].unc == ("vm-2", "exchange", "")
     assert config.qemu is not None
-    text = text_of("docs/qemu.md")
+    text = text_of("docs/how-to/qemu.md")
     defaults = re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE)
     assert {key: str(getattr(QemuTable(), key)) for key, _default in defaults} == dict(defaults)
     for command in re.findall(r"pipeline vm ([\w-]+)", text):
@@ -175,7 +179,7 @@ def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
     """The arithmetic of the capacity table, from the defaults."""
     table, rows = (
         HyperVTable(),
-        text_of("docs/hyper-v.md").partition("## How many machines")[2],
+        text_of("docs/how-to/hyper-v.md").partition("## How many machines")[2],
     )
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines() if line[:1] == "|"]
     counts = [int(cell) for cell in cells[0][1:]]
@@ -191,7 +195,7 @@ def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
         assert row[1:] == figures
 
 
-@pytest.mark.parametrize("document", ["docs/hyper-v.md", "docs/template-vm.md", "docs/smb.md"])
+@pytest.mark.parametrize("document", ["docs/how-to/hyper-v.md", "docs/how-to/template-vm.md", "docs/how-to/smb.md"])
 def test_powershell_in_docs_parses(document: str) -> None:
     """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
     paths = [path for folder in (script_folder(), INSTALLER) for path in folder.glob("*-*.ps1")]
@@ -215,11 +219,11 @@ def test_installer_readme_is_valid() -> None:
 
 
 def test_agent_commands_in_docs_are_valid() -> None:
-    """`pipeline agent bundle` and `inbox-agent doctor`, as docs/template-vm.md has them."""
-    (bundle,) = (shlex.split(block) for block in blocks("docs/template-vm.md", "sh"))
+    """`pipeline agent bundle` and `inbox-agent doctor`, as docs/how-to/template-vm.md has them."""
+    (bundle,) = (shlex.split(block) for block in blocks("docs/how-to/template-vm.md", "sh"))
     assert bundle[:3] == ["pipeline", "agent", "bundle"]
     assert agent_commands.commands["bundle"].make_context("bundle", bundle[3:]).params["python"] == "3.12"
-    (doctor,) = (block.split() for block in blocks("docs/template-vm.md", "bat"))
+    (doctor,) = (block.split() for block in blocks("docs/how-to/template-vm.md", "bat"))
     assert doctor[1:4] == ["-m", "inbox_agent", "doctor"]
     assert doctor_parser().parse_args(doctor[4:]).folder == r"C:\game"
 
@@ -227,7 +231,7 @@ def test_agent_commands_in_docs_are_valid() -> None:
 @pytest.mark.needs("testparm")
 def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
     """Samba's own checker takes it."""
-    (conf,) = blocks("docs/smb.md", "ini")
+    (conf,) = blocks("docs/how-to/smb.md", "ini")
     (tmp_path / "smb.conf").write_text(conf)
     done = subprocess.run(["testparm", "-s", tmp_path / "smb.conf"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -244,7 +248,9 @@ def test_documented_mutations_match_tests() -> None:
     assert all(re.fullmatch(r"\d+(, by an assertion)?", row[3]) for row in rows[2:])
 
 
-@pytest.mark.parametrize(("document", "programs"), [("README.md", 1), ("docs/api.md", 2)])
+@pytest.mark.parametrize(
+    ("document", "programs"), [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/reference/api.md", 2)]
+)
 def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: Path) -> None:
     """The Python blocks, as they stand, with a game beside them."""
     (tmp_path / "my-project").mkdir()
@@ -259,7 +265,7 @@ def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: 
 
 def test_the_table_of_errors_is_the_program() -> None:
     """Each error with its exit code, which the README has too, and nothing else; a kind of InputError says so."""
-    rows = re.findall(r"^\| `(\w+Error)` \| (\d+) \| (.+) \|$", text_of("docs/api.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+Error)` \| (\d+) \| (.+) \|$", text_of("docs/reference/api.md"), re.MULTILINE)
     classes = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
     del classes["PipelineError"]
     known = {name: kind for name, kind in classes.items() if issubclass(kind, errors.PipelineError)}
@@ -280,20 +286,27 @@ def test_the_table_of_loggers_is_the_program() -> None:
                 name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
                 used[name] = set(re.findall(r"\blog\.(debug|info|warning|error)\(", text))
     used["pipeline.host.timers"] = {"error"}  # by APScheduler
-    rows = re.findall(r"^\| `([\w.]+)` \| (?:host|agent|both) \| ([\w, ]+) \|", text_of("docs/api.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| (?:host|agent|both) \| ([\w, ]+) \|", text_of("docs/reference/api.md"), re.MULTILINE
+    )
     assert {name: set(levels.split(", ")) for name, levels in rows} == used
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/smb.md", "docs/template-vm.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["docs/tutorial.md", "docs/how-to/your-game.md", "docs/how-to/smb.md", "docs/how-to/template-vm.md"],
+)
 def test_documented_evaluator_example_runs(document: str, tmp_path: Path) -> None:
-    """Whoever tries a line of a document has `init`'s evaluator at hand, and no game yet."""
+    """The calls of `play.py` in a document work with the evaluator that `init` writes."""
     init(tmp_path)
     calls = re.findall(r"python play\.py ([^`'\n]+)", text_of(document))
     tables = [tomllib.loads(block).get("evaluator", {}) for block in blocks(document, "toml")]
     calls += [" ".join(table["command"][2:]) for table in tables if "play.py" in table.get("command", ())]
     assert calls
     for call in calls:
-        arguments = call.format(genome="genomes/gen-0001/weasel.txt", seed=7, result="result.json")
+        (tmp_path / "settings.json").write_text("{}")
+        paths = {"genome": "genomes/gen-0001/weasel.txt", "result": "result.json", "settings": "settings.json"}
+        arguments = call.format(seed=7, **paths)
         subprocess.run([sys.executable, "play.py", *arguments.split()], cwd=tmp_path, check=True)
 
         result = json.loads((tmp_path / "result.json").read_bytes())
@@ -325,6 +338,23 @@ def test_example_configuration_shows_defaults() -> None:
 def test_glossary_has_terms_of_code() -> None:
     """Words that name types of the core are explained once, in ARCHITECTURE.md."""
     text = text_of("ARCHITECTURE.md")
-    for word in ("genome", "trial", "attempt", "worker", "farm", "fact", "watch", "view"):
+    for word in ("genome", "trial", "attempt", "worker", "farm", "fact", "observation"):
         assert f"\n| {word} |" in text
-    assert all(str(state) for state in WorkerState)
+
+
+def test_generated_reference_is_current() -> None:
+    """`make reference` writes what is there, and every key of pipeline.toml has a meaning."""
+    code = "import json; from docs.reference.__main__ import PAGES as p; print(json.dumps({n: p[n]() for n in p}))"
+    written = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    pages = json.loads(written.stdout)
+    assert {name: text_of(f"docs/reference/{name}") for name in pages} == pages
+    assert not re.findall(r"^.*\|  \|$", text_of("docs/reference/configuration.md"), re.MULTILINE)
+
+
+def test_tutorial_tables_are_valid_settings(tmp_path: Path) -> None:
+    """Every TOML block of the tutorial and the guides is part of a `pipeline.toml`."""
+    for document in ("docs/tutorial.md", "docs/how-to/your-game.md", "docs/how-to/look-on.md"):
+        for number, block in enumerate(blocks(document, "toml")):
+            (root := tmp_path / f"{Path(document).stem}-{number}").mkdir()
+            (root / "pipeline.toml").write_text(block)
+            load_config(root)

@@ -204,10 +204,10 @@ def test_every_command_exists(suite: str) -> None:
 
 
 def test_documented_sections_of_cases_exist() -> None:
-    """Documents.Tests.ps1 runs blocks of docs/template-vm.md, which it finds by their headings."""
+    """Documents.Tests.ps1 runs blocks of docs/how-to/template-vm.md, which it finds by their headings."""
     source = (FOLDER / "host" / "Documents.Tests.ps1").read_text(encoding="ascii")
     headings = re.findall(r"Get-Block '([^']+)'", source)
-    page = (ROOT / "docs" / "template-vm.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "template-vm.md").read_text(encoding="utf-8")
     assert len(headings) == 5
     assert [heading for heading in headings if f"\n## {heading}\n" not in page] == []
 

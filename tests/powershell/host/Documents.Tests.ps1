@@ -1,10 +1,10 @@
-# The PowerShell blocks of docs/template-vm.md and docs/hyper-v.md: they parse, use parameters that exist, and create
-# what the page says.
+# The PowerShell blocks of docs/how-to/template-vm.md and docs/how-to/hyper-v.md: they parse, use parameters that
+# exist, and create what the page says.
 param([Parameter(Mandatory)] [string] $Root)
 
 BeforeDiscovery {
     $blocks = foreach ($page in 'template-vm', 'hyper-v') {
-        $text = [System.IO.File]::ReadAllText("$Root\docs\$page.md")
+        $text = [System.IO.File]::ReadAllText("$Root\docs\how-to\$page.md")
         $number = 0
         foreach ($found in [regex]::Matches($text, '(?ms)^ *```powershell\r?\n(.*?)^ *```')) {
             $number++
@@ -15,7 +15,7 @@ BeforeDiscovery {
 
 BeforeAll {
     . "$PSScriptRoot\Support.ps1"
-    $templatePage = [System.IO.File]::ReadAllText("$Root\docs\template-vm.md")
+    $templatePage = [System.IO.File]::ReadAllText("$Root\docs\how-to\template-vm.md")
 
     function Get-Block([string] $Heading, [int] $Index = 0) {
         # A block of a section, with its drive D: in the folder of the tests.
@@ -67,7 +67,7 @@ Describe 'documents' {
         $wrong | Should -BeNullOrEmpty
     }
 
-    Context 'docs/template-vm.md, in its order' {
+    Context 'docs/how-to/template-vm.md, in its order' {
         BeforeAll {
             Reset-Host
             Clear-TestFolder
