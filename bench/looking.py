@@ -86,10 +86,10 @@ def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
 _LOOKS_ON = """
 import time
 from pathlib import Path
-from pipeline.inspection.project_reader import Chronicle
-with Chronicle(Path({root!r})) as chronicle:
+from pipeline.inspection.project_reader import ProjectReader
+with ProjectReader(Path({root!r})) as reader:
     while True:
-        chronicle.progress(chronicle.latest())
+        reader.progress(reader.latest())
         time.sleep(0.5)
 """
 

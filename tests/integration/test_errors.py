@@ -95,7 +95,7 @@ def with_an_empty_genome(root: Path) -> list[str]:
 
 def while_it_is_open_elsewhere(root: Path) -> list[str]:
     path = str(ProjectPaths(root).lock)
-    lock = f"from inbox_agent.system.file_lock import Lock; from pathlib import Path; Lock(Path({path!r}))"
+    lock = f"from inbox_agent.system.file_lock import FileLock; from pathlib import Path; FileLock(Path({path!r}))"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{lock}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

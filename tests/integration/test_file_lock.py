@@ -14,8 +14,8 @@ from tests.harness.source_tree import ROOT
 HOLDER = """
 import sys
 from pathlib import Path
-from inbox_agent.system.file_lock import Lock
-lock = Lock(Path(sys.argv[1]))
+from inbox_agent.system.file_lock import FileLock
+lock = FileLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """

@@ -23,8 +23,8 @@ AGENT = """
 import os, sys
 from subprocess import DEVNULL
 from pathlib import Path
-from inbox_agent.system.process_tree import Leash
-leash = Leash(Path("leash"))
+from inbox_agent.system.process_tree import ProcessTree
+leash = ProcessTree(Path("leash"))
 silent = dict(stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
 sys.stdin.read()
