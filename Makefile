@@ -70,7 +70,7 @@ test-vm: vm-image
 	$(BIN)/python -m pytest -m vm
 
 test-vm-short: vm-image
-	$(BIN)/python -m pytest -m vm -k freezes
+	$(BIN)/python -m pytest -m vm -k freeze
 
 soak: vm-image
 	$(BIN)/python -m tests.programs.soak --hours $(HOURS)

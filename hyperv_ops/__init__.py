@@ -1,8 +1,8 @@
-"""Machines: make them, start them, stop them, ask how they are. Knows nothing of genomes, shares or farms.
+"""Machines: create, start, stop and inspect them. Independent of genomes, shares and farms.
 
-Public: `Machines` (the protocol every kind of machine follows) with its states and errors, and its implementations:
+Public: `Machines` (the protocol of every kind of machine) with its states and errors, and its implementations:
 `LocalMachines` for processes of this computer, `HyperVMachines` for a Hyper-V host, reached by a `PowerShellRunner` on
-that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for real guests on this computer.
+that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for QEMU guests on this computer.
 """
 
 from hyperv_ops.hyperv.machines import Difference, GuestAccess, HyperVMachines, Template

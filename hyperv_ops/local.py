@@ -1,8 +1,8 @@
-"""Machines that are process groups of this computer: the embedded default, the demo and the test bed.
+"""Machines that are process groups of this computer: the default, the demo and the test environment.
 
-A machine's disk is a folder, its clean checkpoint the empty folders it began with. It ends when its owner does: the
-owner holds the writing end of the machine's standard input, and a machine leaves when that closes. The agent is all
-there is to it, so starting the agent anew is switching it off and on.
+A machine's disk is a folder, its clean checkpoint a copy of it, or the empty folders it began with. It ends with its
+owner, which holds the writing end of its standard input: a machine ends when that closes. The machine consists of the
+agent only, so restarting the agent means power off and start.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ else:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSpec:
-    """What a local machine is made of."""
+    """The definition of a local machine."""
 
     argv: Sequence[str]
     disk: Path
-    folders: Sequence[str] = ()  #: what its disk holds at the clean checkpoint: empty folders
-    log: Path  #: where its standard output and error go; the file before is kept as `.1`
+    folders: Sequence[str] = ()  #: the empty folders on a new disk
+    log: Path  #: its standard output and error; the previous file is kept as `.1`
     cwd: Path
 
 
@@ -43,7 +43,7 @@ class LocalMachines:
 
     def __init__(self, specs: Mapping[str, LocalSpec], on_exit: Callable[[], None] = lambda: None) -> None:
         self._specs = dict(specs)
-        self._on_exit = on_exit  #: called from a thread when a machine has ended, wanted or not
+        self._on_exit = on_exit  #: called from a thread when a machine has ended, requested or not
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started_at: dict[str, float] = {}
 
@@ -88,7 +88,7 @@ class LocalMachines:
                     stdin=subprocess.PIPE,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    # A group of its own: Ctrl-C at the owner's terminal is the owner's to handle.
+                    # A new process group, so that only the owner handles Ctrl-C at its terminal.
                     start_new_session=sys.platform != "win32",
                     creationflags=_CREATION_FLAGS,
                 )
@@ -126,7 +126,7 @@ class LocalMachines:
         self.start(name)
 
     def identify(self, name: str, identity: GuestIdentity) -> None:
-        self._spec(name)  # a folder is nobody's clone
+        self._spec(name)  # nothing to do: a folder has no identity
 
     def checkpoint(self, name: str) -> None:
         spec = self._spec(name)
@@ -189,7 +189,7 @@ class LocalMachines:
         return None
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Ends all machines: first in order, all at once, then those that did not obey."""
+        """Ends all machines: all gracefully at once, then those still running by power off."""
         running = [(name, process) for name in self._specs if (process := self._running(name)) is not None]
         for _name, process in running:
             _close_stdin(process)
@@ -251,7 +251,7 @@ def _close_stdin(process: "subprocess.Popen[bytes]") -> None:
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     if sys.platform == "win32":
-        process.kill()  # its children are in a job that ends with it
+        process.kill()  # its job ends with it and kills its children
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Looking at machines of any kind until something has come of it: until one is healthy, or again and again."""
+"""Polls machines of any kind: until one is healthy, or periodically in a thread."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ from hyperv_ops.machines import MachineError, MachineInfo, Machines
 def wait_until_healthy(
     machines: Machines, name: str, timeout_s: float, *, interval_s: float = 1.0, ended: threading.Event | None = None
 ) -> bool:
-    """Whether a machine was healthy before the time was up, or somebody set `ended`.
+    """Waits until a machine is healthy; False if the timeout passed or `ended` was set first.
 
     Raises:
-        MachineError: at the end it could not be asked.
+        MachineError: the query failed permanently, or still failed at the timeout.
     """
     deadline = time.monotonic() + timeout_s
     pause = ended or threading.Event()
@@ -30,7 +30,7 @@ def wait_until_healthy(
 
 
 class MachineWatcher:
-    """Looks at machines again and again, in a thread of its own, and calls `on_change` for every one that changed."""
+    """Polls machines in its own thread and calls `on_change` for each with a new power state or heartbeat."""
 
     def __init__(
         self, machines: Machines, on_change: Callable[[str, MachineInfo], None], *, interval_s: float = 5.0
@@ -39,21 +39,21 @@ class MachineWatcher:
         self._ended = threading.Event()
         self._refreshing = threading.Lock()
         self._latest: dict[str, MachineInfo] = {}
-        self.error: MachineError | None = None  #: why the last look failed
-        self.refreshed_at: float | None = None  #: when the last good one began, by the monotonic clock
+        self.error: MachineError | None = None  #: why the last query failed
+        self.refreshed_at: float | None = None  #: when the last successful query began, by the monotonic clock
         self._thread = threading.Thread(target=self._run, name="machine-watcher", daemon=True)
 
     def start(self) -> None:
-        """Begins to look. Once only."""
+        """Starts the thread; later calls do nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def latest(self) -> dict[str, MachineInfo]:
-        """What was seen last."""
+        """The states of the last successful query."""
         return dict(self._latest)
 
     def refresh(self) -> None:
-        """Looks now: when it returns, `latest` is no older than this call, or `trouble` says why it is."""
+        """Queries now: when it returns, `latest` is no older than this call, or `error` says why it is."""
         with self._refreshing:
             began = time.monotonic()
             try:
@@ -69,7 +69,7 @@ class MachineWatcher:
                 self._on_change(name, info)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Looks no more; lets a look that is under way end, for so long."""
+        """Stops polling; waits at most `timeout_s` for a query that is under way."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)

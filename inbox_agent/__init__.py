@@ -1,5 +1,5 @@
-"""The agent that plays genomes: it watches one share, runs the evaluator and writes what came out.
+"""The agent that evaluates genomes: it watches one share, runs the evaluator and publishes the results.
 
-It runs unchanged in a VM, on a bare machine and as a local process of the host. It knows the share's layout and
-nothing of the host that fills it.
+Runs unchanged in a VM, on a physical machine and as a local process of the host. It depends on the share's layout, not
+on the host.
 """

@@ -1,7 +1,7 @@
-"""`inbox-agent`: arguments, logging, exit codes. Puts the parts together and runs the loop until told to stop.
+"""`inbox-agent`: arguments, logging, exit codes. Assembles the agent and runs its loop until a stop request.
 
-Exit codes: 0 told to stop, 2 bad input, 3 another agent has this share; of `inbox-agent doctor`: 0 all is well,
-1 something is not, 2 bad input.
+Exit codes: 0 stopped on request, 2 bad input, 3 another agent has this share; of `inbox-agent doctor`: 0 all checks
+passed, 1 a check failed, 2 bad input.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import LEASH_FILE, AgentAlreadyRunning, ProcessTree
 
-_LAST_WORDS_S = 5.0  # how long a wedged loop may take to notice that its parent has gone
+_LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has exited
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
-    # The sweep of what a predecessor left comes first: nothing is claimed while an old game may still run.
+    # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
     tree = ProcessTree(state / LEASH_FILE)
     evaluator = _evaluator(table, folder, state / "scratch", tree)
     wakeup, stop = Wakeup(), threading.Event()
@@ -115,7 +115,7 @@ def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, tree: Process
 
 
 def _diagnose(argv: list[str]) -> int:
-    """`inbox-agent doctor`."""
+    """Runs `inbox-agent doctor`."""
     args = doctor_parser().parse_args(argv)
     try:
         table, folder = evaluator_table(args)
@@ -135,7 +135,7 @@ def _diagnose(argv: list[str]) -> int:
     )
     items = []
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page has not every character
+        sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page lacks some characters
     for item in check_agent(target):
         items.append(item)
         if not args.json and (args.verbose or not item.ok):
@@ -156,14 +156,14 @@ def _stop_on_signals(stop: threading.Event, wakeup: Wakeup) -> None:
 
 
 def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, tree: ProcessTree) -> None:
-    """The parent holds the other end of standard input; when it dies, however it dies, that end closes."""
+    """Stops at the end of standard input: the parent holds the other end, which closes however the parent dies."""
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
         stop.set()
         wakeup.set()
-        time.sleep(_LAST_WORDS_S)  # a loop that is well has ended the process by now, and this thread with it
+        time.sleep(_LAST_WORDS_S)  # a responsive loop has ended the process by now, and this thread with it
         tree.close()
         os._exit(0)
 

@@ -1,8 +1,9 @@
-"""The agent's loop: look at the share, ask `next_step`, do it, beat. One thread, one evaluation at a time.
+"""The agent's main loop: scan the share, ask `next_step`, execute the step, write the heartbeat.
 
-It decides the order of claim, game, result and beat; what is to be done is `planner`'s to say, how a game is played
-the evaluator's, and what is said of it the result writer's. The heartbeat is written by this loop and by nothing else:
-an agent that is wedged must fall silent.
+Owns: the order of claim, evaluation, result and heartbeat. Only this loop writes the heartbeat, so that a hung agent
+stops beating.
+Not here: which step is next (planner), how an evaluation runs (evaluation), what a result contains (results).
+Threads: one; one evaluation at a time.
 """
 
 import contextlib
@@ -45,25 +46,25 @@ from inbox_agent.system.desktop import DesktopSession
 
 log = logging.getLogger(__name__)
 
-#: The claim goes first: without its result it would look like a game that was never finished. Then the result, and only
-#: then what it speaks for.
+#: The claim goes first: without its result it would look like an unfinished evaluation. Then the result, and only then
+#: the payloads that it refers to.
 _CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
-CLEAN_AGAIN_S = 10.0  #: after a file could not be removed, since somebody has it open
+CLEAN_AGAIN_S = 10.0  #: after a file could not be removed because another process has it open
 
 
 class Waitable(Protocol):
-    """What an idle agent waits on; the shipped one is `doorbell.Bell`."""
+    """What an idle agent waits on; implemented by `folder_watcher.Wakeup`."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until something may have arrived or the time is over."""
+        """Waits until a record may have arrived or the timeout has passed."""
 
 
 class OtherAgentActive(Exception):
-    """Another agent is alive on this share; this one must end."""
+    """Another agent is active on this share; this one must end."""
 
 
 class Agent:
-    """Plays what one share asks for. `step` does one round; `rest` waits for the next."""
+    """Evaluates the genomes of one share. `step` does one round; `wait` waits for the next."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Agent:
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
         self._unconfirmed_claims: set[str] = set()
-        self._clean_again_at: dict[str, float] = {}  #: attempts of which something could not be removed
+        self._clean_again_at: dict[str, float] = {}  #: attempts with files that could not be removed
         self._results = ResultWriter(files, identity, self._heartbeat)
         self._scanner = ShareScanner(files, clock=clock, share_is_local=share_is_local, limits=limits)
         self._counter = 0
@@ -98,24 +99,24 @@ class Agent:
         return self._running is not None and self._finished is None
 
     def wait(self, seconds: float) -> None:
-        """Waits for the evaluator while a game is played, for the doorbell otherwise."""
+        """Waits for the evaluator while an evaluation runs, for a change notification otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
         else:
             self._wakeup.wait(seconds)
 
     def step(self) -> float:
-        """One round; returns for how many seconds the agent may rest at most.
+        """Does one round; returns the longest time to wait before the next, in seconds.
 
         Raises:
-            OtherAgentActive: another agent beats on this share.
+            OtherAgentActive: another agent writes heartbeats on this share.
         """
         if self._watching_until is not None:
             return self._watch_for_other_agent()
         parts = (self._check_for_newer_agent, self._report_finished, self._scan_and_act)
         well = [self._try(part) for part in parts]
         if not all(well):
-            # Well before a whole beat is missed: on a foreign disk three of them make room for a successor.
+            # Retry before a whole beat is missed: on a foreign disk, three missed beats admit a successor.
             return min(self._limits.poll_s, self._limits.beat_s / 4)
         return min(self._limits.poll_s, max(0.0, self._heartbeat_due - self._clock()))
 
@@ -131,7 +132,7 @@ class Agent:
 
     def _scan_and_act(self) -> None:
         state = self._scanner.scan(self._running_id)
-        if state.owner is not None:  # on a share that is nobody's for now, nothing can be said to be gone
+        if state.owner is not None:  # without an owner, no absence is confirmed
             self._unconfirmed_claims &= set(state.present)
         state = replace(state, unconfirmed_claims=self._unconfirmed_claims, outbox=self._without_held_open(state))
         while not isinstance(step := next_step(state), Wait):
@@ -142,7 +143,7 @@ class Agent:
         self._heartbeat()
 
     def _without_held_open(self, state: ShareState) -> dict[str, Collection[Kind]]:
-        """What lies in `outbox/`, but for what nobody asks for and cannot be removed for now."""
+        """The contents of `outbox/`, without unwanted attempts that cannot be removed at present."""
         now = self._clock()
         held_open = {a for a, again_at in self._clean_again_at.items() if again_at > now and a not in state.present}
         self._clean_again_at = {a: again_at for a, again_at in self._clean_again_at.items() if a in state.outbox}
@@ -164,26 +165,26 @@ class Agent:
                 self._clean(attempt, kinds)
             case ReportUnplayed(attempt, outcome, reason):
                 of = self._scanner.start_of(attempt) or self._scanner.owner
-                assert of is not None, "nothing is reported on a share that is nobody's"
+                assert of is not None, "nothing is reported on a share without an owner"
                 self._results.publish(attempt, of, _not_run(outcome, reason))
             case Run(start):
                 self._run(start)
 
     def _clean(self, attempt: str, kinds: Collection[Kind]) -> None:
-        """Removes an attempt's files. One that somebody has open is left for a while, and silences nobody."""
+        """Removes an attempt's files. A file that is open elsewhere is retried later; the heartbeat continues."""
         try:
             self._files.remove([f"{OUTBOX}/{kind.of(attempt)}" for kind in _CLEANING if kind in kinds])
         except Unavailable as error:
-            self._files.names(OUTBOX)  # a share that answers that is there: it is this file
+            self._files.names(OUTBOX)  # raises if the whole share is unavailable
             log.warning("%s cannot be cleaned up yet: %s", attempt, error)
             self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
-            self._heartbeat()  # each such file costs seconds
+            self._heartbeat()  # each such file takes seconds
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
         try:
             genome = self._evaluator.prepare(start.genome_suffix)
-        except OSError as error:  # Windows: a dying game still holds its files
+        except OSError as error:  # Windows: an ending evaluator still has its files open
             self._scanner.note_incomplete(attempt, f"the scratch folder cannot be cleaned: {error}")
             return
         try:
@@ -191,7 +192,7 @@ class Agent:
         except (FileMissing, FileInvalid, FileRefused) as error:
             self._scanner.note_incomplete(attempt, str(error))
             return
-        except OSError as error:  # of this machine's own disk: it is full, or a warm process holds the last genome
+        except OSError as error:  # a local error: the disk is full, or the worker process has the last genome open
             self._evaluator.close()
             self._scanner.note_incomplete(attempt, str(error))
             return
@@ -220,15 +221,15 @@ class Agent:
         )
 
     def _claim(self, claim: StartedRecord) -> None:
-        """Durable before the game begins: a genome that takes the whole machine down is found by its claim."""
+        """Publishes the claim, flushed before the evaluation starts: it shows which genome crashed the machine."""
         name = f"{OUTBOX}/{Kind.STARTED.of(claim.attempt)}"
         try:
             self._files.publish(name, layout.encode(claim), durable=True)
         except FileAlreadyExists as error:
             if claim.attempt not in self._unconfirmed_claims or self._claim_at(name) != claim:
-                raise OtherAgentActive(f"{claim.attempt} was claimed by somebody else on this share") from error
+                raise OtherAgentActive(f"{claim.attempt} was claimed by another agent on this share") from error
         except Unavailable:
-            self._unconfirmed_claims.add(claim.attempt)  # it may be there: the next round goes on from it
+            self._unconfirmed_claims.add(claim.attempt)  # it may exist; the next round continues from there
             raise
         self._unconfirmed_claims.discard(claim.attempt)
 
@@ -236,7 +237,7 @@ class Agent:
         try:
             return layout.decode(StartedRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
         except (FileMissing, FileInvalid, LayoutError) as error:
-            self._unconfirmed_claims.clear()  # torn: nobody can tell whose it is, and it will be given up
+            self._unconfirmed_claims.clear()  # torn: its author is unknown, so it is given up
             raise Unavailable(f"{name} cannot be read: {error}") from error
 
     def _report_finished(self) -> None:
@@ -244,7 +245,7 @@ class Agent:
             try:
                 self._results.publish(self._running.attempt, self._running, self._finished)
             except ShareFull:
-                if self._share_is_local:  # a fitness is worth more than artifacts that are not in the share yet
+                if self._share_is_local:  # drop artifacts that are not in the share yet, to keep the fitness
                     with contextlib.suppress(OSError):
                         self._evaluator.prepare("")
                 raise
@@ -265,7 +266,7 @@ class Agent:
 
     def _write_heartbeat(self, owner: HostRecord | None) -> None:
         self._counter += 1
-        session = self._session()  # it may be locked, or taken to another screen, at any time
+        session = self._session()  # it may be locked or moved to another screen at any time
         record = AgentRecord(
             farm=owner.farm if owner else None,
             worker=owner.worker if owner else None,
@@ -289,9 +290,10 @@ class Agent:
         return AgentState.IDLE if owner else AgentState.UNOWNED
 
     def _watch_for_other_agent(self) -> float:
-        """Law 7: on a foreign disk a newcomer watches for three beats, the last of them announced, before it acts.
+        """Law 7 of share_layout.md: on a foreign disk a new agent watches for three beats before it acts.
 
-        Two that begin at once both see nobody; of two announcements only one stays, and whose is gone ends.
+        It announces itself for the last beat, because two agents that start together both see no heartbeat: only one
+        announcement remains, and the agent that finds the other's ends.
         """
         assert self._watching_until is not None
         try:
@@ -306,9 +308,9 @@ class Agent:
             if not self._announced and self._clock() >= self._watching_until - self._limits.beat_s:
                 self._write_heartbeat(None)
                 self._announced = True
-                # However long that took: whoever else announces itself has a whole beat to be seen.
+                # However long the write took, another announcement stays visible for a whole beat.
                 self._watching_until = max(self._watching_until, self._clock() + self._limits.beat_s)
-        except Unavailable:  # who cannot see has not watched: the beats are counted from when it can
+        except Unavailable:  # the beats are counted from the next successful read
             self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_s
             return self._limits.poll_s
         if self._clock() >= self._watching_until:
@@ -317,7 +319,7 @@ class Agent:
         return min(self._limits.poll_s, self._limits.beat_s)
 
     def _check_for_newer_agent(self) -> None:
-        """An agent that was frozen on a foreign disk may have a successor by now, which watched and saw nobody."""
+        """Ends an agent that was suspended on a foreign disk if a successor started meanwhile."""
         if self._share_is_local or self._clock() < self._heartbeat_due:
             return
         heartbeat = self._other_heartbeat(announced=False)
@@ -325,7 +327,9 @@ class Agent:
             raise OtherAgentActive(f"another agent (run {heartbeat[0]}) has taken over this share")
 
     def _other_heartbeat(self, *, announced: bool = True) -> tuple[str, int] | None:
-        """Run id and counter of the heartbeat that is there, if it is another agent's; `announced`: of a newcomer, too.
+        """Run id and counter of another agent's heartbeat, None if there is none.
+
+        `announced` includes the heartbeat of an agent that only announced itself.
 
         Raises:
             Unavailable: the share cannot be asked.

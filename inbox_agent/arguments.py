@@ -1,6 +1,6 @@
-"""What `inbox-agent` and `inbox-agent doctor` are told: the share, what is played there, and where notes are kept.
+"""Command-line arguments of `inbox-agent` and `inbox-agent doctor`: share, evaluator and state folder.
 
-It decides which words are understood and which folder an agent's notes are in if nobody says; it starts nothing.
+Owns: the options, and the default state folder.
 """
 
 import argparse
@@ -13,17 +13,17 @@ from msgspec import Struct
 
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 
-LOCK = "agent.lock"  #: among an agent's notes: held while it lives
+LOCK = "agent.lock"  #: in the state folder: held while the agent runs
 
 
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`agent.toml`: the evaluator of an agent that nobody starts by hand, e.g. in a VM."""
+    """`agent.toml`: the evaluator of an agent that is started automatically, e.g. in a VM."""
 
     evaluator: EvaluatorTable
 
 
 def agent_parser() -> argparse.ArgumentParser:
-    """The arguments of the agent."""
+    """The argument parser of the agent."""
     parser = argparse.ArgumentParser(
         prog="inbox-agent",
         description="Plays the genomes that arrive in a share and writes what came out.",
@@ -39,7 +39,7 @@ def agent_parser() -> argparse.ArgumentParser:
 
 
 def doctor_parser() -> argparse.ArgumentParser:
-    """The arguments of the doctor: an agent's own, so that it looks at the very same."""
+    """The argument parser of the doctor: it takes the agent's arguments, to check the same things."""
     parser = argparse.ArgumentParser(
         prog="inbox-agent doctor",
         description="Says what keeps an agent from playing in this machine, and what to do about it. Run it as the "
@@ -64,7 +64,7 @@ def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
-    """What is played, and the folder of its files. Raises SettingsError."""
+    """The evaluator, and the folder of its files. Raises SettingsError."""
     if args.config:
         if args.python or args.command:
             raise SettingsError("give either --config or an evaluator, not both")
@@ -79,7 +79,7 @@ def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
 
 
 def state_folder(args: argparse.Namespace) -> Path:
-    """Where the agent's notes are; by itself a folder for this share, so that two agents on it meet at one lock."""
+    """The agent's state folder; by default one per share, so that two agents on one share use the same lock."""
     if args.state:
         return Path(args.state)
     key = hashlib.sha256(os.path.normcase(Path(args.share).resolve()).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""`inbox-agent doctor`: looks at the machine an agent plays in, item by item, and says what to do about each.
+"""`inbox-agent doctor`: checks an agent's machine item by item, and reports how to fix each problem.
 
-It tries what the agent does, with names that agent and host ignore, and takes back what it made. A running agent is
-not disturbed: no bell rings, and its lock is only asked about.
+It performs the agent's file operations with names that agent and host ignore, and removes what it created. A running
+agent is not disturbed: it gets no change notification, and its lock is only queried.
 """
 
 import platform
@@ -41,30 +41,30 @@ LIBRARIES = ("msgspec", "orjson", "psutil", "watchdog")
 
 
 class AgentCheck(Struct, frozen=True):
-    """One thing that was looked at; like an item of the template's check (docs/how-to/template-vm.md)."""
+    """The result of one check; like an item of the template's check (docs/how-to/template-vm.md)."""
 
     item: str
     ok: bool
     found: str
-    cure: str = ""  #: what to do; empty if all is well
+    cure: str = ""  #: what to do; empty if `ok`
 
     def __str__(self) -> str:
         return f"{self.item}: {self.found}" + (f"; {self.cure}" if self.cure else "")
 
 
 class CheckTarget(Struct, frozen=True, kw_only=True):
-    """What is looked at."""
+    """What is checked."""
 
     share: Path
-    state: Path  #: where the agent has its notes
+    state: Path  #: the agent's state folder
     table: EvaluatorTable
     folder: Path  #: of the evaluator's files
-    genome: Path | None = None  #: to be played, if any
+    genome: Path | None = None  #: to be evaluated, if any
     seed: int = 1
 
 
 class _CheckFailed(Exception):
-    """Something is not well: what was found, and the cure."""
+    """A check failed: what was found, and what to do."""
 
     def __init__(self, found: str, cure: str) -> None:
         super().__init__(found)
@@ -72,7 +72,7 @@ class _CheckFailed(Exception):
 
 
 def check_agent(target: CheckTarget) -> Iterator[AgentCheck]:
-    """Looks at everything; only where folders are missing, nothing is said of what would be in them."""
+    """Runs all checks; where folders are missing, the checks of their contents are left out."""
     yield (folders := _check(target, "folders", _folders))
     if folders.ok:
         yield _check(target, INBOX, _inbox)
@@ -105,7 +105,7 @@ def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) 
 
 def _folders(target: CheckTarget) -> str:
     if not target.share.is_dir():
-        raise _CheckFailed(f"{target.share} is no folder", "make it, or mend --share")
+        raise _CheckFailed(f"{target.share} is no folder", "make it, or correct --share")
     for name in (INBOX, OUTBOX, STATUS, f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}"):
         folder = target.share / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -135,7 +135,7 @@ def _inbox(target: CheckTarget) -> str:
 
 
 def _outbox(target: CheckTarget) -> str:
-    """A record appears and goes as a result does; its name is no attempt's, so nobody hears or reads it."""
+    """Publishes and removes a record as for a result; its name is no attempt's, so host and agent ignore it."""
     name, files = _probe(), LocalFiles(target.share)
     with _needed(OUTBOX):
         try:
@@ -182,7 +182,7 @@ def _disk(target: CheckTarget) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the one it would be made in."""
+    """The folder, or its nearest existing parent."""
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -202,7 +202,7 @@ def _session(_: CheckTarget) -> str:
 
 
 def session_trouble(session: DesktopSession) -> tuple[str, str] | None:
-    """Why no game is drawn in a session of Windows, and the cure; None if one is."""
+    """Why windows are not drawn in a Windows session, and what to do; None if they are."""
     if session.id == "0":
         return "session 0 has no desktop", "let the logon task start it, not a service (docs/how-to/template-vm.md)"
     if not session.desktop:
@@ -221,7 +221,7 @@ def _long_paths(target: CheckTarget) -> str:
 
 
 def _clock(target: CheckTarget) -> str:
-    """A clock that went back is seen by what was written before."""
+    """Checks that no known file is newer than the clock, which shows a clock that was set back."""
     now = time.time()
     known = [Path(__file__), target.share / STATUS / HEARTBEAT, *target.share.glob(f"{INBOX}/*.host.json")]
     for path in known:
@@ -241,20 +241,20 @@ def _versions(_: CheckTarget) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------- who plays, and with what
+# --------------------------------------------------------------------------------------------- agent and evaluator
 
 
 def _agent(target: CheckTarget) -> str:
     holder, beat = _holder(target), target.share / STATUS / HEARTBEAT
     if holder is not None:
-        silent_s = min(_age_s(beat), _age_s(note_path(target.state / LOCK)))  # before it began, others beat
+        silent_s = min(_age_s(beat), _age_s(note_path(target.state / LOCK)))  # older beats are from other agents
         if silent_s > BEAT_FRESH_S:
             raise _CheckFailed(
                 f"the agent, process {holder}, has not beaten for {silent_s:.0f} s", "end its task and start it"
             )
         return f"the agent, process {holder}, plays here"
     deadline, before, pause = time.monotonic() + BEAT_FRESH_S, _age_s(beat), threading.Event()
-    while _age_s(beat) <= BEAT_FRESH_S and time.monotonic() < deadline:  # it may just have ended, or beat again
+    while _age_s(beat) <= BEAT_FRESH_S and time.monotonic() < deadline:  # it may just have ended, or write another
         if _age_s(beat) < before:
             raise _CheckFailed(
                 f"another agent beats here, and has no lock in {target.state}",
@@ -262,7 +262,7 @@ def _agent(target: CheckTarget) -> str:
             )
         before = _age_s(beat)
         pause.wait(0.25)
-    return "nobody plays here now"
+    return "no agent runs here now"
 
 
 def _holder(target: CheckTarget) -> str | None:
@@ -282,12 +282,12 @@ def _age_s(path: Path) -> float:
 def _evaluator(target: CheckTarget) -> str:
     with _trial_evaluator(target) as evaluator:
         if problem := evaluator.problem():
-            raise _CheckFailed(problem, "mend [evaluator] or the arguments after --share, or put the file there")
+            raise _CheckFailed(problem, "correct [evaluator] or the arguments after --share, or put the file there")
     return f"{target.table} of {target.folder}"
 
 
 def _trial(target: CheckTarget) -> str:
-    """One genome, played for real, with folders of its own."""
+    """Evaluates one genome, with separate scratch and state folders."""
     assert target.genome is not None
     if (holder := _holder(target)) is not None:
         raise _CheckFailed(f"not played: the agent, process {holder}, may be playing", "end its task, then try again")
@@ -296,7 +296,7 @@ def _trial(target: CheckTarget) -> str:
         try:
             shutil.copyfile(target.genome, place)
         except OSError as error:
-            raise _CheckFailed(f"{target.genome}: {error.strerror}", "mend --genome") from error
+            raise _CheckFailed(f"{target.genome}: {error.strerror}", "correct --genome") from error
         job = EvaluationJob(
             attempt="doctor",
             genome=place,
@@ -312,14 +312,15 @@ def _trial(target: CheckTarget) -> str:
     if finished.outcome is not Outcome.COMPLETED:
         last = layout.clean(finished.log.decode("utf-8", "replace")[-300:], 300)
         raise _CheckFailed(
-            f"{finished.outcome} after {finished.seconds:.1f} s: {finished.reason}", f"mend the game; it said: {last}"
+            f"{finished.outcome} after {finished.seconds:.1f} s: {finished.reason}",
+            f"correct the game; it wrote: {last}",
         )
     return f"fitness {finished.fitness:g} after {finished.seconds:.1f} s"
 
 
 @contextmanager
 def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | FunctionEvaluator]:
-    """The agent's evaluator, far from the agent's own folders."""
+    """The agent's evaluator, in a temporary folder instead of the agent's own."""
     with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as notes:
         tree = ProcessTree(Path(notes, "leash"))
         scratch = Path(notes, "scratch")

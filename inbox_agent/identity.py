@@ -1,4 +1,4 @@
-"""Who this agent is: the life of its operating system, its own life and its versions."""
+"""The agent's identity: boot id of the operating system, run id of the process, versions."""
 
 import platform
 import secrets
@@ -12,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentIdentity:
-    """What the agent says of itself in every record it writes."""
+    """The identity that the agent writes into its records."""
 
     boot_id: str
     run_id: str
@@ -20,7 +20,7 @@ class AgentIdentity:
 
 
 def make_identity() -> AgentIdentity:
-    """The identity of this process; `run_id` is drawn anew at each call."""
+    """The identity of this process; `run_id` is new at each call."""
     return AgentIdentity(
         boot_id=_boot_id(),
         run_id=secrets.token_hex(8),
@@ -36,7 +36,7 @@ def _boot_id() -> str:
 
 
 def agent_version() -> str:
-    """Of this program."""
+    """The version of this program."""
     try:
         return version("genome-pipeline")
     except PackageNotFoundError:  # run from a checkout

@@ -1,7 +1,8 @@
-"""What the agent does next: a pure function of what its share shows. No files, no clock, no processes.
+"""The agent's next step, a pure function of the scanned share. No files, no clock, no processes.
 
-It decides which attempt is stopped, cleaned, reported or played, and in which order; it does not know how any of that
-is done. Sources: `share_layout.md`, "The laws" 3, 4 and 7.
+Owns: which attempt is stopped, cleaned, reported or evaluated, and in which order.
+Not here: how a step is executed (agent).
+See: share_layout.md, laws 3, 4 and 7.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,14 +13,14 @@ from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the running evaluation: its start signal is gone, so nobody wants it any more."""
+    """Stop the running evaluation: its start signal is gone."""
 
     attempt: str
 
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Remove what the agent wrote for an attempt whose start signal is gone."""
+    """Remove what the agent wrote for an attempt without a start signal."""
 
     attempt: str
     kinds: Collection[Kind]
@@ -27,7 +28,7 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class ReportUnplayed:
-    """Publish a result for an attempt that was not played to its end."""
+    """Publish a result for an attempt that was not evaluated to its end."""
 
     attempt: str
     outcome: Outcome
@@ -36,14 +37,14 @@ class ReportUnplayed:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Claim this start signal and play it."""
+    """Claim this start signal and evaluate its genome."""
 
     start: StartRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do until the doorbell or the poll."""
+    """Nothing to do until a change notification or the next poll."""
 
 
 Step = Stop | Clean | ReportUnplayed | Run | Wait
@@ -51,23 +52,23 @@ Step = Stop | Clean | ReportUnplayed | Run | Wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareState:
-    """What one look at the share found."""
+    """What one scan of the share found."""
 
-    owner: HostRecord | None  #: the `host.json` of the highest epoch; None: the share is nobody's yet
-    present: Collection[str]  #: attempts whose start signal is there, or not yet surely gone
-    starts: Mapping[str, StartRecord] = field(default_factory=dict)  #: those of them that could be read
-    #: given up on, with outcome and reason
+    owner: HostRecord | None  #: the `host.json` of the highest epoch; None: the share has no owner yet
+    present: Collection[str]  #: attempts with a start signal that exists or is not confirmed absent
+    starts: Mapping[str, StartRecord] = field(default_factory=dict)  #: the start signals that could be read
+    #: attempts that were given up, with outcome and reason
     undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
-    outbox: Mapping[str, Collection[Kind]]  #: what the agent's own folder holds, by attempt
+    outbox: Mapping[str, Collection[Kind]]  #: contents of `outbox/`, by attempt
     running: str | None = None
-    #: claimed by this life of the agent, without an answer, and not played yet
+    #: claims published by this process without confirmation, not evaluated yet
     unconfirmed_claims: Collection[str] = ()
 
 
 def next_step(state: ShareState) -> Step:
-    """The one thing to do now. Called again after each step until it says Wait or Run."""
+    """The next step. Called again after each step until it returns Wait or Run."""
     if state.owner is None:
-        return Wait()  # law 7: it claims nothing and removes nothing
+        return Wait()  # law 7 of share_layout.md: claim nothing and remove nothing
     if state.running is not None and state.running not in state.present:
         return Stop(state.running)
     for attempt in sorted(state.outbox):
@@ -77,7 +78,7 @@ def next_step(state: ShareState) -> Step:
 
 
 def apply_step(state: ShareState, step: Step) -> ShareState:
-    """What the share shows when a step was done; only this side writes `outbox/`, so no second look is needed."""
+    """The state after a step. Only the agent writes `outbox/`, so no second scan is needed."""
     match step:
         case Stop():
             return replace(state, running=None)
@@ -85,7 +86,7 @@ def apply_step(state: ShareState, step: Step) -> ShareState:
             return replace(state, outbox={a: kinds for a, kinds in state.outbox.items() if a != attempt})
         case ReportUnplayed(attempt):
             return replace(state, outbox={**state.outbox, attempt: {Kind.RESULT, *state.outbox.get(attempt, ())}})
-        case Run(start):  # it was not delivered yet: the next one need not wait for it
+        case Run(start):  # its delivery was incomplete; the next one need not wait for it
             return replace(state, starts={a: other for a, other in state.starts.items() if a != start.attempt})
     return state
 
@@ -95,9 +96,9 @@ def _next_report(state: ShareState) -> ReportUnplayed | None:
         found = state.outbox.get(attempt, ())
         if Kind.RESULT in found or attempt == state.running:
             continue
-        unconfirmed = attempt in state.unconfirmed_claims  # no genome pays for a claim whose answer was lost
-        # The claim before the start signal: a genome that takes the machine down may take the unflushed signal with it,
-        # and must not get away with "undelivered".
+        unconfirmed = attempt in state.unconfirmed_claims  # no genome is charged for an unconfirmed claim
+        # Check the claim before the start signal: a crash of the machine may lose the unflushed signal, and the genome
+        # that caused it must not be reported as "undelivered".
         if Kind.STARTED in found and not unconfirmed and (_is_ours(state, attempt) or attempt in state.undeliverable):
             return ReportUnplayed(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
         if attempt in state.undeliverable:
@@ -109,14 +110,14 @@ def _next_run(state: ShareState) -> Run | None:
     if state.running is not None:
         return None
     unconfirmed = [a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]]
-    # Never two claims at once: who dies in one game must not be found with the claim of another.
+    # Never two claims at once: a crash must leave only the claim of the evaluation that was running.
     untouched = unconfirmed or [a for a in state.starts if a not in state.outbox]
     waiting = [state.starts[a] for a in untouched if a in state.present and _is_ours(state, a)]
     return Run(min(waiting, key=lambda start: start.publication)) if waiting else None
 
 
 def _is_ours(state: ShareState, attempt: str) -> bool:
-    """Law 7: only signals of the share's present owner and epoch are played or answered."""
+    """Law 7 of share_layout.md: only signals of the share's current owner and epoch are evaluated or answered."""
     start, owner = state.starts.get(attempt), state.owner
     return (
         start is not None

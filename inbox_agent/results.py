@@ -1,6 +1,7 @@
-"""What the agent says of an attempt: log and artifacts first, and the record that speaks for them last.
+"""Publishes results: log and artifacts first, then the record that refers to them.
 
-It decides what a result leaves out so that a fitness is never voided, and remembers what of it is in the share already.
+Owns: which payloads a result leaves out so that its fitness is still reported, and which artifacts are in the share
+already.
 """
 
 import contextlib
@@ -17,19 +18,19 @@ from inbox_agent.protocol.files import FileAlreadyExists, FileRefused, ShareFile
 from inbox_agent.protocol.layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
 
 log = logging.getLogger(__name__)
-REFUSALS_MAX = 3  #: of one payload; who has its file open lets go of it sooner, a virus scanner never
+REFUSALS_MAX = 3  #: of one payload: an open file is closed by then, a file blocked by a virus scanner is not
 
 
 class ResultWriter:
-    """Writes results into one share; `beat` is called between artifacts, of which each may be large."""
+    """Writes results into one share; calls `heartbeat` between artifacts, because each may be large."""
 
     def __init__(self, files: ShareFiles, identity: AgentIdentity, heartbeat: Callable[[], None]) -> None:
         self._files, self._identity, self._heartbeat = files, identity, heartbeat
-        self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished game that are in the share
+        self._copied: dict[Path, PayloadRef] = {}  #: artifacts of the finished evaluation that are in the share
         self._refusals: Counter[str] = Counter()
 
     def forget(self) -> None:
-        """The next artifacts are of another game."""
+        """Drops the state of the last evaluation."""
         self._copied.clear()
         self._refusals.clear()
 
@@ -37,8 +38,8 @@ class ResultWriter:
         """Publishes a result; it echoes the start signal, or the share's owner where that could not be read.
 
         Raises:
-            Unavailable: the share cannot be asked; asked again, this goes on where it was.
-            ShareFull: there is none for the record itself.
+            Unavailable: the share cannot be asked; a second call continues where this one stopped.
+            ShareFull: there is no room for the record itself.
         """
         start = of if isinstance(of, StartRecord) else None
         record = ResultRecord(
@@ -60,7 +61,7 @@ class ResultWriter:
             artifacts=self._write_artifacts(attempt, finished.artifacts),
         )
         try:
-            # Payloads first, the record last: whoever sees the record finds what it speaks for.
+            # Payloads first, the record last: a reader of the record finds every payload it names.
             self._files.publish(f"{OUTBOX}/{Kind.RESULT.of(attempt)}", layout.encode(record))
         except FileAlreadyExists:
             log.warning("%s already has a result; this one is dropped", attempt)
@@ -72,7 +73,7 @@ class ResultWriter:
         return PayloadRef(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def _write_artifacts(self, attempt: str, paths: Sequence[Path]) -> list[PayloadRef]:
-        """Copies artifacts into the share; one that cannot be read or has no room never voids a fitness."""
+        """Copies artifacts into the share; one that cannot be read or has no room is left out."""
         refs: dict[str, PayloadRef] = {}
         for number, path in enumerate(paths[: layout.ARTIFACTS_MAX]):
             if path not in self._copied:

@@ -1,7 +1,7 @@
-"""Settings from TOML, strictly: what is not known is an error that names the nearest thing that is.
+"""Strict TOML settings: an unknown key is an error that names the nearest valid one.
 
-It decides how a settings file is read and how a mistake in it is told; which settings exist is said by the record
-types it is given. The `[evaluator]` table is here because host and agent both have one.
+Owns: how a settings file is read and its errors are reported; the `[evaluator]` table, which host and agent share.
+Not here: other settings; callers pass their record types.
 """
 
 import difflib
@@ -23,17 +23,17 @@ PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch")
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used: one line that says what, where and what to do."""
+    """Invalid settings; the message is one line: what, where and what to do."""
 
 
 class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`[evaluator]`: what evaluates a genome: one of `command` and `python`."""
+    """`[evaluator]`: what evaluates a genome, one of `command` and `python`."""
 
-    #: a program, started once per game, with the placeholders `{genome}`, `{result}`, `{seed}`, `{trial}`, `{settings}`
-    #: and `{scratch}`
+    #: a program, started for every evaluation, with the placeholders `{genome}`, `{result}`, `{seed}`, `{trial}`,
+    #: `{settings}` and `{scratch}`
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    python: str | None = None  #: `module:function`, called in a process that is kept between games
-    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then a game is killed
+    python: str | None = None  #: `module:function`, called in a process that is kept between evaluations
+    time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then an evaluation is killed
 
     def __post_init__(self) -> None:
         if self.command is not None and self.python is not None:
@@ -47,7 +47,7 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     @property
     def is_playable(self) -> bool:
-        """Whether it says what to play; a host without local workers only needs the time limit."""
+        """Whether an evaluator is set; a host without local workers only needs the time limit."""
         return self.command is not None or self.python is not None
 
     def __str__(self) -> str:

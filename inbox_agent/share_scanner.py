@@ -1,7 +1,9 @@
-"""One look at the share, through the agent's eyes: what is there, what is surely gone, what is not there yet.
+"""Scans the share for the agent; tells present, confirmed absent and incomplete apart.
 
-It decides when an absence is believed and when a damaged delivery is given up (laws 3 and 4); what to do about either
-is `planner`'s to say. It reads; the only thing it removes is what a predecessor staged and never published.
+Owns: when an absence is confirmed and when an incomplete delivery is given up.
+Not here: what follows from either (planner). It removes nothing but files that a previous agent staged and never
+published.
+See: share_layout.md, laws 3 and 4.
 """
 
 import contextlib
@@ -27,24 +29,24 @@ from inbox_agent.protocol.layout import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLimits:
-    """How often the agent looks and beats, and how long it hopes. Seconds by its own monotonic clock."""
+    """Intervals of scans, heartbeats and retries, in seconds of the agent's monotonic clock."""
 
     poll_s: float = 1.0
     beat_s: float = 5.0
-    delivery_tries_max: int = 5  #: reads of a start signal or genome that is not whole yet (law 3)
+    delivery_tries_max: int = 5  #: reads of an incomplete start signal or genome (law 3 of share_layout.md)
     delivery_pause_s: float = 1.0
-    gone_after_s: float = 12.0  #: on a share that is not this machine's disk: Windows serves old listings (law 4)
-    newcomer_beats: int = 3  #: what a new agent waits for on such a share before it writes anything (law 7)
-    # Together they stay below half of what the host allows a new agent until its first beat (`silence_limit_s`).
+    gone_after_s: float = 12.0  #: on a foreign disk: Windows serves old listings (law 4 of share_layout.md)
+    newcomer_beats: int = 3  #: how long a new agent watches a foreign disk before it acts (law 7 of share_layout.md)
+    # Together below half of the time that the host allows until a new agent's first beat (`silence_limit_s`).
 
 
 DEFAULT_LIMITS = AgentLimits()
-STARTS_MAX = 1000  #: more than any host's queue is deep
-CLEANED_PER_SCAN_MAX = 500  #: of a flood, so that the beat does not wait for its end
+STARTS_MAX = 1000  #: more than any host queues
+CLEANED_PER_SCAN_MAX = 500  #: so that a flood does not delay the heartbeat
 
 
 class ShareScanner:
-    """Looks, and remembers between looks only what it needs to be patient."""
+    """Scans the share; between scans it keeps only what retries and confirmed absences need."""
 
     def __init__(
         self, files: ShareFiles, *, clock: Callable[[], float], share_is_local: bool, limits: AgentLimits
@@ -59,7 +61,7 @@ class ShareScanner:
         self._staging_cleared = False
 
     def scan(self, running: str | None) -> ShareState:
-        """What the share shows now. Raises Unavailable when it cannot be asked."""
+        """The state of the share now. Raises Unavailable when it cannot be asked."""
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
         listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
@@ -86,7 +88,7 @@ class ShareScanner:
         )
 
     def _scan_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:
-        """What lies in `outbox/`, by attempt: all that is asked for, and a part of what only waits to be removed."""
+        """The contents of `outbox/` by attempt: all that are asked for, and a part of those to be removed."""
         found: dict[str, set[Kind]] = {}
         for name in self._files.names(OUTBOX):
             if (known := layout.attempt_of(name)) is not None:
@@ -97,11 +99,11 @@ class ShareScanner:
         return found
 
     def start_of(self, attempt: str) -> StartRecord | None:
-        """The start signal of an attempt as last read; None if it could not be read."""
+        """The start signal of an attempt; None if it could not be read."""
         return self._starts.get(attempt)
 
     def note_incomplete(self, attempt: str, reason: str) -> None:
-        """Law 3: record or payload is not whole. It is asked for again, bounded, and then given up."""
+        """Law 3 of share_layout.md: an incomplete record or payload is read again, up to a limit, then given up."""
         self._tries[attempt] = tries = self._tries.get(attempt, 0) + 1
         self._again_at[attempt] = self._clock() + self._limits.delivery_pause_s
         if tries >= self._limits.delivery_tries_max:
@@ -116,7 +118,7 @@ class ShareScanner:
             data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
             record = layout.decode(HostRecord, data, name)
         except UnknownLayout:
-            return None  # a host that this agent does not understand: it beats, and touches nothing
+            return None  # a host of another layout version: only write the heartbeat
         except (FileMissing, FileInvalid, LayoutError) as error:
             raise Unavailable(f"{name} cannot be read: {error}") from error
         if record.epoch != max(epochs):
@@ -129,7 +131,7 @@ class ShareScanner:
         return {attempt for attempt in sorted(missing) if not self._is_gone(attempt)}
 
     def _is_gone(self, attempt: str) -> bool:
-        """Law 4: gone is what neither a successful listing nor an open by name shows, twice on a foreign disk."""
+        """Law 4 of share_layout.md: gone if neither listing nor open finds it; on a foreign disk, also later."""
         try:
             self._files.read(f"{INBOX}/{Kind.START.of(attempt)}", layout.RECORD_BYTES_MAX)
         except FileMissing:
@@ -166,7 +168,7 @@ class ShareScanner:
                 del memory[attempt]
 
     def _clear_staging_once(self) -> None:
-        """What a predecessor staged and never moved up refers to nothing; if it cannot go, it may stay."""
+        """Removes files that a previous agent staged and never published; errors are ignored."""
         if not self._staging_cleared:
             self._staging_cleared = True
             staging = f"{OUTBOX}/{STAGING}"

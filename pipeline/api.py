@@ -1,7 +1,6 @@
-"""The farm for programs: `with open_farm(root) as farm: farm.evaluate(genomes)`. The CLI does nothing else.
+"""The Python API: `with open_farm(root) as farm: farm.evaluate(genomes)`.
 
-It decides what a caller sees of a run: fitness by name, progress, and files in `results/`. One failed genome never
-raises for the others.
+Owns: what a caller sees of a run: fitness by name, progress, and files in `results/`. A failed genome does not raise.
 """
 
 import os
@@ -28,12 +27,12 @@ from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
 
 PROGRESS_INTERVAL_S = 0.25
-_STAGED = ".genome.new"  #: hidden, so that no intake takes it
+_STAGED = ".genome.new"  #: hidden, so it is not taken for a genome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
-    """What local workers play: a command, or a callable `module:function` of a module in `folder`."""
+    """How local workers evaluate: a command, or a callable `module:function` of a module in `folder`."""
 
     command: Sequence[str] | None = None
     python: str | None = None
@@ -43,7 +42,7 @@ class Evaluator:
 
 @dataclass(frozen=True, slots=True)
 class Fitness:
-    """What became of one genome."""
+    """The result of one genome."""
 
     value: float | None  #: mean over its trials; None unless every one of them has a fitness
     status: str  #: `completed`, `failed`, or `open` if the run was stopped before
@@ -56,11 +55,11 @@ class WorkerHandle:
     """A worker of the farm."""
 
     name: str
-    pid: int | None  #: of a local worker's agent while it runs
+    pid: int | None  #: process id of a local worker's agent, while it runs
 
 
 class OpenFarm:
-    """A farm that is open; made by `open_farm`."""
+    """An open farm; created by `open_farm`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -94,8 +93,8 @@ class OpenFarm:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
         Raises:
-            InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun, and no genome was
-                left in its folder.
+            InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun, and no new genome
+                was left in the folder.
             StalledError: no worker can go on, or everything fails from the start.
             HostError: this host's disk or ledger failed; leave the block and open the farm again.
             LedgerError: the ledger is damaged.
@@ -117,7 +116,7 @@ class OpenFarm:
         return self.scores()
 
     def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
-        """Plays the generation that was begun; for callers that begin it themselves."""
+        """Runs the generation that was begun; for callers that begin it themselves."""
         due = 0.0
 
         def tell(_facts: list[Fact]) -> None:
@@ -130,11 +129,11 @@ class OpenFarm:
         return self._host.play(tell)
 
     def progress(self) -> Progress:
-        """Where the run stands."""
+        """The progress of the run."""
         return self._host.progress()
 
     def scores(self) -> dict[str, Fitness]:
-        """Every genome of the generation, by name."""
+        """The result of every genome of the generation, by name."""
         return {
             genome.name: Fitness(
                 genome.fitness,
@@ -162,7 +161,7 @@ def open_farm(
     seed: int | None = None,
     settings: Mapping[str, Setting] | None = None,
 ) -> Iterator[OpenFarm]:
-    """Opens the farm of a project folder; workers stay warm until the block ends. Arguments go before `pipeline.toml`.
+    """Opens the farm of a project folder; local workers run until the block ends. Arguments override `pipeline.toml`.
 
     Raises:
         InputError: the configuration (ConfigError) or the folder cannot be used.
@@ -213,10 +212,10 @@ _WINDOWS_REFUSES = set('<>:"|?*\\')
 
 
 def refuse_names(names: Iterable[str], *, windows: bool) -> None:
-    """What the folder of a generation would not hold, or not take for a genome, is refused before anything is there.
+    """Refuses names that cannot be stored as genome files, before any is written.
 
     Raises:
-        GenomeError: a name is none, or would get lost, or is the same file as another one.
+        GenomeError: a name is not a plain file name, would be ignored, or is the same file as another one.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -250,7 +249,7 @@ def _content(source: bytes | Path) -> bytes:
 
 @contextmanager
 def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]:
-    """Genomes of a call that was refused do not wait there to be counted by another one."""
+    """Deletes the new genomes of a refused call, so that a later call does not count them."""
     was_there = folder.is_dir()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -266,7 +265,7 @@ def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]
 
 
 def _drop(folder: Path, name: str, data: bytes) -> None:
-    """Puts one genome into its folder, whole: an interrupted call leaves no half genome behind."""
+    """Writes one genome into its folder atomically: an interrupted call leaves no partial genome."""
     aside = folder / _STAGED
     with disk_errors(folder):
         aside.write_bytes(data)

@@ -1,6 +1,7 @@
-"""`pipeline.toml`: everything a user may set, checked before anything is done. Pure but for reading the one file.
+"""The configuration file `pipeline.toml`, checked before anything else is done. Reads that file; otherwise pure.
 
-It decides what may be configured and what the defaults are; the limits themselves stand in `core.limits`.
+Owns: what may be configured, and the defaults.
+Not here: the `[limits]` table (`core.limits`) and the `[evaluator]` table (`inbox_agent.settings`).
 """
 
 import ipaddress
@@ -31,7 +32,7 @@ _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 
 
 class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A table whose unknown keys are errors."""
+    """A table that refuses unknown keys."""
 
 
 class GenerationTable(_Table, frozen=True, kw_only=True):
@@ -68,12 +69,12 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """`share`, or the usual one of its machine."""
+        """`share`, or the default share of its machine."""
         return self.share or (rf"\\{self.machine}\exchange" if self.machine else "")
 
     @property
     def unc(self) -> tuple[str, str, str] | None:
-        """Server, share and the folder below it, if `share` is a UNC path. Raises ValueError: it is half of one."""
+        """Server, share and the folder below it, if `place` is a UNC path. Raises ValueError: its share is missing."""
         if not self.place.replace("\\", "/").startswith("//"):
             return None
         parts = [part for part in ntpath.normpath(self.place).split("\\") if part]
@@ -170,7 +171,7 @@ class HooksTable(_Table, frozen=True, kw_only=True):
 
 
 class Config(_Table, frozen=True, kw_only=True):
-    """The whole file."""
+    """The whole configuration."""
 
     generation: GenerationTable = GenerationTable()
     settings: Settings = {}
@@ -220,38 +221,38 @@ class Config(_Table, frozen=True, kw_only=True):
                 )
 
     def local_names(self) -> list[str]:
-        """The names of the local workers."""
+        """Names of the local workers."""
         count = self.local.workers
         if count is None:
             count = 0 if self.worker else os.cpu_count() or 1
         return [f"local-{number}" for number in range(count)]
 
     def worker_names(self) -> list[str]:
-        """The names of all workers."""
+        """Names of all workers."""
         return self.local_names() + [worker.name for worker in self.worker]
 
     def machine_table(self) -> HyperVTable | QemuTable | None:
-        """The table that says what kind of machines the workers have."""
+        """The table of the workers' machines, `[hyperv]` or `[qemu]`; None without either."""
         return self.hyperv or self.qemu
 
     def machine_of(self) -> dict[str, str]:
-        """The machine of each worker that has one."""
+        """Worker -> its machine, for workers that have one."""
         return {worker.name: worker.machine for worker in self.worker if worker.machine}
 
     def secrets(self) -> dict[str, str]:
-        """Every reference to a secret that playing needs, by whose it is."""
+        """Every secret reference that a run needs, by owner."""
         wanted = {f"worker {worker.name!r}": worker.secret for worker in self.worker}
         if self.hyperv is not None and self.machine_of():
             wanted |= {"[hyperv] secret": self.hyperv.secret, "[hyperv] guest_secret": self.hyperv.guest_secret}
         return {whose: reference for whose, reference in wanted.items() if reference}
 
     def queue_depths(self) -> dict[str, int]:
-        """How many attempts each worker may hold."""
+        """Worker -> how many attempts it may hold."""
         depths = dict.fromkeys(self.local_names(), self.local.queue_depth)
         return depths | {worker.name: worker.queue_depth for worker in self.worker}
 
     def run_settings(self) -> RunSettings:
-        """What a fitness depends on."""
+        """The settings that a fitness depends on."""
         return RunSettings(
             trials_per_genome=self.generation.trials_per_genome,
             seed=self.generation.seed,
@@ -262,7 +263,7 @@ class Config(_Table, frozen=True, kw_only=True):
         )
 
     def core_limits(self) -> Limits:
-        """The limits of the core, with those that users find under `[generation]`."""
+        """The limits of the core: `[limits]`, with `attempts_max` from `[generation]`."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
         return Limits(**{**values, "attempts_max": self.generation.attempts_max})
 
@@ -281,7 +282,7 @@ def load_config(root: Path, *, check: bool = True) -> Config:
 
 
 def changed(config: Config, changes: Mapping[str, object], source: str) -> Config:
-    """The configuration with other tables, which go through the same checks as the file. Raises ConfigError."""
+    """The configuration with tables replaced; checked like the file. Raises ConfigError."""
     try:
         return convert(to_builtins(replace(config, **changes)), Config, source)
     except SettingsError as error:
@@ -289,7 +290,7 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
 
 
 def checked(config: Config, source: str) -> Config:
-    """The configuration, if a farm can be run with it. Raises ConfigError."""
+    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError."""
     if config.local_names() and not config.evaluator.is_playable:
         raise ConfigError(
             f"{source}: [evaluator] does not say what the local workers play; "
@@ -301,7 +302,7 @@ def checked(config: Config, source: str) -> Config:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is none; one that this user may not look for is left to whoever reads it."""
+    """Whether the file does not exist. False on any other error: reading it will report that."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -312,7 +313,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def _share_key(share: str) -> str:
-    """Two spellings of one share compare equal."""
+    """A key under which different spellings of one share are equal."""
     if share.replace("\\", "/").startswith("//"):
         return ntpath.normpath(share).lower()
     return os.path.normcase(os.path.realpath(share))

@@ -1,4 +1,4 @@
-"""Every path of a project, spelt once. Says where something is; whether it is there, the file system knows.
+"""All paths of a project. No I/O.
 
     pipeline.toml
     genomes/gen-0007/       a generation's genomes, put there by the user
@@ -6,7 +6,7 @@
     results/report.html     the report of all generations; report-gen-0007.html of one
     state/                  of this host: ledger, lock, log, snapshots, local workers
 
-Not here: the files of a share (`inbox_agent.protocol.layout`) and what an agent keeps (`inbox_agent`).
+Not here: the files of a share (`inbox_agent.protocol.layout`) and of an agent (`inbox_agent`).
 """
 
 import re
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _GENERATION = "gen-"
-#: Finds the folders of generations below `genomes/` or `results/`; some match that are none.
+#: Matches the folders of generations below `genomes/` or `results/`, and maybe others.
 GENERATION_GLOB = f"{_GENERATION}*"
 #: A path, with `/` between its parts, that ends in the folder of a generation.
 GENERATION_FOLDER = re.compile(rf"(?:.*/)?{_GENERATION}(\d{{1,9}})", re.ASCII)
@@ -27,7 +27,7 @@ CONFIG_FILE = "pipeline.toml"
 LEDGER_FILE, LIVE_FILE = "ledger.db", "live.json"
 LOG_FOLDER, LOG_FILE = "log", "pipeline.jsonl"
 
-# In the folder of evidence that a restore would wipe out:
+# In the folder of evidence that is saved before a restore:
 EVIDENCE_OF_WORKER, EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN = "worker.json", "machine.json", "screen.png"
 
 # In `results/gen-0007/`:
@@ -78,7 +78,7 @@ class ProjectPaths:
 
     @property
     def state(self) -> Path:
-        """The folder that this host's own files are in."""
+        """The folder of this host's own files."""
         return self.root / "state"
 
     @property
@@ -98,7 +98,7 @@ class ProjectPaths:
 
     @property
     def evidence(self) -> Path:
-        """What is kept of a machine before it is restored."""
+        """What is saved of a machine before it is restored."""
         return self.state / "evidence"
 
     def share(self, worker: str) -> Path:
@@ -106,9 +106,9 @@ class ProjectPaths:
         return self.state / "shares" / worker
 
     def agent_state(self, worker: str) -> Path:
-        """What the agent of a local worker keeps."""
+        """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
     def agent_log(self, worker: str) -> Path:
-        """What the agent of a local worker prints."""
+        """The output of a local worker's agent."""
         return self.agent_state(worker) / "agent.log"

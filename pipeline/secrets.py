@@ -1,6 +1,6 @@
-"""Secrets are named in the configuration and fetched when they are needed: from the keyring, the environment, a file.
+"""Secret references of the configuration, and fetching the secret: from the keyring, the environment or a file.
 
-A reference is all that is ever written, shown or logged; what it leads to is kept nowhere.
+Only the reference is ever written, shown or logged; the secret itself is not stored.
 """
 
 import os
@@ -15,17 +15,17 @@ _FILE_BYTES_MAX = 4096
 
 
 def check_reference(reference: str) -> None:
-    """Raises SecretError if that is no reference. The text is not repeated: it may be the password itself."""
+    """Raises SecretError if the text is no reference. The message omits the text: it may be the password itself."""
     kind, _, where = reference.partition(":")
     if kind not in ("keyring", "env", "file") or not where:
         raise SecretError(f"secret: expected {FORMS}; a password itself never belongs into the configuration")
 
 
 def fetch_secret(reference: str, root: Path) -> str:
-    """What a reference names; file paths are relative to the project folder `root`. No reference: the empty string.
+    """The secret of a reference; file paths are relative to the project folder `root`. Empty if there is no reference.
 
     Raises:
-        SecretError: there is nothing, or too many may read it.
+        SecretError: there is none, it cannot be read, or others may read it.
     """
     if not reference:
         return ""
@@ -61,7 +61,7 @@ def _from_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
-            # On Windows the rights of others are in an ACL, which is the user's to set (docs/how-to/smb.md).
+            # On Windows access rights are in an ACL, which the user sets (docs/how-to/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
             data = file.read(_FILE_BYTES_MAX)

@@ -1,4 +1,4 @@
-"""Machines of a Hyper-V host: the verbs, the way a script gets to a PowerShell, and the scripts.
+"""Machines of a Hyper-V host: operations, script transports and PowerShell scripts.
 
-The scripts in `scripts/` do the work; everything else here calls them and reads their replies.
+The scripts in `scripts/` do the work; the Python modules call them and read their replies.
 """

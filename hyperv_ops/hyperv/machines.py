@@ -1,7 +1,7 @@
-"""Machines of a Hyper-V host: each verb is one script, run there by a `Runner`.
+"""Machines of a Hyper-V host: each operation is one script, run there by a `Runner`.
 
-It decides each verb's deadline, what is asked again after an unknown outcome, and how Hyper-V's words are read. Only
-the machines it was given are ever touched.
+Owns: each operation's deadline, what is repeated after an unknown outcome, and how Hyper-V's states are read. It only
+changes the machines it was given.
 """
 
 import base64
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 ASK_LIMIT_S, START_LIMIT_S, POWER_OFF_LIMIT_S = 30.0, 60.0, 90.0
 IDENTITY_LIMIT_S, CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 180.0, 120.0, 120.0, 60.0
 COMPARE_LIMIT_S = 120.0
-SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 takes 2 MiB of characters
+SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 accepts 2 MiB of characters
 SCREEN = (1024, 768)
 _TRIES_MAX, _PAUSE_S = 3, 1.0
-_START_DELAY_MAX_S = 3600  #: the most that `New-FarmVM` takes
+_START_DELAY_MAX_S = 3600  #: the maximum that `New-FarmVM` accepts
 
-#: Source: Microsoft.HyperV.PowerShell.VMState. `…Critical` is the same with a disk that is full or away.
+#: Source: Microsoft.HyperV.PowerShell.VMState. `…Critical` is the same with a disk that is full or missing.
 _STATES = {
     "Running": PowerState.RUNNING,
     "Off": PowerState.OFF,
@@ -65,7 +65,7 @@ _HEARTBEATS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """What a machine is made from. Paths are the Hyper-V host's."""
+    """The template of new machines. Paths are on the Hyper-V host."""
 
     disk: str
     folder: str
@@ -73,7 +73,7 @@ class Template:
     memory_min_mb: int = 1024
     memory_max_mb: int = 4096
     processors: int = 2
-    like: str = ""  #: the machine in which it was set up; a new one gets what belongs to it and not to the disk
+    like: str = ""  #: the machine in which it was set up; a new one gets its settings that the disk does not carry
     start_stagger_s: float = 10.0  #: between the starts of two machines when their host starts
 
 
@@ -127,7 +127,7 @@ class HyperVMachines:
         checkpoint: str = "clean",
         what_if: Callable[[str], None] | None = None,
     ) -> None:
-        self._what_if = what_if  #: if there is one, nothing is changed: it is told what would be
+        self._what_if = what_if  #: if set, nothing is changed; called with each change that would be made
         self._runner, self._names = runner, list(names)
         self._template, self._guest, self._checkpoint = template, guest, checkpoint
 
@@ -162,7 +162,7 @@ class HyperVMachines:
         template = self._template
         if template is None:
             raise MachineError(name, "there is no [hyperv] template in pipeline.toml to make it from", Trouble.OTHER)
-        # Hyper-V starts its machines with the host, all at once unless each has a delay of its own.
+        # Hyper-V starts its machines with the host, all at once unless their delays differ.
         delay_s = min(round(self._names.index(name) * template.start_stagger_s), _START_DELAY_MAX_S)
         parameters = {
             "Template": template.disk,
@@ -174,7 +174,7 @@ class HyperVMachines:
             "StartDelaySeconds": delay_s,
             **({"Like": template.like} if template.like else {}),
         }
-        # An unknown outcome is repeated: what exists as it should is left alone, what is half made is finished.
+        # An unknown outcome is repeated: the script keeps a correct machine and completes a partial one.
         value = self._do(name, "New-FarmVM", CREATE_LIMIT_S, lambda _info: False, parameters) or {}
         try:
             return msgspec.convert(value.get("warnings", []), list[str])
@@ -194,9 +194,9 @@ class HyperVMachines:
         self._do(name, "Stop-FarmVM", POWER_OFF_LIMIT_S, _is_off, parameters)
 
     def restart_agent(self, name: str) -> None:
-        """By the guest's logon task: PowerShell Direct itself has no desktop (docs/how-to/template-vm.md)."""
+        """Restarts the guest's logon task, since PowerShell Direct has no desktop (docs/how-to/template-vm.md)."""
         guest = self._require_guest(name)
-        # Asked twice by mistake it starts twice: the second agent finds the first one's lock, or nothing.
+        # Safe to repeat: a second agent finds the lock of the first one, or none.
         parameters = {
             "Account": guest.account,
             "Secret": guest.secret(),
@@ -223,7 +223,7 @@ class HyperVMachines:
         self._do(name, "Checkpoint-FarmVM", CHECKPOINT_LIMIT_S, lambda _info: False, {"Checkpoint": self._checkpoint})
 
     def restore(self, name: str) -> None:
-        # Nothing tells whether it was done, and to do it again is the same.
+        # No state shows whether it was done, and a repetition has the same effect.
         self._do(name, "Restore-FarmVM", CHECKPOINT_LIMIT_S, lambda _info: False, {"Checkpoint": self._checkpoint})
 
     def remove(self, name: str) -> None:
@@ -250,7 +250,7 @@ class HyperVMachines:
             "ArgumentList": list(arguments),
             "TimeoutSeconds": max(1, round(timeout_s)),
         }
-        # Once: nobody knows what it would do a second time. Beyond the program's time the guest has half a minute.
+        # Once: a program may not be repeatable. The guest has 30 s beyond the program's time.
         value = self._runner.run("Invoke-FarmVMCommand", parameters, timeout_s + 2 * ASK_LIMIT_S).value
         try:
             return Ran(int(value["exit_code"]), str(value["output"]))
@@ -268,7 +268,7 @@ class HyperVMachines:
             return None
 
     def compare(self, names: Sequence[str], like: str) -> dict[str, list[Difference]]:
-        """How these machines differ from another one of this host in the settings that a disk does not carry."""
+        """The settings, except those on the disk, in which these machines differ from machine `like`."""
         for machine in names:
             require_name(machine, self._names)
         parameters = {"Name": list(names), "Like": like}
@@ -300,7 +300,7 @@ class HyperVMachines:
         done: Callable[[MachineInfo], bool],
         parameters: Mapping[str, object] | None = None,
     ) -> dict[str, Any] | None:
-        """Runs a script until it has surely been done, within a deadline; None if only its effect was seen."""
+        """Runs a script until it is confirmed, within a deadline; None if only its effect was observed."""
         require_name(name, self._names)
         deadline = time.monotonic() + limit_s
         given = {"Name": name, **(parameters or {}), **({"WhatIf": True} if self._what_if is not None else {})}
@@ -312,7 +312,7 @@ class HyperVMachines:
                 if error.trouble is Trouble.UNKNOWN_OUTCOME and self._was_done(name, done):
                     return None
                 pause_s = _PAUSE_S * 2 ** (number - 1)
-                # A script that gave up by itself had all the time there is.
+                # A script that timed out by itself has used the whole deadline.
                 final = not error.transient or error.trouble is Trouble.TIMED_OUT
                 if final or number == _TRIES_MAX or time.monotonic() + pause_s >= deadline:
                     raise MachineError(name, f"{script}: {error}", error.trouble) from error

@@ -1,4 +1,4 @@
-"""A screen as the hypervisor hands it out, as a file that people can open. Pure."""
+"""Converts the hypervisor's screen pixels to PNG. Pure."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ def png_of_rgb565(pixels: bytes, width: int, height: int) -> bytes:
     """A PNG of 16-bit pixels, rows from above. Source: PNG specification, 5 and 11.2.
 
     Raises:
-        ValueError: there are not `width` × `height` of them.
+        ValueError: the number of pixels is not `width` × `height`.
     """
     if len(pixels) != 2 * width * height:
         raise ValueError(f"{len(pixels)} bytes for {width} × {height} pixels")

@@ -1,9 +1,9 @@
 """Runs scripts with the PowerShell of this computer, when it is the Hyper-V host itself. No WinRM, no password.
 
 Owns: how long a PowerShell process is kept. Starting one costs about a hundred times as much as a job in a running one,
-and machines are looked at every few seconds on the computer whose processors play the games.
-Threads: any thread may call. A job has a process to itself, so one that hangs delays no other; the list of idle
-processes is all that jobs share.
+and machines are queried every few seconds on the computer that also runs the evaluations.
+Threads: any thread may call. Each job has a process to itself, so a hung one delays no other; jobs share only the list
+of idle processes.
 """
 
 import contextlib
@@ -71,11 +71,11 @@ class PowerShellRunner:
         self._finalizer()
 
     def _probe(self, limit_s: float) -> None:
-        """Finds out on first use whether a process answers a second job before its input ends.
+        """Checks on first use whether a process answers a second job before its input ends.
 
-        PowerShell 7 hands its standard input on line by line. For Windows PowerShell 5.1 this was never seen; if it
-        collected its input first, every job in a kept process would end at its time limit. Calls that come while
-        another thread probes start a process of their own.
+        PowerShell 7 reads its standard input line by line. For Windows PowerShell 5.1 this is not verified; if it
+        collected its input first, every job in a kept process would end at its time limit. Calls during another
+        thread's probe start their own process.
         """
         if self.reuses is not None or not self._probing.acquire(blocking=False):
             return
@@ -126,7 +126,7 @@ class PowerShellRunner:
 
 
 class _Process:
-    """One PowerShell, which runs one job at a time. A thread writes and reads, because pipes have no time limit."""
+    """A PowerShell process that runs one job at a time. A thread does the I/O, because pipes have no timeout."""
 
     def __init__(self, argv: list[str]) -> None:
         self._popen = subprocess.Popen(
@@ -152,7 +152,7 @@ class _Process:
         """Returns standard output until the reply, or until the process ended without one, and standard error.
 
         Args:
-            job: one line of `script.pack`.
+            job: one line of `script_call.pack_call`.
             timeout_s: how long to wait; then the process is killed.
             last: ends the process's input after this job.
 
@@ -193,7 +193,7 @@ class _Process:
         with stdout:
             while (request := self._jobs.get()) is not None:
                 job, last = request
-                with contextlib.suppress(OSError):  # it ended: what it wrote before is read all the same
+                with contextlib.suppress(OSError):  # it ended: its earlier output is still read
                     stdin.write(job)
                     stdin.flush()
                     if last:

@@ -1,8 +1,8 @@
-"""How a script reaches a PowerShell and how its answer returns: the command line, the standard input, the reply.
+"""The protocol of a script call: PowerShell's command line, standard input and reply line.
 
 Owns: what may be written where. The command line is one constant. Script, parameters and secrets travel in standard
-input as JSON in Base64, whose alphabet has no quotes. The outcome is read from the one reply line, never from other
-text on standard output or standard error.
+input as JSON in Base64, which contains no quotes. The outcome is read from the one reply line, never from other text on
+standard output or standard error.
 """
 
 import base64
@@ -32,14 +32,14 @@ _CLIXML_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 @dataclass(frozen=True, slots=True)
 class ScriptReply:
-    """What a script wrote."""
+    """The output of a script."""
 
     value: Any  #: its JSON
     messages: tuple[str, ...] = ()  #: other lines of its standard output: `What if: …`
 
 
 class Runner(Protocol):
-    """Runs scripts where the hypervisor is."""
+    """Runs scripts on the hypervisor's host."""
 
     where: str  #: its name, for messages
 
@@ -48,11 +48,11 @@ class Runner(Protocol):
 
         Raises:
             MachineError: it could not be run, refused, or did not end within `timeout_s`; UNKNOWN_OUTCOME if it may
-                have done its work all the same.
+                have done its work nevertheless.
         """
 
     def close(self) -> None:
-        """Releases processes and connections that are kept between two calls. A later `run` still works."""
+        """Releases processes and connections that are kept between calls. A later `run` still works."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -62,18 +62,18 @@ class _Answer(msgspec.Struct, frozen=True):
     value: str = ""
     id: str = ""
     message: str = ""
-    last: bool = True  #: the process takes no further job
+    last: bool = True  #: the process accepts no further job
     code_page: int = 0  #: of the other lines on standard output
 
 
 def script_folder() -> Path:
-    """Where the scripts are, for people who run them by hand."""
+    """The folder of the scripts, for people who run them manually."""
     return Path(__file__).parent / "scripts"
 
 
 @functools.cache
 def script_text(script: str) -> str:
-    """The script, as it stands in this package."""
+    """The source of a script of this package."""
     return (script_folder() / f"{script}.ps1").read_text("utf-8-sig")
 
 
@@ -91,7 +91,7 @@ def pack_call(script: str, parameters: Mapping[str, object]) -> bytes:
 
 
 def empty_job() -> bytes:
-    """A job that does nothing and is answered."""
+    """A job that does nothing but gets a reply."""
     return _line("", {})
 
 
@@ -100,7 +100,7 @@ def _line(code: str, parameters: Mapping[str, object]) -> bytes:
 
 
 def takes_another_job(stdout: bytes) -> bool | None:
-    """Whether the process that wrote this takes another job; None if it has not replied yet."""
+    """Whether the process with this output accepts another job; None if it has not replied yet."""
     for line in stdout.splitlines():
         if line.startswith(_MARK):
             try:
@@ -111,7 +111,7 @@ def takes_another_job(stdout: bytes) -> bool | None:
 
 
 def unpack_reply(where: str, stdout: bytes, stderr: bytes) -> ScriptReply:
-    """Reads the outcome of a job from what its process wrote.
+    """Reads the outcome of a job from the output of its process.
 
     Raises:
         MachineError: the script refused; UNKNOWN_OUTCOME if there is no reply.

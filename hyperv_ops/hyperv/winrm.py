@@ -1,8 +1,8 @@
-"""Runs scripts over WinRM: one shell, one PowerShell, one deadline for all of it.
+"""Runs scripts over WinRM: one shell, one PowerShell and one deadline per call.
 
-It decides what is trusted (message encryption or a validated certificate, never plain Basic over HTTP), that a shell is
-never left open, and when an outcome is unknown: as soon as the script may have begun. Every call has a session of its
-own: pywinrm's are not for two threads.
+Owns: what is trusted (message encryption or a validated certificate, never plain Basic over HTTP), that shells are
+closed, and when an outcome is unknown: as soon as the script may have started.
+Threads: any thread may call. Every call has its own session, because pywinrm's are not thread-safe.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ from hyperv_ops.machines import MachineError, Trouble
 
 log = logging.getLogger(__name__)
 
-CALLS_MAX = 4  #: at once; a Windows 10 or 11 takes five from one account
+CALLS_MAX = 4  #: concurrent; Windows 10 and 11 accept five from one account
 OPERATION_LIMIT_S, READ_LIMIT_S = 20, 30
 _PIECE_BYTES = 64 * 1024  #: well below MaxEnvelopeSizekb (500), twice encoded
 _UTF_8 = 65001
-#: What pywinrm raises: its own, what it does not catch of requests, and what its readings of odd answers end in.
+#: What pywinrm raises: its own errors, uncaught errors of requests, and errors from parsing unexpected answers.
 _TROUBLE = (
     *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError, requests.RequestException, OSError, ValueError),
     *(AssertionError, KeyError, StopIteration, ElementTree.ParseError, SpnegoError),
 )
-_IDLE_LIMIT = "PT60S"  #: a shell of which nobody ever heard the id closes itself
+_IDLE_LIMIT = "PT60S"  #: a shell closes itself if the reply with its id was lost
 _QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit
-_DENIED = "AccessDenied"  #: of the shell, to an account that may come in. Source: DSP0226 14.1, wsman:AccessDenied
+_DENIED = "AccessDenied"  #: to the shell, for an account that may log on. Source: DSP0226 14.1, wsman:AccessDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinRmAccess:
-    """How a Hyper-V host is reached. The password is fetched when it is needed, and kept nowhere."""
+    """How a Hyper-V host is reached. The password is fetched when it is needed and not stored."""
 
     host: str
     account: str
@@ -58,13 +58,13 @@ class WinRmAccess:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens."""
+        """The URL of its WinRM service."""
         scheme, port = ("https", 5986) if self.transport == "https" else ("http", 5985)
         return f"{scheme}://{self.host}:{self.port or port}/wsman"
 
 
 class WinRmRunner:
-    """`Runner` on another computer. Any thread may call; the fifth waits."""
+    """`Runner` on another computer. Any thread may call; more than `CALLS_MAX` concurrent calls wait."""
 
     def __init__(self, access: WinRmAccess) -> None:
         self.where = access.host
@@ -81,12 +81,12 @@ class WinRmRunner:
             self._turns.release()
 
     def close(self) -> None:
-        """Nothing is kept: each call has a session of its own."""
+        """Nothing to release: each call has its own session."""
 
     def _connect(self) -> WinRm:
         access = self._access
         password = access.password()
-        trusted: Any = access.certificate  # None: the system's; pywinrm's own annotation forgot it
+        trusted: Any = access.certificate  # None: the system's; pywinrm's annotation lacks it
         try:
             return WinRm(
                 access.endpoint,
@@ -105,7 +105,7 @@ class WinRmRunner:
 
 
 class _Call:
-    """One script, from its shell's first message to its last."""
+    """One script run, from its shell's first message to its last."""
 
     def __init__(self, where: str, winrm: WinRm, deadline: float) -> None:
         self._where, self._winrm, self._deadline = where, winrm, deadline
@@ -115,14 +115,14 @@ class _Call:
         shell = command = ""
         try:
             shell = self._winrm.open_shell(codepage=_UTF_8, noprofile=True, idle_timeout=_IDLE_LIMIT)
-            # Not a console's input: that would be echoed and cut into lines.
+            # Not console mode: its input would be echoed and split into lines.
             command = self._winrm.run_command(
                 shell, "powershell", scripts.powershell_arguments(), console_mode_stdin=False
             )
             self._send(shell, command, stdin)
             return scripts.unpack_reply(self._where, *self._receive(shell, command))
         except _TROUBLE as error:
-            # What follows needs a new conversation: the keys of this one are gone with its connection.
+            # The clean-up needs a new session: this one's keys are lost with its connection.
             self._winrm.transport.close_session()
             raise _machine_error(self._where, error, begun=self._begun) from error
         finally:
@@ -131,17 +131,17 @@ class _Call:
     def _send(self, shell: str, command: str, stdin: bytes) -> None:
         for at in range(0, len(stdin), _PIECE_BYTES):
             last = at + _PIECE_BYTES >= len(stdin)
-            self._begun = last  # only what is complete makes sense to the other side
+            self._begun = last  # the script only starts when its input is complete
             self._keep_within_deadline()
             try:
                 self._winrm.send_command_input(shell, command, stdin[at : at + _PIECE_BYTES], end=last)
             except WinRMOperationTimeoutError:
-                # A busy host may take long to say that it has it. To give up now would end a script that is at work.
+                # A busy host may acknowledge late. Giving up now would end a running script.
                 if not last:
                     raise
 
     def _receive(self, shell: str, command: str) -> tuple[bytes, bytes]:
-        """pywinrm's own loop waits for ever; this one does not."""
+        """Reads output until the command ends. Unlike pywinrm's own loop, it has a deadline."""
         out, err, done = bytearray(), bytearray(), False
         while not done:
             if time.monotonic() > self._deadline:
@@ -160,7 +160,7 @@ class _Call:
         self._winrm.operation_timeout_sec = min(max(1, left_s), OPERATION_LIMIT_S)
 
     def _clean_up(self, shell: str, command: str) -> None:
-        # A shell that stays open is one of the thirty that an account may have.
+        # An open shell counts against the account's limit of thirty.
         if command:
             self._ignore_errors(lambda: self._winrm.cleanup_command(shell, command))
         if shell:
@@ -179,7 +179,7 @@ class _Call:
 
 
 def _machine_error(where: str, error: Exception, *, begun: bool) -> MachineError:
-    """Why a call failed, and whether it may have been done all the same."""
+    """The MachineError of a failed call; `begun`: whether the script may have run nevertheless."""
     match error:
         case AuthenticationError():
             return MachineError(where, "the account or its password was refused", Trouble.DENIED)

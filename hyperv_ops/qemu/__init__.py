@@ -1,1 +1,1 @@
-"""Machines of QEMU on this computer: their processes, the monitor protocol and the guest agent."""
+"""QEMU machines on this computer: their processes, the monitor protocol and the guest agent."""

@@ -1,6 +1,7 @@
-"""What is done inside of a QEMU guest: by QEMU's guest agent, over a channel that needs no network.
+"""Operations inside of a QEMU guest, by QEMU's guest agent over a channel that needs no network.
 
-Its answers are the machine's heartbeat; the last one's time is kept as a file's, so that the next host knows it, too.
+Its answers are the machine's heartbeat. The time of the last answer is stored as a file's modification time, so that it
+survives a restart of the host.
 """
 
 import base64
@@ -17,7 +18,7 @@ from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble, one_line
 from hyperv_ops.qemu.qmp import ASK_LIMIT_S, Command, Conversation, QmpConnection, Result
 
 PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
-LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss a beat or two
+LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss one or two
 _POLL_S = 0.1
 _SEND_PIECE_BYTES = 48 * 1024
 
@@ -45,12 +46,12 @@ class GuestAgent:
     """The guest agent of one machine. Any thread may call."""
 
     def __init__(self, name: str, socket: Path, last_answer: Path) -> None:
-        """`heard`: a file as old as the guest's last answer since its machine was switched on."""
+        """`last_answer`: a file whose modification time is the guest's last answer since power-on."""
         self._name, self._last_answer = name, last_answer
         self._connection = QmpConnection(name, socket, guest=True)
 
     def heartbeat(self, *, ask: bool) -> Heartbeat:
-        """Whether the guest answers now, or did so lately; with `ask` it is asked."""
+        """Whether the guest answered lately; with `ask` it is pinged first."""
         if ask:
             with contextlib.suppress(MachineError):
                 self._run(lambda ask: ask("guest-ping"), PING_LIMIT_S)
@@ -61,11 +62,11 @@ class GuestAgent:
         return Heartbeat.OK if silent_s < LOST_AFTER_S else Heartbeat.LOST
 
     def forget(self) -> None:
-        """The machine is being switched on: nothing was heard of it yet."""
+        """Clears the last answer; called when the machine is switched on."""
         self._last_answer.unlink(missing_ok=True)
 
     def ask_to_shut_down(self, timeout_s: float) -> bool:
-        """Whether it could be asked. Source: guest-shutdown; there is no answer but the end of the machine."""
+        """Sends a shutdown request; returns whether it was sent. Source: guest-shutdown, which has no answer."""
         try:
             self._run(lambda ask: ask("guest-shutdown", {"mode": "powerdown"}), min(PING_LIMIT_S, timeout_s))
         except MachineError as error:
@@ -78,7 +79,7 @@ class GuestAgent:
         arguments_json: dict[str, object] = {"path": program, "arg": list(arguments), "capture-output": True}
         if stdin:
             arguments_json["input-data"] = base64.b64encode(stdin).decode()
-        # To begin takes no time: a guest that does not answer soon is not there, however long the program may run.
+        # Starting takes no time: a guest that does not answer soon is down, however long the program may run.
         pid = self._ask(_Begun, "guest-exec", arguments_json).pid
         while True:
             now = self._ask(_Status, "guest-exec-status", {"pid": pid})
@@ -89,7 +90,7 @@ class GuestAgent:
                 raise MachineError(self._name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT)
 
     def send(self, data: bytes, destination: str) -> None:
-        """Writes a file, and the folders above it. Raises MachineError. Source: guest-file-open and its like."""
+        """Writes a file, and the folders above it. Raises MachineError. Source: guest-file-open, guest-file-write."""
         path = PurePosixPath("/", destination)
         self.run("/bin/mkdir", ["-p", str(path.parent)], SEND_LIMIT_S)
 
@@ -112,6 +113,6 @@ class GuestAgent:
 
     def _run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
         result = self._connection.run(conversation, timeout_s)
-        with contextlib.suppress(OSError):  # a disk of this computer that is full says nothing of the guest
+        with contextlib.suppress(OSError):  # a full disk on this computer says nothing about the guest
             self._last_answer.touch()
         return result

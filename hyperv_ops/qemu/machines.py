@@ -1,8 +1,8 @@
 """Machines that are QEMU processes of this computer: real guests without a hypervisor's host.
 
-A machine is a folder: a copy-on-write disk on the template's image, the sockets of its monitor and of its guest's
-agent, what its console said. Its process belongs to nobody: it lives on when the host that started it ends, and the
-next one finds it by the folder.
+A machine is a folder: a copy-on-write disk on the template's image, the sockets of its monitor and of its guest agent,
+its console log. Its process is daemonized: it outlives the host that started it, and the next host finds it by the
+folder.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ LOOPBACK = "127.0.0.1"
 _QUIT_S, _KILL_S, _POLL_S = 5.0, 10.0, 0.1
 _KERNEL_ARGUMENTS = "root=/dev/vda rw console=tty0 console=ttyS0 quiet mitigations=off"
 _DISK = "disk"  #: its node in QEMU
-#: Source: QAPI schema, RunState. Whatever is not here is between on and off.
+#: Source: QAPI schema, RunState. All other states are read as CHANGING.
 _STATES = {"running": PowerState.RUNNING, "guest-panicked": PowerState.RUNNING}
 #: In the guest, as root. The password comes on standard input.
 _IDENTIFY = """
@@ -46,14 +46,14 @@ printf '%s\\n%s\\n' "$password" "$password" | smbpasswd -s -a "$2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuSpec:
-    """What machines are made of, and where."""
+    """The template and settings of machines, and the folder for them."""
 
-    image: Path  #: the template's disk; with a `vmlinuz` and an `initrd.img` beside it those are booted directly
-    folder: Path  #: a folder per machine is made in it
+    image: Path  #: the template's disk; a `vmlinuz` and an `initrd.img` beside it are booted directly
+    folder: Path  #: contains one folder per machine
     memory_mb: int = 512
     processors: int = 1
-    accelerator: str = "auto"  #: QEMU's name of it; auto: KVM where the processor offers it, or else TCG
-    service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
+    accelerator: str = "auto"  #: QEMU's name of it; auto: KVM where the processor offers it, otherwise TCG
+    service: str = "inbox-agent"  #: the agent's name for `service NAME restart` in the guest
 
 
 class QemuMachines:
@@ -62,7 +62,7 @@ class QemuMachines:
     def __init__(
         self, spec: QemuSpec, ports: Mapping[str, int], *, what_if: Callable[[str], None] | None = None
     ) -> None:
-        """`ports`: behind which port of the loopback each machine's SMB is to be reached."""
+        """`ports`: the loopback port of each machine's SMB service."""
         self._spec, self._ports, self._what_if = spec, dict(ports), what_if
         self._monitor = {name: QmpConnection(name, self._folder(name) / "monitor") for name in ports}
         self._guest = {
@@ -97,7 +97,7 @@ class QemuMachines:
             picture.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Nothing is kept: each question has a connection of its own."""
+        """Nothing to release: each query has its own connection."""
 
     # ------------------------------------------------------------------------------------------------------- power
 
@@ -109,7 +109,7 @@ class QemuMachines:
             return ()
         if self._dry_run(name, f"make its disk on {self._spec.image}"):
             return ()
-        if not os.path.isfile(self._spec.image):  # also if it may not be looked for
+        if not os.path.isfile(self._spec.image):  # also if access is denied
             raise MachineError(name, f"there is no image {self._spec.image}", Trouble.NO_SUCH_TEMPLATE)
         if len(str(disk.with_name("monitor"))) > SOCKET_PATH_MAX:
             raise MachineError(name, f"the path of its folder is too long for a socket: {disk.parent}")
@@ -118,7 +118,7 @@ class QemuMachines:
         unfinished = disk.with_suffix(".new")
         kind = "raw" if self._spec.image.suffix == ".raw" else "qcow2"
         try:
-            disk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's passwords are in there
+            disk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains the guest's passwords
             self._image(name, "create", "-q", "-f", "qcow2", "-b", self._spec.image.resolve(), "-F", kind, unfinished)
             os.replace(unfinished, disk)
         except OSError as error:
@@ -130,7 +130,7 @@ class QemuMachines:
         if self._process(name) is not None or self._dry_run(name, "switch it on"):
             return
         self._guest[name].forget()
-        with contextlib.suppress(FileNotFoundError):  # QEMU begins a new one, and a panic's last words would be gone
+        with contextlib.suppress(FileNotFoundError):  # QEMU truncates it, which would lose a panic's output
             os.replace(self._console(name), self._console(name).with_suffix(".log.1"))
         _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
 
@@ -151,22 +151,22 @@ class QemuMachines:
             self._end(name, process)
 
     def reset(self, name: str) -> None:
-        """Presses its reset button."""
+        """Resets it, like a reset button."""
         self._require_running(name)
         self._monitor[name].ask("system_reset")
 
     def pause(self, name: str) -> None:
-        """Stops its processors; nothing in it notices."""
+        """Stops its processors; the guest does not notice."""
         self._require_running(name)
         self._monitor[name].ask("stop")
 
     def resume(self, name: str) -> None:
-        """Lets its processors go on."""
+        """Starts its processors again after `pause`."""
         self._require_running(name)
         self._monitor[name].ask("cont")
 
     def connect_network(self, name: str, *, connected: bool) -> None:
-        """Plugs in its network cable, or pulls it out."""
+        """Connects or disconnects its network cable."""
         self._require_running(name)
         self._monitor[name].ask("set_link", {"name": "net", "up": connected})
 
@@ -181,7 +181,7 @@ class QemuMachines:
         except OSError as error:
             raise MachineError(name, f"its disk cannot be removed: {error}") from error
 
-    # ------------------------------------------------------------------------------------------------ back in time
+    # ------------------------------------------------------------------------------------------------- checkpoints
 
     def checkpoint(self, name: str) -> None:
         self._require(name)
@@ -203,13 +203,13 @@ class QemuMachines:
         self._image(name, "snapshot", "-a", CHECKPOINT, self._disk(name))
 
     def save_state(self, name: str, state_name: str) -> None:
-        """Keeps what a running machine is now, with its memory, under a name; an earlier one of that name is gone."""
+        """Saves the state of a running machine, with its memory, under a name; replaces an earlier one."""
         self._require_running(name)
         self._job(name, "snapshot-delete", {"tag": state_name, "devices": [_DISK]})
         self._job(name, "snapshot-save", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
 
     def load_state(self, name: str, state_name: str) -> None:
-        """Makes a running machine what it was then, in mid-sentence: it does not boot, so its boot id is the same."""
+        """Reverts a running machine to a saved state with its memory: it does not boot, so its boot id is the same."""
         self._require_running(name)
         self._job(name, "snapshot-load", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
 
@@ -224,7 +224,7 @@ class QemuMachines:
             raise MachineError(name, f"the agent's service: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
 
     def identify(self, name: str, identity: GuestIdentity) -> None:
-        """Gives the guest its name, and the share's account its password. Its address is QEMU's affair."""
+        """Sets the guest's name and the share account's password. The address is set by QEMU's network."""
         self._require(name)
         if self._dry_run(name, f"name its guest {identity.computer} and set the password of its share"):
             return
@@ -286,7 +286,7 @@ class QemuMachines:
         return dict(orjson.loads(told))
 
     def _is_paused(self, name: str) -> bool:
-        """Whether its processors are known to be stopped, so that its guest hears nothing."""
+        """Whether its processors are known to be stopped, so that its guest cannot answer."""
         with contextlib.suppress(MachineError):
             return not self._monitor[name].ask("query-status")["running"]
         return False
@@ -299,7 +299,7 @@ class QemuMachines:
         words += ["-m", str(spec.memory_mb), "-smp", str(spec.processors)]
         words += ["-blockdev", f"driver=qcow2,node-name={_DISK},file.driver=file,file.filename={self._disk(name)}"]
         words += ["-device", f"virtio-blk-pci,drive={_DISK}", "-device", "virtio-rng-pci"]
-        # The guest is reached through that port of the loopback, and reaches nobody itself.
+        # The guest is reachable through this loopback port only, and has no outgoing network.
         words += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:{LOOPBACK}:{self._ports[name]}-:445"]
         words += ["-device", "virtio-net-pci,netdev=net,romfile="]
         words += ["-chardev", f"socket,id=guest,path={place / 'guest'},server=on,wait=off"]
@@ -330,7 +330,7 @@ class QemuMachines:
         return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")[:200]
 
     def _process(self, name: str) -> psutil.Process | None:
-        """The machine's process, whoever started it."""
+        """The machine's process, also if another host process started it."""
         pid_file = self._folder(name) / "pid"
         try:
             process = psutil.Process(int(pid_file.read_text()))
@@ -340,7 +340,7 @@ class QemuMachines:
         return process if ours else None
 
     def _end(self, name: str, process: psutil.Process) -> None:
-        with contextlib.suppress(MachineError):  # an answer is not waited for: it may be the last thing QEMU does
+        with contextlib.suppress(MachineError):  # QEMU may end before it answers
             self._monitor[name].ask("quit", timeout_s=_QUIT_S)
         if not self._wait_until_gone(name, _QUIT_S):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -357,7 +357,7 @@ class QemuMachines:
 
     def _require(self, name: str) -> None:
         require_name(name, self.names())
-        if not os.path.exists(self._disk(name)):  # also if this user may not look for it
+        if not os.path.exists(self._disk(name)):  # also if access is denied
             reason = f"there is no such machine in {self._spec.folder}; `pipeline vm create {name}` makes it"
             raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
 
@@ -375,7 +375,7 @@ class QemuMachines:
         return _run(name, [PROGRAMS[1], *map(str, args)], DISK_LIMIT_S)
 
     def _job(self, name: str, command: str, arguments: dict[str, object]) -> None:
-        """Has QEMU do something that takes a while. Source: QAPI schema, Background jobs."""
+        """Runs a QEMU background job and waits for its end. Source: QAPI schema, Background jobs."""
         job = f"{command}-{time.monotonic_ns()}"
         deadline, pause = time.monotonic() + STATE_LIMIT_S, threading.Event()
         self._monitor[name].ask(command, {"job-id": job, **arguments})
@@ -393,7 +393,7 @@ class QemuMachines:
 
 
 def _run(name: str, args: Sequence[str], timeout_s: float) -> bytes:
-    """Runs one of QEMU's programs. Raises MachineError with its last words."""
+    """Runs one of QEMU's programs. Raises MachineError with the last line of its error output."""
     if sys.platform == "win32":
         raise MachineError(name, "QEMU machines run on Linux only; on Windows there is Hyper-V", Trouble.UNSUPPORTED)
     try:
@@ -409,7 +409,7 @@ def _run(name: str, args: Sequence[str], timeout_s: float) -> bytes:
 
 
 def _accelerator() -> str:
-    """KVM on a processor that says it virtualises; where only `/dev/kvm` is there, an ordinary kernel may not boot."""
+    """KVM if the processor reports virtualization; with `/dev/kvm` alone, an ordinary kernel may not boot."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:

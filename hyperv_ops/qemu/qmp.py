@@ -1,8 +1,7 @@
-"""Conversations with a QEMU process and with the guest agent inside of its machine, each within a deadline.
+"""QMP connections to a QEMU process and to its guest agent, each within a deadline.
 
-It decides that a conversation is short, because QEMU speaks with one at a time, and that an answer to somebody who has
-gone is never taken for one's own. Sources: QEMU Machine Protocol Specification; QEMU Guest Agent Protocol Reference,
-guest-sync.
+Connections are short, because QEMU serves one client at a time. Stale answers to an earlier client are discarded.
+Sources: QEMU Machine Protocol Specification; QEMU Guest Agent Protocol Reference, guest-sync.
 """
 
 import asyncio
@@ -20,15 +19,15 @@ from hyperv_ops.machines import MachineError, Trouble, one_line
 
 ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
-_MALFORMED = (ValueError, TypeError, RecursionError)  #: what the library's reading of odd answers ends in
+_MALFORMED = (ValueError, TypeError, RecursionError)  #: raised by the library for unexpected answers
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
 
 
 class Command(Protocol):
-    """Asks one question and waits for its answer."""
+    """Sends one command and waits for its answer."""
 
     def __call__(self, command: str, arguments: Mapping[str, object] | None = None) -> Awaitable[Any]:
-        """Raises what `Line.talk` turns into a MachineError."""
+        """Raises errors that `QmpConnection.run` turns into a MachineError."""
 
 
 Result = TypeVar("Result")
@@ -36,7 +35,7 @@ Conversation = Callable[[Command], Awaitable[Result]]
 
 
 class QmpConnection:
-    """The way to a machine's monitor or to its guest's agent. Any thread may use it; others wait their turn."""
+    """Connects to a machine's monitor or its guest agent. Any thread may call; concurrent calls wait."""
 
     def __init__(self, name: str, socket: Path, *, guest: bool = False) -> None:
         self._name, self._socket, self._guest = name, socket, guest
@@ -44,19 +43,19 @@ class QmpConnection:
         self._lock = threading.Lock()
 
     def ask(self, command: str, arguments: Mapping[str, object] | None = None, timeout_s: float = ASK_LIMIT_S) -> Any:
-        """One question. Raises MachineError, like `talk`."""
+        """Sends one command. Raises MachineError, like `run`."""
         return self.run(lambda ask: ask(command, arguments), timeout_s)
 
     def run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
-        """One conversation from beginning to end.
+        """Connects, runs one conversation and disconnects.
 
         Raises:
-            MachineError: UNREACHABLE if nobody is there, BUSY or TIMED_OUT if there was no answer in time,
-                UNKNOWN_OUTCOME if the connection broke, OTHER with their own words if they refused.
+            MachineError: UNREACHABLE if there is no connection, BUSY or TIMED_OUT if there was no answer in time,
+                UNKNOWN_OUTCOME if the connection broke, OTHER with the peer's message if it refused.
         """
         deadline = time.monotonic() + timeout_s
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
-            raise MachineError(self._name, f"somebody else is talking to {self._peer}", Trouble.BUSY)
+            raise MachineError(self._name, f"another client is connected to {self._peer}", Trouble.BUSY)
         try:
             return asyncio.run(asyncio.wait_for(self._run(conversation), deadline - time.monotonic()))
         except ExecuteError as error:
@@ -90,7 +89,7 @@ class QmpConnection:
             try:
                 return await client.connect(str(self._socket))
             except ConnectError as error:
-                if not isinstance(error.exc, BlockingIOError):  # another process is talking, and one more waits
+                if not isinstance(error.exc, BlockingIOError):  # two other clients already: one served, one waiting
                     raise
             await asyncio.sleep(_RETRY_S)
 

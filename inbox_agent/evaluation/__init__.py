@@ -1,4 +1,5 @@
 """Runs one evaluation at a time: a command, or a function in a worker process, with time limit and scratch folder.
 
-It decides what counts as an answer. It knows nothing of shares beyond the limits of `inbox_agent.protocol.layout`.
+Owns: what counts as an answer.
+Not here: shares, except for the limits of `inbox_agent.protocol.layout`.
 """

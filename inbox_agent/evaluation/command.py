@@ -1,4 +1,4 @@
-"""Runs a command for every evaluation and reads its result from `result.json`."""
+"""The evaluator that runs a command for every evaluation and reads its result from `result.json`."""
 
 import json
 import os
@@ -48,9 +48,9 @@ class _RunningCommand:
 
 
 class CommandEvaluator:
-    """Runs a command for every game; it answers through `result.json` in the scratch folder.
+    """Runs a command for every evaluation; it answers through `result.json` in the scratch folder.
 
-    `{genome}` `{result}` `{seed}` `{trial}` `{settings}` `{scratch}` in its arguments are filled in; an argument that
+    `{genome}` `{result}` `{seed}` `{trial}` `{settings}` `{scratch}` in its arguments are replaced; an argument that
     names a file in `folder` becomes its absolute path; `python` is the interpreter that runs the agent.
     """
 
@@ -59,7 +59,7 @@ class CommandEvaluator:
         self._argv, self._folder, self._tree = list(argv), Path(os.path.abspath(folder)), tree
         self._settings = any("{settings}" in argument for argument in argv)
         self._scratch = Scratch(scratch, *([SETTINGS] if self._settings else []))
-        # Unbuffered: a Python program's progress must not wait in its buffer, nor its log die there.
+        # Unbuffered, so that a Python program's progress is not delayed and its log not lost when it is killed.
         self._environment = {"PYTHONUNBUFFERED": "1", **environment(self._folder)}
         self._game: _RunningCommand | None = None
         self._start_error: EvaluationResult | None = None
@@ -69,7 +69,7 @@ class CommandEvaluator:
         return self._game.output.progress if self._game else ""
 
     def problem(self) -> str:
-        """What keeps the command from being started, in one line; the empty string if nothing is seen."""
+        """Why the command cannot be started, in one line; the empty string if no problem is found."""
         try:
             program = find_program(self._program(), self._environment)
         except OSError as error:
@@ -110,7 +110,7 @@ class CommandEvaluator:
         assert game is not None, "nothing was started"
         if wait_for_exit(game.process, min(timeout_s, game.deadline - time.monotonic())):
             seconds = time.monotonic() - game.started
-            log = self._end(game)  # its children may still write: they die before the answer is read
+            log = self._end(game)  # kills its children, which may still write, before the answer is read
             return self._judge(game.process.returncode, seconds, log)
         if time.monotonic() < game.deadline:
             return None
@@ -158,7 +158,7 @@ class CommandEvaluator:
     def _end(self, game: _RunningCommand) -> bytes:
         self._game = None
         self._tree.kill(game.process)
-        game.output.wait(LAST_OUTPUT_S)  # with the tree dead the pipe has no writer, so this is short
+        game.output.wait(LAST_OUTPUT_S)  # short: with the tree dead the pipe has no writer
         return game.output.take_log()
 
     def _judge(self, returncode: int, seconds: float, log: bytes) -> EvaluationResult:

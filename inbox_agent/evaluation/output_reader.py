@@ -1,7 +1,8 @@
-"""What a child writes: its last bytes, its latest progress line and, from a warm child, its framed replies.
+"""Reads a child process's output: its last bytes, its latest progress line and a worker process's framed replies.
 
-It decides what in a stream of bytes is log, progress or reply, in memory that does not depend on how much is written.
-It does not know who writes, nor what a reply means.
+Owns: what in the stream is log, progress or reply. Memory use does not depend on how much is written.
+Not here: what a reply means (python_function).
+Threads: one reader thread per stream.
 """
 
 import os
@@ -16,17 +17,17 @@ from inbox_agent.protocol.layout import LOG_BYTES_MAX, PROGRESS_CHARS_MAX, RECOR
 PROGRESS = b"progress: "
 _FRAME = b"\x1e"  # "record separator": no text contains it, and the token behind it cannot be guessed
 _CHUNK_BYTES = 64 * 1024  # what a pipe holds
-_LINE_BYTES_MAX = len(PROGRESS) + 4 * 4 * PROGRESS_CHARS_MAX  # all that `clean` looks at, in UTF-8
-_REPLIES_MAX = 2  # a warm child says that it is ready, then answers one request at a time
+_LINE_BYTES_MAX = len(PROGRESS) + 4 * 4 * PROGRESS_CHARS_MAX  # all that `clean` reads, in UTF-8
+_REPLIES_MAX = 2  # a worker process reports that it is ready, then answers one request at a time
 
 
 def new_marker() -> bytes:
-    """What a warm child writes before each of its replies."""
+    """A new random prefix for the replies of a worker process."""
     return _FRAME + secrets.token_hex(16).encode() + b" "
 
 
 class WorkerReply(NamedTuple):
-    """One framed line, what was written before it, and when it was read."""
+    """One framed line, the output before it, and when it was read."""
 
     body: bytes
     log: bytes
@@ -34,18 +35,18 @@ class WorkerReply(NamedTuple):
 
 
 class OutputReader:
-    """Reads `stream` to its end in a daemon thread and closes it. With a `marker` it also looks for replies.
+    """Reads `stream` to its end in a daemon thread and closes it. With a `marker` it also extracts replies.
 
-    A reply is `<marker><one line>`; since both come through one stream, everything before a reply belongs to it.
+    A reply is `<marker><one line>`; both come through one stream, so the output before a reply is its log.
     """
 
     def __init__(self, stream: IO[bytes], marker: bytes = b"") -> None:
-        self.ended = False  #: `wait` has met the end of the stream
+        self.ended = False  #: `wait` has reached the end of the stream
         self._stream, self._marker = stream, marker
         self._lock = threading.Lock()
-        self._tail = bytearray()  # guarded by the lock, as the owner takes it away
-        self._held = b""  # the beginning of what may become a reply
-        self._line = b""  # the beginning of a line whose end has not come yet
+        self._tail = bytearray()  # guarded by the lock: `take_log` clears it
+        self._held = b""  # the beginning of a possible reply
+        self._line = b""  # the beginning of an unfinished line
         self._progress = b""
         self._news: queue.SimpleQueue[WorkerReply | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._pump, name="output", daemon=True)
@@ -53,26 +54,26 @@ class OutputReader:
 
     @property
     def progress(self) -> str:
-        """The latest progress text; the empty string when there was none since `forget_progress`."""
+        """The latest progress text; the empty string if there was none since `forget_progress`."""
         return clean(self._progress.decode("utf-8", "replace"), PROGRESS_CHARS_MAX)
 
     def forget_progress(self) -> None:
-        """The next evaluation begins."""
+        """Clears the progress text for the next evaluation."""
         self._progress = b""
 
     def wait(self, timeout_s: float) -> WorkerReply | None:
-        """The next reply; None if the time is over, or the stream and then `ended` is true."""
+        """The next reply; None after the timeout, or at the end of the stream, when `ended` is true."""
         try:
             reply = self._news.get(timeout=timeout_s) if timeout_s > 0 else self._news.get_nowait()
         except queue.Empty:
             return None
         if reply is None:
             self.ended = True
-            self._news.put(None)  # for whoever waits again
+            self._news.put(None)  # for the next `wait`
         return reply
 
     def take_log(self) -> bytes:
-        """The last `LOG_BYTES_MAX` bytes since the last reply or the last take, and forgets them."""
+        """Returns and clears the last `LOG_BYTES_MAX` bytes since the last reply or the last take."""
         with self._lock:
             log = bytes(self._tail)
             self._tail.clear()
@@ -92,13 +93,13 @@ class OutputReader:
         self._news.put(None)
 
     def _split(self, data: bytes) -> None:
-        """Parts text and replies; keeps back what may be the beginning of a reply."""
+        """Separates text and replies; holds back a possible beginning of a reply."""
         marker, done, self._held = self._marker, 0, b""
         while (start := data.find(marker, done)) >= 0:
             body, end = start + len(marker), data.find(b"\n", start)
             stop = len(data) if end < 0 else end
             if stop - body > RECORD_BYTES_MAX:
-                # No reply is that long, so none begins before the last place from which one could reach `stop`.
+                # No reply is that long, so none begins before the last position from which one could reach `stop`.
                 body = stop - RECORD_BYTES_MAX - len(marker)
                 self._text(data[done:body])
                 done = body
@@ -119,7 +120,7 @@ class OutputReader:
     def _reply(self, body: bytes) -> None:
         self._line = b""
         log = self.take_log()
-        if self._news.qsize() < _REPLIES_MAX:  # more than were asked for: nobody waits for them
+        if self._news.qsize() < _REPLIES_MAX:  # more than were requested are dropped
             self._news.put(WorkerReply(body, log, time.monotonic()))
 
     def _text(self, data: bytes) -> None:

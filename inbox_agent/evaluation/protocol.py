@@ -1,6 +1,7 @@
-"""What an evaluator is, what it returns, and how its answer is read.
+"""The interface of evaluators, their results, and how an answer is parsed.
 
-Not here: how it is run (command, python_function) and how processes are killed (inbox_agent.system.process_tree).
+Not here: how an evaluator runs (command, python_function) and how processes are killed
+(inbox_agent.system.process_tree).
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from typing import Protocol
 from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.layout import Outcome, Setting, clean, finite, finite_metrics
 
-LAST_OUTPUT_S = 1.0  # after the tree is dead: for how long the rest of its output may take to be read
+LAST_OUTPUT_S = 1.0  # how long to read remaining output after the process tree is dead
 
 
 LINE_CHARS_MAX = 200
@@ -23,7 +24,7 @@ LINE_CHARS_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationJob:
-    """One evaluation to be run. Not to be confused with Windows' job objects."""
+    """One evaluation to run. Unrelated to Windows' job objects."""
 
     attempt: str
     genome: Path
@@ -35,51 +36,51 @@ class EvaluationJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """What became of an evaluation."""
+    """The result of an evaluation."""
 
     outcome: Outcome  #: completed, failed or timed_out
     fitness: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""  #: one line; empty if completed
     seconds: float
-    log: bytes = b""  #: the end of what the evaluator wrote
+    log: bytes = b""  #: the end of the evaluator's output
     artifacts: list[Path] = field(default_factory=list)  #: in the scratch folder, until the next `prepare`
 
 
 class GenomeEvaluator(Protocol):
-    """Plays one genome at a time."""
+    """Evaluates one genome at a time."""
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that are equal on all workers that play the same thing."""
+        """16 hex digits that are equal on all workers with the same evaluator."""
 
     @property
     def progress(self) -> str:
         """The latest progress text of the running evaluation; the empty string when there is none."""
 
     def prepare(self, suffix: str) -> Path:
-        """Cleans the scratch folder; returns where the genome's copy must be put. Raises OSError."""
+        """Cleans the scratch folder; returns the path for the genome's copy. Raises OSError."""
 
     def start(self, job: EvaluationJob) -> None:
-        """Begins and returns at once; if that fails, `wait` says so."""
+        """Starts the evaluation and returns at once; if that fails, `wait` reports it."""
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
-        """Waits at most `timeout_s` for the end of the evaluation; its time limit ends it here.
+        """Waits at most `timeout_s` for the end of the evaluation, and enforces its time limit.
 
-        Must be called soon and often: a warm evaluator that was still starting is only asked to play in here.
+        Must be called soon and often: a worker process that is still starting gets its request only in here.
         """
 
     def stop(self) -> None:
-        """Kills the running evaluation with all that it started, and forgets it. Idempotent."""
+        """Kills the running evaluation with all that it started, and drops it. Idempotent."""
 
     def close(self) -> None:
-        """Ends everything, what is kept for the next evaluation too."""
+        """Ends everything, including processes kept for the next evaluation."""
 
 
 def parse_json(data: bytes, what: str) -> object:
-    """An evaluator's JSON; `what` names it in the message. Raises Unanswered."""
+    """Parses an evaluator's JSON; `what` names it in the message. Raises InvalidAnswer."""
     try:
-        # The lenient reader: it lets NaN pass, so that `finite` can name the field that has it.
+        # json accepts NaN, so that `finite` can name the field that has it.
         return json.loads(data.decode())
     except RecursionError:
         raise InvalidAnswer(f"{what} is nested too deep") from None
@@ -91,7 +92,7 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
     """Fitness and metrics of an answer.
 
     Raises:
-        Unanswered: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
+        InvalidAnswer: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
     """
     if not isinstance(answer, dict):
         raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
@@ -120,7 +121,7 @@ def time_limit_reason(time_limit_s: float) -> str:
 
 
 def fingerprint_of(kind: str, *parts: str) -> str:
-    """16 hex digits for what is played, independent of where it is installed."""
+    """16 hex digits for an evaluator, independent of where it is installed."""
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
-"""The evaluator that calls a Python function in a warm child process, kept from one game to the next.
+"""The evaluator that calls a Python function in a worker process, kept from one evaluation to the next.
 
-It decides when the child is started, believed and killed; what counts as an answer is `protocol`'s to say, what the
-child does with a request `worker_process`'s.
+Owns: when the worker process is started and killed, and when its replies count.
+Not here: what counts as an answer (protocol), how the worker process serves a request (worker_process).
 """
 
 import contextlib
@@ -33,8 +33,8 @@ from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome
 from inbox_agent.system.interpreter import interpreter
 from inbox_agent.system.process_tree import ProcessTree, wait_for_exit
 
-IMPORT_LIMIT_S = 300.0  # the play clock starts when the evaluator is imported; this one ends the import
-_POLL_S = 0.25  # how soon a dead child is noticed whose output somebody else keeps open
+IMPORT_LIMIT_S = 300.0  # for the import; the evaluation's own time limit starts after it
+_POLL_S = 0.25  # how soon a dead child is noticed while another process keeps its output open
 
 
 @dataclass(slots=True)
@@ -50,18 +50,18 @@ class _Worker:
 class _RunningCall:
     job: EvaluationJob
     number: int
-    started: float | None = None  #: when the child was asked to play; None while it still imports
-    log: bytes = b""  #: what was written while it imported
+    started: float | None = None  #: when the request was sent; None while the child still imports
+    log: bytes = b""  #: output of the import
 
 
 class FunctionEvaluator:
-    """Calls `module:function` of `folder` as `function(genome_path, trial)` for every game."""
+    """Calls `module:function` of `folder` as `function(genome_path, trial)` for every evaluation."""
 
     def __init__(self, target: str, folder: Path, scratch: Path, tree: ProcessTree) -> None:
         self.fingerprint = fingerprint_of("python", target)
         self._target, self._folder, self._tree = target, Path(os.path.abspath(folder)), tree
         self._scratch = Scratch(scratch)
-        # The child finds the folder by itself, after its own imports; what it starts gets the path as well.
+        # The child adds the folder to its path after its own imports; its children get PYTHONPATH.
         self._environment = environment()
         self._python_path = environment(self._folder)["PYTHONPATH"]
         self._child: _Worker | None = None
@@ -74,7 +74,7 @@ class FunctionEvaluator:
         return self._child.output.progress if self._game and self._child else ""
 
     def problem(self) -> str:
-        """Imports the function; what keeps it from being called, in one line, and the empty string if nothing does."""
+        """Imports the function; returns in one line why it cannot be called, or the empty string if it can."""
         try:
             child = self._ensure_child()
         except OSError as error:
@@ -96,11 +96,11 @@ class FunctionEvaluator:
     def prepare(self, suffix: str) -> Path:
         try:
             path = self._scratch.prepare(suffix)
-        except OSError:  # Windows: a file that the last game left open in the process that still lives
+        except OSError:  # Windows: the last evaluation left a file open in the worker process
             self._kill_child()
             path = self._scratch.prepare(suffix)
         if self._child is None or self._child.broken:
-            with contextlib.suppress(OSError):  # `start` tries again, and tells
+            with contextlib.suppress(OSError):  # `start` tries again and reports it
                 self._ensure_child()  # it imports while the genome is fetched
         return path
 
@@ -125,7 +125,7 @@ class FunctionEvaluator:
         assert child is not None
         until = time.monotonic() + timeout_s
         while True:
-            # A reply that is here counts, however late the agent comes to look.
+            # A reply that has arrived counts, however late it is read here.
             now = time.monotonic()
             reply = child.output.wait(max(0.0, min(until - now, self._deadline - now, _POLL_S)))
             if reply is not None:
@@ -150,14 +150,14 @@ class FunctionEvaluator:
         self._game, self._start_error = None, ""
         self._kill_child()
 
-    # ------------------------------------------------------------------------------------------------- the child
+    # -------------------------------------------------------------------------------------------- worker process
 
     def _ensure_child(self) -> _Worker:
         if self._child is not None and not self._child.broken and not wait_for_exit(self._child.process, 0):
             return self._child
         self._kill_child()
         process = self._tree.spawn(
-            # -P: the scratch folder is the current one, and is not a place to import from.
+            # -P: do not import from the current folder, which is the scratch folder.
             [interpreter(), "-P", worker_process.__file__, self._target],
             cwd=self._scratch.folder,
             env=self._environment,
@@ -190,16 +190,16 @@ class FunctionEvaluator:
             with contextlib.suppress(OSError):
                 child.process.stdin.close()
         while child.output.wait(LAST_OUTPUT_S) is not None:
-            pass  # replies that nobody waits for
+            pass  # drop remaining replies
         return child.output.take_log()
 
     def _write(self, child: _Worker, message: Mapping[str, Any]) -> None:
         assert child.process.stdin is not None
-        with contextlib.suppress(OSError):  # it has died: `wait` finds out, and how
+        with contextlib.suppress(OSError):  # it has died: `wait` reports how
             child.process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
             child.process.stdin.flush()
 
-    # -------------------------------------------------------------------------------------------------- the game
+    # ------------------------------------------------------------------------------------------------ evaluation
 
     @property
     def _deadline(self) -> float:
@@ -209,7 +209,7 @@ class FunctionEvaluator:
         return self._game.started + self._game.job.time_limit_s
 
     def _ask(self, child: _Worker, game: _RunningCall) -> None:
-        # Only a child that is ready is asked: it reads at once, so a full pipe never blocks the agent.
+        # Only sent to a ready child: it reads at once, so a full pipe never blocks the agent.
         game.started = time.monotonic()
         job = game.job
         self._write(
@@ -225,7 +225,7 @@ class FunctionEvaluator:
         )
 
     def _handle_reply(self, child: _Worker, game: _RunningCall, reply: WorkerReply) -> EvaluationResult | None:
-        """What a reply says of the running game; None if it is not about its end."""
+        """The result in a reply; None if the reply does not end the running evaluation."""
         try:
             message = parse_json(reply.body, "the evaluator process's reply")
         except InvalidAnswer as error:
@@ -240,10 +240,10 @@ class FunctionEvaluator:
                 self._ask(child, game)
                 return None
             case {"broken": str(reason)}:
-                child.broken = reason  # the next game gets a new child: the user may have repaired it
+                child.broken = reason  # the next evaluation gets a new child: the user may have fixed the module
                 return self._failed(reason, reply.log)
             case {"number": int()}:
-                return None  # a game that was given up
+                return None  # an evaluation that was given up
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
     def _judge(self, answer: object, reply: WorkerReply) -> EvaluationResult:
@@ -279,7 +279,7 @@ class FunctionEvaluator:
     ) -> EvaluationResult:
         game, self._game, self._start_error = self._game, None, ""
         assert game is not None
-        self._tree.reap()  # what the game orphaned and has ended; the child may live for days
+        self._tree.reap()  # reap ended orphans of the evaluation; the child may live for days
         return EvaluationResult(
             outcome=outcome,
             fitness=fitness,

@@ -1,7 +1,7 @@
-"""The folder one evaluation plays in: cleaned before, looked through after.
+"""The scratch folder of an evaluation: cleaned before, searched for answer and artifacts after.
 
-It decides what of it is reused, what counts as an answer file and what as an artifact. It does not know what was
-played there. Creating files costs more than anything else here, so the folder and the genome's file stay.
+Owns: what is reused, what counts as an answer file and what as an artifact. Creating files is the most expensive
+operation here, so the folder and the genome's file are kept.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ _REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
 
 
 class InvalidAnswer(ValueError):
-    """The evaluator left no answer that can be read; the message says what is wrong."""
+    """The evaluator left no valid answer; the message says what is wrong."""
 
 
 class Scratch:
-    """One folder, used by one evaluation after the other. `rewritten` are the files its owner writes every time."""
+    """A folder used by one evaluation after the other. `overwritten` names files that are written for each of them."""
 
     def __init__(self, folder: Path, *overwritten: str) -> None:
         self.folder = Path(os.path.abspath(folder))
@@ -32,11 +32,11 @@ class Scratch:
         self._overwritten = overwritten
         self._artifacts = os.path.join(self.folder, ARTIFACTS)
         os.makedirs(self.folder, exist_ok=True)
-        with contextlib.suppress(OSError):  # `prepare` tries again, and tells
-            self.prepare("")  # what a killed agent's last game left may be what fills the disk
+        with contextlib.suppress(OSError):  # the next `prepare` tries again and raises
+            self.prepare("")  # files of a killed agent's last evaluation may fill the disk
 
     def prepare(self, suffix: str) -> Path:
-        """Removes what the last evaluation left; returns where the genome goes. Raises OSError if it cannot."""
+        """Removes the last evaluation's files; returns the path for the genome. Raises OSError if that fails."""
         genome = "genome" + suffix
         kept = (genome, *self._overwritten)
         artifacts_there = False
@@ -57,12 +57,12 @@ class Scratch:
     def _left_behind(self) -> list[str]:
         try:
             return os.listdir(self.folder)
-        except FileNotFoundError:  # it was removed with all the rest
+        except FileNotFoundError:  # the evaluator removed the folder itself
             os.makedirs(self.folder)
             return []
 
     def answer(self) -> bytes:
-        """The bytes of `result.json`. Raises Unanswered."""
+        """The bytes of `result.json`. Raises InvalidAnswer."""
         try:
             found = os.lstat(self.result)
             if not stat.S_ISREG(found.st_mode):  # a FIFO would block the agent, a link may lead anywhere
@@ -76,12 +76,12 @@ class Scratch:
             raise InvalidAnswer(f"{RESULT} cannot be read: {error.strerror}") from None
 
     def artifacts(self) -> list[Path]:
-        """The files in `artifacts/` that are regular and not too large, by name, not too many."""
+        """The regular files in `artifacts/` up to `ARTIFACT_BYTES_MAX`, by name, at most `ARTIFACTS_MAX`."""
         try:
             names = os.listdir(self._artifacts)
             if not names or _is_link(os.lstat(self._artifacts)):
                 return []
-        except OSError:  # the evaluator removed it, or made something else of it
+        except OSError:  # the evaluator removed or replaced it
             return []
         paths = [Path(self._artifacts, name) for name in sorted(names)]
         return [path for path in paths if _is_fit(path)][:ARTIFACTS_MAX]
@@ -100,15 +100,15 @@ def _is_fit(path: Path) -> bool:
 
 
 def _can_be_overwritten(info: os.stat_result) -> bool:
-    # A second name of the file would be overwritten as well.
+    # Other hard links of the file would be overwritten as well.
     return stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and bool(info.st_mode & stat.S_IWRITE)
 
 
 def _remove(path: str) -> None:
     """Removes a file, a link or a whole tree. Raises OSError.
 
-    Not by recursion: a tree may be deeper than the stack, and its paths longer than the system takes. Every folder is
-    moved up beside `path` before it is emptied; what a failure leaves there the next cleaning finds.
+    Not by recursion: a tree may be deeper than the stack, and its paths longer than the system allows. Every folder is
+    moved up beside `path` before it is emptied; after a failure, the next cleaning finds it there.
     """
     waiting = [path] if retry_while_busy(partial(_remove_unless_folder, path)) else []
     while waiting:
@@ -123,14 +123,14 @@ def _remove(path: str) -> None:
 
 
 def _remove_unless_folder(path: str) -> bool:
-    """Removes what is not a folder, or only leads to one; whether it is one, which then can be emptied."""
+    """Removes a file, link or junction; for a real folder, makes it accessible and returns True."""
     try:
         info = os.lstat(path)
         if stat.S_ISDIR(info.st_mode) and not _is_link(info):
             os.chmod(path, stat.S_IRWXU)
             return True
         if stat.S_ISDIR(info.st_mode):
-            os.rmdir(path)  # a junction: what it leads to is not ours
+            os.rmdir(path)  # a junction: its target is kept
         else:
             if sys.platform == "win32":
                 os.chmod(path, stat.S_IWRITE)  # a read-only file cannot be deleted there

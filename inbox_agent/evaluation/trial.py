@@ -1,4 +1,4 @@
-"""What a Python evaluator is told about the game it plays. It knows nothing of attempts, shares or processes."""
+"""The trial object that a Python evaluator receives. Independent of attempts, shares and processes."""
 
 import sys
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ class EvaluatorTrial:
     seed: int  #: the same for every genome of a generation
     settings: Mapping[str, str | int | float | bool]
     time_limit_s: float  #: after this many seconds the process is killed
-    scratch: Path  #: an empty folder, also the current one; what lands in its `artifacts` folder is kept
+    scratch: Path  #: an empty folder, also the current one; files in its `artifacts` folder are kept
 
     def progress(self, text: str) -> None:
-        """Says in one line how far the game is; people see the latest one."""
+        """Reports progress in one line; the latest line is shown to people."""
         sys.stdout.write(f"progress: {' '.join(text.split())}\n")
         sys.stdout.flush()

@@ -1,7 +1,8 @@
-"""The process that a Python evaluator lives in: imports it once, then answers one request after the other.
+"""The worker process of a Python evaluator: imports the function once, then answers requests one by one.
 
-It decides what a function's answer looks like in the stream; whether that answer counts is `protocol`'s to say. It
-starts with what it is told on its standard input, ends when that ends, and imports as little as it can.
+It reads its configuration and requests from standard input, ends when that ends, and imports as little as it can.
+Owns: how an answer is written to the stream.
+Not here: whether an answer counts (protocol).
 """
 
 import contextlib
@@ -16,23 +17,23 @@ from types import TracebackType
 from typing import IO, Any
 
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
-_BYTES_MAX = 64 * 1024  # share_layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
+_BYTES_MAX = 64 * 1024  # layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
 
-_TEXT_CHARS_MAX = 1000  # of an error; share_layout cuts it again
+_TEXT_CHARS_MAX = 1000  # of an error; the agent cuts it again
 
 Function = Callable[[Path, Any], Any]
 
 
 def main() -> None:
-    """Serves until standard input ends. The arguments are only for people who look at the process list."""
+    """Serves until standard input ends. The arguments are only shown in the process list."""
     requests, replies = _take_streams()
     hello = json.loads(requests.readline() or "{}")
     if not hello:
-        os._exit(0)  # the agent was gone before it said anything
+        os._exit(0)  # the agent ended before it sent the first line
     _stay_with(hello["agent"])
     _prepare_output()
-    # The agent's code must be found wherever the agent was started, but never before the evaluator's own modules;
-    # those come last here: a file of the user named like a module of the standard library must not end up in this one.
+    # The agent's code must be importable wherever the agent was started, but never before the evaluator's modules.
+    # Those are added after our imports: a user's file named like a standard module must not be imported by ours.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
     from inbox_agent.evaluation.trial import EvaluatorTrial
 
@@ -40,7 +41,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = hello["python_path"]  # for what the evaluator starts
     sys.argv = [hello["target"]]
     _RequestLoop(hello, requests, replies, EvaluatorTrial).serve()
-    os._exit(0)  # threads that the evaluator left behind must not keep the process alive
+    os._exit(0)  # threads of the evaluator must not keep the process alive
 
 
 class _RequestLoop:
@@ -58,9 +59,9 @@ class _RequestLoop:
         genome = Path()
         for line in self._requests:
             request = json.loads(line)
-            if request["genome"] != str(genome):  # mostly the same file: making a Path costs more than asking
+            if request["genome"] != str(genome):  # usually the same file: creating a Path costs more than comparing
                 genome = Path(request["genome"])
-            os.chdir(self._scratch)  # the last game may have gone elsewhere
+            os.chdir(self._scratch)  # the last evaluation may have changed it
             trial = self._trial(
                 number=request["trial"],
                 seed=request["seed"],
@@ -70,9 +71,9 @@ class _RequestLoop:
             )
             answer = self._play(function, genome, trial)
             if os.getpid() != self._pid:
-                os._exit(0)  # the game forked, and this is not the process that was asked
-            with contextlib.suppress(OSError):  # it has removed the folder
-                os.chdir(self._scratch)  # Windows cannot clean up a folder that somebody is in
+                os._exit(0)  # the function forked, and this is the child
+            with contextlib.suppress(OSError):  # the function removed the folder
+                os.chdir(self._scratch)  # Windows cannot delete a folder that is a current folder
             self._send({"number": request["number"], **answer})
 
     def _import(self) -> Function | None:
@@ -84,7 +85,7 @@ class _RequestLoop:
             if not callable(found):
                 raise TypeError(f"{self._target} is not callable")
             return found
-        except BaseException as error:  # whatever a module does at import is told, not obeyed
+        except BaseException as error:  # report whatever an import raises, SystemExit included; do not exit
             self._print_traceback(error)
             self._send({"broken": f"cannot import {self._target}: {self._describe(error)}"})
             return None
@@ -92,7 +93,7 @@ class _RequestLoop:
     def _play(self, function: Function, genome: Path, trial: Any) -> dict[str, Any]:
         try:
             found = function(genome, trial)
-        except BaseException as error:  # also sys.exit and KeyboardInterrupt: the process lives on
+        except BaseException as error:  # also SystemExit and KeyboardInterrupt: the process continues
             self._print_traceback(error)
             return {"error": self._describe(error)}
         return {"answer": found if isinstance(found, dict) else {"fitness": found}}
@@ -105,7 +106,7 @@ class _RequestLoop:
         except (TypeError, ValueError, RecursionError) as error:
             problem = f"the answer cannot be used: {error}"
             text = json.dumps({"number": message.get("number"), "error": problem[:_TEXT_CHARS_MAX]})
-        # What was printed before the answer belongs to it, so it must be in the stream before the answer.
+        # Output before the answer is its log, so it must be in the stream before the answer.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced or closed by the evaluator
                 stream.flush()
@@ -118,14 +119,14 @@ class _RequestLoop:
         try:
             text = f"{type(error).__name__}: {error!s:.{_TEXT_CHARS_MAX}}".rstrip(": ")
             if isinstance(error, SyntaxError):
-                return text  # it says where
+                return text  # its text names the place
             where = self._place(error.__traceback__)
-        except BaseException:  # an exception of the evaluator whose text cannot be had
+        except BaseException:  # the exception's own __str__ failed
             return type(error).__name__
         return f"{text} ({where[0]}, line {where[1]})" if where else text
 
     def _place(self, traceback: TracebackType | None) -> tuple[str, int] | None:
-        """The innermost line in the evaluator's folder; the innermost of all if there is none."""
+        """File and line of the innermost frame in the evaluator's folder; of the innermost of all if there is none."""
         frames = list(_frames(traceback))
         own = [frame for frame in frames if frame[0].startswith(self._folder + os.sep)]
         for file, line in reversed(own or frames):
@@ -141,7 +142,7 @@ class _RequestLoop:
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int]]:
-    """File and line of each call, outermost first; neither this module nor the import machinery."""
+    """File and line of each call, outermost first, without this module and the import machinery."""
     while traceback is not None:
         frame = traceback.tb_frame
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in (__name__, "importlib"):
@@ -150,18 +151,18 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int]]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy and its like."""
+    """Converts numbers of numpy and similar libraries for JSON."""
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not a number")
 
 
-_encode = json.JSONEncoder(default=_plain).encode  # `dumps` would make a new encoder every time
+_encode = json.JSONEncoder(default=_plain).encode  # `dumps` would create a new encoder every time
 
 
 def _take_streams() -> tuple[IO[str], int]:
-    """Moves requests and replies to descriptors of their own: no game reads the former or loses the latter."""
-    requests, replies = os.dup(0), os.dup(1)  # not inherited by what the game starts
+    """Moves requests and replies to new descriptors, where the evaluator cannot read or close them by accident."""
+    requests, replies = os.dup(0), os.dup(1)  # not inherited by the evaluator's children
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -169,11 +170,11 @@ def _take_streams() -> tuple[IO[str], int]:
 
 
 def _prepare_output() -> None:
-    """Lines leave at once, Python's and C's: progress is seen in time, and a killed game leaves its log."""
+    """Flushes every line, Python's and C's: progress is visible in time, and the log survives a kill."""
     import ctypes
 
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):  # whatever the environment says: an embeddable Python reads none
+    for stream in (sys.stdout, sys.stderr):  # set here because an embeddable Python ignores the environment
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if sys.platform == "win32":
@@ -188,12 +189,12 @@ def _prepare_output() -> None:
 
 
 def _stay_with(agent: int) -> None:
-    """Linux: this process dies with the agent, also in the middle of a game."""
+    """Linux: this process dies with the agent, also during an evaluation."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-        if os.getppid() != agent:  # it died before the kernel was told
+        if os.getppid() != agent:  # it died before the call took effect
             os._exit(0)
 
 

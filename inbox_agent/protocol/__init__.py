@@ -1,5 +1,4 @@
-"""The layout of a share and its files, as share_layout.md describes them. Host and agent both import this package.
+"""The layout of a share and its file operations, as in share_layout.md. Imported by host and agent.
 
-It decides names, records, limits and how a file appears whole. It imports nothing else of ours but
-`inbox_agent.system`.
+Owns: names, records, limits and atomic publication. Imports only `inbox_agent.system`.
 """

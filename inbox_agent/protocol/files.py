@@ -1,4 +1,4 @@
-"""The files of a share: the operations that host and agent need, and the errors they raise.
+"""File operations on a share, for host and agent, and the errors they raise.
 
 Not here: local disks (local_files) and SMB (pipeline.shares.smb), which implement `ShareFiles`.
 """
@@ -9,86 +9,87 @@ from typing import Protocol
 
 
 class ShareError(Exception):
-    """Something about a share did not work."""
+    """Base class: an operation on a share failed."""
 
 
 class Unavailable(ShareError):
-    """The share could not be asked: this says nothing about whether a file is there."""
+    """The share could not be asked; whether a file exists is unknown."""
 
 
 class FileRefused(Unavailable):
-    """The share answers, and does not give this one file: somebody has it open, or a virus scanner keeps it."""
+    """The share answers but refuses this file: it is open elsewhere, or a virus scanner blocks it."""
 
 
 class ShareFull(Unavailable):
-    """Its disk is full, or this account may use no more of it."""
+    """The share's disk is full, or the account's quota is used up."""
 
 
 class FileMissing(ShareError):
-    """The file is not there, said by a successful open."""
+    """The share confirmed that the file does not exist."""
 
 
 class FileAlreadyExists(ShareError):
-    """A record of that name exists; records are written once."""
+    """A record of this name exists; records are written once."""
 
 
 class FileInvalid(ShareError):
-    """There is something of that name, but it is not a regular file of the allowed size."""
+    """The name exists but is not a regular file of the allowed size."""
 
 
 class ShareFiles(Protocol):
-    """The verbs of a share. Paths are relative, with forward slashes: `inbox/x.start.json`.
+    """Operations on a share. Paths are relative, with forward slashes: `inbox/x.start.json`.
 
-    Every verb raises `Unavailable` when the share cannot be asked, `Refused` among it when it is only about this file;
-    and only `Absent` means that a file is not there.
+    Every operation raises `Unavailable` when the share cannot be asked, or its subclass `FileRefused` when only this
+    file is refused. Only `FileMissing` means that a file does not exist.
     """
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, in no order."""
+        """The names in a folder, unordered."""
 
     def size(self, path: str) -> int:
-        """Size of a file in bytes. Raises Absent, Unfit."""
+        """Size of a file in bytes. Raises FileMissing, FileInvalid."""
 
     def read(self, path: str, bytes_max: int) -> bytes:
-        """A whole small file. Raises Absent, Unfit (not a regular file, or larger than `bytes_max`)."""
+        """Content of a small file. Raises FileMissing, FileInvalid (not a regular file, or larger than `bytes_max`)."""
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         """Copies a payload to a local file in pieces; returns the SHA-256 of what was copied.
 
         Raises:
-            Absent, Unfit
-            OSError: it cannot be written where it goes to, which is not the share's fault.
+            FileMissing, FileInvalid
+            OSError: the local destination cannot be written.
         """
 
     def write(self, path: str, source: bytes | Path) -> None:
-        """Puts a payload in place; nothing refers to it yet. A local file is copied, or linked if it never changes."""
+        """Writes a payload that no record refers to yet. A local file is copied, or linked if it is write-protected."""
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        """Makes a record appear whole, without replacing; `durable`: it outlives a power cut. Raises
-        FileAlreadyExists.
+        """Publishes a record atomically, without replacing; `durable`: it survives a power failure.
+
+        Raises FileAlreadyExists.
         """
 
     def replace(self, path: str, data: bytes) -> None:
-        """Replaces a file as a whole; for the heartbeat only."""
+        """Replaces a file atomically; for the heartbeat only."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Removes files and flat folders, in the given order; what is not there is fine.
+        """Removes files and flat folders, in the given order; missing ones are ignored.
 
-        Where that is one message, an entry that cannot be removed does not keep those behind it.
+        Where that is one message, an entry that cannot be removed does not stop the removal of later ones.
         """
 
     def make_folders(self) -> None:
         """Creates the folders of the layout."""
 
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
-        """Puts a payload in place, then publishes the record that speaks for it. Raises FileAlreadyExists."""
+        """Writes a payload, then publishes the record that refers to it. Raises FileAlreadyExists."""
 
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
-        """Several small files, each with its `bytes_max`: the content, or the Absent, Unfit or Refused in its place."""
+        """Reads small files, each with its `bytes_max`: content, or FileMissing, FileInvalid or FileRefused instead."""
 
 
 class OneByOne:
-    """The verbs that speak of several files, for a share on which that saves nothing."""
+    """Default multi-file operations: one call per file."""
 
     def deliver(self: ShareFiles, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
         self.write(payload, source)

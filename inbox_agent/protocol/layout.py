@@ -1,7 +1,8 @@
-"""The wire protocol: what lies in a share, what it is called and what it must say. Pure; twin of `share_layout.md`.
+"""The wire protocol of a share: file names, records and limits. Pure; imported by host and agent.
 
-Host and agent import this one file, so neither can have an opinion of its own. It decides names, records, limits and
-what counts as well-formed; it does not know how bytes get into a folder, nor who is right when two records disagree.
+Owns: names, records, limits and what is well-formed.
+Not here: file I/O (files), and what follows when two records disagree.
+See: share_layout.md, which describes the same.
 """
 
 import enum
@@ -13,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-LAYOUT = 1  # the version every record carries; a reader that meets another one says `rejected`
+LAYOUT = 1  # the version in every record; an agent answers a start signal of another version with `rejected`
 
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
 HEARTBEAT = "agent.json"
@@ -36,7 +37,7 @@ assert RECORD_BYTES_MAX >= 2 * METRICS_MAX * 128 + 4 * REASON_CHARS_MAX  # a ful
 
 
 class LayoutError(ValueError):
-    """The peer broke the protocol."""
+    """The peer violated the protocol."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -44,14 +45,14 @@ class LayoutError(ValueError):
 
 
 class UnknownLayout(LayoutError):
-    """A complete record of a layout version that this side does not speak."""
+    """A complete record of a layout version that this side does not support."""
 
 
 # ---------------------------------------------------------------------------------------------------------- names
 
 
 class Kind(enum.Enum):
-    """What a file of an attempt is, told by its suffix."""
+    """The kind of an attempt's file, identified by its suffix."""
 
     START = ".start.json"
     GENOME = ".genome"
@@ -73,16 +74,16 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII |
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}", re.ASCII)
 
 
-#: How the names end that an agent waits for, and those that a host waits for; whatever else arrives can wait.
+#: Suffixes of the names that an agent waits for, and of those that a host waits for; other arrivals do not wake either.
 ORDERS = (Kind.START.value, ".host.json")
 ANSWERS = (Kind.RESULT.value,)
 
 
 def attempt_id(generation: int, genome: int, trial: int, number: int, nonce: str) -> str:
-    """The readable id of one try at a trial: `g0007-0042-t1-a2-<nonce>`, the fencing token of everything it leaves.
+    """The readable id of an attempt at a trial: `g0007-0042-t1-a2-<nonce>`, the fencing token of all its files.
 
-    `genome`, `trial` and `number` count from 1; `nonce` is 12 characters of [0-9a-z], drawn anew for every attempt, so
-    that no two farms and no two ledgers ever issue the same id.
+    `genome`, `trial` and `number` count from 1; `nonce` is 12 characters of [0-9a-z], new for every attempt, so that
+    no two farms and no two ledgers issue the same id.
     """
     name = f"g{generation:04d}-{genome:04d}-t{trial}-a{number}-{nonce}"
     assert is_attempt(name), name
@@ -90,19 +91,19 @@ def attempt_id(generation: int, genome: int, trial: int, number: int, nonce: str
 
 
 def is_attempt(text: str) -> bool:
-    """Whether `text` has the form of an attempt id; nothing else from a share is ever made part of a path."""
+    """Whether `text` has the form of an attempt id; no other text from a share becomes part of a path."""
     return _ATTEMPT.fullmatch(text) is not None
 
 
 def attempt_of(name: str) -> tuple[str, Kind] | None:
-    """Attempt id and kind of a file name in `inbox/` or `outbox/`; None for a name that is not the protocol's."""
+    """Attempt id and kind of a file name in `inbox/` or `outbox/`; None for a name outside of the protocol."""
     attempt, dot, suffix = name.partition(".")
     kind = _KIND_BY_SUFFIX.get(dot + suffix)
     return (attempt, kind) if kind is not None and is_attempt(attempt) else None
 
 
 def host_name(epoch: int) -> str:
-    """The file that says whose share this is, for one epoch of the share."""
+    """The name of the file that names the share's owner in one epoch."""
     return f"{epoch}.host.json"
 
 
@@ -113,12 +114,12 @@ def epoch_of(name: str) -> int | None:
 
 
 def is_artifact(name: str) -> bool:
-    """Whether an artifact may keep its name on every file system; the others are stored by number."""
+    """Whether an artifact's name is valid on every file system; artifacts with other names are stored by number."""
     return _ARTIFACT.fullmatch(name) is not None and _RESERVED.fullmatch(name) is None and not name.endswith(".")
 
 
 def safe_suffix(name: str) -> str:
-    """The suffix of a genome's name, lower-cased, if it is harmless everywhere; otherwise the empty string."""
+    """The suffix of a genome's name, lower-cased, if it is safe on every file system; otherwise the empty string."""
     dot = name.rfind(".")
     suffix = name[dot:].lower() if dot > 0 else ""
     return suffix if _SUFFIX.fullmatch(suffix) else ""
@@ -128,20 +129,20 @@ def safe_suffix(name: str) -> str:
 
 
 class Outcome(enum.StrEnum):
-    """What became of an attempt."""
+    """The outcome of an attempt."""
 
-    COMPLETED = "completed"  #: the game was played and has a fitness
-    FAILED = "failed"  #: the evaluator said no, or said nothing sensible
+    COMPLETED = "completed"  #: the evaluation ended and has a fitness
+    FAILED = "failed"  #: the evaluator failed or returned no valid answer
     TIMED_OUT = "timed_out"  #: the time limit passed and the agent killed the evaluator
     INTERRUPTED = "interrupted"  #: claimed, then the agent or its machine restarted
-    UNDELIVERED = "undelivered"  #: record or payload could not be read, or was never there in full
-    REJECTED = "rejected"  #: a complete start signal of a layout version the agent does not speak
-    LOST = "lost"  #: nothing came back in time
-    CORRUPT = "corrupt"  #: a result came back that cannot be believed
-    WITHDRAWN = "withdrawn"  #: taken back by the host; it spends nothing
+    UNDELIVERED = "undelivered"  #: record or payload could not be read, or never arrived completely
+    REJECTED = "rejected"  #: a complete start signal of a layout version the agent does not support
+    LOST = "lost"  #: no result arrived in time
+    CORRUPT = "corrupt"  #: a result arrived that is not valid
+    WITHDRAWN = "withdrawn"  #: taken back by the host; nothing is charged
 
 
-#: The outcomes that an agent may write into a result; the others are the host's to say.
+#: The outcomes that an agent may write into a result; only the host sets the others.
 SAID_BY_AGENT = frozenset(
     {
         Outcome.COMPLETED,
@@ -155,12 +156,12 @@ SAID_BY_AGENT = frozenset(
 
 
 class AgentState(enum.StrEnum):
-    """What the agent was doing when it wrote its heartbeat."""
+    """What the agent did when it wrote its heartbeat."""
 
     IDLE = "idle"
     PLAYING = "playing"
-    REPORTING = "reporting"  #: a result is in hand and could not be published yet
-    UNOWNED = "unowned"  #: no `host.json`: it claims nothing until it knows whose share this is
+    REPORTING = "reporting"  #: a result could not be published yet
+    UNOWNED = "unowned"  #: no `host.json`: it claims nothing until it knows the share's owner
 
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -171,19 +172,19 @@ Token = Annotated[str, Meta(pattern=r"\A[0-9a-zA-Z_.:-]{1,64}\Z")]
 AttemptId = Annotated[str, Meta(pattern=r"\Ag[0-9]{4,9}-[0-9]{4,9}-t[0-9]{1,6}-a[0-9]{1,6}-[0-9a-z]{12}\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
-Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]  # what every JSON reader keeps exactly
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]  # exact in every JSON reader
 Setting = Annotated[str, Meta(max_length=1000)] | Whole | float | bool
 Settings = Annotated[dict[Name, Setting], Meta(max_length=SETTINGS_MAX)]
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """What every record begins with. Unknown fields are ignored, an unknown `layout` is not."""
+    """Base of all records. Unknown fields are ignored, an unknown `layout` is not."""
 
     layout: int = LAYOUT
 
 
 class HostRecord(Record, frozen=True, kw_only=True):
-    """`inbox/<epoch>.host.json`: whose share this is; the highest epoch counts."""
+    """`inbox/<epoch>.host.json`: the owner of the share; the highest epoch counts."""
 
     farm: Token
     worker: Name
@@ -224,7 +225,7 @@ class StartedRecord(Record, frozen=True, kw_only=True):
 
 
 class PayloadRef(Struct, frozen=True, kw_only=True):
-    """A file that a result speaks for: its name in the share, its size and its digest."""
+    """A file that a result refers to: its name in the share, its size and its digest."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     size_bytes: Annotated[int, Meta(ge=0, le=ARTIFACT_BYTES_MAX)]
@@ -232,7 +233,7 @@ class PayloadRef(Struct, frozen=True, kw_only=True):
 
 
 class ResultRecord(Record, frozen=True, kw_only=True):
-    """`outbox/<attempt>.result.json`: what came out, published last. The echoes tie it to one start signal."""
+    """`outbox/<attempt>.result.json`: the result, published last. The echoes tie it to one start signal."""
 
     farm: Token
     worker: Name
@@ -276,13 +277,13 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     attempt: AttemptId | None = None
     progress: Annotated[str, Meta(max_length=PROGRESS_CHARS_MAX)] = ""
     versions: Annotated[dict[Name, Annotated[str, Meta(max_length=64)]], Meta(max_length=16)] = {}
-    session: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: the login session of its windows
+    session: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: the login session in which its windows open
     desktop: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: empty: no window can be shown there
-    evaluator: Annotated[str, Meta(max_length=64)] = ""  #: fingerprint of what is played
+    evaluator: Annotated[str, Meta(max_length=64)] = ""  #: the evaluator's fingerprint
 
 
 class Echo(NamedTuple):
-    """What a result must repeat of its start signal before it is believed."""
+    """The fields of its start signal that a result must repeat to be accepted."""
 
     attempt: str
     trial: int
@@ -291,9 +292,9 @@ class Echo(NamedTuple):
 
 
 def echo_problem(result: ResultRecord, expected: Echo) -> str:
-    """Why the result does not answer that start signal; the empty string when it does.
+    """Why the result does not match its start signal; the empty string when it does.
 
-    Echoes that the agent could not know are None; the record's own rule allows that only where nothing is completed.
+    Echoes that the agent could not know are None; `ResultRecord` rejects that for `completed`.
     """
     for field, value in expected._asdict().items():
         said = getattr(result, field)
@@ -321,7 +322,7 @@ _decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
 
 
 def encode(record: Record) -> bytes:
-    """A record as indented JSON: people look into shares.
+    """A record as indented JSON, because people read the files in a share.
 
     Raises:
         LayoutError: it would be larger than `RECORD_BYTES_MAX`.
@@ -333,11 +334,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(kind: type[R], data: bytes, name: str) -> R:
-    """The record in `data`, strictly checked; `name` is only used to say what is wrong with which file.
+    """The record in `data`, strictly validated; `name` names the file in errors.
 
     Raises:
         UnknownLayout: well-formed, but of another layout version.
-        LayoutError: anything else that is not exactly such a record.
+        LayoutError: anything else that is not a valid record of this kind.
     """
     if len(data) > RECORD_BYTES_MAX:
         raise LayoutError(name, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
@@ -354,14 +355,14 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
 
 
 def clean(text: str, chars_max: int) -> str:
-    """`text` from the other side as one printable line of bounded length, safe for terminals and logs."""
+    """`text` from the peer as one printable line of bounded length, safe for terminals and logs."""
     line = "".join(c if c.isprintable() else " " for c in text[: 4 * chars_max])
     line = " ".join(line.split())
     return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
 
 
 def finite_metrics(metrics: object) -> dict[str, float]:
-    """An evaluator's metrics as the record wants them.
+    """An evaluator's metrics, validated for the record.
 
     Raises:
         ValueError: not a mapping of at most `METRICS_MAX` short names to finite numbers.

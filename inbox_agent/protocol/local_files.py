@@ -1,6 +1,7 @@
-"""Files of a share on a disk this machine can reach by path: the only file I/O on shares, for agent and host alike.
+"""`ShareFiles` on a path: file operations on a local or mounted share, for agent and host.
 
-It decides how a file appears whole or not at all. It does not know what the files mean, nor which of them are wanted.
+Owns: how a file is published atomically.
+Not here: what the files mean, and which of them are wanted.
 """
 
 import contextlib
@@ -29,13 +30,13 @@ from inbox_agent.system.file_retry import is_busy, retry_while_busy
 
 T = TypeVar("T")
 
-SPARES_MAX = 256  # staged names that are kept; one worker's share needs a handful
+SPARES_MAX = 256  # staged names that are kept for reuse; one worker's share needs a few
 SPARES_TRIED_MAX = 4
 _CHUNK_BYTES = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows EACCES is also what is open or locked elsewhere
+_REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows, EACCES also means open or locked elsewhere
 _READ_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -47,7 +48,7 @@ _NEW_FLAGS = _FILL_FLAGS | os.O_EXCL
 
 
 class LocalFiles(OneByOne):
-    """`ShareFiles` on a mounted path. `is_busy` tells a passing error from a lasting one; tests bring their own."""
+    """`ShareFiles` on a mounted path. `is_busy` tells a transient error from a permanent one; tests replace it."""
 
     def __init__(self, root: Path, *, is_busy: Callable[[OSError], bool] = is_busy) -> None:
         self.root = root
@@ -78,7 +79,7 @@ class LocalFiles(OneByOne):
             data = os.read(descriptor, bytes_max + 1)
             while len(data) <= bytes_max and (more := os.read(descriptor, bytes_max + 1 - len(data))):
                 data += more
-            # Read before its name went: a file that is nobody's record any more is filled again, also in mid-reading.
+            # Valid only if the name still leads to this file: a removed record's file is refilled, also during a read.
             if not os.path.samestat(os.fstat(descriptor), os.lstat(self._base + path)):
                 raise FileMissing(f"{path}: removed while it was read")
         except OSError as error:
@@ -95,7 +96,7 @@ class LocalFiles(OneByOne):
         try:
             if not _is_regular(self._ask(lambda: os.fstat(descriptor), missing=Unavailable)):
                 raise FileInvalid(f"{path}: not a regular file")
-            # Opened without truncating: to fill a file again costs a fraction of making one.
+            # Opened without truncating: refilling a file costs a fraction of creating one.
             with open(retry_while_busy(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
                 while piece := _read_chunk(descriptor):
                     left -= len(piece)
@@ -110,7 +111,7 @@ class LocalFiles(OneByOne):
 
     def write(self, path: str, source: bytes | Path) -> None:
         def put() -> None:
-            if path.count("/") > 1:  # an artifact's folder; the layout's own folders are made once
+            if path.count("/") > 1:  # an artifact's folder; the layout's own exist already
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(os.path.dirname(self._base + path))
             if isinstance(source, bytes) or not _link(source, self._base + path):
@@ -121,12 +122,12 @@ class LocalFiles(OneByOne):
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         folder, name = path.rsplit("/", 1)
         staged, final = self._stage(f"{self._base}{folder}/{STAGING}/", name, data), self._base + path
-        # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees all of
-        # the record or nothing. Close, then move: Windows does not like the reverse order.
+        # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees the
+        # whole record or nothing. Close before the move: Windows cannot move an open file.
         if self._ask(lambda: _publish_staged(staged, final), missing=Unavailable):
             self._spares.append(staged)
         if durable:
-            # Flushed under its final name: the flush of the file carries the entry of its name to the disk with it.
+            # Flushed under its final name: flushing the file also flushes its directory entry.
             self._ask(lambda: _flush(final), missing=Unavailable)
 
     def replace(self, path: str, data: bytes) -> None:
@@ -137,18 +138,18 @@ class LocalFiles(OneByOne):
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
             if not self._ask(lambda full=self._base + path: _remove(full)):  # type: ignore[misc]
-                self._require_folder(path.partition("/")[0])  # nothing was there: was the folder?
+                self._require_folder(path.partition("/")[0])  # nothing removed: raise if the folder is missing
 
     def make_folders(self) -> None:
         def make() -> None:
             for folder in (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS):
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(self._base + folder)  # never the share itself: what is not mounted is not made
+                    os.mkdir(self._base + folder)  # never the share itself: it may not be mounted
 
         self._ask(make, missing=Unavailable)
 
     def _require_folder(self, folder: str) -> None:
-        """A folder that is not there, or leads elsewhere, says nothing about what would be in it."""
+        """Raises Unavailable if a folder is missing or a link: its files are then unknown, not absent."""
         info = self._ask(lambda: os.lstat(self._base + folder), missing=Unavailable)
         if folder and (not stat.S_ISDIR(info.st_mode) or _is_link(info)):
             raise Unavailable(f"{folder}: not a folder")
@@ -157,7 +158,7 @@ class LocalFiles(OneByOne):
         full = self._base + path
         self._refuse_link(path)
         try:
-            if sys.platform == "win32":  # the twin of O_NOFOLLOW, which Windows' open does not have
+            if sys.platform == "win32":  # replaces O_NOFOLLOW, which Windows lacks
                 info = self._ask(lambda: os.lstat(full))
                 if not _is_regular(info):
                     raise FileInvalid(f"{path}: not a regular file")
@@ -170,13 +171,13 @@ class LocalFiles(OneByOne):
             if code in (errno.ELOOP, errno.ENXIO):
                 raise FileInvalid(f"{path}: not a regular file") from error
             if sys.platform == "win32" and code == errno.EINVAL:
-                # So the C runtime says that a virus scanner keeps it (ERROR_VIRUS_INFECTED), among other things.
-                self.names(path.partition("/")[0])  # a share that answers that is there: it is this file
+                # The C runtime's code for a file blocked by a virus scanner (ERROR_VIRUS_INFECTED), among others.
+                self.names(path.partition("/")[0])  # raises if the whole share is unavailable
                 raise FileRefused(f"{path}: kept back, perhaps by a virus scanner") from error
             raise
 
     def _refuse_link(self, path: str) -> None:
-        """The folder of an attempt's artifacts must be one: a link in its place would lead out of the share."""
+        """Raises FileInvalid if an attempt's artifacts folder is a link, which could lead out of the share."""
         if path.count("/") > 1:
             parent = path.rpartition("/")[0]
             info = self._ask(lambda: os.lstat(self._base + parent))
@@ -186,8 +187,8 @@ class LocalFiles(OneByOne):
     def _stage(self, folder: str, name: str, data: bytes) -> str:
         """Writes a record into a staging folder; returns its staged name.
 
-        A file is used again if the record that it was published as is gone: to make one costs many times as much as
-        to fill one. `read` notices when that happens to the file it has open.
+        Reuses a file if the record that it was published as is gone: creating a file costs many times as much as
+        refilling one. `read` detects when that happens to the file it has open.
         """
         for _ in range(min(len(self._spares), SPARES_TRIED_MAX)):
             spare = self._spares.popleft()
@@ -201,7 +202,7 @@ class LocalFiles(OneByOne):
         return staged
 
     def _fill(self, full: str, source: bytes | Path) -> None:
-        """Fills a file that is surely new: a leftover of that name may be a second name of something that stays."""
+        """Writes a new file. A leftover of its name is unlinked first: it may be a hard link of a kept file."""
         try:
             descriptor = os.open(full, _NEW_FLAGS, 0o666)
         except FileExistsError:
@@ -218,7 +219,7 @@ class LocalFiles(OneByOne):
             os.close(descriptor)
 
     def _ask(self, call: Callable[[], T], missing: type[ShareError] = FileMissing) -> T:
-        """Runs one file operation; asks a busy file again, and names what failed."""
+        """Runs one file operation, retries while the file is busy, and translates the error."""
         try:
             return retry_while_busy(call, self._is_busy)
         except OSError as error:
@@ -226,7 +227,7 @@ class LocalFiles(OneByOne):
 
 
 def _share_error(error: OSError, missing: type[ShareError]) -> ShareError:
-    """What an error says of a share; `absent`: what it means that something is not there."""
+    """The ShareError for an OSError; `missing` is the class for a file that does not exist."""
     if isinstance(error, FileExistsError):
         return FileAlreadyExists(str(error))
     if error.errno in _MISSING:
@@ -261,16 +262,16 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _publish_staged(staged: str, final: str) -> bool:
-    """Gives a staged record its final name, without replacing; whether the staged name stays as a second one."""
+    """Gives a staged record its final name, without replacing; returns whether the staged name remains as well."""
     if sys.platform == "win32":
-        os.rename(staged, final)  # refuses to replace, as the law wants it
+        os.rename(staged, final)  # on Windows, rename refuses to replace
         return False
     try:
         os.link(staged, final)  # rename would replace; link refuses
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # A file system without hard links. One writer per folder, so nobody can come between look and rename.
+        # A file system without hard links. One writer per folder, so nothing happens between check and rename.
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final) from error
         os.rename(staged, final)
@@ -279,7 +280,7 @@ def _publish_staged(staged: str, final: str) -> bool:
 
 
 def _refill(spare: str, data: bytes) -> bool:
-    """Fills a staged file again, unless it is still a second name of a published record or not ours any more."""
+    """Refills a staged file; False if it is still a hard link of a published record or cannot be written."""
     try:
         descriptor = os.open(spare, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
@@ -297,7 +298,7 @@ def _refill(spare: str, data: bytes) -> bool:
 
 
 def _link(source: Path, final: str) -> bool:
-    """Gives a file that is write-protected, so that it stays what it is, a second name; False if that cannot be.
+    """Hard-links a file if it is write-protected and so will not change; False if it was not linked.
 
     Not on Windows, where a write-protected file cannot be deleted under any of its names.
     """
@@ -321,7 +322,7 @@ def _flush(final: str) -> None:
 
 
 def _remove(full: str) -> bool:
-    """Removes a file or a flat folder; False if there was nothing."""
+    """Removes a file or a flat folder; False if it did not exist."""
     try:
         os.unlink(full)
     except FileNotFoundError:

@@ -1,4 +1,5 @@
-"""What the operating system does for the agent and the host: process trees, locks, folder notifications, desktops.
+"""Operating system services for agent and host: process trees, locks, folder notifications, desktops.
 
-It decides how an operating system is called on each platform. It knows nothing of shares or evaluations.
+Owns: how each platform is called.
+Not here: shares and evaluations.
 """

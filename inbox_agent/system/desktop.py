@@ -1,7 +1,7 @@
-"""Where an evaluator's windows appear: the login session, its desktop, the size of the screen and what draws on it.
+"""The desktop of an evaluator's windows: login session, desktop, screen size and graphics adapter.
 
-A game without a desktop does not fail, it draws into nothing and scores wrongly; so the agent says in every heartbeat
-what it has, and the host may refuse it (`[limits] needs_desktop`).
+An evaluator without a desktop does not fail: its windows are not drawn and its fitness is wrong. So every heartbeat
+carries the session, and the host may refuse it (`[limits] needs_desktop`).
 """
 
 import ctypes
@@ -15,15 +15,15 @@ class DesktopSession:
     """A login session, as a process in it sees it."""
 
     id: str = ""  #: Windows' number, XDG's name elsewhere; empty: none
-    console: bool | None = None  #: whether it is the one on the machine's own screen; None where nobody says
+    console: bool | None = None  #: whether it is on the machine's own screen; None where unknown
     desktop: str = ""  #: its name, or that of the display; empty: no window can be shown
-    locked: bool = False  #: somebody has to log on before anything is drawn
-    width: int = 0  #: of the whole screen, in pixels; 0 where nobody says
+    locked: bool = False  #: nothing is drawn until a user logs on
+    width: int = 0  #: of the whole screen, in pixels; 0 where unknown
     height: int = 0
-    adapter: str = ""  #: what draws: the graphics adapter's name
+    adapter: str = ""  #: the graphics adapter's name
 
     def __str__(self) -> str:
-        """In one line for people; the empty string if no window can be shown."""
+        """One line for people; the empty string if no window can be shown."""
         if not self.desktop or self.locked:
             return ""
         size = f"{self.width}x{self.height}" if self.width else ""
@@ -53,7 +53,7 @@ if sys.platform == "win32":
         ]
 
     _kernel32, _user32 = ctypes.WinDLL("kernel32"), ctypes.WinDLL("user32")
-    # Without these a 64-bit handle would be cut to the 32 bits of a C int.
+    # Without these a 64-bit handle would be truncated to the 32 bits of a C int.
     _station_of = _user32.GetProcessWindowStation
     _station_of.argtypes, _station_of.restype = [], wintypes.HANDLE
     _input_desktop = _user32.OpenInputDesktop
@@ -68,8 +68,8 @@ if sys.platform == "win32":
     def look_at_session() -> DesktopSession:
         """The session of this process.
 
-        Source: Microsoft, "Window Stations" and "Desktops": only a visible station's desktop is ever shown, and input
-        goes to its desktop `Default`, or to another one (`Winlogon`) while nobody has unlocked it.
+        Source: Microsoft, "Window Stations" and "Desktops": only a visible station's desktop is shown, and input goes
+        to its desktop `Default`, or to another one (`Winlogon`) while it is locked.
         """
         number = wintypes.DWORD(0)
         known = _kernel32.ProcessIdToSessionId(os.getpid(), ctypes.byref(number))
@@ -85,7 +85,7 @@ if sys.platform == "win32":
         )
 
     def _desktop() -> str | None:
-        """The desktop that has the screen now, empty if it may not be asked; None on a station that nobody sees."""
+        """The desktop with the screen now, empty if it may not be queried; None on an invisible station."""
         flags, size = _UserFlags(), wintypes.DWORD(0)
         asked = _information(_station_of(), _USER_FLAGS, ctypes.byref(flags), ctypes.sizeof(flags), ctypes.byref(size))
         if not asked or not flags.flags & _WSF_VISIBLE:

@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a local file that ends with the process that holds it, however that one dies."""
+"""An exclusive lock on a local file, which the operating system releases when the holding process ends."""
 
 import os
 import sys
@@ -19,10 +19,10 @@ class AlreadyLocked(Exception):
 
 
 class FileLock:
-    """Holds `path` locked from construction to `release`, or until the process ends.
+    """Locks `path` from construction to `release`, or until the process ends.
 
     Raises:
-        Held: another process has it; the message names its process id.
+        AlreadyLocked: another process holds it; the message names its process id.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,22 +37,22 @@ class FileLock:
         self._note.write_text(str(os.getpid()))
 
     def release(self) -> None:
-        """Lets go. The file stays: removing a lock file would let two processes lock two files of one name."""
+        """Releases the lock. The file stays: removing it would let two processes lock two files of one name."""
         os.close(self._descriptor)
 
 
 def holder_of(path: Path) -> str | None:
-    """The process id of who holds `path` locked, `unknown` if it is not noted; None if nobody does.
+    """The id of the process that has `path` locked, `unknown` if it is not noted; None if it is not locked.
 
     Raises:
-        OSError: this user may not ask.
+        OSError: this user may not open the file.
     """
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
-        _lock(descriptor)  # and let go with the descriptor, at once
+        _lock(descriptor)  # closing the descriptor releases it at once
     except OSError:
         return _read_note(note_path(path)) or "unknown"
     finally:
@@ -68,7 +68,7 @@ def _lock(descriptor: int) -> None:
 
 
 def note_path(path: Path) -> Path:
-    """The file that says who took the lock; it is as old as that."""
+    """The file with the process id of the holder; its modification time is when the lock was taken."""
     return path.with_name(path.name + ".pid")
 
 

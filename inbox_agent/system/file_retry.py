@@ -1,6 +1,6 @@
-"""Patience with busy files: Windows refuses for a moment what a virus scanner, an indexer or a dying process has open.
+"""Retries for busy files: Windows refuses access while a virus scanner, an indexer or an ending process has one open.
 
-It decides what such a refusal looks like and for how long it is asked again. Elsewhere a refusal lasts.
+Owns: which errors are transient and how long they are retried. On other systems none is.
 """
 
 import errno
@@ -11,25 +11,25 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Windows says these while somebody holds the file: access denied, sharing, lock.
+#: Windows errors while another process has the file open: access denied, sharing violation, lock violation.
 BUSY_WINERRORS = frozenset({5, 32, 33})
 TRIES_MAX = 12
 WAIT_S_MAX = 2.5
 
 
 def is_busy(error: OSError) -> bool:
-    """Whether an error may pass by itself."""
+    """Whether an error may be transient."""
     winerror = getattr(error, "winerror", None)
-    if winerror is None:  # `os.open` asks the C runtime there, which knows one word for all three
+    if winerror is None:  # `os.open` uses the C runtime, which has one code for all three
         return sys.platform == "win32" and error.errno == errno.EACCES
     return winerror in BUSY_WINERRORS
 
 
 def retry_while_busy(act: Callable[[], T], is_busy: Callable[[OSError], bool] = is_busy) -> T:
-    """Runs one operation on a file; a busy file is asked again, bounded in count and time.
+    """Runs one operation on a file; retries while it is busy, bounded in count and time.
 
     Raises:
-        OSError: what the operation raises that does not pass.
+        OSError: the operation's error, if it is permanent or outlasts the retries.
     """
     deadline = time.monotonic() + WAIT_S_MAX
     for attempt in range(1, TRIES_MAX + 1):

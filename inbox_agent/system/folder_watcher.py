@@ -1,8 +1,7 @@
-"""The doorbell: directory events that make the next look come sooner. A hint, never the truth.
+"""Change notifications for local folders: file events that trigger the next scan earlier. Polling works without them.
 
-watchdog is touched here and nowhere else, below its `Observer`: all that an event is good for is to ring, and a
-dispatcher costs two threads and two queues for it. Ears that went deaf are found by asking and made anew; whatever
-fails, the poll goes on and nothing but speed is lost.
+Owns: the use of watchdog. Its emitters run without `Observer`: an event is only a wake-up, and the dispatcher would add
+two threads and two queues. A watch that has failed is detected by polling `is_watching`, and renewed.
 """
 
 import logging
@@ -32,32 +31,32 @@ if sys.platform == "linux":
 
 log = logging.getLogger(__name__)
 
-#: An emitter on Windows hands events over only after this much silence.
+#: An emitter on Windows delivers events only after this much time without a new one.
 EMITTER_TIMEOUT_S = 0.05
-#: Told of the name of what arrived; None if something was missed.
+#: Called with the name of a file that arrived; None if events were lost.
 OnArrival = Callable[[str | None], None]
-#: What watchdog, the system and a share that is gone raise when a folder cannot be watched.
+#: Raised by watchdog, the system or a missing share when a folder cannot be watched.
 _WATCH_ERRORS = (OSError, RuntimeError)
 
 
 class WatchBackend(Protocol):
-    """Listens to folders from threads of its own."""
+    """Watches folders from its own threads."""
 
     def is_watching(self, key: str) -> bool:
-        """Whether the folder of this key is being listened to."""
+        """Whether the folder of this key is being watched."""
 
     def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
-        """Begins to listen to a folder. Raises OSError or RuntimeError: out of watches, out of threads, gone."""
+        """Starts to watch a folder. Raises OSError or RuntimeError: out of watches or threads, folder missing."""
 
     def close(self) -> None:
-        """Listens no more; no call comes after it returns."""
+        """Stops watching; `arrived` is not called after it returns."""
 
 
 class FolderWatcher:
-    """Watches one folder per key and calls `ring(key)` when a name with one of `endings` arrives there.
+    """Watches one folder per key and calls `notify(key)` when a name with one of `suffixes` arrives there.
 
-    `ring` is called from threads of the doorbell's own. Payloads and claims arrive with every evaluation, and who waits
-    for a record has nothing to do with them: what does not end so makes no sound.
+    Names without such a suffix are ignored: payloads and claims arrive with every evaluation.
+    Threads: `notify` is called from the watcher's threads.
     """
 
     def __init__(
@@ -70,20 +69,20 @@ class FolderWatcher:
 
     @property
     def unwatched(self) -> frozenset[str]:
-        """The keys whose folder is not watched at the moment; they must be polled quickly."""
+        """The keys of folders that are not watched at the moment; they must be polled quickly."""
         return frozenset(key for key in self._folders if not self._backend.is_watching(key))
 
     def rearm(self, reachable: Collection[str] | None = None) -> None:
-        """Listens where nobody does. Call it often: it costs next to nothing when all is well, and it never raises.
+        """Watches the folders that are not watched. Cheap if all are, so call it often; never raises.
 
-        Only folders of `reachable` keys are touched (all, if None): asking for an unreachable one may hang.
+        Only folders of `reachable` keys are accessed (all, if None): access to an unreachable one may hang.
         """
         for key, folder in self._folders.items():
             if not self._backend.is_watching(key) and (reachable is None or key in reachable) and os.path.isdir(folder):
                 self._watch(key, folder)
 
     def close(self) -> None:
-        """Stops watching; rings no more after it returns."""
+        """Stops watching; `notify` is not called after it returns."""
         self._backend.close()
 
     def _watch(self, key: str, folder: Path) -> None:
@@ -96,24 +95,24 @@ class FolderWatcher:
         except _WATCH_ERRORS as error:
             log.warning("%s is not watched, polling instead: %s", folder, error)
             return
-        # What arrived between the last look and this watch made no sound.
+        # There was no event for files that arrived between the last scan and this watch.
         self._notify(key)
 
 
 class EmitterBackend:
-    """One of watchdog's emitters, a thread, per folder: Windows, and whatever else there is."""
+    """One of watchdog's emitters, and so one thread, per folder: Windows and other systems."""
 
     def __init__(self) -> None:
         self._emitters: dict[str, EventEmitter] = {}
 
     def is_watching(self, key: str) -> bool:
-        """True while the emitter's thread lives: it ends after an error and tells nobody."""
+        """True while the emitter's thread lives: it ends after an error without reporting it."""
         emitter = self._emitters.get(key)
         return emitter is not None and emitter.is_alive()
 
     def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
         """Starts an emitter. Raises OSError or RuntimeError."""
-        events: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]  # a move into a folder is either
+        events: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]  # a move into the folder is either
         watch = ObservedWatch(str(folder), recursive=False, event_filter=events)
         emitter = Emitter(cast("Any", _EventSink(arrived)), watch, timeout=EMITTER_TIMEOUT_S, event_filter=events)
         emitter.daemon = True
@@ -130,7 +129,7 @@ class EmitterBackend:
 
 
 class _EventSink:
-    """What an emitter takes for its event queue: a name is called on, the rest is dropped."""
+    """Stands in for an emitter's event queue: passes each event's name on and drops the rest."""
 
     def __init__(self, arrived: OnArrival) -> None:
         self._arrived = arrived
@@ -157,7 +156,7 @@ if sys.platform == "linux":
             self._watching: set[str] = set()
 
         def is_watching(self, key: str) -> bool:
-            """True while the reader's thread lives and the folder is where it was."""
+            """True while the reader's thread lives and the folder was not moved or removed."""
             return key in self._watching and self._reader is not None and self._reader.is_alive()
 
         def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
@@ -175,7 +174,7 @@ if sys.platform == "linux":
             finally:
                 if descriptor == -1:
                     self._watching.discard(key)
-            if descriptor == -1:  # the reader says nothing of a folder that it may not watch
+            if descriptor == -1:  # the reader does not report a folder that it may not watch
                 raise PermissionError(f"{folder}: permission denied")
 
         def close(self) -> None:
@@ -187,7 +186,7 @@ if sys.platform == "linux":
                 reader.join(timeout=5)
 
     class _InotifyWatch:
-        """What inotify's reader calls for one folder."""
+        """The callbacks of inotify's reader for one folder."""
 
         def __init__(self, reader: InotifyFD, arrived: OnArrival, lost: Callable[[], None]) -> None:
             self._reader, self._arrived, self._lost = reader, arrived, lost
@@ -197,7 +196,7 @@ if sys.platform == "linux":
             return CallbackId(id(self))
 
         def on_event(self, event: InotifyEvent) -> None:
-            if event.is_move_self:  # what stands there now is another folder
+            if event.is_move_self:  # the path may lead to another folder now
                 self._lost()
                 self._reader.remove_callbacks([(event.wd, self.id)])
             else:
@@ -215,17 +214,17 @@ else:
 
 
 class Wakeup:
-    """A doorbell button with a memory: `wait` returns at once if it was pressed since the last wait."""
+    """A wake-up event: `wait` returns at once if it was set since the last wait, and clears it."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self, _key: str = "") -> None:
-        """Wakes the waiter; any thread may press."""
+        """Wakes the waiter; any thread may call."""
         self._event.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until pressed or until the time is over; True if it was pressed."""
+        """Waits until it is set or the timeout has passed; True if it was set."""
         was_set = self._event.wait(timeout_s)
         self._event.clear()
         return was_set

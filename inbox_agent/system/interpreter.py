@@ -1,14 +1,14 @@
-"""Which Python is meant by `python`: the one that runs this program, with its packages."""
+"""The interpreter that `python` stands for: the one that runs this program, with its packages."""
 
 import sys
 from pathlib import Path
 
 
 def interpreter() -> str:
-    """Its path, for games and hooks.
+    """The interpreter's path, for evaluators and hooks.
 
-    Windows: `pythonw.exe` has no console, so whatever console program a game starts would open a window of its own,
-    over the game. `python.exe` on the leash has one that nobody sees, and its children share it.
+    Windows: `pythonw.exe` has no console, so each console program that an evaluator starts would open a window over
+    it. `python.exe` in a process tree has an invisible console, which its children share.
     """
     program = Path(sys.executable)
     with_console = program.with_name("python.exe")

@@ -1,7 +1,7 @@
-"""Windows Job Objects: a set of processes that can only die together, and a process that is born into one.
+"""Windows Job Objects: sets of processes that are killed together, and starting a process in one.
 
-It decides how kernel32 is called and nothing else; which processes belong together is `process_tree`'s to say. On other
-systems this module is empty.
+Owns: how kernel32 is called. On other systems this module is empty.
+Not here: which processes belong together (process_tree).
 """
 
 import sys
@@ -21,10 +21,10 @@ if sys.platform == "win32":
     _KILL_ON_JOB_CLOSE = 0x2000  # JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
     _BASIC_ACCOUNTING = 1  # JobObjectBasicAccountingInformation
     _EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
-    _PROCESS_TERMINATE, _PROCESS_SET_QUOTA = 0x0001, 0x0100  # what AssignProcessToJobObject asks for
+    _PROCESS_TERMINATE, _PROCESS_SET_QUOTA = 0x0001, 0x0100  # what AssignProcessToJobObject requires
     _EXIT_CODE = 1
     _CREATE_SUSPENDED = 0x4
-    _PAUSE_S = 0.005  # between two looks at processes that were told to die
+    _PAUSE_S = 0.005  # between two checks of killed processes
     _Stream = int | IO[bytes] | None
 
     class _BasicLimits(ctypes.Structure):
@@ -63,7 +63,7 @@ if sys.platform == "win32":
         ]
 
     _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-    # Without these a 64-bit handle would be cut to the 32 bits of a C int.
+    # Without these a 64-bit handle would be truncated to the 32 bits of a C int.
     _create = _kernel32.CreateJobObjectW
     _create.argtypes, _create.restype = [wintypes.LPVOID, wintypes.LPCWSTR], wintypes.HANDLE
     _set = _kernel32.SetInformationJobObject
@@ -90,7 +90,7 @@ if sys.platform == "win32":
         return result
 
     class JobObject:
-        """A job whose processes, and all that they start, die when its last handle closes. Raises OSError."""
+        """A job that kills its processes, and all that they start, when its last handle closes. Raises OSError."""
 
         def __init__(self) -> None:
             self._handle = _checked(_create(None, None))
@@ -103,11 +103,11 @@ if sys.platform == "win32":
                 raise
 
         def assign_this_process(self) -> None:
-            """Puts the calling process into the job; what it starts from now on is born in there."""
+            """Assigns the calling process to the job; processes that it starts from now on inherit it."""
             _checked(_assign(self._handle, _current_process()))
 
         def assign(self, pid: int) -> None:
-            """Puts a process into the job. The caller holds a handle of it, so its id cannot have been reused."""
+            """Assigns a process to the job. The caller holds a handle of it, so its id cannot have been reused."""
             process = _checked(_open_process(_PROCESS_SET_QUOTA | _PROCESS_TERMINATE, False, pid))
             try:
                 _checked(_assign(self._handle, process))
@@ -126,7 +126,7 @@ if sys.platform == "win32":
                 self.close()
 
         def close(self) -> None:
-            """Closes the handle; what is still in the job dies."""
+            """Closes the handle, which kills the processes still in the job."""
             _close(self._handle)
 
         def _active(self) -> int:
@@ -143,9 +143,9 @@ if sys.platform == "win32":
         stdout: _Stream,
         stderr: _Stream,
     ) -> tuple[subprocess.Popen[bytes], JobObject]:
-        """Starts a process in a job of its own. Raises OSError or ValueError when that cannot be done."""
+        """Starts a process in a new job. Raises OSError or ValueError when that fails."""
         job = JobObject()
-        # Suspended until it is in its job: what it starts first must not be born outside.
+        # Suspended until it is in its job, so that none of its children starts outside of it.
         flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | _CREATE_SUSPENDED
         try:
             process = subprocess.Popen(
@@ -161,5 +161,5 @@ if sys.platform == "win32":
             process.kill()
             process.wait()
             job.close()
-            raise OSError(f"the process cannot be put on the leash: {error}") from error
+            raise OSError(f"the process cannot join the job object: {error}") from error
         return process, job

@@ -1,17 +1,17 @@
-"""Whether Windows can open what will lie in a folder: without a setting of the machine it takes 260 characters only."""
+"""Checks paths against Windows' limit of 260 characters, which applies unless the machine enables long paths."""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-IN_A_SHARE, IN_A_PROJECT = 130, 155  #: the longest names below them, with an artifact of the longest name
+IN_A_SHARE, IN_A_PROJECT = 130, 155  #: the longest relative paths, with an artifact of the longest name
 PATH_CHARS_MAX = 259  # Source: Microsoft, "Maximum Path Length Limitation": MAX_PATH is 260 with the final NUL
 _KEY, _VALUE = r"SYSTEM\CurrentControlSet\Control\FileSystem", "LongPathsEnabled"
 
 
 def long_paths_enabled() -> bool:
-    """Whether a path may be longer than `PATH_CHARS_MAX`; always so where there is no such limit."""
+    """Whether a path may be longer than `PATH_CHARS_MAX`; always true on other systems."""
     if sys.platform != "win32":
         return True
     import winreg
@@ -19,7 +19,7 @@ def long_paths_enabled() -> bool:
     try:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _KEY) as key:
             return bool(winreg.QueryValueEx(key, _VALUE)[0])
-    except OSError:  # a Windows from before the setting
+    except OSError:  # a Windows older than the setting
         return False
 
 

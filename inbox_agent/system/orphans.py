@@ -1,7 +1,7 @@
-"""What a POSIX agent can know of the processes below it: finds them by a mark in their environment, kills, reaps.
+"""Finds processes of a tree on POSIX by a tag in their environment, kills and reaps them.
 
-It decides who carries a mark and when somebody is gone; which marks exist, and who is to die, is `process_tree`'s to
-say.
+Owns: when a process carries a tag and when it is gone.
+Not here: which tags exist, and which processes are killed (process_tree).
 """
 
 import contextlib
@@ -19,15 +19,15 @@ import psutil
 assert sys.platform != "win32", "there the kernel keeps job objects"
 
 TAG_VARIABLE = "INBOX_AGENT_LEASH"
-KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
-_PAUSE_S = 0.005  # between two looks at processes that were told to die
+KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing without it
+_PAUSE_S = 0.005  # between two checks of killed processes
 _PR_SET_CHILD_SUBREAPER = 36
 
 _never = threading.Event()
 
 
 def carries(process: psutil.Process, tag: str) -> bool:
-    """Whether the environment of a process carries `mark`, or `mark:` and more."""
+    """Whether the environment of a process carries `tag`, or `tag:` and more."""
     try:
         carried = process.environ().get(TAG_VARIABLE, "")
     except (psutil.Error, OSError):  # gone, or another user's
@@ -36,7 +36,7 @@ def carries(process: psutil.Process, tag: str) -> bool:
 
 
 def in_session(process: psutil.Process, leader: int) -> bool:
-    """Whether a process belongs to the session that `leader` began; unlike its environment, a dying one shows it."""
+    """Whether a process is in the session of `leader`; unlike the environment, this is readable of a dying process."""
     try:
         return os.getsid(process.pid) == leader
     except OSError:
@@ -50,7 +50,7 @@ def all_processes() -> Iterable[psutil.Process]:
 
 
 def descendants(pid: int | None = None) -> list[psutil.Process]:
-    """Children and their children of a process, of this one if none is named; none if it is gone."""
+    """All descendants of a process, of this one if `pid` is None; none if it is gone."""
     try:
         found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.Error:
@@ -59,7 +59,7 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
 
 
 def kill_all(candidates: Callable[[], Iterable[psutil.Process]], should_kill: Callable[[psutil.Process], bool]) -> int:
-    """Kills doomed candidates until a look finds no new one and those killed are gone; returns how many."""
+    """Kills matching candidates until a scan finds no new one and all killed are gone; returns how many."""
     killed: set[psutil.Process] = set()
     refused: set[psutil.Process] = set()
     deadline = time.monotonic() + KILL_WAIT_S
@@ -71,7 +71,7 @@ def kill_all(candidates: Callable[[], Iterable[psutil.Process]], should_kill: Ca
                 killed.add(process)
             except (psutil.Error, OSError):
                 refused.add(process)
-        # A look that found somebody is followed by another: one of them may have forked meanwhile.
+        # A scan that found a process is followed by another: it may have forked meanwhile.
         done = not found and all(_is_gone(process) for process in killed)
         if done or time.monotonic() > deadline:
             return len(killed)
@@ -81,23 +81,23 @@ def kill_all(candidates: Callable[[], Iterable[psutil.Process]], should_kill: Ca
 def ended_child() -> int | None:
     """A child of this process that has ended and is not reaped; 0 if none has ended, None if there is no child."""
     if sys.platform != "linux":
-        return 0  # nowhere else are orphans adopted
+        return 0  # orphans are adopted on Linux only
     try:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # only looks
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # WNOWAIT: does not reap
     except ChildProcessError:
         return None
     return 0 if ended is None else ended.si_pid
 
 
 def reap(own: Container[int]) -> None:
-    """Takes adopted orphans that have ended off the process table; `own` are children that somebody waits for."""
+    """Reaps adopted orphans that have ended; `own` are children that other code waits for."""
     while (pid := ended_child()) and pid not in own and _in_foreign_session(pid):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
 
 def adopt() -> bool:
-    """Linux: from now on orphaned grandchildren become this process's children. Says whether that is so."""
+    """Linux: from now on orphaned descendants become this process's children. Returns whether that succeeded."""
     if sys.platform != "linux":
         return False
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -106,7 +106,7 @@ def adopt() -> bool:
 
 
 def death_signal_prefix() -> list[str]:
-    """The words before a command line that make the kernel kill it when its parent dies; none where unsupported."""
+    """The command prefix that makes the kernel kill a process when its parent dies; empty where unsupported."""
     setpriv = shutil.which("setpriv")
     if sys.platform != "linux" or setpriv is None:
         return []
@@ -117,7 +117,7 @@ def death_signal_prefix() -> list[str]:
 
 def _is_gone(process: psutil.Process) -> bool:
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(process.pid, os.WNOHANG)  # an adopted one is ours to reap
+        os.waitpid(process.pid, os.WNOHANG)  # an adopted process must be reaped here
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -125,8 +125,8 @@ def _is_gone(process: psutil.Process) -> bool:
 
 
 def _in_foreign_session(pid: int) -> bool:
-    # Everything on a leash starts with a session of its own, so an orphan of it is never in the agent's session;
-    # children that somebody else started in this process normally are.
+    # Each process tree starts in a new session, so its orphans are never in the agent's session; children that other
+    # code of this process started normally are.
     try:
         return os.getsid(pid) != os.getsid(0)
     except OSError:

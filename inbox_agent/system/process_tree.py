@@ -1,8 +1,8 @@
-"""No process outlives its agent: it decides how processes are started so that they can be found, and who is killed.
+"""Process trees that do not outlive the agent.
 
-On Windows the kernel does it (Job Objects). Elsewhere every process carries a token in its environment; the token is
-on disk before the first process starts, so that the next agent finds what a killed one left behind. It knows nothing
-of games, results or shares.
+On Windows the kernel kills them (Job Objects). Elsewhere every process carries a token in its environment; the token
+is on disk before the first process starts, so that the next agent finds what a killed agent left behind.
+Owns: how processes are started so that they can be found, and which are killed.
 """
 
 import contextlib
@@ -27,24 +27,24 @@ if sys.platform == "win32":
 else:
     from inbox_agent.system import orphans
 
-KILL_WAIT_S = 5.0  # for how long a killed process may take to go before the agent carries on without it
+KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing without it
 Stream = int | IO[bytes] | None
 
-#: What is on a leash of this process, with its mark. Orphans come to a process, not to one of its leashes.
+#: All spawned processes of this process, with their tags. Global: Linux gives orphans to a process, not to one tree.
 _spawned: dict["subprocess.Popen[bytes]", str] = {}
-#: Held from a fork to its entry in `_spawned`: nobody may take the child for an orphan.
+#: Held from a fork to its entry in `_spawned`, so that the child is not taken for an orphan.
 _spawn_lock = threading.Lock()
 
 
-LEASH_FILE = "leash"  #: among an agent's notes
+LEASH_FILE = "leash"  #: in the agent's state folder
 
 
 class AgentAlreadyRunning(RuntimeError):
-    """The agent that holds this leash is still alive."""
+    """The agent named in the token file is still alive."""
 
 
 class _Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """What is on disk: the agent whose processes carry `token`."""
+    """The content of the token file: the agent that gives its processes `token`."""
 
     token: str
     pid: int
@@ -54,13 +54,13 @@ class _Holder(msgspec.Struct, frozen=True, kw_only=True):
 if sys.platform == "win32":
 
     def kill_leftovers(token_file: Path) -> int:  # noqa: ARG001
-        """Nothing: a dead agent's job took everything along."""
+        """Nothing to do: the kernel killed a dead agent's job."""
         return 0
 
 else:
 
     def kill_leftovers(token_file: Path) -> int:
-        """Kills what a dead agent left behind; returns how many processes. A live agent's are left alone."""
+        """Kills the processes that a dead agent left behind; returns how many. Those of a live agent are kept."""
         holder = _read(token_file)
         if holder is None or _is_alive_elsewhere(holder):
             return 0
@@ -68,7 +68,7 @@ else:
 
 
 def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
-    """Waits until a process has ended, without reaping it where the system allows that; says whether it has."""
+    """Waits until a process has ended, without reaping it where the system allows that; returns whether it has."""
     if process.returncode is not None:
         return True
     timeout_s = max(0.0, timeout_s)
@@ -77,10 +77,10 @@ def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
             with contextlib.suppress(ChildProcessError):
                 flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
                 return os.waitid(os.P_PID, process.pid, flags) is not None
-        with contextlib.suppress(OSError):  # an old kernel, or no descriptor to spare
+        with contextlib.suppress(OSError):  # an old kernel, or no free descriptor
             descriptor = os.pidfd_open(process.pid)
             try:
-                poll = select.poll()  # unlike select, it does not mind descriptors above 1023
+                poll = select.poll()  # unlike select, it takes descriptors above 1023
                 poll.register(descriptor, select.POLLIN)
                 return bool(poll.poll(timeout_s * 1000))
             finally:
@@ -98,7 +98,7 @@ class ProcessTree:
     Spawn from a thread that lives as long as the agent: Linux ends a child with the *thread* that started it.
 
     Raises:
-        AgentAlreadyRunning: the agent that `token_file` speaks of is alive.
+        AgentAlreadyRunning: the agent that `token_file` names is alive.
         OSError: the token cannot be written, or Windows refuses the job.
     """
 
@@ -116,7 +116,7 @@ class ProcessTree:
         stdout: Stream,
         stderr: Stream,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a program on the leash. Raises OSError or ValueError when it cannot be started."""
+        """Starts a program in this tree. Raises OSError or ValueError when it cannot be started."""
         command = [find_program(argv[0], env), *argv[1:]]
         self._count += 1
         tag = f"{self._token}:{self._count}"
@@ -125,14 +125,14 @@ class ProcessTree:
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
 
-        Not reached on POSIX: who has cleared its environment, left the session *and* lost its parent.
+        Not found on POSIX: a process that has cleared its environment, left the session *and* lost its parent.
         """
         if (tag := _spawned.get(process)) is not None:
             self._kill_tree(process, tag)
             _spawned.pop(process, None)
 
     def close(self) -> None:
-        """Kills everything on this leash. May be called from any thread, and more than once."""
+        """Kills everything in this tree. May be called from any thread, and more than once."""
         for process, tag in list(_spawned.items()):
             if tag.startswith(self._token):
                 self.kill(process)
@@ -140,12 +140,12 @@ class ProcessTree:
     if sys.platform == "win32":
 
         def reap(self) -> bool:
-            """Nothing: Windows has no zombies."""
+            """Nothing to do: Windows has no zombies."""
             return True
 
         def _prepare(self, token_file: Path) -> None:
             self._jobs: dict[subprocess.Popen[bytes], JobObject] = {}
-            # The handle is never closed: the kernel does that when this process ends, and kills who is left.
+            # The handle is never closed: the kernel closes it when this process ends, which kills the rest.
             self._own_job = JobObject()
             self._own_job.assign_this_process()
 
@@ -162,7 +162,7 @@ class ProcessTree:
     else:
 
         def reap(self) -> bool:
-            """Takes adopted orphans that have ended off the process table; false if no child at all is left.
+            """Reaps adopted orphans that have ended; false if no child at all is left.
 
             One system call when none has ended.
             """
@@ -179,7 +179,7 @@ class ProcessTree:
             holder = _read(token_file)
             if holder is not None and _is_alive_elsewhere(holder):
                 raise AgentAlreadyRunning(f"process {holder.pid} holds {token_file}")
-            # The sweep comes before the new token: a crash in between must not forget the old one.
+            # Kill leftovers before the new token is written: a crash in between must not lose the old one.
             kill_leftovers(token_file)
             me = _Holder(token=self._token, pid=os.getpid(), started=psutil.Process().create_time())
             _write(token_file, me)
@@ -195,16 +195,16 @@ class ProcessTree:
             return process
 
         def _kill_tree(self, process: "subprocess.Popen[bytes]", tag: str) -> None:
-            # Asked before it dies: afterwards nobody can tell whose children they were.
+            # Queried before it dies: afterwards its children have another parent.
             kin = set() if wait_for_exit(process, 0) else set(orphans.descendants(process.pid))
             if process.returncode is None:
-                # Not reaped yet, so its process group cannot be somebody else's by now.
+                # Not reaped yet, so the id of its process group cannot have been reused.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 wait_for_exit(process, KILL_WAIT_S)
                 process.poll()
             if not self.reap():
-                return  # the normal case: this process has no child left, so there is no orphan either
+                return  # the common case: this process has no child left, so there is no orphan either
 
             def is_of_this_tree(other: psutil.Process) -> bool:
                 return other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, tag)
@@ -215,7 +215,7 @@ class ProcessTree:
 
 def find_program(program: str, env: Mapping[str, str]) -> str:
     """The program's path, as a spawn would find it. Raises FileNotFoundError or PermissionError."""
-    # Asked here, because behind setpriv a missing program would only be an exit code.
+    # Checked here, because setpriv would report a missing program only by an exit code.
     found = shutil.which(program, path=env.get("PATH"))
     if found is None:
         if os.path.isfile(program):

@@ -1,7 +1,6 @@
-"""A folder that installs the agent in a machine without a network: wheels, installers, and what each file must be.
+"""Makes the bundle: wheels, installers, and a manifest with the digest of each file.
 
-It decides what the machine gets. What is done with it there is `installer/`'s to say, which runs where nothing of this
-program is yet.
+Owns: the content of the bundle. Not here: its installation (`installer/`, which runs without this program).
 """
 
 import hashlib
@@ -35,11 +34,11 @@ def make_bundle(
     Args:
         python: version of the Python that runs the agent, `3.12`.
         platforms: its tags, best first, as `pip download --platform` takes them: `win_amd64`.
-        embed: the embeddable Python of python.org for Windows, for a machine without Python.
-        extra: what the evaluator needs besides, as pip's requirements.
+        embed: the embeddable Python for Windows from python.org, for a machine without Python.
+        extra: further requirements of the evaluator, in pip's syntax.
 
     Raises:
-        BundleError: a folder, version, zip or requirement that cannot be used, or pip could not get something.
+        BundleError: a folder, version, zip or requirement cannot be used, or a pip download failed.
     """
     if not re.fullmatch(r"3\.\d{1,2}", python):
         raise BundleError(f"--python {python}: give major and minor version, e.g. 3.12")
@@ -90,7 +89,7 @@ def _download(requirements: Sequence[str], wheels: Path, python: str, platforms:
 
 
 def _missing(wheels: Path, python: str, platform: str) -> Iterator[str]:
-    """What the wheels need on the target and is not among them: pip reads their markers as if for this computer."""
+    """Requirements of the target without a wheel: pip evaluates environment markers for this computer."""
     there = {parse_wheel_filename(path.name)[0] for path in wheels.iterdir()}
     target = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     if platform.startswith("win"):

@@ -1,6 +1,6 @@
-"""The wheel of this very program, packed from where it is installed: a checkout and a wheel's installation alike.
+"""Packs the installed program as a wheel, from an editable or a regular installation.
 
-What runs here is what is packed, and neither a build nor an index is needed for it.
+The wheel contains exactly the code that runs here; neither a build nor a package index is needed.
 """
 
 import base64
@@ -21,7 +21,7 @@ def pack_own_wheel(folder: Path) -> Path:
     """Writes the wheel into `folder` and returns its path.
 
     Raises:
-        BundleError: this program runs without having been installed, so nothing says what it needs.
+        BundleError: this program is not installed, so its requirements are unknown.
     """
     try:
         installed = distribution(NAME)

@@ -1,1 +1,1 @@
-"""The command line: arguments, help and exit codes. What a command does is a call to the other packages."""
+"""The command line: arguments, help and exit codes. Other packages do the work of the commands."""

@@ -1,4 +1,4 @@
-"""The command line's `agent` group. A face: what a bundle is, `pipeline.bundle` says."""
+"""Command group `agent`: parses arguments and prints. Not here: the bundle (`pipeline.bundle`)."""
 
 from pathlib import Path
 
@@ -10,22 +10,27 @@ from pipeline.errors import ExitCode
 
 @click.group("agent")
 def agent_commands() -> None:
-    """The agent in machines that others set up."""
+    """Install the agent in machines."""
 
 
 @agent_commands.command("bundle")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to make.")
 @click.option("--python", default="3.12", show_default=True, help="The version of the machine's Python.")
 @click.option(
-    "--platform", "platforms", multiple=True, default=("win_amd64",), show_default=True, help="As pip names it."
+    "--platform",
+    "platforms",
+    multiple=True,
+    default=("win_amd64",),
+    show_default=True,
+    help="The platform, as pip names it.",
 )
 @click.option("--embed", type=click.Path(path_type=Path, dir_okay=False), help="The embeddable Python, a zip.")
 @click.option("--with", "extra", multiple=True, metavar="REQUIREMENT", help="What the evaluator needs besides.")
 def bundle(out: Path, python: str, platforms: tuple[str, ...], embed: Path | None, extra: tuple[str, ...]) -> int:
     """Make a folder that installs the agent in a machine without a network.
 
-    This computer needs one: the wheels come from pip's index. In the machine, install-agent.ps1 of the
-    folder does the rest. Exit codes: 0 made; 2 bad input, or something could not be had.
+    This computer needs a network: the wheels come from pip's index. Run install-agent.ps1 of the folder
+    in the machine. Exit codes: 0 made; 2 bad input, or something could not be had.
     """
     for name in make_bundle(out, python, platforms, embed=embed, extra=extra):
         click.echo(name)

@@ -1,4 +1,4 @@
-"""The commands that look on: `top`, `explain`, `results`, `report`, `serve`. Faces; none of them changes a run."""
+"""Read-only commands: `top`, `explain`, `results`, `report`, `serve`."""
 
 import contextlib
 import sys
@@ -25,7 +25,7 @@ TOP_INTERVAL_S = 0.5
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The project, and the generation."""
+    """Adds the options of the project folder and the generation."""
     return gen_option(root_option(command))
 
 
@@ -33,9 +33,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @_options
 def top(once: bool, gen: str | None, root: Path) -> int:
-    """Watch a generation that is being played, or look at one that is over. Ctrl-C ends it.
+    """Watch a running generation, or show a finished one. Ctrl-C ends it.
 
-    Reads only; as many as you like may look on, and the run does not notice.
+    Reads only: any number of these commands may run at once, without effect on the run.
     """
     console, pause = Console(), threading.Event()
     with ProjectReader(root.resolve()) as reader:
@@ -44,7 +44,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
             click.echo(plain_line(reader.progress(generation)))
             return ExitCode.OK
         with TopScreen(console, keep=once) as screen:
-            with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
+            with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
                 while True:
                     screen.show(reader.progress(generation), reader.history(generation), reader.farm(generation))
                     if once:
@@ -57,19 +57,19 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 @click.argument("what")
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
-    """Tell the story of a genome, an attempt or a worker: what was tried, what came of it, why it waits."""
+    """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""
     with ProjectReader(root.resolve()) as reader:
         click.echo(explain(reader, what, _number(gen)))
     return ExitCode.OK
 
 
 @click.command("results")
-@click.option("--all", "all_generations", is_flag=True, help="Of all generations.")
+@click.option("--all", "all_generations", is_flag=True, help="Include all generations.")
 @click.option("--top", "top_max", type=click.IntRange(min=1), help="The first so many only.")
-@click.option("--sort", type=click.Choice(COLUMNS), default="fitness", show_default=True, help="By what.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets.")
+@click.option("--sort", type=click.Choice(COLUMNS), default="fitness", show_default=True, help="Sort by this column.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @_options
 def results(
     all_generations: bool,
@@ -81,13 +81,13 @@ def results(
     gen: str | None,
     root: Path,
 ) -> int:
-    """Show the genomes and their fitness, the fittest first."""
+    """List the genomes and their fitness, the fittest first."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv cannot both be had; choose one")
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
     with ProjectReader(root.resolve()) as reader:
-        newest = reader.choose(_number(gen))  # which also says so if there is none
+        newest = reader.choose(_number(gen))  # raises if there is none
         chosen = reader.generations() if all_generations else [newest]
         farms = [reader.farm(generation) for generation in chosen]
         minimize = reader.config.generation.direction == "minimize"
@@ -106,7 +106,7 @@ def results(
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file (default: in results/).")
 @_options
 def write_report(all_generations: bool, out: Path | None, gen: str | None, root: Path) -> int:
-    """Write a generation's report: one HTML file that needs nothing else and works without a network."""
+    """Write the report of a generation: one self-contained HTML file that works without a network."""
     root = root.resolve()
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
@@ -129,11 +129,11 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
 @click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True)
 @root_option
 def serve_page(host: str, port: int, root: Path) -> int:
-    """Show the farm in a browser, live. Reads only; Ctrl-C ends it.
+    """Serve a live page of the farm to a browser. Reads only; Ctrl-C ends it.
 
-    On any other address than this computer's own, a token is needed, which is printed.
+    On any address other than loopback a token is needed; the printed URL contains it.
     """
-    from pipeline.ui.web_server import serve  # which brings a web server with it
+    from pipeline.ui.web_server import serve  # imports a web server
 
     serve(root.resolve(), host, port, click.echo)
     return ExitCode.OK

@@ -1,7 +1,7 @@
-"""The command line: `init`, `run`, `status`, `verify`, `doctor`, `take-over`. A face: what a command does is a call.
+"""The command line's entry point, and the commands `init`, `run`, `status`, `verify`, `doctor`, `take-over`.
 
-It decides the words people read, the exit code of a defect, and the log levels of libraries. The exit code of any other
-error is in `errors`.
+Owns: the printed texts, the exit code of a defect, the log levels of libraries. Not here: the exit codes of other
+errors (`pipeline.errors`), the work of the commands.
 """
 
 import logging
@@ -45,16 +45,16 @@ _FAILED_NAMED_MAX = 20
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="genome-pipeline")
 def commands() -> None:
-    """Farms game evaluations out to a pool of workers.
+    """Evaluate genomes by playing games on a pool of workers.
 
-    Every genome is counted exactly once per generation, or you are told why not.
+    Every genome is counted exactly once per generation, or the reason is reported.
 
     \b
-    pipeline init            makes a project that runs at once
-    pipeline run --gen 1     plays the genomes in genomes/gen-0001/
-    pipeline status          says where things stand
-    pipeline verify          counts again, from outside
-    pipeline vm status       says how the workers' virtual machines are
+    pipeline init            make a project that runs at once
+    pipeline run --gen 1     play the genomes in genomes/gen-0001/
+    pipeline status          show the state of a generation
+    pipeline verify          count again, independently
+    pipeline vm status       show the state of the workers' virtual machines
 
     Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
     configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
@@ -79,9 +79,9 @@ def init(folder: Path) -> int:
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
 def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) -> int:
-    """Play every genome of a generation, or take it up where it was stopped.
+    """Play every genome of a generation, or resume a stopped one.
 
-    Ctrl-C stops in order; the same command resumes. A finished generation is not played again.
+    Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
     """
     generation = parse_generation(gen)
     root = root.resolve()
@@ -101,7 +101,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) ->
 @gen_option
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
-    """Say where a generation stands: counts, workers, and what is still open and why."""
+    """Show the state of a generation: counts, workers, open trials and why they are open."""
     with ProjectReader(root.resolve()) as reader:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
         playing = reader.is_playing(generation)
@@ -113,9 +113,9 @@ def show_status(gen: str | None, root: Path) -> int:
 @click.option("--gen", "gen", default=None, help="The generation (default: every one that was run).")
 @root_option
 def verify_results(gen: str | None, root: Path) -> int:
-    """Check from outside that every genome was counted exactly once.
+    """Check that every genome was counted exactly once.
 
-    Reads the ledger, the snapshots and the results, and counts again without the code that counted.
+    Reads the ledger, the snapshots and the results, and counts again with independent code.
     Exit codes: 0 the promise held; 1 it was broken, what is wrong is named; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
@@ -126,12 +126,12 @@ def verify_results(gen: str | None, root: Path) -> int:
 
 @commands.command("doctor")
 @click.argument("workers", nargs=-1)
-@click.option("-v", "--verbose", is_flag=True, help="Tell what was measured, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what was measured, too.")
 @root_option
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
-    """Look at the machines and shares of WORKERS (default: all that are not local) and say what to do.
+    """Check the machines and shares of WORKERS (default: all that are not local) and print how to fix faults.
 
-    Says nothing of what is well. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
+    Without -v it prints faults only. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
     """
     root = root.resolve()
     config = load_config(root)
@@ -146,9 +146,9 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
 @click.argument("worker")
 @root_option
 def take_over_share(worker: str, root: Path) -> int:
-    """Take WORKER's share over in this farm's name, whoever it belonged to.
+    """Take over WORKER's share for this farm, also from another farm.
 
-    Only when the other host is gone for good: what it had published there is removed.
+    Use it only when the other host is gone for good: everything it had published there is removed.
     """
     root = root.resolve()
     click.echo(take_over(root, load_config(root), worker))
@@ -162,7 +162,7 @@ for look_command in look_commands:
 
 
 def run_commands(args: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code. Prints a PipelineError's message, and of a defect the traceback."""
+    """Runs one command; returns its exit code. Prints a PipelineError's message, or the traceback of a defect."""
     try:
         code = commands.main(args, prog_name="pipeline", standalone_mode=False)
         return code if isinstance(code, int) else ExitCode.OK
@@ -217,7 +217,7 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
-        cure = "mend it, then run the same command" + (" with --retry-failed" if failed else "")
+        cure = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
         raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{cure}")
     if ending.stopped:
         return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
@@ -227,7 +227,7 @@ def _print_result(host: Host, ending: Ending) -> int:
 
 
 class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
-    """The first Ctrl-C stops in order, the second at once."""
+    """Stops gracefully at the first Ctrl-C, at once at the second."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
@@ -248,7 +248,7 @@ class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
 
 
 def _quiet_libraries() -> None:
-    """These log again what they raise, smbprotocol also whole messages."""
+    """Silences libraries that log what they also raise; smbprotocol logs whole messages, too."""
     for name in ("qemu.qmp", "smbprotocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""`pipeline init`: a project that runs at once, to be changed into one's own."""
+"""`pipeline init`: creates an example project that runs at once, as a starting point."""
 
 from pathlib import Path
 
@@ -25,10 +25,10 @@ command = ["python", "play.py", "{genome}", "--seed", "{seed}", "--settings", "{
 time_limit_s = 1800
 
 [local]
-workers = 2                 # default: one per core; 0 if nobody but [[worker]]s shall play
+workers = 2                 # default: one per core; 0 if only [[worker]]s play
 queue_depth = 2             # one playing, one waiting
 
-# [[worker]]                # a worker that somebody else started, behind a share
+# [[worker]]                # a worker that you started elsewhere, behind a share
 # name = "vm-0"
 # share = 'D:\\shares\\vm-0'
 """
@@ -71,10 +71,10 @@ GENOMES = {
 
 
 def init(folder: Path) -> list[Path]:
-    """Makes the example project; returns what it made.
+    """Creates the example project; returns the paths of its files.
 
     Raises:
-        InputError: a file of it is there already, or the folder cannot be written.
+        InputError: one of its files exists already, or the folder cannot be written.
     """
     paths = ProjectPaths(folder)
     files = {paths.config: CONFIG.encode(), folder / EVALUATOR_FILE: PLAY.encode()}

@@ -1,4 +1,4 @@
-"""The options that several commands share, so that they read alike everywhere."""
+"""Options that several commands share."""
 
 from pathlib import Path
 

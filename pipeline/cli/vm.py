@@ -1,4 +1,4 @@
-"""The command line's `vm` group. A face: what a command does is `vm`'s to say."""
+"""Command group `vm`: parses arguments and prints. Not here: the operations (`machines.fleet`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -33,24 +33,24 @@ class _VmGroup(click.Group):
 
 @click.group("vm", cls=_VmGroup)
 def vm_commands() -> None:
-    """The workers' virtual machines: make, start, stop, heal and remove them by hand.
+    """Manage the workers' virtual machines by hand: make, start, stop, restore and remove them.
 
-    Only machines that pipeline.toml names are ever touched. Exit codes: 0 done; 1 not with all of
+    Only machines that pipeline.toml names are touched. Exit codes: 0 done; 1 not with all of
     them; 2 bad input.
     """
 
 
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
-    """The arguments that say which machines are meant, and how."""
+    """Adds the arguments that select machines, and `--what-if`."""
     options = [
         click.argument("workers", nargs=-1),
         click.option("--all", "all_machines", is_flag=True, help="All machines of pipeline.toml."),
-        click.option("--count", type=click.IntRange(1, 256), help="The first so many of them."),
+        click.option("--count", type=click.IntRange(1, 256), help="The first N of them."),
         click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),
         root_option,
     ]
     if changes:
-        options.append(click.option("--what-if", is_flag=True, help="Change nothing; say what would be done."))
+        options.append(click.option("--what-if", is_flag=True, help="Change nothing; print what would be done."))
 
     def decorate(command: _Command) -> _Command:
         for option in reversed(options):
@@ -60,14 +60,14 @@ def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     return decorate
 
 
-_wait_option = click.option("--wait", is_flag=True, help="Until the guest is up.")
+_wait_option = click.option("--wait", is_flag=True, help="Wait until the guest is up.")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @vm_commands.command("create")
 @_of_machines()
 def create(**chosen: Any) -> int:
-    """Make machines from the template, as copy-on-write disks. What exists is left alone."""
+    """Make machines from the template, with copy-on-write disks. Existing machines are not changed."""
     return _run_command(fleet.create, **chosen)
 
 
@@ -75,7 +75,7 @@ def create(**chosen: Any) -> int:
 @_of_machines()
 @_yes_option
 def prepare(yes: bool, **chosen: Any) -> int:
-    """Give new machines their identity and their clean checkpoint: boot, name, address, password, shutdown."""
+    """Set up new machines: boot, set name, address and password, shut down, make the clean checkpoint."""
     root = chosen["root"].resolve()
     config = load_config(root)
     if not chosen["what_if"]:
@@ -108,14 +108,14 @@ def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
 @_of_machines()
 @_wait_option
 def restart(wait: bool, **chosen: Any) -> int:
-    """Shut guests down in order, and start them again."""
+    """Shut guests down gracefully and start the machines again."""
     return _run_command(fleet.restart, wait=wait, **chosen)
 
 
 @vm_commands.command("checkpoint")
 @_of_machines()
 def checkpoint(**chosen: Any) -> int:
-    """Make what machines are now, switched off, their clean checkpoint."""
+    """Make the clean checkpoint from the present state of machines that are off."""
     return _run_command(fleet.checkpoint, **chosen)
 
 
@@ -123,7 +123,7 @@ def checkpoint(**chosen: Any) -> int:
 @_of_machines()
 @_yes_option
 def restore(yes: bool, **chosen: Any) -> int:
-    """Take machines back to their clean checkpoint; what they did since is gone. Not while they play."""
+    """Restore the clean checkpoint of machines; later changes are lost. Not while they play."""
     return _run_command(fleet.restore, question=not yes and "Take back to the clean checkpoint", reverts=True, **chosen)
 
 
@@ -131,17 +131,17 @@ def restore(yes: bool, **chosen: Any) -> int:
 @_of_machines()
 @_yes_option
 def remove(yes: bool, **chosen: Any) -> int:
-    """Take machines away, with their disks. Not while they play."""
+    """Remove machines with their disks. Not while they play."""
     return _run_command(fleet.remove, question=not yes and "Remove, with all disks,", reverts=True, **chosen)
 
 
 @vm_commands.command("status")
 @_of_machines(changes=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(
     as_json: bool, workers: Sequence[str], all_machines: bool, count: int | None, backend: str | None, root: Path
 ) -> int:
-    """Say how machines are (default: all)."""
+    """Show the state of machines (default: all)."""
     config, machines = _open(root, backend)
     all_machines = all_machines or not (workers or count)
     seen = fleet.status(machines, fleet.choose(config, workers, all_machines=all_machines, count=count))
@@ -155,17 +155,17 @@ def status(
 
 @vm_commands.command("compare")
 @_of_machines(changes=False)
-def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: str | None, root: Path) -> int:
+def compare(workers: Sequence[str], all_machines: bool, count: int | None, backend: str | None, root: Path) -> int:
     """List how machines differ from `template_machine` of [hyperv] (default: all).
 
-    It compares what a disk does not carry: processors, screen, firmware, TPM and partitions of the GPU.
+    Compares settings outside the disk: processors, screen, firmware, TPM and partitions of the GPU.
     """
     config, machines = _open(root, backend)
     like = config.hyperv.template_machine if config.hyperv is not None else ""
     if not isinstance(machines, HyperVMachines) or not like:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
-    everyone = everyone or not (workers or count)
-    chosen = fleet.choose(config, workers, all_machines=everyone, count=count)
+    all_machines = all_machines or not (workers or count)
+    chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
     differences = machines.compare(list(chosen.values()), like)
     for worker, machine in chosen.items():
         for line in fleet.differences(differences.get(machine, []), like):
@@ -176,10 +176,10 @@ def compare(workers: Sequence[str], everyone: bool, count: int | None, backend: 
 @vm_commands.command("check-template")
 @click.option("--player", default="player", show_default=True, help="The guest's user who plays.")
 @click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
-@click.option("-v", "--verbose", is_flag=True, help="Name what is well, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what is correct, too.")
 @root_option
 def check_template_machine(player: str, game_folder: str, verbose: bool, root: Path) -> int:
-    """Look into the template's machine, item by item, and say what is to be done before it is cloned.
+    """Check the template's machine, item by item, and print what to fix before it is cloned.
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
     """
@@ -195,10 +195,10 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
 
 
 @vm_commands.command("switch")
-@click.option("--what-if", is_flag=True, help="Change nothing; say what would be done.")
+@click.option("--what-if", is_flag=True, help="Change nothing; print what would be done.")
 @root_option
 def make_switch(what_if: bool, root: Path) -> int:
-    """Make the internal switch of the farm, with the host's own address on it."""
+    """Make the internal switch of the farm and give the host its address on it."""
     root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not (table.switch and table.network):
@@ -245,7 +245,7 @@ def _identity(config: Config, root: Path, machine: str) -> GuestIdentity:
 def _confirm(question: str) -> None:
     try:
         agreed = click.confirm(question)
-    except click.Abort:  # nobody is there to be asked
+    except click.Abort:  # no terminal to ask on, or Ctrl-C
         agreed = False
     if not agreed:
         raise InputError("not confirmed, so nothing was done; --yes answers beforehand")
@@ -258,6 +258,6 @@ def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
     machines = machines_of(config, root, what_if)
     if machines is None:
-        fleet.choose(config, (), all_machines=True, count=None)  # which says why
+        fleet.choose(config, (), all_machines=True, count=None)  # raises the error that says why
         raise ConfigError("pipeline.toml has no [hyperv] or [qemu] table")
     return config, machines

@@ -1,5 +1,5 @@
-"""The rules of the farm. Pure: no I/O, no clock, no threads, no dice; `now` and everything seen are arguments.
+"""The rules of the farm. Pure: no I/O, clock, threads or randomness; time and observations are arguments.
 
-facts → farm (their fold) → dispatcher (decide) → reconcile (plan), with ownership, acceptance, deadlines and recovery
-as its rules.
+facts → farm (their fold) → dispatcher (decide) → reconcile (plan); the rules are ownership, acceptance, deadlines,
+recovery and assignment.
 """

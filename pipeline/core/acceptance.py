@@ -1,7 +1,9 @@
-"""Accepts results and claims (share_layout.md, laws 5 and 6). Pure.
+"""Accepts results and claims. Pure.
 
-It decides which result counts. A result is matched by its attempt id alone, through what the ledger issued; what it
-says about itself must fit, and nothing it says chooses a trial. Not here: what is overdue (deadlines).
+Owns: which result counts. A result is matched by its attempt id alone, through the attempts the ledger issued; its
+fields must agree with that attempt, and none of them chooses a trial.
+Not here: what is overdue (`deadlines`).
+See: laws 5 and 6 of share_layout.md.
 """
 
 from inbox_agent.protocol.layout import Outcome, ResultRecord, clean, echo_problem
@@ -19,7 +21,7 @@ from pipeline.core.transaction import Transaction
 
 
 def accept_results(tx: Transaction, scan: ShareScan) -> None:
-    """Judges every result and claim of one look. Results come first: a result beats a deadline of the same tick."""
+    """Accepts or refuses the results and claims of one scan. Runs before the deadlines: a result of this tick wins."""
     if scan.unknown or tx.farm.workers[scan.worker].state is WorkerState.OUT:
         return
     seen = tx.observed.workers[scan.worker]
@@ -44,9 +46,9 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
             )
         return
     if attempt.has_result or result.attempt in farm.noted:
-        return  # collected before; its file has not been cleaned up yet
+        return  # collected before; its file is not removed yet
     if worker != attempt.worker:
-        return  # shares that were swapped, or a worker that copies: what counts is what lies in its own share
+        return  # swapped shares or a copied file: a result counts only in the share of its own worker
     tx.results[result.attempt] = worker, result
     problem = _result_problem(tx, attempt, result)
     trial_open = attempt.trial.state is not TrialState.SETTLED
@@ -57,7 +59,7 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
     else:
         tx.add(_result_late(result, worker, problem))
         if attempt.outcome is Outcome.LOST and result.record and result.record.outcome is Outcome.INTERRUPTED:
-            # Its share can be read again and shows who was playing when the worker went down.
+            # The share can be read again and shows which attempt was running when the worker went down.
             tx.charge(attempt)
 
 
@@ -118,6 +120,6 @@ def _note_claim(tx: Transaction, worker: str, attempt_id: str) -> None:
     still_played = attempt_id in farm.workers[worker].left_published
     known = attempt.charged or attempt.has_result or attempt_id in farm.noted
     if attempt.left_published and attempt.epoch == farm.workers[worker].epoch and not still_played and not known:
-        # Law 5: the genome that pays is the one whose claim stands there without a result, on a share that can be read
-        # again. A claim that only crossed the host's own verdict, or is of an epoch that is over, says nothing.
+        # Law 5 of share_layout.md: charge the genome with a claim and no result on a share that can be read again.
+        # Do not charge for a claim made while the host was ending the attempt, nor for one of an older epoch.
         tx.charge(attempt)

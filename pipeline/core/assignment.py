@@ -1,6 +1,7 @@
-"""Assigns pending trials to workers, and takes waiting attempts back for workers that are idle. Pure.
+"""Assigns pending trials to workers, and withdraws queued attempts for idle workers. Pure.
 
-It decides who gets which trial, and when. Not here: the order of the rules (dispatcher).
+Owns: which worker gets which trial, and when.
+Not here: the order of the rules (`dispatcher`).
 """
 
 from collections.abc import Iterable
@@ -14,19 +15,19 @@ from pipeline.core.model import Trial, Worker, WorkerState
 from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_SEARCHED_MAX = 64  # a tick stays cheap however many trials wait for another worker
+_SEARCHED_MAX = 64  # bounds the cost of a tick when many trials wait for another worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queues:
-    """How many attempts each worker may hold, playing and waiting."""
+    """How many attempts each worker may hold, running and queued."""
 
     depth: dict[str, int]
-    local: frozenset[str]  #: workers whose agents end with this host
+    local: frozenset[str]  #: workers with agents that end with this host
 
 
 def assign(tx: Transaction, queues: Queues) -> None:
-    """Fills the queues, the emptiest first, so that every worker plays before any worker waits."""
+    """Fills the queues, shortest first, so that every worker gets its first attempt before any gets a second."""
     assignable = _assignable(tx)
     for level in range(max((queues.depth[w.name] for w in assignable), default=0)):
         for worker in assignable:
@@ -38,7 +39,7 @@ def assign(tx: Transaction, queues: Queues) -> None:
 
 
 def _assignable(tx: Transaction) -> list[Worker]:
-    """The workers that would play what they are given."""
+    """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
     return [w for w in workers if w.state in states and not w.left_published and tx.observed.may_get_work(w)]
@@ -50,7 +51,7 @@ def _has_room(worker: Worker, queues: Queues) -> bool:
 
 
 def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Queues) -> Trial | None:
-    """The first pending trial this worker should have: rather one that it has not tried than one that it has."""
+    """The next pending trial for this worker; trials it has not tried are preferred."""
     for trial in _candidates(tx.farm, worker):
         if trial.run_alone and worker.wanted:
             continue
@@ -64,8 +65,8 @@ def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Que
 def _waits_for_other_worker(
     tx: Transaction, worker: Worker, trial: Trial, assignable: list[Worker], queues: Queues
 ) -> bool:
-    """Whether a trial waits for somebody who has not tried it. On the last try it does so even if nobody of them has
-    room: a worker that fails whatever it gets is never busy, and would condemn every genome by itself.
+    """Whether a trial waits for a worker that has not tried it. Before the last try it waits even for a full one:
+    a worker that fails every genome is never busy, and alone would fail each genome for good.
     """
     if trial.blamed + 1 >= tx.limits.attempts_max and worker.name in trial.blamed_by:
         return any(other.name not in trial.blamed_by for other in assignable)
@@ -74,10 +75,10 @@ def _waits_for_other_worker(
 
 
 def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
-    """What waits. Probation tries the worker and not the genome: rather with one that took nobody down, new first."""
+    """Pending trials by preference; on probation unsuspected genomes first, fresh trials before retries."""
     retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
     if worker.state is not WorkerState.PROBATION:
-        return chain(retries, fresh)  # a failing farm shows itself soon
+        return chain(retries, fresh)  # retries first: a farm on which everything fails is noticed early
     return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
 
 
@@ -107,7 +108,7 @@ def base36(number: int, width: int) -> str:
 
 
 def rebalance(tx: Transaction, queues: Queues) -> None:
-    """Takes waiting attempts from workers with a long game in hand, for workers that have nothing to do."""
+    """Withdraws queued attempts from workers that are busy for long, for workers that have none."""
     farm, observed, assignable = tx.farm, tx.observed, _assignable(tx)
     idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, queues) is None]
     for worker in farm.workers.values() if idle else ():
@@ -117,7 +118,7 @@ def rebalance(tx: Transaction, queues: Queues) -> None:
         if not playing or observed.time - min(playing) <= tx.limits.take_back_after_s:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
-            # Who has tried it would not be given it, and it would come back at once.
+            # A worker that has tried it would not get it, and it would return to the same queue.
             taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
             if taker is not None:
                 idle.remove(taker)

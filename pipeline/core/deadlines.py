@@ -1,6 +1,8 @@
-"""Deadlines of attempts: evaluations that take too long, claims that do not come, workers that are silent. Pure.
+"""Deadlines of attempts: time limit and grace, claim limit, silence. Pure.
 
-It decides what is overdue (share_layout.md, law 5). Not here: which result counts (acceptance).
+Owns: what is overdue.
+Not here: which result counts (`acceptance`).
+See: law 5 of share_layout.md.
 """
 
 from inbox_agent.protocol.layout import Outcome
@@ -11,14 +13,14 @@ from pipeline.core.transaction import Transaction
 
 
 def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
-    """Ends what took too long on one worker; runs after all results of the tick were judged."""
+    """Ends the overdue attempts of one worker. Runs after `accept_results` of the same tick."""
     seen = tx.observed.workers[worker.name]
     if not seen.readable or not worker.epoch_open:
         return
     claimed = [attempt for attempt in worker.wanted.values() if attempt.id in seen.claims]
     for attempt in claimed:
         if attempt.id in seen.answers:
-            continue  # it was played, and is being read: the edge gives up after a few looks
+            continue  # its result is being read; the share client gives up after a few scans
         played_s = tx.observed.time - seen.claims[attempt.id]
         limit_s = _time_limit_s(tx)
         if played_s > limit_s + tx.limits.grace_s:
@@ -29,7 +31,7 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
 
 
 def _release_left_published(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
-    """The share can be read again: what was kept on it is waited for as long as it is played, and no longer."""
+    """Releases left-published attempts of a readable share: settled trials, no claim, or overdue since the claim."""
     limit_s = _time_limit_s(tx) + tx.limits.grace_s
     for attempt in list(worker.left_published.values()):
         since = seen.claims.get(attempt.id)
@@ -57,8 +59,8 @@ def _enforce_claim_limit(tx: Transaction, worker: Worker, seen: ObservedWorker, 
 
 
 def give_up_all(tx: Transaction, worker: Worker) -> None:
-    """A silent worker loses what it holds (law 5): on a readable share the attempt it was playing, and the others are
-    merely taken back; on an unreadable one everything, with the start signals kept.
+    """Ends all attempts of a silent worker (law 5 of share_layout.md). On a readable share the claimed one is lost
+    and the others are withdrawn; on an unreadable one all are lost, and their start signals stay.
     """
     seen = tx.observed.workers[worker.name]
     silence_s = tx.observed.silence_s(worker.name)
@@ -67,7 +69,7 @@ def give_up_all(tx: Transaction, worker: Worker) -> None:
             reason = f"the share could not be read for {silence_s:.0f} s ({seen.unknown})"
             tx.give_up(attempt, Outcome.LOST, reason, left_published=True, run_alone=True)
         elif attempt.id in seen.answers:
-            continue  # its last word is there, and is being read
+            continue  # its result is there, and is being read
         elif attempt.id in seen.claims:
             tx.give_up(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
             tx.charge(attempt)
@@ -76,7 +78,7 @@ def give_up_all(tx: Transaction, worker: Worker) -> None:
 
 
 def all_overdue(tx: Transaction, worker: Worker) -> bool:
-    """Whether time limit and grace of everything published on a worker have passed since it fell silent (law 5)."""
+    """Whether the silence exceeds time limit plus grace of everything published there (law 5 of share_layout.md)."""
     held = max(1, len(worker.wanted) + len(worker.left_published))
     allowance_s = held * (_time_limit_s(tx) + tx.limits.grace_s)
     return tx.observed.silence_s(worker.name) > allowance_s

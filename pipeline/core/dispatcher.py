@@ -1,7 +1,7 @@
-"""The order of the rules: from an observation to facts. Pure.
+"""Runs the rules of one tick: from an observation to facts. Pure.
 
-`decide` runs the rules in the one order that is safe: whose share, what came back, what is overdue, which worker is not
-well, who gets what. Not here: what is to be done about it (reconcile).
+Owns: the order of the rules: ownership, acceptance, deadlines, recovery, assignment.
+Not here: the actions that follow (`reconcile`).
 """
 
 from pipeline.core.acceptance import accept_results
@@ -19,7 +19,7 @@ from pipeline.core.transaction import Transaction
 
 
 def decide(farm: Farm, observed: Observed, observation: Observation, limits: Limits, queues: Queues) -> Transaction:
-    """Everything that follows from one view. The farm is advanced; the facts are in the minutes, to be recorded."""
+    """Applies all rules to one observation. The farm is updated; the transaction holds the facts to record."""
     tx = Transaction(farm, observed, observation, limits)
     first_scans = [scan for scan in observation.scans if scan.full and not observed.workers[scan.worker].scanned]
     observed.update(farm, observation)
@@ -42,7 +42,7 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
 
 
 def _withdraw_from_dead_host(tx: Transaction, worker: Worker) -> None:
-    """Local agents end with their host, so what a killed one had given them is not being played (design, §4)."""
+    """Withdraws what a killed host had given its local agents: they ended with it, so none of it is running."""
     seen = tx.observed.workers[worker.name]
     if seen.readable and not seen.machine_started:
         for attempt in list(worker.wanted.values()):
@@ -50,7 +50,7 @@ def _withdraw_from_dead_host(tx: Transaction, worker: Worker) -> None:
 
 
 def stuck_reason(farm: Farm, workers: int) -> str:
-    """Why the farm cannot go on; the empty string while it can."""
+    """Why the run cannot continue; the empty string while it can."""
     if farm.finished or not farm.open_trials:
         return ""
     if not farm.usable():

@@ -1,8 +1,8 @@
-"""What can have happened: the facts the ledger is made of, in the past tense. Pure data.
+"""The facts of the ledger: events, named in the past tense. Pure data.
 
-A fact is never changed and never taken back. It decides nothing: `farm.evolve` says what a fact means, the dispatcher
-says when it is stated. A fact's tag, its fields' names and the values of enums are the format on disk: a change of one
-of them needs another `VERSION` of the ledger. Class names are free.
+A fact is never changed or deleted. A fact's tag, its fields' names on disk and the values of enums are the ledger's
+format: changing one of them needs another `VERSION` of the ledger. Class names are free.
+Not here: what a fact changes (`Farm.evolve`), when it is added (`dispatcher`).
 """
 
 import enum
@@ -16,56 +16,56 @@ from inbox_agent.protocol.layout import Outcome, Setting
 
 
 class Settlement(enum.StrEnum):
-    """How a trial ended for good."""
+    """The final state of a trial."""
 
-    COMPLETED = "completed"  #: counted, with a fitness
+    COMPLETED = "completed"  #: has a fitness
     FAILED = "failed"  #: no fitness: the genome's fault, or given up
-    TIMED_OUT = "timed_out"  #: the last try ran into the time limit; a fitness only if one is set for time-outs
-    SKIPPED = "skipped"  #: not played on, since another trial of the genome had failed
+    TIMED_OUT = "timed_out"  #: the last try hit the time limit; a fitness only if `timed_out_fitness` is set
+    SKIPPED = "skipped"  #: another trial of the genome failed
 
 
 class RecoveryAction(enum.StrEnum):
-    """The steps of the recovery ladder, gentlest first."""
+    """What can be done to recover a worker, least disruptive first."""
 
     RESTART_AGENT = "restart_agent"
     REBOOT = "reboot"  #: guest shutdown, then start
     POWER_CYCLE = "power_cycle"
-    RESTORE = "restore"  #: back to the clean checkpoint; the share goes back in time with it
+    RESTORE = "restore"  #: revert to the clean checkpoint, which reverts the share too
 
 
 class RunSettings(Struct, frozen=True, kw_only=True):
-    """What a fitness depends on; fixed at the first run of a generation."""
+    """The settings that a fitness depends on; fixed at the first run of a generation."""
 
     trials_per_genome: Annotated[int, Meta(ge=1, le=1000)]
     seed: int
     settings: dict[str, Setting]
-    evaluator: str  #: what is played, in words: the command or the callable
+    evaluator: str  #: the command or the callable, as text
     time_limit_s: float
     timed_out_fitness: float | None = None
 
 
 class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", omit_defaults=True):
-    """Something that was decided or observed."""
+    """A decision or an observation of the host."""
 
 
 # ------------------------------------------------------------------------------------------------ host, generation
 
 
 class HostStarted(Fact, frozen=True, kw_only=True, tag="host_started"):
-    """A host process took up the ledger. Every wait begins anew with it."""
+    """A host process opened the ledger. All waits and back-offs restart."""
 
     pid: int
     workers: int
 
 
 class HostStopped(Fact, frozen=True, kw_only=True, tag="host_stopped"):
-    """The host ended in order; a killed one leaves no such fact."""
+    """The host ended gracefully; a killed one leaves no such fact."""
 
     reason: str
 
 
 class RunOpened(Fact, frozen=True, kw_only=True, tag="run_opened"):
-    """A generation is played: its first run, or one begun afresh."""
+    """A run of a generation began: the first, or a new one as with `--fresh`."""
 
     generation: int
     run: int
@@ -73,7 +73,7 @@ class RunOpened(Fact, frozen=True, kw_only=True, tag="run_opened"):
 
 
 class GenomeAdded(Fact, frozen=True, kw_only=True, tag="genome_added"):
-    """A genome joined the roster; its bytes are in the snapshot under their digest."""
+    """A genome was added to the run; its bytes are in the snapshot store under their digest."""
 
     genome: int  #: its number, from 1
     name: str
@@ -90,7 +90,7 @@ class RunFinished(Fact, frozen=True, kw_only=True, tag="run_finished"):
 
 
 class AttemptIssued(Fact, frozen=True, kw_only=True, tag="attempt_issued"):
-    """An attempt got its id and its place in a worker's queue; it may be published from now on."""
+    """An attempt got its id and its place in a worker's queue; it may be published."""
 
     attempt: str
     genome: int
@@ -114,29 +114,29 @@ class AttemptEnded(
     tag="attempt_ended",
     rename={"by_host": "ordered", "has_result": "answered", "left_published": "kept", "run_alone": "isolate"},
 ):
-    """An attempt is over, as its worker or the host said."""
+    """An attempt is over, by a result or by the host's decision."""
 
     attempt: str
     outcome: Outcome
     reason: str = ""
-    has_result: bool = False  #: a result said so; False: the host did
-    by_host: bool = False  #: the host caused it, so nobody is blamed
+    has_result: bool = False  #: ended by a result; False: by the host
+    by_host: bool = False  #: the host withdrew it; neither worker nor genome is blamed
     left_published: bool = False  #: lost only because the share could not be read: its start signal stays
-    run_alone: bool = False  #: the share could not tell who was at fault: the trial is next played alone
+    run_alone: bool = False  #: the culprit is unknown: the next attempt at the trial runs alone
     fitness: float | None = None
     metrics: dict[str, float] = {}
     seconds: float = 0.0
-    archived: bool = False  #: its result lies in `attempts/<attempt>/`
+    archived: bool = False  #: its result is in `attempts/<attempt>/`
 
 
 class AttemptReleased(Fact, frozen=True, kw_only=True, tag="attempt_released"):
-    """A kept attempt is waited for no longer: its start signal need not stay."""
+    """A left-published attempt is no longer waited for; its start signal may be removed."""
 
     attempt: str
 
 
 class ResultLate(Fact, frozen=True, kw_only=True, tag="result_late"):
-    """A result came from an attempt that nobody waited for any more; noted once, never counted."""
+    """A result came for an attempt that was over; noted once, never counted."""
 
     attempt: str
     worker: str
@@ -152,7 +152,7 @@ class ResultUnexpected(Fact, frozen=True, kw_only=True, tag="result_unexpected")
 
 
 class GenomeCharged(Fact, frozen=True, kw_only=True, tag="genome_charged"):
-    """A loss was charged to the genome whose claim was found without a result."""
+    """A loss was charged to the genome that was being evaluated."""
 
     attempt: str
     genome: int
@@ -160,25 +160,25 @@ class GenomeCharged(Fact, frozen=True, kw_only=True, tag="genome_charged"):
 
 
 class GenomePoisoned(Fact, frozen=True, kw_only=True, tag="genome_poisoned"):
-    """A genome took down too many workers; they are forgiven the losses it caused."""
+    """A genome took down too many workers; the losses it caused are subtracted from theirs."""
 
     genome: int
     charges: int
 
 
 class TrialSettled(Fact, frozen=True, kw_only=True, tag="trial_settled"):
-    """A trial is over for good. This is the count: one such fact for each trial."""
+    """A trial got its final state; exactly one such fact counts per trial."""
 
     genome: int
     trial: int
     settlement: Settlement
-    attempt: str = ""  #: the one that decided it; empty where none did
+    attempt: str = ""  #: the one that decided it; empty if none did
     fitness: float | None = None
     reason: str = ""
 
 
 class TrialReopened(Fact, frozen=True, kw_only=True, tag="trial_reopened"):
-    """A failed or skipped trial is to be tried again, because the user said so."""
+    """A failed or skipped trial is tried again at the user's request."""
 
     genome: int
     trial: int
@@ -188,7 +188,7 @@ class TrialReopened(Fact, frozen=True, kw_only=True, tag="trial_reopened"):
 
 
 class EpochRaised(Fact, frozen=True, kw_only=True, tag="epoch_raised"):
-    """The share may have gone back in time, or was never ours: a new epoch begins, all older attempts are over."""
+    """The share is new or may have been reverted: a new epoch begins, and all older attempts are over."""
 
     worker: str
     epoch: int
@@ -203,14 +203,14 @@ class EpochOpened(Fact, frozen=True, kw_only=True, tag="epoch_opened"):
 
 
 class WorkerOut(Fact, frozen=True, kw_only=True, tag="worker_excluded"):
-    """The worker takes no further part in this run; the reason says what cures it."""
+    """The worker takes no further part in this run; the reason says how to fix it."""
 
     worker: str
     reason: str
 
 
 class RecoveryStarted(Fact, frozen=True, kw_only=True, tag="recovery_started", rename={"action": "rung"}):
-    """A step of the recovery ladder was ordered."""
+    """A recovery action was requested."""
 
     worker: str
     action: RecoveryAction
@@ -232,7 +232,7 @@ class WorkerQuarantined(Fact, frozen=True, kw_only=True, tag="worker_quarantined
 
 
 class ProbationBegan(Fact, frozen=True, kw_only=True, tag="probation_began"):
-    """A quarantined worker gets one attempt to show that it is well."""
+    """A quarantined worker gets one attempt as a test."""
 
     worker: str
 
@@ -276,7 +276,7 @@ KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyFact))
 
 
 class Entry(NamedTuple):
-    """A fact as it stands in the ledger."""
+    """A fact with its position in the ledger."""
 
     seq: int
     at: float
@@ -287,7 +287,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DatedFact:
-    """A fact, and when it was stated."""
+    """A fact and the wall time when it was recorded."""
 
     at: float
     fact: Fact

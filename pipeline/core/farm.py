@@ -1,7 +1,8 @@
-"""The farm: everything that is known for certain, as the fold of all facts. Pure.
+"""The farm: the fold of all facts. Pure.
 
-`Farm.evolve` is the only thing that changes it. A fact that the tables of `model` do not allow is refused with the
-story that led there. It decides nothing.
+`Farm.evolve` is the only mutator. A fact that the tables of `model` do not allow raises `IllegalFact` with the
+trial's history.
+Not here: decisions (`dispatcher`).
 """
 
 from collections import Counter
@@ -27,16 +28,16 @@ from pipeline.core.model import (
 
 
 class IllegalFact(AssertionError):
-    """A fact that cannot follow what happened before: a defect of this program, told with the story."""
+    """A fact that the current state does not allow: a defect of this program. Its text has the trial's history."""
 
 
 class Farm:
-    """The fold of the facts: the workers, and the one generation that is open."""
+    """The state that follows from the facts: the workers and the open generation."""
 
     def __init__(self, farm_id: str, workers: list[str]) -> None:
         self.farm_id = farm_id
         self.workers = {name: Worker(name) for name in workers}
-        self.retired: dict[str, Worker] = {}  #: workers the ledger knows that are no longer configured
+        self.retired: dict[str, Worker] = {}  #: workers in the ledger that are no longer configured
         self.settled_since_start = 0
         self.failed_since_start = 0
         self._forget_generation()
@@ -47,7 +48,7 @@ class Farm:
         self.settings: RunSettings | None = None
         self.genomes: list[Genome] = []
         self.attempts: dict[str, Attempt] = {}
-        self.noted: set[str] = set()  #: ids whose late or unexpected result was noted
+        self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
         self.retries: dict[tuple[int, int], Trial] = {}
         self.fresh: dict[tuple[int, int], Trial] = {}
         self.open_trials = 0
@@ -58,7 +59,7 @@ class Farm:
         self.retries_issued = 0
         self.late = 0
         self.unexpected = 0
-        self.spans: list[list[float]] = []  #: [first, last] wall time of each host process that played this run
+        self.spans: list[list[float]] = []  #: [first, last] wall time of each host process of this run
 
     # --------------------------------------------------------------------------------------------------- questions
 
@@ -67,7 +68,7 @@ class Farm:
         return bool(self.retries or self.fresh)
 
     def usable(self) -> list[Worker]:
-        """Workers that may still do something in this run."""
+        """Workers that are not out of this run."""
         return [worker for worker in self.workers.values() if worker.state is not WorkerState.OUT]
 
     def echo(self, attempt: Attempt) -> Echo:
@@ -86,12 +87,12 @@ class Farm:
     # ------------------------------------------------------------------------------------------------------ the fold
 
     def evolve(self, fact: Fact, at: float) -> None:
-        """Folds one fact in; `at` is the wall time it was stated, kept for people and for nothing else.
+        """Applies one fact; `at` is the wall time it was added, used only for display.
 
         Raises:
-            IllegalFact: it cannot follow what happened before.
+            IllegalFact: the current state does not allow it.
         """
-        # The time between two hosts is nobody's, and epochs are heard of from other generations, too.
+        # HostStarted opens a span of its own, and epoch facts may belong to another generation.
         if self.spans and not isinstance(fact, f.HostStarted | f.EpochRaised | f.EpochOpened):
             self.spans[-1][1] = at
         _FOLDS[type(fact)](self, fact, at)
@@ -99,7 +100,7 @@ class Farm:
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
         self.settled_since_start = self.failed_since_start = 0
         for worker in (*self.workers.values(), *self.retired.values()):
-            # The user may have mended what was wrong: every worker gets its chances anew.
+            # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
             worker.losses = worker.restarts = worker.probations = 0
         if self.generation:
@@ -156,7 +157,7 @@ class Farm:
     def _attempt_ended(self, fact: f.AttemptEnded, at: float) -> None:
         attempt = self._attempt(fact.attempt)
         if attempt.outcome is not None:
-            # Law 6: work that came back after all, from an attempt that was already given up.
+            # Law 6 of share_layout.md: a completed result of an attempt that was given up.
             if attempt.has_result or fact.outcome is not Outcome.COMPLETED:
                 raise IllegalFact(f"{attempt.id} ended before\n{self.story(attempt.trial)}")
             self.outcomes[attempt.outcome] -= 1
@@ -250,7 +251,7 @@ class Farm:
         worker.recovery, worker.reason = fact.action, fact.reason
         worker.restarts += 1
         worker.reverting = worker.reverting or fact.action is RecoveryAction.RESTORE
-        worker.left_published.clear()  # the machine is touched: nothing that was played there can come back (law 5)
+        worker.left_published.clear()  # what stayed published is released (law 5 of share_layout.md)
 
     def _worker_recovered(self, fact: f.WorkerRecovered, at: float) -> None:
         passed = self.worker(fact.worker).state is WorkerState.PROBATION

@@ -1,4 +1,4 @@
-"""Every limit of the host's rules in one place, with its reason. Pure data; the `[limits]` table of `pipeline.toml`."""
+"""The limits of the host's rules, each with its reason: the `[limits]` table of `pipeline.toml`. Pure data."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     boot_limit_s: Seconds = 240.0  #: the same for recovery actions after which a machine boots
     back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
     take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker
-    needs_desktop: bool = False  #: give work only to agents whose session shows windows
+    needs_desktop: bool = False  #: give work only to agents in a session that shows windows
 
     def __post_init__(self) -> None:
         if self.losses_per_trial_max < self.losses_max:

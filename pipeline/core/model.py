@@ -1,6 +1,7 @@
-"""What a farm is made of: genomes, trials, attempts, workers, and the states they can be in. Pure data.
+"""The domain model: genomes, trials, attempts, workers and their states. Pure data.
 
-Two small tables say which fact may follow which state of a trial and of a worker. Who follows them is `farm`.
+Owns: the transition tables of a trial and of a worker, from state and fact to state.
+Not here: applying them (`farm`).
 """
 
 import enum
@@ -14,25 +15,25 @@ from pipeline.core.facts import Fact, RecoveryAction, Settlement
 
 
 class TrialState(enum.StrEnum):
-    """Where a trial is on its way."""
+    """The state of a trial."""
 
-    PENDING = "pending"  #: wants an attempt
-    ASSIGNED = "assigned"  #: an attempt at it is wanted on some worker
+    PENDING = "pending"  #: needs an attempt
+    ASSIGNED = "assigned"  #: has an open attempt on a worker
     SETTLED = "settled"
 
 
 class WorkerState(enum.StrEnum):
-    """What the host thinks of a worker."""
+    """The state of a worker."""
 
     READY = "ready"
-    RECOVERING = "recovering"  #: a rung of the ladder was ordered and has not helped yet
+    RECOVERING = "recovering"  #: a recovery action was requested; no heartbeat since
     QUARANTINED = "quarantined"  #: no work until the back-off is over
-    PROBATION = "probation"  #: one attempt to show that it is well
-    OUT = "out"  #: takes no further part
+    PROBATION = "probation"  #: gets one attempt as a test
+    OUT = "out"  #: takes no further part in this run
 
 
 _P, _A, _S = TrialState
-#: (state of the trial, fact) -> state afterwards. An attempt's end may be followed by a settlement at once.
+#: (state of the trial, fact) -> next state. A settlement may follow the end of an attempt at once.
 TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
     (_P, f.AttemptIssued): _A,
     (_A, f.AttemptEnded): _P,
@@ -41,7 +42,7 @@ TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
 }
 
 _READY, _RECOVERING, _QUARANTINED, _PROBATION, _OUT = WorkerState
-#: (state of the worker, fact) -> state afterwards.
+#: (state of the worker, fact) -> next state.
 WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
     (_READY, f.RecoveryStarted): _RECOVERING,
     (_RECOVERING, f.RecoveryStarted): _RECOVERING,
@@ -55,9 +56,9 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
     **{(state, f.WorkerOut): _OUT for state in WorkerState},
 }
 
-#: Outcomes that are the worker's or its share's fault, never the genome's alone.
+#: Outcomes that count against the worker or its share.
 LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.UNDELIVERED})
-#: Outcomes that are the genome's fault and use up one of its `attempts_max` tries.
+#: Outcomes that count against the genome and use up one of its `attempts_max` tries.
 BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 
 
@@ -97,8 +98,8 @@ class Trial:
     state: TrialState = TrialState.PENDING
     attempts: list[Attempt] = field(default_factory=list)
     blamed: int = 0  #: attempts that failed or timed out since it was (re)opened
-    losses: int = 0  #: attempts that were lost on the way since then
-    run_alone: bool = False  #: to be played with nothing behind it: nobody knows who lost the last one
+    losses: int = 0  #: attempts with an outcome of `LOSSES` since then
+    run_alone: bool = False  #: the next attempt runs with nothing queued behind it: the last loss has no known culprit
     settlement: Settlement | None = None
     decided_by: str = ""
     fitness: float | None = None
@@ -106,7 +107,7 @@ class Trial:
 
     @property
     def tried_by(self) -> set[str]:
-        """The workers that have tried it, or are about to."""
+        """The workers that have tried it or hold its open attempt."""
         return {attempt.worker for attempt in self.attempts if not attempt.by_host}
 
     @property
@@ -117,13 +118,13 @@ class Trial:
 
     @property
     def open_attempt(self) -> Attempt | None:
-        """The attempt that is wanted now, if there is one."""
+        """The attempt that is not over, if there is one."""
         return next((a for a in reversed(self.attempts) if a.outcome is None), None)
 
 
 @dataclass(slots=True)
 class Genome:
-    """One file of the generation."""
+    """One genome file of the generation."""
 
     number: int
     name: str
@@ -135,7 +136,7 @@ class Genome:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether attempts at it were lost: it may be what takes its workers down."""
+        """Whether attempts at it were lost, so it may be what takes workers down."""
         return bool(self.charges) or any(trial.losses for trial in self.trials)
 
     @property
@@ -148,39 +149,40 @@ class Genome:
         mean = sum(known) / len(known)
         if math.isfinite(mean):
             return mean
-        # The sum is too large, the mean is not: it lies between them, whatever rounding makes of it.
+        # The sum overflows, the mean does not: divide first, and clamp rounding errors to the range of the values.
         return min(max(sum(value / len(known) for value in known), min(known)), max(known))
 
 
 @dataclass(slots=True)
 class Worker:
-    """The agent's role behind one share, as the host sees it."""
+    """The agent's role behind one share: the host's state of it."""
 
     name: str
     state: WorkerState = WorkerState.READY
     epoch: int = 0  #: 0: the share was never seen
     epoch_open: bool = False  #: whether the share was seen to carry this epoch's `host.json`
     publications: int = 0
-    wanted: dict[str, Attempt] = field(default_factory=dict)  #: published or about to be, not over
-    left_published: dict[str, Attempt] = field(default_factory=dict)  #: over, but their start signals stay (law 5)
+    wanted: dict[str, Attempt] = field(default_factory=dict)  #: its attempts that are not over
+    #: over, but their start signals stay (law 5 of share_layout.md)
+    left_published: dict[str, Attempt] = field(default_factory=dict)
     losses: int = 0  #: in a row
-    restarts: int = 0  #: rungs climbed since it last finished an attempt
-    probations: int = 0  #: failed ones since it was last well
+    restarts: int = 0  #: recovery actions since it last finished an attempt
+    probations: int = 0  #: failed ones since it last recovered
     recovery: RecoveryAction | None = None
-    reverting: bool = False  #: a restore was ordered, and no epoch has begun since
+    reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
 
 
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:
-    """The seed of a trial, 0 … 2³¹−1: the same games for every genome of a generation (design, "Words", trial)."""
+    """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation ("Seeds" in share_layout.md)."""
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class GenomeFile:
-    """A genome as it was taken in."""
+    """A genome file, as the snapshot store took it in."""
 
     name: str
     suffix: str

@@ -1,8 +1,9 @@
-"""What this host process has seen so far: signs of life, what is surely delivered, and for how long. Pure.
+"""What this host process has observed so far: signs of life, confirmed deliveries, and since when. Pure.
 
-Never stored: a restarted host begins with an empty watch and looks again. All durations are measured on one fair clock
-that advances with each tick by the time that passed, but never by more than a quarter of the silence limit, so that a
-suspended or stalled host does not call everybody dead (law 5).
+Not stored: a restarted host begins empty and scans again. Durations are measured on one clock that advances per tick
+by the time that passed, but at most by a quarter of the silence limit, so that a suspended or stalled host does not
+count all workers as silent.
+See: law 5 of share_layout.md.
 """
 
 from collections.abc import Set
@@ -14,36 +15,36 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Worker
 from pipeline.core.observation import MachineState, MachineStatus, Observation, ShareScan
 
-REMOVE_AGAIN_S = 30.0  #: after a genome could not be removed: on Windows each try waits for who has it open
+REMOVE_AGAIN_S = 30.0  #: between tries to remove a genome: on Windows each waits while a process has it open
 
 
 @dataclass(slots=True)
 class ObservedWorker:
-    """One worker, as this process has seen it. Times are on the fair clock."""
+    """What this process has observed of one worker. Times are those of `Observed.time`."""
 
-    seen_alive_at: float  #: last sign of life, or when one could have been seen first
-    seen_alive_requested_at: float = 0.0  #: when the look was asked for that showed the last sign of life
-    alive: bool = False  #: a beat of this epoch, or a record, was seen since the watch or the epoch began
-    scanned: bool = False  #: at least one full look succeeded in this process
+    seen_alive_at: float  #: last sign of life, or when one could first have been seen
+    seen_alive_requested_at: float = 0.0  #: request time of the scan that showed the last sign of life
+    alive: bool = False  #: a heartbeat or a new record was seen in this process and epoch
+    scanned: bool = False  #: at least one full scan succeeded in this process
     readable: bool = False
-    unknown: str = ""  #: why the last look failed
+    unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
-    replaced_runs: set[str] = field(default_factory=set)  #: agent lives that another one followed
-    returned_runs: int = 0  #: how often such a life came back
-    starts: set[str] = field(default_factory=set)  #: start signals believed to be in `inbox/`
+    replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
+    returned_runs: int = 0  #: how often one of them came back
+    starts: set[str] = field(default_factory=set)  #: start signals in `inbox/`, by the last full scan and later actions
     payloads: set[str] = field(default_factory=set)
-    delivered: set[str] = field(default_factory=set)  #: attempts that are surely published in full
-    listed: set[str] = field(default_factory=set)  #: start signals that a listing has shown
-    unconfirmed: set[str] = field(default_factory=set)  #: attempts whose publication nobody has confirmed
-    held_open: dict[str, float] = field(default_factory=dict)  #: attempt -> since when its genome cannot be removed
-    handled: set[str] = field(default_factory=set)  #: results in `outbox/` that need no second reading
-    answers: frozenset[str] = frozenset()  #: attempts that have a result there, read or not
+    delivered: set[str] = field(default_factory=set)  #: attempts that are confirmed to be published completely
+    listed: set[str] = field(default_factory=set)  #: start signals that a full scan has shown
+    unconfirmed: set[str] = field(default_factory=set)  #: attempts with an unconfirmed publication
+    held_open: dict[str, float] = field(default_factory=dict)  #: attempt -> when its genome last could not be removed
+    handled: set[str] = field(default_factory=set)  #: results in `outbox/` that are processed
+    answers: frozenset[str] = frozenset()  #: attempts with a result in `outbox/`, read or not
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
-    #: what waits first where nothing is played, and whether it is delivered
+    #: the first attempt in the queue of an idle worker, and whether it is delivered
     oldest_unclaimed: tuple[str, bool] | None = None
     oldest_unclaimed_since: float = 0.0
     recovery_at: float = 0.0
-    recovery_ordered: bool = True  #: whether the climbed rung was handed to the machine by this process
+    recovery_ordered: bool = True  #: whether this process handed the recovery action to the machine
     quarantined_at: float = 0.0
     machine: MachineStatus | None = None
     reverted: bool = False  #: the machine layer confirmed a revert since this epoch began
@@ -51,19 +52,19 @@ class ObservedWorker:
 
 
 class Observed:
-    """The watch over all workers of a farm."""
+    """What this process has observed of all workers."""
 
     def __init__(self, farm: Farm, limits: Limits, now: float) -> None:
-        self.time = 0.0  #: the fair clock, seconds since the watch began
+        self.time = 0.0  #: seconds since this object was created, by the clock described above
         self._limits = limits
         self._now = now
         self.workers = {name: ObservedWorker(seen_alive_at=0.0) for name in farm.workers}
         for name, worker in farm.workers.items():
-            # A host restart makes every publication uncertain; the next successful listing decides (law 3).
+            # A host restart makes every publication uncertain; the next listing decides (law 3 of share_layout.md).
             self.workers[name].unconfirmed = set(worker.wanted)
 
     def update(self, farm: Farm, observation: Observation) -> None:
-        """Takes in what a tick saw."""
+        """Applies the observation of one tick."""
         self.time += min(max(observation.now - self._now, 0.0), self._limits.silence_limit_s / 4)
         self._now = observation.now
         for name, machine in observation.machines.items():
@@ -78,7 +79,7 @@ class Observed:
         if scan.unknown:
             seen.readable, seen.unknown = False, scan.unknown
             return
-        if scan.full:  # only who has read the `host.json` knows that it is this share (law 4)
+        if scan.full:  # only a full scan reads the `host.json` (law 4 of share_layout.md)
             seen.readable, seen.unknown = True, ""
         seen.answers = scan.answers
         seen.handled &= scan.answers
@@ -90,28 +91,28 @@ class Observed:
         for attempt in seen.claims.keys() - scan.claims:
             del seen.claims[attempt]
         if any(attempt in worker.wanted for attempt in new_records):
-            self.note_alive(seen, scan)  # any new record of a worker is life as well
+            self.note_alive(seen, scan)  # a new record is a sign of life too
         if scan.full:
             if not seen.scanned:
-                seen.seen_alive_at = self.time  # who could not be seen was not silent
+                seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)
 
     def note_alive(self, seen: ObservedWorker, scan: ShareScan) -> None:
-        """A look shows a sign of life."""
+        """Records that a scan shows a sign of life."""
         seen.seen_alive_at, seen.alive = self.time, True
         seen.seen_alive_requested_at = min(self.time, scan.requested_at)
 
     def silence_s(self, name: str) -> float:
-        """For how long a worker has given no sign of life."""
+        """Seconds since a worker's last sign of life."""
         return self.time - self.workers[name].seen_alive_at
 
     def is_silent(self, name: str) -> bool:
-        """Whether that is too long."""
+        """Whether that exceeds the silence limit."""
         return self.silence_s(name) > self._limits.silence_limit_s
 
     def may_get_work(self, worker: Worker) -> bool:
-        """Whether an attempt would be played: the share is ours and read, and its agent is alive."""
+        """Whether a worker may get attempts: its share is ours and readable, its agent alive and fit to run them."""
         seen = self.workers[worker.name]
         return (
             worker.epoch_open
@@ -123,14 +124,14 @@ class Observed:
         )
 
     def lacks_desktop(self, name: str) -> bool:
-        """Whether an agent says that it could show no window, and that matters."""
+        """Whether the agent reports no desktop although `needs_desktop` is set."""
         heartbeat = self.workers[name].heartbeat
         return self._limits.needs_desktop and heartbeat is not None and not heartbeat.desktop
 
-    # --------------------------------------------------------------------------------- what the host's own acts told
+    # ------------------------------------------------------------------------------ outcomes of the host's own actions
 
     def begin_epoch(self, name: str) -> None:
-        """The share's history starts anew; nothing seen before says anything about it."""
+        """Forgets what was observed in older epochs."""
         seen = self.workers[name]
         seen.alive = False
         seen.seen_alive_at = self.time
@@ -140,23 +141,23 @@ class Observed:
         seen.heartbeat, seen.reverted = None, False
 
     def note_published(self, name: str, attempt: str, *, confirmed: bool) -> None:
-        """A publication was answered; without certainty the next listing decides."""
+        """Records a publication; if it is not confirmed, the next full scan decides."""
         seen = self.workers[name]
         seen.starts.add(attempt)
         seen.payloads.add(attempt)
         (seen.delivered if confirmed else seen.unconfirmed).add(attempt)
 
     def note_held_open(self, name: str, attempts: frozenset[str]) -> None:
-        """Genomes could not be removed, because somebody has them open."""
+        """Records that genomes could not be removed because another process has them open."""
         self.workers[name].held_open.update(dict.fromkeys(attempts, self.time))
 
     def removable(self, name: str, attempts: Set[str]) -> set[str]:
-        """Those of these attempts of which it is time to remove what is there."""
+        """Those of these attempts that may be removed now; recent failures are left for later."""
         held_open = self.workers[name].held_open
         return {a for a in attempts if a not in held_open or self.time - held_open[a] > REMOVE_AGAIN_S}
 
     def note_removed(self, name: str, attempts: frozenset[str]) -> None:
-        """Start signals and genomes were removed."""
+        """Records that start signals and genomes were removed."""
         seen = self.workers[name]
         for memory in (seen.starts, seen.payloads, seen.delivered, seen.listed, seen.unconfirmed):
             memory.difference_update(attempts)

@@ -1,6 +1,7 @@
-"""Whose share is it, and which of its histories? Laws 4 and 7. Pure.
+"""Checks the owner and the epoch of a share. Pure.
 
-It decides when an epoch begins, when a share is somebody else's, and when a listing may be believed at all.
+Owns: when an epoch begins, when a share belongs to another farm, worker or host, when a listing counts.
+See: laws 4 and 7 of share_layout.md.
 """
 
 from inbox_agent.protocol.layout import AgentRecord, Outcome
@@ -13,7 +14,7 @@ from pipeline.core.transaction import Transaction
 
 
 def check_ownership(tx: Transaction, scan: ShareScan) -> None:
-    """Draws the conclusions of a full look about whose share it is, which epoch it shows and who beats on it."""
+    """Evaluates a full scan: the share's owner, its epoch, and the agent that beats on it."""
     worker, seen = tx.farm.workers[scan.worker], tx.observed.workers[scan.worker]
     if scan.unknown or not scan.full or worker.state is WorkerState.OUT:
         return
@@ -25,7 +26,7 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
         _exclude(
             tx,
             worker,
-            f"its share belongs to worker {scan.owner.worker!r} of farm {scan.owner.farm}; hands off. "
+            f"its share belongs to worker {scan.owner.worker!r} of farm {scan.owner.farm}; this run does not touch it. "
             f"If that farm is gone for good: pipeline take-over {worker.name}",
         )
     elif scan.owner.epoch > worker.epoch or scan.unknown_starts:
@@ -35,7 +36,7 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
         _exclude(
             tx,
             worker,
-            f"its share shows {found}: a second host, or an old ledger; hands off. "
+            f"its share shows {found}: a second host, or an old ledger; this run does not touch it. "
             f"If no other host is running: pipeline take-over {worker.name}",
         )
     elif scan.owner.epoch < worker.epoch:
@@ -44,15 +45,15 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
     else:
         if not worker.epoch_open:
             tx.add(EpochOpened(worker=worker.name, epoch=worker.epoch))
-            seen.seen_alive_at = tx.observed.time  # nobody could beat in its name before
+            seen.seen_alive_at = tx.observed.time  # no agent could beat in this epoch before
         _check_history(tx, worker, seen, scan)
 
 
 def _host_record_damaged(tx: Transaction, worker: Worker, scan: ShareScan) -> None:
-    """The newest `host.json` was torn by a power cut or a full disk. If it can only be ours, it is mended.
+    """Handles a newest `host.json` that a power cut or a full disk has damaged.
 
-    Of an epoch that was never seen open nothing can have been played, so its `host.json` is written again (`plan`); one
-    that was begins a new epoch.
+    In an epoch that was never open nothing was evaluated, so `plan` writes its `host.json` again. In an open one a new
+    epoch begins. An epoch above the ledger's is not ours: the worker is out.
     """
     if scan.damaged_epoch <= worker.epoch and not worker.epoch_open:
         return
@@ -70,7 +71,7 @@ def _no_host_record(tx: Transaction, worker: Worker, seen: ObservedWorker, scan:
     elif worker.reverting or seen.reverted:
         tx.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
     elif worker.epoch_open:
-        # An unmounted or re-created folder is empty too, so this listing says nothing (law 4).
+        # An unmounted or re-created folder is empty too: draw no conclusion (law 4 of share_layout.md).
         seen.readable = False
         seen.unknown = "no host.json in inbox/: not mounted, or emptied by hand"
     elif scan.no_folders and worker.epoch > 1:
@@ -88,7 +89,7 @@ def _check_history(tx: Transaction, worker: Worker, seen: ObservedWorker, scan: 
         if attempt_id in scan.complete:
             seen.delivered.add(attempt_id)
         elif attempt_id in worker.wanted:
-            # The id is burnt: whatever of it is there will be deleted, and the trial gets a new one (law 3).
+            # Do not reuse the id: its files are deleted, and the trial gets a new one (law 3 of share_layout.md).
             reason = "its publication did not arrive in full"
             tx.give_up(worker.wanted[attempt_id], Outcome.UNDELIVERED, reason)
     heartbeat = scan.heartbeat
@@ -135,5 +136,5 @@ def _raise_epoch(tx: Transaction, worker: Worker, scan: ShareScan, reason: str) 
 
 def _exclude(tx: Transaction, worker: Worker, reason: str) -> None:
     for attempt in list(worker.wanted.values()):
-        tx.withdraw(attempt, "the share is somebody else's")
+        tx.withdraw(attempt, "the share has another owner")
     tx.add(WorkerOut(worker=worker.name, reason=reason))

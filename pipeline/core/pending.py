@@ -1,4 +1,4 @@
-"""Why a trial is not settled yet: every reason there is, and which one it is now. Pure; it decides nothing else."""
+"""Why a trial is not settled yet: all reasons, and the one that holds now. Pure."""
 
 import enum
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ class PendingReason(enum.StrEnum):
     RUNNING = "played"  #: an agent has claimed its attempt
     QUEUED_FIRST = "next"  #: its attempt is the first in its worker's queue
     QUEUED = "behind"  #: another attempt is before it there
-    WORKER_RECOVERING = "worker_unwell"  #: its attempt lies with a worker that is being recovered
+    WORKER_RECOVERING = "worker_unwell"  #: its attempt is in the queue of a worker that is being recovered
     ALL_WORKERS_OUT = "nobody_left"  #: every worker is out
-    NO_WORKER_READY = "nobody_well"  #: those that are left recover or rest
-    NO_SHARE_READY = "nobody_at_home"  #: no worker's share was seen to be ours yet
-    NEEDS_IDLE_WORKER = "alone"  #: it is played with nothing beside it, and no such worker is idle
+    NO_WORKER_READY = "nobody_well"  #: the workers that are left are recovering or quarantined
+    NO_SHARE_READY = "nobody_at_home"  #: no ready worker's share carries its epoch's `host.json` yet
+    NEEDS_IDLE_WORKER = "alone"  #: it must run alone, and no worker is idle
     QUEUES_FULL = "no_room"  #: every queue is full
-    NEEDS_OTHER_WORKER = "another"  #: who has room has tried it, and who has not has none
+    NEEDS_OTHER_WORKER = "another"  #: every worker with a free slot has tried it already
     READY = "turn"  #: the next tick may issue it
-    NO_HOST = "no_host"  #: nobody plays this generation at the moment
+    NO_HOST = "no_host"  #: no host is running this generation
 
 
 def pending_reason(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> PendingReason:
-    """What an unsettled trial waits for; `depth` is each worker's queue, `playing` whether a host is at work."""
+    """What an unsettled trial waits for; `depth` is the queue depth by worker, `playing` whether a host is running."""
     assert trial.state is not TrialState.SETTLED
     attempt = trial.open_attempt
     if attempt is not None and attempt.claimed_at is not None:

@@ -1,7 +1,7 @@
 """Reconciles shares and machines with the farm: desired minus observed gives the actions. Pure.
 
-It decides what is published, removed, started or restarted; it may be asked again at any time. Not here: who carries
-the actions out (pipeline.host.control_loop).
+Owns: what is published, removed, started or restarted. `plan` may be called again at any time.
+Not here: executing the actions (`pipeline.host.control_loop`).
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from pipeline.core.observed import Observed
 
 @dataclass(frozen=True, slots=True)
 class ShareAction:
-    """What is to be done on one share, in this order: say whose it is, remove, publish."""
+    """The actions on one share, in this sequence: write `host.json`, remove, publish."""
 
     worker: str
     host: HostRecord | None = None
@@ -27,7 +27,7 @@ class ShareAction:
 
 @dataclass(frozen=True, slots=True)
 class MachineAction:
-    """What is to be done to one machine: a rung, or None for its first start."""
+    """The action on one machine: a recovery action, or None for its first start."""
 
     worker: str
     recovery: RecoveryAction | None
@@ -37,13 +37,13 @@ Action = ShareAction | MachineAction
 
 
 def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Action]:
-    """The acts that bring the world of these workers to what the farm says; empty when it is there already."""
+    """The actions that bring the shares and machines of these workers to the farm's state; empty if they match."""
     actions: list[Action] = []
     for name in sorted(workers):
         worker = farm.workers.get(name)
         if worker is None or worker.state is WorkerState.OUT:
             continue
-        # The share first: an agent that is about to start must not meet what nobody wants any more.
+        # The share first: an agent that is about to start must not find attempts that are over.
         share = _share_action(farm, worker, observed)
         actions += [share] if share is not None else []
         actions += _machine_actions(worker, observed)
@@ -56,7 +56,7 @@ def _machine_actions(worker: Worker, observed: Observed) -> list[Action]:
         return []
     if worker.recovery is not None and not seen.recovery_ordered:
         return [MachineAction(worker.name, worker.recovery)]
-    # The first start waits for the first look: what a dead host's agent left is collected before a new one tidies up.
+    # Scan before the first start: collect what an earlier agent left before a new one cleans up.
     looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
     first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
     return [MachineAction(worker.name, None)] if first else []
@@ -79,7 +79,7 @@ def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction
 
 
 def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
-    """The start signal of an attempt; a function of the ledger alone, so it can be written again to the same bytes."""
+    """The start signal of an attempt. Depends on the ledger alone, so it can be rebuilt byte for byte."""
     assert farm.settings is not None
     trial, genome = attempt.trial, attempt.trial.genome
     return StartRecord(

@@ -1,7 +1,7 @@
-"""The recovery ladder and quarantine: what is done about a worker that is not well. Pure.
+"""Recovery of workers: escalation, quarantine, probation. Pure.
 
-It decides when a rung is climbed and when a worker rests, tries itself or is out. Each rung has a deadline, each worker
-a budget, and nothing is done to a worker that gives signs of life.
+Owns: when a recovery action is requested, and when a worker is quarantined, on probation or out. Each action has a
+deadline, each worker a budget; machines of workers that give signs of life are left alone.
 """
 
 from pipeline.core.deadlines import all_overdue, give_up_all
@@ -18,7 +18,7 @@ from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
 
-#: Rungs that cannot help a computer in that state: what is off has no agent, and who does not answer cannot be asked.
+#: Actions that cannot work in that state: no agent restart on a machine that is off, no guest request without a guest.
 _USELESS_ACTIONS = {
     MachineState.OFF: {RecoveryAction.RESTART_AGENT},
     MachineState.UNHEALTHY: {RecoveryAction.RESTART_AGENT, RecoveryAction.REBOOT},
@@ -29,7 +29,7 @@ _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 
 
 def check_worker(tx: Transaction, worker: Worker) -> None:
-    """Takes care of one worker; called at every sweep. One that is out is left alone."""
+    """Checks one worker and takes the next recovery step; called at every sweep. A worker that is out is skipped."""
     match worker.state:
         case WorkerState.READY:
             _check_ready(tx, worker)
@@ -45,24 +45,24 @@ def _check_ready(tx: Transaction, worker: Worker) -> None:
     seen = tx.observed.workers[worker.name]
     machine = seen.machine
     coming_up = _is_booting(tx, worker, machine)
-    # What was lost in the silence of a boot says nothing yet; an agent that is heard and loses everything does.
+    # Losses during the silence of a boot do not count yet; losses of an agent that beats do.
     if worker.losses >= tx.limits.losses_max and not (coming_up and tx.observed.is_silent(worker.name)):
         quarantine(tx, worker, f"{worker.losses} attempts in a row were lost on it")
     elif coming_up:
-        _give_up_if_silent(tx, worker)  # the hypervisor says so, even to a host that has only just begun
+        _give_up_if_silent(tx, worker)  # known from the hypervisor, also to a host that has just started
     elif machine is not None and machine.state is MachineState.OFF and seen.machine_started:
-        # Nothing is declared lost yet: the agent says itself what was interrupted if it is back soon.
+        # Give up nothing yet: an agent that is back soon reports itself what was interrupted.
         _escalate(tx, worker, None, f"its agent ended: {machine.note}")
     elif tx.observed.is_silent(worker.name):
         _handle_silence(tx, worker, None)
     elif tx.observed.lacks_desktop(worker.name):
         for attempt in list(worker.wanted.values()):
-            tx.withdraw(attempt, _NO_DESKTOP)  # whatever it would say of it does not count
-        _escalate(tx, worker, None, _NO_DESKTOP)  # its logon task starts it anew where there is one
+            tx.withdraw(attempt, _NO_DESKTOP)  # a result without a desktop would not count
+        _escalate(tx, worker, None, _NO_DESKTOP)  # its logon task, if there is one, restarts it with a desktop
 
 
 def _is_booting(tx: Transaction, worker: Worker, machine: MachineStatus | None) -> bool:
-    """Whether a computer was switched on so lately that its silence says nothing yet; not for ever, if it reboots."""
+    """Whether the machine is still booting, so its silence does not count; bounded for one that keeps rebooting."""
     if machine is None or not machine.boots:
         return False
     uptime_s, silence_s = machine.uptime_s or 0.0, tx.observed.silence_s(worker.name)
@@ -72,13 +72,13 @@ def _is_booting(tx: Transaction, worker: Worker, machine: MachineStatus | None) 
 
 
 def _give_up_if_silent(tx: Transaction, worker: Worker) -> None:
-    """What a worker holds does not wait for its machine longer than for a silent agent, however long that boots."""
+    """Gives up what a worker holds after the silence limit, however long its machine takes to boot."""
     if tx.observed.is_silent(worker.name):
         give_up_all(tx, worker)
 
 
 def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None) -> None:
-    """Gives up what a silent worker holds, and climbs on if its machine is to blame."""
+    """Gives up what a silent worker holds, and escalates if its machine may be the cause."""
     seen = tx.observed.workers[worker.name]
     give_up_all(tx, worker)
     silence_s = tx.observed.silence_s(worker.name)
@@ -89,7 +89,9 @@ def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None
 
 
 def _is_machine_suspect(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:
-    """Law 5: an unreadable share blames the share, unless the machine layer knows better or all time is up."""
+    """Whether the machine may be the cause of an unreadable share (law 5 of share_layout.md): it reports OFF or
+    UNHEALTHY, or everything is overdue.
+    """
     if seen.machine is None:
         return True  # nothing to restart: straight to quarantine
     return seen.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
@@ -99,11 +101,11 @@ def _check_recovering(tx: Transaction, worker: Worker) -> None:
     seen = tx.observed.workers[worker.name]
     _give_up_if_silent(tx, worker)
     if seen.machine is not None and seen.machine.busy:
-        seen.recovery_at = tx.observed.time  # a rung's time begins when it has been climbed
+        seen.recovery_at = tx.observed.time  # an action's time starts when it has been executed
     elif _alive_since_recovery(worker, seen) and not tx.observed.lacks_desktop(worker.name):
         tx.add(WorkerRecovered(worker=worker.name))
     elif seen.machine is not None and seen.machine.state is MachineState.OFF and seen.recovery_ordered:
-        # It ended again before it showed itself: the same rung, as long as the budget of restarts lasts.
+        # It ended again before its first heartbeat: the first action once more, while the budget of restarts lasts.
         _escalate(tx, worker, None, f"its agent ended again: {seen.machine.note}")
     elif tx.observed.time - seen.recovery_at > _action_limit_s(tx, worker, seen):
         _escalate(tx, worker, worker.recovery, f"{worker.recovery} did not help: {worker.reason}")
@@ -123,7 +125,7 @@ def _check_quarantined(tx: Transaction, worker: Worker) -> None:
 
 
 def _check_probation(tx: Transaction, worker: Worker) -> None:
-    """One attempt shows that it is well. A silent one climbs the whole ladder; its end is a failed probation."""
+    """One attempt tests the worker. A silent one gets all recovery actions; after the last the probation has failed."""
     seen = tx.observed.workers[worker.name]
     untried = worker.recovery is None and seen.machine is not None and bool(seen.machine.actions)
     waited = tx.observed.time - seen.recovery_at > _action_limit_s(tx, worker, seen)
@@ -139,13 +141,13 @@ def _check_probation(tx: Transaction, worker: Worker) -> None:
 
 
 def _alive_since_recovery(worker: Worker, seen: ObservedWorker) -> bool:
-    # A look that was under way when a share was restored may show what was there before.
+    # A scan requested before a restore may show the share as it was before.
     seen_at = seen.seen_alive_requested_at if worker.recovery is RecoveryAction.RESTORE else seen.seen_alive_at
     return seen.alive and seen_at > seen.recovery_at
 
 
 def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reason: str) -> None:
-    """Orders the next rung that the machine has; without one the worker is quarantined."""
+    """Requests the machine's next recovery action; without one the worker is quarantined."""
     seen = tx.observed.workers[worker.name]
     machine = seen.machine
     useless = _USELESS_ACTIONS.get(machine.state, set()) if machine is not None and machine.boots else set()
@@ -163,7 +165,7 @@ def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reas
 
 
 def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
-    """Lets a worker rest, longer each time; after too many failed probations it is out."""
+    """Quarantines a worker, for twice as long after each failed probation; after too many it is out."""
     for attempt in list(worker.wanted.values()):
         tx.withdraw(attempt, f"{worker.name} is quarantined")
     failed = worker.probations + (worker.state is WorkerState.PROBATION)

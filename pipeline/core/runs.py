@@ -1,7 +1,7 @@
-"""What running a generation means, the first time and again: which facts open, extend or reopen it. No I/O of its own.
+"""Opens, extends, reopens and closes the run of a generation: the facts for each, and replay. No I/O of its own.
 
-The roster and what a fitness depends on are fixed at the first run. New files join, missing ones stay, changed ones
-and changed settings are refused; a finished generation stays finished.
+Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, missing ones stay,
+changed files and settings are refused; a finished generation stays finished.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def parse_generation(text: str) -> int:
 
 
 def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
-    """Folds the ledger into a fresh farm: everything of one generation, and of the others what shares depend on."""
+    """Applies the ledger to a new farm: all of one generation, and of others what the shares depend on."""
     for entry in entries:
         fact = entry.fact
         if entry.generation == generation or isinstance(fact, EpochRaised | EpochOpened):
@@ -48,21 +48,21 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
             worker = farm.worker(fact.worker)
             worker.publications = max(worker.publications, fact.publication)
         elif isinstance(fact, RecoveryStarted) and fact.action is RecoveryAction.RESTORE:
-            farm.worker(fact.worker).reverting = True  # until an epoch begins, in whatever generation that is
+            farm.worker(fact.worker).reverting = True  # until an epoch begins, in any generation
 
 
 def opening_facts(
     farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
 ) -> list[Fact]:
-    """The facts that open a generation, or take it up again with what is new in its folder.
+    """The facts that open a generation, or continue it with the new files of its folder.
 
     Raises:
-        InputError: a genome's bytes or a setting is not what it was at the first run.
+        InputError: a genome's bytes or a setting differs from the first run.
     """
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
     nobody_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
     if nothing_counted and nobody_missing and farm.settings != settings:
-        fresh = True  # a slip that was mended before anything was counted needs no ceremony
+        fresh = True  # no fitness yet: changed settings restart the run without --fresh
     if farm.generation == generation and not fresh:
         assert farm.settings is not None
         _refuse_changes(farm, genomes, farm.settings, settings)
@@ -74,7 +74,7 @@ def opening_facts(
 
 
 def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -> list[Fact]:
-    """Takes back everything that is wanted, of some workers or of all, also of those no longer configured."""
+    """The facts that withdraw all open attempts of these workers; None: of all, also those no longer configured."""
     every = {**farm.retired, **farm.workers}
     chosen = every.values() if workers is None else [every[name] for name in workers]
     return [
@@ -85,12 +85,12 @@ def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -
 
 
 def closing_facts(farm: Farm, local: Iterable[str], reason: str) -> list[Fact]:
-    """A host ends in order: what its local workers hold is taken back, because they end with it."""
+    """The facts of a graceful end; what local workers hold is withdrawn, because they end with the host."""
     return [*withdrawals(farm, "host ended", local), HostStopped(reason=reason)]
 
 
 def reopening_facts(farm: Farm) -> list[Fact]:
-    """`--retry-failed`: every trial that is settled without a fitness is tried again."""
+    """The facts of `--retry-failed`: every trial that is settled without a fitness is reopened."""
     return [
         TrialReopened(genome=genome.number, trial=trial.number)
         for genome in farm.genomes

@@ -1,7 +1,7 @@
-"""The minutes of one tick: facts as they are stated, each folded into the farm at once. Pure.
+"""The transaction of one tick: each new fact is applied to the farm immediately, so later rules see it. Pure.
 
-Rules further down a tick thus see what rules further up have decided. The facts become true when the ledger has them;
-if that fails the process ends, and the next one replays the ledger without them.
+The facts hold once the ledger has committed them. If the commit fails the process ends, and the next one replays the
+ledger without them.
 """
 
 from inbox_agent.protocol.layout import Outcome
@@ -22,17 +22,17 @@ from pipeline.core.observed import Observed
 
 
 class Transaction:
-    """Farm, watch, view and limits of one tick, and the facts stated in it."""
+    """Farm, observed state, observation and limits of one tick, and the facts added in it."""
 
     def __init__(self, farm: Farm, observed: Observed, observation: Observation, limits: Limits) -> None:
         self.farm, self.observed, self.observation, self.limits = farm, observed, observation, limits
         self.facts: list[Fact] = []
-        #: attempt -> worker and result that a fact of it rests on
+        #: attempt -> worker and result that its facts are based on
         self.results: dict[str, tuple[str, CollectedResult]] = {}
         self.touched: set[str] = {scan.worker for scan in observation.scans}
 
     def add(self, fact: Fact) -> None:
-        """States a fact: it is folded in now and recorded at the end of the tick."""
+        """Adds a fact: applied to the farm now, recorded at the end of the tick."""
         self.farm.evolve(fact, self.observation.wall)
         self.facts.append(fact)
         worker = getattr(fact, "worker", None)
@@ -40,7 +40,7 @@ class Transaction:
             self.touched.add(worker)
 
     def raise_epoch(self, worker: str, on_share: int, reason: str) -> None:
-        """Begins a new history of a share: all attempts of the old one are lost, and nobody can say by whose fault."""
+        """Begins a new epoch of a share. All open attempts there are lost; the culprit is unknown."""
         known = self.farm.workers[worker]
         for attempt in list(known.wanted.values()):
             self.give_up(attempt, Outcome.LOST, f"epoch {known.epoch} is over: {reason}", run_alone=True)
@@ -48,7 +48,7 @@ class Transaction:
         self.observed.begin_epoch(worker)
 
     def withdraw(self, attempt: Attempt, reason: str) -> None:
-        """Takes an attempt back; it spends nothing."""
+        """Withdraws an attempt; it counts against neither worker nor genome."""
         self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True)
 
     def give_up(
@@ -61,7 +61,7 @@ class Transaction:
         left_published: bool = False,
         by_host: bool = False,
     ) -> None:
-        """The host ends an attempt, and what follows from it follows; it may have followed from the one before."""
+        """Ends an attempt by the host's decision. Does nothing if it is over, e.g. as a consequence of another end."""
         if attempt.outcome is not None:
             return
         self.end_attempt(
@@ -77,7 +77,7 @@ class Transaction:
         )
 
     def end_attempt(self, attempt: Attempt, ended: AttemptEnded) -> None:
-        """States an attempt's end and draws the conclusions for its trial and genome (design, §4, table)."""
+        """Adds the end of an attempt and the facts that follow for its trial and genome."""
         self.add(ended)
         self.touched.add(attempt.worker)
         if ended.outcome is Outcome.COMPLETED:
@@ -87,8 +87,8 @@ class Transaction:
         self._settle_if_exhausted(attempt)
 
     def charge(self, attempt: Attempt) -> None:
-        """Charges a loss to the genome that was being played; too many, on two workers if there are two, and it is
-        poison: its trials settle, and the workers are forgiven what it did to them.
+        """Charges a loss to the genome that was being evaluated. After `attempts_max` charges, on two workers if there
+        are two, it is poison: its trials settle as failed, and its charges are subtracted from the workers' losses.
         """
         genome = attempt.trial.genome
         if attempt.charged or attempt.by_host:
@@ -153,7 +153,7 @@ class Transaction:
             self._skip_other_trials(trial)
 
     def _skip_other_trials(self, failed: Trial) -> None:
-        """One failed trial leaves the genome without a fitness, so its other trials are not worth playing."""
+        """Skips the genome's other trials: with one failed trial it gets no fitness."""
         for trial in failed.genome.trials:
             if trial.state is TrialState.SETTLED:
                 continue
@@ -171,7 +171,7 @@ class Transaction:
 
 
 def _blames_genome(attempt: Attempt, ended: AttemptEnded) -> bool:
-    """Lost while it was played alone: nobody else can have done it. What was seen unclaimed was not played at all."""
+    """Whether it was lost while it ran alone. An attempt on a readable share that was never claimed did not run."""
     return (
         ended.outcome is Outcome.LOST and attempt.run_alone and (ended.left_published or attempt.claimed_at is not None)
     )

@@ -1,1 +1,1 @@
-"""Checks shares, machines and the template for faults that a user can fix, and says how."""
+"""Checks of shares, machines and the template for faults that a user can fix, with advice."""

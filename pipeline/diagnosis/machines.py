@@ -1,6 +1,6 @@
-"""`pipeline doctor` for machines: looks at what they need and at each worker's own, and says what to do about them.
+"""`pipeline doctor` for machines: checks their host and each worker's machine, and says how to fix faults.
 
-Like the doctor of shares it says nothing of what is well, and stops where what follows depends on what is not.
+Like the checks of shares it reports only faults and readings, and stops where later checks depend on a failed one.
 """
 
 import os
@@ -16,10 +16,10 @@ from pipeline.diagnosis.shares import Finding
 from pipeline.machines.connections import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0
-FREE_DISK_GB_PER_MACHINE = 10.0  #: how far a differencing disk grows in a night of logs, updates and page files
+FREE_DISK_GB_PER_MACHINE = 10.0  #: growth of a differencing disk in a night: logs, updates, page files
 _HOST, _QEMU = "[hyperv]", "[qemu]"
 _OUT_OF_REACH = (
-    "switch {switch!r} joins its machines with {host} and nobody else, so no share is reached from here; "
+    "switch {switch!r} joins its machines with {host} and no other computer, so no share is reached from here; "
     "run the pipeline on {host}, or take an external switch (docs/how-to/hyper-v.md)"
 )
 _NEW_PROCESS_PER_CALL = (
@@ -36,24 +36,24 @@ _REMEDIES = {
 
 
 class _HyperVHostInfo(msgspec.Struct):
-    """What `Get-FarmHost` tells."""
+    """The output of `Get-FarmHost`."""
 
     computer: str
     hyper_v: bool
     administrator: bool
-    switch_type: str  #: Internal, External, Private; empty: there is no such switch
+    switch_type: str  #: Internal, External, Private; empty: no such switch
     folder_exists: bool
     template_exists: bool
     template_read_only: bool
     free_disk_gb: float
-    free_memory_mb: int | None  #: None: the account may not ask
+    free_memory_mb: int | None  #: None: the account may not query it
     total_memory_mb: int
     logical_processors: int
     powershell: str
 
 
 def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
-    """Looks at the machines of these workers, or of all, and at their host. Nothing if there are none."""
+    """Checks the machines of these workers, or of all, and their host. Yields nothing without machines."""
     chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
     machines = machines_of(config, root)
     if machines is None or not chosen:
@@ -70,7 +70,7 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")
         return
-    if not os.path.isfile(root / table.image):  # also if it may not be looked for
+    if not os.path.isfile(root / table.image):  # also false if this user may not check
         yield Finding(
             _QEMU, f"there is no image {root / table.image}; `make vm-image` builds one (docs/how-to/qemu.md)"
         )
@@ -115,7 +115,7 @@ def _uses_smb(config: Config, chosen: dict[str, str]) -> bool:
 
 def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[str]:
     if not host.hyper_v:
-        yield f"{host.computer} has no Hyper-V; turn on the Windows feature, or mend `host`"
+        yield f"{host.computer} has no Hyper-V; turn on the Windows feature, or correct `host`"
         return
     if not host.administrator:
         yield f"the account may not manage Hyper-V on {host.computer}; add it to Hyper-V Administrators there"

@@ -1,7 +1,7 @@
-"""`pipeline doctor`: looks at the share of every worker that somebody else set up, and says what to do about it.
+"""`pipeline doctor` for shares: checks the share of every worker that is not local, and says how to fix faults.
 
-It tries each thing in the order in which one depends on the other, and says nothing of what is well. Several shares are
-looked at at once: each silent agent is waited for.
+Owns: the order of checks, each after those that it depends on. Reports only faults and readings.
+Threads: several shares are checked in parallel, because each check waits for a silent agent.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from pipeline.shares.smb.session import NoConnection, Refusal, SmbAccess, SmbSes
 from pipeline.storage.ledger import Ledger, has_ledger
 
 REACH_LIMIT_S = 5.0
-BEAT_WAIT_S = 12.0  #: two beats and a little
+BEAT_WAIT_S = 12.0  #: a little more than two heartbeats
 FREE_BYTES_MIN = 256 * 1024 * 1024
 AT_ONCE_MAX = 8
 _NAMED_MAX = 4
@@ -39,7 +39,7 @@ _NAMED_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what is wrong, and what to do; or a mere reading, if it is `informational`."""
+    """One line: a fault and its fix, or a reading if `informational`."""
 
     worker: str
     line: str
@@ -50,7 +50,7 @@ class Finding:
 
 
 def merge_same(findings: Iterable[Finding]) -> list[Finding]:
-    """What several workers have in common is told once, with their names."""
+    """Merges equal findings of several workers into one with their names."""
     workers: dict[Finding, list[str]] = {}
     for finding in findings:
         workers.setdefault(replace(finding, worker=""), []).append(finding.worker)
@@ -63,29 +63,29 @@ def _named(names: list[str]) -> str:
 
 
 class _StopChecking(Exception):
-    """What follows depends on what was not well."""
+    """Later checks depend on one that failed."""
 
 
 class _ShareMedium(Protocol):
-    """A share, and what only its medium knows of it."""
+    """A share and the checks that depend on its medium."""
 
     files: ShareFiles
 
     def reach(self) -> Iterator[str]:
-        """What keeps the share from being reached; raises _StopChecking after it."""
+        """Yields why the share cannot be reached, and then raises _StopChecking."""
 
     def free_bytes(self) -> int:
-        """Room on its disk."""
+        """Free space on its disk."""
 
     def readings(self, probe: str) -> Iterator[str]:
-        """What is good to know and never wrong; `probe` is a file that was just made there."""
+        """Informational lines; `probe` is a file that was just written there."""
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the connection, if there is one."""
 
 
 def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
-    """Looks at the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
+    """Checks the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
     tables = {table.name: table for table in config.worker}
     if unknown := [name for name in names if name not in tables]:
         known = ", ".join(tables) or "none"
@@ -160,7 +160,7 @@ def _space(medium: _ShareMedium) -> Iterator[str]:
 
 def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[str]:
     if table.unc is None:
-        return  # by path, host and agent are often one user
+        return  # by path, host and agent are often the same user
     probe = f"{OUTBOX}/{STAGING}/doctor-{secrets.token_hex(4)}"
     try:
         files.write(probe, b"may be removed")
@@ -222,15 +222,15 @@ def _farm_id(root: Path) -> str:
 
 
 class _PathMedium:
-    """A folder that this host reaches by path."""
+    """A share that is a folder on this host or mounted on it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.files: ShareFiles = LocalFiles(path)
 
     def reach(self) -> Iterator[str]:
-        if not os.path.isdir(self._path):  # also if this user may not look for it
-            yield f"{self._path} is not there; mount it, or mend `share` in pipeline.toml"
+        if not os.path.isdir(self._path):  # also false if this user may not check
+            yield f"{self._path} is not there; mount it, or correct `share` in pipeline.toml"
             raise _StopChecking
 
     def free_bytes(self) -> int:
@@ -247,7 +247,7 @@ class _PathMedium:
 
 
 class _SmbMedium:
-    """A share of a server."""
+    """A share of an SMB server."""
 
     def __init__(self, access: SmbAccess) -> None:
         self._access = access
@@ -280,7 +280,7 @@ class _SmbMedium:
         try:
             socket.getaddrinfo(server, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            yield f"{server} has no address; mend the name in `share`, or DNS"
+            yield f"{server} has no address; correct the name in `share`, or DNS"
             raise _StopChecking from error
         try:
             socket.create_connection((server, port), timeout=REACH_LIMIT_S).close()
@@ -294,8 +294,8 @@ class _SmbMedium:
     def _why(self, error: Unavailable) -> str:
         access, server = self._access, self._access.server
         cures = {
-            Refusal.ACCOUNT: f"{server} refuses account {access.account!r} or its password; mend `account` or `secret`",
-            Refusal.SHARE: f"{server} has no share {access.share!r}; mend `share`, or make it (docs/how-to/smb.md)",
+            Refusal.ACCOUNT: f"{server} refuses account {access.account!r} or its password; check `account`, `secret`",
+            Refusal.SHARE: f"{server} has no share {access.share!r}; correct `share`, or make it (docs/how-to/smb.md)",
             Refusal.RIGHT: f"account {access.account!r} may not use {access}; give it the right to",
             Refusal.DIALECT: (
                 f"{server} does not speak SMB {access.dialect_min}; update it, or allow an older one with `dialect`"
@@ -306,7 +306,7 @@ class _SmbMedium:
             ),
         }
         refusal = error.refusal if isinstance(error, NoConnection) else Refusal.OTHER
-        return cures.get(refusal, f"it cannot be used: {error}; mend `share`, or the rights there")
+        return cures.get(refusal, f"it cannot be used: {error}; correct `share`, or the rights there")
 
     def free_bytes(self) -> int:
         return self._smb.free_bytes()

@@ -1,4 +1,4 @@
-"""`pipeline vm check-template`: what the template guide asks for, looked at inside of the machine, item by item."""
+"""`pipeline vm check-template`: checks each requirement of the template guide inside the machine."""
 
 import orjson
 from msgspec import Struct, ValidationError, convert
@@ -12,7 +12,7 @@ LIMIT_S = 180.0
 
 
 class TemplateCheck(Struct, frozen=True):
-    """One line of the guide (docs/how-to/template-vm.md)."""
+    """The outcome for one requirement of the guide (docs/how-to/template-vm.md)."""
 
     item: str
     ok: bool
@@ -26,7 +26,7 @@ class TemplateCheck(Struct, frozen=True):
 
 
 def check_template(machines: Machines, table: HyperVTable, player: str, game_folder: str) -> list[TemplateCheck]:
-    """Sends the check into the guest of `template_machine` and runs it there. Raises MachineError."""
+    """Copies the check script into the guest of `template_machine` and runs it. Raises MachineError."""
     machine = table.template_machine
     machines.send(machine, (script_folder() / SCRIPT).read_bytes(), GUEST_PATH)
     arguments = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File", GUEST_PATH]

@@ -1,4 +1,4 @@
 """The running host: start and stop, the control loop, timers, the poll schedule, the user's hook.
 
-It decides what happens in one tick and in which order. What follows from an observation is decided in `pipeline.core`.
+Owns: what happens in one tick and in which order. Not here: what follows from an observation (`pipeline.core`).
 """

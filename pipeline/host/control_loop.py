@@ -1,8 +1,8 @@
-"""The tick: observe → decide → record → act. The only place where order matters.
+"""The control loop. One tick: observe → decide → record → act.
 
-It decides that nothing is done before the ledger has it, and that an accepted result is archived before the ledger
-says so. The metronome asks for sweeps and polls, doorbells for a look at one share; what is to be done is the core's to
-say.
+Owns: the order of these steps; facts are recorded before they are acted on, and an accepted result is archived before
+it is recorded. Not here: decisions (`pipeline.core`), timers that request sweeps and polls (`timers`).
+Threads: one runs the ticks; any thread may call `notify`, `request_poll`, `request_sweep` and `wake`.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from pipeline.storage.snapshots import Snapshots
 log = logging.getLogger(__name__)
 
 ResultFact = AttemptEnded | ResultLate | ResultUnexpected
-FAST_POLL_LIMIT_S = 10.0  # for so long after its last sign of life a worker is awaited impatiently
+FAST_POLL_LIMIT_S = 10.0  # a worker that must still appear is polled fast for so long after its last sign of life
 
 
 class ControlLoop:
-    """One farm's ticks. Single-threaded: whoever calls `tick` is the loop."""
+    """Runs one farm's ticks, all on one thread."""
 
     def __init__(
         self,
@@ -62,56 +62,56 @@ class ControlLoop:
         self.archive: Archive | None = None
         self._executor, self._machines, self._snapshots = executor, machines, snapshots
         self._clock, self._wall, self._make_nonce, self._on_commit = clock, wall, make_nonce, on_commit
-        self._scans: list[ShareScan] = []  #: taken, and not yet part of a view
-        #: worker -> when its look under way was asked for, on the watch's clock
+        self._scans: list[ShareScan] = []  #: completed, and not yet part of an observation
+        #: worker -> when its scan in progress was requested, as `observed.time`
         self._requested_at: dict[str, float] = {}
-        self._actions_pending: set[str] = set()  #: workers whose share has acts to come
-        self._acted_since_scan: set[str] = set()  #: workers whose share was acted on since the last look at it
-        self._failed: set[str] = set()  #: workers on whose share something could not be done since the last sweep
+        self._actions_pending: set[str] = set()  #: workers with actions planned while their share was busy
+        self._acted_since_scan: set[str] = set()  #: workers with actions on their share since its last scan
+        self._failed: set[str] = set()  #: workers with a failed share request since the last sweep
         self._lock = threading.Lock()
-        self._scans_due: set[str] = set()  #: workers whose outbox is to be looked at
-        self._polls_due = set(farm.workers)  #: workers whose whole share is to be looked at
+        self._scans_due: set[str] = set()  #: workers with an `outbox/` to scan
+        self._polls_due = set(farm.workers)  #: workers with a whole share to scan
         self._sweep_due = True
-        #: whether the farm says what the ledger may not have; then it is to say nothing more
+        #: after a failed commit: memory may have facts that the ledger lacks, so nothing more may be decided
         self.commit_failed = False
         self._wake = threading.Event()
 
     # ------------------------------------------------------------------------------------------------------ waking
 
     def notify(self, worker: str) -> None:
-        """Something arrived in a worker's `outbox/`; any thread may ring."""
+        """Requests a scan of a worker's `outbox/`; any thread may call."""
         with self._lock:
             self._scans_due.add(worker)
         self._wake.set()
 
     def request_poll(self, workers: Iterable[str] | None = None) -> None:
-        """These shares, or all, are to be looked at in full with the next tick: the truth behind the doorbells."""
+        """Requests full scans of these shares, or of all, in the next tick; they find what no notification reported."""
         with self._lock:
             self._polls_due.update(self.farm.workers if workers is None else workers)
         self._wake.set()
 
     def request_sweep(self) -> None:
-        """Deadlines and machines are to be checked with the next tick."""
+        """Requests a check of deadlines and machines in the next tick."""
         self._sweep_due = True
         self._wake.set()
 
     def wake(self) -> None:
-        """Makes the next tick come now; any thread may call."""
+        """Starts the next tick now; any thread may call."""
         self._wake.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for a bell, a report or the metronome; whether one of them came."""
+        """Waits for a notification, a response or a timer; False if the time ran out first."""
         woken = self._wake.wait(timeout_s)
         self._wake.clear()
         return woken
 
     def workers_to_poll_fast(self) -> set[str]:
-        """Workers whose next full look should not wait for the poll: they are about to show themselves."""
+        """Workers to scan in full on every tick: starting within the last 10 s, or with unconfirmed publications."""
         found = set()
         for name, worker in self.farm.workers.items():
             seen = self.observed.workers[name]
             newly = not (worker.epoch_open and seen.alive) and self.observed.silence_s(name) < FAST_POLL_LIMIT_S
-            # Who cannot be read says so at once, and would be asked again at once.
+            # An unreadable share answers at once; polled fast, it would keep the loop busy.
             if worker.state is not WorkerState.OUT and seen.readable and (newly or seen.unconfirmed):
                 found.add(name)
         return found
@@ -119,7 +119,7 @@ class ControlLoop:
     # ------------------------------------------------------------------------------------------------------ the tick
 
     def tick(self) -> list[Fact]:
-        """One round; returns the facts it recorded.
+        """Runs one tick; returns the facts it recorded.
 
         Raises:
             HostError: this host's own disk, ledger or snapshot failed; the next start replays what is recorded.
@@ -135,7 +135,7 @@ class ControlLoop:
         return tx.facts
 
     def record(self, facts: list[Fact]) -> None:
-        """States facts from outside the tick: the user's wishes, the host's own beginning and end."""
+        """Records facts from outside the tick: user commands, start and end of the host."""
         at = self._wall()
         with self._guard_commit():
             for fact in facts:
@@ -143,17 +143,17 @@ class ControlLoop:
             self._append(facts, at)
 
     def record_last(self, last: list[Fact]) -> None:
-        """States a host's last facts and acts on them; after trouble nothing: the next host replays what is there."""
+        """Records a host's final facts and acts on them; does nothing after a failed commit."""
         if not self.commit_failed:
             self.record(last)
             self.reconcile_shares()
 
     def reconcile_shares(self) -> None:
-        """Acts on what was recorded outside a tick."""
+        """Performs the share actions that follow from facts recorded outside a tick."""
         self._reconcile(self.farm.workers, shares_only=True)
 
     def switch_farm(self, farm: Farm) -> None:
-        """Goes on with another generation of the same farm; everything is looked at anew."""
+        """Continues with another generation of the same farm; rescans every share."""
         self.farm = farm
         self.observed = Observed(farm, self.limits, self._clock())
         self._requested_at.clear()
@@ -161,7 +161,7 @@ class ControlLoop:
 
     @contextlib.contextmanager
     def _guard_commit(self) -> Iterator[None]:
-        """Facts are folded in before they are recorded. Where that fails, nothing may be built on them any more."""
+        """Facts are applied before they are recorded; if recording fails, nothing more may build on them."""
         if self.commit_failed:
             raise HostError("an earlier fact could not be recorded; run again")
         self.commit_failed = True
@@ -173,13 +173,13 @@ class ControlLoop:
             scans_due, self._scans_due = self._scans_due, set()
             polls_due, self._polls_due = self._polls_due | self.workers_to_poll_fast(), set()
         sweep_due, self._sweep_due = self._sweep_due, False
-        if sweep_due:  # what did not work is not tried again before, or the loop would do nothing else
+        if sweep_due:  # failed requests are retried only by a sweep, or the loop would do nothing else
             polls_due, self._failed = polls_due | self._failed, set()
-        self._receive()  # first: who is back can be sent again
+        self._receive()  # first, so that shares with completed requests can get new ones
         for worker in sorted(scans_due | polls_due):
             if self.farm.workers[worker].state is WorkerState.OUT:
-                continue  # hands off; and nothing of it would be taken in
-            # Acts and looks take turns at a distant share, or the one would never let the other through.
+                continue  # an OUT worker is left alone; its scans would be ignored
+            # Actions and scans of a remote share alternate, or one kind would starve the other.
             if self._executor.is_busy(worker) or (
                 worker in self._actions_pending and worker not in self._acted_since_scan
             ):
@@ -236,10 +236,10 @@ class ControlLoop:
         for action in plan(self.farm, self.observed, workers):
             if isinstance(action, ShareAction) or not shares_only:
                 self._perform(action)
-        # Only now: a report that came in meanwhile would make what is planned already out of date.
+        # Only now: a response received earlier would make the plan out of date.
         self._receive()
         if any(not self._executor.is_busy(worker) for worker in self._scans_due | self._polls_due):
-            self._wake.set()  # nobody else would: they were put off, and are at home now
+            self._wake.set()  # their scans were postponed, and nothing else would start the next tick
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, MachineAction):
@@ -277,7 +277,7 @@ class ControlLoop:
         )
 
     def _receive(self) -> None:
-        """Takes in what became of orders; the looks among it belong to the next view."""
+        """Applies the responses of completed requests; their scans are part of the next observation."""
         for response in self._executor.completed():
             if response.fatal:
                 raise HostError(f"{response.fatal}; run again")
@@ -292,7 +292,7 @@ class ControlLoop:
                 self._scans.append(replace(response.scan, requested_at=self._requested_at.get(response.worker, 0.0)))
 
     def _with_ledger_data(self, scan: ShareScan) -> ShareScan:
-        """A look, with what only the whole ledger knows: which ids were issued in other runs and generations."""
+        """Adds to a scan what only the whole ledger knows: ids issued in other runs and generations."""
         unknown = [attempt for attempt in scan.starts if attempt not in self.farm.attempts]
         if not unknown and all(result.attempt in self.farm.attempts for result in scan.results):
             return scan

@@ -1,7 +1,8 @@
-"""The user's hook: a program that is told when a generation ends, a worker is put aside, or the farm stands still.
+"""User hooks: a program run when a generation ends, a worker is quarantined or out, or the farm is stuck.
 
-It decides what is worth telling. The hook gets one JSON object on its standard input, never a shell and never anything
-on its command line but the event's name; one that fails or hangs costs a line of warning and nothing else.
+Owns: which events run it. It gets one JSON object on standard input and, on its command line, only the event's name; no
+shell is used. A hook that fails or hangs is logged as a warning and has no other effect.
+Threads: hooks run one after another on a thread of their own.
 """
 
 import logging
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Hooks:
-    """Runs the hook in a thread of its own, one event after the other."""
+    """Runs the hook on its own thread, one event after another."""
 
     def __init__(self, table: HooksTable, root: Path) -> None:
         self._table, self._root = table, root
@@ -35,7 +36,7 @@ class Hooks:
             self._thread.start()
 
     def notify(self, facts: Sequence[Fact], farm: Farm) -> None:
-        """Passes on what is worth it among the facts of a tick."""
+        """Queues the events among the facts of a tick."""
         if not self._table.command:
             return
         for fact in facts:
@@ -48,12 +49,12 @@ class Hooks:
                     self._put("out", farm, describe(fact, farm), worker=fact.worker)
 
     def notify_stuck(self, farm: Farm, diagnosis: str) -> None:
-        """The farm cannot go on."""
+        """Queues the event that the farm cannot go on."""
         if self._table.command:
             self._put("standstill", farm, diagnosis)
 
     def close(self) -> None:
-        """Waits until what was told has been heard, for as long as the hook may take."""
+        """Waits for queued events, at most for the time limit of one hook run and a second."""
         if self._table.command:
             self._events.put(None)
             self._thread.join(self._table.timeout_s + 1)
@@ -66,7 +67,7 @@ class Hooks:
         while (told := self._events.get()) is not None:
             event, data = told
             program, *arguments = self._table.command
-            # As in [evaluator] command: `python` is the one that has this program and its user's packages.
+            # As in [evaluator] command: `python` is the interpreter with this program and the user's packages.
             command = [interpreter() if program == "python" else program]
             command += [part.replace("{event}", event) for part in arguments]
             try:

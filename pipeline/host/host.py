@@ -1,7 +1,7 @@
-"""One host process: it holds the state folder, keeps the workers and plays generations one after the other.
+"""The host process: locks the state folder, manages the workers and plays generations one after another.
 
-It decides what is set up and taken down in which order; the rules of a generation are those of `runs`, those of the
-farm the core's. At most one per state folder, by a lock that ends with the process.
+Owns: the order of start-up and shutdown. Not here: rules of a generation (`core.runs`), decisions about trials and
+workers (`pipeline.core`). At most one host per state folder: the lock ends with the process.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ from pipeline.storage.snapshots import Snapshots
 from pipeline.views.progress import Progress, measure_progress
 
 OUTPUTS_INTERVAL_S = 2.0
-OUTPUTS_SHARE = 0.02  # of the host's time, at most, goes into writing outputs again
+OUTPUTS_SHARE = 0.02  # at most this share of the host's time is spent on rewriting outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Ending:
     """Why playing a generation ended."""
 
     finished: bool
-    stopped: bool = False  #: somebody asked for it
+    stopped: bool = False  #: `stop` was called
     diagnosis: str = ""  #: why the farm cannot go on
 
 
 class Host:
-    """A project folder under the hands of this process.
+    """A project folder locked by this process.
 
     Raises:
         InputError: the folder's path is too long for this system.
@@ -110,7 +110,7 @@ class Host:
         self._shares |= self._smb
         self._poll_schedule = PollSchedule(self._smb, config.limits.silence_limit_s)
         self.loop = self._make_loop(Farm(self.ledger.farm_id, config.worker_names()))
-        self._loaded = False  #: whether the farm is what the ledger says
+        self._loaded = False  #: whether the ledger was replayed into the farm
         self.outputs: Outputs | None = None
         self._outputs_due = 0.0
         self._live_status = LiveStatusFile(paths.state)
@@ -131,27 +131,27 @@ class Host:
         return measure_progress(self.farm, self.loop.observed, time.time())
 
     def share(self, worker: str) -> ShareFiles:
-        """A worker's share, from this host's side."""
+        """The files of a worker's share."""
         return self._shares[worker]
 
     # --------------------------------------------------------------------------------------------------- generations
 
     def load(self, generation: int) -> None:
-        """Makes the farm show that generation as the ledger has it; 0 for what shares depend on alone."""
+        """Replays the ledger into the farm for that generation; 0 loads only the facts that shares depend on."""
         if self.farm.generation == generation and self._loaded:
             return
         if self.farm.generation:
             self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
             self.loop.reconcile_shares()
         if self._loaded and not self.ledger.has(generation):
-            return  # nothing to be shown; and what shares depend on is in the farm that is there
+            return  # nothing to replay; the loaded farm has the facts that shares depend on
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation)
         self.loop.switch_farm(farm)
         self._loaded = True
 
     def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
-        """Opens a generation, or takes it up again.
+        """Opens a generation, or resumes it.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -165,22 +165,22 @@ class Host:
         except GenomeError:
             if not known or fresh or _holds_files(folder):
                 raise
-            genomes = []  # the roster is fixed; files that went missing stay in it
+            genomes = []  # the genomes are fixed; files that went missing still belong to the generation
         opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
         if opening or retry_failed or self.farm.open_trials:
             require_secrets(self.config, self.root)
         if any(isinstance(fact, RunOpened) for fact in opening):
             self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
-            retry_failed = False  # there is nothing yet that could have failed
+            retry_failed = False  # a new run has no failed trials yet
         reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
-        # A finished generation that gets nothing new is not taken up: the same facts, the same outputs.
+        # A finished generation without new work is not resumed: same facts, same outputs.
         if opening or reopening or self.farm.open_trials:
             started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
-            # What this farm still wants of workers that are no longer configured, nobody will ever play.
+            # Attempts on workers that are no longer configured will never be played.
             retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
             self.loop.record([started, *retired, *opening, *reopening])
         if not self.farm.attempts:
-            _move_aside(results)  # a run that has issued nothing has no results: these are of one before
+            _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
         self._outputs_due = time.monotonic() + OUTPUTS_INTERVAL_S
         self.loop.archive = Archive(results, self.paths.incoming)
@@ -212,7 +212,7 @@ class Host:
         self.loop.wake()
 
     def close(self) -> None:
-        """Ends the local workers and lets go of the state folder. What they held is taken back, on the record."""
+        """Withdraws the local workers' attempts on the record, ends the workers and releases the state folder."""
         try:
             if self._timers is not None:
                 self._timers.close()
@@ -285,11 +285,11 @@ class Host:
         return MachinePools(pools)
 
     def _forget_connection(self, worker: str) -> None:
-        if worker in self._smb:  # its server has just lost its power: nobody waits until that is noticed
+        if worker in self._smb:  # its server was just powered off; do not wait for a time-out
             self._smb[worker].close()
 
     def _save_evidence(self, worker: str, folder: Path) -> None:
-        """What is known of a worker before its machine is taken back in time."""
+        """Saves the host's knowledge of a worker before its machine is reverted."""
         held = {attempt.id: attempt.reason for attempt in list(self.farm.workers[worker].wanted.values())}
         heartbeat = self.loop.observed.workers[worker].heartbeat
         known = {"state": self.farm.workers[worker].state, "why": self.farm.workers[worker].reason, "held": held}
@@ -318,7 +318,7 @@ class Host:
     def _play(self, timers: Timers, on_tick: Callable[[list[Fact]], None]) -> Ending:
         while True:
             facts = self.loop.tick()
-            if self.farm.finished and self.outputs is not None:  # before anybody is told, and looks into them
+            if self.farm.finished and self.outputs is not None:  # before callbacks and hooks, which may read them
                 self.outputs.write(self.farm)
             on_tick(facts)
             self._hooks.notify(facts, self.farm)
@@ -348,9 +348,9 @@ class Host:
             self._outputs_due = now + max(OUTPUTS_INTERVAL_S, took_s / OUTPUTS_SHARE)
 
     def _last_log(self) -> str:
-        """The end of the newest log there is, for a diagnosis."""
+        """The end of the newest log, for a diagnosis."""
         assert self.outputs is not None
-        with contextlib.suppress(OSError):  # a diagnosis without a log is still one
+        with contextlib.suppress(OSError):  # a diagnosis is useful without a log, too
             for attempt in reversed(self.farm.attempts.values()):
                 path = self.outputs.folder / ATTEMPTS / attempt.id / ATTEMPT_LOG
                 if path.exists():
@@ -367,12 +367,12 @@ def _holds_files(folder: Path) -> bool:
         return any(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # it cannot be listed, so what it holds is not known
+    except OSError:  # cannot be listed, so it may hold files
         return True
 
 
 def _move_aside(results: Path) -> None:
-    """Keeps what an earlier run, or an earlier farm, left in a results folder."""
+    """Renames a results folder that has results of an earlier run or farm."""
     try:
         if not any((results / name).exists() for name in (ATTEMPTS, SET_ASIDE)):
             return

@@ -1,26 +1,26 @@
-"""How often each share is looked at in full: at every poll, or rarely where the server tells of what arrives."""
+"""Poll schedule: full scans of a share at every poll, or less often where the server sends change notifications."""
 
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-#: At most, where something is played. What arrives is told of; only claims and beats wait so long.
+#: Longest pause while trials are played: results are notified, only claims and heartbeats wait for a poll.
 BUSY_POLL_S = 5.0
-#: At most, where nothing is: well below half of the silence limit, so that one look may fail.
+#: Longest pause of an idle share: well below half of the silence limit, so that one scan may fail.
 IDLE_POLL_S = 12.0
 
 
 class Notifying(Protocol):
-    """A share whose server tells of news."""
+    """A share on a server that may send change notifications."""
 
     @property
     def notifies(self) -> bool:
-        """Whether it does so now."""
+        """Whether notifications are working now."""
 
 
 class PollSchedule:
-    """Remembers when each of these shares was looked at."""
+    """Knows when each of these shares was last scanned in full."""
 
     def __init__(
         self, shares: Mapping[str, Notifying], silence_limit_s: float, clock: Callable[[], float] = time.monotonic
@@ -31,13 +31,13 @@ class PollSchedule:
         self._scanned_at: dict[str, float] = {}
 
     def not_due(self, uncertain: Collection[str], busy: Collection[str]) -> set[str]:
-        """The shares that need no look at this poll: their server tells of news, and the last look was good."""
+        """The shares that this poll may skip: notifications work, the state is certain and the last scan is recent."""
         now = self._clock()
         found = set()
         for name, share in self._shares.items():
             pause_s = self._busy_s if name in busy else self._idle_s
             if share.notifies and name not in uncertain and now - self._scanned_at.get(name, -pause_s) < pause_s:
                 found.add(name)
-            else:  # never in step with others
+            else:  # jittered, so that shares are not polled together
                 self._scanned_at[name] = now - pause_s * secrets.randbelow(256) / 1024
         return found

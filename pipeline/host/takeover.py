@@ -1,4 +1,4 @@
-"""Taking a share over: the one explicit way to another farm's share (law 7). Everything published there is removed."""
+"""Take-over: the only way to use another farm's share (law 7 of share_layout.md). Removes what is published there."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.storage.ledger import has_ledger
 
 
 def take_over(root: Path, config: Config, worker: str) -> str:
-    """Makes a configured worker's share this farm's; returns what was done in one line.
+    """Takes a configured worker's share over for this farm; returns one line that says what was done.
 
     Raises:
         InputError: no such worker.
@@ -30,7 +30,7 @@ def take_over(root: Path, config: Config, worker: str) -> str:
     with Host(root, config, root) as host:
         host.load(generation=0)
         if worker in config.local_names():
-            host.local_workers.prepare()  # a folder of this project, which somebody deleted; a mount is not made anew
+            host.local_workers.prepare()  # recreates a deleted folder of this project; a mount is not recreated
         try:
             return take_share(host, host.share(worker), worker)
         except ShareError as error:
@@ -38,7 +38,7 @@ def take_over(root: Path, config: Config, worker: str) -> str:
 
 
 class _LoopOwner(Protocol):
-    """Who has a farm and its ledger in hand."""
+    """An object with a farm and the loop that records its facts."""
 
     @property
     def farm(self) -> Farm: ...
@@ -48,36 +48,36 @@ class _LoopOwner(Protocol):
 
 
 def take_share(host: _LoopOwner, files: ShareFiles, worker: str) -> str:
-    """Takes one share over, whosever it is; raises ShareError."""
+    """Takes one share over, also from another farm. Raises ShareError."""
     files.make_folders()
     names = files.names(INBOX)
     on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)
     epoch = 1 + max(on_share, host.farm.worker(worker).epoch)
-    # Recorded before it is published, like every epoch; if this ends in between, the command is given again.
+    # Recorded before it is published, like every epoch; after a crash in between, repeat the command.
     host.loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
     record = HostRecord(farm=host.farm.farm_id, worker=worker, epoch=epoch)
     files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record), durable=True)
     found = [known for name in names if (known := layout.attempt_of(name)) is not None]
-    for kind in (Kind.START, Kind.GENOME):  # records first, then what they speak for
+    for kind in (Kind.START, Kind.GENOME):  # records first, then the payloads they refer to
         files.remove(f"{INBOX}/{kind.of(attempt)}" for attempt, kind_found in found if kind_found is kind)
     starts = sum(kind is Kind.START for _attempt, kind in found)
     return f"{worker}: the share is this farm's now, epoch {epoch}; {starts} start signals were removed"
 
 
 def start_new_epochs(root: Path, config: Config, workers: Iterable[str]) -> None:
-    """Begins new epochs for the shares of these workers; nothing is done where nothing was ever run (law 7).
+    """Begins new epochs for the shares of these workers (law 7 of share_layout.md). Does nothing without a ledger.
 
-    Without it the next host would take such a share for one that is not mounted, and wait (law 4).
+    Otherwise the next host would treat such a share as not mounted, and wait (law 4 of share_layout.md).
 
     Raises:
-        ProjectBusyError: this farm is running; it takes machines back by itself.
+        ProjectBusyError: this farm is running; it restores machines itself.
     """
     if not has_ledger(ProjectPaths(root).state):
         return
     with Host(root, config, root) as host:
         host.load(generation=0)
         known = [host.farm.worker(name) for name in workers]
-        # Too many epochs do no harm, so it is recorded first: whatever becomes of the machine, the share is looked at.
+        # Recorded before the machine is reverted, also if that fails then: a needless epoch is harmless.
         host.loop.record(
             [
                 EpochRaised(worker=worker.name, epoch=worker.epoch + 1, reason="its machine was taken back by hand")

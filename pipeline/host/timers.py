@@ -1,6 +1,6 @@
-"""The metronome: APScheduler asks the loop for sweeps and polls. It never works itself.
+"""Timers: APScheduler jobs that request sweeps and polls. The control loop does the work.
 
-APScheduler goes by the wall clock, which may be set back; whoever waits for the metronome plays what it owes.
+APScheduler uses the wall clock, which may be set back, so `catch_up` runs what is overdue by the monotonic clock.
 """
 
 import logging
@@ -10,21 +10,21 @@ from collections.abc import Callable
 from apscheduler.schedulers.background import BackgroundScheduler
 
 SWEEP_INTERVAL_S = 1.0  # deadlines and machines
-POLL_INTERVAL_S = 1.0  # a lost notification costs at most this much; claims, which make no sound, are seen so late
+POLL_INTERVAL_S = 1.0  # delay of a lost notification, at most, and of claims, which are not notified
 OVERDUE_S = 3 * SWEEP_INTERVAL_S
-FAST_POLL_INTERVAL_S = 0.05  # while a worker is awaited, so that a start-up does not cost a whole poll
+FAST_POLL_INTERVAL_S = 0.05  # while a worker is starting, so that it is seen before the next poll
 
-# A late beat is played, however late; beats that were missed are played once; a beat never overtakes itself.
+# Run however late; run missed runs once; never overlap.
 _JOB_DEFAULTS = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
 
 
-#: APScheduler's records under a name of ours, without its warnings of jobs that are skipped because they still run.
+#: APScheduler logs here; level ERROR hides its warnings of jobs skipped because they still run.
 log = logging.getLogger(__name__)
 log.setLevel(logging.ERROR)
 
 
 class Timers:
-    """Calls `sweep`, `poll` and, while hurried, `wake` at their intervals, from a thread of its own."""
+    """Calls `sweep`, `poll` and, while polling fast, `wake` at their intervals, from the scheduler's threads."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Timers:
         self._scheduler.start()
 
     def poll_fast(self, wanted: bool) -> None:
-        """Beats quickly, or stops doing so."""
+        """Starts or stops the fast wake-ups."""
         if wanted != self._is_fast:
             self._is_fast = wanted
             if wanted:
@@ -52,7 +52,7 @@ class Timers:
                 self._fast_job.pause()
 
     def catch_up(self) -> None:
-        """Plays a beat that is long overdue: no sweep and no poll may wait until the wall clock is right again."""
+        """Runs a poll and a sweep if the last sweep is long overdue: neither may depend on the wall clock."""
         if self._clock() - self._swept_at > OVERDUE_S:
             self._on_poll()
             self._run_sweep()
@@ -62,5 +62,5 @@ class Timers:
         self._on_sweep()
 
     def close(self) -> None:
-        """Stops beating."""
+        """Stops the timers."""
         self._scheduler.shutdown(wait=False)

@@ -1,1 +1,1 @@
-"""Reads a project from outside and changes nothing: history, lookup of names, page data, verification."""
+"""Reads a project without changing it: history, lookup of names, page data, verification."""

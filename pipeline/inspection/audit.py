@@ -1,8 +1,9 @@
-"""The audit of one generation: ledger and results side by side, counted without any of the code that counted. Pure.
+"""Audits one generation: compares ledger and results, without the code that counted them. Pure.
 
-In the words of Jepsen's queue checker: *lost* is a trial of a finished run that was never settled, *duplicated* one
-that was settled twice, *unexpected* a settlement that does not follow from what was answered, *recovered* a trial that
-needed more than one attempt. It decides whether the promise held, and says what is wrong in one line each.
+The terms are those of Jepsen's queue checker: *lost* is a trial of a finished run that was never settled, *duplicated*
+one that was settled twice, *unexpected* a settlement that does not follow from the results, *recovered* a trial that
+needed more than one attempt.
+Owns: whether the promise held, with one line per problem.
 """
 
 import hashlib
@@ -28,15 +29,15 @@ from pipeline.core.facts import (
 
 TrialKey = tuple[int, int]
 
-#: The settlements that a result decides, and what it says.
+#: The settlements that a result decides, and the outcome it must have.
 _ANSWERS = {Settlement.COMPLETED: Outcome.COMPLETED, Settlement.TIMED_OUT: Outcome.TIMED_OUT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What lies on the disk beside the ledger."""
+    """What is on the disk besides the ledger."""
 
-    archived: Mapping[str, ResultRecord | str]  #: attempt -> its archived result, or why there is none
+    archived: Mapping[str, ResultRecord | str]  #: attempt -> its archived result, or why it cannot be read
     snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
     rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
     summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read
@@ -44,7 +45,7 @@ class Evidence:
 
 @dataclass(slots=True, kw_only=True)
 class Audit:
-    """What came of it."""
+    """The findings of an audit."""
 
     generation: int
     run: int
@@ -55,7 +56,7 @@ class Audit:
     duplicated: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     recovered: int = 0
-    others: list[str] = field(default_factory=list)  #: what does not add up, without a fitness being wrong
+    others: list[str] = field(default_factory=list)  #: inconsistencies that leave every fitness correct
 
     @property
     def passed(self) -> bool:
@@ -64,13 +65,13 @@ class Audit:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a line each."""
+        """All problems, one line each."""
         kinds = {"lost": self.lost, "duplicated": self.duplicated, "unexpected": self.unexpected, "": self.others}
         return [f"{kind}: {line}" if kind else line for kind, lines in kinds.items() for line in lines]
 
 
 def audit(facts: Sequence[Fact], evidence: Evidence) -> Audit:
-    """Audits the facts of one run, from its `RunOpened` on, against what lies on the disk."""
+    """Audits the facts of one run, from its `RunOpened` on, against the evidence on the disk."""
     return _Auditor(facts, evidence).audit()
 
 
@@ -85,9 +86,9 @@ class _Auditor:
         self._genomes: dict[int, GenomeAdded] = {}
         self._issued: dict[str, AttemptIssued] = {}
         self._ended: dict[str, AttemptEnded] = {}
-        self._open: dict[TrialKey, str] = {}  #: the attempt of a trial that is not over
+        self._open: dict[TrialKey, str] = {}  #: trial -> its attempt that is not over
         self._settled: dict[TrialKey, TrialSettled] = {}
-        self._failed: set[int] = set()  #: genomes of which a trial failed
+        self._failed: set[int] = set()  #: genomes with a failed trial
         self._poisoned: set[int] = set()
         self._finished = False
 
@@ -155,7 +156,7 @@ class _Auditor:
         key, completed = (issued.genome, issued.trial), fact.outcome is Outcome.COMPLETED
         if before is not None and before.has_result and fact.has_result:
             self._found.duplicated.append(f"{self._name(key)}: {fact.attempt} was answered twice")
-        elif before is not None and not (fact.has_result and completed):  # what was given up may come back completed
+        elif before is not None and not (fact.has_result and completed):  # a given-up attempt may still complete
             self._found.others.append(f"{fact.attempt} ended twice")
         if completed and key in self._settled:
             self._found.duplicated.append(f"{self._name(key)}: was settled when {fact.attempt} was accepted")
@@ -209,7 +210,7 @@ class _Auditor:
         return "" if settled.genome in self._failed else "is skipped, and no other trial of its genome failed"
 
     def _attempt_problem(self, key: TrialKey, settled: TrialSettled) -> str:
-        """What is wrong with the attempt that decided a trial."""
+        """What is wrong with the attempt that decided a trial; empty if nothing."""
         issued, ended = self._issued.get(settled.attempt), self._ended.get(settled.attempt)
         failed, attempt = settled.settlement is Settlement.FAILED, settled.attempt
         if issued is None:
@@ -231,7 +232,7 @@ class _Auditor:
         return f"the archived result of {attempt} cannot be used: {problem}" if problem else ""
 
     def _result_problem(self, attempt: str, outcome: Outcome, fitness: float | None) -> str:
-        """What is wrong with an archived result, compared with what the ledger knows of its attempt."""
+        """What is wrong with an archived result, compared with the ledger's facts of its attempt; empty if nothing."""
         record, issued = self._evidence.archived.get(attempt, "it is missing"), self._issued[attempt]
         if isinstance(record, str):
             return record
@@ -246,7 +247,7 @@ class _Auditor:
         wrong = [
             f"{name} {getattr(record, name)}, counted was {value}"
             for name, value in expected.items()
-            if getattr(record, name) not in (value, None)  # an agent that could not read its order echoes None
+            if getattr(record, name) not in (value, None)  # an agent that could not read the start signal echoes None
         ]
         return f"it says {'; '.join(wrong)}" if wrong else ""
 
@@ -258,7 +259,7 @@ class _Auditor:
     # ------------------------------------------------------------------------------------- ledger, archive, outputs
 
     def _check_accepted(self) -> None:
-        """Every result that was accepted decided its trial, and no trial accepted two."""
+        """Checks that every accepted result decided its trial, and that no trial accepted two."""
         accepted: dict[TrialKey, list[str]] = {}
         for attempt, fact in self._ended.items():
             if fact.outcome is Outcome.COMPLETED:
@@ -338,6 +339,6 @@ def _fitness_problem(settled: TrialSettled, expected: float | None) -> str:
 
 
 def seed_of(opened: RunOpened, trial: int) -> int:
-    """The seed of a trial, computed a second time (share_layout.md, "Seeds")."""
+    """The seed of a trial, computed independently of `core` ("Seeds" in share_layout.md)."""
     digest = hashlib.sha256(f"{opened.settings.seed}/{opened.generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

@@ -1,4 +1,4 @@
-"""`pipeline explain`: finds what is meant, a genome, an attempt or a worker, and has its story told."""
+"""`pipeline explain`: finds the genome, attempt or worker of a name and explains it."""
 
 from inbox_agent.protocol.layout import attempt_of, is_attempt
 from pipeline.core.farm import Farm
@@ -11,14 +11,14 @@ SUGGESTED_MAX = 5
 
 
 def explain(reader: ProjectReader, what: str, generation: int | None) -> str:
-    """The story of a genome, an attempt or a worker, given by its name, or by a path of a genome or of a share's file.
+    """The explanation of a genome, an attempt or a worker, by name or by the path of a genome or of a share's file.
 
     Raises:
-        InputError: nothing of that name is known.
+        InputError: no genome, attempt or worker has that name.
     """
-    folder, _, name = what.replace("\\", "/").rstrip("/").rpartition("/")  # completion leaves one at its end
+    folder, _, name = what.replace("\\", "/").rstrip("/").rpartition("/")  # shell completion appends a slash
     file = attempt_of(name)
-    names = (what.rstrip("/"), file[0] if file is not None else name)  # a backslash may belong to the name
+    names = (what.rstrip("/"), file[0] if file is not None else name)  # a backslash may be part of the name
     if generation is None:
         generation = _generation_of(reader, folder, names[1])
     chosen = reader.choose(generation)
@@ -36,7 +36,7 @@ def explain(reader: ProjectReader, what: str, generation: int | None) -> str:
 
 
 def _generation_of(reader: ProjectReader, folder: str, name: str) -> int | None:
-    """The generation in which an attempt was issued, or the one of a genome's folder if it was ever run."""
+    """The generation that issued an attempt, or that of a genome's folder if it was ever run."""
     if is_attempt(name) and (generation := reader.generation_of(name)) is not None:
         return generation
     of_folder = GENERATION_FOLDER.fullmatch(folder)

@@ -1,4 +1,4 @@
-"""What the page is given, of a project: the sheets of some generations, and all of them over time."""
+"""The page's data, read from a project: page models of some generations, and the trend of all."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from pipeline.views.page_model import fitness_trend, page_model
 
 
 def page_data(reader: ProjectReader, shown: int, sheets: Iterable[int] | None = None) -> dict[str, Any]:
-    """Data of the page that shows one generation; `sheets` are those that can be chosen, only that one by default."""
+    """Data of the page that shows one generation first; `sheets` are those to choose from, by default only that one."""
     direction, depth = reader.config.generation.direction, reader.config.queue_depths()
     chosen = list(sheets) if sheets is not None else [shown]
     return {

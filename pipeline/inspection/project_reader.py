@@ -1,6 +1,6 @@
-"""What the ledger tells of a project, read beside a host that may be at work: generations as farms, facts with times.
+"""Read-only access to a project, also while a host runs it: generations as farms, facts with times.
 
-Each question is answered with what is there now; only what is asked for is read, and only what is new is folded.
+Every answer is current. Only the requested generations are read, and only new facts are applied.
 """
 
 import heapq
@@ -25,7 +25,7 @@ from pipeline.views.progress import Progress, measure_progress
 
 @dataclass(slots=True)
 class _LoadedGeneration:
-    """A generation as far as it was read."""
+    """A generation as read so far."""
 
     farm: Farm
     history: list[DatedFact] = field(default_factory=list)
@@ -33,7 +33,7 @@ class _LoadedGeneration:
 
 
 class ProjectReader:
-    """A project's past, and its present as far as it shows itself.
+    """Reads the history and the current state of a project.
 
     Raises:
         InputError: nothing was run here yet, or its configuration cannot be read.
@@ -43,7 +43,7 @@ class ProjectReader:
     def __init__(self, root: Path) -> None:
         self._state = ProjectPaths(root).state
         if not has_ledger(self._state):
-            load_config(root)  # which knows better if this is no project at all
+            load_config(root)  # raises the better error if this is no project
             raise no_run_error(root)
         self.root = root
         self.config: Config = load_config(root, check=False)
@@ -54,52 +54,52 @@ class ProjectReader:
 
     @property
     def facts(self) -> int:
-        """How many there are: it rises when something happened."""
+        """The number of facts; it rises with every new one."""
         return self._ledger.last()[0]
 
     def generations(self) -> list[int]:
-        """Those that were run, in order of their numbers."""
+        """The generations that were run, sorted by number."""
         return self._ledger.generations()
 
     def generation_of(self, attempt: str) -> int | None:
-        """The generation in which an attempt was issued; None if it never was."""
+        """The generation that issued an attempt; None if none did."""
         return self._ledger.generation_of(attempt)
 
     def latest(self) -> int:
-        """The generation that was played last."""
+        """The generation that was run last."""
         return self._ledger.last()[2]
 
     def last_at(self) -> float:
-        """When the last fact was stated."""
+        """The wall time of the last fact."""
         return self._ledger.last()[1]
 
     def choose(self, generation: int | None) -> int:
-        """That generation, or the one played last. Raises InputError: it was never run here."""
+        """That generation, or by default the one run last. Raises InputError: it was never run here."""
         chosen = generation if generation is not None else self.latest()
         if not (known := self.generations()):
-            raise no_run_error(self.root)  # a first run was refused, and left an empty ledger
+            raise no_run_error(self.root)  # a refused first run left an empty ledger
         if chosen not in known:
             raise InputError(f"{self.root}: generation {chosen} was never run here")
         return chosen
 
     def farm(self, generation: int) -> Farm:
-        """That generation as the ledger has it now."""
+        """The farm of that generation, from the ledger's current facts."""
         return self._read(generation).farm
 
     def history(self, generation: int) -> list[DatedFact]:
-        """Its facts, and what happened to shares meanwhile, with their times."""
+        """Its facts, and those of shares from other generations, with their times."""
         return self._read(generation).history
 
     def is_playing(self, generation: int) -> bool:
-        """Whether a host is at work on that generation."""
+        """Whether a host is running that generation."""
         return self._live(generation) is not None
 
     def progress(self, generation: int) -> Progress:
-        """Where that generation stands: as its host shows it, or as the ledger tells."""
+        """The progress of that generation: from the running host's status file, else from the ledger."""
         return self._live(generation) or measure_progress(self.farm(generation), None, time.time())
 
     def _read(self, generation: int) -> "_LoadedGeneration":
-        """What is known of a generation, with what is new since it was asked for last."""
+        """Loads a generation, or applies the facts that are new since the last call."""
         known = self._known.get(generation)
         if known is None:
             known = _LoadedGeneration(Farm(self._ledger.farm_id, self.config.worker_names()))
@@ -114,7 +114,7 @@ class ProjectReader:
         return known
 
     def _read_share_facts(self) -> int:
-        """Reads what is new of shares, which concerns all generations; up to which fact it is known now."""
+        """Reads new facts of shares, which concern all generations. Returns the number of the last fact covered."""
         facts = self.facts
         if self._shares_seq < facts:
             self._shares += self._ledger.entries_of_shares(after=self._shares_seq)
@@ -122,7 +122,7 @@ class ProjectReader:
         return facts
 
     def close(self) -> None:
-        """Lets go of the ledger."""
+        """Closes the ledger."""
         self._ledger.close()
 
     def __enter__(self) -> Self:
@@ -138,10 +138,10 @@ class ProjectReader:
         try:
             shown = msgspec.json.decode(live.progress, type=Progress) if live is not None else None
         except msgspec.MsgspecError:
-            return None  # of another version of this program
+            return None  # written by another version of this program
         return shown if shown is not None and shown.generation == generation else None
 
 
 def no_run_error(root: Path) -> InputError:
-    """What is said of a project in which no run was ever opened."""
+    """The error for a project in which no run was ever opened."""
     return InputError(f"{root}: nothing was run here yet; `pipeline run --gen 1` begins")

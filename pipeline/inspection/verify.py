@@ -1,7 +1,8 @@
-"""`pipeline verify`: reads a state folder and its results, and says whether the promise held.
+"""`pipeline verify`: reads a project's state and results, and reports whether the promise held.
 
-It gathers, `core.audit` judges. Nothing is written, and a host may be at work meanwhile: what it has just archived and
-not yet recorded, or recorded and not yet shown, is looked at once more before anything is called broken.
+Nothing is written. While a host is running, results may be archived but not yet recorded, or recorded but not yet in
+the outputs, so a failed audit is repeated before it is reported.
+Not here: the audit itself (`inspection.audit`).
 """
 
 import csv
@@ -36,21 +37,21 @@ from pipeline.storage.live_status import read_live_status
 from pipeline.storage.snapshots import Snapshots
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
-LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is at work
+LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is running
 
 
 def verify(root: Path, generation: int | None) -> list[Audit]:
-    """Audits the newest run of one generation, or of every one that was ever opened.
+    """Audits the newest run of one generation, or of every generation that was ever opened.
 
     Raises:
-        InputError: nothing was run here, or not that generation.
-        LedgerError: the ledger itself is damaged, or of another version.
+        InputError: nothing was run here, or that generation was not.
+        LedgerError: the ledger is damaged, or of another version.
     """
     state = ProjectPaths(root).state
     if not has_ledger(state):
         raise no_run_error(root)
     for number in range(1, LOOKS_MAX + 1):
-        at_work = read_live_status(state) is not None  # asked first: one that has ended meanwhile was at work
+        at_work = read_live_status(state) is not None  # asked first: a host that ends meanwhile counts as running
         audits = _look(root, generation)
         if not at_work or number == LOOKS_MAX or all(found.passed for found in audits):
             break
@@ -59,7 +60,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
 
 
 def _look(root: Path, generation: int | None) -> list[Audit]:
-    # Before the ledger: what is archived while that is read is no orphan.
+    # Before the ledger: a result that is archived while the ledger is read is no orphan.
     paths = ProjectPaths(root)
     before = {folder.name: _archive(LocalFiles(folder)) for folder in paths.all_results.glob(GENERATION_GLOB)}
     ledger = Ledger(paths.state, read_only=True)
@@ -79,7 +80,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
 
 
 def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
-    """What people read, and whether the promise held everywhere."""
+    """The report as text, and whether the promise held everywhere."""
     lines, held = [], True
     for found in audits:
         held = held and found.passed

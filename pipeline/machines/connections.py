@@ -1,4 +1,4 @@
-"""From the configuration to the way to a worker's share, and to its machine."""
+"""Builds the access to a worker's share and machine from the configuration."""
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,9 @@ from pipeline.shares.smb.session import SmbAccess
 
 
 def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence[str]] | None = None) -> SmbAccess:
-    """How the share of a worker is reached. Its password is fetched anew for every connection.
+    """The access data of a worker's share. The password is fetched for every connection.
 
-    So is its address, if the share's server is the worker's machine: `addresses` asks the hypervisor.
+    So is the address, if the share's server is the worker's machine: `addresses` queries the hypervisor.
     """
     assert worker.unc is not None
     server, share, folder = worker.unc
@@ -34,7 +34,7 @@ def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence
 
 
 def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> Machines | None:
-    """The workers' machines; None if no worker has one. With `what_if` they only say what they would do."""
+    """The workers' machines; None if no worker has one. With `what_if` they only report what they would do."""
     if not config.machine_of():
         return None
     if config.qemu is not None:
@@ -45,11 +45,11 @@ def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | Non
 
 
 def template_machine(table: HyperVTable, root: Path) -> Machines:
-    """The one machine in which the template is set up, which is no worker's."""
+    """The machine in which the template is set up; it belongs to no worker."""
     return _machines(table, [table.template_machine], root, None)
 
 
-#: What a machine takes to boot, for spreading the starts that Hyper-V does by itself.
+#: Assumed boot time, to stagger the automatic starts by Hyper-V.
 _BOOT_S = 60.0
 
 
@@ -82,7 +82,7 @@ def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callabl
 def _qemu_machines(
     table: QemuTable, ports: Mapping[str, int], root: Path, what_if: Callable[[str], None] | None
 ) -> Machines:
-    from hyperv_ops.qemu.machines import QemuMachines, QemuSpec  # which not everybody has to wait for
+    from hyperv_ops.qemu.machines import QemuMachines, QemuSpec  # slow import, often not needed
 
     spec = QemuSpec(
         image=root / table.image,
@@ -96,10 +96,10 @@ def _qemu_machines(
 
 
 def runner_of(table: HyperVTable, root: Path) -> Runner:
-    """What runs scripts on the Hyper-V host."""
+    """The runner of PowerShell scripts on the Hyper-V host."""
     if not table.host:
         return PowerShellRunner()
-    from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner  # which not everybody has to wait for
+    from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner  # slow import, often not needed
 
     return WinRmRunner(
         WinRmAccess(
@@ -114,7 +114,7 @@ def runner_of(table: HyperVTable, root: Path) -> Runner:
 
 
 def require_secrets(config: Config, root: Path) -> None:
-    """Raises SecretError if a secret cannot be had now: later it would only look like a share that is gone."""
+    """Raises SecretError if a secret cannot be fetched now; later it would look like an unavailable share."""
     for whose, reference in config.secrets().items():
         try:
             fetch_secret(reference, root)
@@ -123,7 +123,7 @@ def require_secrets(config: Config, root: Path) -> None:
 
 
 def _secret_of(owner: str, reference: str, root: Path) -> str:
-    """A password; one that cannot be had is the machine layer's trouble, and no call is tried again for it."""
+    """A password. Raises MachineError (DENIED, hence not retried): it cannot be fetched."""
     try:
         return fetch_secret(reference, root) if reference else ""
     except SecretError as error:
@@ -131,7 +131,7 @@ def _secret_of(owner: str, reference: str, root: Path) -> str:
 
 
 def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:
-    """The address to try: what the guest reports is a claim, and whose share is there the `host.json` says (law 4)."""
+    """The address to try: the guest's report is a claim, `host.json` names the owner (law 7 of share_layout.md)."""
     try:
         found = [ipaddress.ip_address(address) for address in addresses()]
     except (MachineError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""The computers behind workers: the adapter from the farm's rungs to the verbs of any `Machines` that take minutes.
+"""Machine controller: maps recovery actions to calls of a `Machines` backend, which may take minutes.
 
-It decides which verbs a rung is, that at most so many machines boot at once, and what is kept as evidence before a
-machine forgets. When a rung is climbed is the core's to say. Orders are carried out by a thread each, so that nobody
-waits for a hypervisor; who cannot be asked is UNKNOWN.
+Owns: which calls an action makes, how many machines boot at once, what is saved as evidence before a machine is
+reverted. Not here: when an action is due (`core.recovery`). A machine that cannot be queried is UNKNOWN.
+Threads: one per action in progress, so the control loop never waits for a hypervisor.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_LIMIT_S = 90.0
 WATCH_INTERVAL_S, STALE_AFTER_S = 5.0, 30.0
-STUCK_AFTER_S = 60.0  #: paused, starting or stopping for so long: nothing more will come of it
+STUCK_AFTER_S = 60.0  #: paused, starting or stopping for longer than this counts as UNHEALTHY
 MACHINE_ACTIONS = (
     RecoveryAction.RESTART_AGENT,
     RecoveryAction.REBOOT,
@@ -34,33 +34,33 @@ MACHINE_ACTIONS = (
 
 
 class MachinePool(Protocol):
-    """The machines of some workers."""
+    """The machines of some workers, as the control loop uses them."""
 
     def status(self) -> dict[str, MachineStatus]:
-        """How they are."""
+        """The state of each worker's machine."""
 
     def execute(self, name: str, action: RecoveryAction | None) -> None:
-        """Climbs a rung, or gives a machine its first start."""
+        """Performs a recovery action, or the first start if it is None."""
 
 
 class MachinePools:
-    """Several pools as one; every worker has its machine in one of them, or none."""
+    """Several pools as one; a worker's machine is in one of them or in none."""
 
     def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
         self._pool_of = dict(pool_of)
 
     def status(self) -> dict[str, MachineStatus]:
-        """How all machines are."""
+        """The state of all machines."""
         pools = {id(pool): pool for pool in self._pool_of.values()}
         return {name: seen for pool in pools.values() for name, seen in pool.status().items()}
 
     def execute(self, name: str, action: RecoveryAction | None) -> None:
-        """Passes an order on."""
+        """Passes an action to the worker's pool."""
         self._pool_of[name].execute(name, action)
 
 
 class MachineController:
-    """The machines of some workers. `machine_of` gives each worker's machine its name."""
+    """The machines of some workers; `machine_of` maps workers to machine names."""
 
     def __init__(
         self,
@@ -90,16 +90,16 @@ class MachineController:
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
         self._reverted: set[str] = set()
-        self._executed_at: dict[str, float] = {}  #: how a machine was before that says nothing of how it is
+        self._executed_at: dict[str, float] = {}  #: a machine state observed before this time is out of date
         self._changing_since: dict[str, float] = {}
         self._watcher = MachineWatcher(machines, self._changed, interval_s=watch_interval_s)
 
     def open(self) -> None:
-        """Begins to look at the machines."""
+        """Starts to watch the machines."""
         self._watcher.start()
 
     def status(self) -> dict[str, MachineStatus]:
-        """How the machines are, as far as is known at this moment; never waits."""
+        """The last known state of the machines; never blocks."""
         latest, refreshed_at, error = self._watcher.latest(), self._watcher.refreshed_at, self._watcher.error
         oldest = time.monotonic() - STALE_AFTER_S
         found = {}
@@ -127,7 +127,7 @@ class MachineController:
         return found
 
     def execute(self, worker: str, action: RecoveryAction | None) -> None:
-        """Climbs a rung, or switches a machine on for the first time, in a thread of its own."""
+        """Performs a recovery action, or the first start, on a thread of its own; ignored while another one runs."""
         with self._lock:
             if self._is_busy(worker) or self._closed.is_set():
                 return
@@ -136,12 +136,12 @@ class MachineController:
             thread.start()
 
     def addresses(self, worker: str) -> tuple[str, ...]:
-        """Where a worker's machine is reached, as its guest told last. Raises MachineError."""
+        """Addresses of a worker's machine, as its guest last reported. Raises MachineError."""
         machine = self._machine_of[worker]
         return (self._watcher.latest().get(machine) or self._machines.info(machine)).addresses
 
     def close(self) -> None:
-        """Lets go of the machines; they run on. Who is being restarted is found switched off by the next host."""
+        """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""
         self._closed.set()
         self._watcher.close()
         self._machines.close()
@@ -200,7 +200,7 @@ class MachineController:
         self._switch_on(machine)
 
     def _switch_on(self, machine: str) -> None:
-        """Machines boot a few at a time, and never two in the same moment."""
+        """Starts a machine and waits until it is healthy; limits concurrent boots and staggers starts."""
         with self._boot_slots:
             with self._stagger_lock:
                 now = time.monotonic()
@@ -212,7 +212,7 @@ class MachineController:
             wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._closed)
 
     def _save_evidence(self, worker: str, machine: str) -> None:
-        """What a restore wipes out: how it stood, what it showed, its last words. Missing evidence stops nobody."""
+        """Saves what a restore wipes out: worker state, machine state and screen. Errors are only logged."""
         folder = self._evidence / f"{time.strftime('%Y%m%d-%H%M%S')}-{worker}"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""`pipeline vm`: the workers' machines by hand, several at a time. Each verb is one of `Machines`, said of many.
+"""Manual operations on the workers' machines for `pipeline vm`. Each verb is an operation of `Machines`.
 
-It decides which machines are meant and in what order many of them are treated; only configured ones are ever touched.
+Owns: which machines a command selects, always among the configured ones, and in what order they are processed.
 """
 
 import concurrent.futures
@@ -35,7 +35,7 @@ Verb = Callable[[Machines, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one machine."""
+    """The outcome for one machine."""
 
     worker: str
     line: str
@@ -43,10 +43,10 @@ class Done:
 
 
 def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: int | None) -> dict[str, str]:
-    """The machines meant by a command, by their workers' names.
+    """The machines that a command selects, by worker.
 
     Raises:
-        InputError: none is configured, one is not, or it is not said which.
+        InputError: none is configured, one is not, or none is selected.
     """
     machine_of = config.machine_of()
     if not machine_of:
@@ -66,7 +66,7 @@ def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: i
 
 
 def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
-    """Does one thing to many machines, a few at once; each tells when it is done, in the order of their names."""
+    """Applies a verb to the machines, a few at once; yields the outcomes in the order of `chosen`."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
         waiting = {worker: crew.submit(verb, machines, machine) for worker, machine in chosen.items()}
         for worker, done in waiting.items():
@@ -77,7 +77,7 @@ def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterat
 
 
 def status(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
-    """How the machines are; None for one that does not exist. Raises MachineError."""
+    """The state of the machines; None for one that does not exist. Raises MachineError."""
     found = machines.infos()
     return [(worker, found.get(machine)) for worker, machine in chosen.items()]
 
@@ -86,21 +86,21 @@ def status(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, Machin
 
 
 def create(machines: Machines, machine: str) -> str:
-    """Makes a machine; it is its template's twin until it is prepared."""
+    """Creates a machine; it has the template's identity until it is prepared."""
     warnings = machines.create(machine)
     there = "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
     return "; warning: ".join((there, *map(one_line, warnings)))
 
 
 def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | None) -> Verb:
-    """First boot, identity, shutdown, clean checkpoint. Each step may be repeated; without a limit none is awaited."""
+    """Boots, sets the identity, shuts down, makes the clean checkpoint. Repeatable; without a limit, boots unwaited."""
     boot = start if limit_s is None else with_wait(start, limit_s)
 
     def prepare(machines: Machines, machine: str) -> str:
-        identity = identity_of(machine)  # before anything is switched on for nothing
+        identity = identity_of(machine)  # before the boot, because it may fail
         boot(machines, machine)
         machines.identify(machine, identity)
-        if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was booting once more, for its new name
+        if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was rebooting for its new name
             stop(machines, machine)
         machines.checkpoint(machine)
         return f"is {identity.computer} at {identity.address}, off, with a clean checkpoint"
@@ -109,10 +109,10 @@ def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | N
 
 
 def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], str]) -> GuestIdentity:
-    """Who a machine is to be: its name, its share's account and password, its place on the switch's network.
+    """The identity for a machine: its name, its share's account and password, its address on the switch's network.
 
     Raises:
-        MachineError: the configuration does not say all of it.
+        MachineError: the configuration is incomplete, or does not allow it.
     """
     tables = [table for table in config.worker if table.machine]
     number = next(number for number, table in enumerate(tables) if table.machine == machine)
@@ -144,13 +144,13 @@ def _address(config: Config, machine: str, number: int) -> tuple[ipaddress.IPv4A
 
 
 def start(machines: Machines, machine: str) -> str:
-    """Switches it on."""
+    """Switches the machine on."""
     machines.start(machine)
     return "is on"
 
 
 def with_wait(verb: Verb, limit_s: float) -> Verb:
-    """The same, and then until its guest is up."""
+    """The same verb, which then waits until the guest is up."""
 
     def wait(machines: Machines, machine: str) -> str:
         text = verb(machines, machine)
@@ -163,7 +163,7 @@ def with_wait(verb: Verb, limit_s: float) -> Verb:
 
 
 def stop(machines: Machines, machine: str) -> str:
-    """Asks its guest to shut down."""
+    """Asks the guest to shut down."""
     if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):
         reason = f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s; --power-off cuts its power"
         raise MachineError(machine, reason, Trouble.TIMED_OUT)
@@ -171,48 +171,48 @@ def stop(machines: Machines, machine: str) -> str:
 
 
 def power_off(machines: Machines, machine: str) -> str:
-    """Cuts its power."""
+    """Cuts the machine's power."""
     machines.power_off(machine)
     return "is off"
 
 
 def restart(machines: Machines, machine: str) -> str:
-    """Down in order, and up again."""
+    """Shuts the guest down gracefully and starts the machine."""
     stop(machines, machine)
     return start(machines, machine)
 
 
 def checkpoint(machines: Machines, machine: str) -> str:
-    """Makes its state of now the clean checkpoint."""
+    """Makes the current state the clean checkpoint."""
     machines.checkpoint(machine)
     return "has its clean checkpoint"
 
 
 def restore(machines: Machines, machine: str) -> str:
-    """Back to the clean checkpoint."""
+    """Restores the clean checkpoint."""
     machines.restore(machine)
     return "is back at its clean checkpoint, and off"
 
 
 def remove(machines: Machines, machine: str) -> str:
-    """Takes it away with its disks."""
+    """Removes the machine with its disks."""
     machines.remove(machine)
     return "is gone, with its disks"
 
 
 def make_switch(runner: Runner, table: HyperVTable, *, what_if: bool) -> list[str]:
-    """Makes the internal switch, and gives the host the first address of its network. Raises MachineError."""
+    """Creates the internal switch and gives the host the first address of its network. Raises MachineError."""
     network = ipaddress.IPv4Network(table.network)
     parameters = {"Name": table.switch, "Address": str(network[1]), "PrefixLength": network.prefixlen}
     reply = runner.run("New-FarmSwitch", {**parameters, **({"WhatIf": True} if what_if else {})}, SWITCH_LIMIT_S)
     return list(reply.messages) if what_if else [f"{table.switch}: is there, this side of it is {network[1]}"]
 
 
-# ------------------------------------------------------------------------------------------------------------- words
+# ------------------------------------------------------------------------------------------------------------- output
 
 
 def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
-    """What `vm status` shows."""
+    """The output of `vm status`."""
     rows: list[tuple[str, ...]] = [
         ("worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint")
     ]
@@ -227,7 +227,7 @@ def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
                 f"{info.uptime_s / 60:.0f} min" if on else "",
                 f"{info.cpu_percent:.0f} %" if on and info.cpu_percent is not None else "",
                 f"{info.memory_mb} MB" if on and info.memory_mb is not None else "",
-                one_line(next((address for address in info.addresses if ":" not in address), "")),  # a guest's word
+                one_line(next((address for address in info.addresses if ":" not in address), "")),  # from the guest
                 one_line(", ".join(info.checkpoints)),
             )
         )
@@ -235,7 +235,7 @@ def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
 
 
 def differences(found: Sequence[Difference], like: str) -> list[str]:
-    """What `vm compare` shows of a machine."""
+    """The output of `vm compare` for one machine."""
     if not found:
         return [f"as {like}"]
     return [one_line(f"{one.what} is {one.found or 'none'}, of {like} {one.wanted or 'none'}") for one in found]

@@ -1,6 +1,6 @@
-"""Workers' machines: the adapter from the farm's rungs to the verbs of `hyperv_ops`, and the local workers.
+"""Local workers: agents as processes of this computer, run by `hyperv_ops.LocalMachines`.
 
-It decides which verbs a rung is; when a rung is climbed is the core's to say. One that cannot be asked is UNKNOWN.
+Owns: which calls a recovery action makes. Not here: when it is due (`core.recovery`).
 """
 
 import logging
@@ -28,7 +28,7 @@ _STATES = {
 
 
 class LocalWorkers:
-    """Agents as processes of this computer, each with a share in the state folder."""
+    """The local agents, each with a share in the state folder."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class LocalWorkers:
         return self._machines.info(name).pid
 
     def log_path(self, name: str) -> Path:
-        """Where the agent's own log is."""
+        """The path of the agent's own log."""
         return self._paths.agent_log(name)
 
     def status(self) -> dict[str, MachineStatus]:
-        """How all local machines are."""
+        """The state of all local machines."""
         found = {}
         for name in self._machines.names():
             info = self._machines.info(name)
@@ -68,7 +68,7 @@ class LocalWorkers:
         return found
 
     def execute(self, name: str, action: RecoveryAction | None) -> None:
-        """Climbs a rung, or starts a machine for the first time. What goes wrong shows in the next `see`."""
+        """Performs a recovery action, or the first start. An error shows in the next `status`."""
         try:
             if action is RecoveryAction.RESTORE:
                 self._machines.restore(name)
@@ -81,13 +81,13 @@ class LocalWorkers:
             log.warning("%s", error)
 
     def prepare(self) -> None:
-        """Makes the shares' top folders, so that they can be looked at before any agent runs. Raises HostError."""
+        """Creates the shares' top folders, so that they can be scanned before any agent runs. Raises HostError."""
         for share in self.shares.values():
             with disk_errors(share):
                 share.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Ends all agents, and what a killed one may have left running."""
+        """Ends all agents, and processes that a killed agent left running."""
         try:
             self._machines.close()
         except MachineError as error:  # a process that cannot be killed, e.g. while its disk hangs
@@ -98,7 +98,7 @@ class LocalWorkers:
     def _spec(self, name: str, evaluator: EvaluatorTable, folder: Path) -> LocalSpec:
         own = self._paths.agent_state(name)
         share = self.shares[name]
-        # -P: a file of the user named like a module of the standard library must not shadow it in the agent.
+        # -P: a user's file must not shadow a module of the standard library in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
         argv += ["--folder", str(folder), "--leave-with-parent", "--beat", f"{self._beat_s:g}"]
         if evaluator.python is not None:

@@ -1,4 +1,4 @@
-"""The host's side of a share: requests to it, the threads that carry them out, the SMB client.
+"""The host's side of a share: requests, the threads that execute them, the SMB client.
 
-It decides in which order the files of a request are read and written. What is requested is decided in `pipeline.core`.
+Owns: the order in which the files of a request are read and written. Not here: what is requested (`pipeline.core`).
 """

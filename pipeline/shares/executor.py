@@ -1,7 +1,7 @@
-"""Couriers take orders to shares and bring reports back: at once for a disk of this host, by a thread for any other.
+"""Executes share requests: inline for local disks, on one thread per remote share.
 
-It decides that at most one order is under way per share, and when a share that does not answer is *unknown*. A share
-that hangs holds up its own courier and nobody else.
+Owns: at most one request in progress per remote share; when a share that does not answer is *unknown*.
+Threads: a share that hangs blocks only its own thread. All methods belong to the thread of the control loop.
 """
 
 import queue
@@ -16,7 +16,7 @@ RESPONSE_LIMIT_S = 20.0
 
 
 class ShareExecutor:
-    """Carries orders for many shares."""
+    """Executes requests for many shares."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class ShareExecutor:
             threading.Thread(target=self._run, args=(worker, requests), name=f"share-{worker}", daemon=True).start()
 
     def is_busy(self, worker: str) -> bool:
-        """Whether an order for this share is still under way; another one must wait for its report."""
+        """Whether a request for this share is in progress; the next one must wait for its response."""
         return worker in self._started_at
 
     def submit(self, request: ShareRequest) -> None:
-        """Sends an order off; the report comes with `arrivals`."""
+        """Starts a request; `completed` returns its response."""
         requests = self._queues.get(request.worker)
         if requests is None:
             self._responses.put(self._shares[request.worker](request))
@@ -52,7 +52,7 @@ class ShareExecutor:
             requests.put(request)
 
     def completed(self) -> list[ShareResponse]:
-        """The reports that have come in since the last call."""
+        """The responses received since the last call."""
         responses = []
         while not self._responses.empty():
             response = self._responses.get()
@@ -61,7 +61,7 @@ class ShareExecutor:
         return responses
 
     def timed_out(self) -> list[ShareScan]:
-        """Shares that have not answered for too long, as looks that saw nothing; their orders stay under way."""
+        """Shares that have not answered for too long, as *unknown* scans; their requests stay in progress."""
         now = time.monotonic()
         return [
             ShareScan(worker=worker, full=True, unknown=f"no answer for {now - since:.0f} s")
@@ -70,15 +70,15 @@ class ShareExecutor:
         ]
 
     def close(self) -> None:
-        """Lets every courier go home; one that hangs is a daemon and ends with the process."""
+        """Stops the threads without waiting; one that hangs is a daemon and ends with the process."""
         for requests in self._queues.values():
             requests.put(None)
 
     def _run(self, worker: str, requests: "queue.SimpleQueue[ShareRequest | None]") -> None:
         while (request := requests.get()) is not None:
-            response = ShareResponse(worker=worker, fatal="its courier ended by a defect of this program")
+            response = ShareResponse(worker=worker, fatal="its request ended by a defect of this program")
             try:
                 response = self._shares[worker](request)
-            finally:  # the loop hears of it in any case, and cannot go on
+            finally:  # after a defect the loop gets the fatal response, and stops
                 self._responses.put(response)
                 self._wake()

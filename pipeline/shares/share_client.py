@@ -1,8 +1,9 @@
-"""The host's side of one share: carries out an order and reports what it found. Knows `ShareFiles`, not the medium.
+"""The host's side of one share: executes a request through `ShareFiles` and returns what it found.
 
-It decides the order of reads and writes that the laws ask for (record first when deleting, payload first when
-publishing, heartbeat before `outbox/`) and how often a damaged result is read again. It judges nothing: trouble becomes
-*unknown*, damage becomes a `CollectedResult` without a record.
+Owns: the order of reads and writes (record first when deleting, payload first when publishing, heartbeat before
+`outbox/`) and how often a damaged result is read again. Not here: what follows from it; an error becomes an *unknown*
+scan, damage a `CollectedResult` without a record.
+See: the laws of share_layout.md.
 """
 
 import contextlib
@@ -43,19 +44,19 @@ from pipeline.core.observation import CollectedResult, ShareScan
 
 log = logging.getLogger(__name__)
 
-READS_MAX = 3  #: of a result or payload that is not what it should be, one per look
-REFUSALS_MAX = 6  #: … of a payload that is refused: who has it open lets go of it sooner, a virus scanner never
-ENTRIES_MAX = 10_000  #: a folder with more names than this is a flood, not a share
+READS_MAX = 3  #: reads of an invalid result or payload, one per scan
+REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
+ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
 RESULTS_PER_SCAN_MAX = 256
 
 
 class _SnapshotDamaged(Exception):
-    """A genome's snapshot in the state folder is not what the ledger says; nothing can be published from it."""
+    """A genome's snapshot differs from what the ledger says; it cannot be published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A start signal and the genome it speaks for."""
+    """A start signal and its genome."""
 
     start: StartRecord
     snapshot: str  #: path of the genome's bytes on this host
@@ -63,7 +64,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareRequest:
-    """What is to be done on one share, in this sequence."""
+    """The operations to do on one share, in the order of the fields."""
 
     worker: str
     host: HostRecord | None = None
@@ -71,22 +72,22 @@ class ShareRequest:
     publish: tuple[Publication, ...] = ()
     scan: bool = False
     full: bool = False
-    handled: frozenset[str] = frozenset()  #: results that need not be read again
-    #: attempt -> bytes of record and genome
+    handled: frozenset[str] = frozenset()  #: attempts with results that need not be read again
+    #: attempt -> size in bytes of its start record and genome
     expected_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class ShareResponse:
-    """What became of an order."""
+    """The outcome of a request."""
 
     worker: str
     removed: frozenset[str] = frozenset()
-    held_open: frozenset[str] = frozenset()  #: attempts whose start signal is gone, and whose genome cannot be removed
-    sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it surely arrived
+    held_open: frozenset[str] = frozenset()  #: attempts with a removed start signal and a genome that cannot be removed
+    sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it was confirmed
     scan: ShareScan | None = None
-    error: str = ""  #: why something was not done; it will be planned again
-    fatal: str = ""  #: why this host cannot go on: a snapshot is not what the ledger says
+    error: str = ""  #: why an operation failed; it will be planned again
+    fatal: str = ""  #: why this host cannot go on: a damaged snapshot, a failed local disk or a defect
 
 
 class ShareClient:
@@ -101,7 +102,7 @@ class ShareClient:
         self._staging_cleared = False
 
     def execute(self, request: ShareRequest) -> ShareResponse:
-        """Does what is ordered and looks if asked. Never raises for the world's sake."""
+        """Executes the operations, then scans if requested. Returns errors of share and disk in the response."""
         response = ShareResponse(worker=request.worker)
         try:
             if request.host is not None:
@@ -116,7 +117,7 @@ class ShareClient:
         try:
             if request.scan:
                 response.scan = self._scan(request)
-        except OSError as error:  # of this host's own disk: what concerns the share is a ShareError
+        except OSError as error:  # of the local disk: errors of the share are ShareErrors
             response.fatal = f"{self._incoming}: {error}"
         return response
 
@@ -131,11 +132,11 @@ class ShareClient:
             except FileAlreadyExists:
                 self._repair_host_record(name, host)
         except ShareError as error:
-            # Whether it is there, and whose it is, is the next look's to say.
+            # The next scan shows whether it is there, and which farm it names.
             log.debug("%s: %s", name, error)
 
     def _repair_host_record(self, name: str, host: HostRecord) -> None:
-        """Writes a `host.json` again that is there and cannot be read: a disk was full, and the rename went through."""
+        """Rewrites an unreadable `host.json`: on a full disk the rename succeeded, the write did not."""
         try:
             layout.decode(HostRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
         except (FileInvalid, LayoutError):
@@ -143,10 +144,10 @@ class ShareClient:
             self._files.publish(name, layout.encode(host), durable=True)
 
     def _remove(self, attempts: tuple[str, ...], response: ShareResponse) -> None:
-        """Removes start signals and genomes. A genome that somebody has open stays, and keeps nothing else waiting.
+        """Removes start signals and genomes. A genome that cannot be removed stays, and blocks nothing else.
 
         Raises:
-            Unavailable: the share does not answer, or a start signal stays: it would be played before anything new.
+            Unavailable: the share does not answer, or a start signal stays; the agent would play it first.
         """
         try:
             self._remove_kinds(attempts, Kind.START, Kind.GENOME)
@@ -158,7 +159,7 @@ class ShareClient:
             response.held_open = frozenset(attempts) - response.removed
 
     def _remove_kinds(self, attempts: Iterable[str], *kinds: Kind) -> None:
-        # The record first: while it is there, what it speaks for must be there too.
+        # The record first: while it is there, its payload must be there too.
         self._files.remove([f"{INBOX}/{kind.of(attempt)}" for attempt in attempts for kind in kinds])
 
     def _try_remove_genome(self, attempt: str) -> bool:
@@ -178,7 +179,7 @@ class ShareClient:
             raise _SnapshotDamaged(f"{snapshot}: {error.strerror}") from error
         if found_bytes != start.genome_bytes:
             raise _SnapshotDamaged(f"{snapshot}: it has {found_bytes} bytes, taken in were {start.genome_bytes}")
-        # Its digest is checked where it counts: by the agent, at the end of the journey.
+        # The agent checks the digest, after the transfer.
         genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
         self._files.deliver(genome, snapshot, record, layout.encode(start))
         response.sent[start.attempt] = True
@@ -205,7 +206,7 @@ class ShareClient:
             self._clear_staging_once()
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
-        # The heartbeat before the outbox: whoever is silent by now had its last word there already.
+        # The heartbeat before the outbox: an agent that is silent by now has written its last result already.
         heartbeat = self._read_heartbeat()
         scan = ShareScan(
             worker=self.worker,
@@ -222,7 +223,7 @@ class ShareClient:
         return self._scan_outbox(request, scan)
 
     def _clear_staging_once(self) -> None:
-        """What this farm staged and never moved up refers to nothing; if it cannot go, it may stay."""
+        """Removes files that this farm staged and never published; those that cannot be removed are harmless."""
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
@@ -248,7 +249,7 @@ class ShareClient:
         )
 
     def _read_together(self, unread: Mapping[str, Set[Kind]]) -> dict[str, bytes | ShareError]:
-        """Results and logs, by name, in one exchange where the share can do that."""
+        """Results and logs by name, read in one exchange where the share supports it."""
         bytes_max = {Kind.RESULT: layout.RECORD_BYTES_MAX, Kind.LOG: layout.LOG_BYTES_MAX}
         names = {kind.of(attempt): kind for attempt, kinds in unread.items() for kind in bytes_max if kind in kinds}
         content = self._files.read_all([(f"{OUTBOX}/{name}", bytes_max[kind]) for name, kind in names.items()])
@@ -278,7 +279,7 @@ class ShareClient:
             data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
             return layout.decode(AgentRecord, data, HEARTBEAT)
         except (ShareError, LayoutError):
-            return None  # no beat is not a beat of death: silence is measured by the clock
+            return None  # a missing heartbeat proves nothing; silence is measured by the clock
 
     def _is_complete(self, attempt: str, sizes: tuple[int, int]) -> bool:
         try:
@@ -292,10 +293,10 @@ class ShareClient:
     # ------------------------------------------------------------------------------------------------- collecting
 
     def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> CollectedResult | None:
-        """A result with what it speaks for; None while it is worth another reading at the next look.
+        """A result with its log and artifacts; None if the next scan should read it again.
 
         Raises:
-            Unavailable: the share, or the result itself, cannot be had; nothing is concluded from that (law 5).
+            Unavailable: share or result cannot be read, which proves nothing (law 5 of share_layout.md).
         """
         name = Kind.RESULT.of(attempt)
         try:
@@ -308,7 +309,7 @@ class ShareClient:
                 return None
             return CollectedResult(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
         log_bytes = b""
-        missing: dict[str, int] = {}  # what is not there in full -> how many readings that is worth
+        missing: dict[str, int] = {}  # incomplete payload -> the most reads to try
         if record.log is not None:
             log_bytes = self._check_log(attempt, record.log, content, missing)
         artifacts = [ref.name for ref in record.artifacts if self._fetch_artifact(attempt, ref, missing)]
@@ -331,7 +332,7 @@ class ShareClient:
     def _check_log(
         self, attempt: str, ref: PayloadRef, content: Mapping[str, bytes | ShareError], missing: dict[str, int]
     ) -> bytes:
-        # A name from the share is compared, never followed.
+        # A name from the share is compared, never opened.
         data = content.get(ref.name, b"") if ref.name == Kind.LOG.of(attempt) else None
         if isinstance(data, bytes) and (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
             return data
@@ -352,11 +353,11 @@ class ShareClient:
             except FileRefused:
                 readings = REFUSALS_MAX
             except OSError as error:
-                if is_busy(error):  # somebody looks at what an earlier look has fetched: the next one will do
+                if is_busy(error):  # a program on this host has the copy of an earlier scan open; try again
                     raise Unavailable(str(error)) from error
-                (folder / ref.name).unlink(missing_ok=True)  # half of it would keep the room that is missing
+                (folder / ref.name).unlink(missing_ok=True)  # a partial copy would take space on the full disk
                 raise
-            with contextlib.suppress(OSError):  # it is overwritten, or goes with its folder
+            with contextlib.suppress(OSError):  # it is overwritten, or removed with its folder
                 (folder / ref.name).unlink(missing_ok=True)
         missing[layout.clean(ref.name, 64)] = readings
         return False

@@ -1,7 +1,7 @@
-"""The archive: every accepted result beside its log and artifacts, under its attempt id; the others set aside.
+"""Result archive: every accepted result with its log and artifacts, by attempt id; other results are set aside.
 
-It decides where a result lies for good. It is written before the ledger says that the result counts: archived and not
-recorded is collected again to the same name; recorded and not archived cannot happen.
+Owns: where a result is stored. It is written before the result is recorded: one archived but not recorded is collected
+again under the same name; one recorded but not archived cannot occur.
 """
 
 import os
@@ -16,7 +16,7 @@ from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS,
 
 
 class Archive:
-    """Results of one generation in its results folder; their artifacts wait in `incoming/<worker>/<attempt>/`."""
+    """Results of one generation in its results folder; fetched artifacts are in `incoming/<worker>/<attempt>/`."""
 
     def __init__(self, results: Path, incoming: Path) -> None:
         self._attempts = results / ATTEMPTS
@@ -24,14 +24,14 @@ class Archive:
         self._incoming = incoming
 
     def store(self, worker: str, result: CollectedResult) -> None:
-        """Archives an accepted result of a worker as `attempts/<attempt>/result.json`. Raises OSError (a full disk)."""
+        """Archives an accepted result of a worker as `attempts/<attempt>/result.json`. Raises OSError."""
         folder = f"{self._attempts}{os.sep}{result.attempt}"
         try:
             os.mkdir(folder)
         except FileNotFoundError:
             os.makedirs(folder, exist_ok=True)
         except FileExistsError:
-            pass  # collected before, and the host was killed before it could record it
+            pass  # collected by a host that was killed before it recorded it
         _write(f"{folder}{os.sep}{ATTEMPT_RESULT}", result.data)
         if result.log:
             _write(f"{folder}{os.sep}{ATTEMPT_LOG}", result.log)
@@ -61,7 +61,7 @@ def _write(path: str, data: bytes) -> None:
     descriptor = retry_while_busy(lambda: os.open(path, flags, 0o666))
     try:
         written = os.write(descriptor, data)
-        while written < len(data):  # a disk that fills up takes a part, and says so only at the next write
+        while written < len(data):  # a disk that fills up writes a part and fails at the next write
             written += os.write(descriptor, memoryview(data)[written:])
     finally:
         os.close(descriptor)

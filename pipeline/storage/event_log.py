@@ -1,7 +1,6 @@
-"""`state/log/pipeline.jsonl`: what happened, one JSON line for each fact and each warning, for people and their tools.
+"""Event log `state/log/pipeline.jsonl`: one JSON line for each fact and each warning, for people and their tools.
 
-Nothing reads it back: the ledger is the memory. It decides when a file is full, and that nothing of what a share says
-can play with a terminal.
+Owns: rotation, and the escaping of control characters from shares. This program never reads it: state is in the ledger.
 """
 
 import contextlib
@@ -17,17 +16,17 @@ import orjson
 from pipeline.core.facts import Fact, encode_fact
 from pipeline.paths import LOG_FILE, LOG_FOLDER
 
-#: Whose records are kept: this program's alone. The root logger belongs to the program that uses it.
+#: Loggers to record: only this program's. The root logger belongs to the importing program.
 LOGGERS = ("hyperv_ops", "inbox_agent", "pipeline")
 FILE_BYTES_MAX, FILES_KEPT = 10 * 1024 * 1024, 5
 
 
 class EventLog:
-    """Open for as long as a host is at work. A line that cannot be written is nobody's loss."""
+    """The log of a running host. Write errors are ignored."""
 
     def __init__(self, state: Path) -> None:
         folder = state / LOG_FOLDER
-        with contextlib.suppress(OSError):  # then no line can be written, which stops nothing
+        with contextlib.suppress(OSError):  # then no line is written
             folder.mkdir(parents=True, exist_ok=True)
         self._file = _QuietHandler(
             folder / LOG_FILE, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
@@ -38,21 +37,21 @@ class EventLog:
             logging.getLogger(name).addHandler(self._file)
 
     def write(self, facts: Sequence[Fact], at: float, generation: int) -> None:
-        """Writes facts that the ledger has."""
+        """Writes facts that are recorded."""
         head = f'{{"at":"{_iso_time(at)}","generation":{generation},'.encode()
         lines = b"\n".join(head + encode_fact(fact)[1:] for fact in facts).decode()
         if lines:
             self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, _escape_controls(lines), None, None))
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._file)
         self._file.close()
 
 
 class _QuietHandler(RotatingFileHandler):
-    """A full disk or a file that somebody has open must not fill the terminal with tracebacks."""
+    """Prints no tracebacks when the disk is full or the file is locked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
@@ -61,13 +60,13 @@ class _QuietHandler(RotatingFileHandler):
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
-            return str(record.msg)  # facts, which are lines already
+            return str(record.msg)  # facts are formatted already
         told = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
         return _escape_controls(orjson.dumps({**told, "by": record.name}).decode())
 
 
 def _escape_controls(lines: str) -> str:
-    """JSON escapes the old control characters; those beyond ASCII, which turn text around, are left to us."""
+    """Escapes control characters beyond ASCII, such as bidirectional marks; JSON escapes the ASCII ones."""
     if lines.isascii():
         return lines
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in lines)

@@ -1,9 +1,8 @@
-"""The ledger: the farm's only memory. Facts in SQLite on the host's local disk, append-only, one commit per tick.
+"""The ledger: the farm's only persistent state. Append-only facts in SQLite on the local disk, one commit per tick.
 
-It decides when a broken ledger stops the program; it does not know what a fact means. `synchronous=FULL`: what
-`append` has returned from outlives a power cut. Every row carries a checksum and the rows are numbered without gaps,
-so damage is found when it is read and never guessed around. Queries use the columns only; `body` is decoded, and never
-matched as text.
+Owns: durability, and when damage stops the program. Not here: what a fact means. With `synchronous=FULL`, facts survive
+a power cut once `append` has returned. Every row has a checksum and rows are numbered without gaps, so damage is
+detected when it is read and never skipped. Queries use only columns; `body` is decoded, never matched as text.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ VERSION = 2
 
 
 class Ledger:
-    """The facts on disk. Open one per state folder, under its lock; `read_only` may look on while another one writes.
+    """The facts on disk. One writer per state folder, under its lock; `read_only` may read while it writes.
 
     Raises:
         LedgerError: damaged, of another version, or not readable.
@@ -74,14 +73,14 @@ class Ledger:
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
 
     def _connect_to_read(self, how: str) -> sqlite3.Connection:
-        # Readers may use it from several threads, one at a time.
+        # Readers may use the connection from several threads, one at a time.
         return sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=10, check_same_thread=False)
 
     def _refuse_other_version(self) -> None:
-        """Refuses a ledger of another version before anything on disk is changed; says nothing of any other file.
+        """Refuses a ledger of another version before anything on disk is changed; ignores any other file.
 
         The usual connections change files: a writer merges a write-ahead log that a killed host left, a reader creates
-        an empty one. `immutable` reads the file alone, which is the whole ledger if there is no such log.
+        an empty one. `immutable` reads only the file, which is the whole ledger if there is no such log.
         """
         how = "mode=ro" if self.path.with_name(f"{LEDGER_FILE}-wal").exists() else "immutable=1"
         with (
@@ -99,7 +98,7 @@ class Ledger:
             )
 
     def _prepare(self) -> None:
-        """Makes a ledger of an empty file; any other database is left as it is."""
+        """Creates the schema in an empty file; leaves any other database unchanged."""
         (mark,) = self._db.execute("PRAGMA application_id").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if mark != _APPLICATION_ID and tables:
@@ -113,7 +112,7 @@ class Ledger:
             self._db.execute("COMMIT")
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
-        """Writes facts in one commit. Raises LedgerError; then nothing of them is written."""
+        """Writes facts in one commit. Raises LedgerError; then none of them is written."""
         rows = []
         for seq, fact in enumerate(facts, self._next):
             named = getattr(fact, "worker", None), getattr(fact, "attempt", None) or None
@@ -131,7 +130,7 @@ class Ledger:
         self._next += len(rows)
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
-        """All facts in order, checked. Raises LedgerError at the first one that is damaged or missing."""
+        """All facts by number, checked. Raises LedgerError at the first one that is damaged or missing."""
         expected = after + 1
         for entry in self._select("seq > ?", after):
             if entry.seq != expected:
@@ -140,11 +139,11 @@ class Ledger:
             expected += 1
 
     def entries_of(self, generation: int, *, after: int = 0) -> Iterator[Entry]:
-        """The facts of one generation, for who looks at nothing else. Raises LedgerError."""
+        """The facts of one generation only. Raises LedgerError."""
         return self._select("generation = ? AND seq > ?", generation, after)
 
     def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
-        """The epochs of shares, in whatever generation they were raised and opened. Raises LedgerError."""
+        """The epoch facts of shares, of all generations. Raises LedgerError."""
         return self._select("kind IN ('epoch_raised', 'epoch_opened') AND seq > ?", after)
 
     def _select(self, where: str, *values: int | str) -> Iterator[Entry]:
@@ -164,11 +163,11 @@ class Ledger:
                 )
                 raise LedgerError(f"{self.path}: fact {seq} {why}") from error
             raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_REMEDY}") from error
-        except (sqlite3.Error, UnicodeError) as error:  # on the way to the next one
+        except (sqlite3.Error, UnicodeError) as error:  # while reading the next one
             raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_remedy_of(error)}") from error
 
     def generations(self) -> list[int]:
-        """Those that have facts."""
+        """The generations that have facts."""
         found = self._fetch("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
         return [number for (number,) in found]
 
@@ -178,7 +177,7 @@ class Ledger:
 
     def last(self) -> tuple[int, float, int]:
         """Number, time and generation of the last fact of any generation; zeros if there is none."""
-        # `+` keeps SQLite from using the index of generations, which is not in this order.
+        # `+` keeps SQLite from using the index of generations, which is sorted differently.
         query = "SELECT seq, at, generation FROM facts WHERE +generation > 0 ORDER BY seq DESC LIMIT 1"
         seq, at, generation = (self._fetch(query) or [(0, 0.0, 0)])[0]
         return seq, at, generation
@@ -217,7 +216,7 @@ class Ledger:
         return str(row[0])
 
     def _count_rows(self) -> int:
-        # One question, so that no commit can fall between two of them.
+        # One query, so that no commit can happen between two of them.
         query = "SELECT COUNT(*), COALESCE(MAX(seq), 0), (SELECT facts FROM farm) FROM facts"
         count, last, written = self._db.execute(query).fetchone()
         if not isinstance(written, int) or not count == last == written:
@@ -227,7 +226,7 @@ class Ledger:
 
 
 def has_ledger(folder: Path) -> bool:
-    """Whether there is one in this state folder. Raises LedgerError: this user may not look for it."""
+    """Whether this state folder has a ledger. Raises LedgerError: this user may not check."""
     path = folder / LEDGER_FILE
     try:
         path.stat()
@@ -241,7 +240,7 @@ def has_ledger(folder: Path) -> bool:
 _REMEDY = "restore the state folder from a backup, or move it away to begin a new farm"
 _FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 _PERMISSION_REMEDY = "see that this user may write in that folder: SQLite does so even to look on"
-_APPLICATION_ID = 0x47504C31  # "GPL1": tells a ledger from any other SQLite file
+_APPLICATION_ID = 0x47504C31  # "GPL1": distinguishes a ledger from other SQLite files
 
 
 def _remedy_of(error: Exception) -> str:
@@ -250,5 +249,5 @@ def _remedy_of(error: Exception) -> str:
 
 
 def _checksum(row: tuple[object, ...]) -> int:
-    """Over the whole row: each column but the checksum itself, in its place."""
+    """Checksum of a row: of all columns but the checksum itself."""
     return zlib.crc32(repr(row).encode())

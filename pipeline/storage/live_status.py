@@ -1,7 +1,7 @@
-"""`state/live.json`: what a host that is at work shows of itself to whoever looks on; an old one shows nothing.
+"""Status file `state/live.json`: the progress of a running host, for other processes; a stale file is ignored.
 
-It decides when a host counts as being at work. Facts are in the ledger; this is the rest: who plays what, for how long,
-and what the games say of their progress.
+Owns: when a host counts as running. Not here: facts (`ledger`). It holds what the ledger lacks: what each worker plays,
+for how long, and the progress that the games report.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ INTERVAL_S, FRESH_S = 1.0, 10.0
 
 
 class LiveStatusFile:
-    """The host's side, which writes when it is due."""
+    """Writes the status file of this host."""
 
     def __init__(self, state: Path) -> None:
         self._path = state / LIVE_FILE
         self._due = 0.0
 
     def write(self, progress: object) -> None:
-        """Shows where the run stands: any record. A file that cannot be written is nobody's loss."""
+        """Writes the progress: any serialisable record. Write errors are ignored."""
         self._due = time.monotonic() + INTERVAL_S
         aside = self._path.with_name(f".{LIVE_FILE}.new")
         with contextlib.suppress(OSError):
@@ -36,17 +36,17 @@ class LiveStatusFile:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to write again."""
+        """Whether to write again."""
         return time.monotonic() >= self._due
 
     def remove(self) -> None:
-        """Nobody is at work any more."""
+        """Deletes the file when the host exits."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
 class LiveStatus(msgspec.Struct, frozen=True):
-    """What was written last."""
+    """The content of the file."""
 
     at: float
     pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -54,7 +54,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
 
 
 def read_live_status(state: Path) -> LiveStatus | None:
-    """What a host at work shows; None if there is none, or it was killed or is stuck."""
+    """The status of the running host; None if there is none, or it was killed or is stuck."""
     try:
         live = msgspec.json.decode((state / LIVE_FILE).read_bytes(), type=LiveStatus)
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors

@@ -1,7 +1,7 @@
-"""Writes the outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`.
+"""Outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`.
 
-Written again and again while the generation runs; the same facts give the same bytes. A file that another program holds
-open costs one line of warning and is written the next time.
+Rewritten while the generation runs; the same facts give the same bytes. A file that another program holds open causes
+one warning and is retried at the next write.
 """
 
 import csv
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class Outputs:
-    """The files of one generation's results folder."""
+    """The output files in one generation's results folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._warned: set[str] = set()
 
     def write(self, farm: Farm) -> None:
-        """Writes all three files, each as a whole. Raises HostError: their folder cannot be made."""
+        """Writes all three files, each atomically. Raises HostError: their folder cannot be created."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         rows = result_rows(farm)

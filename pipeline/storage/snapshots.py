@@ -1,7 +1,7 @@
-"""Intake: a folder of genome files becomes an immutable snapshot with digests. One genome in memory at a time.
+"""Genome snapshots: immutable, content-addressed copies of the files in a genome folder.
 
-It decides which files are genomes and refuses what cannot be trusted to stay what it was; it does not know what a
-generation is for. The snapshot is content-addressed: equal bytes under two names are two genomes and one file.
+Owns: which files are genomes; refuses files that may change while they are read. Not here: generations. Equal bytes
+under two names are two genomes and one snapshot. At most one genome is in memory at a time.
 """
 
 import contextlib
@@ -25,26 +25,26 @@ from pipeline.errors import GenomeError, HostError, disk_errors
 
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-#: What file managers leave behind is not a genome.
+#: Hidden files and files of file managers are not genomes.
 _IGNORED = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
 
 
 class Snapshots:
-    """The genomes' bytes under their digest, on the host's local disk."""
+    """Genome bytes by digest, on the host's local disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._base = os.fspath(folder) + os.sep
 
     def path(self, sha256: str) -> str:
-        """Where a genome's bytes lie."""
+        """The path of a genome's bytes."""
         return f"{self._base}{sha256[:2]}{os.sep}{sha256}"
 
     def import_folder(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
-        """Every genome of a folder, copied and digested, in the order of their names.
+        """Copies and digests every genome of a folder; returns them sorted by name.
 
         Raises:
-            GenomeError: the folder is missing or empty, or something in it cannot be a genome; nothing was decided.
+            GenomeError: the folder is missing or empty, or an entry cannot be a genome; nothing was recorded.
             HostError: the snapshots cannot be written.
         """
         names = list(_genome_names(folder))
@@ -67,7 +67,7 @@ class Snapshots:
         _refuse_bad_name(name, shown)
         try:
             _refuse_irregular_file(os.lstat(path), shown, bytes_max)
-            # What was looked at may be something else by now: the opened file is looked at again, a link not opened.
+            # The path may be another file by now: check the opened file again; do not follow a link.
             with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
                 _refuse_irregular_file(before, shown, bytes_max)
@@ -78,7 +78,7 @@ class Snapshots:
                 raise HostError(f"{self._folder}: {error.strerror}; make room and run again") from error
             if error.errno == errno.ELOOP:
                 raise GenomeError(f"{shown}: a link; put the file itself there") from error
-            raise GenomeError(f"{shown}: cannot be read: {error.strerror}; mend its rights or remove it") from error
+            raise GenomeError(f"{shown}: cannot be read: {error.strerror}; correct its rights or remove it") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or before.st_size != taken.size:
             raise GenomeError(f"{shown}: it changes while it is read; run again when it is written")
         with disk_errors(self._folder):
@@ -86,7 +86,7 @@ class Snapshots:
         return GenomeFile(name, safe_suffix(name), taken.size, digest)
 
     def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Content"]:
-        """Digest and bytes of a file; those of a large one go through a staged copy, a piece at a time."""
+        """Digest and content of a file; a large one is copied to a staged file, a chunk at a time."""
         if size_bytes <= _CHUNK_BYTES:
             data = source.read(_CHUNK_BYTES + 1) or b""
             return hashlib.sha256(data).hexdigest(), _Content(len(data), data)
@@ -101,9 +101,9 @@ class Snapshots:
 
     @contextmanager
     def _staged(self) -> Iterator[BufferedWriter]:
-        """A file beside the snapshots to write to; if that fails, the room it took is given back."""
+        """Opens a temporary file beside the snapshots; deletes it if writing fails."""
         path = f"{self._base}staged"
-        _discard(path)  # of a host that was killed; write-protected already, maybe
+        _discard(path)  # left by a killed host; possibly write-protected
         try:
             with open(path, "wb") as copy:
                 yield copy
@@ -125,23 +125,23 @@ class Snapshots:
                 aside = copy.name
         os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
         if sys.platform == "win32" and os.path.exists(final):
-            os.chmod(final, stat.S_IWRITE)  # a damaged one; write-protected files cannot be replaced there
+            os.chmod(final, stat.S_IWRITE)  # a damaged snapshot; Windows does not replace write-protected files
         retry_while_busy(lambda: os.replace(aside, final))
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file of that name is left alone: what systems and editors leave in folders."""
+    """Whether a file of that name is ignored: files that systems and editors leave in folders."""
     return _IGNORED.fullmatch(name) is not None
 
 
 def _discard(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.chmod(path, stat.S_IWRITE)  # Windows removes nothing that is write-protected
+        os.chmod(path, stat.S_IWRITE)  # Windows does not delete write-protected files
         retry_while_busy(lambda: os.unlink(path))
 
 
 def _is_stored(path: str, digest: str) -> bool:
-    """Whether a snapshot is there and what its name says: a power cut may have left less."""
+    """Whether a snapshot exists and matches its digest: a power cut may have truncated it."""
     try:
         with open(path, "rb", buffering=0) as snapshot:
             return hashlib.file_digest(snapshot, "sha256").hexdigest() == digest
@@ -150,7 +150,7 @@ def _is_stored(path: str, digest: str) -> bool:
 
 
 class _Content(NamedTuple):
-    """What was read: small content itself, or the path of a staged copy."""
+    """Content read: the bytes if small, else the path of a staged copy."""
 
     size: int
     content: bytes | str

@@ -1,1 +1,1 @@
-"""What people look at: the terminal display, the HTML report and the web server."""
+"""User interfaces: the terminal display, the HTML report and the web server."""

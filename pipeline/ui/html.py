@@ -1,11 +1,11 @@
-"""`pipeline report`: the page as one file that needs nothing else, neither a server nor a network."""
+"""The HTML page: as one self-contained file for `pipeline report`, and for the web server."""
 
 from importlib.resources import files
 from typing import Any
 
 import orjson
 
-#: What would end a script's text or start a comment in it; within JSON each may be written in another way.
+#: Could end a script element or start a comment in it; JSON allows these escapes instead.
 _ESCAPES = {
     b"<": b"\\u003c",
     b">": b"\\u003e",
@@ -16,17 +16,17 @@ _ESCAPES = {
 
 
 def page_part(name: str) -> str:
-    """A part of the page: `page.html`, `page.css` or `page.js`."""
+    """The text of one part of the page: `page.html`, `page.css` or `page.js`."""
     return (files("pipeline.ui") / "page" / name).read_text("utf-8")
 
 
 def plotly() -> str:
-    """The plotting library, as it comes with its package."""
+    """The plotting library from its package."""
     return (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
 
 
 def as_script_data(data: Any) -> str:
-    """JSON that may stand in a script element, whatever strings are in it. Source: WHATWG HTML, 4.12.1.3."""
+    """JSON that is safe in a script element, whatever strings it has. Source: WHATWG HTML, 4.12.1.3."""
     text = orjson.dumps(data)
     for mark, escape in _ESCAPES.items():
         text = text.replace(mark, escape)
@@ -34,7 +34,7 @@ def as_script_data(data: Any) -> str:
 
 
 def render_page(data: Any) -> str:
-    """The whole page with its data inside."""
+    """The whole page, with styles, scripts and data inside."""
     parts = {
         "style": f"<style>{page_part('page.css')}</style>",
         "plotly": f"<script>{plotly()}</script>",
@@ -50,7 +50,7 @@ def render_page(data: Any) -> str:
 
 
 def live_page() -> str:
-    """The same page for a server, which has the parts and the data at addresses of their own."""
+    """The same page for the web server, which serves parts and data at their own addresses."""
     text = page_part("page.html")
     for name, part in (
         ("style", '<link rel="stylesheet" href="/page.css">'),

@@ -1,6 +1,6 @@
-"""The live terminal of a run: a bar, the counts, a line per worker. Without a terminal: plain lines.
+"""Terminal display of a run: a bar, the counts, a line per worker. Without a terminal: plain lines.
 
-It decides how a `Progress` looks; what is in it is `progress`'s to say.
+Owns: the rendering of a `Progress`. Not here: its content (`views.progress`).
 """
 
 import time
@@ -37,7 +37,7 @@ _STYLES = {
 
 
 class RunDisplay:
-    """The whole display at one moment, as wide as the terminal."""
+    """The whole display of one `Progress`, as wide as the terminal."""
 
     def __init__(self, now: Progress) -> None:
         self._now = now
@@ -96,7 +96,7 @@ def _workers(now: Progress, width: int) -> Table:
     table.add_column("waiting" if wide else "+", justify="right")
     if wide:
         table.add_column("losses", justify="right")
-        table.add_column("last rung", no_wrap=True)
+        table.add_column("recovery", no_wrap=True)
     table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
     for row in sorted(now.workers, key=lambda row: row.state not in _UNWELL)[:WORKERS_SHOWN_MAX]:
         table.add_row(*_cells(row, now.time_limit_s, wide=wide))
@@ -121,7 +121,7 @@ def _cells(row: WorkerRow, limit_s: float, *, wide: bool) -> list[Text]:
 
 
 class Monitor:
-    """Shows a run while it goes on."""
+    """Displays a run in progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -140,13 +140,13 @@ class Monitor:
             self._live.stop()
 
     def tell(self, facts: list[Fact], farm: Farm) -> None:
-        """Prints what happened, where a person would want a line of it."""
+        """Prints a line for each fact that has a description."""
         for fact in facts:
             if words := describe(fact, farm):
                 self._console.print(Text(words), soft_wrap=True)
 
     def show(self, now: Progress) -> None:
-        """Shows where the run stands."""
+        """Updates the display; without a terminal, prints a line every `PLAIN_INTERVAL_S`."""
         if self._live is not None:
             self._live.update(RunDisplay(now))
         elif time.monotonic() >= self._plain_due:
@@ -155,7 +155,7 @@ class Monitor:
 
 
 def plain_line(now: Progress) -> str:
-    """Where a run stands, as one line of a log."""
+    """The progress of a run as one line of text."""
     idle = "" if now.playing or now.finished else "; no host plays it now"
     unwell = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _UNWELL)
     return (
@@ -169,7 +169,7 @@ SHOWN_MAX = 10
 
 
 class TopScreen:
-    """A live screen; `keep` leaves the last picture on it."""
+    """The display of `pipeline top`; `keep` leaves its last state on the screen."""
 
     def __init__(self, console: Console, *, keep: bool) -> None:
         self._live = Live(console=console, auto_refresh=False, screen=not keep)
@@ -184,18 +184,18 @@ class TopScreen:
         self._live.stop()
 
     def show(self, now: Progress, history: Sequence[DatedFact], farm: Farm) -> None:
-        """Shows the run as it is at this moment."""
+        """Updates the display."""
         self._live.update(render_top(now, history, farm), refresh=True)
 
 
 def render_top(now: Progress, history: Sequence[DatedFact], farm: Farm) -> RenderableType:
-    """Where the run stands, and the last lines of what happened."""
+    """The progress of the run and its latest events."""
     happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in recent_events(history, farm)]
     return Group(RunDisplay(now), Text(), *happened) if happened else RunDisplay(now)
 
 
 def recent_events(history: Sequence[DatedFact], farm: Farm) -> list[str]:
-    """The newest facts that a person would want a line of, oldest first."""
+    """Descriptions of the newest facts that have one, oldest first."""
     found: list[str] = []
     for one in reversed(history):
         if words := describe_any(one.fact, farm):

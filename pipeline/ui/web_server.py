@@ -1,7 +1,7 @@
-"""`pipeline serve`: the page of a project, live, in a browser. Reads only.
+"""`pipeline serve`: the web server for the live page of a project. Reads only.
 
-It decides who may look: on loopback whoever is on this computer, by a name that is this computer's; elsewhere who has
-the token. What the page may do is in its content security policy.
+Owns: access control. On loopback: every user of this computer, and only by its own host names; elsewhere: users with
+the token. The content security policy limits the page.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 def url_host(host: str) -> str:
-    """What others put into their browser for an address that is listened on."""
+    """The host part of the URL for a listening address."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host)
         if address.is_unspecified:
@@ -62,17 +62,17 @@ def url_host(host: str) -> str:
 
 
 class Page:
-    """What is served, of one project."""
+    """The routes and data of one project's page."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._reader = ProjectReader(root)
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
-        self.ending: Callable[[], bool] = lambda: False  #: whether those who are told are to be let go
+        self.ending: Callable[[], bool] = lambda: False  #: whether event streams are to end
 
     def routes(self) -> list[Route]:
-        """The addresses."""
+        """The routes of the application."""
         return [
             Route("/", lambda _request: HTMLResponse(live_page())),
             Route("/page.css", lambda _request: Response(page_part("page.css"), media_type="text/css")),
@@ -114,7 +114,7 @@ class Page:
 
 
 class _TokenGuard:
-    """Lets nobody in without the token, if there is one; and tells every browser what the page may do."""
+    """Refuses requests without the token, if there is one; adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
@@ -135,7 +135,7 @@ class _TokenGuard:
     def _refusal(self, request: Request) -> Response | None:
         if self._token is None or self._is(request.cookies.get(COOKIE)):
             return None
-        if self._is(request.query_params.get("token")):  # once in an address, then in a cookie that no script can read
+        if self._is(request.query_params.get("token")):  # once in the URL, then in a cookie that no script can read
             answer = RedirectResponse(request.url.path, status_code=303)
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             return answer
@@ -146,15 +146,15 @@ class _TokenGuard:
 
 
 def make_app(page: Page, host: str, token: str | None) -> Starlette:
-    """The application."""
-    # A page of somebody else's, under a name of somebody else's that leads to this computer, gets no answer.
+    """The ASGI application with its access control."""
+    # Against DNS rebinding: refuse foreign host names that resolve to this computer.
     names = ["localhost", "127.0.0.1", "[::1]", host] if token is None else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_TokenGuard, token=token)]
     return Starlette(routes=page.routes(), middleware=middleware)
 
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. Raises InputError, LedgerError: there is nothing to show."""
+    """Serves until Ctrl-C. Raises InputError: nothing to show, or the address cannot be used; LedgerError."""
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     page = Page(root)
     try:
@@ -168,5 +168,5 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
     server = uvicorn.Server(uvicorn.Config(make_app(page, host, token), log_level="warning", access_log=False))
     page.ending = lambda: server.should_exit
-    with contextlib.suppress(KeyboardInterrupt):  # which is how one leaves
+    with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
         server.run(sockets=[listener])

@@ -1,7 +1,6 @@
-"""Stories in sentences: what was tried where, what came of it, why it waits now and what must happen next. Pure.
+"""Explanations of a genome, an attempt or a worker: history, current state, what must happen next. Pure.
 
-Made from facts alone. Every outcome, settlement, reason for waiting and state of a worker has words here, and a test
-sees to it.
+Built from facts alone. A test checks that every outcome, settlement, pending reason and worker state has a text here.
 """
 
 import time
@@ -17,7 +16,7 @@ from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views.fact_text import describe, duration
 from pipeline.views.results import genome_status
 
-#: What an outcome means for who is to blame and what follows (design, 4).
+#: What an outcome means, and what it counts against.
 OUTCOMES: dict[Outcome, str] = {
     Outcome.COMPLETED: "it was played to its end",
     Outcome.FAILED: "the game failed; that counts against the genome",
@@ -26,8 +25,8 @@ OUTCOMES: dict[Outcome, str] = {
     Outcome.LOST: "nothing was heard of it any more; that counts against the worker or its share",
     Outcome.UNDELIVERED: "it did not arrive there in full; that counts against the share",
     Outcome.CORRUPT: "its result could not be used; that counts against the worker",
-    Outcome.WITHDRAWN: "the host took it back; that counts against nobody",
-    Outcome.REJECTED: "the agent speaks another version of the protocol; that counts against nobody",
+    Outcome.WITHDRAWN: "the host took it back; it counts against neither genome nor worker",
+    Outcome.REJECTED: "the agent speaks another version of the protocol; it counts against neither genome nor worker",
 }
 
 SETTLEMENTS: dict[Settlement, str] = {
@@ -37,7 +36,7 @@ SETTLEMENTS: dict[Settlement, str] = {
     Settlement.SKIPPED: "is skipped, because another trial of this genome failed for good",
 }
 
-#: Why it waits, and what must happen next.
+#: Why a trial waits, and what must happen next.
 PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
     PendingReason.RUNNING: ("it is being played", "its result ends it, or its time limit"),
     PendingReason.QUEUED_FIRST: (
@@ -54,7 +53,7 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
     ),
     PendingReason.ALL_WORKERS_OUT: (
         "every worker is out",
-        "mend one of them (`pipeline status` says why each is out), then run the same command again",
+        "repair one of them (`pipeline status` says why each is out), then run the same command again",
     ),
     PendingReason.NO_WORKER_READY: (
         "every worker that is left is being recovered or rests",
@@ -65,7 +64,7 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "a share can be read and its agent beats; `pipeline doctor` says what is missing",
     ),
     PendingReason.NEEDS_IDLE_WORKER: (
-        "nobody could tell who lost its last attempt, so it is played with nothing beside it, and no worker is idle",
+        "it is not known why its last attempt was lost, so it runs alone on a worker, and no worker is idle",
         "one worker becomes idle",
     ),
     PendingReason.QUEUES_FULL: ("every worker's queue is full", "an attempt ends"),
@@ -81,11 +80,11 @@ WORKERS: dict[WorkerState, tuple[str, str]] = {
     WorkerState.READY: ("is ready", "it plays what it is given"),
     WorkerState.RECOVERING: (
         "is being recovered",
-        "a sign of life ends that; without one the next rung of the ladder is climbed",
+        "a heartbeat ends that; without one the next recovery step follows",
     ),
     WorkerState.QUARANTINED: ("rests in quarantine", "after its back-off it gets one attempt on probation"),
     WorkerState.PROBATION: ("is on probation", "one finished attempt makes it a worker like any other"),
-    WorkerState.OUT: ("is out for this run", "mend what is wrong and run the same command again: it begins anew"),
+    WorkerState.OUT: ("is out for this run", "correct what is wrong and run the same command again: it starts fresh"),
 }
 
 RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
@@ -97,7 +96,7 @@ RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
 
 
 def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """The story of a genome, trial by trial."""
+    """Explains a genome, trial by trial."""
     lines = [_headline(genome)]
     lines += [
         f"It is charged with the loss of {a.id} on {a.worker}: its claim was found there." for a in genome.charges
@@ -108,7 +107,7 @@ def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, play
 
 
 def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """The story of one attempt, and what became of its trial."""
+    """Explains an attempt and the state of its trial."""
     trial = attempt.trial
     lines = [f"{attempt.id} is try {attempt.number} at trial {trial.number} of {_name(trial.genome)}."]
     lines += _attempt(attempt)
@@ -119,7 +118,7 @@ def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, p
 
 
 def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[str]:
-    """The story of a worker: what happened to it, when, and how it stands."""
+    """Explains a worker: its state, its attempts, and what happened to it when."""
     worker = farm.worker(name)
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
     counts = Counter(attempt.outcome for attempt in mine)
@@ -199,5 +198,5 @@ def _name(genome: Genome) -> str:
 
 
 def local_time(at: float | None) -> str:
-    """A wall time for people, in this computer's zone."""
+    """A wall time as `HH:MM:SS` in this computer's time zone; `?` for None."""
     return time.strftime("%H:%M:%S", time.localtime(at)) if at is not None else "?"

@@ -1,4 +1,4 @@
-"""Facts as lines for people: what a log without a terminal shows, and what scrolls by above the live picture. Pure."""
+"""Facts as lines of text, for logs and above the live display. Pure."""
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
@@ -7,7 +7,7 @@ from pipeline.core.farm import Farm
 
 
 def describe(fact: Fact, farm: Farm) -> str:
-    """What a fact says to a person; the empty string for one that is only worth a number."""
+    """A fact as one line; the empty string for a fact that is only counted."""
     match fact:
         case f.AttemptEnded(outcome=Outcome.COMPLETED) | f.AttemptEnded(outcome=Outcome.WITHDRAWN):
             return ""
@@ -42,7 +42,7 @@ def describe(fact: Fact, farm: Farm) -> str:
 
 
 def describe_any(fact: Fact, farm: Farm) -> str:
-    """The same, for facts of any run of the generation: attempts of an earlier one are no longer known."""
+    """The same for facts of any run of the generation; empty for attempts of an earlier run, which the farm lacks."""
     if isinstance(fact, f.AttemptEnded) and fact.attempt not in farm.attempts:
         return ""
     return describe(fact, farm)

@@ -1,7 +1,7 @@
-"""Everything the page shows, as plain data: of one generation, and of all of them over time. Pure.
+"""The data of the web page: of one generation, and of all of them over time. Pure.
 
-It decides what is on the page; how it looks is the page's own business (`page/`). Nothing in here is markup, and the
-page puts all of it there as text.
+Owns: what the page contains. There is no markup in it; the page inserts all of it as text.
+Not here: layout and appearance (`ui/page/`).
 """
 
 import statistics
@@ -23,7 +23,7 @@ STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
 def page_model(
     farm: Farm, history: Sequence[DatedFact], depth: Mapping[str, int], *, direction: str, playing: bool
 ) -> dict[str, Any]:
-    """One generation."""
+    """The data of one generation."""
     assert farm.settings is not None
     names = sorted({attempt.worker for attempt in farm.attempts.values()} | set(farm.workers))
     best = fittest(farm, direction)
@@ -54,7 +54,7 @@ def page_model(
 
 
 def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]:
-    """Fitness generation by generation; those in which nobody has one are left out."""
+    """Fitness by generation; generations without any fitness are left out."""
     found = []
     for farm in farms:
         values = sorted(fitness for genome in farm.genomes if (fitness := genome.fitness) is not None)
@@ -85,7 +85,7 @@ def _genome(genome: Genome) -> dict[str, Any]:
 
 
 def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
-    """A column each: it is the longest table."""
+    """The attempts, as one list per column: the longest table."""
     number = {name: n for n, name in enumerate(workers)}
     played = [attempt for attempt in farm.attempts.values() if attempt.claimed_at is not None]
     return {
@@ -102,7 +102,7 @@ def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _began(attempt: Attempt) -> float:
-    """A claim is only seen at the next look, or with its result: the agent's own measure is closer to the truth."""
+    """When an attempt began: by the agent's duration if known, as a claim is seen only by a scan or with its result."""
     assert attempt.claimed_at is not None
     if attempt.has_result and attempt.seconds and attempt.ended_at is not None:
         return max(attempt.issued_at, attempt.ended_at - attempt.seconds)

@@ -1,4 +1,4 @@
-"""Where a run stands, in numbers: made from farm and watch, shown by the terminal and handed to API users. Pure."""
+"""The progress of a run in numbers, from `Farm` and `Observed`; for the terminal and API users. Pure."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from pipeline.core.observed import Observed
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One worker's line."""
+    """The progress of one worker."""
 
     name: str
     state: str
-    genome: str  #: what it plays; empty while it does not
+    genome: str  #: the genome it evaluates; empty while it is idle
     trial: int
     playing_s: float
-    waiting: int  #: attempts behind the one it plays
+    waiting: int  #: attempts queued behind the running one
     losses: int  #: in a row
-    rung: str  #: of the ladder, climbed last while it is not well
-    note: str  #: progress the game reported, or what is wrong with the worker
+    rung: str  #: the last recovery action, while it has not recovered
+    note: str  #: progress that the game reported, or what is wrong with the worker
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One generation, at one moment. Counts are of trials."""
+    """The progress of one generation at one moment. Counts are of trials."""
 
     generation: int
     genomes: int
@@ -35,16 +35,16 @@ class Progress:
     failed: int
     skipped: int
     retried: int
-    lost: int  #: attempts that were lost on the way and tried again
-    average_s: float  #: of the games that were completed
-    elapsed_s: float  #: since this host took the generation up
-    eta_s: float | None  #: None while nothing can be said
-    pending: int  #: trials that no worker has yet
-    per_minute: float  #: trials settled since this host took the generation up
-    utilisation: float  #: share of the workers' time that was spent in games that counted
+    lost: int  #: attempts with an outcome of `LOSSES`
+    average_s: float  #: mean duration of completed games
+    elapsed_s: float  #: since this host opened the generation
+    eta_s: float | None  #: None while no trial is settled since this start
+    pending: int  #: open trials that no worker holds
+    per_minute: float  #: trials settled since this host opened the generation
+    utilisation: float  #: share of the workers' time spent in completed games
     time_limit_s: float
     finished: bool
-    playing: bool  #: whether a host is at work on it
+    playing: bool  #: whether a host is running it
     workers: tuple[WorkerRow, ...]
 
     @property
@@ -53,12 +53,12 @@ class Progress:
 
 
 def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progress:
-    """The run as the farm knows it, and the watch of who plays it; `at` is wall time like that of the facts."""
+    """The progress of a run; `observed` is None outside the host that runs it, `at` is wall time as in the facts."""
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]
     failed = farm.settled[Settlement.FAILED] + farm.settled[Settlement.TIMED_OUT]
     if farm.spans and (observed is None or farm.finished):
-        at = farm.spans[-1][1]  # nobody plays it any more: its clock stands
+        at = farm.spans[-1][1]  # it is not running: the clock stops at its last fact
     elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
     played_s = sum(last - first for first, last in farm.spans)
     held = sum(len(worker.wanted) for worker in farm.workers.values())

@@ -1,4 +1,4 @@
-"""`pipeline results`: genomes in order, as a table for people, CSV or JSON. Pure."""
+"""`pipeline results`: ranked genomes as a text table, CSV or JSON. Pure."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ _NUMBERS = {0, 1, 3, 5, 6, 7}
 
 
 def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> list[dict[str, Any]]:
-    """The genomes of these generations, best first if `by` is fitness; those without a value come last either way."""
+    """The genomes of these generations, sorted; best first if `by` is fitness, those without a value always last."""
     rows = [{"generation": farm.generation, **row} for farm in farms for row in result_rows(farm)]
     known = [row for row in rows if row[by] is not None]
     unknown = [row for row in rows if row[by] is None]
@@ -29,12 +29,12 @@ def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> 
 
 
 def json_text(rows: Sequence[dict[str, Any]]) -> str:
-    """An array of objects."""
+    """The rows as a JSON array of objects."""
     return orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """A table with a header; a column for every metric that any genome has."""
+    """The rows as CSV with a header; one column for every metric that any genome has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -44,7 +44,7 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:
-    """A table for people, no wider than `width`; the reason why a genome has no fitness fills what is left."""
+    """The rows as a text table, at most `width` wide; the last column, the reason of a failure, is cut to fit."""
     head = ("", "fitness", "genome", "gen", "status", "trials", "attempts", "time", "")
     return format_table(
         [head, *(_cells(number, row) for number, row in enumerate(rows, 1))], right=_NUMBERS, width=width

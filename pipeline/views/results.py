@@ -1,4 +1,4 @@
-"""The rows and counts of a generation. A pure function of the farm."""
+"""The result rows and counts of a generation. Pure."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
     "issued", "claimed", "ended", "seconds",
 )  # fmt: skip
-ADDED_COLUMNS = ("generation",)  #: where the rows of several generations stand in one table
+ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -29,7 +29,7 @@ def genome_status(genome: Genome) -> str:
 
 
 def failure_reason(genome: Genome) -> str:
-    """Why a genome has no fitness: the story of the first trial that failed."""
+    """Why a genome has no fitness: number, settlement and reason of the first failed trial."""
     reasons = [
         f"trial {trial.number}: {trial.settlement}: {trial.reason}"
         for trial in genome.trials
@@ -39,14 +39,14 @@ def failure_reason(genome: Genome) -> str:
 
 
 def fittest(farm: Farm, direction: str) -> Genome | None:
-    """The fittest genome; `direction` says whether more or less is better. None while there is no fitness."""
+    """The fittest genome; `direction` is "maximize" or "minimize". None while there is no fitness."""
     scored = [(fitness, genome) for genome in farm.genomes if (fitness := genome.fitness) is not None]
     sign = 1 if direction == "maximize" else -1
     return max(scored, key=lambda pair: sign * pair[0])[1] if scored else None
 
 
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
-    """One row per genome, in the order of the roster; metrics are means over its completed trials."""
+    """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
     return [_result_row(farm, genome) for genome in farm.genomes]
 
 
@@ -71,7 +71,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
 
 
 def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
-    """One row per attempt, in the order they were issued; columns are `ATTEMPT_COLUMNS`."""
+    """One row per attempt, in the sequence of issue; columns are `ATTEMPT_COLUMNS`."""
     for attempt in farm.attempts.values():
         trial = attempt.trial
         yield (
@@ -138,7 +138,7 @@ def _duplicated(farm: Farm) -> int:
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: texts come from file names and from the other side."""
+    """A cell that no spreadsheet takes for a formula: texts come from file names and from agents."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return value

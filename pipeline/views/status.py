@@ -1,4 +1,4 @@
-"""`pipeline status`: where a generation stands, in a few lines. Pure."""
+"""`pipeline status`: the state of a generation in a few lines. Pure."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 
 def status_text(farm: Farm, last_at: float, *, playing: bool) -> str:
-    """Counts, workers and what is open, as the ledger tells."""
+    """Counts, workers and open trials, from the ledger's facts."""
     last = datetime.fromtimestamp(last_at).isoformat(sep=" ", timespec="seconds")
     host = "a host is at work on it" if playing else "no host is at work on it"
     return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"{host}; last fact: {last}"])

@@ -1,10 +1,10 @@
-"""A table of plain text: columns as wide as they need to be, lines no longer than the screen. Pure."""
+"""Plain-text tables: columns as wide as their cells, lines cut to the width of the screen. Pure."""
 
 from collections.abc import Collection, Sequence
 
 
 def format_table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width: int | None = None) -> str:
-    """Rows under each other, the first of them being the head; `right` are the columns of numbers."""
+    """The rows as aligned lines, the first row as the head; columns in `right` are right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

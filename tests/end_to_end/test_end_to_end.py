@@ -243,7 +243,7 @@ def test_changed_generation_is_refused(project: FarmProject) -> None:
 
 
 def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> None:
-    """After the evaluator is mended, `--retry-failed` plays the failed and skipped trials and no others."""
+    """After the evaluator is corrected, `--retry-failed` plays the failed and skipped trials and no others."""
     project.configure(trials=2)
     project.add_genomes({"bad.json": {"do": "raise"}, **plays(12)})
     assert project.run()[0] == 1

@@ -225,7 +225,7 @@ class SimulatedHyperV:
 
     def _new(self, Name: str, Template: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
         if "template" in self.missing:
-            raise ScriptError("NoSuchTemplate", f"there is no template {Template}; mend `template` in pipeline.toml")
+            raise ScriptError("NoSuchTemplate", f"there is no template {Template}; correct `template` in pipeline.toml")
         if "space" in self.missing:
             raise ScriptError("NoSpace", "3 GB are free on D:; make some room")
         with self._lock:

@@ -139,7 +139,7 @@ def test_doctor_reports_missing_share(machine: Machine) -> None:
     """It is named; what would be in it is not spoken of."""
     shutil.rmtree(machine.share)
     assert list(machine.wrong()) == ["folders"]
-    assert "is no folder; make it, or mend --share" in machine.wrong()["folders"]
+    assert "is no folder; make it, or correct --share" in machine.wrong()["folders"]
 
 
 def test_doctor_reports_file_in_place_of_folder(machine: Machine) -> None:

@@ -113,11 +113,14 @@ def test_healthy_share_prints_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"share": r"\\no-such-machine.invalid\exchange"}, "no-such-machine.invalid has no address; mend the name"),
+        ({"share": r"\\no-such-machine.invalid\exchange"}, "no-such-machine.invalid has no address; correct the name"),
         ({"port": free_port()}, "does not answer on port"),
         ({"secret": "env:NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
-        ({"account": "nobody-at-all"}, "refuses account 'nobody-at-all' or its password; mend `account` or `secret`"),
-        ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; mend `share`, or make it"),
+        (
+            {"account": "nobody-at-all"},
+            "refuses account 'nobody-at-all' or its password; check `account`, `secret`",
+        ),
+        ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; correct `share`, or make it"),
         ({"share": r"\\127.0.0.1\exchange\vm-9"}, "it cannot be used"),
     ],
     ids=["name", "port", "secret", "account", "share", "folder"],
@@ -224,7 +227,10 @@ def test_share_by_path_is_checked(tmp_path: Path, project: Path, capsys: pytest.
     """The same questions, as far as they make sense there."""
     share = tmp_path / "mnt"
     configure_by_path(project, {"vm-0": share})
-    assert examined(capsys, project) == (1, f"vm-0: {share} is not there; mount it, or mend `share` in pipeline.toml\n")
+    assert examined(capsys, project) == (
+        1,
+        f"vm-0: {share} is not there; mount it, or correct `share` in pipeline.toml\n",
+    )
 
     share.mkdir()
     LocalFiles(share).make_folders()

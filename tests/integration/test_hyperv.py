@@ -74,7 +74,7 @@ def row_of(name: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("missing", "why", "cure"),
     [
-        ("template", Why.NO_SUCH_TEMPLATE, "mend `template`"),
+        ("template", Why.NO_SUCH_TEMPLATE, "correct `template`"),
         ("space", Why.NO_SPACE, "make some room"),
         ("hyperv", Why.NO_HYPER_V, "Enable-WindowsOptionalFeature"),
         ("rights", Why.NOT_ALLOWED, "add it to that group"),

@@ -68,13 +68,13 @@ def shown(root: Path, width: int, *, colour: bool = False) -> str:
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_display_fits_terminal_width(stopped: Path, width: int) -> None:
-    """No line is longer; every worker has its line; a wide one also shows losses and the last rung."""
+    """No line is longer; every worker has its line; a wide one also shows losses and the last recovery action."""
     lines = shown(stopped, width).splitlines()
 
     assert max(map(len, lines)) <= width
     for name in ("local-0", "vm-3"):
         assert any(line.startswith(name) for line in lines)
-    assert ("last rung" in "\n".join(lines)) == (width >= 120)
+    assert ("recovery" in "\n".join(lines)) == (width >= 120)
     assert "no host plays it" in " ".join(" ".join(lines).split())
 
 

@@ -247,7 +247,7 @@ def test_unreadable_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
     with as_unprivileged_user():
         said = complaint(snapshots, folder)
 
-    assert said.startswith("good.json: cannot be read: Permission denied; mend its rights")
+    assert said.startswith("good.json: cannot be read: Permission denied; correct its rights")
 
 
 def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:

@@ -228,7 +228,7 @@ def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        ("template", "vm-2: New-FarmVM: 127.0.0.1: there is no template D:\\template.vhdx; mend `template`"),
+        ("template", "vm-2: New-FarmVM: 127.0.0.1: there is no template D:\\template.vhdx; correct `template`"),
         ("space", "3 GB are free on D:; make some room"),
         ("rights", "the account is no Hyper-V administrator"),
         ("hyperv", "the Hyper-V module is not installed"),
@@ -366,7 +366,7 @@ def test_unreachable_host_is_reported_once(
 ) -> None:
     """A wrong password, an unset secret, nobody there: what is wrong is told once, and what follows is not guessed."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
-    assert "mend `account` or `secret`" in "\n".join(complaints(vm))
+    assert "correct `account` or `secret`" in "\n".join(complaints(vm))
     monkeypatch.delenv("HYPERV_SECRET")
     assert "HYPERV_SECRET is not set" in "\n".join(complaints(vm))
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)

@@ -94,7 +94,7 @@ def _assemble(world: World) -> _Participants:
 
 
 def _calm(world: World, cast: _Participants) -> None:
-    """Faults stop, and the user mends what only a user can: mounts, clones, the farm that stood still."""
+    """Faults stop, and the user corrects what only a user can: mounts, clones, the farm that stood still."""
     world.faulty = False
     world.kill_at.clear()
     world.host_kills.clear()

@@ -405,7 +405,7 @@ class SimulatedMachine:
         self.disk.files.setdefault(self.world.dice.choice([*parts, *others]), b"by hand")
 
     def stop_faults(self) -> None:
-        """Faults stop: disk and network are well. What hangs or has ended stays so: that is the host's to mend."""
+        """Faults stop: disk and network are well. What hangs or has ended stays so: the host has to recover it."""
         self.disk.reachable, self.disk.full, self.blind = True, False, False
         self.disk.held.clear()
 

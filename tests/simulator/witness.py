@@ -126,9 +126,9 @@ class LedgerChecker:
         self._answered.add(attempt)
 
     def _worker_out(self, fact: dict[str, Any]) -> None:
-        """Law 7: hands off, but only from what may be somebody else's."""
+        """Law 7 of share_layout.md: a share is left alone only if it may have another owner."""
         options = self._world.options
-        if "hands off" in fact["reason"] and not (options.rival or options.swap or options.unmount):
+        if "does not touch it" in fact["reason"] and not (options.rival or options.swap or options.unmount):
             self._breach(f"{fact['worker']} is out: {fact['reason']}")
 
     def _genome_charged(self, fact: dict[str, Any]) -> None:

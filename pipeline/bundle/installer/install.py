@@ -1,4 +1,4 @@
-"""Installs the agent into a folder of this computer, only from the bundle that contains this file.
+"""Installs the agent into a folder of this computer, from the bundle that contains this file only.
 
 `install-agent.ps1` runs it with the Python that will run the agent; it needs nothing else. The request is JSON in
 Base64, which needs no quoting; the answer is one line of JSON: the program and arguments of the agent, or `error`.
@@ -18,7 +18,7 @@ WINDOWS = sys.platform == "win32"
 
 
 class InstallRefused(Exception):
-    """The agent cannot be installed: one line with the reason and the advice."""
+    """The agent cannot be installed; the message is one line with reason and advice."""
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +52,7 @@ def install(request: dict[str, Any]) -> dict[str, str]:
 
 
 def verify() -> None:
-    """Raises Refused unless the bundle consists of exactly the files that its manifest lists, with the same bytes."""
+    """Raises InstallRefused unless the bundle has exactly the files of its manifest, with the same bytes."""
     manifest = BUNDLE / "manifest.json"
     if not manifest.is_file():
         raise InstallRefused(f"{manifest}: not there, so the bundle is not whole; make and copy it again")

@@ -1,1 +1,1 @@
-"""SMB without a mount: sessions, compound messages, files of a share and change notifications."""
+"""SMB client, without a mount: sessions, compound messages, files of a share and change notifications."""

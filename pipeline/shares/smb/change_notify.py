@@ -1,6 +1,8 @@
-"""News from an SMB server: a pending question about a folder, whose answer rings. Takes no thread of its own.
+"""SMB change notifications: keeps one CHANGE_NOTIFY request pending on a folder.
 
-It decides what rings: what nobody waits for is asked away again at once, and whatever may have been missed rings.
+Owns: which responses call `notify`: a new name with one of the suffixes, an overflow of the server's buffer, a
+malformed response, a broken connection. Other changes only renew the request.
+Threads: none of its own; it runs on smbprotocol's receiver thread.
 Source: MS-SMB2 2.2.35 and 2.2.36 (CHANGE_NOTIFY), MS-FSCC 2.7.1 (FILE_NOTIFY_INFORMATION).
 """
 
@@ -26,12 +28,12 @@ _TROUBLE = (SMBException, OSError, ValueError, KeyError)
 
 
 class ChangeNotify:
-    """Listens to one open folder of one connection until a name with one of `endings` arrives, or nothing can any more.
+    """Listens to one open folder of one connection until a name with one of `suffixes` arrives or listening fails.
 
-    `ring` is called once, from a thread of smbprotocol's.
+    `notify` is called once, from a thread of smbprotocol's; never if the server refuses.
 
     Raises:
-        SMBException, OSError: it could not be asked.
+        SMBException, OSError: the request could not be sent.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class ChangeNotify:
         self._connection, self._session_id, self._tree_id = connection, session_id, tree_id
         self._handle, self._notify, self._suffixes = handle, notify, suffixes
         self.listening = True
-        self.refused = False  #: the server does not tell of anything
+        self.refused = False  #: the server does not support or allow notifications
         self._send_request()
 
     def _send_request(self) -> None:
@@ -57,7 +59,7 @@ class ChangeNotify:
         request = self._connection.send(message, sid=self._session_id, tid=self._tree_id)
         event = _NotifyEvent(lambda: self._on_response(request))
         early, request.response_event = request.response_event, event
-        if early.is_set():  # it was answered before the bell was hung up
+        if early.is_set():  # the response came before the event was replaced
             event.set()
 
     def _on_response(self, request: Any) -> None:
@@ -65,18 +67,18 @@ class ChangeNotify:
         lost = response is None or not self._connection.transport.connected
         if not lost and response["status"].get_value() == NtStatus.STATUS_PENDING:
             return
-        if not lost:  # else the library is walking through them
+        if not lost:  # else smbprotocol is iterating over them
             self._connection.outstanding_requests.pop(request.message["message_id"].get_value(), None)
         if not self.listening:
             return
         if not lost and response["status"].get_value() >= _ERROR:
-            self.listening, self.refused = False, True  # nobody rings: to ask again would be answered like this at once
+            self.listening, self.refused = False, True  # do not notify: a new request would be refused at once, too
             return
         if lost or self._is_relevant(response):
             self._stop()
             return
         try:
-            self._send_request()  # what happened meanwhile was kept for us: the folder is still open
+            self._send_request()  # the server kept the changes since: the folder is still open
         except _TROUBLE as error:
             log.debug("cannot listen any more: %s", error)
             self._stop()
@@ -86,7 +88,7 @@ class ChangeNotify:
         self._notify()
 
     def _is_relevant(self, response: Any) -> bool:
-        """Whether somebody waits for this. Too much for one answer, or an error, concerns everybody."""
+        """Whether a change matters; also true if it is unknown: a buffer overflow or a malformed response."""
         if response["status"].get_value() != NtStatus.STATUS_SUCCESS:
             return True
         try:
@@ -100,7 +102,7 @@ class ChangeNotify:
 
 
 class _NotifyEvent(threading.Event):
-    """The event of a pending request: whoever sets it makes somebody listen."""
+    """The event of a pending request; setting it calls `on_set`."""
 
     def __init__(self, on_set: Callable[[], None]) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """`ShareFiles` over SMB: every step of the protocol is one compound message, one round trip.
 
-It decides what each status means for a file. A compound is not all-or-nothing, so the status of every member counts
-(share_layout.md, law 3). Nothing is ever replaced but by `replace`. What does not work at once is not tried again here:
-the host plans it again.
+Owns: what each status means for a file. A compound is not atomic, so the status of every member is checked (law 3 of
+share_layout.md). Only `replace` replaces files. Not here: retries; the host plans a failed operation again.
 """
 
 import hashlib
@@ -29,14 +28,14 @@ class SmbFiles:
         self._session = session
         self._steps = m.Steps(session.access.folder)
         self._notify = notify
-        self._outbox = b""  #: the handle by which it is listened to
+        self._outbox = b""  #: handle of the open `outbox/` for change notifications
         self._change_notify: ChangeNotify | None = None
-        self._notify_connection = 0  #: the connection of that handle
-        self._takes_compounds = True  #: whether the server takes several files in one message
+        self._notify_connection = 0  #: number of that handle's connection
+        self._takes_compounds = True  #: whether the server accepts several files in one message
 
     @property
     def notifies(self) -> bool:
-        """Whether the server tells of what arrives in `outbox/`."""
+        """Whether the server now notifies of new files in `outbox/`."""
         return (
             self._notify_connection == self._session.connections
             and self._change_notify is not None
@@ -44,14 +43,14 @@ class SmbFiles:
         )
 
     def close(self) -> None:
-        """Lets go of the server. Asking again makes a new connection."""
+        """Closes the connection. The next call makes a new one."""
         self._session.drop("closed")
 
     # -------------------------------------------------------------------------------------------------- reading
 
     def names(self, folder: str) -> list[str]:
         if folder == OUTBOX:
-            self._listen()  # before it is listed: what comes in between is told
+            self._listen()  # before listing, so that files that arrive in between are notified
         replies = self._ask(self._steps.names(folder))
         self._require(replies[0], folder)
         if replies[1].status == m.OK and replies[2].status != m.NO_MORE_FILES:
@@ -74,7 +73,7 @@ class SmbFiles:
         for some in m.affordable(asked, lambda ask: self._price(2 + m.credits_for(ask[1] + 1))):
             replies = self._ask([step for path, bytes_max in some for step in self._steps.read(path, bytes_max)])
             for (path, bytes_max), own in zip(some, m.each(replies, 3), strict=True):
-                # Alone, if it did not work: its neighbour's failure may be all that is wrong with it.
+                # Read again alone if it failed: the cause may be another file of the compound.
                 settled = own[0].status == m.OK or len(some) == 1
                 replies_of_it = own if settled else self._ask(self._steps.read(path, bytes_max))
                 found.append(self._content(replies_of_it, path, bytes_max))
@@ -114,7 +113,7 @@ class SmbFiles:
 
     def write(self, path: str, source: bytes | Path) -> None:
         layout_folder, *parents = path.split("/")[:-1]
-        for depth in range(len(parents)):  # an artifact's folder; the layout's own folders are made once
+        for depth in range(len(parents)):  # folders of artifacts only; `make_folders` makes those of the layout
             self._make_folder("/".join([layout_folder, *parents[: depth + 1]]))
         content = _content_of(source)
         if content is not None:
@@ -143,13 +142,13 @@ class SmbFiles:
     # ------------------------------------------------------------------------------------------ for the doctor
 
     def free_bytes(self) -> int:
-        """How much room there is. Raises Unavailable."""
+        """Free space in bytes. Raises Unavailable."""
         replies = self._ask([self._steps.open_folder(""), m.query_space(), m.close()])
         self._require_all(replies, "")
         return m.free_bytes(replies[1])
 
     def server_time(self, path: str) -> float:
-        """When a file was last changed, by the server's clock: Unix time. Raises Absent, Unfit, Unavailable."""
+        """Unix time of a file's last change, by the server's clock. Raises FileMissing, FileInvalid, Unavailable."""
         return self._require_regular(self._ask(self._steps.size(path))[0], path).changed_at
 
     # --------------------------------------------------------------------------------------------------- inside
@@ -168,12 +167,12 @@ class SmbFiles:
         if not same or not self._outbox:
             (reply,) = self._ask([self._steps.open_folder(OUTBOX)])
             self._require(reply, OUTBOX)
-            # While the handle is open the server keeps what happens between two questions.
+            # While the handle is open the server keeps the changes between two requests.
             self._outbox, self._notify_connection = m.opened(reply).handle, self._session.connections
         self._change_notify = self._session.listen(self._outbox, self._notify, ANSWERS)
 
     def _many_names(self, folder: str) -> list[str]:
-        """A folder whose names do not fit into one answer."""
+        """Names of a folder, if they do not fit into one response."""
         (reply,) = self._ask([self._steps.open_folder(folder)])
         self._require(reply, folder)
         handle = m.opened(reply).handle
@@ -219,13 +218,13 @@ class SmbFiles:
             raise self._trouble(SmbReply(status), path)
 
     def _require_regular(self, reply: SmbReply, path: str) -> m.Opened:
-        """What was opened, if it is a regular file."""
+        """The opened file, if it is a regular one."""
         if reply.status in m.NO_FILE:
             raise FileInvalid(f"{path}: not a regular file")
         if reply.status in m.GONE:
             raise FileMissing(f"{path}: not found")
         if reply.status == m.OBJECT_PATH_NOT_FOUND and path.count("/") > 1:
-            self.names(path.partition("/")[0])  # the layout's own folder must be there
+            self.names(path.partition("/")[0])  # raises if the layout's own folder is missing
             raise FileMissing(f"{path}: not found, and neither is its folder")
         self._require(reply, path)
         found = m.opened(reply)
@@ -266,7 +265,7 @@ class SmbFiles:
 
 
 def _content_of(source: bytes | Path) -> bytes | None:
-    """What goes into one message; None if it is too large for that."""
+    """The bytes to write in one message; None if they are too many."""
     if isinstance(source, bytes):
         return source if len(source) <= m.PIECE_BYTES else None
     with _local():
@@ -275,7 +274,7 @@ def _content_of(source: bytes | Path) -> bytes | None:
 
 @contextmanager
 def _local() -> Iterator[None]:
-    """What fails on this computer's own disk has not reached the share either; that it is full is not its fault."""
+    """Turns errors of the local disk into Unavailable, except that it is full."""
     try:
         yield
     except OSError as error:

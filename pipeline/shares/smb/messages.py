@@ -1,7 +1,7 @@
-r"""The SMB messages that make up the steps of the share protocol, and what is read out of their answers. No I/O.
+r"""SMB messages for the steps of the share protocol, and the parsing of their responses. No I/O.
 
-No oplock and no lease is ever asked for, so nothing is cached on this side. Messages: MS-SMB2 2.2; statuses: MS-ERREF
-2.3.1; structures inside of messages: MS-FSCC 2.4.
+No oplock or lease is requested, so the client caches nothing. Messages: MS-SMB2 2.2; statuses: MS-ERREF 2.3.1;
+structures inside messages: MS-FSCC 2.4.
 """
 
 import struct
@@ -36,10 +36,10 @@ from inbox_agent.protocol.layout import STAGING
 
 T = TypeVar("T")
 
-CREDIT_BYTES = 64 * 1024  #: what one credit pays for (MS-SMB2 3.1.5.2)
-CREDITS_MAX = 48  #: spent on one message, of the 64 that every server grants; smbprotocol does not wait for more
+CREDIT_BYTES = 64 * 1024  #: payload per credit (MS-SMB2 3.1.5.2)
+CREDITS_MAX = 48  #: per message, of the 64 that every server grants; smbprotocol does not wait for more
 PIECE_BYTES = LISTING_BYTES = 16 * CREDIT_BYTES
-#: A member of a related compound means the file that the create before it has opened (MS-SMB2 3.2.4.1.4).
+#: In a related compound: the file opened by the preceding create (MS-SMB2 3.2.4.1.4).
 LAST_OPENED = b"\xff" * 16
 
 OK = 0x00000000
@@ -55,18 +55,18 @@ INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED = 0xC000000D, 0xC000001
 DISK_FULL = 0xC000007F
 FILE_IS_A_DIRECTORY, DIRECTORY_NOT_EMPTY, NOT_A_DIRECTORY = 0xC00000BA, 0xC0000101, 0xC0000103
 
-#: What a server says that does not take several files in one message.
+#: Statuses of a server that does not accept several files in one message.
 COMPOUND_UNSUPPORTED = frozenset({INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED})
 GONE = frozenset({OBJECT_NAME_NOT_FOUND, NO_SUCH_FILE, DELETE_PENDING})
-#: Said of one file by a share that is well.
+#: Refusals of one file by a healthy share.
 REFUSED = frozenset({ACCESS_DENIED, SHARING_VIOLATION, FILE_LOCK_CONFLICT, VIRUS_INFECTED, VIRUS_DELETED})
 NO_FILE = frozenset({FILE_IS_A_DIRECTORY, STOPPED_ON_SYMLINK, NOT_A_DIRECTORY})
 _STATUS_TEXTS = {
     ACCESS_DENIED: "access denied",
     OBJECT_NAME_NOT_FOUND: "not found",
     OBJECT_PATH_NOT_FOUND: "folder not found",
-    SHARING_VIOLATION: "in use by somebody else",
-    FILE_LOCK_CONFLICT: "locked by somebody else",
+    SHARING_VIOLATION: "in use by another program",
+    FILE_LOCK_CONFLICT: "locked by another program",
     VIRUS_INFECTED: "taken for a virus",
     VIRUS_DELETED: "taken for a virus and removed",
     DELETE_PENDING: "being deleted",
@@ -81,14 +81,14 @@ _SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAcce
 
 @dataclass(frozen=True, slots=True)
 class SmbReply:
-    """What a server said to one message."""
+    """The server's response to one message."""
 
     status: int
     data: bytes = b""
 
     @property
     def status_text(self) -> str:
-        """The status, for people."""
+        """The status as text."""
         return _STATUS_TEXTS.get(self.status, f"status 0x{self.status:08x}")
 
 
@@ -99,15 +99,15 @@ class Steps:
         self._base = f"{base.strip('/')}/" if base.strip("/") else ""
 
     def size(self, path: str) -> list[Any]:
-        """Opens for nothing but its attributes: two messages."""
+        """Opens a file for its attributes only: two messages."""
         return [self._create(path, FilePipePrinterAccessMask.FILE_READ_ATTRIBUTES, options=_PLAIN), close()]
 
     def open_plain(self, path: str) -> Any:
-        """Opens a file for reading, whoever else has it open; a link is opened itself, and not followed."""
+        """Opens a file for reading with all sharing allowed; does not follow a link."""
         return self._create(path, FilePipePrinterAccessMask.FILE_READ_DATA, options=_PLAIN)
 
     def open_new(self, path: str) -> Any:
-        """Opens a file that nothing refers to yet, empty."""
+        """Opens an empty file that no record refers to yet."""
         return self._create(
             path,
             FilePipePrinterAccessMask.FILE_WRITE_DATA | FilePipePrinterAccessMask.DELETE,
@@ -117,30 +117,30 @@ class Steps:
         )
 
     def open_folder(self, folder: str) -> Any:
-        """Opens a folder for listing, and for listening."""
+        """Opens a folder for listing and change notifications."""
         return self._create(folder, DirectoryAccessMask.FILE_LIST_DIRECTORY, options=CreateOptions.FILE_DIRECTORY_FILE)
 
     def names(self, folder: str) -> list[Any]:
-        """Lists a folder: four messages. The second listing tells whether the first one was all."""
+        """Lists a folder: four messages. The second query shows whether the first one was complete."""
         return [self.open_folder(folder), query(), query(), close()]
 
     def read(self, path: str, bytes_max: int) -> list[Any]:
-        """A small file, and a byte more than it may have: three messages."""
+        """Reads a small file, up to one byte more than allowed: three messages."""
         return [self.open_plain(path), read(min(bytes_max + 1, PIECE_BYTES)), close()]
 
     def fill(self, path: str, data: bytes) -> list[Any]:
-        """Puts a small file in place that nothing refers to yet."""
+        """Writes a small file that no record refers to yet."""
         writes = [write(data)] if data else []
         return [self.open_new(path), *writes, close()]
 
     def publish(self, path: str, data: bytes, *, durable: bool) -> list[Any]:
-        """Stages a record and moves it up under its final name, without replacing."""
+        """Stages a record and renames it to its final name, without replacing."""
         folder, _, name = path.rpartition("/")
         *filled, closed = self.fill(f"{folder}/{STAGING}/{name}", data)
         return [*filled, self._rename(path, replace=False), *([_flush()] if durable else []), closed]
 
     def replace(self, path: str, data: bytes) -> list[Any]:
-        """Fills a second file and moves it into the place of the first."""
+        """Writes a second file and renames it over the first."""
         *filled, closed = self.fill(f"{path}.new", data)
         return [*filled, self._rename(path, replace=True), closed]
 
@@ -194,7 +194,7 @@ class Steps:
 
 
 def close(handle: bytes = LAST_OPENED) -> Any:
-    """Closes what is open."""
+    """Closes a handle."""
     message = SMB2CloseRequest()
     message["file_id"] = handle
     return message
@@ -230,7 +230,7 @@ def query(handle: bytes = LAST_OPENED) -> Any:
 
 
 def query_space(handle: bytes = LAST_OPENED) -> Any:
-    """Asks how much room the volume has (MS-FSCC 2.5.8, FileFsSizeInformation)."""
+    """Queries the free space of the volume (MS-FSCC 2.5.8, FileFsSizeInformation)."""
     message = SMB2QueryInfoRequest()
     message["info_type"] = InfoType.SMB2_0_INFO_FILESYSTEM
     message["file_info_class"] = 3
@@ -250,7 +250,7 @@ def _flush() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a server says of what it has opened."""
+    """An opened file, as the server describes it."""
 
     handle: bytes
     size_bytes: int
@@ -259,7 +259,7 @@ class Opened:
 
 
 def opened(reply: SmbReply) -> Opened:
-    """The answer to a create. Raises Unavailable, as the others do: it makes no sense."""
+    """Parses the response to a create. This and the next functions raise Unavailable if it is malformed."""
     response = unpacked(SMB2CreateResponse(), reply.data)
     return Opened(
         handle=bytes(response["file_id"].get_value()),
@@ -270,13 +270,13 @@ def opened(reply: SmbReply) -> Opened:
 
 
 def content(reply: SmbReply) -> bytes:
-    """The answer to a read."""
+    """Parses the response to a read."""
     response = unpacked(SMB2ReadResponse(), reply.data)
     return bytes(response["buffer"].get_value())
 
 
 def free_bytes(reply: SmbReply) -> int:
-    """The answer to a question for room: units in all, free units, sectors per unit, bytes per sector."""
+    """Parses the response to `query_space`: total units, free units, sectors per unit, bytes per sector."""
     room = bytes(unpacked(SMB2QueryInfoResponse(), reply.data)["buffer"].get_value())
     if len(room) < 24:
         raise Unavailable(_MALFORMED)
@@ -287,15 +287,15 @@ def free_bytes(reply: SmbReply) -> int:
 
 
 def names(reply: SmbReply) -> Iterator[str]:
-    """The answer to a query."""
+    """Parses the response to `query`."""
     if reply.status == OK:
         listing = bytes(unpacked(SMB2QueryDirectoryResponse(), reply.data)["buffer"].get_value())
         yield from (name for _, name in numbered_names(listing) if name not in (".", ".."))
 
 
 def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
-    """Offset of the next, a number, length, name, and so on: FileNamesInformation and FILE_NOTIFY_INFORMATION
-    (MS-FSCC 2.4.28, 2.7.1). Raises Unavailable: an entry is not within its bounds.
+    """Parses entries of next offset, number, length and name: FileNamesInformation and FILE_NOTIFY_INFORMATION
+    (MS-FSCC 2.4.28, 2.7.1). Raises Unavailable: an entry exceeds its bounds.
     """
     at = 0
     while True:
@@ -310,7 +310,7 @@ def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def unpacked(response: Any, data: bytes) -> Any:
-    """An empty response, filled. Raises Unavailable."""
+    """Unpacks data into an empty response. Raises Unavailable."""
     try:
         response.unpack(data)
     except (struct.error, ValueError) as error:
@@ -319,17 +319,17 @@ def unpacked(response: Any, data: bytes) -> Any:
 
 
 def each(replies: Sequence[SmbReply], count: int) -> Iterator[Sequence[SmbReply]]:
-    """The replies of each file: so many."""
+    """The replies in groups of `count`, one group per file."""
     return (replies[at : at + count] for at in range(0, len(replies), count))
 
 
 def credits_for(size_bytes: int) -> int:
-    """What a message costs that carries so many bytes, there or back."""
+    """Credits for a message that carries so many bytes in either direction."""
     return max(1, -(-size_bytes // CREDIT_BYTES))
 
 
 def affordable(items: Sequence[T], price: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in their order, in groups whose messages can be paid for."""
+    """The items in the same order, in groups that cost at most `CREDITS_MAX` (or one item)."""
     group: list[T] = []
     spent = 0
     for item in items:

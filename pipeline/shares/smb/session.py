@@ -1,7 +1,6 @@
-"""One connection, session and tree to one SMB share, and exchanges over it: several messages, one round trip.
+"""SMB session: one connection, session and tree to one share, and exchanges of several messages in one round trip.
 
-It decides when a connection is made, when it is doubted and dropped, and that every wait has a deadline. It knows no
-file.
+Owns: when a connection is made and dropped, back-off, the deadline of every wait. Not here: files (`files`).
 """
 
 import enum
@@ -42,10 +41,10 @@ CONNECT_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 10.0
 BACK_OFF_S, BACK_OFF_S_MAX, REFUSED_BACK_OFF_S = 0.25, 15.0, 60.0
 DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dialects.SMB_3_0_0}
-#: What smbprotocol, its authentication and the socket raise. `KeyError`: an answer to a question that was given up;
-#: `struct.error`: one that is cut off; `TypeError`: none, because the connection ended just then.
+#: Raised by smbprotocol, its authentication and the socket. `KeyError`: a response to an abandoned request;
+#: `struct.error`: a truncated response; `TypeError`: no response, because the connection ended just then.
 _TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError, struct.error, TypeError)
-#: The server has forgotten us: another connection is needed before anything else can be asked (MS-SMB2 3.2.5.1).
+#: The server ended the session: a new connection is needed before any other request (MS-SMB2 3.2.5.1).
 SESSION_LOST = frozenset(
     {
         0xC0000203,  # STATUS_USER_SESSION_DELETED
@@ -58,7 +57,7 @@ SESSION_LOST = frozenset(
 
 
 class Refusal(enum.StrEnum):
-    """What a server refused, or was refused for."""
+    """What the server refused, or why it was refused."""
 
     ACCOUNT = "account"
     SHARE = "share"
@@ -69,7 +68,7 @@ class Refusal(enum.StrEnum):
 
 
 class NoConnection(Unavailable):
-    """There is no connection, and this is why."""
+    """No connection could be made; `refusal` says why."""
 
     def __init__(self, text: str, refusal: Refusal) -> None:
         super().__init__(text)
@@ -77,16 +76,16 @@ class NoConnection(Unavailable):
 
 
 class _DialectTooOld(Exception):
-    """The server's dialect."""
+    """The server's dialect is older than allowed."""
 
 
 class _NotEncrypted(Exception):
-    """The server's session."""
+    """The server's session is not encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmbAccess:
-    """How a share is reached. The password is fetched when it is needed, and kept nowhere."""
+    """How to reach a share. The password is fetched for each connection and not stored."""
 
     server: str
     share: str
@@ -96,20 +95,20 @@ class SmbAccess:
     password: Callable[[], str] = field(default=lambda: "", repr=False)
     encryption: bool = True
     dialect_min: str = "3.1.1"
-    address: Callable[[], str] | None = None  #: where the server is now, for one whose name no DNS knows
+    address: Callable[[], str] | None = None  #: current address of a server without a DNS name
 
     def __str__(self) -> str:
         return "\\".join(["\\", self.server, self.share, *self.folder.split("/")]).rstrip("\\")
 
 
 class SmbSession:
-    """An authenticated tree, made when it is first needed. One thread at a time."""
+    """An authenticated tree, connected on first use. One thread at a time."""
 
     def __init__(self, access: SmbAccess, *, limit_s: float = EXCHANGE_LIMIT_S) -> None:
         self.access, self.limit_s = access, limit_s
-        self.connections = 0  #: how often a connection was made; handles of an earlier one are void
+        self.connections = 0  #: connections made so far; handles of an earlier one are invalid
         self._connection: Connection | None = None
-        self._ids: tuple[int, int] | None = None  #: of the session and the tree on it, once it can be used
+        self._ids: tuple[int, int] | None = None  #: of session and tree, once they can be used
         self._retry_at = 0.0
         self._back_off_s = BACK_OFF_S
         self._failure = ""
@@ -119,10 +118,10 @@ class SmbSession:
         return self._require()[0]
 
     def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
-        """Sends related messages as one, and waits for all their answers.
+        """Sends related messages as one compound, and waits for all responses.
 
         Raises:
-            Unavailable: no connection, no answer in time, or the server has forgotten us; the outcome is unknown.
+            Unavailable: no connection, no response in time, or the server ended the session; the outcome is unknown.
         """
         connection, session_id, tree_id = self._require()
         deadline = time.monotonic() + self.limit_s
@@ -139,10 +138,10 @@ class SmbSession:
         return replies
 
     def listen(self, handle: bytes, notify: Callable[[], None], suffixes: tuple[str, ...]) -> ChangeNotify:
-        """Listens to an open folder until a name with one of `endings` arrives there, or the connection breaks.
+        """Listens to an open folder until a name with one of `suffixes` arrives there, or the connection breaks.
 
         Raises:
-            Unavailable: it could not be asked for.
+            Unavailable: the request could not be sent.
         """
         connection, session_id, tree_id = self._require()
         try:
@@ -152,11 +151,11 @@ class SmbSession:
             raise Unavailable(f"{self.access}: {_line(error)}") from error
 
     def drop(self, reason: str = "") -> None:
-        """Ends the connection without a word to the server: it may be the one that does not answer."""
+        """Ends the connection without messages to the server, which may not answer."""
         self._failure = reason or self._failure
         connection, self._connection, self._ids = self._connection, None, None
         if connection is not None:
-            # Its socket's send may hang with a lock held, so not even this may be waited for.
+            # The socket's send may hang with a lock held, so do not wait for this either.
             threading.Thread(target=_end, args=(connection,), name="smb-drop", daemon=True).start()
 
     # ------------------------------------------------------------------------------------------------- inside
@@ -169,7 +168,7 @@ class SmbSession:
         wait_s = self._retry_at - time.monotonic()
         if wait_s > 0:
             raise Unavailable(f"{self.access}: {_line(self._failure)}; tried again in {wait_s:.1f} s")
-        # With every failure it is waited longer, and never in step with others.
+        # Exponential back-off with jitter.
         self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
@@ -177,7 +176,7 @@ class SmbSession:
         except (_DialectTooOld, _NotEncrypted, SecretError, Unavailable, *_TROUBLE) as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
-                self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # an account that is tried often gets locked
+                self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
             self.drop(_line(error))
             raise NoConnection(f"{self.access}: {_line(error)}", refusal) from error
         self._back_off_s = BACK_OFF_S
@@ -189,7 +188,7 @@ class SmbSession:
         server = access.server if access.address is None else access.address()
         connection = Connection(uuid.uuid4(), server, access.port, require_signing=True)
         self._connection = connection
-        # Of all of this only the negotiation has a deadline of its own; ending the connection frees whoever waits.
+        # Only the negotiation has a deadline of its own; ending the connection ends the other waits.
         alarm = threading.Timer(CONNECT_LIMIT_S, _end, args=(connection,))
         alarm.daemon = True
         alarm.start()
@@ -226,7 +225,7 @@ def _receive(connection: Connection, request: Any, deadline: float) -> SmbReply:
 
 
 def _prepare(connection: Connection) -> None:
-    """What smbprotocol leaves at its default: small messages at once, a dead peer noticed, no send that hangs."""
+    """Sets socket options: send small messages at once, detect a dead peer, limit the time of a send."""
     sock = connection.transport._sock
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -240,7 +239,7 @@ def _prepare(connection: Connection) -> None:
 
 def _end(connection: Connection) -> None:
     if connection.transport is None:
-        return  # its own deadline is still running
+        return  # still connecting, which has a deadline of its own
     try:
         connection.disconnect(close=False)
     except _TROUBLE as error:

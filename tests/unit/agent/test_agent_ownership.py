@@ -342,7 +342,7 @@ def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -
 
     agent.files.fetch = fetch  # type: ignore[method-assign]
 
-    with pytest.raises(OtherAgentActive, match="claimed by somebody else"):
+    with pytest.raises(OtherAgentActive, match="claimed by another agent"):
         agent.step()
 
     assert agent.evaluator.jobs == []

@@ -271,7 +271,7 @@ def test_agent_exits_if_unconfirmed_claim_is_of_other_agent(agent: AgentHarness)
     theirs = StartedRecord(farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="another", run_id="another")
     agent.files.files[f"outbox/{started()}"] = layout.encode(theirs)
 
-    with pytest.raises(OtherAgentActive, match="claimed by somebody else"):
+    with pytest.raises(OtherAgentActive, match="claimed by another agent"):
         agent.run_for(2 * LIMITS.poll_s)
 
 

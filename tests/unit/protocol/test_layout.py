@@ -314,8 +314,8 @@ SOURCES: dict[str, Any] = {
     "agent": agent,
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),
-    "metronome": timers,
-    "couriers": executor,
+    "timers": timers,
+    "executor": executor,
     "shares": share_client,
     "result_writer": results,
 }

@@ -1,0 +1,77 @@
+"""The words of docstrings, comments, help texts and documents: the field's terms, and processes are no people."""
+
+import ast
+import io
+import re
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.harness.source_tree import ROOT
+from tests.repository.architecture import MODULES, tree_of
+
+pytestmark = pytest.mark.source
+
+#: A word that is refused, and what to write.
+REFUSED = {
+    r"nobody|somebody|anybody|everybody|whoever": "name the process: the host, the agent, another program",
+    r"mend(?:s|ed|ing)?": "fix, correct",
+    r"hands off": "do not touch",
+    r"couriers?|metronome|doorbells?|leash|rungs?": "executor, timers, folder watcher, process tree, recovery action",
+    r"planted bugs?": "mutation tests",
+}
+DOCUMENTS = [
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
+    if "build" not in path.parts
+]
+
+
+def prose_of(source: str) -> str:
+    """The comments and strings of a Python file. A string of one word is a name on disk or of an interface."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return "\n".join(
+        token.string
+        for token in tokens
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and not token.string[1:-1].isidentifier())
+    )
+
+
+def refused_in(text: str) -> list[str]:
+    """Each refused word, with its replacement."""
+    return [
+        f"{found}: {better}"
+        for words, better in REFUSED.items()
+        for found in re.findall(rf"(?<![\w/.-])(?:{words})(?![\w/-])", text, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_use_terms_of_the_field(module: str) -> None:
+    """Comments, docstrings, help texts and messages."""
+    assert refused_in(prose_of(MODULES[module].read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_documents_use_terms_of_the_field(document: Path) -> None:
+    """The same words as the code."""
+    assert refused_in(document.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("text", ["# Nobody waits.", '"""Mends it."""', 'error("hands off")', "x = 'the planted bug'"])
+def test_refused_words_are_found(text: str) -> None:
+    """In comments, docstrings and messages, in any case."""
+    assert refused_in(prose_of(text))
+
+
+def test_parts_of_names_and_paths_are_no_words() -> None:
+    """A name on disk or of an interface may contain one."""
+    assert refused_in("# rung_limit_s, /home/nobody and mend-it") == []
+
+
+def test_class_names_are_unique() -> None:
+    """One word has one meaning in all three packages."""
+    names = Counter(node.name for module in MODULES for node in tree_of(module).body if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("_")] == []
