@@ -50,7 +50,7 @@ class WindowsMachines:
         """The process that plays: it lives in the agent's scratch folder."""
         for process in psutil.process_iter():
             try:
-                if "warm_child" in " ".join(process.cmdline()) and process.cwd().startswith(str(self.state(name))):
+                if "worker_process" in " ".join(process.cmdline()) and process.cwd().startswith(str(self.state(name))):
                     return process
             except psutil.Error:
                 continue
