@@ -6,7 +6,6 @@ standard output or standard error.
 """
 
 import base64
-import binascii
 import functools
 import html
 import re
@@ -21,6 +20,7 @@ import orjson
 from hyperv_ops.machines import MachineError, Trouble, one_line
 
 _MARK = b"reply:"
+_MALFORMED = (ValueError, TypeError, msgspec.DecodeError, RecursionError)  #: raised for any text that is no reply
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 
 #: Source: [MS-PSRP], section 2.2.5.1 (primitive types): `_x000A_` is a line feed. PowerShell writes its error stream
@@ -105,7 +105,7 @@ def takes_another_job(stdout: bytes) -> bool | None:
         if line.startswith(_MARK):
             try:
                 return not _decode(line).last
-            except (binascii.Error, msgspec.DecodeError):
+            except _MALFORMED:
                 return False
     return None
 
@@ -126,7 +126,7 @@ def unpack_reply(where: str, stdout: bytes, stderr: bytes) -> ScriptReply:
             if answer.ok:
                 said = (_text(line, answer.code_page) for line in other)
                 return ScriptReply(orjson.loads(answer.value or b"null"), tuple(filter(None, said)))
-        except (binascii.Error, msgspec.DecodeError, orjson.JSONDecodeError) as error:
+        except _MALFORMED as error:
             raise MachineError(where, f"an answer that makes no sense: {error}", Trouble.UNKNOWN_OUTCOME) from error
         raise MachineError(where, one_line(answer.message), _trouble(answer.id))
     words = one_line(_error_text(stderr)) or "nothing"

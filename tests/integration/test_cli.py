@@ -52,7 +52,7 @@ def test_init_creates_runnable_project(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_verbose_shows_every_log_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error, with the logger's name; without the option only warnings are shown."""
-    record = re.compile(r"pipeline\.edges\.workers: local-\d: start, process \d+")
+    record = re.compile(r"pipeline\.machines\.local_workers: local-\d: start, process \d+")
     pipeline(capsys, "init", tmp_path)
     shutil.copytree(tmp_path / "genomes/gen-0001", tmp_path / "genomes/gen-0002")
 

@@ -557,8 +557,8 @@ def test_where_nothing_was_run_is_no_ledger(tmp_path: Path) -> None:
         Ledger.generations,
         Ledger.last,
         lambda ledger: ledger.has(7),
-        lambda ledger: ledger.issued(attempt(1)),
-        lambda ledger: ledger.heard(attempt(1)),
+        lambda ledger: ledger.has_issued(attempt(1)),
+        lambda ledger: ledger.has_collected(attempt(1)),
     ],
 )
 def test_every_question_to_a_broken_ledger_is_answered_with_its_error(

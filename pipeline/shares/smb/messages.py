@@ -4,6 +4,7 @@ No oplock or lease is requested, so the client caches nothing. Messages: MS-SMB2
 structures inside messages: MS-FSCC 2.4.
 """
 
+import datetime
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,7 +266,10 @@ def opened(reply: SmbReply) -> Opened:
         handle=bytes(response["file_id"].get_value()),
         size_bytes=int(response["end_of_file"].get_value()),
         is_link=response["file_attributes"].has_flag(FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
-        changed_at=response["change_time"].get_value().timestamp(),
+        changed_at=response["change_time"]
+        .get_value()
+        .replace(tzinfo=datetime.UTC)
+        .timestamp(),  # datetime.max has no zone
     )
 
 
