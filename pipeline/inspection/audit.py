@@ -339,6 +339,6 @@ def _fitness_problem(settled: TrialSettled, expected: float | None) -> str:
 
 
 def seed_of(opened: RunOpened, trial: int) -> int:
-    """The seed of a trial, computed independently of `core` ("Seeds" in share_layout.md)."""
+    """The seed of a trial, computed independently of `core` (`seed` in share_layout.md)."""
     digest = hashlib.sha256(f"{opened.settings.seed}/{opened.generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

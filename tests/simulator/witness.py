@@ -25,7 +25,7 @@ Trial = tuple[int, int, int]  #: generation, genome and number
 
 
 def seed_of(run_seed: int, trial: Trial) -> int:
-    """The seed of a trial (share_layout.md, "Seeds")."""
+    """The seed of a trial (`seed` in share_layout.md)."""
     digest = hashlib.sha256(f"{run_seed}/{trial[0]}/{trial[2]}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
