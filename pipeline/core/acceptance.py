@@ -12,12 +12,12 @@ from pipeline.core.facts import (
     AttemptEnded,
     ResultLate,
     ResultUnexpected,
-    WorkerOut,
     WorkerRecovered,
 )
 from pipeline.core.model import Attempt, TrialState, WorkerState
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_actions import exclude
 
 
 def accept_results(tx: Transaction, scan: ShareScan) -> None:
@@ -94,10 +94,8 @@ def _attempt_ended(attempt: Attempt, result: CollectedResult, problem: str) -> A
 def _update_worker(tx: Transaction, attempt: Attempt) -> None:
     worker = tx.farm.worker(attempt.worker)
     if attempt.outcome is Outcome.REJECTED and worker.state is not WorkerState.OUT:
-        for waiting in list(worker.wanted.values()):
-            tx.withdraw(waiting, "the worker's agent is of another version")
-        cure = f"its agent does not speak this host's layout: {attempt.reason}; install the same version on both"
-        tx.add(WorkerOut(worker=worker.name, reason=cure))
+        reason = f"its agent does not speak this host's layout: {attempt.reason}; install the same version on both"
+        exclude(tx, worker, reason, withdrawal="the worker's agent is of another version")
     played = attempt.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
     if worker.state is WorkerState.PROBATION and played:
         tx.add(WorkerRecovered(worker=worker.name))

@@ -1,7 +1,7 @@
-"""Deadlines of attempts: time limit and grace, claim limit, silence. Pure.
+"""Deadlines of attempts: time limit and grace, claim limit. Pure.
 
 Owns: what is overdue.
-Not here: which result counts (`acceptance`).
+Not here: which result counts (`acceptance`), the silence of a worker (`recovery`).
 See: law 5 of share_layout.md.
 """
 
@@ -22,7 +22,7 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
         if attempt.id in seen.answers:
             continue  # its result is being read; the share client gives up after a few scans
         played_s = tx.observed.time - seen.claims[attempt.id]
-        limit_s = _time_limit_s(tx)
+        limit_s = tx.farm.time_limit_s
         if played_s > limit_s + tx.limits.grace_s:
             tx.give_up(attempt, Outcome.LOST, f"no result {played_s:.0f} s after the claim, limit {limit_s:g} s")
             tx.charge(attempt)
@@ -32,7 +32,7 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
 
 def _release_left_published(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
     """Releases left-published attempts of a readable share: settled trials, no claim, or overdue since the claim."""
-    limit_s = _time_limit_s(tx) + tx.limits.grace_s
+    limit_s = tx.farm.time_limit_s + tx.limits.grace_s
     for attempt in list(worker.left_published.values()):
         since = seen.claims.get(attempt.id)
         overdue = since is None or tx.observed.time - since > limit_s
@@ -56,33 +56,3 @@ def _enforce_claim_limit(tx: Transaction, worker: Worker, seen: ObservedWorker, 
         else:
             reason = f"not published within {tx.limits.claim_limit_s:g} s: its share takes nothing"
             tx.give_up(first, Outcome.UNDELIVERED, reason)
-
-
-def give_up_all(tx: Transaction, worker: Worker) -> None:
-    """Ends all attempts of a silent worker (law 5 of share_layout.md). On a readable share the claimed one is lost
-    and the others are withdrawn; on an unreadable one all are lost, and their start signals stay.
-    """
-    seen = tx.observed.workers[worker.name]
-    silence_s = tx.observed.silence_s(worker.name)
-    for attempt in sorted(worker.wanted.values(), key=lambda a: a.publication):
-        if not seen.readable:
-            reason = f"the share could not be read for {silence_s:.0f} s ({seen.unknown})"
-            tx.give_up(attempt, Outcome.LOST, reason, left_published=True, run_alone=True)
-        elif attempt.id in seen.answers:
-            continue  # its result is there, and is being read
-        elif attempt.id in seen.claims:
-            tx.give_up(attempt, Outcome.LOST, f"its worker was silent for {silence_s:.0f} s")
-            tx.charge(attempt)
-        else:
-            tx.withdraw(attempt, f"{worker.name} is stuck")
-
-
-def all_overdue(tx: Transaction, worker: Worker) -> bool:
-    """Whether the silence exceeds time limit plus grace of everything published there (law 5 of share_layout.md)."""
-    held = max(1, len(worker.wanted) + len(worker.left_published))
-    allowance_s = held * (_time_limit_s(tx) + tx.limits.grace_s)
-    return tx.observed.silence_s(worker.name) > allowance_s
-
-
-def _time_limit_s(tx: Transaction) -> float:
-    return tx.farm.settings.time_limit_s if tx.farm.settings else 0.0

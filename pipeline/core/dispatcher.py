@@ -10,7 +10,6 @@ from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import Worker
 from pipeline.core.observation import Observation
 from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
@@ -27,8 +26,10 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
         check_ownership(tx, scan)
         accept_results(tx, scan)
     for scan in first_scans:
-        if scan.worker in queues.local:
-            _withdraw_from_dead_host(tx, farm.workers[scan.worker])
+        seen = observed.workers[scan.worker]
+        if scan.worker in queues.local and seen.readable and not seen.machine_started:
+            # Its agent ended with the host that was killed, so none of what it held is running.
+            tx.withdraw_all(farm.workers[scan.worker], "host ended")
     if observation.sweep:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
@@ -39,14 +40,6 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
     if farm.generation and not farm.open_trials and not farm.finished:
         tx.add(RunFinished())
     return tx
-
-
-def _withdraw_from_dead_host(tx: Transaction, worker: Worker) -> None:
-    """Withdraws what a killed host had given its local agents: they ended with it, so none of it is running."""
-    seen = tx.observed.workers[worker.name]
-    if seen.readable and not seen.machine_started:
-        for attempt in list(worker.wanted.values()):
-            tx.withdraw(attempt, "host ended")
 
 
 def stuck_reason(farm: Farm, workers: int) -> str:

@@ -67,6 +67,11 @@ class Farm:
     def has_pending(self) -> bool:
         return bool(self.retries or self.fresh)
 
+    @property
+    def time_limit_s(self) -> float:
+        """The time limit of a trial; 0 before a generation is open."""
+        return self.settings.time_limit_s if self.settings is not None else 0.0
+
     def usable(self) -> list[Worker]:
         """Workers that are not out of this run."""
         return [worker for worker in self.workers.values() if worker.state is not WorkerState.OUT]

@@ -5,12 +5,14 @@ See: laws 4 and 7 of share_layout.md.
 """
 
 from inbox_agent.protocol.layout import AgentRecord, Outcome
-from pipeline.core.facts import EpochOpened, WorkerOut
+from pipeline.core.facts import EpochOpened
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import ShareScan
 from pipeline.core.observed import ObservedWorker
-from pipeline.core.recovery import quarantine
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_actions import exclude, quarantine
+
+_OTHER_OWNER = "the share has another owner"
 
 
 def check_ownership(tx: Transaction, scan: ShareScan) -> None:
@@ -23,22 +25,16 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
     elif scan.owner is None:
         _no_host_record(tx, worker, seen, scan)
     elif (scan.owner.farm, scan.owner.worker) != (tx.farm.farm_id, worker.name):
-        _exclude(
-            tx,
-            worker,
-            f"its share belongs to worker {scan.owner.worker!r} of farm {scan.owner.farm}; this run does not touch it. "
-            f"If that farm is gone for good: pipeline take-over {worker.name}",
-        )
+        reason = f"its share belongs to worker {scan.owner.worker!r} of farm {scan.owner.farm}"
+        remedy = f"this run does not touch it. If that farm is gone for good: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
     elif scan.owner.epoch > worker.epoch or scan.unknown_starts:
         found = f"epoch {scan.owner.epoch}, the ledger knows {worker.epoch}"
         if scan.owner.epoch <= worker.epoch:
             found = f"start signal {min(scan.unknown_starts)}, which the ledger never issued"
-        _exclude(
-            tx,
-            worker,
-            f"its share shows {found}: a second host, or an old ledger; this run does not touch it. "
-            f"If no other host is running: pipeline take-over {worker.name}",
-        )
+        reason = f"its share shows {found}: a second host, or an old ledger"
+        remedy = f"this run does not touch it. If no other host is running: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
     elif scan.owner.epoch < worker.epoch:
         if worker.epoch_open:
             _raise_epoch(tx, worker, scan, f"host.json of epoch {worker.epoch} is missing")
@@ -62,7 +58,8 @@ def _host_record_damaged(tx: Transaction, worker: Worker, scan: ShareScan) -> No
         tx.raise_epoch(worker.name, scan.damaged_epoch, reason)
     else:
         reason = f"its share shows a damaged host.json of epoch {scan.damaged_epoch}, which this farm never wrote"
-        _exclude(tx, worker, f"{reason}; if no other host is running: pipeline take-over {worker.name}")
+        remedy = f"if no other host is running: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
 
 
 def _no_host_record(tx: Transaction, worker: Worker, seen: ObservedWorker, scan: ShareScan) -> None:
@@ -132,9 +129,3 @@ def _old_run_returned(
 def _raise_epoch(tx: Transaction, worker: Worker, scan: ShareScan, reason: str) -> None:
     on_share = scan.owner.epoch if scan.owner else 0
     tx.raise_epoch(worker.name, on_share, reason)
-
-
-def _exclude(tx: Transaction, worker: Worker, reason: str) -> None:
-    for attempt in list(worker.wanted.values()):
-        tx.withdraw(attempt, "the share has another owner")
-    tx.add(WorkerOut(worker=worker.name, reason=reason))

@@ -4,19 +4,17 @@ Owns: when a recovery action is requested, and when a worker is quarantined, on 
 deadline, each worker a budget; machines of workers that give signs of life are left alone.
 """
 
-from pipeline.core.deadlines import all_overdue, give_up_all
 from pipeline.core.facts import (
     ProbationBegan,
     RecoveryAction,
     RecoveryStarted,
-    WorkerOut,
-    WorkerQuarantined,
     WorkerRecovered,
 )
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_actions import give_up_all, quarantine
 
 #: Actions that cannot work in that state: no agent restart on a machine that is off, no guest request without a guest.
 _USELESS_ACTIONS = {
@@ -56,8 +54,7 @@ def _check_ready(tx: Transaction, worker: Worker) -> None:
     elif tx.observed.is_silent(worker.name):
         _handle_silence(tx, worker, None)
     elif tx.observed.lacks_desktop(worker.name):
-        for attempt in list(worker.wanted.values()):
-            tx.withdraw(attempt, _NO_DESKTOP)  # a result without a desktop would not count
+        tx.withdraw_all(worker, _NO_DESKTOP)  # a result without a desktop would not count
         _escalate(tx, worker, None, _NO_DESKTOP)  # its logon task, if there is one, restarts it with a desktop
 
 
@@ -94,7 +91,13 @@ def _is_machine_suspect(tx: Transaction, worker: Worker, seen: ObservedWorker) -
     """
     if seen.machine is None:
         return True  # nothing to restart: straight to quarantine
-    return seen.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or all_overdue(tx, worker)
+    return seen.machine.state in (MachineState.OFF, MachineState.UNHEALTHY) or _is_everything_overdue(tx, worker)
+
+
+def _is_everything_overdue(tx: Transaction, worker: Worker) -> bool:
+    """Whether the silence exceeds time limit plus grace of everything published there (law 5 of share_layout.md)."""
+    held = max(1, len(worker.wanted) + len(worker.left_published))
+    return tx.observed.silence_s(worker.name) > held * (tx.farm.time_limit_s + tx.limits.grace_s)
 
 
 def _check_recovering(tx: Transaction, worker: Worker) -> None:
@@ -162,15 +165,3 @@ def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reas
         return
     tx.add(RecoveryStarted(worker=worker.name, action=harder[0], reason=reason))
     seen.recovery_at, seen.recovery_ordered, seen.alive = tx.observed.time, False, False
-
-
-def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
-    """Quarantines a worker, for twice as long after each failed probation; after too many it is out."""
-    for attempt in list(worker.wanted.values()):
-        tx.withdraw(attempt, f"{worker.name} is quarantined")
-    failed = worker.probations + (worker.state is WorkerState.PROBATION)
-    if failed >= tx.limits.probations_max:
-        tx.add(WorkerOut(worker=worker.name, reason=f"{failed} probations failed; the last: {reason}"))
-        return
-    tx.add(WorkerQuarantined(worker=worker.name, back_off_s=tx.limits.back_off_s * 2**failed, reason=reason))
-    tx.observed.workers[worker.name].quarantined_at = tx.observed.time

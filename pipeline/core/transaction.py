@@ -16,7 +16,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import Attempt, Genome, Trial, TrialState
+from pipeline.core.model import Attempt, Genome, Trial, TrialState, Worker
 from pipeline.core.observation import CollectedResult, Observation
 from pipeline.core.observed import Observed
 
@@ -50,6 +50,11 @@ class Transaction:
     def withdraw(self, attempt: Attempt, reason: str) -> None:
         """Withdraws an attempt; it counts against neither worker nor genome."""
         self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True)
+
+    def withdraw_all(self, worker: Worker, reason: str) -> None:
+        """Withdraws all attempts of a worker."""
+        for attempt in list(worker.wanted.values()):
+            self.withdraw(attempt, reason)
 
     def give_up(
         self,

@@ -20,6 +20,7 @@ from tests.repository.architecture import (
     imports_of,
     loaded_with,
     module_graph,
+    ours,
     permissions,
     root_files,
     tree_of,
@@ -42,6 +43,9 @@ PURE_IMPORTS = {
     "msgspec",
     "orjson",
 }
+
+#: The rules that the dispatcher applies one after another.
+INDEPENDENT_RULES = ("ownership", "acceptance", "deadlines", "recovery", "assignment")
 
 #: Modules that are loaded with a pure one may name paths in their messages, too.
 OF_THE_LOADED = {"contextlib", "pathlib"}
@@ -127,6 +131,14 @@ def test_rows_list_only_rows_above_them() -> None:
 def test_imports_have_no_cycles() -> None:
     """Neither units nor modules import each other in a circle."""
     assert circles(arrows()) | circles(arrows("inbox_agent")) | circles(module_graph()) == set()
+
+
+@pytest.mark.parametrize("rule", INDEPENDENT_RULES)
+def test_rules_do_not_import_each_other(rule: str) -> None:
+    """Their order is the dispatcher's alone, and each can be read alone."""
+    assert (
+        ours(imports_of(f"pipeline.core.{rule}")) & {f"pipeline.core.{other}" for other in INDEPENDENT_RULES} == set()
+    )
 
 
 def test_root_files_and_import_depth_are_bounded() -> None:

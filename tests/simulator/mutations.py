@@ -299,9 +299,9 @@ MUTATIONS = [
     Mutation(
         "foreign share used",
         "law 7: the share of another farm or worker is not touched",
-        "_exclude",
-        "    tx.add(WorkerOut(worker=worker.name, reason=reason))\n",
-        "    del reason\n",
+        "check_ownership",
+        "    elif (scan.owner.farm, scan.owner.worker) != (tx.farm.farm_id, worker.name):\n",
+        "    elif False:\n",
     ),
 ]
 
