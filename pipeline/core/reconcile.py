@@ -1,44 +1,23 @@
 """Reconciles shares and machines with the farm: desired minus observed gives the actions. Pure.
 
 Owns: what is published, removed, started or restarted. `plan` may be called again at any time.
-Not here: executing the actions (`pipeline.host.control_loop`).
+Not here: what a request contains (`requests`), executing it (`pipeline.host.control_loop`).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from inbox_agent.protocol.layout import HostRecord, StartRecord
+from inbox_agent.protocol.layout import HostRecord
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
-from pipeline.core.model import Attempt, Worker, WorkerState
+from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineState
-from pipeline.core.observed import Observed
+from pipeline.core.observed import Observed, ObservedWorker
+from pipeline.core.requests import MachineAction, ShareAction, WorkerEvidence, start_record
 
 
-@dataclass(frozen=True, slots=True)
-class ShareAction:
-    """The actions on one share, in this sequence: write `host.json`, remove, publish."""
-
-    worker: str
-    host: HostRecord | None = None
-    remove: tuple[str, ...] = ()  #: attempts: start signal first, then genome
-    publish: tuple[Attempt, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class MachineAction:
-    """The action on one machine: a recovery action, or None for its first start."""
-
-    worker: str
-    recovery: RecoveryAction | None
-
-
-Action = ShareAction | MachineAction
-
-
-def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Action]:
+def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[ShareAction | MachineAction]:
     """The actions that bring the shares and machines of these workers to the farm's state; empty if they match."""
-    actions: list[Action] = []
+    actions: list[ShareAction | MachineAction] = []
     for name in sorted(workers):
         worker = farm.workers.get(name)
         if worker is None or worker.state is WorkerState.OUT:
@@ -50,16 +29,21 @@ def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[Action]
     return actions
 
 
-def _machine_actions(worker: Worker, observed: Observed) -> list[Action]:
+def _machine_actions(worker: Worker, observed: Observed) -> list[ShareAction | MachineAction]:
     seen = observed.workers[worker.name]
     if seen.machine is None:
         return []
     if worker.recovery is not None and not seen.recovery_ordered:
-        return [MachineAction(worker.name, worker.recovery)]
+        evidence = _evidence(worker, seen) if worker.recovery is RecoveryAction.RESTORE else None
+        return [MachineAction(worker.name, worker.recovery, evidence)]
     # Scan before the first start: collect what an earlier agent left before a new one cleans up.
     looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
     first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
     return [MachineAction(worker.name, None)] if first else []
+
+
+def _evidence(worker: Worker, seen: ObservedWorker) -> WorkerEvidence:
+    return WorkerEvidence(state=worker.state, reason=worker.reason, held=tuple(worker.wanted), heartbeat=seen.heartbeat)
 
 
 def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction | None:
@@ -71,29 +55,8 @@ def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction
     wanted = worker.wanted.keys() | worker.left_published.keys()
     remove = tuple(sorted(observed.removable(worker.name, (seen.starts | seen.payloads) - wanted)))
     publish = tuple(
-        attempt
+        start_record(farm, attempt)
         for attempt in worker.wanted.values()
         if attempt.id not in seen.delivered and attempt.id not in seen.unconfirmed
     )
     return ShareAction(worker.name, remove=remove, publish=publish) if remove or publish else None
-
-
-def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
-    """The start signal of an attempt. Depends on the ledger alone, so it can be rebuilt byte for byte."""
-    assert farm.settings is not None
-    trial, genome = attempt.trial, attempt.trial.genome
-    return StartRecord(
-        farm=farm.farm_id,
-        worker=attempt.worker,
-        epoch=attempt.epoch,
-        publication=attempt.publication,
-        attempt=attempt.id,
-        trial=trial.number,
-        seed=trial.seed,
-        time_limit_s=farm.settings.time_limit_s,
-        genome_name=genome.name,
-        genome_suffix=genome.suffix,
-        genome_bytes=genome.size_bytes,
-        genome_sha256=genome.sha256,
-        settings=farm.settings.settings,
-    )

@@ -1,109 +1,61 @@
 """The control loop. One tick: observe → decide → record → act.
 
-Owns: the order of these steps; facts are recorded before they are acted on, and an accepted result is archived before
-it is recorded. Not here: decisions (`pipeline.core`), timers that request sweeps and polls (`timers`).
-Threads: one runs the ticks; any thread may call `notify`, `request_poll`, `request_sweep` and `wake`.
+Owns: the order of these steps, and whose turn it is on a share. Not here: decisions (`pipeline.core`), what starts a
+tick (`wakeups`), the order within a commit (`recorder`).
+Threads: one calls all methods; the others only use `Wakeups`.
 """
 
-import contextlib
 import logging
-import secrets
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from inbox_agent.protocol import layout
-from inbox_agent.protocol.layout import Outcome
-from pipeline.core.assignment import Queues, base36
+from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import decide
-from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
+from pipeline.core.facts import Fact
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
-from pipeline.core.observation import CollectedResult, Observation, ShareScan
+from pipeline.core.observation import Observation, ShareScan
 from pipeline.core.observed import Observed
-from pipeline.core.reconcile import Action, MachineAction, ShareAction, plan, start_record
-from pipeline.core.transaction import Transaction
-from pipeline.errors import HostError, LedgerError
-from pipeline.machines.controller import MachinePool
-from pipeline.shares.executor import ShareExecutor
-from pipeline.shares.share_client import Publication, ShareRequest
-from pipeline.storage.archive import Archive
-from pipeline.storage.ledger import Ledger
-from pipeline.storage.snapshots import Snapshots
+from pipeline.core.reconcile import plan
+from pipeline.core.requests import MachineAction, ShareAction, scan_request
+from pipeline.errors import HostError
+from pipeline.host.ports import Ports
+from pipeline.host.recorder import Recorder
+from pipeline.host.wakeups import Due, Wakeups
 
 log = logging.getLogger(__name__)
 
-ResultFact = AttemptEnded | ResultLate | ResultUnexpected
 FAST_POLL_LIMIT_S = 10.0  # a worker that must still appear is polled fast for so long after its last sign of life
 
 
+@dataclass(slots=True)
+class _ShareTurn:
+    """What is due on one share, and what was done there last."""
+
+    scan_due: bool = False  #: its `outbox/` is to be scanned
+    poll_due: bool = True  #: it is to be scanned in full
+    requested_at: float = 0.0  #: when its last scan was requested, as `Observed.time`
+    action_pending: bool = False  #: an action was planned while the share was busy
+    acted_since_scan: bool = False
+    failed: bool = False  #: a request failed since the last sweep
+
+
 class ControlLoop:
-    """Runs one farm's ticks, all on one thread."""
+    """Runs one farm's ticks."""
 
-    def __init__(
-        self,
-        *,
-        farm: Farm,
-        ledger: Ledger,
-        executor: ShareExecutor,
-        machines: MachinePool,
-        snapshots: Snapshots,
-        limits: Limits,
-        queues: Queues,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        make_nonce: Callable[[], str] = lambda: base36(secrets.randbits(41), 8),
-        on_commit: Callable[[list[Fact], float, int], None] = lambda _facts, _at, _generation: None,
-    ) -> None:
-        self.farm, self.ledger, self.limits, self.queues = farm, ledger, limits, queues
-        self.observed = Observed(farm, limits, clock())
-        self.archive: Archive | None = None
-        self._executor, self._machines, self._snapshots = executor, machines, snapshots
-        self._clock, self._wall, self._make_nonce, self._on_commit = clock, wall, make_nonce, on_commit
+    def __init__(self, farm: Farm, limits: Limits, queues: Queues, ports: Ports, wakeups: Wakeups) -> None:
+        self.farm, self.limits, self.queues = farm, limits, queues
+        self.observed = Observed(farm, limits, ports.clock.monotonic())
+        self._ports, self._wakeups = ports, wakeups
+        self._recorder = Recorder(ports.ledger, ports.archive, ports.event_log)
+        self._turns = {worker: _ShareTurn() for worker in sorted(farm.workers)}
         self._scans: list[ShareScan] = []  #: completed, and not yet part of an observation
-        #: worker -> when its scan in progress was requested, as `observed.time`
-        self._requested_at: dict[str, float] = {}
-        self._actions_pending: set[str] = set()  #: workers with actions planned while their share was busy
-        self._acted_since_scan: set[str] = set()  #: workers with actions on their share since its last scan
-        self._failed: set[str] = set()  #: workers with a failed share request since the last sweep
-        self._lock = threading.Lock()
-        self._scans_due: set[str] = set()  #: workers with an `outbox/` to scan
-        self._polls_due = set(farm.workers)  #: workers with a whole share to scan
-        self._sweep_due = True
-        #: after a failed commit: memory may have facts that the ledger lacks, so nothing more may be decided
-        self.commit_failed = False
-        self._wake = threading.Event()
 
-    # ------------------------------------------------------------------------------------------------------ waking
-
-    def notify(self, worker: str) -> None:
-        """Requests a scan of a worker's `outbox/`; any thread may call."""
-        with self._lock:
-            self._scans_due.add(worker)
-        self._wake.set()
-
-    def request_poll(self, workers: Iterable[str] | None = None) -> None:
-        """Requests full scans of these shares, or of all, in the next tick; they find what no notification reported."""
-        with self._lock:
-            self._polls_due.update(self.farm.workers if workers is None else workers)
-        self._wake.set()
-
-    def request_sweep(self) -> None:
-        """Requests a check of deadlines and machines in the next tick."""
-        self._sweep_due = True
-        self._wake.set()
-
-    def wake(self) -> None:
-        """Starts the next tick now; any thread may call."""
-        self._wake.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits for a notification, a response or a timer; False if the time ran out first."""
-        woken = self._wake.wait(timeout_s)
-        self._wake.clear()
-        return woken
+    @property
+    def commit_failed(self) -> bool:
+        """Whether the farm may have facts that the ledger lacks; nothing more can be recorded then."""
+        return self._recorder.failed
 
     def workers_to_poll_fast(self) -> set[str]:
         """Workers to scan in full on every tick: starting within the last 10 s, or with unconfirmed publications."""
@@ -116,8 +68,6 @@ class ControlLoop:
                 found.add(name)
         return found
 
-    # ------------------------------------------------------------------------------------------------------ the tick
-
     def tick(self) -> list[Fact]:
         """Runs one tick; returns the facts it recorded.
 
@@ -126,21 +76,23 @@ class ControlLoop:
             LedgerError: the ledger is damaged.
         """
         observation = self._observe()
-        with self._guard_commit():
+        with self._recorder.commit():
             tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
-            self._record(tx)
-        touched = tx.touched | self._actions_pending | (self.farm.workers.keys() if observation.sweep else set())
-        self._actions_pending = set()
-        self._reconcile(touched)
+            if tx.facts:
+                self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
+        pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
+        for worker in pending:
+            self._turns[worker].action_pending = False
+        self._reconcile(tx.touched | pending | (self.farm.workers.keys() if observation.sweep else set()))
         return tx.facts
 
     def record(self, facts: list[Fact]) -> None:
-        """Records facts from outside the tick: user commands, start and end of the host."""
-        at = self._wall()
-        with self._guard_commit():
+        """Records facts from outside the tick: user commands, start and end of the host. Raises HostError."""
+        at = self._ports.clock.wall()
+        with self._recorder.commit():
             for fact in facts:
                 self.farm.evolve(fact, at)
-            self._append(facts, at)
+            self._recorder.record(self.farm, facts, at)
 
     def record_last(self, last: list[Fact]) -> None:
         """Records a host's final facts and acts on them; does nothing after a failed commit."""
@@ -155,156 +107,91 @@ class ControlLoop:
     def switch_farm(self, farm: Farm) -> None:
         """Continues with another generation of the same farm; rescans every share."""
         self.farm = farm
-        self.observed = Observed(farm, self.limits, self._clock())
-        self._requested_at.clear()
-        self.request_poll()
+        self.observed = Observed(farm, self.limits, self._ports.clock.monotonic())
+        for turn in self._turns.values():
+            turn.requested_at, turn.poll_due = 0.0, True
+        self._wakeups.wake()
 
-    @contextlib.contextmanager
-    def _guard_commit(self) -> Iterator[None]:
-        """Facts are applied before they are recorded; if recording fails, nothing more may build on them."""
-        if self.commit_failed:
-            raise HostError("an earlier fact could not be recorded; run again")
-        self.commit_failed = True
-        yield
-        self.commit_failed = False
+    # ----------------------------------------------------------------------------------------------------- observing
 
     def _observe(self) -> Observation:
-        with self._lock:
-            scans_due, self._scans_due = self._scans_due, set()
-            polls_due, self._polls_due = self._polls_due | self.workers_to_poll_fast(), set()
-        sweep_due, self._sweep_due = self._sweep_due, False
-        if sweep_due:  # failed requests are retried only by a sweep, or the loop would do nothing else
-            polls_due, self._failed = polls_due | self._failed, set()
+        ports, due = self._ports, self._wakeups.take()
+        self._mark_due(due)
         self._receive()  # first, so that shares with completed requests can get new ones
-        for worker in sorted(scans_due | polls_due):
-            if self.farm.workers[worker].state is WorkerState.OUT:
-                continue  # an OUT worker is left alone; its scans would be ignored
-            # Actions and scans of a remote share alternate, or one kind would starve the other.
-            if self._executor.is_busy(worker) or (
-                worker in self._actions_pending and worker not in self._acted_since_scan
-            ):
-                (self._polls_due if worker in polls_due else self._scans_due).add(worker)
-            else:
-                self._acted_since_scan.discard(worker)
-                self._requested_at[worker] = self.observed.time
-                self._executor.submit(self._scan_request(worker, full=worker in polls_due))
+        for worker, turn in self._turns.items():
+            if turn.scan_due or turn.poll_due:
+                self._scan_or_postpone(worker, turn)
         self._receive()
-        scans, self._scans = [self._with_ledger_data(scan) for scan in self._scans], []
+        scans, self._scans = [self._recorder.with_history(scan, self.farm) for scan in self._scans], []
         return Observation(
-            now=self._clock(),
-            wall=self._wall(),
-            nonce=self._make_nonce(),
-            sweep=sweep_due,
-            scans=scans + (self._executor.timed_out() if sweep_due else []),
-            machines=self._machines.status() if sweep_due else {},
+            now=ports.clock.monotonic(),
+            wall=ports.clock.wall(),
+            nonce=ports.clock.nonce(),
+            sweep=due.sweep,
+            scans=scans + (ports.executor.timed_out() if due.sweep else []),
+            machines=ports.machines.status() if due.sweep else {},
         )
 
-    def _record(self, tx: Transaction) -> None:
-        if not tx.facts:
-            return
-        try:
-            for fact in tx.facts:
-                self._archive(fact, tx.results)
-        except OSError as error:
-            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(tx.facts, tx.observation.wall)
+    def _mark_due(self, due: Due) -> None:
+        for worker in due.scans:
+            self._turns[worker].scan_due = True
+        polls = self._ports.poll_schedule.due(self.farm, self.observed) if due.poll else set()
+        for worker in polls | self.workers_to_poll_fast():
+            self._turns[worker].poll_due = True
+        for turn in self._turns.values() if due.sweep else ():
+            # Failed requests are retried only by a sweep, or the loop would do nothing else.
+            turn.poll_due, turn.failed = turn.poll_due or turn.failed, False
 
-    def _archive(self, fact: Fact, results: Mapping[str, tuple[str, CollectedResult]]) -> None:
-        if self.archive is None or not isinstance(fact, ResultFact) or fact.attempt not in results:
-            return
-        worker, result = results[fact.attempt]
-        match fact:
-            case AttemptEnded(archived=True):
-                self.archive.store(worker, result)
-            case AttemptEnded(has_result=True):
-                self.archive.set_aside(worker, result, Outcome.CORRUPT)
-            case ResultLate():
-                self.archive.set_aside(worker, result, "late")
-            case ResultUnexpected():
-                self.archive.set_aside(worker, result, "unexpected")
-
-    def _append(self, facts: list[Fact], at: float) -> None:
-        try:
-            self.ledger.append(facts, at, self.farm.generation, self.farm.run)
-        except LedgerError as error:
-            raise HostError(str(error)) from error
-        self._on_commit(facts, at, self.farm.generation)
-
-    # ------------------------------------------------------------------------------------------------------- acting
-
-    def _reconcile(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
-        for action in plan(self.farm, self.observed, workers):
-            if isinstance(action, ShareAction) or not shares_only:
-                self._perform(action)
-        # Only now: a response received earlier would make the plan out of date.
-        self._receive()
-        if any(not self._executor.is_busy(worker) for worker in self._scans_due | self._polls_due):
-            self._wake.set()  # their scans were postponed, and nothing else would start the next tick
-
-    def _perform(self, action: Action) -> None:
-        if isinstance(action, MachineAction):
-            seen = self.observed.workers[action.worker]
-            seen.recovery_ordered = seen.machine_started = True
-            self._machines.execute(action.worker, action.recovery)
-        elif self._executor.is_busy(action.worker):
-            self._actions_pending.add(action.worker)
-        else:
-            self._acted_since_scan.add(action.worker)
-            self._executor.submit(self._action_request(action))
-
-    def _scan_request(self, worker: str, *, full: bool) -> ShareRequest:
-        seen = self.observed.workers[worker]
-        asked = [self.farm.attempts[a] for a in sorted(seen.unconfirmed) if a in self.farm.attempts] if full else []
-        return ShareRequest(
-            worker=worker,
-            scan=True,
-            full=full,
-            handled=frozenset(seen.handled),
-            expected_sizes={
-                a.id: (len(layout.encode(start_record(self.farm, a))), a.trial.genome.size_bytes) for a in asked
-            },
-        )
-
-    def _action_request(self, action: ShareAction) -> ShareRequest:
-        return ShareRequest(
-            worker=action.worker,
-            host=action.host,
-            remove=action.remove,
-            publish=tuple(
-                Publication(start_record(self.farm, a), self._snapshots.path(a.trial.genome.sha256))
-                for a in action.publish
-            ),
-        )
+    def _scan_or_postpone(self, worker: str, turn: _ShareTurn) -> None:
+        executor = self._ports.executor
+        if self.farm.workers[worker].state is WorkerState.OUT:
+            turn.scan_due = turn.poll_due = False  # an OUT worker is left alone; its scans would be ignored
+        # Actions and scans of a remote share alternate, or one kind would starve the other.
+        elif not executor.is_busy(worker) and (turn.acted_since_scan or not turn.action_pending):
+            request = scan_request(self.farm, self.observed, worker, full=turn.poll_due)
+            turn.scan_due = turn.poll_due = turn.acted_since_scan = False
+            turn.requested_at = self.observed.time
+            executor.submit(request)
 
     def _receive(self) -> None:
         """Applies the responses of completed requests; their scans are part of the next observation."""
-        for response in self._executor.completed():
+        for response in self._ports.executor.completed():
             if response.fatal:
                 raise HostError(f"{response.fatal}; run again")
+            turn = self._turns[response.worker]
             if response.error:
                 log.warning("%s: %s", response.worker, response.error)
-                self._failed.add(response.worker)
+                turn.failed = True
             self.observed.note_removed(response.worker, response.removed)
             self.observed.note_held_open(response.worker, response.held_open)
             for attempt, confirmed in response.sent.items():
                 self.observed.note_published(response.worker, attempt, confirmed=confirmed)
             if response.scan is not None:
-                self._scans.append(replace(response.scan, requested_at=self._requested_at.get(response.worker, 0.0)))
+                self._scans.append(replace(response.scan, requested_at=turn.requested_at))
 
-    def _with_ledger_data(self, scan: ShareScan) -> ShareScan:
-        """Adds to a scan what only the whole ledger knows: ids issued in other runs and generations."""
-        unknown = [attempt for attempt in scan.starts if attempt not in self.farm.attempts]
-        if not unknown and all(result.attempt in self.farm.attempts for result in scan.results):
-            return scan
-        return replace(
-            scan,
-            unknown_starts=frozenset(attempt for attempt in unknown if not self.ledger.has_issued(attempt)),
-            results=tuple(
-                replace(
-                    result,
-                    issued_in_other_run=self.ledger.has_issued(result.attempt),
-                    collected_in_other_run=self.ledger.has_collected(result.attempt),
-                )
-                for result in scan.results
-            ),
-        )
+    # -------------------------------------------------------------------------------------------------------- acting
+
+    def _reconcile(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
+        for action in plan(self.farm, self.observed, workers):
+            if isinstance(action, ShareAction):
+                self._act_or_postpone(action)
+            elif not shares_only:
+                self._execute(action)
+        # Only now: a response received earlier would make the plan out of date.
+        self._receive()
+        postponed = (worker for worker, turn in self._turns.items() if turn.scan_due or turn.poll_due)
+        if any(not self._ports.executor.is_busy(worker) for worker in postponed):
+            self._wakeups.wake()  # nothing else would start the next tick
+
+    def _act_or_postpone(self, action: ShareAction) -> None:
+        turn = self._turns[action.worker]
+        if self._ports.executor.is_busy(action.worker):
+            turn.action_pending = True
+        else:
+            turn.acted_since_scan = True
+            self._ports.executor.submit(action)
+
+    def _execute(self, action: MachineAction) -> None:
+        seen = self.observed.workers[action.worker]
+        seen.recovery_ordered = seen.machine_started = True
+        self._ports.machines.execute(action)

@@ -1,9 +1,15 @@
-"""Poll schedule: full scans of a share at every poll, or less often where the server sends change notifications."""
+"""Poll schedule: full scans of a share at every poll, or less often where the server sends change notifications.
+
+Threads: all methods are called by the control loop.
+"""
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from pipeline.core.farm import Farm
+from pipeline.core.observed import Observed
 
 #: Longest pause while trials are played: results are notified, only claims and heartbeats wait for a poll.
 BUSY_POLL_S = 5.0
@@ -30,14 +36,18 @@ class PollSchedule:
         self._idle_s = min(IDLE_POLL_S, silence_limit_s * 0.4)
         self._scanned_at: dict[str, float] = {}
 
-    def not_due(self, uncertain: Collection[str], busy: Collection[str]) -> set[str]:
-        """The shares that this poll may skip: notifications work, the state is certain and the last scan is recent."""
+    def due(self, farm: Farm, observed: Observed) -> set[str]:
+        """The workers with shares that this poll must scan. It may skip those with working notifications, a certain
+        state and a recent scan.
+        """
         now = self._clock()
-        found = set()
+        found = set(farm.workers)
         for name, share in self._shares.items():
-            pause_s = self._busy_s if name in busy else self._idle_s
-            if share.notifies and name not in uncertain and now - self._scanned_at.get(name, -pause_s) < pause_s:
-                found.add(name)
+            worker, seen = farm.workers[name], observed.workers[name]
+            pause_s = self._busy_s if worker.wanted or worker.left_published else self._idle_s
+            certain = share.notifies and seen.readable and seen.alive
+            if certain and now - self._scanned_at.get(name, -pause_s) < pause_s:
+                found.discard(name)
             else:  # jittered, so that shares are not polled together
                 self._scanned_at[name] = now - pause_s * secrets.randbelow(256) / 1024
         return found

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError, ShareFiles
 from inbox_agent.protocol.layout import INBOX, HostRecord, Kind
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
-from pipeline.core.farm import Farm
 from pipeline.errors import InputError, TakeOverError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.host import Host
@@ -32,30 +30,20 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         if worker in config.local_names():
             host.local_workers.prepare()  # recreates a deleted folder of this project; a mount is not recreated
         try:
-            return take_share(host, host.share(worker), worker)
+            return take_share(host.loop, host.share(worker), worker)
         except ShareError as error:
             raise TakeOverError(f"{worker}: its share cannot be taken over: {error}") from error
 
 
-class _LoopOwner(Protocol):
-    """An object with a farm and the loop that records its facts."""
-
-    @property
-    def farm(self) -> Farm: ...
-
-    @property
-    def loop(self) -> ControlLoop: ...
-
-
-def take_share(host: _LoopOwner, files: ShareFiles, worker: str) -> str:
+def take_share(loop: ControlLoop, files: ShareFiles, worker: str) -> str:
     """Takes one share over, also from another farm. Raises ShareError."""
     files.make_folders()
     names = files.names(INBOX)
     on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)
-    epoch = 1 + max(on_share, host.farm.worker(worker).epoch)
+    epoch = 1 + max(on_share, loop.farm.worker(worker).epoch)
     # Recorded before it is published, like every epoch; after a crash in between, repeat the command.
-    host.loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
-    record = HostRecord(farm=host.farm.farm_id, worker=worker, epoch=epoch)
+    loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
+    record = HostRecord(farm=loop.farm.farm_id, worker=worker, epoch=epoch)
     files.publish(f"{INBOX}/{layout.host_name(epoch)}", layout.encode(record), durable=True)
     found = [known for name in names if (known := layout.attempt_of(name)) is not None]
     for kind in (Kind.START, Kind.GENOME):  # records first, then the payloads they refer to

@@ -1,6 +1,6 @@
 """Timers: APScheduler jobs that request sweeps and polls. The control loop does the work.
 
-APScheduler uses the wall clock, which may be set back, so `catch_up` runs what is overdue by the monotonic clock.
+APScheduler uses the wall clock, which may be set back, so `catch_up` requests what is overdue by the monotonic clock.
 """
 
 import logging
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 
 from apscheduler.schedulers.background import BackgroundScheduler
+
+from pipeline.host.wakeups import Wakeups
 
 SWEEP_INTERVAL_S = 1.0  # deadlines and machines
 POLL_INTERVAL_S = 1.0  # delay of a lost notification, at most, and of claims, which are not notified
@@ -24,21 +26,15 @@ log.setLevel(logging.ERROR)
 
 
 class Timers:
-    """Calls `sweep`, `poll` and, while polling fast, `wake` at their intervals, from the scheduler's threads."""
+    """Requests sweeps, polls and, while polling fast, ticks at their intervals, from the scheduler's threads."""
 
-    def __init__(
-        self,
-        sweep: Callable[[], None],
-        poll: Callable[[], None],
-        wake: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._on_sweep, self._on_poll, self._clock = sweep, poll, clock
+    def __init__(self, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wakeups, self._clock = wakeups, clock
         self._swept_at = clock()
         self._scheduler = BackgroundScheduler(job_defaults=_JOB_DEFAULTS, logger=log)
-        self._scheduler.add_job(self._run_sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
-        self._scheduler.add_job(poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
-        self._fast_job = self._scheduler.add_job(wake, "interval", seconds=FAST_POLL_INTERVAL_S, id="hurry")
+        self._scheduler.add_job(self._request_sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
+        self._scheduler.add_job(wakeups.request_poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
+        self._fast_job = self._scheduler.add_job(wakeups.wake, "interval", seconds=FAST_POLL_INTERVAL_S, id="fast-poll")
         self._is_fast = True
         self._scheduler.start()
 
@@ -52,14 +48,14 @@ class Timers:
                 self._fast_job.pause()
 
     def catch_up(self) -> None:
-        """Runs a poll and a sweep if the last sweep is long overdue: neither may depend on the wall clock."""
+        """Requests a poll and a sweep if the last sweep is long overdue: neither may depend on the wall clock."""
         if self._clock() - self._swept_at > OVERDUE_S:
-            self._on_poll()
-            self._run_sweep()
+            self._wakeups.request_poll()
+            self._request_sweep()
 
-    def _run_sweep(self) -> None:
+    def _request_sweep(self) -> None:
         self._swept_at = self._clock()
-        self._on_sweep()
+        self._wakeups.request_sweep()
 
     def close(self) -> None:
         """Stops the timers."""

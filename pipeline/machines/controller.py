@@ -13,12 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import orjson
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState, wait_until_healthy
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
-from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN
+from pipeline.core.requests import MachineAction, WorkerEvidence
+from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN, EVIDENCE_OF_WORKER
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class MachinePool(Protocol):
     def status(self) -> dict[str, MachineStatus]:
         """The state of each worker's machine."""
 
-    def execute(self, name: str, action: RecoveryAction | None) -> None:
-        """Performs a recovery action, or the first start if it is None."""
+    def execute(self, action: MachineAction) -> None:
+        """Performs an action; an error shows in the next `status`."""
 
 
 class MachinePools:
@@ -54,9 +56,9 @@ class MachinePools:
         pools = {id(pool): pool for pool in self._pool_of.values()}
         return {name: seen for pool in pools.values() for name, seen in pool.status().items()}
 
-    def execute(self, name: str, action: RecoveryAction | None) -> None:
+    def execute(self, action: MachineAction) -> None:
         """Passes an action to the worker's pool."""
-        self._pool_of[name].execute(name, action)
+        self._pool_of[action.worker].execute(action)
 
 
 class MachineController:
@@ -69,20 +71,14 @@ class MachineController:
         evidence: Path,
         *,
         on_change: Callable[[], None],
-        save_worker_state: Callable[[str, Path], None] = lambda _worker, _folder: None,
-        on_down: Callable[[str], None] = lambda _worker: None,
         booting_max: int = 6,
         stagger_s: float = 2.0,
         boot_limit_s: float = 240.0,
         watch_interval_s: float = WATCH_INTERVAL_S,
     ) -> None:
         self._machines, self._machine_of = machines, dict(machine_of)
-        self._evidence, self._save_worker_state, self._on_change, self._on_down = (
-            evidence,
-            save_worker_state,
-            on_change,
-            on_down,
-        )
+        self._evidence, self._on_change = evidence, on_change
+        self._on_down: Callable[[str], None] = lambda _worker: None
         self._boot_limit_s, self._stagger_s = boot_limit_s, stagger_s
         self._boot_slots = threading.Semaphore(booting_max)
         self._stagger_lock, self._next_at = threading.Lock(), 0.0
@@ -94,8 +90,9 @@ class MachineController:
         self._changing_since: dict[str, float] = {}
         self._watcher = MachineWatcher(machines, self._changed, interval_s=watch_interval_s)
 
-    def open(self) -> None:
-        """Starts to watch the machines."""
+    def open(self, on_down: Callable[[str], None]) -> None:
+        """Starts to watch the machines. `on_down(worker)` is called after a machine was switched off for an action."""
+        self._on_down = on_down
         self._watcher.start()
 
     def status(self) -> dict[str, MachineStatus]:
@@ -126,13 +123,13 @@ class MachineController:
             )
         return found
 
-    def execute(self, worker: str, action: RecoveryAction | None) -> None:
-        """Performs a recovery action, or the first start, on a thread of its own; ignored while another one runs."""
+    def execute(self, action: MachineAction) -> None:
+        """Performs an action on a thread of its own; ignored while another one runs."""
         with self._lock:
-            if self._is_busy(worker) or self._closed.is_set():
+            if self._is_busy(action.worker) or self._closed.is_set():
                 return
-            thread = threading.Thread(target=self._run, args=(worker, action), name=f"machine-{worker}", daemon=True)
-            self._threads[worker] = thread
+            thread = threading.Thread(target=self._run, args=(action,), name=f"machine-{action.worker}", daemon=True)
+            self._threads[action.worker] = thread
             thread.start()
 
     def addresses(self, worker: str) -> tuple[str, ...]:
@@ -170,19 +167,19 @@ class MachineController:
                 return MachineState.UNHEALTHY if stuck else MachineState.UNKNOWN
         return MachineState.UNKNOWN
 
-    def _run(self, worker: str, action: RecoveryAction | None) -> None:
-        machine = self._machine_of[worker]
+    def _run(self, action: MachineAction) -> None:
+        worker = action.worker
         try:
-            self._perform(worker, machine, action)
-            log.info("%s: %s", worker, action or "start")
+            self._perform(worker, self._machine_of[worker], action)
+            log.info("%s: %s", worker, action.recovery or "start")
         except MachineError as error:
-            log.warning("%s: %s: %s", worker, action or "start", error)
+            log.warning("%s: %s: %s", worker, action.recovery or "start", error)
         self._executed_at[worker] = time.monotonic()
         self._watcher.refresh()
         self._on_change()
 
-    def _perform(self, worker: str, machine: str, action: RecoveryAction | None) -> None:
-        match action:
+    def _perform(self, worker: str, machine: str, action: MachineAction) -> None:
+        match action.recovery:
             case RecoveryAction.RESTART_AGENT:
                 self._machines.restart_agent(machine)
                 return
@@ -192,7 +189,7 @@ class MachineController:
             case RecoveryAction.POWER_CYCLE:
                 self._machines.power_off(machine)
             case RecoveryAction.RESTORE:
-                self._save_evidence(worker, machine)
+                self._save_evidence(worker, machine, action.evidence)
                 self._machines.restore(machine)
                 with self._lock:
                     self._reverted.add(worker)
@@ -211,12 +208,13 @@ class MachineController:
             self._machines.start(machine)
             wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._closed)
 
-    def _save_evidence(self, worker: str, machine: str) -> None:
+    def _save_evidence(self, worker: str, machine: str, known: WorkerEvidence | None) -> None:
         """Saves what a restore wipes out: worker state, machine state and screen. Errors are only logged."""
         folder = self._evidence / f"{time.strftime('%Y%m%d-%H%M%S')}-{worker}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._save_worker_state(worker, folder)
+            if known is not None:
+                (folder / EVIDENCE_OF_WORKER).write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=2))
             (folder / EVIDENCE_OF_MACHINE).write_bytes(
                 orjson.dumps(asdict(self._machines.info(machine)), option=orjson.OPT_INDENT_2)
             )

@@ -14,6 +14,7 @@ from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import LEASH_FILE, kill_leftovers
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.requests import MachineAction
 from pipeline.errors import disk_errors
 from pipeline.paths import ProjectPaths
 
@@ -67,16 +68,17 @@ class LocalWorkers:
             self._reverted.discard(name)
         return found
 
-    def execute(self, name: str, action: RecoveryAction | None) -> None:
-        """Performs a recovery action, or the first start. An error shows in the next `status`."""
+    def execute(self, action: MachineAction) -> None:
+        """Performs an action. An error shows in the next `status`."""
+        name = action.worker
         try:
-            if action is RecoveryAction.RESTORE:
+            if action.recovery is RecoveryAction.RESTORE:
                 self._machines.restore(name)
                 self._reverted.add(name)
-            elif action is not None:
+            elif action.recovery is not None:
                 self._machines.power_off(name)
             self._machines.start(name)
-            log.info("%s: %s, process %s", name, action or "start", self.pid(name))
+            log.info("%s: %s, process %s", name, action.recovery or "start", self.pid(name))
         except MachineError as error:
             log.warning("%s", error)
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from pipeline.core.observation import ShareScan
-from pipeline.shares.share_client import ExecuteRequest, ShareRequest, ShareResponse
+from pipeline.core.requests import ShareRequest
+from pipeline.shares.share_client import ExecuteRequest, ShareResponse
 
 RESPONSE_LIMIT_S = 20.0
 

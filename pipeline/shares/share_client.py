@@ -41,6 +41,7 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
+from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
 
 log = logging.getLogger(__name__)
 
@@ -52,29 +53,6 @@ RESULTS_PER_SCAN_MAX = 256
 
 class _SnapshotDamaged(Exception):
     """A genome's snapshot differs from what the ledger says; it cannot be published."""
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A start signal and its genome."""
-
-    start: StartRecord
-    snapshot: str  #: path of the genome's bytes on this host
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShareRequest:
-    """The operations to do on one share, in the order of the fields."""
-
-    worker: str
-    host: HostRecord | None = None
-    remove: tuple[str, ...] = ()
-    publish: tuple[Publication, ...] = ()
-    scan: bool = False
-    full: bool = False
-    handled: frozenset[str] = frozenset()  #: attempts with results that need not be read again
-    #: attempt -> size in bytes of its start record and genome
-    expected_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,35 +71,44 @@ class ShareResponse:
 class ShareClient:
     """One worker's share, from the host's side."""
 
-    def __init__(self, worker: str, farm_id: str, files: ShareFiles, incoming: Path) -> None:
+    def __init__(
+        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, snapshot: Callable[[str], str]
+    ) -> None:
+        """`snapshot` gives the path of a genome's bytes on this host, by their SHA-256."""
         self.worker = worker
         self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
+        self._snapshot = snapshot
         self._reads: dict[str, int] = {}
         self._staging_cleared = False
 
     def execute(self, request: ShareRequest) -> ShareResponse:
-        """Executes the operations, then scans if requested. Returns errors of share and disk in the response."""
+        """Executes one request. Returns errors of share and disk in the response."""
         response = ShareResponse(worker=request.worker)
-        try:
-            if request.host is not None:
-                self._publish_host_record(request.host)
-            self._remove(request.remove, response)
-            for publication in request.publish:
-                self._publish(publication, response)
-        except ShareError as error:
-            response.error = layout.clean(str(error), 300)
-        except _SnapshotDamaged as error:
-            response.fatal = str(error)
-        try:
-            if request.scan:
-                response.scan = self._scan(request)
-        except OSError as error:  # of the local disk: errors of the share are ShareErrors
-            response.fatal = f"{self._incoming}: {error}"
+        match request:
+            case ScanRequest():
+                try:
+                    response.scan = self._scan(request)
+                except OSError as error:  # of the local disk: errors of the share are ShareErrors
+                    response.fatal = f"{self._incoming}: {error}"
+            case ShareAction():
+                try:
+                    self._act(request, response)
+                except ShareError as error:
+                    response.error = layout.clean(str(error), 300)
+                except _SnapshotDamaged as error:
+                    response.fatal = str(error)
         return response
 
     # ---------------------------------------------------------------------------------------------------- writing
+
+    def _act(self, action: ShareAction, response: ShareResponse) -> None:
+        if action.host is not None:
+            self._publish_host_record(action.host)
+        self._remove(action.remove, response)
+        for start in action.publish:
+            self._publish(start, response)
 
     def _publish_host_record(self, host: HostRecord) -> None:
         self._files.make_folders()
@@ -169,10 +156,9 @@ class ShareClient:
             return False
         return True
 
-    def _publish(self, publication: Publication, response: ShareResponse) -> None:
-        start = publication.start
+    def _publish(self, start: StartRecord, response: ShareResponse) -> None:
         response.sent[start.attempt] = False
-        snapshot = Path(publication.snapshot)
+        snapshot = Path(self._snapshot(start.genome_sha256))
         try:
             found_bytes = os.stat(snapshot).st_size
         except OSError as error:
@@ -186,7 +172,7 @@ class ShareClient:
 
     # ---------------------------------------------------------------------------------------------------- reading
 
-    def _scan(self, request: ShareRequest) -> ShareScan:
+    def _scan(self, request: ScanRequest) -> ShareScan:
         try:
             if not request.full:
                 return self._scan_outbox(request, ShareScan(worker=self.worker))
@@ -194,7 +180,7 @@ class ShareClient:
         except (ShareError, LayoutError) as error:
             return ShareScan(worker=self.worker, full=request.full, unknown=layout.clean(str(error), 300))
 
-    def _scan_all(self, request: ShareRequest) -> ShareScan:
+    def _scan_all(self, request: ScanRequest) -> ShareScan:
         try:
             names = self._names(INBOX)
         except Unavailable:
@@ -230,7 +216,7 @@ class ShareClient:
                 staged = self._names(f"{INBOX}/{STAGING}")
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
-    def _scan_outbox(self, request: ShareRequest, scan: ShareScan) -> ShareScan:
+    def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}
         for name in self._names(OUTBOX):
             if (known := layout.attempt_of(name)) is not None:

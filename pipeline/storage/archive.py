@@ -12,20 +12,18 @@ from pathlib import Path
 
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.observation import CollectedResult
-from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE
+from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE, ProjectPaths
 
 
 class Archive:
-    """Results of one generation in its results folder; fetched artifacts are in `incoming/<worker>/<attempt>/`."""
+    """Results in the results folders of their generations; fetched artifacts are in `incoming/<worker>/<attempt>/`."""
 
-    def __init__(self, results: Path, incoming: Path) -> None:
-        self._attempts = results / ATTEMPTS
-        self._aside = results / SET_ASIDE
-        self._incoming = incoming
+    def __init__(self, paths: ProjectPaths) -> None:
+        self._paths = paths
 
-    def store(self, worker: str, result: CollectedResult) -> None:
+    def store(self, generation: int, worker: str, result: CollectedResult) -> None:
         """Archives an accepted result of a worker as `attempts/<attempt>/result.json`. Raises OSError."""
-        folder = f"{self._attempts}{os.sep}{result.attempt}"
+        folder = f"{self._paths.results(generation)}{os.sep}{ATTEMPTS}{os.sep}{result.attempt}"
         try:
             os.mkdir(folder)
         except FileNotFoundError:
@@ -37,15 +35,16 @@ class Archive:
             _write(f"{folder}{os.sep}{ATTEMPT_LOG}", result.log)
         if result.artifacts:
             self._store_artifacts(
-                Path(folder) / ATTEMPT_FILES, self._incoming / worker / result.attempt, result.artifacts
+                Path(folder) / ATTEMPT_FILES, self._paths.incoming / worker / result.attempt, result.artifacts
             )
 
-    def set_aside(self, worker: str, result: CollectedResult, reason: str) -> None:
-        """Keeps a result that is not counted as evidence: late, corrupt or unexpected."""
+    def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
+        """Keeps a result that is not counted as evidence: late, corrupt or unexpected. Raises OSError."""
         if result.data:
-            self._aside.mkdir(parents=True, exist_ok=True)
-            _write(str(self._aside / f"{result.attempt}.{reason}.json"), result.data)
-        shutil.rmtree(self._incoming / worker / result.attempt, ignore_errors=True)
+            aside = self._paths.results(generation) / SET_ASIDE
+            aside.mkdir(parents=True, exist_ok=True)
+            _write(str(aside / f"{result.attempt}.{reason}.json"), result.data)
+        shutil.rmtree(self._paths.incoming / worker / result.attempt, ignore_errors=True)
 
     @staticmethod
     def _store_artifacts(folder: Path, incoming: Path, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import csv
 import io
 import logging
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,26 @@ from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows
 
 log = logging.getLogger(__name__)
 
+INTERVAL_S = 2.0
+TIME_FRACTION_MAX = 0.02  #: of the host's time is spent on writing them
+
 
 class Outputs:
     """The output files in one generation's results folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._due = time.monotonic() + INTERVAL_S
         self._warned: set[str] = set()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to write again while the generation runs."""
+        return time.monotonic() >= self._due
 
     def write(self, farm: Farm) -> None:
         """Writes all three files, each atomically. Raises HostError: their folder cannot be created."""
+        begun = time.monotonic()
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         rows = result_rows(farm)
@@ -42,6 +53,8 @@ class Outputs:
         self._write_file(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         self._write_file(SUMMARY_JSON, text)
+        took_s = time.monotonic() - begun
+        self._due = begun + max(INTERVAL_S, took_s / TIME_FRACTION_MAX)
 
     def _write_file(self, name: str, data: bytes) -> None:
         path = self.folder / name

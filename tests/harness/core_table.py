@@ -16,7 +16,8 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, Observation, ShareScan
 from pipeline.core.observed import Observed
-from pipeline.core.reconcile import Action, MachineAction, ShareAction, plan
+from pipeline.core.reconcile import plan
+from pipeline.core.requests import MachineAction, ShareAction
 from pipeline.core.transaction import Transaction
 
 FARM = "f00d"
@@ -169,7 +170,7 @@ class CoreHarness:
             heartbeat=beat if share.counter else None,
         )
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: ShareAction | MachineAction) -> None:
         if isinstance(action, MachineAction):
             seen = self.watch.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
@@ -186,11 +187,11 @@ class CoreHarness:
         share.starts -= set(action.remove)
         share.payloads -= set(action.remove)
         self.watch.note_removed(action.worker, frozenset(action.remove))
-        for attempt in action.publish:
+        for start in action.publish:
             if not self.publish_fails:
-                share.starts.add(attempt.id)
-                share.payloads.add(attempt.id)
-            self.watch.note_published(action.worker, attempt.id, confirmed=not self.publish_fails)
+                share.starts.add(start.attempt)
+                share.payloads.add(start.attempt)
+            self.watch.note_published(action.worker, start.attempt, confirmed=not self.publish_fails)
         gone = share.claims | share.results.keys()
         for attempt_id in gone - share.starts:
             share.claims.discard(attempt_id)

@@ -1,11 +1,13 @@
 """The host's side of one share in memory, its snapshots and its incoming folder; the test is the worker."""
 
 from pathlib import Path
+from typing import Any
 
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.layout import Kind
+from inbox_agent.protocol.layout import Kind, StartRecord
 from pipeline.core.observation import CollectedResult, ShareScan
-from pipeline.shares.share_client import READS_MAX, Publication, ShareClient, ShareRequest, ShareResponse
+from pipeline.core.requests import ScanRequest, ShareAction
+from pipeline.shares.share_client import READS_MAX, ShareClient, ShareResponse
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
@@ -17,14 +19,14 @@ class HostShareHarness:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.files = ProbedFiles()
-        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming")
+        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming", lambda digest: str(state / digest))
 
-    def execute(self, **request: object) -> ShareResponse:
-        return self.share.execute(ShareRequest(worker=WORKER, **request))  # type: ignore[arg-type]
+    def act(self, **action: Any) -> ShareResponse:
+        return self.share.execute(ShareAction(WORKER, **action))
 
-    def scan(self, *, full: bool = True, **request: object) -> ShareScan:
+    def scan(self, *, full: bool = True, **request: Any) -> ShareScan:
         self.files.asked.clear()
-        scan = self.execute(scan=True, full=full, **request).scan
+        scan = self.share.execute(ScanRequest(worker=WORKER, full=full, **request)).scan
         assert scan is not None
         assert (scan.worker, scan.full) == (WORKER, full)
         return scan
@@ -35,13 +37,17 @@ class HostShareHarness:
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
 
-    def snapshot(self, genome: bytes = GENOME) -> str:
+    def snapshot(self, genome: bytes = GENOME) -> Path:
+        """The snapshot of a genome's bytes; it is written if it is missing."""
         path = self.state / sha256(genome)
-        path.write_bytes(genome)
-        return str(path)
+        if not path.exists():
+            path.write_bytes(genome)
+        return path
 
-    def publication(self, number: int = 1, genome: bytes = GENOME) -> Publication:
-        return Publication(records.start(number, genome), self.snapshot(genome))
+    def start(self, number: int = 1, genome: bytes = GENOME) -> StartRecord:
+        """The start record of an attempt whose genome has a snapshot."""
+        self.snapshot(genome)
+        return records.start(number, genome)
 
     def publish_result(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
         """The worker's result lies in the outbox, whatever its bytes."""

@@ -6,19 +6,27 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.observation import CollectedResult
+from pipeline.paths import ProjectPaths
 from pipeline.storage.archive import Archive
 from tests.harness import records
 from tests.harness.records import WORKER, attempt
 
+GENERATION = 7
+
 
 @pytest.fixture
 def incoming(tmp_path: Path) -> Path:
-    return tmp_path / "incoming"
+    return ProjectPaths(tmp_path).incoming
 
 
 @pytest.fixture
-def archive(tmp_path: Path, incoming: Path) -> Archive:
-    return Archive(tmp_path / "results", incoming)
+def results(tmp_path: Path) -> Path:
+    return ProjectPaths(tmp_path).results(GENERATION)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(ProjectPaths(tmp_path))
 
 
 def seen(**other: object) -> CollectedResult:
@@ -36,14 +44,14 @@ def arrives(incoming: Path, name: str, data: bytes, worker: str = WORKER) -> Non
     (incoming / worker / attempt(1) / name).write_bytes(data)
 
 
-def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, incoming: Path, results: Path) -> None:
     """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
-    archive.store(WORKER, seen(artifacts=("replay",)))
+    archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
 
     folder = f"attempts/{attempt(1)}"
-    assert files_in(tmp_path / "results") == {
+    assert files_in(results) == {
         f"{folder}/result.json": b"{}",
         f"{folder}/log.txt": b"hello",
         f"{folder}/files/replay": b"replay",
@@ -51,40 +59,40 @@ def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, inco
     assert files_in(incoming) == {}
 
 
-def test_store_is_idempotent(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_store_is_idempotent(archive: Archive, incoming: Path, results: Path) -> None:
     """archived -> the host is killed before it records it -> collected again, to the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
-        archive.store(WORKER, seen(artifacts=("replay",)))
+        archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
 
-    assert len(files_in(tmp_path / "results")) == 3
+    assert len(files_in(results)) == 3
 
 
-def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, results: Path) -> None:
     """Evidence is kept under the reason; its artifacts are not."""
     arrives(incoming, "replay", b"replay")
 
-    archive.set_aside(WORKER, seen(artifacts=("replay",)), "late")
+    archive.set_aside(GENERATION, WORKER, seen(artifacts=("replay",)), "late")
 
-    assert files_in(tmp_path / "results") == {f"set-aside/{attempt(1)}.late.json": b"{}"}
+    assert files_in(results) == {f"set-aside/{attempt(1)}.late.json": b"{}"}
     assert files_in(incoming) == {}
 
 
-def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Path, tmp_path: Path) -> None:
+def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Path, results: Path) -> None:
     """Whoever answers for an attempt that was not given to it leaves its bytes in its own folder."""
     arrives(incoming, "replay", b"replay")
     arrives(incoming, "replay", b"forged", worker="vm-99")
 
-    archive.store(WORKER, seen(artifacts=("replay",)))
+    archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
 
-    assert (tmp_path / "results/attempts" / attempt(1) / "files/replay").read_bytes() == b"replay"
+    assert (results / "attempts" / attempt(1) / "files/replay").read_bytes() == b"replay"
 
 
-def test_unreadable_result_is_not_set_aside(archive: Archive, tmp_path: Path) -> None:
+def test_unreadable_result_is_not_set_aside(archive: Archive, results: Path) -> None:
     """A corrupt result without bytes is not set aside."""
-    archive.set_aside(WORKER, seen(record=None, data=b""), "corrupt")
+    archive.set_aside(GENERATION, WORKER, seen(record=None, data=b""), "corrupt")
 
-    assert files_in(tmp_path / "results") == {}
+    assert files_in(results) == {}
 
 
 @pytest.mark.parametrize("part", ["data", "log"])
@@ -94,4 +102,4 @@ def test_full_disk_raises_on_store(tiny_disk: Path, part: str) -> None:
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
 
     with pytest.raises(OSError, match="No space left"):
-        Archive(tiny_disk / "results", tiny_disk / "incoming").store(WORKER, seen(**{"log": b"", part: b"x" * 60_000}))
+        Archive(ProjectPaths(tiny_disk)).store(GENERATION, WORKER, seen(**{"log": b"", part: b"x" * 60_000}))

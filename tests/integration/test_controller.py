@@ -11,6 +11,7 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
+from pipeline.core.requests import MachineAction, WorkerEvidence
 from pipeline.machines import controller
 from pipeline.machines.controller import MachineController, MachinePools
 from tests.harness.waiting import eventually
@@ -80,14 +81,16 @@ class FakeMachines:
 def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, FakeMachines]]]:
     opened = []
 
-    def make(*names: str, **options: Any) -> tuple[MachineController, FakeMachines]:
+    def make(
+        *names: str, on_down: Callable[[str], None] = lambda _worker: None, **options: Any
+    ) -> tuple[MachineController, FakeMachines]:
         rack = FakeMachines(*names)
         fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
         machines: Any = rack
         room = MachineController(
             machines, {f"w-{name}": name for name in names}, tmp_path / "evidence", **{**fast, **options}
         )
-        room.open()
+        room.open(on_down)
         opened.append((room, rack))
         assert eventually(lambda: not names or room.status()[f"w-{names[0]}"].note != "it was not looked at yet")
         return room, rack
@@ -118,7 +121,7 @@ def idle(room: MachineController, worker: str) -> bool:
 def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each is a few verbs, in this order, on this machine alone."""
     room, rack = make("a", "b")
-    room.execute("w-a", action)
+    room.execute(MachineAction("w-a", action))
     seen = [room.status()["w-a"]]
     while seen[-1].busy:
         seen.append(room.status()["w-a"])
@@ -141,7 +144,7 @@ def test_status_is_refreshed_before_action_ends(make: Make) -> None:
 
     rack.infos = infos  # type: ignore[method-assign]
     assert room.status()["w-a"].state is MachineState.OFF
-    room.execute("w-a", None)
+    room.execute(MachineAction("w-a", None))
     assert idle(room, "w-a")
 
     assert room.status()["w-a"].state is MachineState.RUNNING
@@ -151,7 +154,7 @@ def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
     """The rung has failed, and the next one will cut the power."""
     room, rack = make("a")
     rack.stubborn = True
-    room.execute("w-a", RecoveryAction.REBOOT)
+    room.execute(MachineAction("w-a", RecoveryAction.REBOOT))
     assert idle(room, "w-a")
 
     assert rack.done == [("shutdown", "a")]
@@ -161,10 +164,10 @@ def test_one_action_per_machine(make: Make) -> None:
     """While one is carried out the machine is busy, and another order is not taken."""
     room, rack = make("a")
     rack.gate.clear()
-    room.execute("w-a", None)
+    room.execute(MachineAction("w-a", None))
     assert eventually(lambda: ("start", "a") in rack.done)
     assert room.status()["w-a"].busy
-    room.execute("w-a", RecoveryAction.POWER_CYCLE)
+    room.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
     rack.gate.set()
     assert idle(room, "w-a")
 
@@ -177,7 +180,7 @@ def test_concurrent_boots_are_limited(make: Make) -> None:
     room, rack = make(*names, booting_max=2)
     rack.gate.clear()
     for name in names:
-        room.execute(f"w-{name}", None)
+        room.execute(MachineAction(f"w-{name}", None))
     assert eventually(lambda: rack.booting_max == 2)
     assert all(room.status()[f"w-{name}"].busy for name in names)
     assert len(rack.done) == 2
@@ -235,25 +238,44 @@ def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureF
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
     rack.restart_agent = refuse  # type: ignore[method-assign]
-    room.execute("w-a", RecoveryAction.RESTART_AGENT)
+    room.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
     assert idle(room, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("action", "down"), [(RecoveryAction.POWER_CYCLE, ["w-a"]), (RecoveryAction.RESTART_AGENT, [])]
+)
+def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, down: list[str]) -> None:
+    """The host closes its connection to that machine; a restart of the agent leaves it open."""
+    reported: list[str] = []
+    room, _rack = make("a", on_down=reported.append)
+    room.execute(MachineAction("w-a", action))
+    assert idle(room, "w-a")
+
+    assert reported == down
+
+
 def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
-    room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
-    room.execute("w-a", RecoveryAction.RESTORE)
+    room, rack = make("a")
+    known = WorkerEvidence(state="recovering", reason="its agent was silent", held=("g1-1.1.1-0",), heartbeat=None)
+    room.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
     assert idle(room, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
     assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
     assert (folder / "screen.png").read_bytes() == b"a picture"
-    assert (folder / "worker.json").read_text() == "w-a"
+    assert orjson.loads((folder / "worker.json").read_bytes()) == {
+        "state": "recovering",
+        "reason": "its agent was silent",
+        "held": ["g1-1.1.1-0"],
+        "heartbeat": None,
+    }
 
     rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    room.execute("w-a", RecoveryAction.RESTORE)
+    room.execute(MachineAction("w-a", RecoveryAction.RESTORE))
     assert idle(room, "w-a")
     assert rack.done.count(("restore", "a")) == 2
 
@@ -262,9 +284,9 @@ def test_closed_controller_starts_no_machine(make: Make) -> None:
     """Who waits for its turn when the host ends stays off; the next host finds it so."""
     room, rack = make("a", "b", booting_max=1)
     rack.gate.clear()
-    room.execute("w-a", None)
+    room.execute(MachineAction("w-a", None))
     assert eventually(lambda: rack.done == [("start", "a")])
-    room.execute("w-b", None)
+    room.execute(MachineAction("w-b", None))
 
     room.close()
 
@@ -280,6 +302,6 @@ def test_pools_dispatch_by_worker(make: Make) -> None:
     pools = MachinePools({"w-a": room, "w-b": other})
 
     assert pools.status().keys() == {"w-a", "w-b"}
-    pools.execute("w-b", RecoveryAction.RESTART_AGENT)
+    pools.execute(MachineAction("w-b", RecoveryAction.RESTART_AGENT))
     assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
     assert rack.done == []

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from pipeline.core.requests import ScanRequest, ShareRequest
 from pipeline.shares.executor import ShareExecutor
-from pipeline.shares.share_client import ShareRequest, ShareResponse
+from pipeline.shares.share_client import ShareResponse
 from tests.harness.waiting import PATIENCE_S, eventually
 
 
@@ -43,7 +44,7 @@ class ExecutorHarness:
         )
 
     def send(self, worker: str) -> ShareRequest:
-        request = ShareRequest(worker=worker, scan=True)
+        request = ScanRequest(worker=worker)
         self.couriers.submit(request)
         return request
 
@@ -178,7 +179,7 @@ def test_exception_on_executor_thread_is_fatal() -> None:
 
     woken = threading.Event()
     couriers = ShareExecutor({"vm-0": defective}, remote=["vm-0"], wake=woken.set)
-    couriers.submit(ShareRequest(worker="vm-0"))
+    couriers.submit(ScanRequest(worker="vm-0"))
     couriers.close()
     for thread in threading.enumerate():
         if thread.name == "share-vm-0":

@@ -28,11 +28,12 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
+from pipeline.core.requests import ScanRequest
 from pipeline.core.runs import replay
 from pipeline.errors import ExitCode, LedgerError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.paths import LEDGER_FILE
-from pipeline.shares.share_client import ShareClient, ShareRequest
+from pipeline.shares.share_client import ShareClient
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
 from tests.harness.command_line import pipeline
@@ -351,11 +352,11 @@ def share(tmp_path: Path) -> Path:
 
 def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
     """Owner, start signals, genomes, heartbeat, claims, and results with what they speak for."""
-    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda _digest: "")
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
     measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
 
-    report = client.execute(ShareRequest(worker=WORKER, scan=True, full=True, expected_sizes=measure))
+    report = client.execute(ScanRequest(worker=WORKER, full=True, expected_sizes=measure))
 
     look = report.scan
     assert look is not None
@@ -384,9 +385,9 @@ def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
 
 def test_host_reads_heartbeat_of_golden_share(share: Path, tmp_path: Path) -> None:
     """Every field of it."""
-    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda _digest: "")
 
-    look = client.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan
+    look = client.execute(ScanRequest(worker=WORKER, full=True)).scan
 
     assert look is not None
     assert look.heartbeat == records.beat(

@@ -50,7 +50,8 @@ from pipeline.core.facts import (
     WorkerQuarantined,
     WorkerRecovered,
 )
-from pipeline.shares.share_client import Publication, ShareClient, ShareRequest
+from pipeline.core.requests import ShareAction
+from pipeline.shares.share_client import ShareClient
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
 from tests.harness.agent_guest import FakeClock, ScriptedEvaluator
@@ -289,13 +290,13 @@ def write_share(root: Path) -> None:
 def _host_publishes(root: Path, scratch: Path) -> None:
     snapshot = scratch / "snapshot"
     snapshot.write_bytes(GENOME_BYTES)
-    share = ShareClient(WORKER, FARM, LocalFiles(root), scratch / "incoming")
+    share = ShareClient(WORKER, FARM, LocalFiles(root), scratch / "incoming", lambda _digest: str(snapshot))
     for epoch in range(1, HOST_EPOCH + 1):
-        share.execute(ShareRequest(worker=WORKER, host=records.host(epoch)))
+        share.execute(ShareAction(WORKER, host=records.host(epoch)))
     starts = [
         records.start(number, GENOME_BYTES, epoch=HOST_EPOCH, settings=SETTINGS_OF_START) for number in (1, 2, 3, 4)
     ]
-    report = share.execute(ShareRequest(worker=WORKER, publish=tuple(Publication(s, str(snapshot)) for s in starts)))
+    report = share.execute(ShareAction(WORKER, publish=tuple(starts)))
     assert report.sent == {start.attempt: True for start in starts}, report
     (root / INBOX / Kind.START.of(attempt(5))).write_bytes(b'{"layout": 1, "farm": ')
     (root / INBOX / Kind.GENOME.of(attempt(5))).write_bytes(GENOME_BYTES)

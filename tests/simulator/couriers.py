@@ -7,8 +7,9 @@ end with their host, between any two operations.
 from collections.abc import Callable, Mapping
 
 from pipeline.core.observation import ShareScan
+from pipeline.core.requests import ShareRequest
 from pipeline.shares.executor import RESPONSE_LIMIT_S
-from pipeline.shares.share_client import ExecuteRequest, ShareRequest, ShareResponse
+from pipeline.shares.share_client import ExecuteRequest, ShareResponse
 from tests.simulator.world import Killed, World
 
 PROMPT_S, LATE_S = (0.005, 0.3), (1.0, 40.0)

@@ -16,25 +16,27 @@ from inbox_agent.protocol.layout import Kind
 from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import (
-    Entry,
     Fact,
     GenomeAdded,
     HostStarted,
-    RecoveryAction,
     RunOpened,
     RunSettings,
-    decode_fact,
     encode_fact,
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
+from pipeline.core.requests import MachineAction
 from pipeline.core.runs import closing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.ports import Ports
 from pipeline.host.takeover import take_share
+from pipeline.host.wakeups import Wakeups
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
+from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.couriers import LATE_S, SimulatedExecutor
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.machine import SimulatedMachine
@@ -47,67 +49,45 @@ LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, boot_limi
 TIME_LIMIT_S = 20.0
 
 
-class MemoryLedger:
+class FaultyLedger(MemoryLedger):
     """What is committed stays; an append may fail, or its process may die before or after the commit."""
 
-    def __init__(self, world: World, who: str, farm_id: str, witness: LedgerChecker) -> None:
-        self.farm_id = farm_id
-        self._world, self._who, self._witness = world, who, witness
-        self.rows: list[tuple[float, int, int, bytes]] = []
-        self._issued: set[str] = set()
-        self._heard: set[str] = set()
+    def __init__(self, world: World, process: str, farm_id: str, witness: LedgerChecker) -> None:
+        super().__init__(farm_id)
+        self._world, self._process, self._witness = world, process, witness
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         how = self._fails()
         if (how and how != "unknown") or self._world.strikes("failed commit", self._world.options.op_fault / 10):
             raise LedgerError("disk full")
-        bodies = [encode_fact(fact) for fact in facts]
-        self.rows += [(at, generation, run, body) for body in bodies]
-        for body in bodies:
-            self._note(orjson.loads(body), generation)
+        super().append(facts, at, generation, run)
+        for fact in facts:
+            self._witness.note_fact(orjson.loads(encode_fact(fact)), generation)
         if how or self._fails() or self._world.strikes("unknown commit", self._world.options.op_unknown / 10):
-            raise LedgerError("it was written, and said not to be")
+            raise LedgerError("it was written, and reported as not written")
 
     def _fails(self) -> str:
-        how = self._world.step(self._who)
+        how = self._world.step(self._process)
         self._world.struck = self._world.struck or bool(how)
         return how
 
-    def entries(self) -> list[Entry]:
-        return [
-            Entry(seq, at, generation, run, decode_fact(body))
-            for seq, (at, generation, run, body) in enumerate(self.rows, 1)
-        ]
 
-    def has_issued(self, attempt: str) -> bool:
-        return attempt in self._issued
+class FaultyArchive(MemoryArchive):
+    """An archive on a disk that may be full, and whose process may die at each write."""
 
-    def has_collected(self, attempt: str) -> bool:
-        return attempt in self._heard
+    def __init__(self, world: World, process: str, witness: LedgerChecker) -> None:
+        super().__init__()
+        self._world, self._process, self._witness = world, process, witness
 
-    def _note(self, fact: dict[str, Any], generation: int) -> None:
-        if fact["fact"] == "attempt_issued":
-            self._issued.add(fact["attempt"])
-        elif fact["fact"] == "result_late" or fact.get("answered"):
-            self._heard.add(fact["attempt"])
-        self._witness.note_fact(fact, generation)
-
-
-class MemoryArchive:
-    """`Archive` in memory."""
-
-    def __init__(self, world: World, who: str, witness: LedgerChecker) -> None:
-        self._world, self._who, self._witness = world, who, witness
-
-    def store(self, worker: str, result: CollectedResult) -> None:
+    def store(self, generation: int, worker: str, result: CollectedResult) -> None:
         self._fails()
         self._witness.archived[result.attempt] = result.data
 
-    def set_aside(self, worker: str, result: CollectedResult, reason: str) -> None:
+    def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
         self._fails()
 
     def _fails(self) -> None:
-        how = self._world.step(self._who)
+        how = self._world.step(self._process)
         self._world.struck = self._world.struck or bool(how)
         if how or self._world.strikes("failed archive", self._world.options.op_fault / 4):
             raise OSError(28, "No space left on device")
@@ -122,11 +102,11 @@ class SimulatedMachines:
     def status(self) -> dict[str, MachineStatus]:
         return {name: machine.status() for name, machine in self._machines.items()}
 
-    def execute(self, name: str, action: RecoveryAction | None) -> None:
-        machine = self._machines[name]
+    def execute(self, action: MachineAction) -> None:
+        machine = self._machines[action.worker]
         how = machine.world.step(self._who)
         machine.world.struck = machine.world.struck or bool(how)
-        machine.execute(action, lost=bool(how) and how != "unknown")
+        machine.execute(action.recovery, lost=bool(how) and how != "unknown")
 
 
 class MemorySnapshots:
@@ -166,6 +146,22 @@ def genomes_of(world: World) -> dict[str, bytes]:
     }
 
 
+class SimulatedClock:
+    """The world's time as this host reads it, and nonces from the seed's own dice."""
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        self._world, self._dice = world, dice
+
+    def monotonic(self) -> float:
+        return self._world.now + self._world.host_skew_s
+
+    def wall(self) -> float:
+        return self._world.now + self._world.wall_skew_s
+
+    def nonce(self) -> str:
+        return f"{self._dice.randrange(10**8):08d}"
+
+
 class SimulatedHost:
     """One host after the other on one ledger. A rival is a host of another farm; no machine obeys it."""
 
@@ -178,8 +174,9 @@ class SimulatedHost:
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
         self.witness = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
-        self.ledger = MemoryLedger(world, self.name, "7777" if rival else "5111", self.witness)
+        self.ledger = FaultyLedger(world, self.name, "7777" if rival else "5111", self.witness)
         self.loop: ControlLoop | None = None
+        self.wakeups = Wakeups()
         self.generation = 1
         self.starts = 0
         self._dice = random.Random(f"ids/{self.name}/{world.seed}")
@@ -213,13 +210,14 @@ class SimulatedHost:
         if self.world.strikes("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
             self.kill()
         try:
+            self.wakeups = Wakeups()
             self.loop = self._make_loop()
             self._open()
         except (Killed, HostError):
             self._die(self._life)
             return
-        self._beat(self._life, SWEEP_S, ControlLoop.request_sweep)
-        self._beat(self._life, POLL_S, ControlLoop.request_poll)
+        self._beat(self._life, SWEEP_S, Wakeups.request_sweep)
+        self._beat(self._life, POLL_S, Wakeups.request_poll)
         self._plan_tick(0.0)
 
     def _make_loop(self) -> ControlLoop:
@@ -228,25 +226,26 @@ class SimulatedHost:
             way = FaultyFiles(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
             way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.ears[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
-            share = ShareClient(name, self.ledger.farm_id, way, Path("/nowhere"))
+            share = ShareClient(name, self.ledger.farm_id, way, Path("/nowhere"), self._shelf.path)
             shares[name] = share.execute
-        loop = ControlLoop(
-            farm=farm,
-            ledger=self.ledger,  # type: ignore[arg-type]
-            executor=self._make_executor(shares),
-            machines=SimulatedMachines(self.name, {} if self.rival else self.machines),
-            snapshots=self._shelf,  # type: ignore[arg-type]
-            limits=LIMITS,
-            queues=Queues(
+        return ControlLoop(
+            farm,
+            LIMITS,
+            Queues(
                 depth=dict.fromkeys(self.machines, self.world.options.depth),
                 local=frozenset(self.machines if self.world.options.local else ()),
             ),
-            clock=lambda: self.world.now + self.world.host_skew_s,
-            wall=lambda: self.world.now + self.world.wall_skew_s,
-            make_nonce=self.make_nonce,
+            Ports(
+                ledger=self.ledger,
+                archive=FaultyArchive(self.world, self.name, self.witness),
+                event_log=MemoryEventLog(),
+                executor=self._make_executor(shares),
+                machines=SimulatedMachines(self.name, {} if self.rival else self.machines),
+                poll_schedule=PollSchedule({}, LIMITS.silence_limit_s),
+                clock=SimulatedClock(self.world, self._dice),
+            ),
+            self.wakeups,
         )
-        loop.archive = MemoryArchive(self.world, self.name, self.witness)  # type: ignore[assignment]
-        return loop
 
     def _replayed(self) -> Farm:
         """What the ledger says of the generation that is played."""
@@ -280,10 +279,6 @@ class SimulatedHost:
         machine = self.machines[response.worker]
         at = machine.way.beaten_at
         return lambda: setattr(machine, "seen_well_at", at)
-
-    def make_nonce(self) -> str:
-        """Eight characters for the ids of one tick, from the seed's own dice."""
-        return f"{self._dice.randrange(10**8):08d}"
 
     def _open(self) -> None:
         assert self.loop is not None
@@ -332,7 +327,7 @@ class SimulatedHost:
     def _notify(self, worker: str) -> None:
         if self.loop is None or self.world.is_unheard():
             return
-        self.loop.notify(worker)
+        self.wakeups.notify(worker)
         self._plan_tick(0.002)
         if self.world.strikes("doubled bell", self.world.options.bell_doubled):
             self.world.later(0.01, lambda: self._notify(worker))
@@ -340,7 +335,7 @@ class SimulatedHost:
     def _beat(self, life: int, interval_s: float, ask) -> None:
         def beat() -> None:
             if life == self._life and self.loop is not None:
-                ask(self.loop)
+                ask(self.wakeups)
                 self._plan_tick(0.0)
                 self._beat(life, interval_s, ask)
 
@@ -356,7 +351,7 @@ class SimulatedHost:
         if life != self._life or self.loop is None or planned_at != self._tick_at:
             return
         self._tick_at = None
-        self.loop.wait(0.0)
+        self.wakeups.wait(0.0)
         try:
             self.loop.tick()
             if self.loop.farm.finished and not self.finished:
@@ -367,7 +362,7 @@ class SimulatedHost:
             self.stop()
         if life != self._life:
             return
-        if self.loop.wait(0.0):
+        if self.wakeups.wait(0.0):
             self._plan_tick(0.001)
         elif not self.finished and self.loop.workers_to_poll_fast():
             self._plan_tick(FAST_POLL_S)
@@ -418,7 +413,7 @@ class SimulatedHost:
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
-                take_share(self, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
+                take_share(self.loop, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

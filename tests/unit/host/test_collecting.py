@@ -12,7 +12,8 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
-from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, ShareClient, ShareRequest
+from pipeline.core.requests import ScanRequest
+from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, ShareClient
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import FARM, WORKER, attempt, sha256
@@ -294,11 +295,11 @@ def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Pa
     """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
     data = bytes(2**20)
     (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
-    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming")
+    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda _digest: "")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
     owner.publish_result(1, artifacts=[ref("replay", data)])
 
-    response = owner.execute(scan=True)
+    response = owner.share.execute(ScanRequest(worker=WORKER))
 
     assert "No space left" in response.fatal
     assert not list(tiny_disk.rglob("replay"))
@@ -326,7 +327,7 @@ def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> Non
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
 
-    response = owner.execute(scan=True)
+    response = owner.share.execute(ScanRequest(worker=WORKER))
 
     assert "incoming" in response.fatal
 
@@ -350,10 +351,10 @@ def test_links_fifos_and_folders_in_outbox_are_given_up(tmp_path: Path) -> None:
         f"outbox/{attempt(4)}.result.json", layout.encode(records.result(4, log=ref(f"{attempt(4)}.log", b"x")))
     )
     (root / "status" / "agent.json").symlink_to(secret)
-    share = ShareClient(WORKER, FARM, files, tmp_path / "incoming")
+    share = ShareClient(WORKER, FARM, files, tmp_path / "incoming", lambda _digest: "")
 
     for _ in range(READS_MAX):
-        response = share.execute(ShareRequest(worker=WORKER, scan=True, full=True))
+        response = share.execute(ScanRequest(worker=WORKER, full=True))
 
     assert response.scan is not None
     assert (response.scan.unknown, response.scan.heartbeat) == ("", None)

@@ -1,8 +1,9 @@
-"""A share whose server tells of news is looked at rarely, every other one at every poll."""
+"""Poll intervals: long where the server sends notifications, short everywhere else."""
 
 from dataclasses import dataclass
 
 from pipeline.host.poll_schedule import BUSY_POLL_S, IDLE_POLL_S, PollSchedule
+from tests.harness.core_table import CoreHarness
 
 
 @dataclass
@@ -10,44 +11,74 @@ class FakeNotifying:
     notifies: bool = True
 
 
-def looks(rhythm: PollSchedule, clock: list[float], seconds: int, *, unsure: bool = False, busy: bool = False) -> int:
-    """How often the one share is looked at in so many polls, a second apart."""
-    count = 0
-    for _ in range(seconds):
-        clock[0] += 1.0
-        count += not rhythm.not_due({"vm-0"} if unsure else set(), {"vm-0"} if busy else set())
-    return count
+class ScheduleHarness:
+    """The poll schedule of one farm with ready workers; the shares of all of them send notifications."""
+
+    def __init__(self, workers: int = 1, silence_limit_s: float = 30.0, *, genomes: int = 0) -> None:
+        self.core = CoreHarness(*(f"vm-{number}" for number in range(workers)), genomes=genomes)
+        self.core.run_until_ready()
+        self.servers = {name: FakeNotifying() for name in self.core.farm.workers}
+        self.now = 0.0
+        self.schedule = PollSchedule(self.servers, silence_limit_s, lambda: self.now)
+
+    def due(self) -> int:
+        """How many shares are due a second later."""
+        self.now += 1.0
+        return len(self.schedule.due(self.core.farm, self.core.watch))
+
+    def scans(self, seconds: int) -> int:
+        """The number of scans in this time, with a poll each second."""
+        return sum(self.due() for _ in range(seconds))
 
 
-def test_poll_interval_of_share() -> None:
-    """Rarely while its server tells of news, less rarely while something is played there, else at every poll."""
-    clock, server = [0.0], FakeNotifying()
-    rhythm = PollSchedule({"vm-0": server}, 30.0, lambda: clock[0])
+def test_idle_share_with_notifications_is_polled_rarely() -> None:
+    """At most at the idle interval, and never at less than three quarters of it."""
+    assert 120 / IDLE_POLL_S <= ScheduleHarness().scans(120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
 
-    assert 120 / IDLE_POLL_S <= looks(rhythm, clock, 120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
-    assert 120 / BUSY_POLL_S <= looks(rhythm, clock, 120, busy=True) <= 1 + 120 / (0.75 * BUSY_POLL_S - 1)
-    assert looks(rhythm, clock, 20, unsure=True) == 20
-    server.notifies = False
-    assert looks(rhythm, clock, 20) == 20
+
+def test_busy_share_with_notifications_is_polled_more_often() -> None:
+    """While an attempt is in its queue, claims and heartbeats wait for a poll."""
+    busy = ScheduleHarness(genomes=1)
+
+    assert 120 / BUSY_POLL_S <= busy.scans(120) <= 1 + 120 / (0.75 * BUSY_POLL_S - 1)
+
+
+def test_share_with_uncertain_state_is_due_at_every_poll() -> None:
+    """An unreadable share, or one without a heartbeat yet."""
+    uncertain = ScheduleHarness()
+    uncertain.core.watch.workers["vm-0"].readable = False
+    assert uncertain.scans(20) == 20
+
+    uncertain.core.watch.workers["vm-0"].readable = True
+    uncertain.core.watch.workers["vm-0"].alive = False
+    assert uncertain.scans(20) == 20
+
+
+def test_share_without_notifications_is_due_at_every_poll() -> None:
+    """Also from the moment at which its notifications stop."""
+    silent = ScheduleHarness()
+    silent.scans(20)
+    silent.servers["vm-0"].notifies = False
+
+    assert silent.scans(20) == 20
+
+
+def test_local_share_is_due_at_every_poll() -> None:
+    """The schedule has no entry for it."""
+    local = ScheduleHarness()
+    local.schedule = PollSchedule({}, 30.0, lambda: local.now)
+
+    assert local.scans(20) == 20
 
 
 def test_polls_of_shares_are_spread() -> None:
-    """A thousand of them would otherwise be due in the same second."""
-    clock = [0.0]
-    rhythm = PollSchedule({f"vm-{number}": FakeNotifying() for number in range(100)}, 30.0, lambda: clock[0])
-    rhythm.not_due(set(), set())
-    due = []
-    for _ in range(12):
-        clock[0] += 1.0
-        due.append(100 - len(rhythm.not_due(set(), set())))
+    """A hundred shares would otherwise be due in the same second."""
+    harness = ScheduleHarness(workers=100)
+    harness.due()
 
-    assert max(due) < 80
+    assert max(harness.due() for _ in range(12)) < 80
 
 
 def test_short_silence_limit_shortens_poll_interval() -> None:
-    """A short silence limit shortens the pauses: a beat must not wait longer for a look than silence may last."""
-    clock = [0.0]
-    rhythm = PollSchedule({"vm-0": FakeNotifying()}, 5.0, lambda: clock[0])
-
-    assert looks(rhythm, clock, 20) >= 20 / 2
-    assert looks(rhythm, clock, 20, busy=True) == 20
+    """A heartbeat must not wait longer for a scan than the silence limit lasts."""
+    assert ScheduleHarness(silence_limit_s=5.0).scans(20) >= 20 / 2

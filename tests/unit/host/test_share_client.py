@@ -109,9 +109,9 @@ def test_damaged_host_record_is_rewritten(owner: HostShareHarness, data: bytes) 
     """A full disk let the rename through and nothing else; one that can be read is left as it is."""
     owner.files.files["inbox/3.host.json"] = data
 
-    owner.execute(host=records.host(3))
+    owner.act(host=records.host(3))
     mended = owner.files.files["inbox/3.host.json"]
-    owner.execute(host=records.host(3, farm="another"))
+    owner.act(host=records.host(3, farm="another"))
 
     assert mended == layout.encode(records.host(3))
     assert owner.files.files["inbox/3.host.json"] == mended
@@ -221,27 +221,25 @@ def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
 
 def test_first_request_creates_folders_and_host_record(host: HostShareHarness) -> None:
     """bare -> folders -> host.json, durable -> the look of the same order sees it."""
-    response = host.execute(host=records.host(1), scan=True, full=True)
+    response = host.act(host=records.host(1))
 
     assert host.files.journal == [("publish durably", "inbox/1.host.json")]
     assert response.error == ""
-    assert response.scan is not None
-    assert response.scan.owner == records.host(1)
+    assert host.scan().owner == records.host(1)
 
 
 def test_host_record_of_other_farm_is_not_replaced(host: HostShareHarness) -> None:
     """Who comes second to an epoch replaces nothing, and its look says whose the share is."""
     host.publish_owner(1, farm="farm-2")
 
-    response = host.execute(host=records.host(1), scan=True, full=True)
+    host.act(host=records.host(1))
 
-    assert response.scan is not None
-    assert response.scan.owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
+    assert host.scan().owner == HostRecord(farm="farm-2", worker=WORKER, epoch=1)
 
 
 def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
     """Payload first, record last, each once and byte for byte."""
-    response = owner.execute(publish=(owner.publication(1),))
+    response = owner.act(publish=(owner.start(1),))
 
     genome, record = f"inbox/{attempt(1)}.genome", f"inbox/{attempt(1)}.start.json"
     assert owner.files.journal == [("write", genome), ("publish", record)]
@@ -252,22 +250,21 @@ def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
 def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -> None:
-    """The first one that fails is told as unsure, the ones behind it are not begun, and the look is still taken."""
+    """The first one that fails is not confirmed; the later ones are not begun."""
     owner.files.troubles = {(verb, "inbox")}
 
-    response = owner.execute(publish=(owner.publication(1), owner.publication(2)), scan=True, full=True)
+    response = owner.act(publish=(owner.start(1), owner.start(2)))
 
     assert response.sent == {attempt(1): False}
     assert "cannot" in response.error
-    assert response.scan is not None
-    assert response.scan.starts == frozenset()
+    assert owner.scan().starts == frozenset()
 
 
 def test_existing_start_signal_is_not_replaced(owner: HostShareHarness) -> None:
     """An id is published once: what lies there stays, and nothing is sure."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of somebody else")
 
-    response = owner.execute(publish=(owner.publication(1),))
+    response = owner.act(publish=(owner.start(1),))
 
     assert response.sent == {attempt(1): False}
     assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of somebody else"
@@ -277,14 +274,14 @@ def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> N
     """One failing order does not make the others unsure."""
     owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of somebody else")
 
-    response = owner.execute(publish=tuple(owner.publication(number) for number in (1, 2, 3)))
+    response = owner.act(publish=tuple(owner.start(number) for number in (1, 2, 3)))
 
     assert response.sent == {attempt(1): True, attempt(2): False}
 
 
 def test_start_signal_is_removed_before_genome(owner: HostShareHarness) -> None:
     """While a start signal is there, its genome must be there too; attempts in the given order."""
-    response = owner.execute(remove=(attempt(2), attempt(1)))
+    response = owner.act(remove=(attempt(2), attempt(1)))
 
     assert owner.files.journal == [
         ("remove", f"inbox/{attempt(2)}.start.json"),
@@ -299,7 +296,7 @@ def test_failed_removal_reports_nothing_removed(owner: HostShareHarness) -> None
     """It is planned again, and nothing is published on top of it."""
     owner.files.troubles = {("remove", "inbox")}
 
-    response = owner.execute(remove=(attempt(1),), publish=(owner.publication(2),))
+    response = owner.act(remove=(attempt(1),), publish=(owner.start(2),))
 
     assert (response.removed, response.sent) == (frozenset(), {})
     assert "cannot remove there now" in response.error
@@ -309,7 +306,7 @@ def test_open_genome_does_not_block_other_work(owner: HostShareHarness) -> None:
     """On Windows an editor is enough; its worker would get no work for as long."""
     owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
-    response = owner.execute(remove=(attempt(1), attempt(2)), publish=(owner.publication(3),))
+    response = owner.act(remove=(attempt(1), attempt(2)), publish=(owner.start(3),))
 
     assert response.removed == {attempt(2)}
     assert response.sent == {attempt(3): True}
@@ -320,15 +317,15 @@ def test_unremovable_start_signal_blocks_publication(owner: HostShareHarness) ->
     """It would be played before them, and the agent would have more to play than its queue is deep."""
     owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
-    response = owner.execute(remove=(attempt(1),), publish=(owner.publication(3),))
+    response = owner.act(remove=(attempt(1),), publish=(owner.start(3),))
 
     assert (response.removed, response.sent) == (frozenset(), {})
     assert "cannot remove there now" in response.error
 
 
 def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
-    """owner, removals, publications, look."""
-    owner.execute(host=records.host(2), remove=(attempt(1),), publish=(owner.publication(2),), scan=True)
+    """`host.json`, removals, publications."""
+    owner.act(host=records.host(2), remove=(attempt(1),), publish=(owner.start(2),))
 
     assert [verb for verb, _ in owner.files.journal] == ["publish durably", "remove", "remove", "write", "publish"]
 
@@ -337,14 +334,14 @@ def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
 @pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
 def test_damaged_snapshot_is_fatal_for_host(owner: HostShareHarness, size: int, damage: str) -> None:
     """It is no fault of the share, and no start signal speaks for it."""
-    publication = owner.publication(1, b"x" * size)
+    start, snapshot = owner.start(1, b"x" * size), owner.snapshot(b"x" * size)
     if damage == "gone":
-        os.unlink(publication.snapshot)
+        os.unlink(snapshot)
     else:
-        os.truncate(publication.snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
+        os.truncate(snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
 
-    response = owner.execute(publish=(publication,))
+    response = owner.act(publish=(start,))
 
-    assert publication.snapshot in response.fatal
+    assert str(snapshot) in response.fatal
     assert (response.error, response.sent) == ("", {attempt(1): False})
     assert f"inbox/{attempt(1)}.start.json" not in owner.files.files

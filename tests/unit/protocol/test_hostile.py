@@ -31,7 +31,8 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
-from pipeline.shares.share_client import READS_MAX, ShareClient, ShareRequest
+from pipeline.core.requests import ScanRequest
+from pipeline.shares.share_client import READS_MAX, ShareClient
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, of_another_version
 
@@ -150,7 +151,7 @@ def agent(tmp_path: Path) -> HostileHarness:
 @pytest.fixture
 def host(agent: HostileHarness, tmp_path: Path) -> ShareClient:
     """The host's side of the same share."""
-    return ShareClient(WORKER, FARM, LocalFiles(agent.root), tmp_path / "incoming")
+    return ShareClient(WORKER, FARM, LocalFiles(agent.root), tmp_path / "incoming", lambda _digest: "")
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +171,7 @@ def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient,
     path.write_bytes(data)
 
     for _ in range(READS_MAX):
-        report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
+        report = host.execute(ScanRequest(worker=WORKER, full=True))
         agent.rounds(2)
 
     assert not report.fatal
@@ -195,7 +196,7 @@ def test_hostile_names_are_ignored(agent: HostileHarness, host: ShareClient, fol
     litter.write_bytes(WHOLE)
 
     agent.rounds(3)
-    scan = host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan
+    scan = host.execute(ScanRequest(worker=WORKER, full=True)).scan
 
     assert scan is not None
     assert [seen.attempt for seen in scan.results] == [attempt(1)]
@@ -211,7 +212,7 @@ def test_folder_in_staging_folder_is_ignored(
     (agent.root / folder / STAGING / litter).mkdir(parents=True)
 
     agent.rounds(3)
-    scans = [host.execute(ShareRequest(worker=WORKER, scan=True, full=True)).scan for _ in range(3)]
+    scans = [host.execute(ScanRequest(worker=WORKER, full=True)).scan for _ in range(3)]
 
     assert [(scan.unknown, scan.owner) for scan in scans if scan] == [("", records.host())] * 3
     assert scans[0] is not None
@@ -241,7 +242,7 @@ def test_special_files_do_not_block(
             path.symlink_to(tmp_path / "nothing")
 
     for _ in range(READS_MAX):
-        report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
+        report = host.execute(ScanRequest(worker=WORKER, full=True))
         agent.rounds(2)
 
     assert not report.fatal
@@ -257,7 +258,7 @@ def test_flood_of_files_uses_bounded_memory(agent: HostileHarness, host: ShareCl
         os.close(os.open(agent.root / folder / name, os.O_CREAT | os.O_WRONLY))
     tracemalloc.start()
 
-    report = host.execute(ShareRequest(worker=WORKER, scan=True, full=True))
+    report = host.execute(ScanRequest(worker=WORKER, full=True))
     agent.rounds(1)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -1,0 +1,168 @@
+"""Builds the parts of a host from the configuration, each complete before the next one gets it.
+
+Owns: which part knows which, and the order in which they are closed: the reverse of the order here.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from inbox_agent.protocol.files import ShareFiles
+from inbox_agent.protocol.layout import ANSWERS, OUTBOX
+from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.system.folder_watcher import FolderWatcher
+from pipeline.config import Config
+from pipeline.core.assignment import Queues
+from pipeline.core.farm import Farm
+from pipeline.host.control_loop import ControlLoop
+from pipeline.host.hooks import Hooks
+from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.ports import Ports, SystemClock
+from pipeline.host.wakeups import Wakeups
+from pipeline.machines.connections import machines_of, smb_access
+from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController, MachinePool, MachinePools
+from pipeline.machines.local_workers import LocalWorkers
+from pipeline.paths import ProjectPaths
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import ShareClient
+from pipeline.shares.smb.files import SmbFiles
+from pipeline.shares.smb.session import SmbSession
+from pipeline.storage.archive import Archive
+from pipeline.storage.event_log import EventLog
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.live_status import LiveStatusFile
+from pipeline.storage.snapshots import Snapshots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a host."""
+
+    wakeups: Wakeups
+    ledger: Ledger
+    live_status: LiveStatusFile
+    snapshots: Snapshots
+    hooks: Hooks
+    local_workers: LocalWorkers
+    machine_controller: MachineController | None
+    smb: dict[str, SmbFiles]  #: by worker
+    shares: dict[str, ShareFiles]  #: by worker, those of `smb` included
+    loop: ControlLoop
+    folder_watcher: FolderWatcher
+
+
+def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) -> Parts:
+    """Builds the parts of a host; `stack` closes those that are complete, also if a later one fails.
+
+    Raises:
+        HostError: the state folder cannot be written.
+        LedgerError: the ledger is damaged, or of another version.
+    """
+    paths, wakeups = ProjectPaths(root), Wakeups()
+    ledger = stack.enter_context(closing(Ledger(paths.state)))
+    live_status = LiveStatusFile(paths.state)
+    stack.callback(live_status.remove)
+    event_log = stack.enter_context(closing(EventLog(paths.state)))
+    snapshots = Snapshots(paths.snapshots)
+    hooks = stack.enter_context(closing(Hooks(config.hooks, root)))
+
+    local_workers = LocalWorkers(
+        config.local_names(),
+        paths,
+        config.evaluator,
+        evaluator_folder,
+        silence_limit_s=config.limits.silence_limit_s,
+        on_exit=wakeups.request_sweep,
+    )
+    stack.callback(local_workers.close)
+    machine_controller = _machine_controller(root, config, wakeups)
+    if machine_controller is not None:
+        stack.callback(machine_controller.close)
+
+    folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
+    smb = _smb_files(root, config, machine_controller, wakeups)
+    for files in smb.values():
+        stack.callback(files.close)
+    shares: dict[str, ShareFiles] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+    executor = stack.enter_context(closing(_share_executor(config, ledger.farm_id, paths, shares, snapshots, wakeups)))
+    ports = Ports(
+        ledger=ledger,
+        archive=Archive(paths),
+        event_log=event_log,
+        executor=executor,
+        machines=_machine_pools(config, local_workers, machine_controller),
+        poll_schedule=PollSchedule(smb, config.limits.silence_limit_s),
+        clock=SystemClock(),
+    )
+    queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
+    loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
+    outboxes = {name: path / OUTBOX for name, path in folders.items()}
+    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
+    return Parts(
+        wakeups=wakeups,
+        ledger=ledger,
+        live_status=live_status,
+        snapshots=snapshots,
+        hooks=hooks,
+        local_workers=local_workers,
+        machine_controller=machine_controller,
+        smb=smb,
+        shares=shares,
+        loop=loop,
+        folder_watcher=folder_watcher,
+    )
+
+
+def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
+    machines, table = machines_of(config, root), config.machine_table()
+    if machines is None or table is None:
+        return None
+    return MachineController(
+        machines,
+        config.machine_of(),
+        ProjectPaths(root).evidence,
+        on_change=wakeups.request_sweep,
+        booting_max=table.booting_max,
+        stagger_s=table.stagger_s,
+        boot_limit_s=config.limits.boot_limit_s,
+        watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
+    )
+
+
+def _machine_pools(
+    config: Config, local_workers: LocalWorkers, machine_controller: MachineController | None
+) -> MachinePools:
+    pools: dict[str, MachinePool] = dict.fromkeys(config.local_names(), local_workers)
+    if machine_controller is not None:
+        pools |= dict.fromkeys(config.machine_of(), machine_controller)
+    return MachinePools(pools)
+
+
+def _share_executor(
+    config: Config,
+    farm_id: str,
+    paths: ProjectPaths,
+    shares: Mapping[str, ShareFiles],
+    snapshots: Snapshots,
+    wakeups: Wakeups,
+) -> ShareExecutor:
+    clients = {
+        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.path) for name, files in shares.items()
+    }
+    remote = {worker.name for worker in config.worker}
+    return ShareExecutor({name: client.execute for name, client in clients.items()}, remote, wakeups.wake)
+
+
+def _smb_files(
+    root: Path, config: Config, machine_controller: MachineController | None, wakeups: Wakeups
+) -> dict[str, SmbFiles]:
+    found = {}
+    for worker in config.worker:
+        if worker.unc is None:
+            continue
+        addresses = None if machine_controller is None else partial(machine_controller.addresses, worker.name)
+        session = SmbSession(smb_access(worker, root, addresses))
+        found[worker.name] = SmbFiles(session, partial(wakeups.notify, worker.name))
+    return found

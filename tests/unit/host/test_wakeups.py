@@ -1,0 +1,148 @@
+"""Wake-ups: none is lost, whenever it arrives.
+
+The control loop takes what is due at the start of a tick. A notification or a timer that arrives later in the tick, on
+another thread, must lead to another tick that does what was requested.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.core.facts import RecoveryAction
+from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.requests import ScanRequest
+from pipeline.host.wakeups import Due, Wakeups
+from pipeline.shares.share_client import ShareResponse
+from tests.fakes.ports import MemoryArchive, MemoryLedger, ScriptedExecutor, ScriptedMachines
+from tests.harness.control_loop import LoopHarness
+from tests.harness.core_table import CoreHarness
+
+#: Each kind of wake-up, and what the next tick takes for it.
+KINDS: dict[str, tuple[Callable[[Wakeups], None], Due]] = {
+    "notification": (lambda wakeups: wakeups.notify("vm-0"), Due(frozenset({"vm-0"}), poll=False, sweep=False)),
+    "poll": (Wakeups.request_poll, Due(frozenset(), poll=True, sweep=False)),
+    "sweep": (Wakeups.request_sweep, Due(frozenset(), poll=False, sweep=True)),
+    "wake": (Wakeups.wake, Due(frozenset(), poll=False, sweep=False)),
+}
+
+#: The phases of a tick, each by the call to a port that belongs to it.
+PHASES = {
+    "responses are received": (ScriptedExecutor, "completed"),
+    "scans are submitted": (ScriptedExecutor, "submit"),
+    "machines are queried": (ScriptedMachines, "status"),
+    "results are archived": (MemoryArchive, "store"),
+    "facts are recorded": (MemoryLedger, "append"),
+    "actions are executed": (ScriptedMachines, "execute"),
+}
+
+
+class LastCall:
+    """Calls a function at the last call of one method in a tick, that is, as late in its phase as possible."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
+        self.calls = self.fire_at = 0
+        self.fire: Callable[[], None] = lambda: None
+        original = getattr(owner, method)
+
+        def counted(port: Any, *arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.fire_at:
+                self.fire()
+            return original(port, *arguments)
+
+        monkeypatch.setattr(owner, method, counted)
+
+
+def loop_with_everything_due() -> LoopHarness:
+    """A loop whose next tick has something to do in every phase."""
+    core = CoreHarness("vm-0", "vm-1", genomes=2, depth=1, machines=True)
+    core.run_until_ready()
+    restart = (RecoveryAction.RESTART_AGENT,)
+    machines = ScriptedMachines({"vm-1": MachineStatus(MachineState.OFF, restart, boots=False)})
+    harness = LoopHarness(core, ledger=MemoryLedger(), archive=MemoryArchive(), machines=machines)
+    harness.result_arrives("vm-0")
+    harness.wakeups.request_sweep()
+    return harness
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_wakeup_during_tick_leads_to_another_tick(kind: str, phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the loop is doing when it arrives; what was requested is due in that tick."""
+    call, due = KINDS[kind]
+    probe = LastCall(monkeypatch, *PHASES[phase])
+    loop_with_everything_due().loop.tick()
+    assert probe.calls, "this phase did not occur"
+    probe.calls, probe.fire_at = 0, probe.calls
+    harness = loop_with_everything_due()
+    harness.wakeups.wait(0)
+
+    def call_on_other_thread() -> None:
+        while harness.wakeups.wait(0):  # the tick itself may have requested another one
+            pass
+        thread = threading.Thread(target=call, args=(harness.wakeups,))
+        thread.start()
+        thread.join()
+
+    probe.fire = call_on_other_thread
+    harness.loop.tick()
+
+    assert harness.wakeups.wait(0)
+    assert harness.wakeups.take() == due
+
+
+def test_wakeup_between_wait_and_tick_is_part_of_that_tick() -> None:
+    """It may lead to one more tick, which finds nothing to do."""
+    wakeups = Wakeups()
+    wakeups.take()
+    wakeups.wake()
+    assert wakeups.wait(0)
+    wakeups.notify("vm-0")
+
+    assert wakeups.take() == Due(frozenset({"vm-0"}), poll=False, sweep=False)
+    assert wakeups.wait(0)
+    assert wakeups.take() == Due(frozenset(), poll=False, sweep=False)
+
+
+def test_wait_without_wakeup_times_out() -> None:
+    """Then the loop ticks all the same."""
+    wakeups = Wakeups()
+
+    assert not wakeups.wait(0)
+
+
+def test_first_tick_sweeps() -> None:
+    """Machines that are off must be started."""
+    assert Wakeups().take().sweep
+
+
+def test_concurrent_notifications_are_all_taken() -> None:
+    """Each of a thousand notifications of eight threads is taken exactly in one tick or a later one."""
+    wakeups, taken = Wakeups(), set[str]()
+    threads = [
+        threading.Thread(target=lambda n=n: [wakeups.notify(f"vm-{n}-{i}") for i in range(125)]) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        taken |= wakeups.take().scans
+    taken |= wakeups.take().scans
+
+    assert len(taken) == 1000
+
+
+def test_notified_share_is_scanned_after_its_request_in_progress() -> None:
+    """The notification arrived while the share was busy: its scan follows the response."""
+    harness = LoopHarness.ready()
+    harness.loop.tick()  # the first scan is in progress
+    harness.wakeups.wait(0)
+    harness.wakeups.notify("vm-0")
+    harness.loop.tick()
+    assert len(harness.executor.submitted) == 1
+    harness.executor.arriving = [ShareResponse(worker="vm-0")]
+    harness.wakeups.wake()  # as the executor does with each response
+    harness.loop.tick()
+
+    assert harness.executor.submitted[1:] == [ScanRequest(worker="vm-0")]
