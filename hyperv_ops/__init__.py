@@ -1,8 +1,9 @@
 """Machines: create, start, stop and inspect them. Independent of genomes, shares and farms.
 
-Public: `Machines` (the protocol of every kind of machine) with its states and errors, and its implementations:
-`LocalMachines` for processes of this computer, `HyperVMachines` for a Hyper-V host, reached by a `PowerShellRunner` on
-that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for QEMU guests on this computer.
+Public: the protocols `Power`, `Provisioning` and `Guest`, together `Machines`, with their states and errors, and their
+implementations: `LocalMachines` (only `Power`) for processes of this computer, `HyperVMachines` for a Hyper-V host,
+reached by a `PowerShellRunner` on that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for
+QEMU guests on this computer.
 """
 
 from hyperv_ops.hyperv.machines import Difference, GuestAccess, HyperVMachines, Template
@@ -11,12 +12,15 @@ from hyperv_ops.hyperv.script_call import Runner, ScriptReply, script_folder
 from hyperv_ops.local import LocalMachines, LocalSpec
 from hyperv_ops.machines import (
     MACHINE_NAME,
+    Guest,
     GuestIdentity,
     Heartbeat,
     MachineError,
     MachineInfo,
     Machines,
+    Power,
     PowerState,
+    Provisioning,
     Ran,
     Trouble,
     one_line,
@@ -26,6 +30,7 @@ from hyperv_ops.watcher import MachineWatcher, wait_until_healthy
 __all__ = [
     "MACHINE_NAME",
     "Difference",
+    "Guest",
     "GuestAccess",
     "GuestIdentity",
     "Heartbeat",
@@ -36,8 +41,10 @@ __all__ = [
     "MachineInfo",
     "MachineWatcher",
     "Machines",
+    "Power",
     "PowerShellRunner",
     "PowerState",
+    "Provisioning",
     "Ran",
     "Runner",
     "ScriptReply",

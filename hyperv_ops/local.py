@@ -1,8 +1,7 @@
 """Machines that are process groups of this computer: the default, the demo and the test environment.
 
-A machine's disk is a folder, its clean checkpoint a copy of it, or the empty folders it began with. It ends with its
-owner, which holds the writing end of its standard input: a machine ends when that closes. The machine consists of the
-agent only, so restarting the agent means power off and start.
+A machine's disk is a folder; `restore` leaves the empty folders that it began with. A machine ends when its standard
+input closes, whose writing end its owner holds: so it ends with its owner.
 """
 
 import contextlib
@@ -13,11 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.machines import MachineError, MachineInfo, PowerState, Trouble, require_name
 
 LOG_BYTES_MAX = 1024 * 1024
 _KILL_WAIT_S = 5.0
@@ -39,7 +38,7 @@ class LocalSpec:
 
 
 class LocalMachines:
-    """`Machines` as processes of this computer."""
+    """`Power` over processes of this computer, and `restore`."""
 
     def __init__(self, specs: Mapping[str, LocalSpec], on_exit: Callable[[], None] = lambda: None) -> None:
         self._specs = dict(specs)
@@ -63,20 +62,11 @@ class LocalMachines:
         uptime_s = time.monotonic() - self._started_at[name]
         return MachineInfo(name=name, state=PowerState.RUNNING, uptime_s=uptime_s, pid=process.pid)
 
-    def create(self, name: str) -> Sequence[str]:
-        spec = self._spec(name)
-        try:
-            for folder in spec.folders:
-                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MachineError(name, f"its disk cannot be made: {error}") from error
-        return ()
-
     def start(self, name: str) -> None:
         spec = self._spec(name)
         if self.info(name).state is PowerState.RUNNING:
             return
-        self.create(name)
+        self._make_folders(name)
         try:
             spec.log.parent.mkdir(parents=True, exist_ok=True)
             if spec.log.exists() and spec.log.stat().st_size > LOG_BYTES_MAX:
@@ -121,72 +111,16 @@ class LocalMachines:
         except subprocess.TimeoutExpired as error:
             raise MachineError(name, f"process {process.pid} does not die", Trouble.TIMED_OUT) from error
 
-    def restart_agent(self, name: str) -> None:
-        self.power_off(name)
-        self.start(name)
-
-    def identify(self, name: str, identity: GuestIdentity) -> None:
-        self._spec(name)  # nothing to do: a folder has no identity
-
-    def checkpoint(self, name: str) -> None:
-        spec = self._spec(name)
-        if self._running(name) is not None:
-            raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
-        with _disk_of(name):
-            shutil.rmtree(_checkpoint_of(spec), ignore_errors=True)
-            shutil.copytree(spec.disk, _checkpoint_of(spec))
-
     def restore(self, name: str) -> None:
+        """Kills it and empties its disk."""
         spec = self._spec(name)
         self.power_off(name)
-        with _disk_of(name):
+        try:
             if spec.disk.exists():
                 shutil.rmtree(spec.disk)
-            if _checkpoint_of(spec).exists():
-                shutil.copytree(_checkpoint_of(spec), spec.disk)
-        self.create(name)
-
-    def remove(self, name: str) -> None:
-        spec = self._spec(name)
-        self.power_off(name)
-        with _disk_of(name):
-            for folder in (spec.disk, _checkpoint_of(spec)):
-                if folder.exists():
-                    shutil.rmtree(folder)
-
-    def send(self, name: str, data: bytes, destination: str) -> None:
-        spec = self._spec(name)
-        path = (spec.disk / destination).resolve()
-        if not path.is_relative_to(spec.disk.resolve()):
-            raise MachineError(name, f"{destination} is not on its disk")
-        with _disk_of(name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-
-    def run(self, name: str, program: str, arguments: Sequence[str], timeout_s: float) -> Ran:
-        spec = self._spec(name)
-        if self._running(name) is None:
-            raise MachineError(name, "it is off; nothing can be run on it", Trouble.GUEST_REFUSED)
-        try:
-            done = subprocess.run(
-                [program, *arguments],
-                cwd=spec.disk,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
-                creationflags=_CREATION_FLAGS,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MachineError(name, f"{program} did not end in {timeout_s:g} s", Trouble.TIMED_OUT) from error
         except OSError as error:
-            raise MachineError(name, f"{program} cannot be run: {error}", Trouble.GUEST_REFUSED) from error
-        return Ran(done.returncode, done.stdout.decode("utf-8", "replace"))
-
-    def screenshot(self, name: str) -> bytes | None:
-        self._spec(name)
-        return None
+            raise MachineError(name, f"its disk: {error}") from error
+        self._make_folders(name)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Ends all machines: all gracefully at once, then those still running by power off."""
@@ -201,6 +135,14 @@ class LocalMachines:
     def _spec(self, name: str) -> LocalSpec:
         require_name(name, self.names())
         return self._specs[name]
+
+    def _make_folders(self, name: str) -> None:
+        spec = self._spec(name)
+        try:
+            for folder in spec.folders:
+                (spec.disk / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError(name, f"its disk cannot be made: {error}") from error
 
     def _watch_exit(self, process: "subprocess.Popen[bytes]") -> None:
         process.wait()
@@ -223,18 +165,6 @@ class LocalMachines:
         except OSError:
             lines = []
         return f"{how}; {lines[-1][:200]}" if lines else how
-
-
-def _checkpoint_of(spec: LocalSpec) -> Path:
-    return spec.disk.with_name(f"{spec.disk.name}.checkpoint")
-
-
-@contextlib.contextmanager
-def _disk_of(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(name, f"its disk: {error}") from error
 
 
 def _signal_name(number: int) -> str:

@@ -1,8 +1,8 @@
-"""The public protocol of machines: states, operations and errors that every kind of machine shares.
+"""The public protocols of machines: states, operations and errors that every kind of machine shares.
 
-All operations are idempotent: starting a running machine or stopping one that is off is no error. Every call ends
-within its deadline. After an unknown outcome `info` is queried before anything is repeated; if that does not settle
-it, the operation raises UNKNOWN_OUTCOME.
+All operations raise MachineError and are idempotent: starting a running machine or stopping one that is off is no
+error. Every call ends within its deadline. After an unknown outcome `info` is queried before anything is repeated; if
+that does not settle it, the operation raises UNKNOWN_OUTCOME.
 """
 
 import enum
@@ -115,8 +115,8 @@ class Ran:
     output: str
 
 
-class Machines(Protocol):
-    """A set of machines of one kind, each identified by its name. Every operation raises MachineError."""
+class Power(Protocol):
+    """Machines of one kind that can be switched on and off, each identified by its name."""
 
     def names(self) -> list[str]:
         """The machines that this object may change; it never changes another one."""
@@ -127,9 +127,6 @@ class Machines(Protocol):
     def info(self, name: str) -> MachineInfo:
         """The state of a machine."""
 
-    def create(self, name: str) -> Sequence[str]:
-        """Creates it from its template, powered off. Returns warnings for the user."""
-
     def start(self, name: str) -> None:
         """Powers it on; does not wait until it has booted."""
 
@@ -139,11 +136,15 @@ class Machines(Protocol):
     def power_off(self, name: str) -> None:
         """Cuts the power, whatever its state."""
 
-    def restart_agent(self, name: str) -> None:
-        """Restarts the agent without restarting the machine."""
+    def close(self) -> None:
+        """Releases the resources that are kept between calls; virtual machines keep running."""
 
-    def identify(self, name: str, identity: GuestIdentity) -> None:
-        """Gives a running clone its identity; it may reboot for that."""
+
+class Provisioning(Protocol):
+    """Machines that can be made from a template, reverted and removed."""
+
+    def create(self, name: str) -> Sequence[str]:
+        """Creates it from its template, powered off. Returns warnings for the user."""
 
     def checkpoint(self, name: str) -> None:
         """Saves its current state, powered off, as the clean checkpoint."""
@@ -154,6 +155,16 @@ class Machines(Protocol):
     def remove(self, name: str) -> None:
         """Removes it with all its files."""
 
+
+class Guest(Protocol):
+    """Access to the system inside a machine."""
+
+    def restart_agent(self, name: str) -> None:
+        """Restarts the agent without restarting the machine."""
+
+    def identify(self, name: str, identity: GuestIdentity) -> None:
+        """Gives a running clone its identity; it may reboot for that."""
+
     def send(self, name: str, data: bytes, destination: str) -> None:
         """Writes a file in the guest."""
 
@@ -163,8 +174,9 @@ class Machines(Protocol):
     def screenshot(self, name: str) -> bytes | None:
         """Its screen as a PNG; None where there is no screen."""
 
-    def close(self) -> None:
-        """Releases the resources that are kept between calls; virtual machines keep running."""
+
+class Machines(Power, Provisioning, Guest, Protocol):
+    """Virtual machines: all three roles."""
 
 
 def one_line(text: str) -> str:

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from hyperv_ops.machines import MachineError, MachineInfo, Machines
+from hyperv_ops.machines import MachineError, MachineInfo, Power
 
 
 def wait_until_healthy(
-    machines: Machines, name: str, timeout_s: float, *, interval_s: float = 1.0, ended: threading.Event | None = None
+    machines: Power, name: str, timeout_s: float, *, interval_s: float = 1.0, ended: threading.Event | None = None
 ) -> bool:
     """Waits until a machine is healthy; False if the timeout passed or `ended` was set first.
 
@@ -33,7 +33,7 @@ class MachineWatcher:
     """Polls machines in its own thread and calls `on_change` for each with a new power state or heartbeat."""
 
     def __init__(
-        self, machines: Machines, on_change: Callable[[str, MachineInfo], None], *, interval_s: float = 5.0
+        self, machines: Power, on_change: Callable[[str, MachineInfo], None], *, interval_s: float = 5.0
     ) -> None:
         self._machines, self._on_change, self._interval_s = machines, on_change, interval_s
         self._ended = threading.Event()

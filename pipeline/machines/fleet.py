@@ -15,7 +15,9 @@ from hyperv_ops import (
     MachineError,
     MachineInfo,
     Machines,
+    Power,
     PowerState,
+    Provisioning,
     Runner,
     Trouble,
     one_line,
@@ -76,7 +78,7 @@ def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterat
                 yield Done(worker, error.reason, False)
 
 
-def status(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
+def status(machines: Power, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
     """The state of the machines; None for one that does not exist. Raises MachineError."""
     found = machines.infos()
     return [(worker, found.get(machine)) for worker, machine in chosen.items()]
@@ -85,7 +87,7 @@ def status(machines: Machines, chosen: dict[str, str]) -> list[tuple[str, Machin
 # ------------------------------------------------------------------------------------------------------------- verbs
 
 
-def create(machines: Machines, machine: str) -> str:
+def create(machines: Provisioning, machine: str) -> str:
     """Creates a machine; it has the template's identity until it is prepared."""
     warnings = machines.create(machine)
     there = "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
@@ -143,7 +145,7 @@ def _address(config: Config, machine: str, number: int) -> tuple[ipaddress.IPv4A
     return network[FIRST_ADDRESS + number], network
 
 
-def start(machines: Machines, machine: str) -> str:
+def start(machines: Power, machine: str) -> str:
     """Switches the machine on."""
     machines.start(machine)
     return "is on"
@@ -162,7 +164,7 @@ def with_wait(verb: Verb, limit_s: float) -> Verb:
     return wait
 
 
-def stop(machines: Machines, machine: str) -> str:
+def stop(machines: Power, machine: str) -> str:
     """Asks the guest to shut down."""
     if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):
         reason = f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s; --power-off cuts its power"
@@ -170,31 +172,31 @@ def stop(machines: Machines, machine: str) -> str:
     return "is off"
 
 
-def power_off(machines: Machines, machine: str) -> str:
+def power_off(machines: Power, machine: str) -> str:
     """Cuts the machine's power."""
     machines.power_off(machine)
     return "is off"
 
 
-def restart(machines: Machines, machine: str) -> str:
+def restart(machines: Power, machine: str) -> str:
     """Shuts the guest down gracefully and starts the machine."""
     stop(machines, machine)
     return start(machines, machine)
 
 
-def checkpoint(machines: Machines, machine: str) -> str:
+def checkpoint(machines: Provisioning, machine: str) -> str:
     """Makes the current state the clean checkpoint."""
     machines.checkpoint(machine)
     return "has its clean checkpoint"
 
 
-def restore(machines: Machines, machine: str) -> str:
+def restore(machines: Provisioning, machine: str) -> str:
     """Restores the clean checkpoint."""
     machines.restore(machine)
     return "is back at its clean checkpoint, and off"
 
 
-def remove(machines: Machines, machine: str) -> str:
+def remove(machines: Provisioning, machine: str) -> str:
     """Removes the machine with its disks."""
     machines.remove(machine)
     return "is gone, with its disks"

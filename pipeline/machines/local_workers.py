@@ -62,8 +62,7 @@ class LocalWorkers:
     def status(self) -> dict[str, MachineStatus]:
         """The state of all local machines."""
         found = {}
-        for name in self._machines.names():
-            info = self._machines.info(name)
+        for name, info in self._machines.infos().items():
             found[name] = MachineStatus(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
         return found

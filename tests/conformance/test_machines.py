@@ -1,19 +1,22 @@
-"""What every kind of machine promises: the same stories over processes of this computer, over Hyper-V by WinRM, and
-over QEMU with guests that boot (`make test-vm`)."""
+"""What each role of machines promises, over every kind that has it: `Power` over processes of this computer, and all
+roles over Hyper-V by WinRM and over QEMU with guests that boot (`make test-vm`)."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hyperv_ops import (
+    GuestIdentity,
     LocalMachines,
     LocalSpec,
     MachineError,
     MachineInfo,
     Machines,
     MachineWatcher,
+    Power,
     PowerState,
     Trouble,
 )
@@ -24,21 +27,35 @@ from tests.harness.waiting import eventually
 from tests.programs.system_programs import GUESTS
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
+NAMES = ("vm-1", "vm-2", "vm-3")
+UNKNOWN = ["vm-9", "vm-*", "", "vm-1;x", "VM-1"]
+IDENTITY = GuestIdentity(computer="x", share_account="x", share_password="x", address="127.0.0.1", prefix_length=8)
 GAME = "def play(genome, trial):\n    return 1.0\n"
 
 
-class MachineCase:
-    """Two machines that exist, a third that does not yet, and a look behind the curtain."""
+class PowerCase:
+    """Two machines that exist and are off."""
+
+    boot_s: float = 20
+
+    def __init__(self, power: Power) -> None:
+        self.power = power
+
+    def on(self, name: str = "vm-1") -> MachineInfo:
+        """Starts a machine and waits until it is healthy."""
+        self.power.start(name)
+        assert wait(self.power, name, self.boot_s, interval_s=0.1)
+        return self.power.info(name)
+
+
+class MachineCase(PowerCase):
+    """A third one can be created, and their disks can be read."""
 
     python = sys.executable  #: in the guest
 
     def __init__(self, machines: Machines, disks: Path) -> None:
+        super().__init__(machines)
         self.machines, self.disks = machines, disks
-
-    def on(self, name: str = "vm-1", within_s: float = 20) -> MachineInfo:
-        self.machines.start(name)
-        assert wait(self.machines, name, within_s, interval_s=0.1)
-        return self.machines.info(name)
 
     def read(self, name: str, path: str) -> bytes | None:
         """A file of a machine's disk; None if there is none."""
@@ -49,10 +66,8 @@ class MachineCase:
 class RealMachineCase(MachineCase):
     """Its disks can be read by its guests alone."""
 
+    boot_s = BOOT_S
     python = "/usr/bin/python3"
-
-    def on(self, name: str = "vm-1", within_s: float = BOOT_S) -> MachineInfo:
-        return super().on(name, within_s)
 
     def read(self, name: str, path: str) -> bytes | None:
         self.on(name)
@@ -61,39 +76,116 @@ class RealMachineCase(MachineCase):
 
 
 REAL = pytest.param("qemu", marks=[pytest.mark.vm, pytest.mark.needs(*GUESTS, root=True), pytest.mark.timeout(600)])
+VIRTUAL = ["hyperv-ntlm", "hyperv-https", REAL]
 
 
-@pytest.fixture(params=["local", "hyperv-ntlm", "hyperv-https", REAL])
+@pytest.fixture(params=VIRTUAL)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineCase]:
-    (tmp_path / "game.py").write_text(GAME)
-    names = ("vm-1", "vm-2", "vm-3")
-    if request.param == "local":
-        code = "import sys; sys.stdin.read()"
-        specs = {
-            name: LocalSpec(
-                argv=[sys.executable, "-S", "-c", code],
-                disk=tmp_path / "disks" / name,
-                folders=("inbox",),
-                log=tmp_path / f"{name}.log",
-                cwd=tmp_path,
-            )
-            for name in names
-        }
-        machines = LocalMachines(specs)
-        yield MachineCase(machines, tmp_path / "disks")
-        machines.close(0)
+    with virtual_machines(request.param, tmp_path) as case:
+        yield case
+
+
+@pytest.fixture(params=["local", *VIRTUAL])
+def power_case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PowerCase]:
+    if request.param != "local":
+        with virtual_machines(request.param, tmp_path) as case:
+            yield case
         return
-    if request.param == "qemu":
-        with qemu_harness(tmp_path, *names) as real:
-            for name in names[:2]:
+    code = "import sys; sys.stdin.read()"
+    specs = {
+        name: LocalSpec(
+            argv=[sys.executable, "-S", "-c", code],
+            disk=tmp_path / "disks" / name,
+            folders=("inbox",),
+            log=tmp_path / f"{name}.log",
+            cwd=tmp_path,
+        )
+        for name in NAMES[:2]
+    }
+    machines = LocalMachines(specs)
+    yield PowerCase(machines)
+    machines.close(0)
+
+
+@contextmanager
+def virtual_machines(kind: str, folder: Path) -> Iterator[MachineCase]:
+    (folder / "game.py").write_text(GAME)
+    if kind == "qemu":
+        with qemu_harness(folder, *NAMES) as real:
+            for name in NAMES[:2]:
                 real.machines.create(name)
             yield RealMachineCase(real.machines, real.folder)
         return
-    with hyperv_harness(tmp_path, *names, existing=names[:2], tls=request.param == "hyperv-https", boot_s=0.1) as bed:
-        for name in names[:2]:
+    with hyperv_harness(folder, *NAMES, existing=NAMES[:2], tls=kind == "hyperv-https", boot_s=0.1) as bed:
+        for name in NAMES[:2]:
             (bed.disks / name).mkdir(parents=True)
         yield MachineCase(bed.machines(), bed.disks)
         assert bed.server.shells == set()
+
+
+def assert_unknown(name: str, *verbs: Callable[[str], object]) -> None:
+    for verb in verbs:
+        with pytest.raises(MachineError) as error:
+            verb(name)
+        assert error.value.trouble is Trouble.NO_SUCH_MACHINE
+
+
+# -------------------------------------------------------------------------------------------------------------- power
+
+
+def test_start_of_running_machine_changes_nothing(power_case: PowerCase) -> None:
+    """It goes on as it was."""
+    power_case.on()
+    before = power_case.power.info("vm-1").uptime_s
+
+    power_case.power.start("vm-1")
+
+    assert power_case.power.info("vm-1").uptime_s >= before
+    assert power_case.power.info("vm-2").state is PowerState.OFF
+
+
+def test_shutdown_is_idempotent(power_case: PowerCase) -> None:
+    """It is off then, and asking once more is no error."""
+    power_case.on()
+
+    assert power_case.power.shutdown("vm-1", 60)
+    assert power_case.power.info("vm-1").state is PowerState.OFF
+    assert power_case.power.shutdown("vm-1", 60)
+
+
+def test_power_off_is_idempotent(power_case: PowerCase) -> None:
+    """Off, twice, and on again."""
+    power_case.on()
+    power_case.power.power_off("vm-1")
+    power_case.power.power_off("vm-1")
+    assert power_case.power.info("vm-1").state is PowerState.OFF
+
+    assert power_case.on().healthy
+
+
+def test_watcher_reports_each_change_once(power_case: PowerCase) -> None:
+    """Once for each, with what it is now."""
+    told: list[tuple[str, PowerState]] = []
+    watcher = MachineWatcher(power_case.power, lambda name, info: told.append((name, info.state)), interval_s=0.05)
+    watcher.start()
+    assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
+
+    power_case.on()
+
+    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in told)
+    assert eventually(lambda: watcher.latest()["vm-1"].healthy)
+    watcher.close()
+    assert told.count(("vm-2", PowerState.OFF)) == 1
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_power_refuses_unknown_names(power_case: PowerCase, name: str) -> None:
+    """Every verb refuses every other name before anything is asked of anybody."""
+    machines = power_case.power
+    assert_unknown(name, machines.info, machines.start, machines.power_off, lambda n: machines.shutdown(n, 1))
+
+
+# --------------------------------------------------------------------------------------------------------- provisioning
 
 
 def test_create_is_idempotent(case: MachineCase) -> None:
@@ -103,45 +195,6 @@ def test_create_is_idempotent(case: MachineCase) -> None:
 
     assert case.machines.info("vm-3").state is PowerState.OFF
     assert (case.disks / "vm-3").is_dir()
-
-
-def test_start_of_running_machine_changes_nothing(case: MachineCase) -> None:
-    """It goes on as it was."""
-    case.on()
-    before = case.machines.info("vm-1").uptime_s
-
-    case.machines.start("vm-1")
-
-    assert case.machines.info("vm-1").uptime_s >= before
-    assert case.machines.info("vm-2").state is PowerState.OFF
-
-
-def test_shutdown_is_idempotent(case: MachineCase) -> None:
-    """It is off then, and asking once more is no error."""
-    case.on()
-
-    assert case.machines.shutdown("vm-1", 60)
-    assert case.machines.info("vm-1").state is PowerState.OFF
-    assert case.machines.shutdown("vm-1", 60)
-
-
-def test_power_off_is_idempotent(case: MachineCase) -> None:
-    """Off, twice, and on again."""
-    case.on()
-    case.machines.power_off("vm-1")
-    case.machines.power_off("vm-1")
-    assert case.machines.info("vm-1").state is PowerState.OFF
-
-    assert case.on().healthy
-
-
-def test_restart_agent_keeps_machine(case: MachineCase) -> None:
-    """The machine is there afterwards as before."""
-    case.on()
-
-    case.machines.restart_agent("vm-1")
-
-    assert wait(case.machines, "vm-1", 20, interval_s=0.1)
 
 
 def test_restore_discards_changes(case: MachineCase) -> None:
@@ -179,6 +232,25 @@ def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
     assert not (case.disks / "vm-1").exists()
 
 
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_provisioning_refuses_unknown_names(case: MachineCase, name: str) -> None:
+    """Every verb, as those of `Power`."""
+    machines = case.machines
+    assert_unknown(name, machines.create, machines.checkpoint, machines.restore, machines.remove)
+
+
+# ---------------------------------------------------------------------------------------------------------------- guest
+
+
+def test_restart_agent_keeps_machine(case: MachineCase) -> None:
+    """The machine is there afterwards as before."""
+    case.on()
+
+    case.machines.restart_agent("vm-1")
+
+    assert wait(case.machines, "vm-1", 20, interval_s=0.1)
+
+
 def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
     """With a file that was sent before; its exit code and output come back, whatever letters it has."""
     case.on()
@@ -197,35 +269,15 @@ def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
     assert error.value.trouble is Trouble.GUEST_REFUSED
 
 
-@pytest.mark.parametrize("name", ["vm-9", "vm-*", "", "vm-1;x", "VM-1"])
-def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
-    """Every verb refuses every other name before anything is asked of anybody."""
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_guest_refuses_unknown_names(case: MachineCase, name: str) -> None:
+    """Every verb, as those of `Power`."""
     machines = case.machines
-    verbs = [
-        *(machines.info, machines.create, machines.start, machines.power_off, machines.restart_agent),
-        *(machines.checkpoint, machines.restore, machines.remove, machines.screenshot),
-        *(
-            lambda n: machines.shutdown(n, 1),
-            lambda n: machines.send(n, b"", "x"),
-            lambda n: machines.run(n, "x", [], 1),
-        ),
-    ]
-    for verb in verbs:
-        with pytest.raises(MachineError) as error:
-            verb(name)
-        assert error.value.trouble is Trouble.NO_SUCH_MACHINE
-
-
-def test_watcher_reports_each_change_once(case: MachineCase) -> None:
-    """Once for each, with what it is now."""
-    told: list[tuple[str, PowerState]] = []
-    watcher = MachineWatcher(case.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
-    watcher.start()
-    assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
-
-    case.on()
-
-    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in told)
-    assert eventually(lambda: watcher.latest()["vm-1"].healthy)
-    watcher.close()
-    assert told.count(("vm-2", PowerState.OFF)) == 1
+    assert_unknown(
+        name,
+        machines.restart_agent,
+        machines.screenshot,
+        lambda n: machines.identify(n, IDENTITY),
+        lambda n: machines.send(n, b"", "x"),
+        lambda n: machines.run(n, "x", [], 1),
+    )

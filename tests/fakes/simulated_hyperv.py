@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 import psutil
 
-from hyperv_ops import LocalMachines, MachineError
+from hyperv_ops import MachineError
 from hyperv_ops.hyperv import script_call as scripts
+from tests.fakes.guest_processes import GuestProcesses
 from tests.fakes.wsman_server import Answer, Command
 
 SCRIPTS = {path.stem: scripts.script_text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
@@ -64,7 +65,7 @@ class ScriptError(Exception):
 class SimulatedHyperV:
     """So many machines; `guests` are their insides."""
 
-    def __init__(self, guests: LocalMachines, *existing: str, boot_s: float = 0.3) -> None:
+    def __init__(self, guests: GuestProcesses, *existing: str, boot_s: float = 0.3) -> None:
         self._guests, self._boot_s = guests, boot_s
         self._lock = threading.RLock()
         self._vms = {name: _Vm(name, boot_s=boot_s, checkpoints=["clean"]) for name in existing}

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
+from hyperv_ops import GuestAccess, HyperVMachines, LocalSpec, Template
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
+from tests.fakes.guest_processes import GuestProcesses
 from tests.fakes.simulated_hyperv import SimulatedHyperV
 from tests.fakes.wsman_server import WsmanServer
 from tests.harness.samba import ACCOUNT as SHARE_ACCOUNT
@@ -83,7 +84,7 @@ def hyperv_harness(
 ) -> Iterator[HyperVHarness]:
     """Machines whose guests are agents that play `root/game.py`."""
     disks = disks or root / "disks"
-    guests = LocalMachines({name: _guest(root, disks / name) for name in names})
+    guests = GuestProcesses({name: _guest(root, disks / name) for name in names})
     hyperv = SimulatedHyperV(guests, *(names if existing is None else existing), boot_s=boot_s)
     try:
         with WsmanServer(hyperv.answer, accounts={ACCOUNT: PASSWORD}, tls=tls) as server:
