@@ -25,13 +25,13 @@ from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerS
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
 
-START_LIMIT_S, DISK_LIMIT_S, STATE_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 120.0, 60.0, 60.0
+START_LIMIT_S, DISK_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 60.0, 60.0
 PROGRAMS = ("qemu-system-x86_64", "qemu-img")
 CHECKPOINT = "clean"
 LOOPBACK = "127.0.0.1"
 _QUIT_S, _KILL_S, _POLL_S = 5.0, 10.0, 0.1
 _KERNEL_ARGUMENTS = "root=/dev/vda rw console=tty0 console=ttyS0 quiet mitigations=off"
-_DISK = "disk"  #: its node in QEMU
+DISK_NODE = "disk"  #: the name of its disk in QEMU
 #: Source: QAPI schema, RunState. All other states are read as CHANGING.
 _STATES = {"running": PowerState.RUNNING, "guest-panicked": PowerState.RUNNING}
 #: In the guest, as root. The password comes on standard input.
@@ -150,26 +150,6 @@ class QemuMachines:
         if process is not None and not self._dry_run(name, "cut its power"):
             self._end(name, process)
 
-    def reset(self, name: str) -> None:
-        """Resets it, like a reset button."""
-        self._require_running(name)
-        self._monitor[name].ask("system_reset")
-
-    def pause(self, name: str) -> None:
-        """Stops its processors; the guest does not notice."""
-        self._require_running(name)
-        self._monitor[name].ask("stop")
-
-    def resume(self, name: str) -> None:
-        """Starts its processors again after `pause`."""
-        self._require_running(name)
-        self._monitor[name].ask("cont")
-
-    def connect_network(self, name: str, *, connected: bool) -> None:
-        """Connects or disconnects its network cable."""
-        self._require_running(name)
-        self._monitor[name].ask("set_link", {"name": "net", "up": connected})
-
     def remove(self, name: str) -> None:
         require_name(name, self.names())
         if not os.path.exists(self._folder(name)) or self._dry_run(name, "remove it with its disk"):
@@ -201,17 +181,6 @@ class QemuMachines:
             raise MachineError(name, f"there is no checkpoint {CHECKPOINT!r}", Trouble.NO_CHECKPOINT)
         self.power_off(name)
         self._image(name, "snapshot", "-a", CHECKPOINT, self._disk(name))
-
-    def save_state(self, name: str, state_name: str) -> None:
-        """Saves the state of a running machine, with its memory, under a name; replaces an earlier one."""
-        self._require_running(name)
-        self._job(name, "snapshot-delete", {"tag": state_name, "devices": [_DISK]})
-        self._job(name, "snapshot-save", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
-
-    def load_state(self, name: str, state_name: str) -> None:
-        """Reverts a running machine to a saved state with its memory: it does not boot, so its boot id is the same."""
-        self._require_running(name)
-        self._job(name, "snapshot-load", {"tag": state_name, "vmstate": _DISK, "devices": [_DISK]})
 
     # -------------------------------------------------------------------------------------------------- in the guest
 
@@ -297,8 +266,8 @@ class QemuMachines:
         words = ["-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-machine", "pc"]
         words += ["-accel", accelerator, "-cpu", "max" if accelerator == "tcg" else "host"]
         words += ["-m", str(spec.memory_mb), "-smp", str(spec.processors)]
-        words += ["-blockdev", f"driver=qcow2,node-name={_DISK},file.driver=file,file.filename={self._disk(name)}"]
-        words += ["-device", f"virtio-blk-pci,drive={_DISK}", "-device", "virtio-rng-pci"]
+        words += ["-blockdev", f"driver=qcow2,node-name={DISK_NODE},file.driver=file,file.filename={self._disk(name)}"]
+        words += ["-device", f"virtio-blk-pci,drive={DISK_NODE}", "-device", "virtio-rng-pci"]
         # The guest is reachable through this loopback port only, and has no outgoing network.
         words += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:{LOOPBACK}:{self._ports[name]}-:445"]
         words += ["-device", "virtio-net-pci,netdev=net,romfile="]
@@ -373,23 +342,6 @@ class QemuMachines:
 
     def _image(self, name: str, *args: str | Path) -> bytes:
         return _run(name, [PROGRAMS[1], *map(str, args)], DISK_LIMIT_S)
-
-    def _job(self, name: str, command: str, arguments: dict[str, object]) -> None:
-        """Runs a QEMU background job and waits for its end. Source: QAPI schema, Background jobs."""
-        job = f"{command}-{time.monotonic_ns()}"
-        deadline, pause = time.monotonic() + STATE_LIMIT_S, threading.Event()
-        self._monitor[name].ask(command, {"job-id": job, **arguments})
-        while True:
-            (found,) = (
-                one for one in self._monitor[name].ask("query-jobs", timeout_s=STATE_LIMIT_S) if one["id"] == job
-            )
-            if found["status"] == "concluded":
-                self._monitor[name].ask("job-dismiss", {"id": job})
-                if "error" in found:
-                    raise MachineError(name, f"{command}: {found['error']}")
-                return
-            if pause.wait(_POLL_S) or time.monotonic() > deadline:
-                raise MachineError(name, f"{command} took more than {STATE_LIMIT_S:g} s", Trouble.UNKNOWN_OUTCOME)
 
 
 def _run(name: str, args: Sequence[str], timeout_s: float) -> bytes:

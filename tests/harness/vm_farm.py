@@ -159,7 +159,7 @@ def disk_full(farm: VmFarm, name: str) -> None:
 
 
 def network_cut(farm: VmFarm, name: str) -> None:
-    farm.machines.connect_network(name, connected=False)
+    farm.machines.disconnect_network(name)
 
 
 def back_in_time(farm: VmFarm, name: str) -> None:

@@ -22,6 +22,7 @@ from hyperv_ops.qemu.qmp import QmpConnection
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
 from tests.harness.players import has_ended
+from tests.harness.qemu_farm import QemuTestMachines
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
 from tests.programs.system_programs import QEMU, require
@@ -41,10 +42,10 @@ def spec(tmp_path: Path) -> QemuSpec:
 
 
 @pytest.fixture
-def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
+def machines(spec: QemuSpec) -> Iterator[QemuTestMachines]:
     """One machine, made and off."""
     require(*QEMU)
-    machines = QemuMachines(spec, {"vm-1": free_port()})
+    machines = QemuTestMachines(spec, {"vm-1": free_port()})
     machines.create("vm-1")
     yield machines
     machines.remove("vm-1")
@@ -84,7 +85,7 @@ def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) 
     assert eventually(lambda: has_ended(pid))
 
 
-def test_paused_machine_is_changing(machines: QemuMachines) -> None:
+def test_paused_machine_is_changing(machines: QemuTestMachines) -> None:
     """Until it is let go on."""
     machines.start("vm-1")
     machines.pause("vm-1")
@@ -97,7 +98,7 @@ def test_paused_machine_is_changing(machines: QemuMachines) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_shutdown_of_paused_machine_returns_at_once(machines: QemuMachines) -> None:
+def test_shutdown_of_paused_machine_returns_at_once(machines: QemuTestMachines) -> None:
     """Its processors stand still: nobody in it hears what it is asked."""
     machines.start("vm-1")
     machines.pause("vm-1")
@@ -105,7 +106,7 @@ def test_shutdown_of_paused_machine_returns_at_once(machines: QemuMachines) -> N
     assert not machines.shutdown("vm-1", 600)
 
 
-def test_saved_state_is_kept_beside_checkpoint(machines: QemuMachines) -> None:
+def test_saved_state_is_kept_beside_checkpoint(machines: QemuTestMachines) -> None:
     """With memory and without; a later moment takes the place of an earlier one."""
     machines.checkpoint("vm-1")
     machines.start("vm-1")
