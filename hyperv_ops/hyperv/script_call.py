@@ -19,6 +19,8 @@ import orjson
 
 from hyperv_ops.machines import MachineError, Trouble, one_line
 
+#: The line with which a script loads the functions that it shares with others.
+LOAD_COMMON = '. "$PSScriptRoot\\Common.ps1"'
 _MARK = b"reply:"
 _MALFORMED = (ValueError, TypeError, msgspec.DecodeError, RecursionError)  #: raised for any text that is no reply
 REPLY_BYTES_MAX = 64 * 1024 * 1024
@@ -73,7 +75,11 @@ def script_folder() -> Path:
 
 @functools.cache
 def script_text(script: str) -> str:
-    """The source of a script of this package."""
+    """The source of a script of this package, complete: a script that is sent as text has no folder to load from."""
+    return _read(script).replace(LOAD_COMMON, _read("Common"))
+
+
+def _read(script: str) -> str:
     return (script_folder() / f"{script}.ps1").read_text("utf-8-sig")
 
 

@@ -14,7 +14,7 @@ import pytest
 import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
-from hyperv_ops.hyperv.script_call import script_folder
+from hyperv_ops.hyperv.script_call import LOAD_COMMON, script_folder, script_text
 from pipeline.bundle.bundle import INSTALLER
 from tests.harness.source_tree import ROOT
 
@@ -24,8 +24,18 @@ FOLDER = script_folder()
 TABLE = tomllib.loads((ROOT / "tests" / "data" / "cmdlets.toml").read_text(encoding="utf-8"))
 # The one place that turns a text into a script, and no script for people: it has to parse, that is all.
 BOOTSTRAP = "bootstrap.ps1"
+# Functions that scripts load.
+LIBRARY = "Common.ps1"
 PLACES = {path.name: path for folder in (FOLDER, INSTALLER) for path in folder.glob("*.ps1")}
-SCRIPTS = sorted(PLACES.keys() - {BOOTSTRAP})
+SCRIPTS = sorted(PLACES.keys() - {BOOTSTRAP, LIBRARY})
+# They are copied into a guest one by one, so they have nothing to load.
+ALONE = {
+    "Complete-FarmTemplate.ps1",
+    "Initialize-FarmTemplate.ps1",
+    "Test-FarmTemplate.ps1",
+    "install-agent.ps1",
+    "uninstall-agent.ps1",
+}
 NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}  # its page is in no repository that could be read; not Microsoft's
 COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters
 OPENING = (
@@ -105,8 +115,20 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
+def written(name: str) -> Script:
+    """A script as its file has it."""
     return Script(name, PLACES[name].read_text("utf-8"))
+
+
+@cache
+def script(name: str) -> Script:
+    """A script, followed by the functions that it loads and calls, as if it defined them."""
+    found, library = written(name), written(LIBRARY).functions()
+    if LOAD_COMMON not in found.source:
+        return found
+    while missing := {called(node) for node in found.commands()} & library.keys() - found.functions().keys():
+        found = Script(name, "\n".join((found.source, *(text(library[one]) for one in sorted(missing)), "")))
+    return found
 
 
 def text(node: Node) -> str:
@@ -276,7 +298,7 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
     }
     complaints = []
     for node in script.nodes("command"):
-        if child(node, "command_invokation_operator") is not None:
+        if child(node, "command_invokation_operator") is not None and said(node) != LOAD_COMMON:
             target = child(node, "command_name_expr")
             if target is None or text(target) not in blocks:
                 complaints.append(f"{line(node)}{said(node)[:60]!r} calls what is no block of this script")
@@ -418,13 +440,58 @@ def test_every_cmdlet_entry_names_its_source(name: str) -> None:
         assert entry["source"] == "not looked up"
 
 
-def test_shared_functions_are_identical() -> None:
-    """Scripts cannot share a function, because each is sent alone; what they repeat must not drift apart."""
+def test_functions_are_defined_once() -> None:
+    """A function that two scripts of the host need is in Common.ps1, and only such a function is."""
+    host = [name for name in SCRIPTS if name not in ALONE]
+    defined = [function for name in (*host, LIBRARY) for function in written(name).functions()]
+    assert sorted(defined) == sorted(set(defined))
+    users = {
+        function: [name for name in host if function in script(name).functions()]
+        for function in written(LIBRARY).functions()
+    }
+    assert {function: found for function, found in users.items() if len(found) < 2} == {}
+
+
+def test_repeated_functions_of_lone_scripts_are_identical() -> None:
+    """What a script that is copied alone repeats must not drift apart."""
     seen: dict[str, dict[str, str]] = {}
-    for name in SCRIPTS:
-        for function, node in script(name).functions().items():
+    for name in (*sorted(ALONE), LIBRARY):
+        for function, node in written(name).functions().items():
             seen.setdefault(function, {}).setdefault(text(node), name)
     assert [found for found in seen.values() if len(found) > 1] == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_common_functions_are_loaded_where_called(name: str) -> None:
+    """In the line below the opening, by every script of the host that calls one, and by no other script."""
+    found = written(name)
+    calls = {called(node) for node in found.commands()} & written(LIBRARY).functions().keys() - found.functions().keys()
+    body = child(found.root, "statement_list")
+    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    opening = [*OPENING, *([REACHES_FUNCTIONS] if REACHES_FUNCTIONS in first else []), LOAD_COMMON]
+    assert found.source.count(LOAD_COMMON) == (len(calls) > 0)
+    if calls:
+        assert name not in ALONE
+        assert first[: len(opening)] == opening
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in ALONE])
+def test_script_is_sent_with_common_functions(name: str) -> None:
+    """In place of the line that would load them: a script that is text has no folder. Nothing else is changed."""
+    before, _, after = written(name).source.partition(LOAD_COMMON)
+    library = written(LIBRARY).source
+    assert script_text(name.removesuffix(".ps1")) == (before + library + after if after else before)
+    assert check_it_parses(Script(name, script_text(name.removesuffix(".ps1")))) == []
+
+
+def test_common_file_only_defines_functions() -> None:
+    """It is text in the middle of other scripts: a parameter block or a setting of its own would change them."""
+    found = written(LIBRARY)
+    body = child(found.root, "statement_list")
+    assert {node.type for node in (body.children if body else [])} <= {"function_statement", "comment"}
+    assert child(found.root, "param_block") is None
+    assert LOAD_COMMON not in found.source
+    assert check_it_parses(found) == []
 
 
 # ------------------------------------------------------------------------------------------------ planted violations

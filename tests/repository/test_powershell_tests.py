@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 from tree_sitter import Node
 
+from hyperv_ops.hyperv.script_call import LOAD_COMMON
 from tests.powershell.__main__ import main, passes
 from tests.repository.test_powershell_scripts import (
+    BOOTSTRAP,
     COMMON,
-    PLACES,
     ROOT,
+    SCRIPTS,
     TABLE,
     Script,
     ancestors,
@@ -26,6 +28,7 @@ from tests.repository.test_powershell_scripts import (
     child,
     line,
     said,
+    script,
     switches,
     text,
 )
@@ -89,9 +92,9 @@ def functions(script: Script) -> set[str]:
 def used(suite: str) -> dict[str, set[str]]:
     """The cmdlets that the scripts with a test file in a suite call, with the parameters that they use."""
     found: dict[str, set[str]] = {}
-    for name, path in PLACES.items():
+    for name in (*SCRIPTS, BOOTSTRAP):
         if (FOLDER / suite / f"{Path(name).stem}.Tests.ps1").exists():
-            for node in read(path).commands():
+            for node in script(name).commands():
                 found.setdefault(bare(node), set()).update(switches(node))
     return found
 
@@ -181,7 +184,7 @@ def test_csharp_compiles_as_csharp_5(path: Path) -> None:
     assert check_csharp(path.read_text(encoding="ascii")) == []
 
 
-@pytest.mark.parametrize("name", sorted(PLACES))
+@pytest.mark.parametrize("name", [*SCRIPTS, BOOTSTRAP])
 def test_every_script_has_a_test_file(name: str) -> None:
     file = f"{Path(name).stem}.Tests.ps1"
     assert [suite for suite in SUITES if (FOLDER / suite / file).exists()], file
@@ -201,6 +204,13 @@ def test_every_command_exists(suite: str) -> None:
     known = set().union(*(functions(read(path)) for path in (*shared, *support)))
     complaints = [f"{path.name} {one}" for path in (*shared, *own) for one in check_commands_exist(read(path), known)]
     assert complaints == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_cases_complete_a_script_as_it_is_sent(suite: str) -> None:
+    """Where a case runs a script from its text, Common.ps1 takes the place of the line that the pipeline replaces."""
+    support = (FOLDER / suite / "Support.ps1").read_text(encoding="ascii")
+    assert f".Replace('{LOAD_COMMON}', $common)" in support
 
 
 def test_documented_sections_of_cases_exist() -> None:

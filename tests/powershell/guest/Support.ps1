@@ -147,9 +147,10 @@ function Invoke-Bootstrap([string] $Script, [hashtable] $Parameters, [string] $S
     $before = "foreach (`$one in (Get-ChildItem '$PSScriptRoot\Modules\*\*.psd1')) { " +
         "Import-Module `$one.FullName -Force -DisableNameChecking -Global }; `$computer = New-FakeComputer; $Setup"
     $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes("$before`n$code"))
-    $job = ConvertTo-Json -Compress -Depth 5 -InputObject @{
-        script = [System.IO.File]::ReadAllText("$scripts\$Script.ps1"); parameters = $Parameters
-    }
+    # A script from text has no folder to load Common.ps1 from.
+    $common = [System.IO.File]::ReadAllText("$scripts\Common.ps1")
+    $text = [System.IO.File]::ReadAllText("$scripts\$Script.ps1").Replace('. "$PSScriptRoot\Common.ps1"', $common)
+    $job = ConvertTo-Json -Compress -Depth 5 -InputObject @{ script = $text; parameters = $Parameters }
     $line = [System.Convert]::ToBase64String([System.Text.Encoding]::UTF8.GetBytes($job)) + "`r`n"
     $sent = [System.Text.Encoding]::ASCII.GetBytes($line)
     $start = [System.Diagnostics.ProcessStartInfo]::new(

@@ -3,7 +3,7 @@ param([Parameter(Mandatory)] [string] $Root)
 BeforeDiscovery {
     $template = @{ Template = 'C:\farm-tests\templates\game.vhdx'; Folder = 'C:\farm-tests\farm'; Switch = 'farm' }
     $withParameters = Get-ChildItem "$Root\hyperv_ops\hyperv\scripts\*.ps1", "$Root\pipeline\bundle\installer\*.ps1" |
-        Where-Object { $_.Name -ne 'bootstrap.ps1' } | ForEach-Object { @{ script = $_.Name; file = $_.FullName } }
+        Where-Object { $_.Name -like '*-*' } | ForEach-Object { @{ script = $_.Name; file = $_.FullName } }
 }
 
 BeforeAll {

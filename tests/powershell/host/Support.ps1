@@ -65,7 +65,11 @@ function New-PlantedError([string] $Message = 'planted', [string] $Category = 'N
 
 # --- calls of a script -----------------------------------------------------------------------------------------------
 
-function Get-ScriptText([string] $Script) { [System.IO.File]::ReadAllText("$scripts\$Script.ps1") }
+function Get-ScriptText([string] $Script) {
+    # As script_call.py sends it: a script from text has no folder to load Common.ps1 from.
+    $common = [System.IO.File]::ReadAllText("$scripts\Common.ps1")
+    [System.IO.File]::ReadAllText("$scripts\$Script.ps1").Replace('. "$PSScriptRoot\Common.ps1"', $common)
+}
 
 function Invoke-Script([string] $Script, [hashtable] $Parameters) {
     # As bootstrap.ps1 calls it; the answer as objects.
