@@ -16,7 +16,7 @@ from pipeline.core.facts import Fact
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ShareRequest
 from pipeline.host.poll_schedule import PollSchedule
-from pipeline.machines.controller import MachinePool
+from pipeline.machines.pools import MachinePool
 from pipeline.shares.share_client import ShareResponse
 
 

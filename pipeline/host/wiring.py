@@ -21,9 +21,12 @@ from pipeline.host.hooks import Hooks
 from pipeline.host.poll_schedule import PollSchedule
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.wakeups import Wakeups
+from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.connections import machines_of, smb_access
-from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController, MachinePool, MachinePools
+from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
+from pipeline.machines.evidence import MachineEvidence
 from pipeline.machines.local_workers import LocalWorkers
+from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ShareClient
@@ -119,14 +122,18 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> Machine
     machines, table = machines_of(config, root), config.machine_table()
     if machines is None or table is None:
         return None
-    return MachineController(
+    boot_queue = BootQueue(
         machines,
-        config.machine_of(),
-        ProjectPaths(root).evidence,
-        on_change=wakeups.request_sweep,
         booting_max=table.booting_max,
         stagger_s=table.stagger_s,
         boot_limit_s=config.limits.boot_limit_s,
+    )
+    return MachineController(
+        machines,
+        config.machine_of(),
+        boot_queue,
+        MachineEvidence(machines, ProjectPaths(root).evidence),
+        wakeups.request_sweep,
         watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
     )
 

@@ -1,7 +1,7 @@
 """Machine controller: maps recovery actions to calls of a `Machines` backend, which may take minutes.
 
-Owns: which calls an action makes, how many machines boot at once, what is saved as evidence before a machine is
-reverted. Not here: when an action is due (`core.recovery`). A machine that cannot be queried is UNKNOWN.
+Owns: which calls an action makes. Not here: when an action is due (`core.recovery`). A machine that cannot be queried
+is UNKNOWN.
 Threads: one per action in progress, so the control loop never waits for a hypervisor.
 """
 
@@ -9,18 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Protocol
 
-import msgspec
-import orjson
-
-from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState, wait_until_healthy
+from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
-from pipeline.core.requests import MachineAction, WorkerEvidence
-from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN, EVIDENCE_OF_WORKER
+from pipeline.core.requests import MachineAction
+from pipeline.machines.boot_queue import BootQueue
+from pipeline.machines.evidence import MachineEvidence
 
 log = logging.getLogger(__name__)
 
@@ -35,32 +30,6 @@ MACHINE_ACTIONS = (
 )
 
 
-class MachinePool(Protocol):
-    """The machines of some workers, as the control loop uses them."""
-
-    def status(self) -> dict[str, MachineStatus]:
-        """The state of each worker's machine."""
-
-    def execute(self, action: MachineAction) -> None:
-        """Performs an action; an error shows in the next `status`."""
-
-
-class MachinePools:
-    """Several pools as one; a worker's machine is in one of them or in none."""
-
-    def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
-        self._pool_of = dict(pool_of)
-
-    def status(self) -> dict[str, MachineStatus]:
-        """The state of all machines."""
-        pools = {id(pool): pool for pool in self._pool_of.values()}
-        return {name: seen for pool in pools.values() for name, seen in pool.status().items()}
-
-    def execute(self, action: MachineAction) -> None:
-        """Passes an action to the worker's pool."""
-        self._pool_of[action.worker].execute(action)
-
-
 class MachineController:
     """The machines of some workers; `machine_of` maps workers to machine names."""
 
@@ -68,20 +37,14 @@ class MachineController:
         self,
         machines: Machines,
         machine_of: Mapping[str, str],
-        evidence: Path,
-        *,
+        boot_queue: BootQueue,
+        evidence: MachineEvidence,
         on_change: Callable[[], None],
-        booting_max: int = 6,
-        stagger_s: float = 2.0,
-        boot_limit_s: float = 240.0,
         watch_interval_s: float = WATCH_INTERVAL_S,
     ) -> None:
         self._machines, self._machine_of = machines, dict(machine_of)
-        self._evidence, self._on_change = evidence, on_change
+        self._boot_queue, self._evidence, self._on_change = boot_queue, evidence, on_change
         self._on_down: Callable[[str], None] = lambda _worker: None
-        self._boot_limit_s, self._stagger_s = boot_limit_s, stagger_s
-        self._boot_slots = threading.Semaphore(booting_max)
-        self._stagger_lock, self._next_at = threading.Lock(), 0.0
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
@@ -140,6 +103,7 @@ class MachineController:
     def close(self) -> None:
         """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""
         self._closed.set()
+        self._boot_queue.close()
         self._watcher.close()
         self._machines.close()
 
@@ -189,36 +153,15 @@ class MachineController:
             case RecoveryAction.POWER_CYCLE:
                 self._machines.power_off(machine)
             case RecoveryAction.RESTORE:
-                self._save_evidence(worker, machine, action.evidence)
+                self._save_evidence(machine, action)
                 self._machines.restore(machine)
                 with self._lock:
                     self._reverted.add(worker)
         self._on_down(worker)
-        self._switch_on(machine)
+        self._boot_queue.boot(machine)
 
-    def _switch_on(self, machine: str) -> None:
-        """Starts a machine and waits until it is healthy; limits concurrent boots and staggers starts."""
-        with self._boot_slots:
-            with self._stagger_lock:
-                now = time.monotonic()
-                at = max(self._next_at, now)
-                self._next_at = at + self._stagger_s
-            if self._closed.wait(at - now):
-                return
-            self._machines.start(machine)
-            wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._closed)
-
-    def _save_evidence(self, worker: str, machine: str, known: WorkerEvidence | None) -> None:
-        """Saves what a restore wipes out: worker state, machine state and screen. Errors are only logged."""
-        folder = self._evidence / f"{time.strftime('%Y%m%d-%H%M%S')}-{worker}"
+    def _save_evidence(self, machine: str, action: MachineAction) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if known is not None:
-                (folder / EVIDENCE_OF_WORKER).write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=2))
-            (folder / EVIDENCE_OF_MACHINE).write_bytes(
-                orjson.dumps(asdict(self._machines.info(machine)), option=orjson.OPT_INDENT_2)
-            )
-            if (screen := self._machines.screenshot(machine)) is not None:
-                (folder / EVIDENCE_OF_SCREEN).write_bytes(screen)
-        except (MachineError, OSError) as error:
-            log.warning("%s: evidence could not be kept: %s", worker, error)
+            self._evidence.save(machine, action)
+        except (MachineError, OSError) as error:  # the machine is restored all the same
+            log.warning("%s: evidence could not be kept: %s", action.worker, error)

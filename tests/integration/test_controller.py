@@ -13,7 +13,10 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction, WorkerEvidence
 from pipeline.machines import controller
-from pipeline.machines.controller import MachineController, MachinePools
+from pipeline.machines.boot_queue import BootQueue
+from pipeline.machines.controller import MachineController
+from pipeline.machines.evidence import MachineEvidence
+from pipeline.machines.pools import MachinePools
 from tests.harness.waiting import eventually
 
 
@@ -82,13 +85,21 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
     opened = []
 
     def make(
-        *names: str, on_down: Callable[[str], None] = lambda _worker: None, **options: Any
+        *names: str,
+        on_change: Callable[[], None] = lambda: None,
+        on_down: Callable[[str], None] = lambda _worker: None,
+        watch_interval_s: float = 0.02,
+        **options: Any,
     ) -> tuple[MachineController, FakeMachines]:
         rack = FakeMachines(*names)
-        fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
         machines: Any = rack
         room = MachineController(
-            machines, {f"w-{name}": name for name in names}, tmp_path / "evidence", **{**fast, **options}
+            machines,
+            {f"w-{name}": name for name in names},
+            BootQueue(machines, **{"stagger_s": 0.0, "boot_limit_s": 10.0, **options}),
+            MachineEvidence(machines, tmp_path / "evidence"),
+            on_change,
+            watch_interval_s=watch_interval_s,
         )
         room.open(on_down)
         opened.append((room, rack))
