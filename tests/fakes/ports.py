@@ -1,11 +1,12 @@
 """The ports of the control loop in memory; `tests/conformance/test_ports.py` holds them to the real ones' rules."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
-from pipeline.core.facts import Entry, Fact, decode_fact, encode_fact
-from pipeline.core.observation import CollectedResult, MachineStatus, ShareScan
+from pipeline.core.facts import Entry, Fact, RecoveryAction, decode_fact, encode_fact
+from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, ShareScan
 from pipeline.core.requests import MachineAction, ShareRequest
 from pipeline.errors import LedgerError
 from pipeline.host.poll_schedule import PollSchedule
@@ -111,18 +112,23 @@ class ScriptedExecutor:
         return []
 
 
-class ScriptedMachines:
-    """Machines with the states that a test gives them; keeps the actions."""
+class MemoryMachines:
+    """Machines that start at once; keeps the actions. A test may set their states."""
 
-    def __init__(self, states: dict[str, MachineStatus] | None = None) -> None:
-        self.states = states or {}
+    def __init__(self, states: Mapping[str, MachineStatus] | None = None) -> None:
+        self.states = dict(states or {})
         self.executed: list[MachineAction] = []
 
     def status(self) -> dict[str, MachineStatus]:
-        return dict(self.states)
+        found = dict(self.states)
+        self.states = {name: replace(status, reverted=False) for name, status in found.items()}
+        return found
 
     def execute(self, action: MachineAction) -> None:
         self.executed.append(action)
+        reverted = action.recovery is RecoveryAction.RESTORE
+        status = self.states[action.worker]
+        self.states[action.worker] = replace(status, state=MachineState.RUNNING, reverted=reverted)
 
 
 class ManualClock:
@@ -148,7 +154,7 @@ def memory_ports(
     ledger: MemoryLedger | None = None,
     archive: MemoryArchive | None = None,
     executor: ScriptedExecutor | None = None,
-    machines: ScriptedMachines | None = None,
+    machines: MemoryMachines | None = None,
     clock: ManualClock | None = None,
 ) -> Ports:
     """Ports of a control loop, all in memory; every share is due at every poll."""
@@ -157,7 +163,7 @@ def memory_ports(
         archive=archive or MemoryArchive(),
         event_log=MemoryEventLog(),
         executor=executor or ScriptedExecutor(),
-        machines=machines or ScriptedMachines(),
+        machines=machines or MemoryMachines(),
         poll_schedule=PollSchedule({}, silence_limit_s=30.0),
         clock=clock or ManualClock(),
     )

@@ -7,7 +7,7 @@ from pipeline.core.requests import ScanRequest
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.wakeups import Wakeups
 from pipeline.shares.share_client import ShareResponse
-from tests.fakes.ports import ManualClock, MemoryArchive, MemoryLedger, ScriptedExecutor, ScriptedMachines, memory_ports
+from tests.fakes.ports import ManualClock, MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor, memory_ports
 from tests.harness.core_table import CoreHarness
 
 
@@ -21,7 +21,7 @@ class LoopHarness:
         ledger: MemoryLedger | None = None,
         archive: MemoryArchive | None = None,
         executor: ScriptedExecutor | None = None,
-        machines: ScriptedMachines | None = None,
+        machines: MemoryMachines | None = None,
     ) -> None:
         self.core, self.wakeups, self.executor = core, Wakeups(), executor or ScriptedExecutor()
         ports = memory_ports(

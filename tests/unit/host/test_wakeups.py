@@ -15,7 +15,7 @@ from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import ScanRequest
 from pipeline.host.wakeups import Due, Wakeups
 from pipeline.shares.share_client import ShareResponse
-from tests.fakes.ports import MemoryArchive, MemoryLedger, ScriptedExecutor, ScriptedMachines
+from tests.fakes.ports import MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor
 from tests.harness.control_loop import LoopHarness
 from tests.harness.core_table import CoreHarness
 
@@ -31,10 +31,10 @@ KINDS: dict[str, tuple[Callable[[Wakeups], None], Due]] = {
 PHASES = {
     "responses are received": (ScriptedExecutor, "completed"),
     "scans are submitted": (ScriptedExecutor, "submit"),
-    "machines are queried": (ScriptedMachines, "status"),
+    "machines are queried": (MemoryMachines, "status"),
     "results are archived": (MemoryArchive, "store"),
     "facts are recorded": (MemoryLedger, "append"),
-    "actions are executed": (ScriptedMachines, "execute"),
+    "actions are executed": (MemoryMachines, "execute"),
 }
 
 
@@ -60,7 +60,7 @@ def loop_with_everything_due() -> LoopHarness:
     core = CoreHarness("vm-0", "vm-1", genomes=2, depth=1, machines=True)
     core.run_until_ready()
     restart = (RecoveryAction.RESTART_AGENT,)
-    machines = ScriptedMachines({"vm-1": MachineStatus(MachineState.OFF, restart, boots=False)})
+    machines = MemoryMachines({"vm-1": MachineStatus(MachineState.OFF, restart, boots=False)})
     harness = LoopHarness(core, ledger=MemoryLedger(), archive=MemoryArchive(), machines=machines)
     harness.result_arrives("vm-0")
     harness.wakeups.request_sweep()
@@ -119,11 +119,14 @@ def test_first_tick_sweeps() -> None:
 
 
 def test_concurrent_notifications_are_all_taken() -> None:
-    """Each of a thousand notifications of eight threads is taken exactly in one tick or a later one."""
+    """A thousand, from eight threads, while they are being taken."""
     wakeups, taken = Wakeups(), set[str]()
-    threads = [
-        threading.Thread(target=lambda n=n: [wakeups.notify(f"vm-{n}-{i}") for i in range(125)]) for n in range(8)
-    ]
+
+    def notify_all(group: int) -> None:
+        for number in range(125):
+            wakeups.notify(f"vm-{group}-{number}")
+
+    threads = [threading.Thread(target=notify_all, args=(group,)) for group in range(8)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
