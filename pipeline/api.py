@@ -5,7 +5,6 @@ Owns: what a caller sees of a run: fitness by name, progress, and files in `resu
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from msgspec.structs import replace
 from inbox_agent.protocol.layout import Setting
 from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, changed, checked, load_config
-from pipeline.core.facts import Fact
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
 from pipeline.host.host import Ending, Host
@@ -26,7 +24,6 @@ from pipeline.storage.snapshots import is_ignored
 from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
 
-PROGRESS_INTERVAL_S = 0.25
 _STAGED = ".genome.new"  #: hidden, so it is not taken for a genome
 
 
@@ -117,16 +114,7 @@ class OpenFarm:
 
     def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
         """Runs the generation that was begun; for callers that begin it themselves."""
-        due = 0.0
-
-        def tell(_facts: list[Fact]) -> None:
-            nonlocal due
-            now = time.monotonic()
-            if on_progress is not None and (now >= due or self._host.farm.finished):
-                due = now + PROGRESS_INTERVAL_S
-                on_progress(self.progress())
-
-        return self._host.play(tell)
+        return self._host.play(on_progress) if on_progress is not None else self._host.play()
 
     def progress(self) -> Progress:
         """The progress of the run."""

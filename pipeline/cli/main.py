@@ -7,7 +7,6 @@ errors (`pipeline.errors`), the work of the commands.
 import logging
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,12 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pipeline.api import PROGRESS_INTERVAL_S, OpenFarm
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
 from pipeline.cli.inspect import look_commands
 from pipeline.cli.options import gen_option, root_option
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
-from pipeline.core.facts import Fact
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import check_shares, merge_same
@@ -93,7 +90,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) ->
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:
-            ending = _play(host, monitor)
+            ending = host.play(monitor.show, lambda facts: monitor.tell(facts, host.farm))
     return _print_result(host, ending)
 
 
@@ -184,20 +181,6 @@ def _print_error(text: str, code: int) -> int:
     for number, line in enumerate(text.splitlines()):
         click.echo(f"pipeline: {line}" if not number else line, err=True)
     return code
-
-
-def _play(host: Host, monitor: Monitor) -> Ending:
-    farm = OpenFarm(host)
-    due = 0.0
-
-    def tell(facts: list[Fact]) -> None:
-        nonlocal due
-        monitor.tell(facts, host.farm)
-        if time.monotonic() >= due or host.farm.finished:
-            due = time.monotonic() + PROGRESS_INTERVAL_S
-            monitor.show(farm.progress())
-
-    return host.play(tell)
 
 
 def _print_result(host: Host, ending: Ending) -> int:

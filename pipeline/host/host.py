@@ -35,6 +35,8 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.outputs import Outputs
 from pipeline.views.progress import Progress, measure_progress
 
+PROGRESS_INTERVAL_S = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -152,8 +154,14 @@ class Host:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
 
-    def play(self, on_tick: Callable[[list[Fact]], None] = lambda _facts: None) -> Ending:
+    def play(
+        self,
+        on_progress: Callable[[Progress], None] = lambda _progress: None,
+        on_facts: Callable[[list[Fact]], None] = lambda _facts: None,
+    ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
+
+        `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end.
 
         Raises:
             HostError: this host's disk or ledger failed; what is recorded is kept, the same call resumes.
@@ -170,7 +178,7 @@ class Host:
             self._timers = Timers(self._parts.wakeups)
             self._closing.callback(self._timers.close)
         try:
-            return self._play(self.outputs, self._timers, on_tick)
+            return self._play(self.outputs, self._timers, on_progress, on_facts)
         finally:
             if not self.loop.commit_failed and not self.farm.finished:
                 self.outputs.write(self.farm)
@@ -199,13 +207,22 @@ class Host:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _play(self, outputs: Outputs, timers: Timers, on_tick: Callable[[list[Fact]], None]) -> Ending:
-        parts = self._parts
+    def _play(
+        self,
+        outputs: Outputs,
+        timers: Timers,
+        on_progress: Callable[[Progress], None],
+        on_facts: Callable[[list[Fact]], None],
+    ) -> Ending:
+        parts, progress_due = self._parts, 0.0
         while True:
             facts = self.loop.tick()
             if self.farm.finished:  # before callbacks and hooks, which may read them
                 outputs.write(self.farm)
-            on_tick(facts)
+            on_facts(facts)
+            if self.farm.finished or time.monotonic() >= progress_due:
+                progress_due = time.monotonic() + PROGRESS_INTERVAL_S
+                on_progress(self.progress())
             parts.hooks.notify(facts, self.farm)
             if self.farm.finished:
                 return Ending(finished=True)

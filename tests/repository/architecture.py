@@ -120,7 +120,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.cli": (
         "hyperv_ops",
-        "pipeline.api",
         "pipeline.bundle",
         "pipeline.config",
         "pipeline.core",
