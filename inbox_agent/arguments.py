@@ -49,7 +49,7 @@ def doctor_parser() -> argparse.ArgumentParser:
     _add_what_is_played(parser)
     parser.add_argument("--genome", metavar="FILE", help="play this one too, once, outside of the share")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the seed to play it with (default: 1)")
-    parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, cure}")
+    parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, fix}")
     parser.add_argument("-v", "--verbose", action="store_true", help="name what is well, too")
     return parser
 

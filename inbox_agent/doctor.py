@@ -20,6 +20,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
+from inbox_agent.checks import CheckResult
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
 from inbox_agent.evaluation.python_function import FunctionEvaluator
@@ -40,18 +41,6 @@ CLOCK_TOLERANCE_S = 60.0
 LIBRARIES = ("msgspec", "orjson", "psutil", "watchdog")
 
 
-class AgentCheck(Struct, frozen=True):
-    """The result of one check; like an item of the template's check (docs/how-to/template-vm.md)."""
-
-    item: str
-    ok: bool
-    found: str
-    cure: str = ""  #: what to do; empty if `ok`
-
-    def __str__(self) -> str:
-        return f"{self.item}: {self.found}" + (f"; {self.cure}" if self.cure else "")
-
-
 class CheckTarget(Struct, frozen=True, kw_only=True):
     """What is checked."""
 
@@ -66,12 +55,12 @@ class CheckTarget(Struct, frozen=True, kw_only=True):
 class _CheckFailed(Exception):
     """A check failed: what was found, and what to do."""
 
-    def __init__(self, found: str, cure: str) -> None:
+    def __init__(self, found: str, fix: str) -> None:
         super().__init__(found)
-        self.found, self.cure = found, cure
+        self.found, self.fix = found, fix
 
 
-def check_agent(target: CheckTarget) -> Iterator[AgentCheck]:
+def check_agent(target: CheckTarget) -> Iterator[CheckResult]:
     """Runs all checks; where folders are missing, the checks of their contents are left out."""
     yield (folders := _check(target, "folders", _folders))
     if folders.ok:
@@ -93,11 +82,11 @@ def check_agent(target: CheckTarget) -> Iterator[AgentCheck]:
         yield _check(target, name, look)
 
 
-def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) -> AgentCheck:
+def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) -> CheckResult:
     try:
-        return AgentCheck(name, True, check(target))
+        return CheckResult(name, True, check(target))
     except _CheckFailed as wrong:
-        return AgentCheck(name, False, wrong.found, wrong.cure)
+        return CheckResult(name, False, wrong.found, wrong.fix)
 
 
 # ------------------------------------------------------------------------------------------------------- the share
@@ -165,8 +154,8 @@ def _needed(folder: str) -> Iterator[None]:
     try:
         yield
     except ShareError as error:
-        cure = f"give the user who plays the right to modify {folder} and what is in it (docs/how-to/smb.md), and room"
-        raise _CheckFailed(f"it cannot be written: {error}", cure) from error
+        fix = f"give the user who plays the right to modify {folder} and what is in it (docs/how-to/smb.md), and room"
+        raise _CheckFailed(f"it cannot be written: {error}", fix) from error
 
 
 def _disk(target: CheckTarget) -> str:

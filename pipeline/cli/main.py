@@ -132,11 +132,11 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """
     root = root.resolve()
     config = load_config(root)
-    findings = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
-    for finding in findings:
-        if verbose or not finding.informational:
-            click.echo(str(finding))
-    return ExitCode.OK if all(finding.informational for finding in findings) else ExitCode.FAILED
+    results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
+    for result in results:
+        if verbose or not result.ok:
+            click.echo(str(result))
+    return ExitCode.OK if all(result.ok for result in results) else ExitCode.FAILED
 
 
 @commands.command("take-over")
@@ -200,8 +200,8 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
-        cure = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
-        raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{cure}")
+        fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
+        raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{fix}")
     if ending.stopped:
         return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
     if failed:

@@ -11,22 +11,19 @@ from pathlib import Path
 import msgspec
 
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
+from inbox_agent.checks import CheckResult
 from pipeline.config import Config, HyperVTable, QemuTable
-from pipeline.diagnosis.shares import Finding
+from pipeline.diagnosis.shares import Fault
 from pipeline.machines.connections import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0
 FREE_DISK_GB_PER_MACHINE = 10.0  #: growth of a differencing disk in a night: logs, updates, page files
 _HOST, _QEMU = "[hyperv]", "[qemu]"
-_OUT_OF_REACH = (
-    "switch {switch!r} joins its machines with {host} and no other computer, so no share is reached from here; "
-    "run the pipeline on {host}, or take an external switch (docs/how-to/hyper-v.md)"
-)
 _NEW_PROCESS_PER_CALL = (
     "PowerShell does not read its input line by line here, so each look at the machines starts a process of its own, "
     "which takes processor time from games"
 )
-_REMEDIES = {
+_FIXES = {
     Trouble.DENIED: "correct `account` or `secret`; one of that host, no Microsoft account (docs/how-to/hyper-v.md)",
     Trouble.UNTRUSTED: "set `certificate` to the file of its authority, or make one (docs/how-to/hyper-v.md)",
     Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
@@ -52,7 +49,7 @@ class _HyperVHostInfo(msgspec.Struct):
     powershell: str
 
 
-def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[CheckResult]:
     """Checks the machines of these workers, or of all, and their host. Yields nothing without machines."""
     chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
     machines = machines_of(config, root)
@@ -64,28 +61,28 @@ def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> I
         yield from _hyperv(root, config, config.hyperv, machines, chosen)
 
 
-def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[Finding]:
+def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[CheckResult]:
     from hyperv_ops.qemu.machines import CHECKPOINT, PROGRAMS
 
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
-        yield Finding(_QEMU, f"{missing[0]} is not installed (Debian: apt-get install qemu-system-x86 qemu-utils)")
+        yield _failed(_QEMU, f"{missing[0]} is not installed", "on Debian: apt-get install qemu-system-x86 qemu-utils")
         return
     if not os.path.isfile(root / table.image):  # also false if this user may not check
-        yield Finding(
-            _QEMU, f"there is no image {root / table.image}; `make vm-image` builds one (docs/how-to/qemu.md)"
+        yield _failed(
+            _QEMU, f"there is no image {root / table.image}", "`make vm-image` builds one (docs/how-to/qemu.md)"
         )
     try:
         found = machines.infos()
     except MachineError as error:
-        yield Finding(_QEMU, f"its machines cannot be looked at: {error}")
+        yield _failed(_QEMU, f"its machines cannot be looked at: {error}")
         return
     for worker, machine in chosen.items():
-        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), CHECKPOINT))
+        yield from (_failed(worker, *fault) for fault in _machine(worker, machine, found.get(machine), CHECKPOINT))
 
 
 def _hyperv(
     root: Path, config: Config, table: HyperVTable, machines: Machines, chosen: dict[str, str]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     runner = runner_of(table, root)
     try:
         told = runner.run(
@@ -93,41 +90,52 @@ def _hyperv(
         )
         host = msgspec.convert(told.value, _HyperVHostInfo)
     except MachineError as error:
-        yield Finding(_HOST, f"{error}; {_REMEDIES.get(error.trouble, 'run Get-FarmHost.ps1 there by hand')}")
+        yield _failed(_HOST, str(error), _FIXES.get(error.trouble, "run Get-FarmHost.ps1 there by hand"))
         return
     except msgspec.ValidationError as error:
-        yield Finding(_HOST, f"an answer that makes no sense: {error}; is PowerShell there older than 5.1?")
+        yield _failed(_HOST, f"an answer that makes no sense: {error}", "is PowerShell there older than 5.1?")
         return
-    wrong = list(_host(host, table))
-    yield from (Finding(_HOST, line) for line in wrong)
-    yield Finding(_HOST, _reading(host, len(chosen)), informational=True)
+    yield from (_failed(_HOST, *fault) for fault in _host(host, table))
+    yield CheckResult(_HOST, True, _reading(host, len(chosen)))
     if isinstance(runner, PowerShellRunner) and runner.reuses is False:
-        yield Finding(_HOST, _NEW_PROCESS_PER_CALL, informational=True)
+        yield CheckResult(_HOST, True, _NEW_PROCESS_PER_CALL)
     if host.hyper_v and host.administrator:
         if table.host and host.switch_type == "Internal" and _uses_smb(config, chosen):
-            yield Finding(_HOST, _OUT_OF_REACH.format(switch=table.switch, host=host.computer))
+            yield _failed(
+                _HOST,
+                f"switch {table.switch!r} joins its machines with {host.computer} and no other computer, so no share "
+                "is reached from here",
+                f"run the pipeline on {host.computer}, or take an external switch (docs/how-to/hyper-v.md)",
+            )
         yield from _machines(machines, chosen, host, table)
+
+
+def _failed(item: str, found: str, fix: str = "") -> CheckResult:
+    return CheckResult(item, False, found, fix)
 
 
 def _uses_smb(config: Config, chosen: dict[str, str]) -> bool:
     return any(worker.unc is not None for worker in config.worker if worker.name in chosen)
 
 
-def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[str]:
+def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[Fault]:
     if not host.hyper_v:
-        yield f"{host.computer} has no Hyper-V; turn on the Windows feature, or correct `host`"
+        yield f"{host.computer} has no Hyper-V", "turn on the Windows feature, or correct `host`"
         return
     if not host.administrator:
-        yield f"the account may not manage Hyper-V on {host.computer}; add it to Hyper-V Administrators there"
+        yield f"the account may not manage Hyper-V on {host.computer}", "add it to Hyper-V Administrators there"
         return
     if table.switch and not host.switch_type:
-        yield f"{host.computer} has no switch {table.switch!r}; New-FarmSwitch.ps1 makes it: docs/how-to/template-vm.md"
+        yield (
+            f"{host.computer} has no switch {table.switch!r}",
+            "New-FarmSwitch.ps1 makes it: docs/how-to/template-vm.md",
+        )
     if table.folder and not host.folder_exists:
-        yield f"{table.folder} is not there on {host.computer}; make it, on a disk with room"
+        yield f"{table.folder} is not there on {host.computer}", "make it, on a disk with room"
     if table.template and not host.template_exists:
-        yield f"{table.template} is not there on {host.computer}; make it (docs/how-to/template-vm.md)"
+        yield f"{table.template} is not there on {host.computer}", "make it (docs/how-to/template-vm.md)"
     elif table.template and not host.template_read_only:
-        yield f"{table.template} may be written; a change to it spoils every clone: set it read-only"
+        yield f"{table.template} may be written, and a change to it spoils every clone", "set it read-only"
 
 
 def _reading(host: _HyperVHostInfo, machines: int) -> str:
@@ -140,44 +148,45 @@ def _reading(host: _HyperVHostInfo, machines: int) -> str:
 
 def _machines(
     machines: Machines, chosen: dict[str, str], host: _HyperVHostInfo, table: HyperVTable
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     try:
         found = machines.infos()
     except MachineError as error:
-        yield Finding(_HOST, f"its machines cannot be listed: {error}")
+        yield _failed(_HOST, f"its machines cannot be listed: {error}")
         return
     for worker, machine in chosen.items():
-        yield from (Finding(worker, line) for line in _machine(worker, machine, found.get(machine), table.checkpoint))
+        faults = _machine(worker, machine, found.get(machine), table.checkpoint)
+        yield from (_failed(worker, *fault) for fault in faults)
         if machine in found and not table.guest_account:
-            yield Finding(worker, "its agent cannot be restarted alone: set [hyperv] guest_account and guest_secret")
+            yield _failed(worker, "its agent cannot be restarted alone", "set [hyperv] guest_account and guest_secret")
     missing_mb = sum(table.memory_min_mb for machine in chosen.values() if not _is_on(found.get(machine)))
     if host.free_memory_mb is not None and missing_mb > host.free_memory_mb:
-        yield Finding(
+        yield _failed(
             _HOST,
-            f"{missing_mb} MB of memory are needed for the machines that are off, {host.free_memory_mb} are free; "
+            f"{missing_mb} MB of memory are needed for the machines that are off, {host.free_memory_mb} are free",
             "lower `memory_min_mb`, or run fewer",
         )
     needed_gb = FREE_DISK_GB_PER_MACHINE * len(chosen)
     if table.folder and host.folder_exists and host.free_disk_gb < needed_gb:
-        yield Finding(_HOST, f"{host.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
+        yield _failed(_HOST, f"{host.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
 
 
-def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: str) -> Iterator[str]:
+def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: str) -> Iterator[Fault]:
     if info is None:
-        yield f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+        yield f"there is no machine {machine}", f"`pipeline vm create {worker}` makes it"
         return
     if info.state is PowerState.UNKNOWN:
-        yield f"{machine} cannot be asked: {info.note}"
+        yield f"{machine} cannot be asked: {info.note}", ""
         return
     if checkpoint not in info.checkpoints:
-        cure = f"`pipeline vm prepare {worker}` if it is new, or `vm checkpoint`"
-        yield f"{machine} has no checkpoint {checkpoint!r}; {cure}"
+        fix = f"`pipeline vm prepare {worker}` if it is new, or `vm checkpoint`"
+        yield f"{machine} has no checkpoint {checkpoint!r}", fix
     if info.state is PowerState.CHANGING:
-        yield f"{machine} is between on and off ({info.note}); look at its console"
+        yield f"{machine} is between on and off ({info.note})", "look at its console"
     elif info.state is PowerState.RUNNING and info.heartbeat is Heartbeat.LOST:
-        yield f"the guest of {machine} has lost its heartbeat; look at its console, `pipeline vm stop --power-off`"
+        yield f"the guest of {machine} has lost its heartbeat", "look at its console, `pipeline vm stop --power-off`"
     elif info.state is PowerState.RUNNING and info.healthy and not info.addresses:
-        yield f"{machine} tells no address; it has no network, or its integration services are old"
+        yield f"{machine} tells no address; it has no network, or its integration services are old", ""
 
 
 def _is_on(info: MachineInfo | None) -> bool:

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from hyperv_ops import Machines
+from inbox_agent.checks import CheckResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileMissing, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
@@ -37,24 +39,15 @@ AT_ONCE_MAX = 8
 _NAMED_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: a fault and its fix, or a reading if `informational`."""
-
-    worker: str
-    line: str
-    informational: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.worker}: {self.line}"
+Fault = tuple[str, str]  #: what was found, and how to fix it; the latter may be empty
 
 
-def merge_same(findings: Iterable[Finding]) -> list[Finding]:
-    """Merges equal findings of several workers into one with their names."""
-    workers: dict[Finding, list[str]] = {}
-    for finding in findings:
-        workers.setdefault(replace(finding, worker=""), []).append(finding.worker)
-    return [replace(finding, worker=_named(names)) for finding, names in workers.items()]
+def merge_same(results: Iterable[CheckResult]) -> list[CheckResult]:
+    """Merges equal results of several workers into one with their names."""
+    workers: dict[CheckResult, list[str]] = {}
+    for result in results:
+        workers.setdefault(replace(result, item=""), []).append(result.item)
+    return [replace(result, item=_named(names)) for result, names in workers.items()]
 
 
 def _named(names: list[str]) -> str:
@@ -71,20 +64,20 @@ class _ShareMedium(Protocol):
 
     files: ShareFiles
 
-    def reach(self) -> Iterator[str]:
+    def reach(self) -> Iterator[Fault]:
         """Yields why the share cannot be reached, and then raises _StopChecking."""
 
     def free_bytes(self) -> int:
         """Free space on its disk."""
 
     def readings(self, probe: str) -> Iterator[str]:
-        """Informational lines; `probe` is a file that was just written there."""
+        """What was measured; `probe` is a file that was just written there."""
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
 
 
-def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[Finding]:
+def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[CheckResult]:
     """Checks the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
     tables = {table.name: table for table in config.worker}
     if unknown := [name for name in names if name not in tables]:
@@ -92,23 +85,23 @@ def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Ite
         raise InputError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
     farm_id, machines = _farm_id(root), machines_of(config, root)
 
-    def examined(name: str) -> list[Finding]:
+    def examined(name: str) -> list[CheckResult]:
         medium = _medium(tables[name], root, machines)
         with contextlib.closing(medium):
             return list(_until_stopped(name, _examine(tables[name], medium, farm_id)))
 
     with ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="doctor") as pool:
-        for findings in pool.map(examined, names or tables):
-            yield from findings
+        for results in pool.map(examined, names or tables):
+            yield from results
 
 
-def _until_stopped(worker: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _until_stopped(worker: str, results: Iterator[CheckResult]) -> Iterator[CheckResult]:
     try:
-        yield from findings
+        yield from results
     except _StopChecking:
         return
     except ShareError as error:
-        yield Finding(worker, f"it went away while it was looked at ({error}); ask again")
+        yield CheckResult(worker, False, f"it went away while it was looked at ({error})", "ask again")
 
 
 def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_ShareMedium":
@@ -118,47 +111,43 @@ def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Shar
     return _SmbMedium(smb_access(table, root, addresses))
 
 
-def _examine(table: WorkerTable, medium: _ShareMedium, farm_id: str) -> Iterator[Finding]:
-    def wrong(line: str) -> Finding:
-        return Finding(table.name, line)
+def _examine(table: WorkerTable, medium: _ShareMedium, farm_id: str) -> Iterator[CheckResult]:
+    def failed(fault: Fault) -> CheckResult:
+        return CheckResult(table.name, False, *fault)
 
-    yield from map(wrong, _reached(medium))
-    yield from map(wrong, _folders(medium.files))
+    yield from map(failed, medium.reach())
+    yield from map(failed, _folders(medium.files))
     probe = f"{INBOX}/{STAGING}/doctor-{secrets.token_hex(4)}"
     try:
         medium.files.write(probe, b"may be removed")
     except ShareError as error:
-        yield wrong(f"{INBOX}/ cannot be written ({error}); give this host's account the right to modify it")
+        yield failed((f"{INBOX}/ cannot be written ({error})", "give this host's account the right to modify it"))
         return
     try:
-        yield from map(wrong, _space(medium))
-        yield from (Finding(table.name, line, informational=True) for line in medium.readings(probe))
+        yield from map(failed, _space(medium))
+        yield from (CheckResult(table.name, True, reading) for reading in medium.readings(probe))
     finally:
         medium.files.remove([probe])
-    yield from map(wrong, _outbox(table, medium.files))
-    yield from map(wrong, _owner(medium.files, table.name, farm_id))
-    yield from map(wrong, _heartbeat(medium.files))
+    yield from map(failed, _outbox(table, medium.files))
+    yield from map(failed, _owner(medium.files, table.name, farm_id))
+    yield from map(failed, _heartbeat(medium.files))
 
 
-def _reached(medium: _ShareMedium) -> Iterator[str]:
-    yield from medium.reach()
-
-
-def _folders(files: ShareFiles) -> Iterator[str]:
+def _folders(files: ShareFiles) -> Iterator[Fault]:
     missing = sorted({INBOX, OUTBOX, STATUS} - set(files.names("")))
     if missing:
         folders = ", ".join(f"{folder}/" for folder in missing)
-        yield f"no {folders} there; `pipeline run` or the agent makes them, or you do, with their rights"
+        yield f"no {folders} there", "`pipeline run` or the agent makes them, or you do, with their rights"
         raise _StopChecking
 
 
-def _space(medium: _ShareMedium) -> Iterator[str]:
+def _space(medium: _ShareMedium) -> Iterator[Fault]:
     free = medium.free_bytes()
     if free < FREE_BYTES_MIN:
-        yield f"only {free / 2**20:.0f} MiB are free on its disk; make room, games and logs need some"
+        yield f"only {free / 2**20:.0f} MiB are free on its disk", "make room, games and logs need some"
 
 
-def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[str]:
+def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[Fault]:
     if table.unc is None:
         return  # by path, host and agent are often the same user
     probe = f"{OUTBOX}/{STAGING}/doctor-{secrets.token_hex(4)}"
@@ -167,10 +156,10 @@ def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[str]:
     except ShareError:
         return
     files.remove([probe])
-    yield f"this host may write {OUTBOX}/, which is the agent's alone; take that right away from its account"
+    yield f"this host may write {OUTBOX}/, which is the agent's alone", "take that right away from its account"
 
 
-def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[str]:
+def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[Fault]:
     epochs = [epoch for name in files.names(INBOX) if (epoch := layout.epoch_of(name)) is not None]
     if not epochs:
         return
@@ -178,16 +167,16 @@ def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[str]:
     try:
         owner = layout.decode(HostRecord, files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
     except (ShareError, LayoutError) as error:
-        yield f"{INBOX}/{name} cannot be read ({error}); `pipeline take-over {worker}` writes a new one"
+        yield f"{INBOX}/{name} cannot be read ({error})", f"`pipeline take-over {worker}` writes a new one"
         return
     if (owner.farm, owner.worker) != (farm_id, worker):
         yield (
-            f"it belongs to worker {owner.worker!r} of farm {owner.farm}; if no other host is at work there: "
-            f"`pipeline take-over {worker}`"
+            f"it belongs to worker {owner.worker!r} of farm {owner.farm}",
+            f"if no other host is at work there: `pipeline take-over {worker}`",
         )
 
 
-def _heartbeat(files: ShareFiles) -> Iterator[str]:
+def _heartbeat(files: ShareFiles) -> Iterator[Fault]:
     deadline = time.monotonic() + BEAT_WAIT_S
     first, pause = None, threading.Event()
     while time.monotonic() < deadline:
@@ -197,7 +186,7 @@ def _heartbeat(files: ShareFiles) -> Iterator[str]:
         except FileMissing:
             pass
         except (ShareError, LayoutError) as error:
-            yield f"{STATUS}/{HEARTBEAT} cannot be read ({error}); install the same version on host and machine"
+            yield f"{STATUS}/{HEARTBEAT} cannot be read ({error})", "install the same version on host and machine"
             return
         else:
             if first is not None and beat.counter != first:
@@ -205,9 +194,9 @@ def _heartbeat(files: ShareFiles) -> Iterator[str]:
             first = beat.counter
         pause.wait(0.5)
     if first is None:
-        yield "no agent has ever beaten there; start `inbox-agent --share …` in its machine (docs/how-to/smb.md)"
+        yield "no agent has ever beaten there", "start `inbox-agent --share …` in its machine (docs/how-to/smb.md)"
     else:
-        yield f"its agent was silent for {BEAT_WAIT_S:.0f} s; look at the machine, and start `inbox-agent` again"
+        yield f"its agent was silent for {BEAT_WAIT_S:.0f} s", "look at the machine, and start `inbox-agent` again"
 
 
 def _farm_id(root: Path) -> str:
@@ -228,9 +217,9 @@ class _PathMedium:
         self._path = path
         self.files: ShareFiles = LocalFiles(path)
 
-    def reach(self) -> Iterator[str]:
+    def reach(self) -> Iterator[Fault]:
         if not os.path.isdir(self._path):  # also false if this user may not check
-            yield f"{self._path} is not there; mount it, or correct `share` in pipeline.toml"
+            yield f"{self._path} is not there", "mount it, or correct `share` in pipeline.toml"
             raise _StopChecking
 
     def free_bytes(self) -> int:
@@ -255,7 +244,7 @@ class _SmbMedium:
         self._smb = SmbFiles(self._session)
         self.files: ShareFiles = self._smb
 
-    def reach(self) -> Iterator[str]:
+    def reach(self) -> Iterator[Fault]:
         access = self._access
         yield from self._reach_port()
         try:
@@ -263,50 +252,57 @@ class _SmbMedium:
             self._session.connect()
             self._smb.names("")
         except SecretError as error:
-            yield f"its secret: {error}"
+            yield f"its secret: {error}", ""
             raise _StopChecking from error
         except Unavailable as error:
-            yield self._why(error)
+            yield self._fault(error)
             raise _StopChecking from error
 
-    def _reach_port(self) -> Iterator[str]:
+    def _reach_port(self) -> Iterator[Fault]:
         server, port = self._access.server, self._access.port
         if self._access.address is not None:
             try:
                 server = self._access.address()
             except Unavailable as error:
-                yield str(error)
+                yield str(error), ""
                 raise _StopChecking from error
         try:
             socket.getaddrinfo(server, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            yield f"{server} has no address; correct the name in `share`, or DNS"
+            yield f"{server} has no address", "correct the name in `share`, or DNS"
             raise _StopChecking from error
         try:
             socket.create_connection((server, port), timeout=REACH_LIMIT_S).close()
         except OSError as error:
             yield (
-                f"{server} does not answer on port {port}; is the machine on, file sharing allowed in its firewall, "
-                "the `port` right?"
+                f"{server} does not answer on port {port}",
+                "is the machine on, file sharing allowed in its firewall, the `port` right?",
             )
             raise _StopChecking from error
 
-    def _why(self, error: Unavailable) -> str:
+    def _fault(self, error: Unavailable) -> Fault:
         access, server = self._access, self._access.server
-        cures = {
-            Refusal.ACCOUNT: f"{server} refuses account {access.account!r} or its password; check `account`, `secret`",
-            Refusal.SHARE: f"{server} has no share {access.share!r}; correct `share`, or make it (docs/how-to/smb.md)",
-            Refusal.RIGHT: f"account {access.account!r} may not use {access}; give it the right to",
+        faults = {
+            Refusal.ACCOUNT: (
+                f"{server} refuses account {access.account!r} or its password",
+                "check `account`, `secret`",
+            ),
+            Refusal.SHARE: (
+                f"{server} has no share {access.share!r}",
+                "correct `share`, or make it (docs/how-to/smb.md)",
+            ),
+            Refusal.RIGHT: (f"account {access.account!r} may not use {access}", "give it the right to"),
             Refusal.DIALECT: (
-                f"{server} does not speak SMB {access.dialect_min}; update it, or allow an older one with `dialect`"
+                f"{server} does not speak SMB {access.dialect_min}",
+                "update it, or allow an older one with `dialect`",
             ),
             Refusal.ENCRYPTION: (
-                f"{access} is not encrypted; `Set-SmbShare -EncryptData $true` there, or `encryption = false` in "
-                "pipeline.toml if the network is yours alone"
+                f"{access} is not encrypted",
+                "`Set-SmbShare -EncryptData $true` there, or `encryption = false` if the network is yours alone",
             ),
         }
         refusal = error.refusal if isinstance(error, NoConnection) else Refusal.OTHER
-        return cures.get(refusal, f"it cannot be used: {error}; correct `share`, or the rights there")
+        return faults.get(refusal, (f"it cannot be used: {error}", "correct `share`, or the rights there"))
 
     def free_bytes(self) -> int:
         return self._smb.free_bytes()

@@ -287,12 +287,12 @@ class _Auditor:
                 self._found.others.append(f"genome {genome.name}: {problem}")
 
     def _check_outputs(self) -> None:
-        others, cure = self._found.others, "`pipeline run` of this generation writes it anew"
+        others, fix = self._found.others, "`pipeline run` of this generation writes it anew"
         fitness = {number: self._fitness(number) for number in self._genomes}
         if self._evidence.rows is None:
-            others.append(f"results.csv cannot be read; {cure}")
+            others.append(f"results.csv cannot be read; {fix}")
         elif len(self._evidence.rows) != len(fitness):
-            others.append(f"results.csv has {len(self._evidence.rows)} genomes, the ledger {len(fitness)}; {cure}")
+            others.append(f"results.csv has {len(self._evidence.rows)} genomes, the ledger {len(fitness)}; {fix}")
         else:
             for row, (number, value) in zip(self._evidence.rows, fitness.items(), strict=True):
                 self._check_row(row, self._genomes[number], value)
@@ -307,7 +307,7 @@ class _Auditor:
         }
         said = {name: (self._evidence.summary or {}).get(name) for name in expected}
         if said != expected and not self._found.lost:
-            others.append(f"summary.json says {said}, the ledger {expected}; {cure}")
+            others.append(f"summary.json says {said}, the ledger {expected}; {fix}")
 
     def _check_row(self, row: Mapping[str, str], genome: GenomeAdded, fitness: float | None) -> None:
         said = row.get("fitness", "")

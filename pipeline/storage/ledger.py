@@ -53,7 +53,7 @@ class Ledger:
         try:
             self._db = self._connect(folder, read_only)
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}; {_remedy_of(error)}") from error
+            raise LedgerError(f"{self.path}: {error}; {_fix_of(error)}") from error
         try:
             if not read_only:
                 self._prepare()
@@ -64,7 +64,7 @@ class Ledger:
             raise
         except (sqlite3.Error, UnicodeError) as error:
             self._db.close()
-            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_remedy_of(error)}") from error
+            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_fix_of(error)}") from error
 
     def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
         if read_only:
@@ -94,7 +94,7 @@ class Ledger:
         if version != VERSION:
             raise LedgerError(
                 f"{self.path}: a ledger of version {version!r}, and this pipeline reads version {VERSION} only; "
-                f"use the pipeline that wrote it, {_REMEDY}"
+                f"use the pipeline that wrote it, {_FIX}"
             )
 
     def _prepare(self) -> None:
@@ -102,7 +102,7 @@ class Ledger:
         (mark,) = self._db.execute("PRAGMA application_id").fetchone()
         (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if mark != _APPLICATION_ID and tables:
-            raise LedgerError(f"{self.path}: a database of another program; {_REMEDY}")
+            raise LedgerError(f"{self.path}: a database of another program; {_FIX}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         if not tables:
@@ -134,7 +134,7 @@ class Ledger:
         expected = after + 1
         for entry in self._select("seq > ?", after):
             if entry.seq != expected:
-                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_REMEDY}")
+                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_FIX}")
             yield entry
             expected += 1
 
@@ -154,17 +154,15 @@ class Ledger:
             for *row, crc in self._db.execute(query, values):
                 seq, at, generation, run, kind, _worker, _attempt, body = row
                 if not isinstance(body, str) or crc != _checksum(tuple(row)):
-                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_REMEDY}")
+                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_FIX}")
                 yield Entry(seq, at, generation, run, decode_fact(body))
         except (msgspec.MsgspecError, RecursionError) as error:
             if kind not in KINDS:
-                why = (
-                    f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_REMEDY}"
-                )
+                why = f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_FIX}"
                 raise LedgerError(f"{self.path}: fact {seq} {why}") from error
-            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_REMEDY}") from error
+            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_FIX}") from error
         except (sqlite3.Error, UnicodeError) as error:  # while reading the next one
-            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_remedy_of(error)}") from error
+            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_fix_of(error)}") from error
 
     def generations(self) -> list[int]:
         """The generations that have facts."""
@@ -206,12 +204,12 @@ class Ledger:
         try:
             return self._db.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeError) as error:
-            raise LedgerError(f"{self.path}: {error}; {_remedy_of(error)}") from error
+            raise LedgerError(f"{self.path}: {error}; {_fix_of(error)}") from error
 
     def _identify(self) -> str:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
         if row is None:
-            raise LedgerError(f"{self.path}: it says neither its farm nor its version; {_REMEDY}")
+            raise LedgerError(f"{self.path}: it says neither its farm nor its version; {_FIX}")
         self._check_version(row[1])
         return str(row[0])
 
@@ -221,7 +219,7 @@ class Ledger:
         count, last, written = self._db.execute(query).fetchone()
         if not isinstance(written, int) or not count == last == written:
             known = max(last, written if isinstance(written, int) else 0)
-            raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_REMEDY}")
+            raise LedgerError(f"{self.path}: {known - count} of {known} facts are missing; {_FIX}")
         return int(count)
 
 
@@ -233,19 +231,19 @@ def has_ledger(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}; {_PERMISSION_REMEDY}") from error
+        raise LedgerError(f"{path}: {error.strerror}; {_PERMISSION_FIX}") from error
     return True
 
 
-_REMEDY = "restore the state folder from a backup, or move it away to begin a new farm"
+_FIX = "restore the state folder from a backup, or move it away to begin a new farm"
 _FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_PERMISSION_REMEDY = "see that this user may write in that folder: SQLite does so even to look on"
+_PERMISSION_FIX = "see that this user may write in that folder: SQLite does so even to look on"
 _APPLICATION_ID = 0x47504C31  # "GPL1": distinguishes a ledger from other SQLite files
 
 
-def _remedy_of(error: Exception) -> str:
+def _fix_of(error: Exception) -> str:
     # Source: SQLite, "Result and Error Codes": the lowest byte is the primary code.
-    return _PERMISSION_REMEDY if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _REMEDY
+    return _PERMISSION_FIX if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _FIX
 
 
 def _checksum(row: tuple[object, ...]) -> int:

@@ -179,7 +179,7 @@ def test_fitness_is_independent_of_worker_count(project: FarmProject, workers: i
 
 
 def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> None:
-    """The share belongs to the first host; the second keeps its hands off, names the cure, and breaks nothing."""
+    """The share belongs to the first host; the second keeps its hands off, names the fix, and breaks nothing."""
     share = tmp_path / "share"
     share.mkdir()
     table = f"[[worker]]\nname = 'vm-0'\nshare = '{share}'"

@@ -51,11 +51,11 @@ class Machine:
         ran = self.ask("--json", *more)
         items = {one["item"]: one for one in json.loads(ran.stdout)}
         assert ran.returncode == int(not all(one["ok"] for one in items.values())), ran.stderr
-        assert all(bool(one["cure"]) != one["ok"] for one in items.values())
+        assert all(bool(one["fix"]) != one["ok"] for one in items.values())
         return items
 
     def wrong(self, *more: str) -> dict[str, str]:
-        return {name: f"{one['found']}; {one['cure']}" for name, one in self.items(*more).items() if not one["ok"]}
+        return {name: f"{one['found']}; {one['fix']}" for name, one in self.items(*more).items() if not one["ok"]}
 
     def start(self) -> None:
         self.agent = subprocess.Popen(
@@ -143,7 +143,7 @@ def test_doctor_reports_missing_share(machine: Machine) -> None:
 
 
 def test_doctor_reports_file_in_place_of_folder(machine: Machine) -> None:
-    """It is named with the cure."""
+    """It is named with its fix."""
     (machine.share / "outbox/tmp").rmdir()
     (machine.share / "outbox/tmp").write_bytes(b"")
     assert "take away what is in its place" in machine.wrong()["folders"]

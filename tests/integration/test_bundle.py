@@ -215,7 +215,7 @@ def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
     ids=["changed", "missing", "planted", "unfinished"],
 )
 def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, said: str) -> None:
-    """The file and the cure are named, and the program folder stays empty."""
+    """The file and the fix are named, and the program folder stays empty."""
     spoil(vm.bundle)
     code, answer = vm.install({"python": "game:play"})
     assert code == 1

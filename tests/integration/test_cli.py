@@ -254,7 +254,7 @@ def test_unencodable_names_are_escaped_in_pipe(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_damaged_ledger_is_reported_with_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is guessed: one line with the cure, and the exit code of a farm that cannot go on."""
+    """Nothing is guessed: one line with the fix, and the exit code of a farm that cannot go on."""
     pipeline(capsys, "init", tmp_path)
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     ledger = tmp_path / "state/ledger.db"
@@ -275,7 +275,7 @@ def test_take_over_refuses_unknown_worker(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_deleted_local_share_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The farm says that it is not where it was, and names this cure; it works for local workers as for others."""
+    """The farm says that it is not where it was, and names this fix; it works for local workers as for others."""
     pipeline(capsys, "init", tmp_path)
     assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
     shutil.rmtree(tmp_path / "state" / "shares")

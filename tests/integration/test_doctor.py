@@ -1,4 +1,4 @@
-"""`pipeline doctor`: silent on a healthy share, one line with the cure on every other."""
+"""`pipeline doctor`: silent on a healthy share, one line with the fix on every other."""
 
 import json
 import shutil
@@ -267,9 +267,9 @@ def test_heartbeats_are_checked_concurrently(
     """All agents are listened to at the same time."""
     all_listened_to = threading.Barrier(3, timeout=20.0)
 
-    def listen(_files: LocalFiles) -> Iterator[str]:
+    def listen(_files: LocalFiles) -> Iterator[doctor.Fault]:
         all_listened_to.wait()
-        yield "silent"
+        yield "silent", ""
 
     monkeypatch.setattr(doctor, "_heartbeat", listen)
     shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(3)}

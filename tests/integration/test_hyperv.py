@@ -72,7 +72,7 @@ def row_of(name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("missing", "why", "cure"),
+    ("missing", "why", "fix"),
     [
         ("template", Why.NO_SUCH_TEMPLATE, "correct `template`"),
         ("space", Why.NO_SPACE, "make some room"),
@@ -80,14 +80,14 @@ def row_of(name: str) -> dict[str, object]:
         ("rights", Why.NOT_ALLOWED, "add it to that group"),
     ],
 )
-def test_script_error_is_reported_with_remedy(harness: HyperVHarness, missing: str, why: Why, cure: str) -> None:
+def test_script_error_is_reported_with_fix(harness: HyperVHarness, missing: str, why: Why, fix: str) -> None:
     """In one line, and nothing is tried again."""
     harness.hyperv.missing.add(missing)
 
     error = refusal(lambda: harness.machines().create("vm-3"))
 
     assert (error.trouble, error.transient) == (why, False)
-    assert cure in error.reason and "\n" not in error.reason
+    assert fix in error.reason and "\n" not in error.reason
     assert harness.hyperv.scripts == ["New-FarmVM"]
 
 

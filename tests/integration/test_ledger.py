@@ -29,7 +29,7 @@ from pipeline.storage.ledger import Ledger
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.records import attempt
 
-CURE = "restore the state folder from a backup, or move it away to begin a new farm"
+FIX = "restore the state folder from a backup, or move it away to begin a new farm"
 
 
 def issued(number: int) -> AttemptIssued:
@@ -356,7 +356,7 @@ def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
         ledger = Ledger(folder)
         entries = ledger.entries()
         assert [next(entries).fact for _ in range(3)] == list(STORY[:3])
-        with pytest.raises(LedgerError, match=f"fact 4 .*{CURE}"):
+        with pytest.raises(LedgerError, match=f"fact 4 .*{FIX}"):
             next(entries)
         ledger.close()
 
@@ -367,7 +367,7 @@ def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change:
     """First, middle or last: the checksum says so."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = {seq}")
 
-    assert f"fact {seq} is damaged or missing; {CURE}" in complaint(folder)
+    assert f"fact {seq} is damaged or missing; {FIX}" in complaint(folder)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, chang
     """The checksum covers every column: queries choose facts by them."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = 3")
 
-    assert CURE in complaint(folder)
+    assert FIX in complaint(folder)
 
 
 @pytest.mark.parametrize("value", ["NULL", "1.5", str(2**62), "3"])
@@ -392,7 +392,7 @@ def test_changed_column_type_is_detected(folder: Path, written: Path, value: str
     alter(written, "PRAGMA writable_schema = ON", any_type)
     alter(written, f"UPDATE facts SET body = {value} WHERE seq = 3")
 
-    assert CURE in complaint(folder)
+    assert FIX in complaint(folder)
 
 
 @pytest.mark.parametrize("seq", [1, 3])
@@ -400,15 +400,15 @@ def test_deleted_fact_is_detected(folder: Path, written: Path, seq: int) -> None
     """A gap is found when the ledger is opened, by readers as well."""
     alter(written, f"DELETE FROM facts WHERE seq = {seq}")
 
-    assert complaint(folder) == f"{written}: 1 of 5 facts are missing; {CURE}"
-    assert CURE in complaint(folder, read_only=True)
+    assert complaint(folder) == f"{written}: 1 of 5 facts are missing; {FIX}"
+    assert FIX in complaint(folder, read_only=True)
 
 
 def test_deleted_last_fact_is_detected(folder: Path, written: Path) -> None:
     """Without its end a ledger would count a settled trial again."""
     alter(written, "DELETE FROM facts WHERE seq = 5")
 
-    assert CURE in complaint(folder)
+    assert FIX in complaint(folder)
 
 
 def test_swapped_facts_are_detected(folder: Path, written: Path) -> None:
@@ -431,7 +431,7 @@ def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
 
     said = complaint(folder)
     assert "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in said
-    assert CURE in said
+    assert FIX in said
 
 
 def half(data: bytes) -> bytes:
@@ -450,13 +450,13 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_file_is_reported_with_remedy(folder: Path, written: Path, damage: str) -> None:
-    """A truncated or overwritten file is told in one line with the cure, and nothing is made of it."""
+def test_damaged_file_is_reported_with_fix(folder: Path, written: Path, damage: str) -> None:
+    """A truncated or overwritten file is told in one line with the fix, and nothing is made of it."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
     said = complaint(folder)
 
-    assert CURE in said
+    assert FIX in said
     assert "\n" not in said
 
 
@@ -477,11 +477,11 @@ def test_other_ledger_version_is_refused(folder: Path, written: Path) -> None:
     assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder, read_only=True)
 
 
-def test_other_ledger_version_names_remedy(folder: Path, written: Path) -> None:
+def test_other_ledger_version_names_fix(folder: Path, written: Path) -> None:
     """The line says what to do."""
     alter(written, "UPDATE farm SET version = 3")
 
-    assert f"; use the pipeline that wrote it, {CURE}" in complaint(folder)
+    assert f"; use the pipeline that wrote it, {FIX}" in complaint(folder)
 
 
 def test_ledger_without_version_is_refused(folder: Path, written: Path) -> None:
@@ -489,7 +489,7 @@ def test_ledger_without_version_is_refused(folder: Path, written: Path) -> None:
     alter(written, "DELETE FROM farm")
 
     for read_only in (False, True):
-        assert f"it says neither its farm nor its version; {CURE}" in complaint(folder, read_only=read_only)
+        assert f"it says neither its farm nor its version; {FIX}" in complaint(folder, read_only=read_only)
 
 
 @pytest.mark.parametrize("table", ["CREATE TABLE facts (x)", "CREATE TABLE farm (name)"])
@@ -513,7 +513,7 @@ def test_foreign_database_is_not_changed(folder: Path) -> None:
 
 
 def test_refused_ledger_file_is_closed(folder: Path, written: Path) -> None:
-    """Its file can be moved away at once, as the cure says, also on Windows."""
+    """Its file can be moved away at once, as the fix says, also on Windows."""
     alter(written, "DELETE FROM facts WHERE seq = 3")
 
     assert files_held_by_a_refusal(folder) == []
@@ -529,7 +529,7 @@ def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: P
         said = complaint(folder, read_only=True)
 
     assert "see that this user may write in that folder" in said
-    assert CURE not in said
+    assert FIX not in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
@@ -574,7 +574,7 @@ def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
 
 
 def test_any_flipped_bit_is_detected_or_harmless(folder: Path, written: Path) -> None:
-    """Bits all over the file: either the facts are those that were written, or it is told with the cure."""
+    """Bits all over the file: either the facts are those that were written, or it is told with the fix."""
     data, entries = written.read_bytes(), reads(folder)
     wrong = []
     for position in range(0, len(data), 101):
@@ -587,7 +587,7 @@ def test_any_flipped_bit_is_detected_or_harmless(folder: Path, written: Path) ->
             if reads(folder) != entries:
                 wrong.append((position, "other facts"))
         except LedgerError as error:
-            if CURE not in str(error):
+            if FIX not in str(error):
                 wrong.append((position, str(error)))
         except Exception as error:
             wrong.append((position, repr(error)))

@@ -145,7 +145,7 @@ def test_snapshot_is_independent_of_file(folder: Path, snapshots: Snapshots) -> 
 
 @pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
 def test_damaged_snapshot_is_rewritten(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
-    """A power cut may leave an empty file under the right name; taking the genome in again is the cure."""
+    """A power cut may leave an empty file under the right name; taking the genome in again is the fix."""
     [genome] = snapshots.import_folder(folder)
     snapshot = Path(snapshots.path(genome.sha256))
     snapshot.chmod(0o600)  # it is read-only, which root alone may ignore

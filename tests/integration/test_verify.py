@@ -247,7 +247,7 @@ def test_damaged_outputs_are_reported(spoilt_outputs: Path, table: bytes, summar
 
 
 def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is guessed: one line with the cure."""
+    """Nothing is guessed: one line with the fix."""
     with sqlite3.connect(verified_project / "state" / "ledger.db") as db:
         db.execute("DELETE FROM facts WHERE seq = 5")
     db.close()

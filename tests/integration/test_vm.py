@@ -140,7 +140,7 @@ def test_prepare_checks_identity_before_boot(
 
 
 def test_check_template_reports_problems(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """The check goes into the guest, runs there, and what is not well is told with its cure."""
+    """The check goes into the guest, runs there, and what is not well is told with its fix."""
     configure(tmp_path, harness, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
     vm("vm", "start", "vm-1", "--wait")
     well = {"item": "sleep", "ok": True, "found": "never", "cure": ""}
@@ -234,8 +234,8 @@ def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_host_error_is_one_line_with_remedy(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
-    """With the cure, on standard error."""
+def test_host_error_is_one_line_with_fix(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+    """With the fix, on standard error."""
     harness.hyperv.missing.add(missing)
 
     code, out, err = vm("vm", "create", "vm-2")
@@ -295,7 +295,7 @@ def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> 
     ],
 )
 def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
-    """One line for each, with the cure."""
+    """One line for each, with the fix."""
     harness.hyperv.missing.add(missing)
 
     assert any(said in line for line in complaints(vm))

@@ -87,6 +87,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.diagnosis": (
         "hyperv_ops",
+        "inbox_agent.checks",
         "inbox_agent.protocol",
         "pipeline.config",
         "pipeline.errors",

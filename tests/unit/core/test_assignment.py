@@ -310,7 +310,7 @@ def test_search_for_trial_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rejected_result_excludes_worker() -> None:
-    """`rejected` spends nothing; the worker is out with the cure, and the trial goes to another."""
+    """`rejected` spends nothing; the worker is out with the fix, and the trial goes to another."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]

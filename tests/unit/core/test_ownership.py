@@ -174,7 +174,7 @@ def test_share_without_host_record_is_unknown() -> None:
     ],
 )
 def test_worker_with_foreign_share_is_excluded(owner: HostRecord) -> None:
-    """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the cure, untouched."""
+    """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the fix, untouched."""
     core = CoreHarness("w0", "w2", genomes=2)
     core.run_until_ready()
     core.shares["w0"].owner = owner
