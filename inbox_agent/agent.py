@@ -40,6 +40,7 @@ from inbox_agent.protocol.layout import (
     StartedRecord,
     StartRecord,
 )
+from inbox_agent.protocol.readers import read_heartbeat, read_record
 from inbox_agent.results import ResultWriter
 from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, ShareScanner
 from inbox_agent.system.desktop import DesktopSession
@@ -226,16 +227,17 @@ class Agent:
         try:
             self._files.publish(name, layout.encode(claim), durable=True)
         except FileAlreadyExists as error:
-            if claim.attempt not in self._unconfirmed_claims or self._claim_at(name) != claim:
+            if claim.attempt not in self._unconfirmed_claims or self._published_claim(claim.attempt) != claim:
                 raise OtherAgentActive(f"{claim.attempt} was claimed by another agent on this share") from error
         except Unavailable:
             self._unconfirmed_claims.add(claim.attempt)  # it may exist; the next round continues from there
             raise
         self._unconfirmed_claims.discard(claim.attempt)
 
-    def _claim_at(self, name: str) -> StartedRecord:
+    def _published_claim(self, attempt: str) -> StartedRecord:
+        name = Kind.STARTED.of(attempt)
         try:
-            return layout.decode(StartedRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
+            return read_record(self._files, StartedRecord, OUTBOX, name)
         except (FileMissing, FileInvalid, LayoutError) as error:
             self._unconfirmed_claims.clear()  # torn: its author is unknown, so it is given up
             raise Unavailable(f"{name} cannot be read: {error}") from error
@@ -335,8 +337,7 @@ class Agent:
             Unavailable: the share cannot be asked.
         """
         try:
-            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
-            heartbeat = layout.decode(AgentRecord, data, HEARTBEAT)
+            heartbeat = read_heartbeat(self._files)
         except Unavailable:
             raise
         except (ShareError, LayoutError):

@@ -27,8 +27,9 @@ from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
-from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, HostRecord, LayoutError, Outcome
+from inbox_agent.protocol.layout import FOLDERS, HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, LayoutError, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.desktop import DesktopSession, look_at_session
 from inbox_agent.system.file_lock import holder_of, note_path
@@ -95,7 +96,7 @@ def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) 
 def _folders(target: CheckTarget) -> str:
     if not target.share.is_dir():
         raise _CheckFailed(f"{target.share} is no folder", "make it, or correct --share")
-    for name in (INBOX, OUTBOX, STATUS, f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}"):
+    for name in FOLDERS:
         folder = target.share / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise _CheckFailed(f"{folder} is not a folder of its own", "take away what is in its place, and make it")
@@ -110,15 +111,15 @@ def _inbox(target: CheckTarget) -> str:
     files = LocalFiles(target.share)
     try:
         names = files.names(INBOX)
-        epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
-        if not epochs:
-            return "no host has come here yet"
-        name = layout.host_name(max(epochs))
-        owner = layout.decode(HostRecord, files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
+        owner = read_owner(files, names)
+        if isinstance(owner, DamagedOwner):
+            raise owner.error
     except ShareError as error:
         raise _CheckFailed(f"it cannot be read: {error}", "give the user who plays the right to read it") from error
     except LayoutError as error:
         raise _CheckFailed(str(error), "install the same version on host and machine") from error
+    if owner is None:
+        return "no host has come here yet"
     waiting = sum(name.endswith(layout.Kind.START.value) for name in names)
     return f"worker {owner.worker} of farm {owner.farm}, epoch {owner.epoch}; {waiting} start signals"
 

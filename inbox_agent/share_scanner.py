@@ -25,6 +25,7 @@ from inbox_agent.protocol.layout import (
     StartRecord,
     UnknownLayout,
 )
+from inbox_agent.protocol.readers import DamagedOwner, read_owner, read_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +111,12 @@ class ShareScanner:
             self._undeliverable[attempt] = (Outcome.UNDELIVERED, layout.clean(reason, layout.REASON_CHARS_MAX))
 
     def _read_owner(self, names: list[str]) -> HostRecord | None:
-        epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
-        if not epochs:
-            return None
-        name = layout.host_name(max(epochs))
-        try:
-            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
-            record = layout.decode(HostRecord, data, name)
-        except UnknownLayout:
-            return None  # a host of another layout version: only write the heartbeat
-        except (FileMissing, FileInvalid, LayoutError) as error:
-            raise Unavailable(f"{name} cannot be read: {error}") from error
-        if record.epoch != max(epochs):
-            raise Unavailable(f"{name} speaks of epoch {record.epoch}")
-        return record
+        owner = read_owner(self._files, names)
+        if isinstance(owner, DamagedOwner):
+            if isinstance(owner.error, UnknownLayout):
+                return None  # a host of another layout version: only write the heartbeat
+            raise Unavailable(f"{layout.host_name(owner.epoch)} cannot be read: {owner.error}") from owner.error
+        return owner
 
     def _still_present(self, missing: set[str]) -> set[str]:
         for attempt in self._missing_since.keys() - missing:
@@ -149,8 +142,7 @@ class ShareScanner:
             return
         name = Kind.START.of(attempt)
         try:
-            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
-            start = layout.decode(StartRecord, data, name)
+            start = read_record(self._files, StartRecord, INBOX, name)
             if start.attempt != attempt:
                 raise LayoutError(name, f"speaks of attempt {start.attempt}")
         except UnknownLayout as error:

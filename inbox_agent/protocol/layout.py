@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 LAYOUT = 1  # the version in every record; an agent answers a start signal of another version with `rejected`
 
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
+FOLDERS = (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS)  #: a folder after the one it is in
 HEARTBEAT = "agent.json"
 
 RECORD_BYTES_MAX = 64 * 1024

@@ -25,7 +25,7 @@ from inbox_agent.protocol.files import (
     ShareFull,
     Unavailable,
 )
-from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.layout import FOLDERS, STAGING
 from inbox_agent.system.file_retry import is_busy, retry_while_busy
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class LocalFiles(OneByOne):
 
     def make_folders(self) -> None:
         def make() -> None:
-            for folder in (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS):
+            for folder in FOLDERS:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(self._base + folder)  # never the share itself: it may not be mounted
 

@@ -22,8 +22,9 @@ from hyperv_ops import Machines
 from inbox_agent.checks import CheckResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileMissing, ShareError, ShareFiles, Unavailable
-from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, AgentRecord, HostRecord, LayoutError
+from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, LayoutError
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.readers import DamagedOwner, newest_epoch, read_heartbeat, read_owner
 from pipeline.config import Config, WorkerTable
 from pipeline.errors import InputError, SecretError
 from pipeline.machines.connections import machines_of, smb_access
@@ -160,16 +161,16 @@ def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[Fault]:
 
 
 def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[Fault]:
-    epochs = [epoch for name in files.names(INBOX) if (epoch := layout.epoch_of(name)) is not None]
-    if not epochs:
-        return
-    name = layout.host_name(max(epochs))
+    names = files.names(INBOX)
     try:
-        owner = layout.decode(HostRecord, files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX), name)
+        owner = read_owner(files, names)
+        if isinstance(owner, DamagedOwner):
+            raise owner.error
     except (ShareError, LayoutError) as error:
+        name = layout.host_name(newest_epoch(names))
         yield f"{INBOX}/{name} cannot be read ({error})", f"`pipeline take-over {worker}` writes a new one"
         return
-    if (owner.farm, owner.worker) != (farm_id, worker):
+    if owner is not None and (owner.farm, owner.worker) != (farm_id, worker):
         yield (
             f"it belongs to worker {owner.worker!r} of farm {owner.farm}",
             f"if no other host is at work there: `pipeline take-over {worker}`",
@@ -181,8 +182,7 @@ def _heartbeat(files: ShareFiles) -> Iterator[Fault]:
     first, pause = None, threading.Event()
     while time.monotonic() < deadline:
         try:
-            data = files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
-            beat = layout.decode(AgentRecord, data, HEARTBEAT)
+            beat = read_heartbeat(files)
         except FileMissing:
             pass
         except (ShareError, LayoutError) as error:

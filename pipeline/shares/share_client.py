@@ -25,11 +25,9 @@ from inbox_agent.protocol.files import (
     Unavailable,
 )
 from inbox_agent.protocol.layout import (
-    HEARTBEAT,
     INBOX,
     OUTBOX,
     STAGING,
-    STATUS,
     AgentRecord,
     HostRecord,
     Kind,
@@ -39,6 +37,7 @@ from inbox_agent.protocol.layout import (
     StartRecord,
     UnknownLayout,
 )
+from inbox_agent.protocol.readers import DamagedOwner, read_heartbeat, read_owner, read_record
 from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
@@ -112,23 +111,24 @@ class ShareClient:
 
     def _publish_host_record(self, host: HostRecord) -> None:
         self._files.make_folders()
-        name = f"{INBOX}/{layout.host_name(host.epoch)}"
+        path = f"{INBOX}/{layout.host_name(host.epoch)}"
         try:
             try:
-                self._files.publish(name, layout.encode(host), durable=True)
+                self._files.publish(path, layout.encode(host), durable=True)
             except FileAlreadyExists:
-                self._repair_host_record(name, host)
+                self._repair_host_record(host)
         except ShareError as error:
             # The next scan shows whether it is there, and which farm it names.
-            log.debug("%s: %s", name, error)
+            log.debug("%s: %s", path, error)
 
-    def _repair_host_record(self, name: str, host: HostRecord) -> None:
+    def _repair_host_record(self, host: HostRecord) -> None:
         """Rewrites an unreadable `host.json`: on a full disk the rename succeeded, the write did not."""
+        name = layout.host_name(host.epoch)
         try:
-            layout.decode(HostRecord, self._files.read(name, layout.RECORD_BYTES_MAX), name)
+            read_record(self._files, HostRecord, INBOX, name)
         except (FileInvalid, LayoutError):
-            self._files.remove([name])
-            self._files.publish(name, layout.encode(host), durable=True)
+            self._files.remove([f"{INBOX}/{name}"])
+            self._files.publish(f"{INBOX}/{name}", layout.encode(host), durable=True)
 
     def _remove(self, attempts: tuple[str, ...], response: ShareResponse) -> None:
         """Removes start signals and genomes. A genome that cannot be removed stays, and blocks nothing else.
@@ -187,7 +187,8 @@ class ShareClient:
             if INBOX in self._names(""):
                 raise
             return ShareScan(worker=self.worker, full=True, no_folders=True)
-        owner, damaged_epoch = self._read_owner(names)
+        found_owner = read_owner(self._files, names)
+        owner = found_owner if isinstance(found_owner, HostRecord) else None
         if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
             self._clear_staging_once()
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
@@ -198,7 +199,7 @@ class ShareClient:
             worker=self.worker,
             full=True,
             owner=owner,
-            damaged_epoch=damaged_epoch,
+            damaged_epoch=found_owner.epoch if isinstance(found_owner, DamagedOwner) else 0,
             starts=starts,
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
             complete=frozenset(
@@ -247,23 +248,9 @@ class ShareClient:
             raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
         return names
 
-    def _read_owner(self, names: list[str]) -> tuple[HostRecord | None, int]:
-        """The `host.json` of the highest epoch, or that epoch if the file is there and cannot be read."""
-        epochs = [epoch for name in names if (epoch := layout.epoch_of(name)) is not None]
-        if not epochs:
-            return None, 0
-        name = layout.host_name(max(epochs))
-        try:
-            data = self._files.read(f"{INBOX}/{name}", layout.RECORD_BYTES_MAX)
-            record = layout.decode(HostRecord, data, name)
-        except (FileMissing, FileInvalid, LayoutError):
-            return None, max(epochs)
-        return (record, 0) if record.epoch == max(epochs) else (None, max(epochs))
-
     def _read_heartbeat(self) -> AgentRecord | None:
         try:
-            data = self._files.read(f"{STATUS}/{HEARTBEAT}", layout.RECORD_BYTES_MAX)
-            return layout.decode(AgentRecord, data, HEARTBEAT)
+            return read_heartbeat(self._files)
         except (ShareError, LayoutError):
             return None  # a missing heartbeat proves nothing; silence is measured by the clock
 

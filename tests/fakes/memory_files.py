@@ -17,7 +17,7 @@ from inbox_agent.protocol.files import (
     ShareFull,
     Unavailable,
 )
-from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.layout import FOLDERS, STAGING
 
 
 class MemoryFiles(OneByOne):
@@ -83,7 +83,7 @@ class MemoryFiles(OneByOne):
 
     def make_folders(self) -> None:
         self._require("")
-        self.folders |= {INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS}
+        self.folders |= set(FOLDERS)
 
     def _require(self, folder: str) -> None:
         if folder not in self.folders or "" not in self.folders:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareError, Unavailable
-from inbox_agent.protocol.layout import ANSWERS, INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.layout import ANSWERS, FOLDERS, OUTBOX, STAGING
 from inbox_agent.protocol.local_files import NO_ROOM
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.shares.smb import messages as m
@@ -136,7 +136,7 @@ class SmbFiles:
                     self._remove_alone(path)
 
     def make_folders(self) -> None:
-        for folder in (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS):
+        for folder in FOLDERS:
             self._make_folder(folder)
 
     # ------------------------------------------------------------------------------------------ for the doctor
