@@ -3,7 +3,6 @@
 Owns: what a caller sees of a run: fitness by name, progress, and files in `results/`. A failed genome does not raise.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 
 from inbox_agent.protocol.layout import Setting
 from inbox_agent.settings import EvaluatorTable
+from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
@@ -23,8 +23,6 @@ from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.snapshots import is_ignored
 from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
-
-_STAGED = ".genome.new"  #: hidden, so it is not taken for a genome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +103,8 @@ class OpenFarm:
             _refuse_other_bytes(folder, genomes)
         with _taken_away_if_refused(folder, genomes):
             for name, source in genomes.items():
-                _drop(folder, name, _content(source))
+                with disk_errors(folder):
+                    replace_file(folder / name, _content(source))
             self._host.begin(number)
         ending = self.play(on_progress)
         if ending.diagnosis:
@@ -250,11 +249,3 @@ def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]
         if not was_there:
             folder.rmdir()
         raise
-
-
-def _drop(folder: Path, name: str, data: bytes) -> None:
-    """Writes one genome into its folder atomically: an interrupted call leaves no partial genome."""
-    aside = folder / _STAGED
-    with disk_errors(folder):
-        aside.write_bytes(data)
-        os.replace(aside, folder / name)

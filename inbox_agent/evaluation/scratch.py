@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
+from inbox_agent.system.file_kind import is_link, is_regular
 from inbox_agent.system.file_retry import retry_while_busy
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
-_REPARSE_POINT = 0x400  # Windows: links, junctions and mount points
 
 
 class InvalidAnswer(ValueError):
@@ -43,7 +43,7 @@ class Scratch:
         for name in self._left_behind():
             path = os.path.join(self.folder, name)
             info = os.lstat(path)
-            if name == ARTIFACTS and stat.S_ISDIR(info.st_mode) and not _is_link(info):
+            if name == ARTIFACTS and stat.S_ISDIR(info.st_mode) and not is_link(info):
                 artifacts_there = True
             elif name not in kept or not _can_be_overwritten(info):
                 _remove(path)
@@ -79,7 +79,7 @@ class Scratch:
         """The regular files in `artifacts/` up to `ARTIFACT_BYTES_MAX`, by name, at most `ARTIFACTS_MAX`."""
         try:
             names = os.listdir(self._artifacts)
-            if not names or _is_link(os.lstat(self._artifacts)):
+            if not names or is_link(os.lstat(self._artifacts)):
                 return []
         except OSError:  # the evaluator removed or replaced it
             return []
@@ -87,16 +87,12 @@ class Scratch:
         return [path for path in paths if _is_fit(path)][:ARTIFACTS_MAX]
 
 
-def _is_link(info: os.stat_result) -> bool:
-    return stat.S_ISLNK(info.st_mode) or bool(getattr(info, "st_file_attributes", 0) & _REPARSE_POINT)
-
-
 def _is_fit(path: Path) -> bool:
     try:
         info = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISREG(info.st_mode) and not _is_link(info) and info.st_size <= ARTIFACT_BYTES_MAX
+    return is_regular(info) and info.st_size <= ARTIFACT_BYTES_MAX
 
 
 def _can_be_overwritten(info: os.stat_result) -> bool:
@@ -126,7 +122,7 @@ def _remove_unless_folder(path: str) -> bool:
     """Removes a file, link or junction; for a real folder, makes it accessible and returns True."""
     try:
         info = os.lstat(path)
-        if stat.S_ISDIR(info.st_mode) and not _is_link(info):
+        if stat.S_ISDIR(info.st_mode) and not is_link(info):
             os.chmod(path, stat.S_IRWXU)
             return True
         if stat.S_ISDIR(info.st_mode):

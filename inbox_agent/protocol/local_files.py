@@ -26,6 +26,8 @@ from inbox_agent.protocol.files import (
     Unavailable,
 )
 from inbox_agent.protocol.layout import FOLDERS, STAGING
+from inbox_agent.system.atomic_file import write_all
+from inbox_agent.system.file_kind import is_link, is_regular
 from inbox_agent.system.file_retry import is_busy, retry_while_busy
 
 T = TypeVar("T")
@@ -67,14 +69,14 @@ class LocalFiles(OneByOne):
         except FileMissing:
             self._require_folder(path.partition("/")[0])
             raise
-        if not _is_regular(info):
+        if not is_regular(info):
             raise FileInvalid(f"{path}: not a regular file")
         return info.st_size
 
     def read(self, path: str, bytes_max: int) -> bytes:
         descriptor = self._open(path)
         try:
-            if not _is_regular(os.fstat(descriptor)):
+            if not is_regular(os.fstat(descriptor)):
                 raise FileInvalid(f"{path}: not a regular file")
             data = os.read(descriptor, bytes_max + 1)
             while len(data) <= bytes_max and (more := os.read(descriptor, bytes_max + 1 - len(data))):
@@ -94,7 +96,7 @@ class LocalFiles(OneByOne):
         digest, left = hashlib.sha256(), bytes_max
         descriptor = self._open(path)
         try:
-            if not _is_regular(self._ask(lambda: os.fstat(descriptor), missing=Unavailable)):
+            if not is_regular(self._ask(lambda: os.fstat(descriptor), missing=Unavailable)):
                 raise FileInvalid(f"{path}: not a regular file")
             # Opened without truncating: refilling a file costs a fraction of creating one.
             with open(retry_while_busy(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
@@ -103,7 +105,7 @@ class LocalFiles(OneByOne):
                     if left < 0:
                         raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
-                    _write_all(out.fileno(), piece)
+                    write_all(out.fileno(), piece)
                 out.truncate()
         finally:
             os.close(descriptor)
@@ -151,7 +153,7 @@ class LocalFiles(OneByOne):
     def _require_folder(self, folder: str) -> None:
         """Raises Unavailable if a folder is missing or a link: its files are then unknown, not absent."""
         info = self._ask(lambda: os.lstat(self._base + folder), missing=Unavailable)
-        if folder and (not stat.S_ISDIR(info.st_mode) or _is_link(info)):
+        if folder and (not stat.S_ISDIR(info.st_mode) or is_link(info)):
             raise Unavailable(f"{folder}: not a folder")
 
     def _open(self, path: str) -> int:
@@ -160,7 +162,7 @@ class LocalFiles(OneByOne):
         try:
             if sys.platform == "win32":  # replaces O_NOFOLLOW, which Windows lacks
                 info = self._ask(lambda: os.lstat(full))
-                if not _is_regular(info):
+                if not is_regular(info):
                     raise FileInvalid(f"{path}: not a regular file")
             return self._ask(lambda: os.open(full, _READ_FLAGS))
         except FileMissing:
@@ -181,7 +183,7 @@ class LocalFiles(OneByOne):
         if path.count("/") > 1:
             parent = path.rpartition("/")[0]
             info = self._ask(lambda: os.lstat(self._base + parent))
-            if not stat.S_ISDIR(info.st_mode) or _is_link(info):
+            if not stat.S_ISDIR(info.st_mode) or is_link(info):
                 raise FileInvalid(f"{parent}: not a folder")
 
     def _stage(self, folder: str, name: str, data: bytes) -> str:
@@ -210,11 +212,11 @@ class LocalFiles(OneByOne):
             descriptor = os.open(full, _NEW_FLAGS, 0o666)
         try:
             if isinstance(source, bytes):
-                _write_all(descriptor, source)
+                write_all(descriptor, source)
             else:
                 with open(source, "rb", buffering=0) as pieces:
                     while piece := pieces.read(_CHUNK_BYTES):
-                        _write_all(descriptor, piece)
+                        write_all(descriptor, piece)
         finally:
             os.close(descriptor)
 
@@ -239,26 +241,11 @@ def _share_error(error: OSError, missing: type[ShareError]) -> ShareError:
     return Unavailable(str(error))
 
 
-def _is_link(info: os.stat_result) -> bool:
-    reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)
-    return stat.S_ISLNK(info.st_mode) or bool(reparse)
-
-
-def _is_regular(info: os.stat_result) -> bool:
-    return stat.S_ISREG(info.st_mode) and not _is_link(info)
-
-
 def _read_chunk(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK_BYTES)
     except OSError as error:
         raise _share_error(error, Unavailable) from error
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def _publish_staged(staged: str, final: str) -> bool:
@@ -288,7 +275,7 @@ def _refill(spare: str, data: bytes) -> bool:
     try:
         if os.fstat(descriptor).st_nlink != 1:
             return False
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))
     except OSError:
         return False

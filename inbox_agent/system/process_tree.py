@@ -22,6 +22,8 @@ from typing import IO, Any
 import msgspec
 import psutil
 
+from inbox_agent.system.atomic_file import replace_file
+
 if sys.platform == "win32":
     from inbox_agent.system.job_object import JobObject, spawn_in_job
 else:
@@ -182,7 +184,8 @@ class ProcessTree:
             # Kill leftovers before the new token is written: a crash in between must not lose the old one.
             kill_leftovers(token_file)
             me = _Holder(token=self._token, pid=os.getpid(), started=psutil.Process().create_time())
-            _write(token_file, me)
+            token_file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(token_file, msgspec.json.encode(me), durable=True)
             self._adopts = orphans.adopt()
             self._prefix = orphans.death_signal_prefix()
 
@@ -240,18 +243,3 @@ def _read(token_file: Path) -> _Holder | None:
         return msgspec.json.decode(token_file.read_bytes(), type=_Holder)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-
-
-def _write(token_file: Path, holder: _Holder) -> None:
-    token_file.parent.mkdir(parents=True, exist_ok=True)
-    staged = token_file.with_name(token_file.name + ".new")
-    with staged.open("wb") as file:
-        file.write(msgspec.json.encode(holder))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, token_file)
-    folder = os.open(token_file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from inbox_agent.system.atomic_file import write_all
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.observation import CollectedResult
 from pipeline.paths import ATTEMPT_FILES, ATTEMPT_LOG, ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE, ProjectPaths
@@ -59,8 +60,6 @@ def _write(path: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     descriptor = retry_while_busy(lambda: os.open(path, flags, 0o666))
     try:
-        written = os.write(descriptor, data)
-        while written < len(data):  # a disk that fills up writes a part and fails at the next write
-            written += os.write(descriptor, memoryview(data)[written:])
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)

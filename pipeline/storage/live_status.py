@@ -14,6 +14,7 @@ import msgspec
 import orjson
 import psutil
 
+from inbox_agent.system.atomic_file import replace_file
 from pipeline.paths import LIVE_FILE
 
 INTERVAL_S, FRESH_S = 1.0, 10.0
@@ -29,10 +30,8 @@ class LiveStatusFile:
     def write(self, progress: object) -> None:
         """Writes the progress: any serialisable record. Write errors are ignored."""
         self._due = time.monotonic() + INTERVAL_S
-        aside = self._path.with_name(f".{LIVE_FILE}.new")
         with contextlib.suppress(OSError):
-            aside.write_bytes(orjson.dumps({"at": time.time(), "pid": os.getpid(), "progress": progress}))
-            os.replace(aside, self._path)
+            replace_file(self._path, orjson.dumps({"at": time.time(), "pid": os.getpid(), "progress": progress}))
 
     @property
     def is_due(self) -> bool:

@@ -7,7 +7,6 @@ one warning and is retried at the next write.
 import csv
 import io
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from inbox_agent.system.atomic_file import replace_file
 from pipeline.core.farm import Farm
 from pipeline.errors import disk_errors
 from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
@@ -58,10 +58,8 @@ class Outputs:
 
     def _write_file(self, name: str, data: bytes) -> None:
         path = self.folder / name
-        aside = path.with_name(f".{name}.new")
         try:
-            aside.write_bytes(data)
-            os.replace(aside, path)
+            replace_file(path, data)
         except OSError as error:
             if name not in self._warned:
                 log.warning("%s cannot be written (%s); is it open in another program? It is tried again", path, error)

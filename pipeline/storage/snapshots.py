@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
+from inbox_agent.system.file_kind import is_link
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
@@ -176,8 +177,7 @@ def _refuse_bad_name(name: str, shown: str) -> None:
 def _refuse_irregular_file(info: os.stat_result, shown: str, bytes_max: int) -> None:
     if stat.S_ISDIR(info.st_mode):
         raise GenomeError(f"{shown}: a folder; a generation is a flat folder of files, move it away")
-    reparse = getattr(info, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0)
-    if stat.S_ISLNK(info.st_mode) or reparse:
+    if is_link(info):
         raise GenomeError(f"{shown}: a link; put the file itself there")
     if not stat.S_ISREG(info.st_mode):
         raise GenomeError(f"{shown}: not a regular file; move it away")

@@ -106,6 +106,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.api": (
         "inbox_agent.protocol.layout",
         "inbox_agent.settings",
+        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
