@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperv_ops.last_line import last_line_of
 from hyperv_ops.machines import MachineError, MachineInfo, PowerState, Trouble, require_name
 
 LOG_BYTES_MAX = 1024 * 1024
@@ -157,14 +158,8 @@ class LocalMachines:
     def _exit_reason(self, name: str, process: "subprocess.Popen[bytes]") -> str:
         code = process.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
-        try:
-            with self._specs[name].log.open("rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - 2000))
-                lines = log.read().decode("utf-8", "replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return f"{how}; {lines[-1][:200]}" if lines else how
+        last = last_line_of(self._specs[name].log)
+        return f"{how}; {last}" if last else how
 
 
 def _signal_name(number: int) -> str:

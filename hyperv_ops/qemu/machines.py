@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 import psutil
 
+from hyperv_ops.last_line import last_line, last_line_of
 from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
@@ -219,7 +220,7 @@ class QemuMachines:
         process = self._process(name)
         try:
             if process is None:
-                note = f"off; its console said last: {self._console_tail(name)}"
+                note = f"off; its console said last: {self._last_console_line(name)}"
                 return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
             status = str(self._monitor[name].ask("query-status")["status"])
             drives = self._monitor[name].ask("query-block")
@@ -237,7 +238,7 @@ class QemuMachines:
                 addresses=(LOOPBACK,),
                 checkpoints=tuple(str(one["name"]) for one in kept),
                 pid=process.pid,
-                note=f"QEMU says {status}; its console said last: {self._console_tail(name)}",
+                note=f"QEMU says {status}; its console said last: {self._last_console_line(name)}",
             )
         return MachineInfo(name=name, state=PowerState.OFF)
 
@@ -289,14 +290,8 @@ class QemuMachines:
     def _console(self, name: str) -> Path:
         return self._folder(name) / "console.log"
 
-    def _console_tail(self, name: str) -> str:
-        try:
-            with self._console(name).open("rb") as console:
-                console.seek(max(0, console.seek(0, os.SEEK_END) - 1000))
-                text = console.read().decode("utf-8", "replace")
-        except OSError:
-            return "nothing"
-        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")[:200]
+    def _last_console_line(self, name: str) -> str:
+        return last_line_of(self._console(name)) or "nothing"
 
     def _process(self, name: str) -> psutil.Process | None:
         """The machine's process, also if another host process started it."""
@@ -355,8 +350,8 @@ def _run(name: str, args: Sequence[str], timeout_s: float) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise MachineError(name, f"{args[0]} did not end in {timeout_s:g} s", Trouble.UNKNOWN_OUTCOME) from error
     if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise MachineError(name, lines[-1][:300], Trouble.NO_SPACE if "No space" in lines[-1] else Trouble.OTHER)
+        reason = last_line(done.stderr) or f"exit code {done.returncode}"
+        raise MachineError(name, reason, Trouble.NO_SPACE if "No space" in reason else Trouble.OTHER)
     return done.stdout
 
 

@@ -213,7 +213,7 @@ def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
         ("import sys; print('first', flush=True); sys.exit('no licence')", "exit code 1; no licence"),
         ("pass", "exit code 0"),
         ("import os; os._exit(3)", "exit code 3"),
-        ("print('x' * 5000)", f"exit code 0; {'x' * 200}"),
+        ("print('x' * 5000)", f"exit code 0; {'x' * 300}"),
         ("import sys; sys.stdout.buffer.write(b'gr\\xfc\\xdfe')", "exit code 0; gr��e"),
         pytest.param("import os; os.kill(os.getpid(), 11)", "signal SIGSEGV", marks=posix),
         pytest.param(
