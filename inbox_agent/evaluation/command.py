@@ -25,8 +25,7 @@ from inbox_agent.evaluation.protocol import (
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
 from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
-from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import ProcessTree, find_program, wait_for_exit
+from inbox_agent.system.process_tree import ProcessTree, find_program, interpreter, wait_for_exit
 
 SETTINGS = "settings.json"
 _PYTHON = re.compile(r"pythonw?[\d.]*(\.exe)?", re.IGNORECASE)

@@ -30,8 +30,7 @@ from inbox_agent.evaluation.protocol import (
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
-from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import ProcessTree, wait_for_exit
+from inbox_agent.system.process_tree import ProcessTree, interpreter, wait_for_exit
 
 IMPORT_LIMIT_S = 300.0  # for the import; the evaluation's own time limit starts after it
 _POLL_S = 0.25  # how soon a dead child is noticed while another process keeps its output open

@@ -227,6 +227,17 @@ def find_program(program: str, env: Mapping[str, str]) -> str:
     return found
 
 
+def interpreter() -> str:
+    """The program that `python` stands for in a command: the interpreter of this process, with its packages.
+
+    Windows: `pythonw.exe` has no console, so each console program that an evaluator starts would open a window over
+    it. `python.exe` in a process tree has an invisible console, which its children share.
+    """
+    program = Path(sys.executable)
+    with_console = program.with_name("python.exe")
+    return str(with_console if program.name.lower() == "pythonw.exe" and with_console.exists() else program)
+
+
 def _is_alive_elsewhere(holder: _Holder) -> bool:
     """Whether the holder is alive and not this process; a reused pid has another start time."""
     if holder.pid == os.getpid():

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.system.interpreter import interpreter
+from inbox_agent.system.process_tree import interpreter
 from pipeline.config import HooksTable
 from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
 from pipeline.core.farm import Farm

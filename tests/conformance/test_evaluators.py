@@ -12,8 +12,7 @@ from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.evaluation.protocol import GenomeEvaluator
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
-from inbox_agent.system.interpreter import interpreter
-from inbox_agent.system.process_tree import ProcessTree
+from inbox_agent.system.process_tree import ProcessTree, interpreter
 from tests.harness.players import COMMAND, FUNCTION, SCRIPTED, EvaluatorHarness, is_gone
 
 
