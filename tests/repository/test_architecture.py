@@ -171,7 +171,7 @@ def test_banned_calls_are_absent(module: str) -> None:
 
 
 #: What its own data is found by: packaged files, and the bundle's installer, which is no part of the running program.
-OWN_FILES = ("pipeline.bundle.bundle", "pipeline.bundle.installer", "pipeline.ui.html")
+OWN_FILES = ("pipeline.bundle.bundle", "pipeline.bundle.installer", "pipeline.cli.new_project", "pipeline.ui.html")
 FILE_NAMES = {name for key, name in vars(paths).items() if key.isupper() and isinstance(name, str) and "." in name}
 HOST_MODULES = [
     module

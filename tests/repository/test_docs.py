@@ -21,7 +21,7 @@ from pipeline import errors
 from pipeline.bundle.bundle import INSTALLER
 from pipeline.cli import main
 from pipeline.cli.agent import agent_commands
-from pipeline.cli.new_project import CONFIG, init
+from pipeline.cli.new_project import init
 from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
@@ -324,9 +324,10 @@ def test_every_command_is_documented_and_has_help() -> None:
         assert len(shown.output.splitlines()) > 3
 
 
-def test_example_configuration_shows_defaults() -> None:
+def test_example_configuration_shows_defaults(tmp_path: Path) -> None:
     """`pipeline init` writes every documented key, and those it calls defaults are the defaults."""
-    table = tomllib.loads(CONFIG)
+    init(tmp_path)
+    table = tomllib.loads((tmp_path / "pipeline.toml").read_text(encoding="utf-8"))
     config = Config()
     assert {"generation", "settings", "evaluator", "local"} <= set(table)
     for name, value in table["generation"].items():

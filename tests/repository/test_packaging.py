@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.new_project import EXAMPLE
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
 
@@ -72,6 +73,18 @@ def test_the_api_without_its_extra_says_what_to_install(agent_only: Path) -> Non
     assert run.stdout == "PipelineError\n"
     assert run.stderr.splitlines()[-1].startswith("pipeline.errors.MissingExtraError: ")
     assert run.stderr.endswith('run: pip install "genome-pipeline[host]"\n')
+
+
+def test_example_project_is_in_the_wheel(agent_only: Path) -> None:
+    """`pipeline init` copies it from there."""
+    code = (
+        "from importlib.resources import files\n"
+        "for path in (files('pipeline.cli') / 'example_project').rglob('*'):\n"
+        "    print(path.name)"
+    )
+    listed = subprocess.run([agent_only / "python", "-c", code], check=True, cwd=agent_only, capture_output=True)
+    names = set(listed.stdout.decode().splitlines())
+    assert {path.name for path in Path(str(EXAMPLE)).rglob("*")} <= names
 
 
 def test_the_packages_ship_their_types(agent_only: Path) -> None:
