@@ -27,7 +27,7 @@ from winrm.protocol import Protocol as WinRm
 
 from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.script_call import ScriptReply
-from hyperv_ops.machines import MachineError, Trouble
+from hyperv_ops.machines import MachineError, Trouble, one_line
 
 log = logging.getLogger(__name__)
 
@@ -193,4 +193,4 @@ def _machine_error(where: str, error: Exception, *, begun: bool) -> MachineError
             reason = "the account may not open a shell; `winrm configSDDL default` there gives it Read and Execute"
             return MachineError(where, reason, Trouble.DENIED)
     trouble = Trouble.UNKNOWN_OUTCOME if begun else Trouble.UNREACHABLE
-    return MachineError(where, " ".join(str(error).split())[:300] or type(error).__name__, trouble)
+    return MachineError(where, one_line(str(error)) or type(error).__name__, trouble)

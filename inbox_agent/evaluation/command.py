@@ -17,6 +17,7 @@ from inbox_agent.evaluation.protocol import (
     EvaluationJob,
     EvaluationResult,
     describe_exit,
+    describe_start_error,
     environment,
     fingerprint_of,
     parse_json,
@@ -24,7 +25,7 @@ from inbox_agent.evaluation.protocol import (
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
-from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
+from inbox_agent.protocol.layout import Outcome, clean
 from inbox_agent.system.process_tree import ProcessTree, find_program, interpreter, wait_for_exit
 
 SETTINGS = "settings.json"
@@ -72,7 +73,7 @@ class CommandEvaluator:
         try:
             program = find_program(self._program(), self._environment)
         except OSError as error:
-            return f"cannot start {self._argv[0]!r}: {_why(error)}"
+            return describe_start_error(self._argv[0], error)
         script = self._argv[1] if len(self._argv) > 1 else ""
         missing = script[:1] not in ("", "-", "{") and not os.path.exists(os.path.join(self._folder, script))
         return f"{script}: no such file in {self._folder}" if missing and _PYTHON.fullmatch(Path(program).name) else ""
@@ -95,7 +96,7 @@ class CommandEvaluator:
             )
         except (OSError, ValueError) as error:
             seconds = time.monotonic() - started
-            reason = clean(f"cannot start {self._argv[0]!r}: {_why(error)}", REASON_CHARS_MAX)
+            reason = describe_start_error(self._argv[0], error)
             self._start_error = EvaluationResult(outcome=Outcome.FAILED, reason=reason, seconds=seconds)
             return
         assert process.stdout is not None
@@ -184,7 +185,3 @@ class CommandEvaluator:
 def _last_line(log: bytes) -> str:
     lines = log.rstrip().rsplit(b"\n", 1)
     return clean(lines[-1].decode("utf-8", "replace"), LINE_CHARS_MAX)
-
-
-def _why(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

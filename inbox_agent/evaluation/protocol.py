@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inbox_agent.evaluation.scratch import InvalidAnswer
-from inbox_agent.protocol.layout import Outcome, Setting, clean, finite, finite_metrics
+from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, Setting, clean, finite, finite_metrics
 
 LAST_OUTPUT_S = 1.0  # how long to read remaining output after the process tree is dead
 
@@ -102,6 +102,12 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
         return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
     except ValueError as error:
         raise InvalidAnswer(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
+
+
+def describe_start_error(program: str, error: OSError | ValueError) -> str:
+    """Why a program could not be started, in one line."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return clean(f"cannot start {program!r}: {reason}", REASON_CHARS_MAX)
 
 
 def describe_exit(returncode: int) -> str:

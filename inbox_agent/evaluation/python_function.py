@@ -22,6 +22,7 @@ from inbox_agent.evaluation.protocol import (
     EvaluationJob,
     EvaluationResult,
     describe_exit,
+    describe_start_error,
     environment,
     fingerprint_of,
     parse_json,
@@ -77,7 +78,7 @@ class FunctionEvaluator:
         try:
             child = self._ensure_child()
         except OSError as error:
-            return f"cannot start {interpreter()!r}: {error.strerror or error}"
+            return describe_start_error(interpreter(), error)
         while time.monotonic() < child.started + IMPORT_LIMIT_S:
             reply = child.output.wait(_POLL_S)
             match reply and parse_json(reply.body, "the evaluator process's reply"):
@@ -110,7 +111,7 @@ class FunctionEvaluator:
         try:
             child = self._ensure_child()
         except OSError as error:
-            self._start_error = f"cannot start {interpreter()!r}: {error.strerror or error}"
+            self._start_error = describe_start_error(interpreter(), error)
             return
         child.output.forget_progress()
         if child.ready:

@@ -31,6 +31,7 @@ from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
 from inbox_agent.protocol.files import Unavailable
+from inbox_agent.protocol.layout import clean
 from pipeline.errors import SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import SmbReply
@@ -264,4 +265,4 @@ def _refusal(error: Exception) -> Refusal:
 
 
 def _line(error: object) -> str:
-    return " ".join(str(error).split())[:300]
+    return clean(str(error), 300)
