@@ -26,15 +26,15 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
         _no_host_record(tx, worker, seen, scan)
     elif (scan.owner.farm, scan.owner.worker) != (tx.farm.farm_id, worker.name):
         reason = f"its share belongs to worker {scan.owner.worker!r} of farm {scan.owner.farm}"
-        remedy = f"this run does not touch it. If that farm is gone for good: pipeline take-over {worker.name}"
-        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
+        fix = f"this run does not touch it. If that farm is gone for good: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {fix}", withdrawal=_OTHER_OWNER)
     elif scan.owner.epoch > worker.epoch or scan.unknown_starts:
         found = f"epoch {scan.owner.epoch}, the ledger knows {worker.epoch}"
         if scan.owner.epoch <= worker.epoch:
             found = f"start signal {min(scan.unknown_starts)}, which the ledger never issued"
         reason = f"its share shows {found}: a second host, or an old ledger"
-        remedy = f"this run does not touch it. If no other host is running: pipeline take-over {worker.name}"
-        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
+        fix = f"this run does not touch it. If no other host is running: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {fix}", withdrawal=_OTHER_OWNER)
     elif scan.owner.epoch < worker.epoch:
         if worker.epoch_open:
             _raise_epoch(tx, worker, scan, f"host.json of epoch {worker.epoch} is missing")
@@ -58,8 +58,8 @@ def _host_record_damaged(tx: Transaction, worker: Worker, scan: ShareScan) -> No
         tx.raise_epoch(worker.name, scan.damaged_epoch, reason)
     else:
         reason = f"its share shows a damaged host.json of epoch {scan.damaged_epoch}, which this farm never wrote"
-        remedy = f"if no other host is running: pipeline take-over {worker.name}"
-        exclude(tx, worker, f"{reason}; {remedy}", withdrawal=_OTHER_OWNER)
+        fix = f"if no other host is running: pipeline take-over {worker.name}"
+        exclude(tx, worker, f"{reason}; {fix}", withdrawal=_OTHER_OWNER)
 
 
 def _no_host_record(tx: Transaction, worker: Worker, seen: ObservedWorker, scan: ShareScan) -> None:

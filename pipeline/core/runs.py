@@ -108,14 +108,14 @@ def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
 
 def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings) -> None:
     where = f"generation {farm.generation} was begun with other"
-    cure = "put them back, or begin it anew with --fresh"
+    fix = "put them back, or begin it anew with --fresh"
     changed = [
         f"{name} was {getattr(fixed, name)!r}, is now {getattr(settings, name)!r}"
         for name in RunSettings.__struct_fields__
         if getattr(fixed, name) != getattr(settings, name)
     ]
     if changed:
-        raise InputError(f"{where} settings: {'; '.join(changed)}; {cure}")
+        raise InputError(f"{where} settings: {'; '.join(changed)}; {fix}")
     digests = {genome.name: genome.sha256 for genome in farm.genomes}
     bytes_changed = [
         f"{file.name} was {digests[file.name][:12]}…, is now {file.sha256[:12]}…"
@@ -123,4 +123,4 @@ def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSetting
         if digests.get(file.name, file.sha256) != file.sha256
     ]
     if bytes_changed:
-        raise InputError(f"{where} bytes: {'; '.join(bytes_changed)}; {cure}")
+        raise InputError(f"{where} bytes: {'; '.join(bytes_changed)}; {fix}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError, ShareFiles
 from inbox_agent.protocol.layout import INBOX, HostRecord, Kind
+from inbox_agent.protocol.readers import newest_epoch
 from pipeline.config import Config
 from pipeline.core.facts import EpochRaised
 from pipeline.errors import InputError, TakeOverError
@@ -39,8 +40,7 @@ def take_share(loop: ControlLoop, files: ShareFiles, worker: str) -> str:
     """Takes one share over, also from another farm. Raises ShareError."""
     files.make_folders()
     names = files.names(INBOX)
-    on_share = max((epoch for name in names if (epoch := layout.epoch_of(name))), default=0)
-    epoch = 1 + max(on_share, loop.farm.worker(worker).epoch)
+    epoch = 1 + max(newest_epoch(names), loop.farm.worker(worker).epoch)
     # Recorded before it is published, like every epoch; after a crash in between, repeat the command.
     loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])
     record = HostRecord(farm=loop.farm.farm_id, worker=worker, epoch=epoch)
