@@ -26,13 +26,13 @@ from pipeline.core.farm import Farm
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.last_log import last_log
+from pipeline.host.outputs import Outputs
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
 from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ATTEMPTS, SET_ASIDE, ProjectPaths
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.outputs import Outputs
 from pipeline.views.progress import Progress, measure_progress
 
 PROGRESS_INTERVAL_S = 0.25

@@ -13,8 +13,8 @@ from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RecoveryAction, 
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from pipeline.core.observed import Observed
+from pipeline.host.outputs import Outputs
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.outputs import Outputs
 from tests.harness.core_table import CoreHarness
 
 HOSTILE = (
