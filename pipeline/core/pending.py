@@ -10,17 +10,17 @@ from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
 class PendingReason(enum.StrEnum):
     """What a trial that is not settled waits for."""
 
-    RUNNING = "played"  #: an agent has claimed its attempt
-    QUEUED_FIRST = "next"  #: its attempt is the first in its worker's queue
-    QUEUED = "behind"  #: another attempt is before it there
-    WORKER_RECOVERING = "worker_unwell"  #: its attempt is in the queue of a worker that is being recovered
-    ALL_WORKERS_OUT = "nobody_left"  #: every worker is out
-    NO_WORKER_READY = "nobody_well"  #: the workers that are left are recovering or quarantined
-    NO_SHARE_READY = "nobody_at_home"  #: no ready worker's share carries its epoch's `host.json` yet
-    NEEDS_IDLE_WORKER = "alone"  #: it must run alone, and no worker is idle
-    QUEUES_FULL = "no_room"  #: every queue is full
-    NEEDS_OTHER_WORKER = "another"  #: every worker with a free slot has tried it already
-    READY = "turn"  #: the next tick may issue it
+    RUNNING = "running"  #: an agent has claimed its attempt
+    QUEUED_FIRST = "queued_first"  #: its attempt is the first in its worker's queue
+    QUEUED = "queued"  #: another attempt is before it there
+    WORKER_RECOVERING = "worker_recovering"  #: its attempt is in the queue of a worker that is being recovered
+    ALL_WORKERS_OUT = "all_workers_out"  #: every worker is out
+    NO_WORKER_READY = "no_worker_ready"  #: the workers that are left are recovering or quarantined
+    NO_SHARE_READY = "no_share_ready"  #: no ready worker's share carries its epoch's `host.json` yet
+    NEEDS_IDLE_WORKER = "needs_idle_worker"  #: it must run alone, and no worker is idle
+    QUEUES_FULL = "queues_full"  #: every queue is full
+    NEEDS_OTHER_WORKER = "needs_other_worker"  #: every worker with a free slot has tried it already
+    READY = "ready"  #: the next tick may issue it
     NO_HOST = "no_host"  #: no host is running this generation
 
 
