@@ -24,7 +24,7 @@ PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
 WORKERS_SHOWN_MAX = 24
 WIDE = 120
-_UNWELL = ("awaited", "recovering", "quarantined", "out")
+_ABNORMAL = ("awaited", "recovering", "quarantined", "out")
 _STYLES = {
     "playing": "green",
     "idle": "dim",
@@ -98,7 +98,7 @@ def _workers(now: Progress, width: int) -> Table:
         table.add_column("losses", justify="right")
         table.add_column("recovery", no_wrap=True)
     table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in sorted(now.workers, key=lambda row: row.state not in _UNWELL)[:WORKERS_SHOWN_MAX]:
+    for row in sorted(now.workers, key=lambda row: row.state not in _ABNORMAL)[:WORKERS_SHOWN_MAX]:
         table.add_row(*_cells(row, now.time_limit_s, wide=wide))
     if len(now.workers) > WORKERS_SHOWN_MAX:
         table.add_row(f"… and {len(now.workers) - WORKERS_SHOWN_MAX} more")
@@ -116,7 +116,7 @@ def _cells(row: WorkerRow, limit_s: float, *, wide: bool) -> list[Text]:
         Text(str(row.waiting or "")),
     ]
     if wide:
-        cells += [Text(str(row.losses or ""), "yellow"), Text(row.rung.replace("_", " "), "yellow")]
+        cells += [Text(str(row.losses or ""), "yellow"), Text(row.recovery.replace("_", " "), "yellow")]
     return [*cells, Text(row.note, "dim")]
 
 
@@ -157,11 +157,11 @@ class Monitor:
 def plain_line(now: Progress) -> str:
     """The progress of a run as one line of text."""
     idle = "" if now.playing or now.finished else "; no host plays it now"
-    unwell = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _UNWELL)
+    abnormal = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _ABNORMAL)
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
         f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
-        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{unwell}"
+        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{abnormal}"
     )
 
 

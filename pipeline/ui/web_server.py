@@ -83,16 +83,16 @@ class Page:
         ]
 
     async def _data(self, request: Request) -> Response:
-        asked = request.query_params.get("gen")
+        generation = request.query_params.get("gen")
         try:
             async with self._lock:
-                return await run_in_threadpool(self._answer, asked)
+                return await run_in_threadpool(self._answer, generation)
         except InputError as error:
             return PlainTextResponse(str(error), 404)
 
-    def _answer(self, asked: str | None) -> Response:
+    def _answer(self, generation: str | None) -> Response:
         reader = self._reader
-        shown = reader.choose(parse_generation(asked) if asked else None)
+        shown = reader.choose(parse_generation(generation) if generation else None)
         data = {**page_data(reader, shown), "generations": reader.generations()}
         return Response(orjson.dumps(data), media_type="application/json")
 
@@ -102,8 +102,8 @@ class Page:
     async def _stream(self, request: Request) -> AsyncIterator[bytes]:
         while not (self.ending() or await request.is_disconnected()):
             async with self._lock:
-                told = await run_in_threadpool(self._now)
-            yield b"event: progress\ndata: " + told + b"\n\n"
+                status = await run_in_threadpool(self._now)
+            yield b"event: progress\ndata: " + status + b"\n\n"
             await asyncio.sleep(INTERVAL_S)
 
     def _now(self) -> bytes:
@@ -139,10 +139,12 @@ class _TokenGuard:
             answer = RedirectResponse(request.url.path, status_code=303)
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             return answer
-        return PlainTextResponse("the address with its token is told where `pipeline serve` was started", 401)
+        return PlainTextResponse(
+            "the token is missing or wrong; open the address that `pipeline serve` printed at its start", 401
+        )
 
-    def _is(self, said: str | None) -> bool:
-        return said is not None and secrets.compare_digest(said.encode(), (self._token or "").encode())
+    def _is(self, token: str | None) -> bool:
+        return token is not None and secrets.compare_digest(token.encode(), (self._token or "").encode())
 
 
 def make_app(page: Page, host: str, token: str | None) -> Starlette:

@@ -28,7 +28,7 @@ def page_model(
     names = sorted({attempt.worker for attempt in farm.attempts.values()} | set(farm.workers))
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
-    climbed = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
+    recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
     return {
         "generation": farm.generation,
         "playing": playing,
@@ -36,7 +36,7 @@ def page_model(
         "best": _genome(best) if best is not None else None,
         "genomes": [_genome(genome) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
-        "workers": [_worker(farm, name, climbed[name]) for name in names],
+        "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
             {"genome": _name(genome), "lines": explain_genome(farm, genome, depth, playing=playing)}
             for genome in failed[:STORIES_MAX]
@@ -121,7 +121,7 @@ def _worker(farm: Farm, name: str, recoveries: int) -> dict[str, Any]:
         "outcomes": outcomes,
         "fitness": [attempt.fitness for attempt in completed],
         "seconds": [round(attempt.seconds, 3) for attempt in completed],
-        "rungs": recoveries,
+        "recoveries": recoveries,
     }
 
 

@@ -20,7 +20,7 @@ class WorkerRow:
     playing_s: float
     waiting: int  #: attempts queued behind the running one
     losses: int  #: in a row
-    rung: str  #: the last recovery action, while it has not recovered
+    recovery: str  #: the last recovery action, while it has not recovered
     note: str  #: progress that the game reported, or what is wrong with the worker
 
 
@@ -111,6 +111,6 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         playing_s=playing_s,
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
-        rung=str(worker.recovery or ""),
+        recovery=str(worker.recovery or ""),
         note=worker.reason or said or unknown or ("no agent was heard yet" if state == "awaited" else ""),
     )

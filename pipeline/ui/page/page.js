@@ -1,4 +1,4 @@
-// The page of a generation, from its data alone: embedded in a report, or asked of a server and told of by its events.
+// The page of a generation, from its data alone: embedded in a report, or fetched from a server, whose events announce changes.
 // Every string of the data is put on the page as text, never as markup; Plotly, which reads some markup, gets it escaped.
 "use strict";
 
@@ -178,17 +178,17 @@ function drawStories(stories) {
 
 function drawSheet(sheet, trend) {
   document.title = `generation ${sheet.generation} · genome-pipeline`;
-  $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "being played" : "not finished, and nobody plays it";
+  $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "being played" : "not finished, and no host plays it";
   tiles(sheet);
   drawTrend(trend);
   drawSpread(sheet.genomes);
   drawGantt(sheet);
   drawWorkers(sheet.workers);
-  table($("workers"), ["worker", "state", ["completed", "number"], "other ends", ["rungs", "number"], ""], sheet.workers.map((one) => {
+  table($("workers"), ["worker", "state", ["completed", "number"], "other ends", ["recovery actions", "number"], ""], sheet.workers.map((one) => {
     const others = Object.entries(one.outcomes).filter(([name]) => name !== "completed").map(([name, n]) => `${n} ${words(name)}`);
     return [
       [one.name, "tight"], [one.state, `tight ${one.state === "ready" ? "good" : "warn"}`], [one.outcomes.completed || 0, "number"],
-      [others.join(", "), "soft"], [one.rungs || "", "number"], [one.why, "soft"],
+      [others.join(", "), "soft"], [one.recoveries || "", "number"], [one.why, "soft"],
     ];
   }));
   drawStories(sheet.stories);
@@ -248,13 +248,13 @@ async function live() {
   $("generation").addEventListener("change", async () => { known = await ask($("generation").value); });
   const events = new EventSource("/events");
   events.addEventListener("progress", async (event) => {
-    const told = JSON.parse(event.data);
-    const mine = told.progress && told.progress.generation === known.shown;
-    drawNow(mine ? told.progress : null);
-    if (told.facts !== known.facts && !asking) {
+    const status = JSON.parse(event.data);
+    const mine = status.progress && status.progress.generation === known.shown;
+    drawNow(mine ? status.progress : null);
+    if (status.facts !== known.facts && !asking) {
       asking = true;
       known = await ask(known.shown).catch(() => known);
-      drawNow(mine && known.sheets[known.shown].playing ? told.progress : null);
+      drawNow(mine && known.sheets[known.shown].playing ? status.progress : null);
       setTimeout(() => { asking = false; }, 2000); // the whole sheet, at most so often
     }
   });
