@@ -1,4 +1,4 @@
-"""Runs one function in a process and a folder of its own: what one contender leaves never weighs on the next.
+"""Runs one function in its own process and folder, so that one measurement does not affect the next.
 
 Arguments and result travel as JSON. What the process prints is shown only if it fails.
 """
@@ -19,7 +19,7 @@ TIME_LIMIT_S = 900.0
 
 
 class NotMeasured(Exception):
-    """There is no figure; the message says why in a few words."""
+    """There is no figure; the message is the reason, in a few words."""
 
 
 def apart(function: Callable[..., Any], place: Path, *, quietly: bool = False, **arguments: Any) -> Any:
@@ -32,13 +32,13 @@ def apart(function: Callable[..., Any], place: Path, *, quietly: bool = False, *
     folder = notes / "w"
     folder.mkdir()
     target = f"{function.__module__}:{function.__name__}"
-    (notes / "powershell_arguments.json").write_text(json.dumps({"folder": str(folder), **arguments}))
+    (notes / "arguments.json").write_text(json.dumps({"folder": str(folder), **arguments}))
     try:
         return _run(target, notes, quietly)
     finally:
         shutil.rmtree(notes, ignore_errors=True)
         if hasattr(os, "sync"):
-            os.sync()  # what is still to be written of this one is not to be waited for by the next
+            os.sync()  # otherwise the next measurement waits for the writes of this one
 
 
 def _run(target: str, notes: Path, quietly: bool) -> Any:
@@ -48,13 +48,13 @@ def _run(target: str, notes: Path, quietly: bool) -> Any:
         try:
             subprocess.run(command, cwd=ROOT, timeout=TIME_LIMIT_S, check=False, **streams)
         except subprocess.TimeoutExpired:
-            raise NotMeasured(f"no end within {TIME_LIMIT_S:g} s") from None
+            raise NotMeasured(f"not finished within {TIME_LIMIT_S:g} s") from None
     try:
         answer = json.loads((notes / "answer.json").read_text())
     except FileNotFoundError:
         if not quietly:
-            said = (notes / "output.txt").read_text(errors="replace").strip()
-            print(f"{target} failed:\n{said[-2000:]}", file=sys.stderr)
+            printed = (notes / "output.txt").read_text(errors="replace").strip()
+            print(f"{target} failed:\n{printed[-2000:]}", file=sys.stderr)
         raise NotMeasured("failed") from None
     if "missing" in answer:
         raise NotMeasured(f"{answer['missing']} is not installed")
@@ -63,7 +63,7 @@ def _run(target: str, notes: Path, quietly: bool) -> Any:
 
 def _serve(target: str, notes: Path) -> None:
     module, _, name = target.partition(":")
-    arguments = json.loads((notes / "powershell_arguments.json").read_text())
+    arguments = json.loads((notes / "arguments.json").read_text())
     function = getattr(importlib.import_module(module), name)
     try:
         answer = {"value": function(**arguments)}

@@ -1,4 +1,4 @@
-"""A run of 10,000 genomes of 64 KiB whose host is killed half-way: how soon it goes on, and the host's memory."""
+"""A run of 10,000 genomes of 64 KiB whose host is killed half-way: time until it continues, and memory of the host."""
 
 import contextlib
 import shutil
@@ -24,7 +24,7 @@ LOOK_INTERVAL_S = 0.25
 
 
 def rows(place: Path, *, quick: bool) -> list[Row]:
-    """Memory of the host at its largest, and seconds from its start to the first new attempt."""
+    """Peak memory of the host, and seconds from its start to the first new attempt."""
     count = 1_000 if quick else 10_000
     root = place / "big"
     try:
@@ -45,7 +45,7 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
 
 
 def play(folder: str, started: float, kill_at: int) -> dict[str, float]:
-    """Plays the generation to its end, or until this process kills itself after so many settled trials."""
+    """Plays the generation to its end, or until this process kills itself after `kill_at` settled trials."""
     figures = {"memory_mb": 0.0, "resume_s": 0.0}
     root = Path(folder)
     with Host(root, load_config(root), ROOT) as host:

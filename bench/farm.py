@@ -40,15 +40,15 @@ class Interval:
 
 def measure(folder: str, count: int, order: str = "noop 0", workers: int = 2, queue_depth: int = 0) -> dict[str, float]:
     """Rate and CPU time per evaluation; a queue depth of 0 is the default one."""
-    stretch = Interval()
+    interval = Interval()
     with warm_farm(folder, workers, queue_depth) as farm:
-        farm.evaluate(genomes(order, count), on_progress=stretch.note)
-    return stretch.figures(count)
+        farm.evaluate(genomes(order, count), on_progress=interval.note)
+    return interval.figures(count)
 
 
 @contextmanager
 def warm_farm(folder: str, workers: int, queue_depth: int = 0) -> Iterator[OpenFarm]:
-    """A farm whose workers have all played."""
+    """A farm in which every worker has completed an evaluation."""
     root = Path(folder) / "farm"
     root.mkdir()
     if queue_depth:

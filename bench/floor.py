@@ -1,6 +1,6 @@
-"""The floor: two processes that write, link, flush and remove the files of an evaluation, without any protocol.
+"""The lower bound: two processes that write, link, flush and remove the files of an evaluation, without any protocol.
 
-Nobody waits for anybody, nothing is listed, read, decoded or decided: no exchange by these files can be faster.
+Neither process waits, lists, reads, decodes or decides anything, so no exchange through these files can be faster.
 """
 
 import multiprocessing
@@ -56,13 +56,13 @@ def _write_one(base: str, attempt: str) -> None:
     # The host publishes.
     os.link(f"{base}/snapshot", f"{inbox}/{attempt}.genome")
     _publish(inbox, f"{attempt}.start.json", START)
-    # The agent claims it on the record, and answers.
+    # The agent publishes its claim, flushed, and the result.
     _publish(outbox, f"{attempt}.started.json", CLAIM)
     claim = os.open(f"{outbox}/{attempt}.started.json", os.O_RDWR)
     os.fsync(claim)
     os.close(claim)
     _publish(outbox, f"{attempt}.result.json", RESULT)
-    # The host archives and withdraws, the agent cleans.
+    # The host archives the result and removes its files, the agent removes its own.
     os.mkdir(archived)
     _put(f"{archived}/result.json", RESULT)
     for name in (f"{inbox}/{attempt}.start.json", f"{inbox}/{attempt}.genome"):

@@ -1,6 +1,6 @@
-"""What is played in every measurement, by the farm and by its competitors, and the genomes that order it.
+"""The game of every measurement, for the farm and the other task farms, and its genomes.
 
-A genome's first line is the order: `noop 0`, `spin 0.05` (so much CPU time) or `nap 0.02` (so much wall time).
+A genome's first line says what the game does: `noop 0`, `spin 0.05` (50 ms of CPU time) or `nap 0.02` (20 ms asleep).
 """
 
 import os
@@ -13,18 +13,18 @@ GENOME_BYTES = 4096
 
 
 def genome(order: str, number: int, size_bytes: int = GENOME_BYTES) -> bytes:
-    """A genome unlike any other: the order, and bytes that nobody reads."""
+    """A genome with unique bytes: the order, and padding."""
     head = f"{order}\n".encode()
     return head + random.Random(number).randbytes(size_bytes - len(head))
 
 
 def genomes(order: str, count: int) -> dict[str, bytes]:
-    """So many genomes by file name."""
+    """`count` genomes by file name."""
     return {f"g{number:05d}.bin": genome(order, number) for number in range(count)}
 
 
 def play(path: Path, _trial: object = None) -> float | dict[str, Any]:
-    """The evaluator. A nap says as metrics when it began and ended, and in which process."""
+    """The evaluator. The metrics of a nap are its begin, its end and its process id."""
     word, seconds = path.read_bytes().split(b"\n", 1)[0].split()
     begin = time.monotonic()
     if word == b"spin":
@@ -38,7 +38,7 @@ def play(path: Path, _trial: object = None) -> float | dict[str, Any]:
 
 
 def played_at(path: str) -> float:
-    """What competitors run: the same game, and when it was over by the clock that all processes share."""
+    """The task of the other task farms: the same game; returns its end by the clock that all processes share."""
     play(Path(path))
     return time.monotonic()
 

@@ -1,4 +1,4 @@
-"""The idle gap of a worker: from the end of one evaluation to the begin of the next, by the evaluator's own clock."""
+"""The idle gap of a worker: from the end of one evaluation to the start of the next, by the evaluator's own clock."""
 
 import statistics
 from collections import defaultdict
@@ -24,7 +24,7 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
 
 
 def measure(folder: str, count: int) -> dict[str, float]:
-    """The median gap of the worker that waits longest."""
+    """The largest of the workers' median gaps."""
     games = defaultdict(list)
     with warm_farm(folder, WORKERS) as farm:
         farm.evaluate(genomes("nap 0.02", count))

@@ -1,4 +1,4 @@
-"""What a host costs that has nothing to do: sixteen local workers, four of them in a long game."""
+"""The CPU time of an idle host: sixteen local workers, four of them in a long game."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What looking on costs: the first picture of a long ledger, the report of many generations, a host that is watched.
+"""The cost of the views: `top` on a long ledger, the report of many generations, a host while a view reads its ledger.
 
 The commands are timed as whole processes, as a user waits for them.
 """
@@ -20,35 +20,35 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RunSettings, Settlement
 from pipeline.storage.ledger import Ledger
 
-FIRST_PICTURE_S, REPORT_S, WATCHING_PERCENT = 1.0, 5.0, 2.0
+FIRST_SCREEN_S, REPORT_S, WATCHING_PERCENT = 1.0, 5.0, 2.0
 TRIALS, WORKERS = 3, 8
 _CONFIG = "[evaluator]\ncommand = ['play']\n[local]\nworkers = 8\n"
 
 
 def rows(place: Path, *, quick: bool) -> list[Row]:
-    """Seconds of each command, and what a watched host costs more."""
-    few = 10 if quick else 1
+    """Seconds of each command, and the additional CPU time of a host that is watched."""
+    fraction = 10 if quick else 1
     rounds = 1 if quick else 3
     jobs = {
-        "first picture": lambda: apart(command, place, verb="top", generations=10, genomes=1000 // few),
-        "report": lambda: apart(command, place, verb="report", generations=100, genomes=100 // few),
+        "first screen": lambda: apart(command, place, verb="top", generations=10, genomes=1000 // fraction),
+        "report": lambda: apart(command, place, verb="report", generations=100, genomes=100 // fraction),
     }
     measured = in_turn(jobs, rounds)
     first, page = measured.values()
     seconds = 4.0 if quick else 12.0
-    alone = in_turn({"nobody looks on": lambda: apart(host_cpu, place, seconds=seconds, watched=False)}, 1)
-    looked = in_turn({"somebody looks on": lambda: apart(host_cpu, place, seconds=seconds, watched=True)}, 1)
-    without, with_it = figure(alone["nobody looks on"], "percent"), figure(looked["somebody looks on"], "percent")
+    plain = in_turn({"unwatched host": lambda: apart(host_cpu, place, seconds=seconds, watched=False)}, 1)
+    watched = in_turn({"watched host": lambda: apart(host_cpu, place, seconds=seconds, watched=True)}, 1)
+    without, with_it = figure(plain["unwatched host"], "percent"), figure(watched["watched host"], "percent")
     more = None if without is None or with_it is None else max(0.0, with_it - without)
     return [
-        limit("pipeline top, 10 generations of 1,000 genomes", figure(first, "s"), "s", FIRST_PICTURE_S, note(first)),
+        limit("pipeline top, 10 generations of 1,000 genomes", figure(first, "s"), "s", FIRST_SCREEN_S, note(first)),
         limit("pipeline report --all, 100 generations of 100", figure(page, "s"), "s", REPORT_S, note(page)),
         limit("CPU that watching costs the host", more, "% of a core", WATCHING_PERCENT),
     ]
 
 
 def command(folder: str, verb: str, generations: int, genomes: int) -> dict[str, float]:
-    """A command on a ledger of so many generations, from its start to its end."""
+    """Runs a command on a ledger of `generations` generations; returns its wall time."""
     root = Path(folder)
     (root / "pipeline.toml").write_text(_CONFIG)
     ledger = Ledger(root / "state")
@@ -63,27 +63,27 @@ def command(folder: str, verb: str, generations: int, genomes: int) -> dict[str,
 
 
 def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
-    """The host's share of one core while it plays a few long games, and somebody looks on or nobody does."""
+    """The host's share of one core while it plays a few long games, with or without a reader of its progress."""
     marks: list[tuple[float, float]] = []
-    onlookers: list[subprocess.Popen[bytes]] = []
+    readers: list[subprocess.Popen[bytes]] = []
 
     def watch(progress: Progress) -> None:
         if sum(row.state == "playing" for row in progress.workers) == WORKERS:
-            if watched and not onlookers:
-                code = _LOOKS_ON.format(root=folder)
-                onlookers.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
+            if watched and not readers:
+                code = _READER.format(root=folder)
+                readers.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT))
             marks.append((time.monotonic(), time.process_time()))
 
     with warm_farm(folder, WORKERS) as farm:
         farm.evaluate(genomes(f"nap {seconds:g}", WORKERS), on_progress=watch)
-    for process in onlookers:
+    for process in readers:
         process.kill()
         process.wait()
     wall_s, cpu_s = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
     return {"percent": 100 * cpu_s / wall_s}
 
 
-_LOOKS_ON = """
+_READER = """
 import time
 from pathlib import Path
 from pipeline.inspection.project_reader import ProjectReader

@@ -1,4 +1,4 @@
-"""Says on which machine the figures were taken: nothing in the table means anything without it."""
+"""Describes the machine on which the figures were measured."""
 
 import os
 import platform

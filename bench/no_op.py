@@ -1,4 +1,4 @@
-"""No-op evaluations per second through the whole path, against the floor and other task farms; host CPU for each."""
+"""No-op evaluations per second, against the lower bound and other task farms; host CPU for each."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bench.rounds import ROUNDS, Figures, figure, in_turn, note
 from bench.table import Row, limit
 
 DEEPER = 8
-#: Competitor -> the least ratio that is asked for, and the one that would be a prize; None: for information.
+#: Compared program -> the required ratio, and a more ambitious one; None: for information.
 ON_DISK = {"floor": (0.5, None), "dask.distributed": (2.5, 5.0), "Ray": (1.0, 2.0), "Pool": (None, None)}
 ON_TMPFS = {"floor": (None, None), "dask.distributed": (4.0, None), "Ray": (None, None), "Pool": (None, None)}
 CPU_MS = {"disk": 0.8, "tmpfs": 0.5}
@@ -35,10 +35,10 @@ def rows(place: Path, medium: str, *, quick: bool) -> list[Row]:
     found = []
     for depth, ours in (("", measured[default]), (f", queue depth {DEEPER}", measured[deeper])):
         what = f"no-op evaluations, {medium}{depth}"
-        for name, (least, prize) in targets.items():
+        for name, (least, ambitious) in targets.items():
             found.append(_against(what, name, ours, measured[name], least))
-            if prize is not None:
-                found.append(_against(f"{what} (prize)", name, ours, measured[name], prize))
+            if ambitious is not None:
+                found.append(_against(f"{what} (stretch target)", name, ours, measured[name], ambitious))
     for depth, ours in (("", measured[default]), (f", queue depth {DEEPER}", measured[deeper])):
         what = f"host CPU per evaluation, {medium}{depth}"
         found.append(limit(what, figure(ours, "cpu_ms"), "ms", CPU_MS[medium], note(ours)))

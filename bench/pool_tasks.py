@@ -1,4 +1,4 @@
-"""multiprocessing.Pool: two processes and a pipe. It loses a generation with a worker; for information only."""
+"""multiprocessing.Pool: two processes and a pipe. One lost worker loses the generation; for information only."""
 
 import multiprocessing
 import time

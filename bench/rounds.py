@@ -1,4 +1,4 @@
-"""Measures contenders in turn, A B C A B C …, and takes medians: a noisy minute then hits all of them."""
+"""Measures programs in turn, A B C A B C …, and takes medians, so that other load affects all of them alike."""
 
 import statistics
 import sys
@@ -10,29 +10,29 @@ ROUNDS = 3
 Figures = dict[str, float]
 
 
-def in_turn(contenders: Mapping[str, Callable[[], Figures]], rounds: int = ROUNDS) -> dict[str, Figures | str]:
-    """For every contender the median of each of its figures, or why there are none."""
-    found: dict[str, list[Figures]] = {name: [] for name in contenders}
-    trouble: dict[str, str] = {}
+def in_turn(measurements: Mapping[str, Callable[[], Figures]], rounds: int = ROUNDS) -> dict[str, Figures | str]:
+    """For every measurement the median of each of its figures, or why there are none."""
+    found: dict[str, list[Figures]] = {name: [] for name in measurements}
+    failures: dict[str, str] = {}
     for number in range(1, rounds + 1):
-        for name, measure in contenders.items():
-            if name in trouble:
+        for name, measure in measurements.items():
+            if name in failures:
                 continue
             print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
             try:
                 found[name].append(measure())
             except NotMeasured as error:
-                trouble[name] = str(error)
+                failures[name] = str(error)
     return {
         name: {figure: statistics.median(each[figure] for each in figures) for figure in figures[0]}
         if figures
-        else trouble[name]
+        else failures[name]
         for name, figures in found.items()
     }
 
 
 def figure(measured: Figures | str, name: str) -> float | None:
-    """One figure of a contender, if it was measured."""
+    """One figure of a measurement, if there is one."""
     return None if isinstance(measured, str) else measured[name]
 
 

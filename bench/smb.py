@@ -1,7 +1,7 @@
 """Evaluations over real SMB shares: a private Samba on loopback, agents beside its disk, the host over the network.
 
-The floor is the same three compounds in a loop, without any farm; the straightforward way is what everybody writes
-first with `smbclient`. Round trips are counted by a proxy between client and server, not by our own counters.
+The floor is the same three compounds in a loop, without any farm; the baseline is a straightforward program with
+`smbclient`. Round trips are counted by a proxy between client and server, not by our own counters.
 """
 
 import contextlib
@@ -76,20 +76,20 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------ the contenders
+# --------------------------------------------------------------------------------------------- the measured programs
 
 
 def farm_rate(folder: str, count: int, shares: int) -> dict[str, float]:
     """The farm, from its first result to its last."""
-    stretch = Interval()
+    interval = Interval()
     with served(folder, shares) as server, agents(server), host(folder, server) as farm:
         farm.evaluate(genomes("noop 0", 4 * shares))
-        farm.evaluate(genomes("noop 0", count), on_progress=stretch.note)
-    return stretch.figures(count)
+        farm.evaluate(genomes("noop 0", count), on_progress=interval.note)
+    return interval.figures(count)
 
 
 def bare_rate(folder: str, count: int, shares: int) -> dict[str, float]:
-    """Publish, read, clean: each one compound, a thread for each share, nobody on the other side."""
+    """Publish, read, clean: each one compound, a thread for each share, no agent on the other side."""
     payload = genome("noop 0", 0)
 
     def play(server: Samba, name: str, numbers: Sequence[int]) -> None:
@@ -105,7 +105,7 @@ def bare_rate(folder: str, count: int, shares: int) -> dict[str, float]:
 
 
 def plain_rate(folder: str, count: int, shares: int) -> dict[str, float]:
-    """What everybody writes first: open, write, rename, listdir, open, read, remove."""
+    """The baseline: open, write, rename, listdir, open, read, remove."""
 
     def play(server: Samba, name: str, numbers: Sequence[int]) -> None:
         plain(server.port, name, numbers, {})
@@ -114,7 +114,7 @@ def plain_rate(folder: str, count: int, shares: int) -> dict[str, float]:
 
 
 def plain(port: int, name: str, numbers: Sequence[int], cache: dict[str, object]) -> None:
-    """The straightforward way on one share."""
+    """The baseline on one share."""
     import smbclient
 
     payload, base = genome("noop 0", 0), rf"\\127.0.0.1\{name}"
@@ -181,12 +181,12 @@ def latency(folder: str, count: int) -> dict[str, float]:
     return {"begin_ms": statistics.median(begin_ms), "end_ms": statistics.median(end_ms)}
 
 
-class _Enough(Exception):
+class _WindowOver(Exception):
     """The window is over."""
 
 
 def idle_shares(folder: str, shares: int) -> dict[str, float]:
-    """What so many shares cost a host that has nothing to do but to hear their agents beat, every 15 s each."""
+    """CPU time, threads and memory of an idle host with `shares` shares, whose agents send a heartbeat every 15 s."""
     import psutil
 
     me = psutil.Process()
@@ -200,16 +200,16 @@ def idle_shares(folder: str, shares: int) -> dict[str, float]:
             marks.append((now, sum(me.cpu_times()[:2])))
             threads.append(me.num_threads())
         if now - began > SETTLE_S + WINDOW_S:
-            raise _Enough
+            raise _WindowOver
 
     with served(folder, shares) as server:
-        hearts = subprocess.Popen([sys.executable, "-m", "bench.smb", *map(str, server.shares.values())], cwd=ROOT)
+        heartbeats = subprocess.Popen([sys.executable, "-m", "bench.smb", *map(str, server.shares.values())], cwd=ROOT)
         try:
-            with host(folder, server) as farm, contextlib.suppress(_Enough):
-                farm.evaluate(genomes("noop 0", 1), on_progress=watch)  # which nobody will ever play
+            with host(folder, server) as farm, contextlib.suppress(_WindowOver):
+                farm.evaluate(genomes("noop 0", 1), on_progress=watch)  # no agent claims it
         finally:
-            hearts.kill()
-            hearts.wait()
+            heartbeats.kill()
+            heartbeats.wait()
     wall_s, cpu_s = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
     return {"percent": 100 * cpu_s / wall_s, "threads": max(threads), "mb": me.memory_info().rss / 2**20}
 
@@ -219,7 +219,7 @@ def idle_shares(folder: str, shares: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def served(folder: str, shares: int, encrypt: str = "desired") -> Iterator[Samba]:
-    """A server with so many shares."""
+    """A server with `shares` shares."""
     server = Samba(Path(folder) / "samba", *(f"share-{number}" for number in range(shares)), encrypt=encrypt)
     for path in server.shares.values():
         LocalFiles(path).make_folders()
@@ -286,18 +286,18 @@ def _unix(instant: str) -> float:
 
 
 def _beat(paths: Sequence[str]) -> None:
-    """The hearts of agents that have nothing to do: a beat of 15 s each, in turn."""
+    """Writes the heartbeats of idle agents in turn: one for each share every 15 s."""
     shares = [LocalFiles(Path(path)) for path in paths]
     for counter in range(1, 1000):
         began = time.monotonic()
         for number, share in enumerate(shares):
             owner = Path(paths[number]) / "inbox/1.host.json"
-            told = {"farm": None, "worker": None, "epoch": None}
+            identity = {"farm": None, "worker": None, "epoch": None}
             if owner.exists():
                 import orjson
 
-                told = {key: orjson.loads(owner.read_bytes())[key] for key in told}
-            share.replace("status/agent.json", encode(records.beat(counter=counter, **told)))
+                identity = {key: orjson.loads(owner.read_bytes())[key] for key in identity}
+            share.replace("status/agent.json", encode(records.beat(counter=counter, **identity)))
             pause_s = began + 15 * (number + 1) / len(shares) - time.monotonic()
             threading.Event().wait(max(0.0, pause_s if counter > 1 else 0.0))
 

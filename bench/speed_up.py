@@ -1,4 +1,4 @@
-"""Speed-up: what N workers do over one, on evaluations that each take 50 ms of CPU time."""
+"""Speed-up: the rate of N workers relative to one, on evaluations that each take 50 ms of CPU time."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ def rows(place: Path, workers: Sequence[int], *, quick: bool) -> list[Row]:
         },
         1 if quick else ROUNDS,
     )
-    alone = measured["1 workers"]
+    one_worker = measured["1 workers"]
     found = []
     for n in numbers:
         ours = measured[f"{n} workers"]
@@ -34,10 +34,10 @@ def rows(place: Path, workers: Sequence[int], *, quick: bool) -> list[Row]:
                     what=f"speed-up of {n} workers, 50 ms evaluations",
                     figure=figure(ours, "rate"),
                     unit="/s",
-                    reference=figure(alone, "rate"),
+                    reference=figure(one_worker, "rate"),
                     against="one worker",
                     least=LEAST_PER_WORKER * n if n <= cores() else None,
-                    note=note(ours, alone),
+                    note=note(ours, one_worker),
                 )
             )
     return found

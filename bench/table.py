@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HEAD = ("what", "figure", "floor or target", "ratio", "verdict")
+HEAD = ("what", "figure", "reference or target", "ratio", "result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

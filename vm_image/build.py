@@ -20,7 +20,7 @@ PROJECT = HERE.parent
 PYTHON = "3.11"  #: of the guest
 DISK = "1G"
 HOME = "/var/lib/inbox-agent"
-#: Who plays, and who the host is over SMB; each may write what is its own and read the rest (docs/how-to/smb.md).
+#: The agent's user, and the host's SMB account; each may write its own folders and read the rest (docs/how-to/smb.md).
 PLAYER, HOST = "player", "exchange"
 OF_THE_HOST = ("/srv/exchange/inbox", "/srv/exchange/inbox/tmp")
 OF_THE_PLAYER = ("/srv/exchange/outbox", "/srv/exchange/outbox/tmp", "/srv/exchange/status")
@@ -32,7 +32,7 @@ _OF_DEBIAN = ("debian.py", "fetch_kernel", "initramfs_init")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Game:
-    """What the guest plays."""
+    """The evaluator of the guest."""
 
     folder: Path
     python: str  #: `module:function`
@@ -40,7 +40,7 @@ class Game:
 
 
 def build(game: Game, cache: Path) -> Path:
-    """The image's folder with `disk.raw`, `vmlinuz` and `initrd.img`; made if the cache has not got it.
+    """The image's folder with `disk.raw`, `vmlinuz` and `initrd.img`; built if it is not in the cache.
 
     Raises:
         BuildError: this is not root, a tool is missing, or a step failed.
@@ -63,7 +63,7 @@ def build(game: Game, cache: Path) -> Path:
         try:
             os.replace(work / "image", image)
         except OSError:
-            if not image.is_dir():  # or somebody else was quicker
+            if not image.is_dir():  # otherwise another build was faster
                 raise
     return image
 
@@ -85,7 +85,7 @@ def _make_image(work: Path, debian: Path, game: Game) -> None:
     inside(root, "install", "--directory", f"--owner={PLAYER}", *OF_THE_PLAYER)
     _install(root, wheels, game)
     inside(root, "python3", "-W", "ignore", "-m", "compileall", "-q", "/opt/farm")
-    # Who plays is not root, and whatever rights the files had here, everybody may read them there.
+    # The agent is not root: all users of the guest may read these files, whatever rights they had here.
     inside(root, "chmod", "-R", "a+rX,go-w", "/opt/farm", "/opt/busybox")
     inside(root, "chmod", "755", "/", "/etc", "/etc/init.d", "/etc/samba", "/opt", "/usr", "/usr/sbin")
     inside(root, "chmod", "644", "/etc/inittab", "/etc/samba/smb.conf", "/etc/hostname")
@@ -120,8 +120,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(paths: Iterable[Path], *also: str) -> str:
-    """Of the files' bytes and places, wherever the checkout or the game's folder is."""
-    told = hashlib.sha256(repr(also).encode())
+    """A digest of the files' bytes and names, independent of where the checkout and the game's folder are."""
+    digest = hashlib.sha256(repr(also).encode())
     for path in paths:
-        told.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return told.hexdigest()[:16]
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

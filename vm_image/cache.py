@@ -1,4 +1,4 @@
-"""Where is kept what takes minutes to make: outside of the checkout, for all checkouts of a user."""
+"""The cache folder for files that take minutes to make: outside of the checkout, shared by all checkouts of a user."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The lower half of an image, which changes rarely: Debian's packages, its kernel, and an initramfs of a few drivers.
+"""The base of an image, which changes rarely: Debian's packages, its kernel, and an initramfs of a few drivers.
 
 The kernel is booted directly and its initramfs loads every driver, so that the disk needs neither a boot loader nor
 modules, and a guest is up in seconds also where its processor is emulated.
@@ -13,7 +13,7 @@ from vm_image.steps import inside, run
 HERE = Path(__file__).parent
 SUITE = "bookworm"
 PACKAGES = ("busybox-static", "procps", "python3", "qemu-guest-agent", "samba")
-#: In the order of their loading: disk, file system, network, the channel of the guest agent, dice.
+#: In the order of their loading: disk, file system, network, the channel of the guest agent, random numbers.
 DRIVERS = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_net", "virtio_console", "virtio_rng")
 _UNNEEDED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/man/*", "/usr/share/locale/*")
 
@@ -29,22 +29,22 @@ def make_debian(root: Path) -> None:
 
 
 def _make_initramfs(root: Path) -> None:
-    kernel, rescue = root / "boot/kernel", root / "boot/initramfs"
+    kernel, initramfs = root / "boot/kernel", root / "boot/initramfs"
     (version,) = (path.name for path in (kernel / "lib/modules").iterdir())
     inside(root, "/bin/busybox", "depmod", "-b", "/boot/kernel", version)
     modules = kernel / "lib/modules" / version
     for folder in ("bin", "dev", "disk"):
-        (rescue / folder).mkdir(parents=True)
-    shutil.copy(root / "bin/busybox", rescue / "bin")
-    shutil.copy(HERE / "initramfs_init", rescue / "init")
+        (initramfs / folder).mkdir(parents=True)
+    shutil.copy(root / "bin/busybox", initramfs / "bin")
+    shutil.copy(HERE / "initramfs_init", initramfs / "init")
     chosen = _with_dependencies((modules / "modules.dep").read_text(), DRIVERS)
     for path in chosen:
-        shutil.copy(modules / path, rescue)
-    (rescue / "modules").write_text("".join(f"/{Path(path).name}\n" for path in chosen))
+        shutil.copy(modules / path, initramfs)
+    (initramfs / "modules").write_text("".join(f"/{Path(path).name}\n" for path in chosen))
     inside(root, "sh", "-ec", "cd /boot/initramfs && find . | busybox cpio -o -H newc | gzip > /boot/initrd.img")
     shutil.move(kernel / f"boot/vmlinuz-{version}", root / "boot/vmlinuz")
     shutil.rmtree(kernel)
-    shutil.rmtree(rescue)
+    shutil.rmtree(initramfs)
 
 
 def _with_dependencies(table: str, names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Running the programs that an image is made with; a failed one is told with its last words."""
+"""Runs the programs that make an image; the error of a failed one has the end of its output."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def run(*words: str) -> None:
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if done.returncode != 0:
-        lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["nothing was said"]
+        lines = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["it printed nothing"]
         raise BuildError("\n  ".join([f"{words[0]} failed:", *lines[-_LAST_LINES:]]))
 
 

@@ -28,7 +28,7 @@ RISE_MIN = 100.0  # of held-out fitness; doing nothing crashes at about -130, mo
 
 
 def main() -> int:
-    """Evolves, compares, and says where to look."""
+    """Evolves, compares, and prints where the results are."""
     args = arguments()
     root, began = fresh_folder(args.out), time.monotonic()
     farm_here = partial(
@@ -41,8 +41,8 @@ def main() -> int:
     )
     try:
         with farm_here(trials_per_genome=TRIALS) as farm:
-            search, struck = evolve(farm, np.random.default_rng(args.seed), args.generations, args.population)
-        # A generation's seeds follow from its number: by the next one's games nobody was selected.
+            search, killed_in = evolve(farm, np.random.default_rng(args.seed), args.generations, args.population)
+        # A generation's seeds follow from its number, so the next generation's games did not select any genome.
         with farm_here(trials_per_genome=HELD_OUT_TRIALS) as farm:
             rise = compare(farm, search)
             held_out = farm.results.name
@@ -50,8 +50,8 @@ def main() -> int:
         print(diagnosis, file=sys.stderr)
         return 1
     print(f"{time.monotonic() - began:.0f} s in all; look at")
-    if struck:
-        print(f"  {root}/results/gen-{struck:04d}/attempts.csv   every attempt, the killed worker's too")
+    if killed_in:
+        print(f"  {root}/results/gen-{killed_in:04d}/attempts.csv   every attempt, the killed worker's too")
     else:
         print("  (no worker was killed: every generation was over before its middle could be seen)")
     print(f"  {root}/results/{held_out}/results.csv    held-out fitness, steps, share of landings")
@@ -60,51 +60,51 @@ def main() -> int:
 
 
 def evolve(farm: OpenFarm, rng: np.random.Generator, generations: int, population: int) -> tuple[Search, int]:
-    """Where the search has got to, and in which generation a worker was killed (0: in none)."""
+    """The search after the last generation, and the generation in which a worker was killed (0: in none)."""
     search = first_search(PARAMS)
-    misfortune = WorkerKiller(farm, generation=1 + generations // 2)
+    killer = WorkerKiller(farm, generation=1 + generations // 2)
     print("generation     best     mean  seconds")
     for generation in range(1, generations + 1):
         began = time.monotonic()
         genomes = search.population(rng, population)
         names = [f"g-{number:03d}.npz" for number in range(1, population + 1)]
-        scores = farm.evaluate(dict(zip(names, map(encode, genomes), strict=True)), on_progress=misfortune)
+        scores = farm.evaluate(dict(zip(names, map(encode, genomes), strict=True)), on_progress=killer)
         fitness = [value(scores, name) for name in names]
         seconds = time.monotonic() - began
         print(f"{generation:10} {max(fitness):+8.1f} {np.mean(fitness):+8.1f} {seconds:8.1f}", flush=True)
-        if misfortune.struck == generation:
+        if killer.killed_in == generation:
             print(f"  nothing is lost: {len(fitness)} of {population} genomes have their fitness;", end=" ")
-            print(f"attempts lost with the worker and played again: {misfortune.lost}", flush=True)
+            print(f"attempts lost with the worker and played again: {killer.lost}", flush=True)
         search = next_search(list(zip(genomes, fitness, strict=True)), generation)
-    return search, misfortune.struck
+    return search, killer.killed_in
 
 
 class WorkerKiller:
     """Kills one worker, once, in the middle of a generation. The farm calls it with its progress."""
 
     def __init__(self, farm: OpenFarm, generation: int) -> None:
-        """It strikes in this generation, or in the first one after it that can be caught in its middle."""
+        """It kills in `generation`, or in the first later one that is seen half done."""
         self._farm, self._generation = farm, generation
-        self.struck = 0  #: the generation it struck in
+        self.killed_in = 0  #: the generation of the kill; 0: none yet
         self.lost = 0  #: attempts lost in the current generation
 
     def __call__(self, progress: Progress) -> None:
-        """Looks whether it is time."""
+        """Kills a worker if the generation is half done."""
         self.lost = progress.lost
         in_the_middle = progress.trials / 3 <= progress.settled < progress.trials
-        if self.struck or progress.generation < self._generation or not in_the_middle:
+        if self.killed_in or progress.generation < self._generation or not in_the_middle:
             return
         pids = {worker.name: worker.pid for worker in self._farm.workers}
         for worker in progress.workers:
             if worker.genome and (pid := pids[worker.name]):
                 psutil.Process(pid).kill()
-                self.struck = progress.generation
+                self.killed_in = progress.generation
                 print(f"  killed {worker.name} (pid {pid}) while it played {worker.genome}", flush=True)
                 return
 
 
 def compare(farm: OpenFarm, search: Search) -> float:
-    """How much fitter, in held-out games, the evolved policy is than the one the search began with."""
+    """The difference in fitness, in held-out games, between the evolved policy and the first one."""
     policies = {"start.npz": first_search(PARAMS).mean, "evolved.npz": search.mean}
     scores = farm.evaluate({name: encode(params) for name, params in policies.items()})
     start, evolved = (value(scores, name) for name in policies)
@@ -115,7 +115,7 @@ def compare(farm: OpenFarm, search: Search) -> float:
 
 
 def value(scores: Mapping[str, Fitness], name: str) -> float:
-    """A genome's fitness. Without one the demo has failed, and ends."""
+    """A genome's fitness. Without one the demo ends with an error."""
     fitness = scores[name].value
     if fitness is None:
         sys.exit(f"{name} has no fitness: {scores[name].reason}")
@@ -129,7 +129,7 @@ def fresh_folder(wanted: Path) -> Path:
 
 
 def arguments() -> argparse.Namespace:
-    """What the user asks for."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser("python -m examples.lunar_lander", description=__doc__.splitlines()[0])
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--population", type=int, default=48, help="genomes per generation")

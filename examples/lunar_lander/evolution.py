@@ -1,4 +1,4 @@
-"""Evolution by the noisy cross-entropy method. Pure: no I/O, and all chance is an argument.
+"""Evolution by the noisy cross-entropy method. Pure: no I/O, and the random generator is an argument.
 
 Each population is drawn from a Gaussian fitted to the elite of the one before, widened by noise that fades:
 I. Szita, A. Lőrincz, "Learning Tetris Using the Noisy Cross-Entropy Method", Neural Computation 18(12), 2006.
@@ -20,7 +20,7 @@ NOISE_DECAY = 0.8  # per generation
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where the next population is looked for: a Gaussian with independent parameters."""
+    """The distribution of the next population: a Gaussian with independent parameters."""
 
     mean: Params
     sigma: Params
@@ -31,7 +31,7 @@ class Search:
 
 
 def first_search(params: int) -> Search:
-    """Nothing is known yet: the standard normal distribution."""
+    """The search before the first generation: the standard normal distribution."""
     return Search(np.zeros(params), np.ones(params))
 
 
