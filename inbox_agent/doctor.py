@@ -160,15 +160,15 @@ def _needed(folder: str) -> Iterator[None]:
 
 
 def _disk(target: CheckTarget) -> str:
-    told = []
+    found = []
     for what, folder in (("share", target.share), ("notes", target.state)):
         free = shutil.disk_usage(_nearest(folder)).free
         if free < FREE_BYTES_MIN:
             raise _CheckFailed(
                 f"only {free / 2**20:.0f} MiB are free for {folder}", "make room; games and logs need some"
             )
-        told.append(f"{free / 2**30:.1f} GiB free for the {what}")
-    return ", ".join(told)
+        found.append(f"{free / 2**30:.1f} GiB free for the {what}")
+    return ", ".join(found)
 
 
 def _nearest(folder: Path) -> Path:
@@ -312,7 +312,7 @@ def _trial(target: CheckTarget) -> str:
 def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | FunctionEvaluator]:
     """The agent's evaluator, in a temporary folder instead of the agent's own."""
     with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as notes:
-        tree = ProcessTree(Path(notes, "leash"))
+        tree = ProcessTree(Path(notes, "processes"))
         scratch = Path(notes, "scratch")
         evaluator: CommandEvaluator | FunctionEvaluator
         if target.table.python is not None:

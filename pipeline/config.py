@@ -161,7 +161,7 @@ def _check_secret(owner: str, secret: str) -> None:
 class HooksTable(_Table, frozen=True, kw_only=True):
     """`[hooks]`: a program that is started when something happens that you may want to know at once."""
 
-    command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or standstill
+    command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or stuck
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0  #: then the program is killed
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ import psutil
 
 assert sys.platform != "win32", "there the kernel keeps job objects"
 
-TAG_VARIABLE = "INBOX_AGENT_LEASH"
+TAG_VARIABLE = "INBOX_AGENT_PROCESS_TREE"
 KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing without it
 _PAUSE_S = 0.005  # between two checks of killed processes
 _PR_SET_CHILD_SUBREAPER = 36

@@ -143,4 +143,4 @@ def _number(gen: str | None) -> int | None:
     return parse_generation(gen) if gen is not None else None
 
 
-look_commands = (top, explain_something, results, write_report, serve_page)
+inspection_commands = (top, explain_something, results, write_report, serve_page)

@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
-from pipeline.cli.inspect import look_commands
+from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
@@ -154,8 +154,8 @@ def take_over_share(worker: str, root: Path) -> int:
 
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
-for look_command in look_commands:
-    commands.add_command(look_command)
+for inspection_command in inspection_commands:
+    commands.add_command(inspection_command)
 
 
 def run_commands(args: list[str] | None = None) -> int:

@@ -146,8 +146,8 @@ def status(
     all_machines = all_machines or not (workers or count)
     seen = fleet.status(machines, fleet.choose(config, workers, all_machines=all_machines, count=count))
     if as_json:
-        told = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
-        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        states = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
+        click.echo(orjson.dumps(states, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(fleet.status_table(seen))
     return ExitCode.OK if all(info is not None for _worker, info in seen) else ExitCode.FAILED

@@ -85,10 +85,10 @@ def _hyperv(
 ) -> Iterator[CheckResult]:
     runner = runner_of(table, root)
     try:
-        told = runner.run(
+        answer = runner.run(
             "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
         )
-        host = msgspec.convert(told.value, _HyperVHostInfo)
+        host = msgspec.convert(answer.value, _HyperVHostInfo)
     except MachineError as error:
         yield _failed(_HOST, str(error), _FIXES.get(error.trouble, "run Get-FarmHost.ps1 there by hand"))
         return

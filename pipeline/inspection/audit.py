@@ -275,10 +275,10 @@ class _Auditor:
     def _check_archive(self) -> None:
         for attempt in sorted(self._evidence.archived.keys() - self._issued.keys()):
             self._found.others.append(f"attempts/{attempt} was never issued in this run")
-        told = {fact.attempt for fact in self._settled.values() if fact.settlement in _ANSWERS}
+        deciding = {fact.attempt for fact in self._settled.values() if fact.settlement in _ANSWERS}
         for attempt, fact in self._ended.items():
-            untold = fact.archived and attempt not in told
-            if untold and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
+            uncounted = fact.archived and attempt not in deciding
+            if uncounted and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
                 self._found.others.append(f"attempts/{attempt}: {problem}")
 
     def _check_snapshots(self) -> None:

@@ -61,8 +61,8 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return str(record.msg)  # facts are formatted already
-        told = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
-        return _escape_controls(orjson.dumps({**told, "by": record.name}).decode())
+        line = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
+        return _escape_controls(orjson.dumps({**line, "by": record.name}).decode())
 
 
 def _escape_controls(lines: str) -> str:
