@@ -47,6 +47,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
 from pipeline.core.limits import Limits
+from pipeline.core.model import trial_seed
 from pipeline.host import timers
 from pipeline.shares import executor, share_client
 from tests.harness.layout_document import (
@@ -109,6 +110,19 @@ def test_examples_are_consistent() -> None:
     digest = hashlib.sha256(log.encode()).hexdigest()
     assert result.log == PayloadRef(name=Kind.LOG.of(start.attempt), size_bytes=len(log), sha256=digest)
     assert start.genome_suffix == safe_suffix(start.genome_name)
+
+
+@quick
+@given(st.integers(0, 2**53), st.integers(1, 999_999_999), st.integers(1, 1000))
+def test_seed_example_computes_the_seeds_of_the_host(run_seed: int, generation: int, trial: int) -> None:
+    """The documented program runs, and agrees with the host; its assertion is about the example's start signal."""
+    (program,) = blocks(section("Seeds"), "python")
+    documented: dict[str, Any] = {}
+    exec(program, documented)
+
+    start = decoded(StartRecord, FIRST[StartRecord])
+    assert f"assert trial_seed(0, {int(start.attempt[1:5])}, {start.trial}) == {start.seed} " in program
+    assert documented["trial_seed"](run_seed, generation, trial) == trial_seed(run_seed, generation, trial)
 
 
 @pytest.mark.parametrize(("heading", "kind"), [*RECORDS.items(), ("Payloads", PayloadRef)])
@@ -309,15 +323,15 @@ def test_attempt_id_grammar_matches_records() -> None:
 
 
 SOURCES: dict[str, Any] = {
-    "share_layout": layout,
-    "busy_files": file_retry,
+    "layout": layout,
+    "file_retry": file_retry,
     "agent": agent,
     "AgentLimits": AgentLimits(),
     "Limits": Limits(),
     "timers": timers,
     "executor": executor,
-    "shares": share_client,
-    "result_writer": results,
+    "share_client": share_client,
+    "results": results,
 }
 
 
@@ -342,7 +356,7 @@ def test_documented_numbers_match_constants(value: str, source: str) -> None:
 def test_every_limit_is_documented() -> None:
     named = {source for _value, source in NUMBERS}
 
-    assert {f"share_layout.{name}" for name in dir(layout) if name.endswith("_MAX")} <= named
+    assert {f"layout.{name}" for name in dir(layout) if name.endswith("_MAX")} <= named
     assert {f"AgentLimits.{name}" for name in AgentLimits.__dataclass_fields__} <= named
 
 
