@@ -113,7 +113,7 @@ def verify_results(gen: str | None, root: Path) -> int:
     """Check that every genome was counted exactly once.
 
     Reads the ledger, the snapshots and the results, and counts again with independent code.
-    Exit codes: 0 the promise held; 1 it was broken, what is wrong is named; 2 nothing was run here;
+    Exit codes: 0 verified; 1 something is wrong, each problem is printed; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
     words, passed = report_text(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
@@ -123,12 +123,12 @@ def verify_results(gen: str | None, root: Path) -> int:
 
 @commands.command("doctor")
 @click.argument("workers", nargs=-1)
-@click.option("-v", "--verbose", is_flag=True, help="Print what was measured, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what was measured.")
 @root_option
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """Check the machines and shares of WORKERS (default: all that are not local) and print how to fix faults.
 
-    Without -v it prints faults only. Exit codes: 0 all is well; 1 something is not; 2 bad configuration.
+    Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
     root = root.resolve()
     config = load_config(root)

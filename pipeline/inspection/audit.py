@@ -3,7 +3,7 @@
 The terms are those of Jepsen's queue checker: *lost* is a trial of a finished run that was never settled, *duplicated*
 one that was settled twice, *unexpected* a settlement that does not follow from the results, *recovered* a trial that
 needed more than one attempt.
-Owns: whether the promise held, with one line per problem.
+Owns: whether a generation passes, with one line per problem.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether the promise held."""
+        """Whether there are no problems."""
         return not (self.lost or self.duplicated or self.unexpected or self.others)
 
     @property

@@ -1,4 +1,4 @@
-"""`pipeline verify`: reads a project's state and results, and reports whether the promise held.
+"""`pipeline verify`: reads a project's state and results, and reports whether every genome was counted exactly once.
 
 Nothing is written. While a host is running, results may be archived but not yet recorded, or recorded but not yet in
 the outputs, so a failed audit is repeated before it is reported.
@@ -80,7 +80,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
 
 
 def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
-    """The report as text, and whether the promise held everywhere."""
+    """The report as text, and whether every generation passed."""
     lines, held = [], True
     for found in audits:
         held = held and found.passed
@@ -88,12 +88,12 @@ def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
             f"lost {len(found.lost)}, duplicated {len(found.duplicated)}, unexpected {len(found.unexpected)}, "
             f"recovered {found.recovered}"
         )
-        verdict = "the promise held" if found.passed else "THE PROMISE WAS BROKEN"
+        status = "verified" if found.passed else "NOT VERIFIED"
         if found.open and found.passed:
-            verdict = f"the promise holds so far, {found.open} trials are open"
+            status = f"verified so far, {found.open} trials are open"
         lines.append(
             f"generation {found.generation}, run {found.run}: {found.genomes} genomes, {found.trials} trials: "
-            f"{counts}: {verdict}"
+            f"{counts}: {status}"
         )
         lines += [f"  {layout.clean(problem, 500)}" for problem in found.problems]
     return "\n".join(lines), held

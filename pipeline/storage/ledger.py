@@ -237,7 +237,7 @@ def has_ledger(folder: Path) -> bool:
 
 _FIX = "restore the state folder from a backup, or move it away to begin a new farm"
 _FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_PERMISSION_FIX = "see that this user may write in that folder: SQLite does so even to look on"
+_PERMISSION_FIX = "give this user the right to write in that folder; SQLite needs it even to read"
 _APPLICATION_ID = 0x47504C31  # "GPL1": distinguishes a ledger from other SQLite files
 
 

@@ -48,20 +48,20 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "the one before it ends, or the host takes it back for an idle worker",
     ),
     PendingReason.WORKER_RECOVERING: (
-        "it lies with a worker that is being recovered",
-        "the worker comes back, or the host takes it back and gives it to another one",
+        "it is in the queue of a worker that is being recovered",
+        "the worker recovers, or the host takes it back and gives it to another one",
     ),
     PendingReason.ALL_WORKERS_OUT: (
         "every worker is out",
         "repair one of them (`pipeline status` says why each is out), then run the same command again",
     ),
     PendingReason.NO_WORKER_READY: (
-        "every worker that is left is being recovered or rests",
+        "every worker that is not out is being recovered or quarantined",
         "one of them recovers or passes its probation",
     ),
     PendingReason.NO_SHARE_READY: (
-        "no worker's share was seen to belong to this farm yet",
-        "a share can be read and its agent beats; `pipeline doctor` says what is missing",
+        "no ready worker's share has shown the `host.json` of this farm yet",
+        "a share can be read and its agent sends heartbeats; `pipeline doctor` says what is missing",
     ),
     PendingReason.NEEDS_IDLE_WORKER: (
         "it is not known why its last attempt was lost, so it runs alone on a worker, and no worker is idle",
@@ -69,10 +69,10 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
     ),
     PendingReason.QUEUES_FULL: ("every worker's queue is full", "an attempt ends"),
     PendingReason.NEEDS_OTHER_WORKER: (
-        "who has room has tried it, and the others have none",
-        "another worker has room for it",
+        "every worker with a free slot has tried it already, and the queues of the others are full",
+        "a worker that has not tried it gets a free slot",
     ),
-    PendingReason.READY: ("it has its turn", "the next tick gives it to a worker"),
+    PendingReason.READY: ("a worker has a free slot for it", "the next tick gives it to that worker"),
     PendingReason.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
 }
 
@@ -80,18 +80,18 @@ WORKERS: dict[WorkerState, tuple[str, str]] = {
     WorkerState.READY: ("is ready", "it plays what it is given"),
     WorkerState.RECOVERING: (
         "is being recovered",
-        "a heartbeat ends that; without one the next recovery step follows",
+        "a heartbeat ends that; without one the next recovery action follows",
     ),
-    WorkerState.QUARANTINED: ("rests in quarantine", "after its back-off it gets one attempt on probation"),
+    WorkerState.QUARANTINED: ("is quarantined", "after its back-off it gets one attempt on probation"),
     WorkerState.PROBATION: ("is on probation", "one finished attempt makes it a worker like any other"),
     WorkerState.OUT: ("is out for this run", "correct what is wrong and run the same command again: it starts fresh"),
 }
 
 RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
-    RecoveryAction.RESTART_AGENT: "its agent was started anew",
+    RecoveryAction.RESTART_AGENT: "its agent was restarted",
     RecoveryAction.REBOOT: "its machine was shut down and started",
-    RecoveryAction.POWER_CYCLE: "its machine's power was cut and given back",
-    RecoveryAction.RESTORE: "its machine was taken back to its clean checkpoint",
+    RecoveryAction.POWER_CYCLE: "its machine was turned off and started",
+    RecoveryAction.RESTORE: "its machine's clean checkpoint was restored",
 }
 
 

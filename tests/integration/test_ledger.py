@@ -528,7 +528,7 @@ def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: P
     with as_unprivileged_user():
         said = complaint(folder, read_only=True)
 
-    assert "see that this user may write in that folder" in said
+    assert "give this user the right to write in that folder" in said
     assert FIX not in said
 
 
@@ -539,7 +539,7 @@ def test_a_folder_that_may_not_be_searched_is_not_called_empty(folder: Path, wri
     allow_traversal(folder)
     folder.chmod(0o600)
 
-    with as_unprivileged_user(), pytest.raises(LedgerError, match="see that this user may write in that folder"):
+    with as_unprivileged_user(), pytest.raises(LedgerError, match="give this user the right to write in that folder"):
         ledgers.has_ledger(folder)
 
 

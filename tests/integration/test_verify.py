@@ -87,7 +87,7 @@ def test_valid_run_passes(verified_project: Path, capsys: pytest.CaptureFixture[
 
     assert (code, err) == (ExitCode.OK, "")
     counted = "4 genomes, 12 trials: lost 0, duplicated 0, unexpected 0"
-    assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: the promise held\n", out)
+    assert re.fullmatch(rf"generation 1, run 1: {counted}, recovered \d+: verified\n", out)
 
 
 def test_verify_does_not_write(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +229,7 @@ def test_tampering_is_detected(
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
 
     assert code == ExitCode.FAILED
-    assert "THE PROMISE WAS BROKEN" in out
+    assert "NOT VERIFIED" in out
     assert said in out
 
 

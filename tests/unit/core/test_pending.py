@@ -201,7 +201,7 @@ def test_explain_worker_lists_history_and_state() -> None:
     )
     told = "\n".join(explain_worker(core.farm, "w0", [DatedFact(at, fact) for fact, at in core.facts]))
 
-    assert told.startswith("w0 rests in quarantine: 3 attempts in a row were lost on it; after its back-off")
+    assert told.startswith("w0 is quarantined: 3 attempts in a row were lost on it; after its back-off")
     assert "trial 1 of g1: lost: silent" in told
-    assert "its machine was taken back to its clean checkpoint: its agent was silent" in told
+    assert "its machine's clean checkpoint was restored: its agent was silent" in told
     assert "quarantined for 15 s" in told
