@@ -66,19 +66,19 @@ def _farm(root: Path) -> AbstractContextManager[OpenFarm]:
 
 def draw_top(root: Path) -> None:
     """`pipeline top` on a generation that met every outcome, on a narrow and on a wide terminal."""
-    with ProjectReader(root) as chronicle:
-        generation = chronicle.latest()
+    with ProjectReader(root) as reader:
+        generation = reader.latest()
         for width in (80, 200):
             console = _console(width)
-            now, told, farm = chronicle.progress(generation), chronicle.history(generation), chronicle.farm(generation)
-            console.print(render_top(now, told, farm))
+            now, history, farm = reader.progress(generation), reader.history(generation), reader.farm(generation)
+            console.print(render_top(now, history, farm))
             console.save_svg(str(HERE / f"top-{width}.svg"), title="pipeline top")
 
 
 def draw_pages(finished: Path, playing: Path, run: FaultyRun) -> None:
     """The report of a finished generation, and the page of one that is being played."""
-    with ProjectReader(finished) as chronicle:
-        (finished / "report.html").write_text(render_page(page_data(chronicle, chronicle.latest())), encoding="utf-8")
+    with ProjectReader(finished) as reader:
+        (finished / "report.html").write_text(render_page(page_data(reader, reader.latest())), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "serve", "--port", "8766", "--root", str(playing)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server, sync_playwright() as playwright:
         assert server.stdout is not None

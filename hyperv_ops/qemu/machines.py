@@ -252,8 +252,8 @@ class QemuMachines:
             raise MachineError(name, reason, Trouble.EXISTS)
 
     def _disk_info(self, name: str) -> dict[str, Any]:
-        told = self._image(name, "info", "--force-share", "--output=json", self._disk(name))
-        return dict(orjson.loads(told))
+        answer = self._image(name, "info", "--force-share", "--output=json", self._disk(name))
+        return dict(orjson.loads(answer))
 
     def _is_paused(self, name: str) -> bool:
         """Whether its processors are known to be stopped, so that its guest cannot answer."""

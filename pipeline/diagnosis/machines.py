@@ -186,7 +186,7 @@ def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: st
     elif info.state is PowerState.RUNNING and info.heartbeat is Heartbeat.LOST:
         yield f"the guest of {machine} has lost its heartbeat", "look at its console, `pipeline vm stop --power-off`"
     elif info.state is PowerState.RUNNING and info.healthy and not info.addresses:
-        yield f"{machine} tells no address; it has no network, or its integration services are old", ""
+        yield f"{machine} reports no address; it has no network, or its integration services are old", ""
 
 
 def _is_on(info: MachineInfo | None) -> bool:

@@ -24,6 +24,7 @@ from pipeline.cli.agent import agent_commands
 from pipeline.cli.new_project import init
 from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
+from pipeline.core.model import trial_seed
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
 from tests.harness.source_tree import PACKAGES, ROOT
 from tests.simulator.mutations import MUTATIONS
@@ -42,7 +43,7 @@ DOCUMENTS = (
     "docs/how-to/template-vm.md",
     "docs/how-to/windows.md",
     "docs/how-to/your-game.md",
-    "docs/how-to/look-on.md",
+    "docs/how-to/monitoring.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
     "CONTRIBUTING.md",
@@ -314,6 +315,12 @@ def test_documented_evaluator_example_runs(document: str, tmp_path: Path) -> Non
         (tmp_path / "result.json").unlink()
 
 
+def test_documented_seed_is_that_of_the_first_trial() -> None:
+    """docs/how-to/your-game.md reproduces trial 1 of generation 1 with the run seed that `init` writes."""
+    seed = trial_seed(Config().generation.seed, generation=1, trial=1)
+    assert f"--seed {seed} --result" in text_of("docs/how-to/your-game.md")
+
+
 def test_every_command_is_documented_and_has_help() -> None:
     """A command that nobody is told of does not exist; each explains itself."""
     readme = text_of("README.md")
@@ -354,7 +361,7 @@ def test_generated_reference_is_current() -> None:
 
 def test_tutorial_tables_are_valid_settings(tmp_path: Path) -> None:
     """Every TOML block of the tutorial and the guides is part of a `pipeline.toml`."""
-    for document in ("docs/tutorial.md", "docs/how-to/your-game.md", "docs/how-to/look-on.md"):
+    for document in ("docs/tutorial.md", "docs/how-to/your-game.md", "docs/how-to/monitoring.md"):
         for number, block in enumerate(blocks(document, "toml")):
             (root := tmp_path / f"{Path(document).stem}-{number}").mkdir()
             (root / "pipeline.toml").write_text(block)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.source_tree import ROOT
+from tests.harness.source_tree import PACKAGES, ROOT
 from tests.repository.architecture import MODULES, tree_of
 
 pytestmark = pytest.mark.source
@@ -21,7 +21,25 @@ REFUSED = {
     r"hands off": "do not touch",
     r"couriers?|metronome|doorbells?|leash|rungs?": "executor, timers, folder watcher, process tree, recovery action",
     r"planted bugs?": "mutation tests",
+    r"unwell": "recovering, quarantined, out",
+    r"misfortune|contenders?|onlookers?": "fault, measured programs, readers",
 }
+#: Words in names, and the names that may still have one.
+REFUSED_NAMES = re.compile(
+    r"(?:^|_)(?:unwell|rungs?|standstill|leash|couriers?|nobody|somebody|misfortune|untold)(?:_|$)", re.IGNORECASE
+)
+LEFT_NAMES = frozenset({"rung_limit_s", "LEASH_FILE", "nobody_missing"})
+#: Programs that are not part of the wheel.
+PROGRAMS = [
+    path for folder in ("bench", "docs", "examples", "vm_image") for path in sorted((ROOT / folder).rglob("*.py"))
+]
+#: Other files of the packages with comments and messages.
+TEXTS = [
+    path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*"))
+    if path.suffix in (".ps1", ".js", ".txt")
+]
 DOCUMENTS = [
     path
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
@@ -52,6 +70,26 @@ def refused_in(text: str) -> list[str]:
 def test_modules_use_terms_of_the_field(module: str) -> None:
     """Comments, docstrings, help texts and messages."""
     assert refused_in(prose_of(MODULES[module].read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_programs_use_terms_of_the_field(path: Path) -> None:
+    """The same words in what is not shipped."""
+    assert refused_in(prose_of(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_scripts_use_terms_of_the_field(path: Path) -> None:
+    """The same words in PowerShell, JavaScript and plain text."""
+    assert refused_in(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *PROGRAMS], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_use_terms_of_the_field(path: Path) -> None:
+    """Variables, parameters, attributes, functions and classes."""
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    names = {token.string for token in tokens if token.type == tokenize.NAME} - LEFT_NAMES
+    assert [name for name in sorted(names) if REFUSED_NAMES.search(name)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
