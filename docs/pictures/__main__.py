@@ -1,4 +1,4 @@
-"""`make pictures`: draws every picture of the documents anew: terminals, the page, the report."""
+"""`make pictures`: draws the pictures of the documents: terminals, the page, the report."""
 
 import io
 import subprocess
@@ -38,18 +38,18 @@ def play(genome_path, trial):
 
 
 def draw_run() -> None:
-    """Plays a small generation, kills one agent on the way, and keeps the picture of the moment after."""
+    """Plays a small generation, kills one agent, and draws the display after that."""
     console = _console(100)
     shown: list[Progress] = []
     with tempfile.TemporaryDirectory() as root, _farm(Path(root)) as farm:
-        genomes = {f"bot-{number:03d}.txt": f"bot {number}".encode() for number in range(24)}
+        genomes = {f"bot-{number:03d}.json": f"bot {number}".encode() for number in range(24)}
 
         def watch(now: Progress) -> None:
             if now.completed >= 8 and not shown:
                 shown.append(now)
-                victim = farm.workers[1].pid
-                if victim is not None:
-                    psutil.Process(victim).kill()
+                pid = farm.workers[1].pid
+                if pid is not None:
+                    psutil.Process(pid).kill()
             elif now.completed >= 16 and now.lost and len(shown) < 2:
                 shown.append(now)
 
@@ -101,7 +101,7 @@ def _open(page: Page, place: str) -> None:
         try:
             page.goto(place)
             break
-        except PlaywrightError:  # the server is not there yet
+        except PlaywrightError:  # the server is not up yet
             time.sleep(0.5)
     page.wait_for_selector("body[data-shown]")
     page.wait_for_timeout(2500)
@@ -112,7 +112,7 @@ def _console(width: int) -> Console:
 
 
 def _play_on(root: Path, run: FaultyRun) -> None:
-    """As a host at work would show itself."""
+    """Writes the live status of a running host."""
     shown = measure_progress(run.table.farm, run.table.watch, run.table.now)
     LiveStatusFile(root / "state").write(shown)
 
@@ -121,9 +121,9 @@ if __name__ == "__main__":
     draw_run()
     with tempfile.TemporaryDirectory() as folder:
         done, going = Path(folder) / "done", Path(folder) / "going"
-        faulty_project(done)
-        half = faulty_project(Path(folder) / "once", share=0.55)
-        half.write(going, later_s=time.time() - half.facts[-1][1])  # what is played is played now
+        faulty_project(done, plain=True)
+        half = faulty_project(Path(folder) / "once", share=0.33, plain=True, until_busy=True)
+        half.write(going, later_s=time.time() - half.facts[-1][1])  # as if it were being played now
         draw_top(done)
         _play_on(going, half)
         draw_top(going)

@@ -71,16 +71,20 @@ def _counts(now: Progress) -> Text:
     if now.failed or now.skipped:
         parts.append((f"{now.failed} failed, {now.skipped} skipped", "red"))
     parts.append((f"{now.retried} retried", "yellow" if now.retried else "dim"))
-    parts.append((f"{now.lost} lost on the way", "yellow" if now.lost else "dim"))
+    parts.append((_lost(now), "yellow" if now.lost else "dim"))
     text = Text()
     for number, (words, style) in enumerate(parts):
         text.append(" · " if number else "").append(words, style)
     return text
 
 
+def _lost(now: Progress) -> str:
+    return f"{now.lost} attempt{'' if now.lost == 1 else 's'} lost"
+
+
 def _rates(now: Progress) -> Text:
     words = (
-        f"{now.pending} wait for a worker · {now.per_minute:.3g} trials a minute · {now.utilisation:.0%} time in games"
+        f"{now.pending} wait for a worker · {now.per_minute:.3g} trials a minute · {now.utilisation:.0%} utilisation"
     )
     return Text(words, "dim", no_wrap=True, overflow="ellipsis")
 
@@ -92,8 +96,8 @@ def _workers(now: Progress, width: int) -> Table:
     table.add_column("state", no_wrap=True)
     table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=40 if wide else 18)
     table.add_column("trial", justify="right")
-    table.add_column("for / limit", justify="right", no_wrap=True)
-    table.add_column("waiting" if wide else "+", justify="right")
+    table.add_column("time / limit", justify="right", no_wrap=True)
+    table.add_column("queued", justify="right")
     if wide:
         table.add_column("losses", justify="right")
         table.add_column("recovery", no_wrap=True)
@@ -160,7 +164,7 @@ def plain_line(now: Progress) -> str:
     abnormal = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _ABNORMAL)
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
-        f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {now.lost} lost on the way, "
+        f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {_lost(now)}, "
         f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{abnormal}"
     )
 

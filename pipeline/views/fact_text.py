@@ -35,7 +35,7 @@ def describe(fact: Fact, farm: Farm) -> str:
         case f.WorkerOut():
             return f"{fact.worker}: out{_because(fact.reason)}"
         case f.WorkerRecovered():
-            return f"{fact.worker}: well again"
+            return f"{fact.worker}: recovered"
         case f.ProbationBegan():
             return f"{fact.worker}: on probation"
     return ""

@@ -1,7 +1,8 @@
 """A project whose generations met every outcome, to show the screens on: `python -m tests.programs.faulty_run DIR`.
 
 The rules are the shipped ones (tests.harness.core_table); agents, machines and games are played here from one seed, so
-the ledger is the same every time. Some names are hostile, as a share's owner could make them.
+the ledger is the same every time. Some names are hostile, as the owner of a share could make them, unless the run is
+`plain`.
 """
 
 import random
@@ -15,6 +16,7 @@ from pipeline.core.observation import CollectedResult, MachineState, MachineStat
 from pipeline.core.observed import Observed
 from pipeline.host.outputs import Outputs
 from pipeline.storage.ledger import Ledger
+from pipeline.views.progress import measure_progress
 from tests.harness.core_table import CoreHarness
 
 HOSTILE = (
@@ -25,49 +27,64 @@ HOSTILE = (
     "a&amp;b\"'.json",
 )
 WORKERS = ("local-0", "local-1", "vm-1", "vm-2", "vm-3")
+PLAIN_WORKERS = ("vm-01", "vm-02", "vm-03", "vm-04", "vm-05")
 BEGAN_AT = 1_795_000_000.0
 
 
 class FaultyRun:
     """Plays generation after generation."""
 
-    def __init__(self, genomes: int, trials: int, seed: int) -> None:
+    def __init__(self, genomes: int, trials: int, seed: int, *, plain: bool = False) -> None:
+        self._plain, self._workers = plain, PLAIN_WORKERS if plain else WORKERS
         self._genomes, self._trials, self._dice = genomes, trials, random.Random(seed)
         limits = Limits(back_off_s=20.0, take_back_after_s=4.0)
         settings = RunSettings(
             trials_per_genome=trials, seed=7, settings={"difficulty": "hard"}, evaluator="play.py", time_limit_s=60.0
         )
-        self.table = CoreHarness(*WORKERS, genomes=0, trials=trials, machines=True, limits=limits, settings=settings)
+        self.table = CoreHarness(
+            *self._workers, genomes=0, trials=trials, machines=True, limits=limits, settings=settings
+        )
         self.generation = 0
         self.facts: list[tuple[int, float, Fact]] = []
         self._until: dict[str, float] = {}  #: attempt -> when its game ends
         self._seconds: dict[str, float] = {}
         self._silent_until: dict[str, float] = {}
-        for name in WORKERS:
+        for name in self._workers:
             self.table.machines[name] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
 
-    def play(self, *, share: float = 1.0) -> None:
-        """Plays the next generation, or the first `share` of it."""
+    def play(self, *, share: float = 1.0, until_busy: bool = False) -> None:
+        """Plays the next generation, or the first `share` of it and then, if asked, until no worker is idle."""
         table = self.table
         self.generation += 1
         settings = table.settings
         if self.generation > 1:
-            started = HostStarted(pid=self.generation, workers=len(WORKERS))
+            started = HostStarted(pid=self.generation, workers=len(self._workers))
             table.record(started, RunOpened(generation=self.generation, run=1, settings=settings))
             table.watch = Observed(table.farm, table.limits, table.now)
         for number in range(1, self._genomes + 1):
-            hostile = HOSTILE[number - 2] if 2 <= number < 2 + len(HOSTILE) else ""
-            name = hostile or f"bot-{self.generation:02d}-{number:03d}.json"
+            name = self._genome_name(number)
             digest = f"{self.generation * 100_000 + number:064x}"
             table.record(GenomeAdded(genome=number, name=name, suffix=".json", size_bytes=512 + number, sha256=digest))
         wanted = self._genomes * self._trials * share
-        while not table.farm.finished and table.farm.settled.total() < wanted:
+        while not table.farm.finished and (
+            table.farm.settled.total() < wanted or (until_busy and self._is_any_worker_idle())
+        ):
             self._step()
         self._keep()
 
+    def _is_any_worker_idle(self) -> bool:
+        table = self.table
+        return any(row.state == "idle" for row in measure_progress(table.farm, table.watch, table.now).workers)
+
+    def _genome_name(self, number: int) -> str:
+        if self._plain:
+            return f"bot-{number:03d}.json"
+        hostile = HOSTILE[number - 2] if 2 <= number < 2 + len(HOSTILE) else ""
+        return hostile or f"bot-{self.generation:02d}-{number:03d}.json"
+
     def _step(self) -> None:
         table = self.table
-        for name in WORKERS:
+        for name in self._workers:
             share = table.shares[name]
             share.sends_heartbeats = table.now >= self._silent_until.get(name, 0.0)
             if share.sends_heartbeats:
@@ -84,7 +101,7 @@ class FaultyRun:
         waiting = share.starts - share.claims - share.results.keys()
         if not playing and waiting & table.farm.workers[name].wanted.keys():
             attempt = table.claim(name)
-            seconds = self._dice.uniform(3.0, 9.0) * (1.6 if name == "vm-3" else 1.0)
+            seconds = self._dice.uniform(3.0, 9.0) * (1.6 if name == self._workers[4] else 1.0)
             timed_out = table.farm.attempts[attempt].trial.genome.number == 11
             self._until[attempt] = table.now + (60.0 if timed_out else seconds)
             self._seconds[attempt] = seconds
@@ -99,7 +116,10 @@ class FaultyRun:
         match self._outcome(number):
             case Outcome.COMPLETED:
                 fitness = (
-                    10.0 * self.generation + 4 * self._dice.gauss(0, 1) + (number % 7) - (3.0 if name == "vm-2" else 0)
+                    10.0 * self.generation
+                    + 4 * self._dice.gauss(0, 1)
+                    + (number % 7)
+                    - (3.0 if name == self._workers[3] else 0)
                 )
                 metrics = {"level": float(number % 5), "score": round(fitness * 10, 1)}
                 self.table.publish_result(attempt, fitness=round(fitness, 3), metrics=metrics, seconds=seconds)
@@ -107,9 +127,9 @@ class FaultyRun:
                 seen = CollectedResult(attempt=attempt, record=None, problem="result.json: not JSON at byte 7")
                 self.table.shares[name].results[attempt] = seen
             case Outcome.FAILED:
-                self.table.publish_result(
-                    attempt, Outcome.FAILED, reason="exit code 1: ValueError: <b>bad</b> opcode", seconds=0.4
-                )
+                what = "bad opcode 0x3f" if self._plain else "<b>bad</b> opcode"
+                reason = f"exit code 1: ValueError: {what}"
+                self.table.publish_result(attempt, Outcome.FAILED, reason=reason, seconds=0.4)
             case Outcome.TIMED_OUT:
                 self.table.publish_result(attempt, Outcome.TIMED_OUT, reason="no end within 60 s", seconds=60.0)
             case outcome:
@@ -135,8 +155,11 @@ class FaultyRun:
     def write(self, root: Path, *, later_s: float = 0.0) -> None:
         """As a project folder with its ledger and the outputs of its last generation; all of it so much later."""
         root.mkdir(parents=True, exist_ok=True)
-        tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in WORKERS[2:])
-        (root / "pipeline.toml").write_text(f"[evaluator]\ncommand = ['play']\n[local]\nworkers = 2\n{tables}")
+        remote = [name for name in self._workers if not name.startswith("local-")]
+        tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in remote)
+        (root / "pipeline.toml").write_text(
+            f"[evaluator]\ncommand = ['play']\n[local]\nworkers = {len(self._workers) - len(remote)}\n{tables}"
+        )
         ledger = Ledger(root / "state")
         for generation, at, fact in self.facts:
             ledger.append([fact], at + later_s, generation, 1)
@@ -145,13 +168,21 @@ class FaultyRun:
 
 
 def faulty_project(
-    root: Path, *, generations: int = 4, genomes: int = 24, trials: int = 3, seed: int = 5, share: float = 1.0
+    root: Path,
+    *,
+    generations: int = 4,
+    genomes: int = 24,
+    trials: int = 3,
+    seed: int = 5,
+    share: float = 1.0,
+    plain: bool = False,
+    until_busy: bool = False,
 ) -> FaultyRun:
     """A project with so many generations, the last of them played in part if `share` is below 1."""
-    run = FaultyRun(genomes, trials, seed)
+    run = FaultyRun(genomes, trials, seed, plain=plain)
     for _ in range(generations - 1):
         run.play()
-    run.play(share=share)
+    run.play(share=share, until_busy=until_busy)
     run.write(root)
     return run
 

@@ -5,8 +5,8 @@
 const $ = (id) => document.getElementById(id);
 const embedded = $("data");
 const COLOURS = {
-  completed: "--good", failed: "--bad", timed_out: "--warn", interrupted: "--accent", lost: "--accent",
-  corrupt: "--bad", undelivered: "--accent", withdrawn: "--quiet", rejected: "--bad", playing: "--ink",
+  completed: "--good", failed: "--bad", timed_out: "--warn", interrupted: "--accent", lost: "--lost",
+  corrupt: "--damaged", undelivered: "--undelivered", withdrawn: "--quiet", rejected: "--ink", playing: "--playing",
 };
 let shown = null; // the data that is on the page
 let sorted = { column: "fitness", down: true };
@@ -124,11 +124,11 @@ function tiles(sheet) {
   const counts = sheet.counts, bad = (n) => (n ? "bad" : "");
   const lost = ["lost", "interrupted", "corrupt", "undelivered"].reduce((sum, name) => sum + counts.attempts[name], 0);
   const entries = [
-    ["genomes", counts.submitted], ["completed", counts.completed, "good"], ["without a fitness", counts.failed, bad(counts.failed)],
-    ["open", counts.open], ["lost", counts.lost, bad(counts.lost)], ["counted twice", counts.duplicated, bad(counts.duplicated)],
-    ["attempts", counts.attempts.issued], ["of them lost on the way", lost, lost ? "warn" : ""],
-    ["time", duration(counts.wall_s)], ["in games", `${Math.round(100 * counts.utilisation)} %`],
-    ["best", sheet.best ? figure(sheet.best.fitness) : "–"], ["who", sheet.best ? sheet.best.name : "–", "name"],
+    ["genomes", counts.submitted], ["completed", counts.completed, "good"], ["failed", counts.failed, bad(counts.failed)],
+    ["open", counts.open], ["missing", counts.lost, bad(counts.lost)], ["counted twice", counts.duplicated, bad(counts.duplicated)],
+    ["attempts", counts.attempts.issued], ["attempts lost", lost, lost ? "warn" : ""],
+    ["time", duration(counts.wall_s)], ["utilisation", `${Math.round(100 * counts.utilisation)} %`],
+    ["best fitness", sheet.best ? figure(sheet.best.fitness) : "–"], ["best genome", sheet.best ? sheet.best.name : "–", "name"],
   ];
   $("tiles").replaceChildren(...entries.map(([name, value, className]) => {
     const made = element("div");
@@ -208,7 +208,7 @@ function drawNow(progress) {
   $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, progress.trials)}%`;
   $("state").textContent = `being played: ${done} of ${progress.trials} trials, ${duration(progress.elapsed_s)} so far, `
     + `${duration(progress.eta_s)} to go; ${progress.per_minute.toPrecision(3)} trials a minute, ${progress.pending} wait for a worker`;
-  const numbers = ["trial", "for", "waiting", "losses"].map((name) => [name, "number"]);
+  const numbers = ["trial", "time / limit", "queued", "losses"].map((name) => [name, "number"]);
   table($("rows"), ["worker", "state", "plays", ...numbers, ""], progress.workers.map((row) => [
     [row.name, "tight"], [row.state, { playing: "good", idle: "soft", awaited: "soft" }[row.state] || "warn"], row.genome,
     [row.trial || "", "number"], [row.genome ? `${duration(row.playing_s)} / ${duration(progress.time_limit_s)}` : "", "number"],

@@ -52,7 +52,7 @@ def core() -> CoreHarness:
             "w0: quarantined for 15 s, losses",
         ),
         (f.WorkerOut(worker="w0", reason="gone"), "w0: out, gone"),
-        (f.WorkerRecovered(worker="w0"), "w0: well again"),
+        (f.WorkerRecovered(worker="w0"), "w0: recovered"),
         (f.ProbationBegan(worker="w0"), "w0: on probation"),
         (f.RunFinished(), ""),
     ],
@@ -146,4 +146,4 @@ def test_facts_of_earlier_run_have_no_line(core: CoreHarness) -> None:
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
 
     assert describe_any(unknown, core.farm) == ""
-    assert describe_any(f.WorkerRecovered(worker="w0"), core.farm) == "w0: well again"
+    assert describe_any(f.WorkerRecovered(worker="w0"), core.farm) == "w0: recovered"
