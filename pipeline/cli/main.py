@@ -72,7 +72,7 @@ def init(folder: Path) -> int:
 @commands.command()
 @click.option("--gen", "gen", required=True, help="The generation: 7, gen-7 or genomes/gen-0007.")
 @click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
-@click.option("--fresh", is_flag=True, help="Begin the generation anew; what was is moved aside.")
+@click.option("--fresh", is_flag=True, help="Start the generation again; old results are moved aside.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
 def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) -> int:

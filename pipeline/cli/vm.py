@@ -95,7 +95,7 @@ def start(wait: bool, **chosen: Any) -> int:
 
 @vm_commands.command("stop")
 @_of_machines()
-@click.option("--power-off", is_flag=True, help="Cut the power; a game in hand is lost.")
+@click.option("--power-off", is_flag=True, help="Cut the power; a running game is lost.")
 @_yes_option
 def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
     """Ask guests to shut down."""

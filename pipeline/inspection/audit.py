@@ -287,7 +287,7 @@ class _Auditor:
                 self._found.others.append(f"genome {genome.name}: {problem}")
 
     def _check_outputs(self) -> None:
-        others, fix = self._found.others, "`pipeline run` of this generation writes it anew"
+        others, fix = self._found.others, "`pipeline run` of this generation writes it again"
         fitness = {number: self._fitness(number) for number in self._genomes}
         if self._evidence.rows is None:
             others.append(f"results.csv cannot be read; {fix}")

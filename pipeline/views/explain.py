@@ -22,7 +22,7 @@ OUTCOMES: dict[Outcome, str] = {
     Outcome.FAILED: "the game failed; that counts against the genome",
     Outcome.TIMED_OUT: "the game took longer than its limit and was ended; that counts against the genome",
     Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it; that counts against the worker",
-    Outcome.LOST: "nothing was heard of it any more; that counts against the worker or its share",
+    Outcome.LOST: "no result of it arrived; that counts against the worker or its share",
     Outcome.UNDELIVERED: "it did not arrive there in full; that counts against the share",
     Outcome.CORRUPT: "its result could not be used; that counts against the worker",
     Outcome.WITHDRAWN: "the host took it back; it counts against neither genome nor worker",

@@ -112,5 +112,5 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
-        note=worker.reason or said or unknown or ("no agent was heard yet" if state == "awaited" else ""),
+        note=worker.reason or said or unknown or ("no heartbeat yet" if state == "awaited" else ""),
     )

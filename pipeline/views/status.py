@@ -13,7 +13,7 @@ _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 def status_text(farm: Farm, last_at: float, *, playing: bool) -> str:
     """Counts, workers and open trials, from the ledger's facts."""
     last = datetime.fromtimestamp(last_at).isoformat(sep=" ", timespec="seconds")
-    host = "a host is at work on it" if playing else "no host is at work on it"
+    host = "a host is running it" if playing else "no host is running it"
     return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"{host}; last fact: {last}"])
 
 

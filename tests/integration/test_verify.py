@@ -209,7 +209,7 @@ def fail_by_a_stranger(root: Path) -> None:
         (link_a_result, "cannot be used"),
         (edit_the_table, "unexpected: results.csv gives camel.txt the fitness 99.5"),
         (cut_the_table, "unexpected: results.csv gives camel.txt the fitness none"),
-        (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it anew"),
+        (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it again"),
         (edit_the_summary, "summary.json says {'submitted': 4, 'completed': 5"),
         (spoil_a_snapshot, "its snapshot has the digest"),
         (plant_an_orphan, f"attempts/{STRANGER} was never issued in this run"),

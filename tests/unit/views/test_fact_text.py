@@ -120,7 +120,7 @@ def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
     assert note() == "on fire"
 
     fresh = CoreHarness("w0")
-    assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no agent was heard yet"
+    assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no heartbeat yet"
 
 
 def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:
