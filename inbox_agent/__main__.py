@@ -33,7 +33,7 @@ from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
-from inbox_agent.system.process_tree import LEASH_FILE, AgentAlreadyRunning, ProcessTree
+from inbox_agent.system.process_tree import PROCESSES_FILE, AgentAlreadyRunning, ProcessTree
 
 _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has exited
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
     # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
-    tree = ProcessTree(state / LEASH_FILE)
+    tree = ProcessTree(state / PROCESSES_FILE)
     evaluator = _evaluator(table, folder, state / "scratch", tree)
     wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)

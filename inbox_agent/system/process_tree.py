@@ -38,7 +38,7 @@ _spawned: dict["subprocess.Popen[bytes]", str] = {}
 _spawn_lock = threading.Lock()
 
 
-LEASH_FILE = "processes.json"  #: in the agent's state folder
+PROCESSES_FILE = "processes.json"  #: in the agent's state folder
 
 
 class AgentAlreadyRunning(RuntimeError):

@@ -22,7 +22,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     silence_limit_s: Seconds = 30.0  #: without a heartbeat, before a worker counts as silent: six heartbeats
     claim_limit_s: Seconds = 30.0  #: for an idle worker to claim an attempt in its inbox
     grace_s: Seconds = 20.0  #: beyond the time limit, for the agent to end a game and report it
-    rung_limit_s: Seconds = 30.0  #: for a restart of the agent to bring a heartbeat
+    agent_restart_limit_s: Seconds = 30.0  #: for a restart of the agent to bring a heartbeat
     boot_limit_s: Seconds = 240.0  #: the same for recovery actions after which a machine boots
     back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
     take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker

@@ -175,7 +175,7 @@ class Worker:
 
 
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:
-    """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (`seed` in share_layout.md)."""
+    """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (share_layout.md, "Seeds")."""
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 

@@ -116,7 +116,7 @@ def _check_recovering(tx: Transaction, worker: Worker) -> None:
 
 def _action_limit_s(tx: Transaction, worker: Worker, seen: ObservedWorker) -> float:
     boots = seen.machine is not None and seen.machine.boots and worker.recovery is not RecoveryAction.RESTART_AGENT
-    return tx.limits.boot_limit_s if boots else tx.limits.rung_limit_s
+    return tx.limits.boot_limit_s if boots else tx.limits.agent_restart_limit_s
 
 
 def _check_quarantined(tx: Transaction, worker: Worker) -> None:

@@ -60,8 +60,8 @@ def opening_facts(
         InputError: a genome's bytes or a setting differs from the first run.
     """
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
-    nobody_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
-    if nothing_counted and nobody_missing and farm.settings != settings:
+    no_genome_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
+    if nothing_counted and no_genome_missing and farm.settings != settings:
         fresh = True  # no fitness yet: changed settings restart the run without --fresh
     if farm.generation == generation and not fresh:
         assert farm.settings is not None

@@ -51,7 +51,7 @@ class Hooks:
     def notify_stuck(self, farm: Farm, diagnosis: str) -> None:
         """Queues the event that the farm cannot go on."""
         if self._table.command:
-            self._put("standstill", farm, diagnosis)
+            self._put("stuck", farm, diagnosis)
 
     def close(self) -> None:
         """Waits for queued events, at most for the time limit of one hook run and a second."""
@@ -60,12 +60,12 @@ class Hooks:
             self._thread.join(self._table.timeout_s + 1)
 
     def _put(self, event: str, farm: Farm, text: str, **more: Any) -> None:
-        told = {"event": event, "project": str(self._root), "text": text, **more, "summary": summary(farm)}
-        self._events.put((event, orjson.dumps(told)))
+        message = {"event": event, "project": str(self._root), "text": text, **more, "summary": summary(farm)}
+        self._events.put((event, orjson.dumps(message)))
 
     def _run(self) -> None:
-        while (told := self._events.get()) is not None:
-            event, data = told
+        while (queued := self._events.get()) is not None:
+            event, data = queued
             program, *arguments = self._table.command
             # As in [evaluator] command: `python` is the interpreter with this program and the user's packages.
             command = [interpreter() if program == "python" else program]

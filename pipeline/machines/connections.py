@@ -138,5 +138,5 @@ def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:
         raise Unavailable(f"the address of machine {machine} is not known: {error}") from error
     usable = sorted((address for address in found if not address.is_link_local), key=lambda address: address.version)
     if not usable:
-        raise Unavailable(f"machine {machine} has told no address yet; is it on, and its guest up?")
+        raise Unavailable(f"machine {machine} has reported no address yet; is it on, and its guest up?")
     return str(usable[0])

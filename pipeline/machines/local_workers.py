@@ -11,7 +11,7 @@ from pathlib import Path
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.settings import EvaluatorTable
-from inbox_agent.system.process_tree import LEASH_FILE, kill_leftovers
+from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import MachineAction
@@ -94,7 +94,7 @@ class LocalWorkers:
         except MachineError as error:  # a process that cannot be killed, e.g. while its disk hangs
             log.warning("%s", error)
         for name in self._machines.names():
-            kill_leftovers(self._paths.agent_state(name) / LEASH_FILE)
+            kill_leftovers(self._paths.agent_state(name) / PROCESSES_FILE)
 
     def _spec(self, name: str, evaluator: EvaluatorTable, folder: Path) -> LocalSpec:
         own = self._paths.agent_state(name)

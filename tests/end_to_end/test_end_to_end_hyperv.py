@@ -18,7 +18,7 @@ from tests.harness.samba import give_to_account, samba
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = tuple(f"vm-{number}" for number in range(8))
-PATIENCE = {"silence_limit_s": 4.0, "rung_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
+PATIENCE = {"silence_limit_s": 4.0, "agent_restart_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
 
 
 @pytest.fixture

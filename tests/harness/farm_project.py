@@ -57,7 +57,12 @@ class FarmProject:
         **limits: Any,
     ) -> None:
         """Writes pipeline.toml; keyword arguments beyond the first five are `[limits]`."""
-        patience = {"silence_limit_s": 6.0 * PATIENCE, "back_off_s": 1.0, "rung_limit_s": 6.0 * PATIENCE, **limits}
+        patience = {
+            "silence_limit_s": 6.0 * PATIENCE,
+            "back_off_s": 1.0,
+            "agent_restart_limit_s": 6.0 * PATIENCE,
+            **limits,
+        }
         lines = "\n".join(f"{name} = {value}" for name, value in patience.items())
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "pipeline.toml").write_text(

@@ -43,7 +43,7 @@ ROUND_ENDS_WITHIN_S, READY_WITHIN_S = 900.0, 240.0
 #: Shorter than the defaults where that shortens the test, longer where an emulated processor is slow.
 _LIMITS = """
 silence_limit_s = 20.0
-rung_limit_s = 20.0
+agent_restart_limit_s = 20.0
 boot_limit_s = 45.0
 claim_limit_s = 60.0
 grace_s = 10.0

@@ -33,11 +33,11 @@ def test_hook_runs_for_important_events(tmp_path: Path) -> None:
     hook.close()
 
     told = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("told-*")}
-    assert set(told) == {"told-quarantined", "told-out", "told-finished", "told-standstill"}
+    assert set(told) == {"told-quarantined", "told-out", "told-finished", "told-stuck"}
     assert told["told-quarantined"]["worker"] == "w0"
     assert 'rm -rf "$HOME" `x`' in told["told-quarantined"]["text"]
     assert told["told-finished"]["summary"]["submitted"] == 1
-    assert told["told-standstill"]["text"] == "every worker is out"
+    assert told["told-stuck"]["text"] == "every worker is out"
 
 
 @pytest.mark.parametrize(

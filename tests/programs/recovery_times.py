@@ -51,7 +51,7 @@ def main() -> int:
         bed.root.mkdir()
         with hyperv_harness(bed.root, *names, boot_s=BOOT_S) as pool:
             pool.hyperv.stuck_s = STUCK_S
-            bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
+            bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, agent_restart_limit_s=30, back_off_s=15)
             bed.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
             host = bed.start()
             assert eventually(lambda: all(pool.hyperv.is_healthy(name) for name in names), 120)

@@ -45,7 +45,9 @@ from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5
 START = Kind.START.value
-LIMITS = Limits(silence_limit_s=30, claim_limit_s=25, rung_limit_s=25, boot_limit_s=40, back_off_s=10, grace_s=10)
+LIMITS = Limits(
+    silence_limit_s=30, claim_limit_s=25, agent_restart_limit_s=25, boot_limit_s=40, back_off_s=10, grace_s=10
+)
 TIME_LIMIT_S = 20.0
 
 

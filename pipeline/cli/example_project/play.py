@@ -1,4 +1,4 @@
-"""A toy evaluator: how close a genome's bytes come to a hidden phrase. Put your game here."""
+"""A toy evaluator: how close a genome's bytes are to a phrase. Put your game here."""
 
 import argparse
 import json

@@ -281,7 +281,7 @@ def test_heartbeat_is_written_while_idle_and_while_playing(agent: AgentHarness) 
 def test_new_agent_sends_heartbeat_before_silence_limit() -> None:
     """Also one that watches a foreign share first: else a healthy worker would be restarted for its patience."""
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().silence_limit_s
-    assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().rung_limit_s
+    assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().agent_restart_limit_s
 
 
 def test_heartbeat_shows_playing_state(agent: AgentHarness) -> None:

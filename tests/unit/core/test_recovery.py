@@ -43,7 +43,7 @@ def test_one_completed_attempt_ends_probation() -> None:
 
 def test_recovery_actions_escalate_in_order() -> None:
     """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
-    core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10))
+    core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
     core.shares["w0"].sends_heartbeats = False
@@ -105,7 +105,7 @@ def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
 
 def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
     """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
-    core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10))
+    core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
     to_quarantine(core)
@@ -223,7 +223,9 @@ def computer(
 
 def silent_computer(seen: MachineStatus, **limits: float) -> CoreHarness:
     """A worker on a computer, at home for a while and then silent."""
-    core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(rung_limit_s=10, boot_limit_s=100, **limits))
+    core = CoreHarness(
+        "w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10, boot_limit_s=100, **limits)
+    )
     core.machines["w0"] = computer()
     core.run_until_ready()
     core.machines["w0"] = seen
@@ -429,7 +431,9 @@ def test_machine_that_is_off_is_started_first() -> None:
 
 def test_probation_waits_for_running_action() -> None:
     """On probation, too, an order that is under way is waited for."""
-    core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, rung_limit_s=10, boot_limit_s=50))
+    core = CoreHarness(
+        "w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10, boot_limit_s=50)
+    )
     core.machines["w0"] = computer()
     core.run_until_ready()
     to_quarantine(core)
