@@ -8,7 +8,7 @@ from pipeline.host.control_loop import ControlLoop
 from pipeline.host.wakeups import Wakeups
 from pipeline.shares.share_client import ShareResponse
 from tests.fakes.ports import ManualClock, MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor, memory_ports
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 
 class LoopHarness:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import HooksTable
 from pipeline.core import facts as f
 from pipeline.host.hooks import Hooks
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 from tests.harness.farm_project import FarmProject
 
 pytestmark = pytest.mark.timeout(60)

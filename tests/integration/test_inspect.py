@@ -23,7 +23,7 @@ from pipeline.ui.terminal import render_top
 from pipeline.views.progress import measure_progress
 from pipeline.views.ranking import ranked
 from tests.harness.command_line import pipeline
-from tests.harness.core_table import SETTINGS, CoreHarness
+from tests.harness.core import SETTINGS, CoreHarness
 from tests.programs.faulty_run import HOSTILE, faulty_project
 
 pytestmark = pytest.mark.timeout(60)

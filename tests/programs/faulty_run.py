@@ -1,6 +1,6 @@
 """A project whose generations met every outcome, to show the screens on: `python -m tests.programs.faulty_run DIR`.
 
-The rules are the shipped ones (tests.harness.core_table); agents, machines and games are played here from one seed, so
+The rules are the shipped ones (tests.harness.core); agents, machines and games are played here from one seed, so
 the ledger is the same every time. Some names are hostile, as the owner of a share could make them, unless the run is
 `plain`.
 """
@@ -17,7 +17,7 @@ from pipeline.core.observed import Observed
 from pipeline.host.outputs import Outputs
 from pipeline.storage.ledger import Ledger
 from pipeline.views.progress import measure_progress
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>.json",

@@ -18,7 +18,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from pipeline.core.observed import Observed
-from tests.harness.core_table import FARM, CoreHarness
+from tests.harness.core import FARM, CoreHarness
 
 pytestmark = pytest.mark.properties
 

@@ -8,7 +8,7 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
-from tests.harness.core_table import CoreHarness, facts_of
+from tests.harness.core import CoreHarness, facts_of
 
 pytestmark = pytest.mark.rules
 

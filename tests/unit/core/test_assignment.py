@@ -11,7 +11,7 @@ from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import REMOVE_AGAIN_S
 from pipeline.core.reconcile import ShareAction, plan
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
 

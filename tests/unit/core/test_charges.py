@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineState, MachineStatus
-from tests.harness.core_table import SETTINGS, CoreHarness, facts_of, replace_struct
+from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
 

@@ -10,7 +10,7 @@ from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm, IllegalFact
 from pipeline.core.limits import Limits
 from pipeline.core.model import TrialState, WorkerState
-from tests.harness.core_table import SETTINGS, CoreHarness, snapshot
+from tests.harness.core import SETTINGS, CoreHarness, snapshot
 
 pytestmark = pytest.mark.rules
 

@@ -7,7 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
-from tests.harness.core_table import CoreHarness, FakeShare, facts_of
+from tests.harness.core import CoreHarness, FakeShare, facts_of
 
 pytestmark = pytest.mark.rules
 

@@ -9,7 +9,7 @@ from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views import explain
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
 

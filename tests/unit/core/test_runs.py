@@ -11,7 +11,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
 from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
 from pipeline.errors import InputError
-from tests.harness.core_table import SETTINGS, CoreHarness, replace_struct
+from tests.harness.core import SETTINGS, CoreHarness, replace_struct
 
 pytestmark = pytest.mark.rules
 

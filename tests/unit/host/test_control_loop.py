@@ -18,7 +18,7 @@ from pipeline.errors import HostError
 from pipeline.shares.share_client import ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryLedger, workers_of
 from tests.harness.control_loop import LoopHarness
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 
 def test_response_between_two_actions_does_not_publish_twice() -> None:

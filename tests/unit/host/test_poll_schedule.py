@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.host.poll_schedule import BUSY_POLL_S, IDLE_POLL_S, PollSchedule
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 
 @dataclass

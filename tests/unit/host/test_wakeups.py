@@ -17,7 +17,7 @@ from pipeline.host.wakeups import Due, Wakeups
 from pipeline.shares.share_client import ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor
 from tests.harness.control_loop import LoopHarness
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 #: Each kind of wake-up, and what the next tick takes for it.
 KINDS: dict[str, tuple[Callable[[Wakeups], None], Due]] = {

@@ -9,7 +9,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import measure_progress
-from tests.harness.core_table import CoreHarness
+from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
 
