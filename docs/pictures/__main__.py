@@ -113,7 +113,7 @@ def _console(width: int) -> Console:
 
 def _play_on(root: Path, run: FaultyRun) -> None:
     """Writes the live status of a running host."""
-    shown = measure_progress(run.table.farm, run.table.watch, run.table.now)
+    shown = measure_progress(run.table.farm, run.table.observed, run.table.now)
     LiveStatusFile(root / "state").write(shown)
 
 

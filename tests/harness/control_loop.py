@@ -32,7 +32,7 @@ class LoopHarness:
             clock=ManualClock(lambda: core.now),
         )
         self.loop = ControlLoop(core.farm, Limits(), core.queues, ports, self.wakeups)
-        self.loop.observed = core.watch
+        self.loop.observed = core.observed
 
     @classmethod
     def ready(cls) -> Self:

@@ -67,12 +67,12 @@ class CoreHarness:
         self.shares = {name: FakeShare() for name in names}
         self.machines = {name: MachineStatus(MachineState.RUNNING, ()) for name in names} if machines else {}
         self.facts: list[tuple[Fact, float]] = []
-        self.orders: list[MachineAction] = []
+        self.machine_actions: list[MachineAction] = []
         self.publish_fails = False
         self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
             self.record(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
-        self.watch = Observed(self.farm, self.limits, self.now)
+        self.observed = Observed(self.farm, self.limits, self.now)
 
     def record(self, *facts: Fact) -> None:
         """States facts from outside a tick."""
@@ -86,7 +86,7 @@ class CoreHarness:
         for fact, at in self.facts:
             self.farm.evolve(fact, at)
         self.record(HostStarted(pid=2, workers=len(self.farm.workers)))
-        self.watch = Observed(self.farm, self.limits, self.now)
+        self.observed = Observed(self.farm, self.limits, self.now)
 
     # -------------------------------------------------------------------------------------------------------- ticks
 
@@ -95,7 +95,7 @@ class CoreHarness:
         self.now += seconds
         tx = self.decide([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
-        for action in plan(self.farm, self.watch, self.farm.workers):
+        for action in plan(self.farm, self.observed, self.farm.workers):
             self._perform(action)
         self.check_invariants()
         return tx.facts
@@ -111,7 +111,7 @@ class CoreHarness:
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
-        return decide(self.farm, self.watch, observation, self.limits, self.queues)
+        return decide(self.farm, self.observed, observation, self.limits, self.queues)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for so long; returns all facts."""
@@ -156,7 +156,7 @@ class CoreHarness:
         )
         if not full:
             return outbox
-        asked = self.watch.workers[name].unconfirmed
+        asked = self.observed.workers[name].unconfirmed
         return replace(
             outbox,
             full=True,
@@ -172,9 +172,9 @@ class CoreHarness:
 
     def _perform(self, action: ShareAction | MachineAction) -> None:
         if isinstance(action, MachineAction):
-            seen = self.watch.workers[action.worker]
+            seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
-            self.orders.append(action)
+            self.machine_actions.append(action)
             return
         self._perform_on_share(action)
 
@@ -186,12 +186,12 @@ class CoreHarness:
             share.owner, share.no_folders, share.damaged_epoch = action.host, False, 0
         share.starts -= set(action.remove)
         share.payloads -= set(action.remove)
-        self.watch.note_removed(action.worker, frozenset(action.remove))
+        self.observed.note_removed(action.worker, frozenset(action.remove))
         for start in action.publish:
             if not self.publish_fails:
                 share.starts.add(start.attempt)
                 share.payloads.add(start.attempt)
-            self.watch.note_published(action.worker, start.attempt, confirmed=not self.publish_fails)
+            self.observed.note_published(action.worker, start.attempt, confirmed=not self.publish_fails)
         gone = share.claims | share.results.keys()
         for attempt_id in gone - share.starts:
             share.claims.discard(attempt_id)

@@ -302,7 +302,7 @@ def test_share_text_is_not_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     table.record(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
     console = Console(file=io.StringIO(), width=300)
 
-    terminal.Monitor(console).show(measure_progress(table.farm, table.watch, 0.0))
+    terminal.Monitor(console).show(measure_progress(table.farm, table.observed, 0.0))
 
     assert isinstance(console.file, io.StringIO)
     assert "w0 is out: [/boom] [games] :x:" in console.file.getvalue()

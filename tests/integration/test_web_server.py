@@ -177,7 +177,7 @@ class _Playing:
         for generation, at, fact in run.facts[known:]:
             ledger.append([fact], at, generation, 1)
         ledger.close()
-        self._live.write(measure_progress(run.table.farm, run.table.watch, run.table.now))
+        self._live.write(measure_progress(run.table.farm, run.table.observed, run.table.now))
 
 
 def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> None:

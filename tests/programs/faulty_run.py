@@ -60,7 +60,7 @@ class FaultyRun:
         if self.generation > 1:
             started = HostStarted(pid=self.generation, workers=len(self._workers))
             table.record(started, RunOpened(generation=self.generation, run=1, settings=settings))
-            table.watch = Observed(table.farm, table.limits, table.now)
+            table.observed = Observed(table.farm, table.limits, table.now)
         for number in range(1, self._genomes + 1):
             name = self._genome_name(number)
             digest = f"{self.generation * 100_000 + number:064x}"
@@ -74,7 +74,7 @@ class FaultyRun:
 
     def _is_any_worker_idle(self) -> bool:
         table = self.table
-        return any(row.state == "idle" for row in measure_progress(table.farm, table.watch, table.now).workers)
+        return any(row.state == "idle" for row in measure_progress(table.farm, table.observed, table.now).workers)
 
     def _genome_name(self, number: int) -> str:
         if self._plain:

@@ -75,7 +75,7 @@ class FarmMachine(RuleBasedStateMachine):
             farm.evolve(fact, at)
         core.farm = farm
         core.record(HostStarted(pid=2, workers=len(farm.workers)))
-        core.watch = Observed(farm, core.limits, core.now)
+        core.observed = Observed(farm, core.limits, core.now)
 
     # -------------------------------------------------------------------------------------------------------- agents
 

@@ -89,7 +89,7 @@ def test_result_with_unknown_id_is_unexpected() -> None:
     core.shares["w0"].results[stranger] = CollectedResult(
         attempt=stranger, record=core.result_record(known, attempt=stranger)
     )
-    core.watch.workers["w0"].delivered.discard(stranger)
+    core.observed.workers["w0"].delivered.discard(stranger)
     facts = core.tick(full=False) + core.tick(full=False)
     assert [fact.attempt for fact in facts_of(facts, f.ResultUnexpected)] == [stranger]
     assert core.farm.settled.total() == 0
@@ -110,7 +110,10 @@ def test_silent_worker_loses_running_attempt_and_is_restarted() -> None:
     attempt = core.farm.attempts[playing]
     assert attempt.outcome is Outcome.LOST
     assert attempt.charged
-    assert next(action.recovery for action in core.orders if action.worker == "w0") is RecoveryAction.RESTART_AGENT
+    assert (
+        next(action.recovery for action in core.machine_actions if action.worker == "w0")
+        is RecoveryAction.RESTART_AGENT
+    )
     waiting = [fact for fact in facts_of(facts, f.AttemptEnded) if fact.outcome is Outcome.WITHDRAWN]
     assert waiting
 
@@ -223,7 +226,7 @@ def test_claim_limit_starts_at_publication() -> None:
     core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=10))
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
-    core.watch.note_removed("w0", frozenset({held.id}))  # as it was before anything was sent
+    core.observed.note_removed("w0", frozenset({held.id}))  # as it was before anything was sent
     for _ in range(9):
         core.now += 1
         tx = core.decide(["w0"])
@@ -240,7 +243,7 @@ def test_unpublishable_attempt_is_undelivered() -> None:
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
-    core.watch.note_removed(first.worker, frozenset({first.id}))  # as it was before anything was sent
+    core.observed.note_removed(first.worker, frozenset({first.id}))  # as it was before anything was sent
     for _ in range(7):
         core.now += 1
         tx = core.decide([*core.shares])

@@ -87,17 +87,17 @@ def test_removal_of_open_genome_is_retried_later() -> None:
     core.publish_result(done)
     tx = core.decide(["w0"])
     core.facts += [(fact, core.now) for fact in tx.facts]
-    (action,) = plan(core.farm, core.watch, ["w0"])
+    (action,) = plan(core.farm, core.observed, ["w0"])
     assert isinstance(action, ShareAction)
     assert action.remove == (done,)
 
-    core.watch.note_held_open("w0", frozenset({done}))
+    core.observed.note_held_open("w0", frozenset({done}))
 
-    assert plan(core.farm, core.watch, ["w0"]) == []
-    core.watch.time += REMOVE_AGAIN_S + 1
-    assert plan(core.farm, core.watch, ["w0"]) == [action]
-    core.watch.note_removed("w0", frozenset({done}))
-    assert core.watch.workers["w0"].held_open == {}
+    assert plan(core.farm, core.observed, ["w0"]) == []
+    core.observed.time += REMOVE_AGAIN_S + 1
+    assert plan(core.farm, core.observed, ["w0"]) == [action]
+    core.observed.note_removed("w0", frozenset({done}))
+    assert core.observed.workers["w0"].held_open == {}
 
 
 # ----------------------------------------------------------------------------------------------------- local workers

@@ -121,7 +121,7 @@ def test_claim_without_result_after_outage_is_charged() -> None:
     share.unknown = "network down"
     core.run(90)
     assert (first.outcome, first.charged) == (Outcome.LOST, False)
-    assert [action.recovery for action in core.orders] == [RecoveryAction.REBOOT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.REBOOT]
 
     share.unknown = ""
     core.claim_by_name(first)

@@ -32,10 +32,10 @@ def test_silence_starts_when_epoch_is_published() -> None:
     share.unknown = ""
 
     core.run(29)
-    assert core.orders == []
+    assert core.machine_actions == []
     core.run(3)
 
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_missing_start_signal_raises_epoch() -> None:
@@ -82,7 +82,7 @@ def test_host_record_write_is_retried_in_same_epoch() -> None:
         share.damaged_epoch = 1
 
     assert [fact.epoch for fact in facts if isinstance(fact, f.EpochRaised)] == [1]
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_new_epoch_does_not_charge_left_published_attempts() -> None:
@@ -324,7 +324,7 @@ def test_share_without_folders_is_not_written_before_epoch_opens() -> None:
     core.tick()
 
     assert core.shares["w0"].owner is None
-    assert core.watch.workers["w0"].unknown == "the folders are gone"
+    assert core.observed.workers["w0"].unknown == "the folders are gone"
 
     core.shares["w0"].no_folders = False
     core.tick()

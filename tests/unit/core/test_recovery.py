@@ -49,7 +49,7 @@ def test_recovery_actions_escalate_in_order() -> None:
     core.shares["w0"].sends_heartbeats = False
     facts = core.run(31 + 4 * 11 + 2)
     assert [fact.action for fact in facts_of(facts, f.RecoveryStarted)] == list(RecoveryAction)
-    assert [action.recovery for action in core.orders] == list(RecoveryAction)
+    assert [action.recovery for action in core.machine_actions] == list(RecoveryAction)
     assert facts_of(facts, f.WorkerQuarantined)
 
 
@@ -65,7 +65,7 @@ def test_heartbeat_ends_recovery() -> None:
     core.tick()
     assert core.farm.workers["w0"].state is WorkerState.READY
     core.play_all()
-    assert len(core.orders) == 1
+    assert len(core.machine_actions) == 1
 
 
 def test_restart_of_ended_agent_keeps_attempts_published() -> None:
@@ -76,7 +76,7 @@ def test_restart_of_ended_agent_keeps_attempts_published() -> None:
     held = set(core.farm.workers["w0"].wanted)
     core.machines["w0"] = MachineStatus(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "signal SIGKILL")
     core.tick()
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
     assert set(core.farm.workers["w0"].wanted) == held
 
 
@@ -100,7 +100,7 @@ def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
         core.tick(1.0)
     core.tick()
 
-    assert core.orders == []
+    assert core.machine_actions == []
 
 
 def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
@@ -127,10 +127,10 @@ def test_unreadable_share_does_not_start_recovery_at_once() -> None:
     core.shares["w0"].unknown = "no route"
 
     core.run(60)
-    assert core.orders == []
+    assert core.machine_actions == []
     core.run(30)
 
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
     assert "could not be read" in core.farm.workers["w0"].reason
 
 
@@ -149,10 +149,10 @@ def test_silence_starts_at_first_successful_scan() -> None:
     share.unknown = "names failed"
 
     core.run(29)
-    assert core.orders == []
+    assert core.machine_actions == []
     core.run(3)
 
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_unhealthy_machine_with_unreadable_share_is_restarted() -> None:
@@ -164,7 +164,7 @@ def test_unhealthy_machine_with_unreadable_share_is_restarted() -> None:
 
     core.run(32)
 
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_worker_without_machine_is_quarantined() -> None:
@@ -255,7 +255,7 @@ def test_machine_gets_boot_limit_to_recover() -> None:
     facts = core.run(31 + 11 + 101 + 101 + 50)
 
     assert climbed(facts) == list(RecoveryAction)
-    assert [action.recovery for action in core.orders] == list(RecoveryAction)
+    assert [action.recovery for action in core.machine_actions] == list(RecoveryAction)
 
 
 def test_action_limit_starts_when_action_is_done() -> None:
@@ -271,7 +271,7 @@ def test_action_limit_starts_when_action_is_done() -> None:
     core.run(2)
 
     assert core.farm.workers["w0"].state is WorkerState.READY
-    assert [action.recovery for action in core.orders] == [RecoveryAction.POWER_CYCLE]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.POWER_CYCLE]
 
 
 def test_booting_machine_is_not_silent() -> None:
@@ -333,7 +333,7 @@ def test_scan_requested_before_restore_shows_no_recovery(
     core = silent_computer(seen)
     core.run(31)
     assert core.farm.workers["w0"].state is WorkerState.RECOVERING
-    climbed_at, scan = core.watch.workers["w0"].recovery_at, core.scan
+    climbed_at, scan = core.observed.workers["w0"].recovery_at, core.scan
     monkeypatch.setattr(core, "scan", lambda name, **how: replace(scan(name, **how), requested_at=climbed_at - 1))
     core.shares["w0"].sends_heartbeats = True
 
@@ -400,7 +400,7 @@ def test_attempts_of_restarting_machine_are_given_up() -> None:
 def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
     """It hangs a minute after its first beat: nobody waits until it is old."""
     core = silent_computer(computer(uptime_s=60))
-    assert core.watch.workers["w0"].alive
+    assert core.observed.workers["w0"].alive
 
     core.run(32)
 
@@ -410,7 +410,7 @@ def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
 def test_endlessly_rebooting_machine_is_escalated() -> None:
     """It is always young and never says a word."""
     core = silent_computer(computer(uptime_s=3))
-    core.watch.workers["w0"].alive = False
+    core.observed.workers["w0"].alive = False
 
     assert climbed(core.run(190)) == []
     assert climbed(core.run(30))[:1] == [RecoveryAction.RESTART_AGENT]
@@ -426,7 +426,7 @@ def test_machine_that_is_off_is_started_first() -> None:
     core.machines["w0"] = computer(MachineState.OFF, busy=True)
     core.run(60)
 
-    assert [action.recovery for action in core.orders] == [None]
+    assert [action.recovery for action in core.machine_actions] == [None]
 
 
 def test_probation_waits_for_running_action() -> None:
@@ -465,10 +465,10 @@ def test_agent_without_desktop_is_restarted() -> None:
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
     core.run(2)
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
     core.shares["w0"].desktop = "Default"
     core.play_all()
-    assert len(core.orders) == 1
+    assert len(core.machine_actions) == 1
 
 
 def test_attempts_of_worker_without_desktop_are_withdrawn() -> None:
@@ -487,7 +487,7 @@ def test_attempts_of_worker_without_desktop_are_withdrawn() -> None:
     core.tick()
 
     assert {attempt.outcome for attempt in held} == {Outcome.WITHDRAWN}
-    assert [action.recovery for action in core.orders] == [RecoveryAction.RESTART_AGENT]
+    assert [action.recovery for action in core.machine_actions] == [RecoveryAction.RESTART_AGENT]
     assert core.shares["w0"].starts == set()
 
 

@@ -25,7 +25,7 @@ def test_response_between_two_actions_does_not_publish_twice() -> None:
     """An action that was planned while its share was busy is out of date once the response has arrived."""
     core = CoreHarness("vm-0", "vm-1", genomes=2)
     core.run_until_ready()
-    for seen in core.watch.workers.values():
+    for seen in core.observed.workers.values():
         seen.delivered.clear()  # as if both were just about to be published
     harness = LoopHarness(core)
     (other,) = core.farm.workers["vm-1"].wanted
@@ -35,7 +35,7 @@ def test_response_between_two_actions_does_not_publish_twice() -> None:
     harness.loop.reconcile_shares()
 
     assert workers_of(harness.executor.submitted) == ["vm-0"]
-    assert other in core.watch.workers["vm-1"].delivered
+    assert other in core.observed.workers["vm-1"].delivered
 
 
 def test_postponed_scan_runs_in_tick_of_response() -> None:
@@ -54,7 +54,7 @@ def test_postponed_scan_runs_in_tick_of_response() -> None:
 def test_pending_action_precedes_next_scan() -> None:
     """The share was busy when the action was planned; scans alone would keep it busy for ever."""
     harness = LoopHarness.ready()
-    harness.core.watch.workers["vm-0"].delivered.clear()  # as if it were just about to be published
+    harness.core.observed.workers["vm-0"].delivered.clear()  # as if it were just about to be published
     harness.loop.tick()  # the first scan; the publication waits
     harness.wakeups.request_poll()
     harness.executor.arriving = [ShareResponse(worker="vm-0")]
@@ -67,7 +67,7 @@ def test_pending_action_precedes_next_scan() -> None:
 def test_actions_and_scans_alternate() -> None:
     """A share that answers more slowly than the sweep always has an action pending; it is scanned all the same."""
     harness = LoopHarness.ready()
-    harness.core.watch.workers["vm-0"].delivered.clear()  # as if it were to be published, and never confirmed
+    harness.core.observed.workers["vm-0"].delivered.clear()  # as if it were to be published, and never confirmed
     for answers in (False, False, True) * 4:
         harness.executor.arriving = [ShareResponse(worker="vm-0")] if answers else []
         harness.wakeups.request_poll()
@@ -166,14 +166,14 @@ def test_scan_carries_its_request_time() -> None:
     harness = LoopHarness.ready()
     core = harness.core
     harness.loop.tick()
-    requested_at = core.watch.time
+    requested_at = core.observed.time
     core.now += 5
     harness.loop.tick()
     harness.executor.arriving = [ShareResponse(worker="vm-0", scan=core.scan("vm-0"))]
 
     harness.loop.tick()
 
-    seen = core.watch.workers["vm-0"]
+    seen = core.observed.workers["vm-0"]
     assert (seen.seen_alive_requested_at, seen.seen_alive_at) == (requested_at, requested_at + 5)
 
 
@@ -196,7 +196,7 @@ def test_failed_request_is_retried_at_next_sweep() -> None:
 def test_unreadable_share_is_not_polled_fast() -> None:
     """It answers at once, and its publication stays unconfirmed for as long."""
     harness = LoopHarness.ready()
-    harness.core.watch.workers["vm-0"].unconfirmed = set(harness.core.farm.workers["vm-0"].wanted)
+    harness.core.observed.workers["vm-0"].unconfirmed = set(harness.core.farm.workers["vm-0"].wanted)
     assert harness.loop.workers_to_poll_fast() == {"vm-0"}
 
     harness.core.outage("vm-0", 1)
@@ -208,7 +208,7 @@ def test_full_scan_asks_for_sizes_of_unconfirmed_publications() -> None:
     """A quick scan does not: it covers `outbox/` only."""
     harness = LoopHarness.ready()
     (attempt,) = harness.core.farm.workers["vm-0"].wanted
-    harness.core.watch.workers["vm-0"].unconfirmed = {attempt}
+    harness.core.observed.workers["vm-0"].unconfirmed = {attempt}
     harness.loop.tick()
 
     (request,) = harness.executor.submitted

@@ -24,7 +24,7 @@ class ScheduleHarness:
     def due(self) -> int:
         """How many shares are due a second later."""
         self.now += 1.0
-        return len(self.schedule.due(self.core.farm, self.core.watch))
+        return len(self.schedule.due(self.core.farm, self.core.observed))
 
     def scans(self, seconds: int) -> int:
         """The number of scans in this time, with a poll each second."""
@@ -46,11 +46,11 @@ def test_busy_share_with_notifications_is_polled_more_often() -> None:
 def test_share_with_uncertain_state_is_due_at_every_poll() -> None:
     """An unreadable share, or one without a heartbeat yet."""
     uncertain = ScheduleHarness()
-    uncertain.core.watch.workers["vm-0"].readable = False
+    uncertain.core.observed.workers["vm-0"].readable = False
     assert uncertain.scans(20) == 20
 
-    uncertain.core.watch.workers["vm-0"].readable = True
-    uncertain.core.watch.workers["vm-0"].alive = False
+    uncertain.core.observed.workers["vm-0"].readable = True
+    uncertain.core.observed.workers["vm-0"].alive = False
     assert uncertain.scans(20) == 20
 
 

@@ -81,18 +81,18 @@ def test_duration_fits_six_characters(seconds: float | None, said: str) -> None:
 
 def test_progress_counts_trials_and_workers(core: CoreHarness) -> None:
     """Counts of trials, an estimate as soon as there is one, and what each worker does."""
-    now = measure_progress(core.farm, core.watch, core.now)
+    now = measure_progress(core.farm, core.observed, core.now)
     assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
     assert (now.workers[0].state, now.workers[0].waiting) == ("idle", 1)
 
     core.claim("w0")
     core.tick(10)
-    now = measure_progress(core.farm, core.watch, core.now)
+    now = measure_progress(core.farm, core.observed, core.now)
     assert (now.workers[0].state, now.workers[0].genome, now.workers[0].waiting) == ("playing", "g1", 0)
 
     core.publish_result(HELD, seconds=2.0)
     core.tick(10)
-    now = measure_progress(core.farm, core.watch, core.now)
+    now = measure_progress(core.farm, core.observed, core.now)
     assert (now.completed, now.settled, now.average_s, now.eta_s) == (1, 1, 2.0, 0.0)
 
 
@@ -105,9 +105,9 @@ def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
     """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
 
     def note() -> str:
-        return measure_progress(core.farm, core.watch, core.now).workers[0].note
+        return measure_progress(core.farm, core.observed, core.now).workers[0].note
 
-    seen = core.watch.workers["w0"]
+    seen = core.observed.workers["w0"]
     core.claim("w0")
     core.tick()
     seen.heartbeat = beat(attempt=HELD, progress="level 3\x1b[2J")
@@ -120,12 +120,12 @@ def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
     assert note() == "on fire"
 
     fresh = CoreHarness("w0")
-    assert measure_progress(fresh.farm, fresh.watch, fresh.now).workers[0].note == "no heartbeat yet"
+    assert measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0].note == "no heartbeat yet"
 
 
 def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:
     core.record(f.WorkerOut(worker="w0", reason="gone"))
-    assert measure_progress(core.farm, core.watch, core.now).workers[0].state == "out"
+    assert measure_progress(core.farm, core.observed, core.now).workers[0].state == "out"
 
 
 def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
