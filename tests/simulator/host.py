@@ -37,10 +37,10 @@ from pipeline.host.wakeups import Wakeups
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
-from tests.simulator.couriers import LATE_S, SimulatedExecutor
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
+from tests.simulator.executor import LATE_S, SimulatedExecutor
+from tests.simulator.ledger_checker import LedgerChecker
 from tests.simulator.machine import SimulatedMachine
-from tests.simulator.witness import LedgerChecker
 from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5

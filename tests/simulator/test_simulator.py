@@ -21,9 +21,9 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.storage.archive import Archive
 from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
-from tests.simulator.couriers import SimulatedExecutor
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
 from tests.simulator.digests import digest
+from tests.simulator.executor import SimulatedExecutor
 from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
 from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
