@@ -26,14 +26,14 @@ def main() -> int:
     firsts = range(args.seed, args.seed + args.count, CHUNK)
     journal = ProofLog(args.journal, fingerprint())
     with Pool(args.jobs, initializer=prepare_process) as pool:
-        for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.open_of(firsts)), 1):
+        for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.missing(firsts)), 1):
             journal.note(first, figures)
-            for seed, what in figures["broken"].items():
-                print(f"seed {seed} (code {fingerprint()}): {what}", flush=True)
+            for seed, message in figures["broken"].items():
+                print(f"seed {seed} (code {fingerprint()}): {message}", flush=True)
             if number % 100 == 0:
                 print(f"… {number * CHUNK:,} seeds", file=sys.stderr, flush=True)
     total = Figures()
-    for part in journal.of(firsts):
+    for part in journal.figures_of(firsts):
         total.add(part)
     print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}, code {fingerprint()}, commit {_commit()}")
     print(total)
@@ -45,8 +45,8 @@ def _one(seed: int) -> int:
     print(f"seed {seed}, code {fingerprint()}, commit {_commit()}: {history.world.options}")
     print(f"{history.seconds:.0f} virtual seconds, {history.world.operations:,} operations")
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in history.world.fired.most_common()))
-    print("\n".join(history.breaches) or "the promise was kept")
-    return 1 if history.breaches else 0
+    print("\n".join(history.violations) or "the promise was kept")
+    return 1 if history.violations else 0
 
 
 @cache

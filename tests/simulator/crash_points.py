@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.simulator.history import History, play
-from tests.simulator.world import Options, World, calm_options, draw_options
+from tests.simulator.world import Options, World, draw_options, fault_free_options
 
 HOST, AGENT = "host", "agent:w0"
 WORLD_SEED = 1
@@ -29,44 +29,44 @@ Prepare = Callable[[World, int], None]
 class Case:
     """One way to fail at the k-th operation."""
 
-    who: str
-    how: str
+    process: str
+    failure: str
     prepare: Prepare
     local: bool = False
 
 
 def small_world(*, local: bool) -> Options:
     """Two workers, four genomes, two trials: enough for a queue, a barrier and a sibling."""
-    drawn = calm_options(draw_options(random.Random(WORLD_SEED)))
+    drawn = fault_free_options(draw_options(random.Random(WORLD_SEED)))
     return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0)
 
 
 def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
     """Everything that can become of an operation."""
 
-    def kill(who: str, *, power: bool = False) -> Prepare:
+    def kill(process: str, *, power: bool = False) -> Prepare:
         def prepare(world: World, k: int) -> None:
-            world.kill_at[who] = k
+            world.kill_at[process] = k
             world.kills_take_power = power
 
         return prepare
 
-    def fail(who: str, how: str) -> Prepare:
-        return lambda world, k: world.fail_at.__setitem__(who, (k, how))
+    def fail(process: str, failure: str) -> Prepare:
+        return lambda world, k: world.fail_at.__setitem__(process, (k, failure))
 
-    def kill_twice(later: int) -> Prepare:
-        return lambda world, k: world.host_kills.extend([k, later])
+    def kill_twice(second: int) -> Prepare:
+        return lambda world, k: world.host_kills.extend([k, second])
 
     for local in (False, True):
         yield Case(HOST, "killed", kill(HOST), local)
-        for later in again:
-            yield Case(HOST, f"killed, and again {later} operations later", kill_twice(later), local)
-        for how in FAILURES:
-            yield Case(HOST, how, fail(HOST, how), local)
+        for second in again:
+            yield Case(HOST, f"killed, and again {second} operations later", kill_twice(second), local)
+        for failure in FAILURES:
+            yield Case(HOST, failure, fail(HOST, failure), local)
         yield Case(AGENT, "killed", kill(AGENT), local)
         yield Case(AGENT, "killed with its machine's power", kill(AGENT, power=True), local)
-        for how in sorted({*FAILURES} - {"torn"}):  # an agent stands beside its disk
-            yield Case(AGENT, how, fail(AGENT, how), local)
+        for failure in sorted({*FAILURES} - {"torn"}):  # an agent stands beside its disk
+            yield Case(AGENT, failure, fail(AGENT, failure), local)
 
 
 def points(case: Case) -> Iterator[History]:
@@ -76,7 +76,7 @@ def points(case: Case) -> Iterator[History]:
         k += 1
         history = play(WORLD_SEED, small_world(local=case.local), lambda world: case.prepare(world, k))  # noqa: B023
         yield history
-        if history.world.steps[case.who] < k:
+        if history.world.steps[case.process] < k:
             return
 
 
@@ -90,12 +90,13 @@ def main() -> int:
     print("| whose operation | what becomes of it | agents | crash points | broken |\n|---|---|---|---|---|")
     for case in cases(args.again):
         found = list(points(case))
-        bad = {k: history.breaches[0] for k, history in enumerate(found, 1) if history.breaches}
-        count = sum(history.world.struck for history in found)  # the last one passed untouched
-        total, broken = total + count, broken + len(bad)
-        print(f"| {case.who} | {case.how} | {'end with the host' if case.local else 'stay'} | {count} | {len(bad)} |")
-        for k, breach in bad.items():
-            print(f"    at operation {k}: {breach}", file=sys.stderr)
+        violated = {k: history.violations[0] for k, history in enumerate(found, 1) if history.violations}
+        count = sum(history.world.fault_applied for history in found)  # the last one passed untouched
+        total, broken = total + count, broken + len(violated)
+        agents = "end with the host" if case.local else "stay"
+        print(f"| {case.process} | {case.failure} | {agents} | {count} | {len(violated)} |")
+        for k, violation in violated.items():
+            print(f"    at operation {k}: {violation}", file=sys.stderr)
     print(f"\n{total:,} crash points, {broken} broken")
     return 1 if broken else 0
 

@@ -37,7 +37,7 @@ class SimulatedDisk(MemoryFiles):
         super().__init__()
         self.unflushed: set[str] = set()  #: files whose content a power cut may take
         self.unjournaled: set[str] = set()  #: … and their names with it
-        self.story = ShareHistory()
+        self.history = ShareHistory()
         self.playing: dict[str, object] = {}  #: attempt -> who plays it now
         self.reachable = True  #: over the network
         self.served = True  #: … by the computer that it is in
@@ -57,12 +57,12 @@ class SimulatedDisk(MemoryFiles):
 
     def state(self) -> DiskState:
         """A state that the disk may go back to."""
-        return dict(self.files), set(self.folders), copy.deepcopy(self.story)
+        return dict(self.files), set(self.folders), copy.deepcopy(self.history)
 
     def load_state(self, state: DiskState) -> None:
         """Goes back to an older state; whatever was written since never was."""
-        files, folders, story = state
-        self.files, self.folders, self.story = dict(files), set(folders), copy.deepcopy(story)
+        files, folders, history = state
+        self.files, self.folders, self.history = dict(files), set(folders), copy.deepcopy(history)
         self.unflushed.clear()
         self.unjournaled.clear()
 
@@ -72,15 +72,15 @@ class SimulatedDisk(MemoryFiles):
         The journal of NTFS and ext4 keeps the order of names: whoever flushed one file has kept every earlier name.
         """
         for path in sorted(self.unflushed & self.files.keys()):
-            chance = world.dice.random()
-            if chance < 0.3 and path in self.unjournaled:
+            draw = world.rng.random()
+            if draw < 0.3 and path in self.unjournaled:
                 del self.files[path]
-            elif chance < 0.4:
+            elif draw < 0.4:
                 self.files[path] = b""
-            elif chance < 0.5:
+            elif draw < 0.5:
                 self.files[path] = bytes(len(self.files[path]))
-            if chance < 0.5 and (known := attempt_of(path.partition("/")[2])) is not None:
-                self.story.answered.discard(known[0])
+            if draw < 0.5 and (known := attempt_of(path.partition("/")[2])) is not None:
+                self.history.answered.discard(known[0])
         self.unflushed.clear()
         self.unjournaled.clear()
 
@@ -102,157 +102,165 @@ class FaultyFiles(OneByOne):
     """
 
     def __init__(
-        self, world: World, disk: Callable[[], SimulatedDisk], who: str, *, remote: bool = False, stale: bool = False
+        self,
+        world: World,
+        disk: Callable[[], SimulatedDisk],
+        process: str,
+        *,
+        remote: bool = False,
+        stale: bool = False,
     ) -> None:
-        self._world, self._where, self._who = world, disk, who
+        self._world, self._get_disk, self._process = world, disk, process
         self._remote, self._stale = remote, stale
         self._listings: deque[tuple[float, list[str]]] = deque(maxlen=8)  #: of `inbox/`, from this side
         self._missed: dict[str, float] = {}
-        self.landed: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
-        self.on_arrival: Callable[[str], None] = lambda _path: None
-        self.beats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when the heartbeat was written through here
-        self.beaten_at = -1e9  #: … last, by a fair clock
+        self.fetched: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
+        self.on_publish: Callable[[str], None] = lambda _path: None
+        self.heartbeats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when the heartbeat was written through here
+        self.last_heartbeat_at = -1e9  #: … last, by a fair clock
 
     @property
     def _disk(self) -> SimulatedDisk:
-        return self._where()
+        return self._get_disk()
 
     def names(self, folder: str) -> list[str]:
-        after = self._before("names")
+        failure = self._before("names")
         if self._stale and folder == INBOX:
             # Any state of the last ten seconds, also one that an earlier listing had left behind already.
-            young = [names for at, names in self._listings if self._world.now - at < STALE_LISTING_S]
-            if young and self._world.strikes("stale listing", 0.5):
-                return list(self._world.dice.choice(young))
+            recent = [names for at, names in self._listings if self._world.now - at < STALE_LISTING_S]
+            if recent and self._world.draw_fault("stale listing", 0.5):
+                return list(self._world.rng.choice(recent))
         names = self._disk.names(folder)
         if self._stale and folder == INBOX:
             self._listings.append((self._world.now, names))
-        self._after(after)
+        self._after(failure)
         return list(names)
 
     def size(self, path: str) -> int:
-        after = self._before("size")
+        failure = self._before("size")
         size = self._disk.size(path)
-        self._after(after)
+        self._after(failure)
         return size
 
     def read(self, path: str, bytes_max: int) -> bytes:
-        after = self._before("read")
-        missed_lately = self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S
-        if missed_lately and path in self._disk.files and self._world.strikes("negative lookup", 0.5):
+        failure = self._before("read")
+        missed_recently = self._stale and self._world.now - self._missed.get(path, -1e9) < NEGATIVE_LOOKUP_S
+        if missed_recently and path in self._disk.files and self._world.draw_fault("negative lookup", 0.5):
             raise FileMissing(path)
         try:
             data = self._disk.read(path, bytes_max)
         except FileMissing:
             self._missed[path] = self._world.now
             raise
-        self._after(after)
+        self._after(failure)
         return data
 
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         data = self.read(path, bytes_max)
-        self.landed[destination] = data
+        self.fetched[destination] = data
         return hashlib.sha256(data).hexdigest()
 
     def write(self, path: str, source: bytes | Path) -> None:
-        after = self._before("write")
-        data = source if isinstance(source, bytes) else self.landed.get(source) or source.read_bytes()
-        if self._torn("torn payload", after):
+        failure = self._before("write")
+        data = source if isinstance(source, bytes) else self.fetched.get(source) or source.read_bytes()
+        if self._torn("torn payload", failure):
             self._disk.write(path, data[: len(data) // 2])
             raise Unavailable(f"{path}: torn")
-        self._room(path, after)
+        self._require_space(path, failure)
         self._disk.write(path, data)
         self._disk.note(path, durable=False)
-        self._after(after)
+        self._after(failure)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        after = self._before("publish")
+        failure = self._before("publish")
         if path in self._disk.files:
             raise FileAlreadyExists(path)
         # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
-        if self._remote and self._torn("torn record", after):
+        if self._remote and self._torn("torn record", failure):
             self._disk.publish(path, b"")
-            self._tell(path)
-            self._half_claimed(path, "nobody can tell")
+            self._update_history(path)
+            self._note_half_claimed(path, "nobody can tell")
             raise Unavailable(f"{path}: torn")
-        self._room(path, after)
+        self._require_space(path, failure)
         self._disk.publish(path, data)
-        self._tell(path)
+        self._update_history(path)
         self._disk.note(path, durable=durable)
-        self.on_arrival(path)
+        self.on_publish(path)
         try:
-            self._after(after)
+            self._after(failure)
         except Unavailable:
-            self._half_claimed(path, orjson.loads(data).get("run_id", ""))
+            self._note_half_claimed(path, orjson.loads(data).get("run_id", ""))
             raise
 
     def replace(self, path: str, data: bytes) -> None:
-        after = self._before("replace")
-        self._room(path, after)
+        failure = self._before("replace")
+        self._require_space(path, failure)
         self._disk.replace(path, data)
-        self.beats_at.append(self._world.now)
-        self.beaten_at = self._world.now + self._world.fair_skew_s
-        self._after(after)
+        self.heartbeats_at.append(self._world.now)
+        self.last_heartbeat_at = self._world.now + self._world.fair_skew_s
+        self._after(failure)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
-            after = self._before("remove")
+            failure = self._before("remove")
             self._disk.remove([path])
             self._disk.unflushed.discard(path)
-            self._after(after)
+            self._after(failure)
 
     def make_folders(self) -> None:
-        after = self._before("make_folders")
+        failure = self._before("make_folders")
         self._disk.make_folders()
-        self._after(after)
+        self._after(failure)
 
     def _before(self, verb: str) -> str:
         world, options = self._world, self._world.options
-        how = world.step(self._who)
-        if options.slow and world.strikes("slow operation", options.slow):
-            world.now += world.dice.uniform(0.5, 8)
+        failure = world.step(self._process)
+        if options.slow and world.draw_fault("slow operation", options.slow):
+            world.now += world.rng.uniform(0.5, 8)
         # A share that is gone is gone for those who reach it over the network; an agent stands beside its own disk.
         if self._remote and not ((disk := self._disk).reachable and disk.served):
             raise Unavailable("no route")
-        if how == "fail" or (options.op_fault and world.strikes(f"failed {verb}", options.op_fault)):
+        if failure == "fail" or (options.op_fault and world.draw_fault(f"failed {verb}", options.op_fault)):
             raise Unavailable(f"{verb} failed")
-        return how
+        return failure
 
-    def _after(self, how: str) -> None:
-        if self._is(how, "unknown") or self._world.strikes("unknown outcome", self._world.options.op_unknown):
+    def _after(self, failure: str) -> None:
+        if self._is_failure(failure, "unknown") or self._world.draw_fault(
+            "unknown outcome", self._world.options.op_unknown
+        ):
             raise Unavailable("the answer was lost")
 
-    def _half_claimed(self, path: str, who: str) -> None:
+    def _note_half_claimed(self, path: str, run_id: str) -> None:
         known = attempt_of(path.partition("/")[2])
         if known is not None and known[1] is Kind.STARTED:
-            self._world.half_claimed[known[0]] = who
+            self._world.half_claimed[known[0]] = run_id
 
-    def _is(self, how: str, this: str) -> bool:
+    def _is_failure(self, failure: str, kind: str) -> bool:
         """Whether the one operation that was to fail is this one, and fails in this way."""
-        if how == this:
-            self._world.struck = True
-        return how == this
+        if failure == kind:
+            self._world.fault_applied = True
+        return failure == kind
 
-    def _tell(self, path: str) -> None:
+    def _update_history(self, path: str) -> None:
         known = attempt_of(path.partition("/")[2])
         if known is None:
             return
         attempt, kind = known
-        story = self._disk.story
+        history = self._disk.history
         if kind is Kind.START:
-            if attempt in story.published:
-                self._world.breach(f"{attempt} was published a second time")
-            story.published.add(attempt)
+            if attempt in history.published:
+                self._world.report_violation(f"{attempt} was published a second time")
+            history.published.add(attempt)
         elif kind is Kind.STARTED:
-            story.claimed.add(attempt)
+            history.claimed.add(attempt)
         elif kind is Kind.RESULT:
-            story.answered.add(attempt)
+            history.answered.add(attempt)
 
-    def _torn(self, kind: str, how: str) -> bool:
-        return self._is(how, "torn") or self._world.strikes(kind, self._world.options.torn)
+    def _torn(self, kind: str, failure: str) -> bool:
+        return self._is_failure(failure, "torn") or self._world.draw_fault(kind, self._world.options.torn)
 
-    def _room(self, path: str, how: str) -> None:
-        if self._disk.full or self._is(how, "full"):
+    def _require_space(self, path: str, failure: str) -> None:
+        if self._disk.full or self._is_failure(failure, "full"):
             self._world.fired["disk full"] += 1
             raise ShareFull(f"{path}: disk full")
 

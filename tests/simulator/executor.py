@@ -12,7 +12,7 @@ from pipeline.shares.executor import RESPONSE_LIMIT_S
 from pipeline.shares.share_client import ExecuteRequest, ShareResponse
 from tests.simulator.world import Killed, World
 
-PROMPT_S, LATE_S = (0.005, 0.3), (1.0, 40.0)
+DELAY_S, LATE_DELAY_S = (0.005, 0.3), (1.0, 40.0)
 LAST_DELAY_S = 0.15  #: for so long a process that ends goes on; the next one begins later
 
 
@@ -24,14 +24,14 @@ class SimulatedExecutor:
         world: World,
         shares: Mapping[str, ExecuteRequest],
         *,
-        seen: Callable[[ShareResponse], Callable[[], None]],
+        on_executed: Callable[[ShareResponse], Callable[[], None]],
         wake: Callable[[], None],
-        killed: Callable[[], None],
+        on_killed: Callable[[], None],
     ) -> None:
         self._world, self._shares = world, shares
-        self._seen, self._wake, self._killed = seen, wake, killed
+        self._on_executed, self._wake, self._on_killed = on_executed, wake, on_killed
         self._since: dict[str, float] = {}
-        self._arrived: list[ShareResponse] = []
+        self._completed: list[ShareResponse] = []
         self._ended_at: float | None = None
 
     def is_busy(self, worker: str) -> bool:
@@ -40,10 +40,10 @@ class SimulatedExecutor:
     def submit(self, request: ShareRequest) -> None:
         assert not self.is_busy(request.worker), request.worker
         self._since[request.worker] = self._world.now
-        self._world.later(self._delay_s(), lambda: self._execute(request))
+        self._world.schedule(self._delay_s(), lambda: self._execute(request))
 
     def completed(self) -> list[ShareResponse]:
-        responses, self._arrived = self._arrived, []
+        responses, self._completed = self._completed, []
         for response in responses:
             del self._since[response.worker]
         return responses
@@ -56,32 +56,32 @@ class SimulatedExecutor:
             if now - since > RESPONSE_LIMIT_S
         ]
 
-    def end(self, *, in_order: bool) -> None:
+    def end(self, *, graceful: bool) -> None:
         """Their host is gone, and they with it; one that ends in order may still do what it was sent for."""
         if self._ended_at is None:
-            self._ended_at = self._world.now if in_order else -LAST_DELAY_S
+            self._ended_at = self._world.now if graceful else -LAST_DELAY_S
 
     @property
-    def _is_gone(self) -> bool:
+    def _has_ended(self) -> bool:
         return self._ended_at is not None and self._world.now > self._ended_at + LAST_DELAY_S
 
     def _execute(self, request: ShareRequest) -> None:
-        if self._is_gone:
+        if self._has_ended:
             return
         try:
             response = self._shares[request.worker](request)
         except Killed:
-            self._killed()
+            self._on_killed()
             return
-        note = self._seen(response)
-        self._world.later(self._delay_s(), lambda: self._complete(response, note))
+        on_completed = self._on_executed(response)
+        self._world.schedule(self._delay_s(), lambda: self._complete(response, on_completed))
 
-    def _complete(self, response: ShareResponse, note: Callable[[], None]) -> None:
+    def _complete(self, response: ShareResponse, on_completed: Callable[[], None]) -> None:
         if self._ended_at is None:
-            note()
-            self._arrived.append(response)
+            on_completed()
+            self._completed.append(response)
             self._wake()
 
     def _delay_s(self) -> float:
-        late = self._world.strikes("late courier", self._world.options.late_courier)
-        return self._world.dice.uniform(*(LATE_S if late else PROMPT_S))
+        is_late = self._world.draw_fault("late response", self._world.options.late_response)
+        return self._world.rng.uniform(*(LATE_DELAY_S if is_late else DELAY_S))

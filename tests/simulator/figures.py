@@ -15,7 +15,7 @@ from tests.simulator.history import play
 
 CHUNK = 50
 #: What is noted beside the faults: that one may come, of which kind it will be, what came of it.
-_NO_FAULTS = ("checkpoint", "revert", "second agent")
+_NO_FAULTS = ("checkpoint", "revert", "second agent detected")
 
 
 @dataclass
@@ -34,19 +34,19 @@ class Figures:
     virtual_s: float = 0.0
     machine_s: float = 0.0  #: virtual time, counted once for each machine
     busy_s: float = 0.0  #: of this machine's processors
-    healing_s_max: float = 0.0
+    recovery_s_max: float = 0.0
     fired: Counter[str] = field(default_factory=Counter)
-    obeyed: Counter[str] = field(default_factory=Counter)  #: orders that machines carried out
+    executed: Counter[str] = field(default_factory=Counter)  #: orders that machines carried out
     broken: dict[str, str] = field(default_factory=dict)  #: seed -> what was broken, with the world's options
 
     def add(self, other: "Figures") -> None:
         """Adds the sums of others."""
         for name, value in vars(other).items():
-            mine = getattr(self, name)
-            if name in ("fired", "obeyed", "broken"):
-                mine.update(value)
+            own = getattr(self, name)
+            if name in ("fired", "executed", "broken"):
+                own.update(value)
             else:
-                setattr(self, name, max(mine, value) if name.endswith("_max") else mine + value)
+                setattr(self, name, max(own, value) if name.endswith("_max") else own + value)
 
     @property
     def faults(self) -> Counter[str]:
@@ -66,9 +66,9 @@ class Figures:
 {self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines
 per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts
 per seed: {self.operations / n:,.0f} operations, {self.faults.total() / n:.1f} faults, {self.virtual_s / n:.0f} s
-settled at most {self.healing_s_max:.0f} s after the last fault
+settled at most {self.recovery_s_max:.0f} s after the last fault
 faults: {", ".join(f"{kind} {count:,}" for kind, count in self.faults.most_common())}
-machines obeyed: {", ".join(f"{order} {count:,}" for order, count in self.obeyed.most_common())}"""
+machines executed: {", ".join(f"{action} {count:,}" for action, count in self.executed.most_common())}"""
 
 
 def prepare_process() -> None:
@@ -89,25 +89,25 @@ def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
             figures.broken[str(seed)] = traceback.format_exc(limit=-5)
             continue
         world = history.world
-        if history.breaches:
-            figures.broken[str(seed)] = f"{'; '.join(history.breaches[:3])}\n  {world.options}"
+        if history.violations:
+            figures.broken[str(seed)] = f"{'; '.join(history.violations[:3])}\n  {world.options}"
         figures.workers += world.options.workers
         figures.trials += history.trials
-        figures.attempts += len(history.host.witness.issued)
+        figures.attempts += len(history.host.checker.issued)
         if history.host.finished:
-            settled = history.host.witness.settled
+            settled = history.host.checker.settled
             figures.lost += history.trials - len(+settled)
             figures.duplicated += sum(times > 1 for times in settled.values())
-            figures.unexpected += history.host.witness.unexpected
-            figures.recovered += history.host.witness.recovered
+            figures.unexpected += history.host.checker.unexpected
+            figures.recovered += history.host.checker.recovered
         figures.operations += world.operations
         figures.virtual_s += history.seconds
         figures.machine_s += history.seconds * world.options.workers
-        figures.healing_s_max = max(figures.healing_s_max, history.healing_s)
+        figures.recovery_s_max = max(figures.recovery_s_max, history.recovery_s)
         figures.fired += world.fired
-        figures.obeyed += world.obeyed
+        figures.executed += world.executed
     figures.busy_s = time.process_time() - began
-    return first, {**vars(figures), "fired": dict(figures.fired), "obeyed": dict(figures.obeyed)}
+    return first, {**vars(figures), "fired": dict(figures.fired), "executed": dict(figures.executed)}
 
 
 class ProofLog:
@@ -122,7 +122,7 @@ class ProofLog:
                 if entry["code"] == code:
                     self._done[entry["first"]] = entry["figures"]
 
-    def open_of(self, firsts: Iterable[int]) -> list[int]:
+    def missing(self, firsts: Iterable[int]) -> list[int]:
         """The chunks that are still to be played."""
         return [first for first in firsts if first not in self._done]
 
@@ -134,10 +134,10 @@ class ProofLog:
             with self._path.open("a") as out:
                 out.write(json.dumps({"code": self._code, "first": first, "figures": figures}) + "\n")
 
-    def of(self, firsts: Iterable[int]) -> Iterator[Figures]:
+    def figures_of(self, firsts: Iterable[int]) -> Iterator[Figures]:
         """The figures of these chunks."""
         for first in firsts:
             if first in self._done:
                 done = self._done[first]
-                counters = {name: Counter(done.get(name, {})) for name in ("fired", "obeyed")}
+                counters = {name: Counter(done.get(name, {})) for name in ("fired", "executed")}
                 yield Figures(**{**done, **counters})

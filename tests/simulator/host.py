@@ -38,7 +38,7 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
-from tests.simulator.executor import LATE_S, SimulatedExecutor
+from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.ledger_checker import LedgerChecker
 from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Killed, World
@@ -54,94 +54,96 @@ TIME_LIMIT_S = 20.0
 class FaultyLedger(MemoryLedger):
     """What is committed stays; an append may fail, or its process may die before or after the commit."""
 
-    def __init__(self, world: World, process: str, farm_id: str, witness: LedgerChecker) -> None:
+    def __init__(self, world: World, process: str, farm_id: str, checker: LedgerChecker) -> None:
         super().__init__(farm_id)
-        self._world, self._process, self._witness = world, process, witness
+        self._world, self._process, self._checker = world, process, checker
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
-        how = self._fails()
-        if (how and how != "unknown") or self._world.strikes("failed commit", self._world.options.op_fault / 10):
+        failure = self._fails()
+        if (failure and failure != "unknown") or self._world.draw_fault(
+            "failed commit", self._world.options.op_fault / 10
+        ):
             raise LedgerError("disk full")
         super().append(facts, at, generation, run)
         for fact in facts:
-            self._witness.note_fact(orjson.loads(encode_fact(fact)), generation)
-        if how or self._fails() or self._world.strikes("unknown commit", self._world.options.op_unknown / 10):
+            self._checker.note_fact(orjson.loads(encode_fact(fact)), generation)
+        if failure or self._fails() or self._world.draw_fault("unknown commit", self._world.options.op_unknown / 10):
             raise LedgerError("it was written, and reported as not written")
 
     def _fails(self) -> str:
-        how = self._world.step(self._process)
-        self._world.struck = self._world.struck or bool(how)
-        return how
+        failure = self._world.step(self._process)
+        self._world.fault_applied = self._world.fault_applied or bool(failure)
+        return failure
 
 
 class FaultyArchive(MemoryArchive):
     """An archive on a disk that may be full, and whose process may die at each write."""
 
-    def __init__(self, world: World, process: str, witness: LedgerChecker) -> None:
+    def __init__(self, world: World, process: str, checker: LedgerChecker) -> None:
         super().__init__()
-        self._world, self._process, self._witness = world, process, witness
+        self._world, self._process, self._checker = world, process, checker
 
     def store(self, generation: int, worker: str, result: CollectedResult) -> None:
         self._fails()
-        self._witness.archived[result.attempt] = result.data
+        self._checker.archived[result.attempt] = result.data
 
     def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
         self._fails()
 
     def _fails(self) -> None:
-        how = self._world.step(self._process)
-        self._world.struck = self._world.struck or bool(how)
-        if how or self._world.strikes("failed archive", self._world.options.op_fault / 4):
+        failure = self._world.step(self._process)
+        self._world.fault_applied = self._world.fault_applied or bool(failure)
+        if failure or self._world.draw_fault("failed archive", self._world.options.op_fault / 4):
             raise OSError(28, "No space left on device")
 
 
 class SimulatedMachines:
     """`MachinePool` over the simulated machines."""
 
-    def __init__(self, who: str, machines: Mapping[str, SimulatedMachine]) -> None:
-        self._who, self._machines = who, machines
+    def __init__(self, process: str, machines: Mapping[str, SimulatedMachine]) -> None:
+        self._process, self._machines = process, machines
 
     def status(self) -> dict[str, MachineStatus]:
         return {name: machine.status() for name, machine in self._machines.items()}
 
     def execute(self, action: MachineAction) -> None:
         machine = self._machines[action.worker]
-        how = machine.world.step(self._who)
-        machine.world.struck = machine.world.struck or bool(how)
-        machine.execute(action.recovery, lost=bool(how) and how != "unknown")
+        failure = machine.world.step(self._process)
+        machine.world.fault_applied = machine.world.fault_applied or bool(failure)
+        machine.execute(action.recovery, lost=bool(failure) and failure != "unknown")
 
 
 class MemorySnapshots:
     """`Snapshots`: the genomes of one world, as real files that are written once per process."""
 
     def path(self, sha256_hex: str) -> str:
-        return str(_shelf() / sha256_hex)
+        return str(_snapshot_folder() / sha256_hex)
 
     def put(self, data: bytes) -> str:
         """Puts a genome on the shelf; returns its digest."""
         digest = sha256(data).hexdigest()
-        path = _shelf() / digest
+        path = _snapshot_folder() / digest
         if not path.exists():
             path.write_bytes(data)
         return digest
 
 
 @cache
-def _shelf() -> Path:
+def _snapshot_folder() -> Path:
     folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-    shelf = folder / "simulated-genomes"
-    shelf.mkdir(exist_ok=True)
-    return shelf
+    snapshots = folder / "simulated-genomes"
+    snapshots.mkdir(exist_ok=True)
+    return snapshots
 
 
 def genomes_of(world: World) -> dict[str, bytes]:
     """The genomes of one world: what each of them does is written in it."""
-    dice = random.Random(f"genomes/{world.seed}")
+    rng = random.Random(f"genomes/{world.seed}")
     kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
-    kinds += ["hang" if dice.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
+    kinds += ["hang" if rng.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
     kinds = kinds[: world.options.genomes]
-    dice.shuffle(kinds)
-    seconds = dice.choice([0.5, 2.0, 6.0])
+    rng.shuffle(kinds)
+    seconds = rng.choice([0.5, 2.0, 6.0])
     return {
         f"g{number}": json.dumps({"n": number, "do": kind, "seconds": 99.0 if kind == "hang" else seconds}).encode()
         for number, kind in enumerate(kinds)
@@ -151,8 +153,8 @@ def genomes_of(world: World) -> dict[str, bytes]:
 class SimulatedClock:
     """The world's time as this host reads it, and nonces from the seed's own dice."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
-        self._world, self._dice = world, dice
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self._world, self._rng = world, rng
 
     def monotonic(self) -> float:
         return self._world.now + self._world.host_skew_s
@@ -161,31 +163,31 @@ class SimulatedClock:
         return self._world.now + self._world.wall_skew_s
 
     def nonce(self) -> str:
-        return f"{self._dice.randrange(10**8):08d}"
+        return f"{self._rng.randrange(10**8):08d}"
 
 
 class SimulatedHost:
     """One host after the other on one ledger. A rival is a host of another farm; no machine obeys it."""
 
-    def __init__(self, world: World, machines: Mapping[str, SimulatedMachine], *, rival: bool = False) -> None:
-        self.world, self.machines, self.rival = world, machines, rival
-        self.name, self.seed = ("rival", world.seed + 1) if rival else ("host", world.seed)
+    def __init__(self, world: World, machines: Mapping[str, SimulatedMachine], *, second_farm: bool = False) -> None:
+        self.world, self.machines, self.second_farm = world, machines, second_farm
+        self.name, self.seed = ("rival", world.seed + 1) if second_farm else ("host", world.seed)
         self.swapped: dict[str, str] = {}  #: worker -> whose share is mounted in its place
         self.unmounted: dict[str, SimulatedDisk] = {}  #: worker -> the empty folder in its place
-        self.strange_mounts = 0
+        self.mount_faults = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
-        self.witness = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
-        self.ledger = FaultyLedger(world, self.name, "7777" if rival else "5111", self.witness)
+        self.checker = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
+        self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
         self.loop: ControlLoop | None = None
         self.wakeups = Wakeups()
         self.generation = 1
         self.starts = 0
-        self._dice = random.Random(f"ids/{self.name}/{world.seed}")
+        self._rng = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_at: float | None = None
-        self._shelf = MemorySnapshots()
-        self._couriers: SimulatedExecutor | None = None
-        self._life = 0
+        self._snapshots = MemorySnapshots()
+        self._executor: SimulatedExecutor | None = None
+        self._incarnation = 0
 
     @property
     def farm(self) -> Farm | None:
@@ -202,33 +204,33 @@ class SimulatedHost:
 
     def start(self) -> None:
         """A new host process: replay, then the first tick. One that runs is killed first."""
-        if self._couriers is not None:
-            self._couriers.end(in_order=False)
+        if self._executor is not None:
+            self._executor.end(graceful=False)
         if self.world.host_kills:
             self.world.kill_at[self.name] = self.world.host_kills.pop(0)
-        self._life += 1
+        self._incarnation += 1
         self.starts += 1
         self._tick_at = None
-        if self.world.strikes("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
+        if self.world.draw_fault("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
             self.kill()
         try:
             self.wakeups = Wakeups()
             self.loop = self._make_loop()
             self._open()
         except (Killed, HostError):
-            self._die(self._life)
+            self._end(self._incarnation)
             return
-        self._beat(self._life, SWEEP_S, Wakeups.request_sweep)
-        self._beat(self._life, POLL_S, Wakeups.request_poll)
+        self._repeat(self._incarnation, SWEEP_S, Wakeups.request_sweep)
+        self._repeat(self._incarnation, POLL_S, Wakeups.request_poll)
         self._plan_tick(0.0)
 
     def _make_loop(self) -> ControlLoop:
         farm, shares = self._replayed(), {}
         for name, machine in self.machines.items():
-            way = FaultyFiles(self.world, lambda name=name: self._disk(name), self.name, remote=True)  # type: ignore[misc]
-            way.on_arrival = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
-            machine.ears[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
-            share = ShareClient(name, self.ledger.farm_id, way, Path("/nowhere"), self._shelf.path)
+            files = FaultyFiles(self.world, lambda name=name: self._mounted_disk(name), self.name, remote=True)  # type: ignore[misc]
+            files.on_publish = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
+            machine.listeners[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
+            share = ShareClient(name, self.ledger.farm_id, files, Path("/nowhere"), self._snapshots.path)
             shares[name] = share.execute
         return ControlLoop(
             farm,
@@ -239,12 +241,12 @@ class SimulatedHost:
             ),
             Ports(
                 ledger=self.ledger,
-                archive=FaultyArchive(self.world, self.name, self.witness),
+                archive=FaultyArchive(self.world, self.name, self.checker),
                 event_log=MemoryEventLog(),
                 executor=self._make_executor(shares),
-                machines=SimulatedMachines(self.name, {} if self.rival else self.machines),
+                machines=SimulatedMachines(self.name, {} if self.second_farm else self.machines),
                 poll_schedule=PollSchedule({}, LIMITS.silence_limit_s),
-                clock=SimulatedClock(self.world, self._dice),
+                clock=SimulatedClock(self.world, self._rng),
             ),
             self.wakeups,
         )
@@ -256,31 +258,31 @@ class SimulatedHost:
         return farm
 
     def _make_executor(self, shares: Mapping[str, ExecuteRequest]) -> Any:
-        if not self.world.options.distant:
-            prompt = {name: lambda request, do=do: self._check_response(do(request)) for name, do in shares.items()}  # type: ignore[misc]
-            return ShareExecutor(prompt, (), lambda: None)
-        life = self._life
-        self._couriers = SimulatedExecutor(
+        if not self.world.options.remote:
+            checked = {name: lambda request, do=do: self._check_response(do(request)) for name, do in shares.items()}  # type: ignore[misc]
+            return ShareExecutor(checked, (), lambda: None)
+        incarnation = self._incarnation
+        self._executor = SimulatedExecutor(
             self.world,
             shares,
-            seen=self._seen,
+            on_executed=self._heartbeat_recorder,
             wake=lambda: self._plan_tick(0.0),
-            killed=lambda: self._die(life),
+            on_killed=lambda: self._end(incarnation),
         )
-        return self._couriers
+        return self._executor
 
     def _check_response(self, response: ShareResponse) -> ShareResponse:
-        self._seen(response)()
+        self._heartbeat_recorder(response)()
         return response
 
-    def _seen(self, response: ShareResponse) -> Callable[[], None]:
+    def _heartbeat_recorder(self, response: ShareResponse) -> Callable[[], None]:
         """What is to be noted when this report arrives: whose beat is in it was well when it was looked at."""
-        beat = response.scan.heartbeat if response.scan is not None else None
-        if beat is None or beat.farm is None:  # an announcement is not life in anybody's name (law 7)
+        heartbeat = response.scan.heartbeat if response.scan is not None else None
+        if heartbeat is None or heartbeat.farm is None:  # an announcement is not life in anybody's name (law 7)
             return lambda: None
         machine = self.machines[response.worker]
-        at = machine.way.beaten_at
-        return lambda: setattr(machine, "seen_well_at", at)
+        at = machine.files.last_heartbeat_at
+        return lambda: setattr(machine, "seen_healthy_at", at)
 
     def _open(self) -> None:
         assert self.loop is not None
@@ -295,18 +297,18 @@ class SimulatedHost:
             )
             facts.append(RunOpened(generation=self.generation, run=1, settings=settings))
             for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
-                digest = self._shelf.put(data)
+                digest = self._snapshots.put(data)
                 facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
         self.loop.record(facts)
 
-    def _behind(self, worker: str) -> SimulatedMachine:
+    def _mounted_machine(self, worker: str) -> SimulatedMachine:
         return self.machines[self.swapped.get(worker, worker)]
 
-    def _disk(self, worker: str) -> SimulatedDisk:
-        return self.unmounted.get(worker) or self._behind(worker).disk
+    def _mounted_disk(self, worker: str) -> SimulatedDisk:
+        return self.unmounted.get(worker) or self._mounted_machine(worker).disk
 
     def _published(self, worker: str, path: str) -> None:
-        machine = self._behind(worker)
+        machine = self._mounted_machine(worker)
         if path.endswith(START):
             self._check_publication(worker, machine, path)
         machine.notify(path)
@@ -314,67 +316,69 @@ class SimulatedHost:
     def _check_publication(self, worker: str, machine: SimulatedMachine, path: str) -> None:
         """Laws 4 and 7, seen from the share: on a share that is ours, no more than the queue."""
         attempt = path.removeprefix("inbox/").removesuffix(START)
-        says = self._disk(worker).owner()
+        owner = self._mounted_disk(worker).owner()
         # Between the look that showed the share and this publication it may have gone.
-        look_age_s = 3 * POLL_S + (2 * LATE_S[1] if self.world.options.late_courier else 0.0)
-        looked_since = self.world.now - self.mounts_changed_at > look_age_s
-        ours = says is not None and says[:2] == (self.ledger.farm_id, worker)
-        if looked_since and not ours and not self.world.options.revert:
-            self.world.breach(f"{attempt} was published on the share of {says}")
-        orders = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
+        scan_age_s = 3 * POLL_S + (2 * LATE_DELAY_S[1] if self.world.options.late_response else 0.0)
+        mounts_are_scanned = self.world.now - self.mounts_changed_at > scan_age_s
+        ours = owner is not None and owner[:2] == (self.ledger.farm_id, worker)
+        if mounts_are_scanned and not ours and not self.world.options.revert:
+            self.world.report_violation(f"{attempt} was published on the share of {owner}")
+        published = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
         options = self.world.options
-        if len(orders) > options.depth and not (options.revert or options.rival or options.swap):
-            self.world.breach(f"{len(orders)} attempts are published on {machine.name}, its queue is {options.depth}")
+        if len(published) > options.depth and not (options.revert or options.second_farm or options.swap):
+            self.world.report_violation(
+                f"{len(published)} attempts are published on {machine.name}, its queue is {options.depth}"
+            )
 
     def _notify(self, worker: str) -> None:
-        if self.loop is None or self.world.is_unheard():
+        if self.loop is None or self.world.loses_notification():
             return
         self.wakeups.notify(worker)
         self._plan_tick(0.002)
-        if self.world.strikes("doubled bell", self.world.options.bell_doubled):
-            self.world.later(0.01, lambda: self._notify(worker))
+        if self.world.draw_fault("doubled notification", self.world.options.notification_doubled):
+            self.world.schedule(0.01, lambda: self._notify(worker))
 
-    def _beat(self, life: int, interval_s: float, ask) -> None:
-        def beat() -> None:
-            if life == self._life and self.loop is not None:
-                ask(self.wakeups)
+    def _repeat(self, incarnation: int, interval_s: float, request) -> None:
+        def repeat() -> None:
+            if incarnation == self._incarnation and self.loop is not None:
+                request(self.wakeups)
                 self._plan_tick(0.0)
-                self._beat(life, interval_s, ask)
+                self._repeat(incarnation, interval_s, request)
 
-        self.world.later(interval_s, beat)
+        self.world.schedule(interval_s, repeat)
 
     def _plan_tick(self, delay_s: float) -> None:
-        at, life = self.world.now + delay_s, self._life
+        at, incarnation = self.world.now + delay_s, self._incarnation
         if self._tick_at is None or at < self._tick_at:
             self._tick_at = at
-            self.world.later(delay_s, lambda: self._tick(life, at))
+            self.world.schedule(delay_s, lambda: self._tick(incarnation, at))
 
-    def _tick(self, life: int, planned_at: float) -> None:
-        if life != self._life or self.loop is None or planned_at != self._tick_at:
+    def _tick(self, incarnation: int, planned_at: float) -> None:
+        if incarnation != self._incarnation or self.loop is None or planned_at != self._tick_at:
             return
         self._tick_at = None
         self.wakeups.wait(0.0)
         try:
             self.loop.tick()
             if self.loop.farm.finished and not self.finished:
-                self._begin_next_generation()
+                self._start_next_generation()
         except Killed:
-            self._die(life)
+            self._end(incarnation)
         except HostError:
             self.stop()
-        if life != self._life:
+        if incarnation != self._incarnation:
             return
         if self.wakeups.wait(0.0):
             self._plan_tick(0.001)
         elif not self.finished and self.loop.workers_to_poll_fast():
             self._plan_tick(FAST_POLL_S)
 
-    def _begin_next_generation(self) -> None:
+    def _start_next_generation(self) -> None:
         """By the same host, or by another one that is told to."""
         assert self.loop is not None
         self.generation += 1
-        if self._dice.random() < 0.5:
-            self._die(self._life, in_order=True)
+        if self._rng.random() < 0.5:
+            self._end(self._incarnation, graceful=True)
         else:
             self.loop.switch_farm(self._replayed())
             self._open()
@@ -387,20 +391,20 @@ class SimulatedHost:
             with contextlib.suppress(Killed, HostError):
                 local = self.machines if self.world.options.local else ()
                 self.loop.record_last(closing_facts(self.loop.farm, local, "stopped"))
-        self._die(self._life, in_order=True)
+        self._end(self._incarnation, graceful=True)
 
     def swap(self, one: str, other: str) -> None:
         """Two shares are mounted in each other's place."""
-        self.strange_mounts += 1
+        self.mount_faults += 1
         self.mounts_changed_at = self.world.now
         self.swapped.update({one: other, other: one})
 
     def unmount(self, worker: str) -> None:
         """A share is not mounted any more; its mount point is an empty folder."""
-        self.strange_mounts += 1
+        self.mount_faults += 1
         self.mounts_changed_at = self.world.now
         self.unmounted[worker] = empty = SimulatedDisk()
-        if self.world.dice.random() < 0.5:  # the share was made anew
+        if self.world.rng.random() < 0.5:  # the share was made anew
             empty.make_folders()
 
     def mount_all(self) -> None:
@@ -410,7 +414,7 @@ class SimulatedHost:
         self.swapped.clear()
         self.unmounted.clear()
 
-    def take_over_what_was_mixed_up(self) -> None:
+    def take_over_mismarked_shares(self) -> None:
         """The user does what the host says: a share that was marked as another worker's while mounts were swapped."""
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
@@ -419,17 +423,17 @@ class SimulatedHost:
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""
-        self.world.kill_at[self.name] = self.world.dice.randint(1, 60)
+        self.world.kill_at[self.name] = self.world.rng.randint(1, 60)
 
-    def _die(self, life: int, *, in_order: bool = False) -> None:
-        if life != self._life:
+    def _end(self, incarnation: int, *, graceful: bool = False) -> None:
+        if incarnation != self._incarnation:
             return
-        self.witness.host_ended()
+        self.checker.host_ended()
         self.loop = None
-        self._life += 1
-        if self._couriers is not None:
-            self._couriers.end(in_order=in_order)
-        if self.world.options.local and not self.rival:
+        self._incarnation += 1
+        if self._executor is not None:
+            self._executor.end(graceful=graceful)
+        if self.world.options.local and not self.second_farm:
             for machine in self.machines.values():
                 machine.kill_agent()
-        self.world.later(self.world.dice.uniform(0.2, 4.0), self.start)
+        self.world.schedule(self.world.rng.uniform(0.2, 4.0), self.start)

@@ -45,7 +45,7 @@ class LedgerChecker:
         self._answered: set[str] = set()
         self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
         self.unexpected = 0  #: fitness that no game of that genome gave
-        self._unseen: set[str] = set()  #: attempts that were lost because their share could not be read
+        self._lost_unread: set[str] = set()  #: attempts that were lost because their share could not be read
         self._blamed: Counter[Trial] = Counter()  #: attempts that failed, or ran out of time
         self._lost: Counter[Trial] = Counter()  #: attempts that were lost on the way
         self._charges: Counter[Genome] = Counter()
@@ -75,12 +75,12 @@ class LedgerChecker:
         """Whatever the host had half done stays half done: what it counted must be archived, what it gave out known."""
         for attempt, fitness in self._to_be_archived.items():
             if attempt not in self.archived:
-                self._breach(f"{attempt} was counted and never archived")
+                self._report(f"{attempt} was counted and never archived")
             elif fitness is not None and orjson.loads(self.archived[attempt])["fitness"] != fitness:
-                self._breach(f"the archive of {attempt} is not what was counted")
-        given_out = {attempt for disk in self._disks for attempt in disk.story.published}
-        if not self._world.options.rival and (unknown := given_out - self.issued.keys()):
-            self._breach(f"{min(unknown)} was published and never recorded")
+                self._report(f"the archive of {attempt} is not what was counted")
+        published = {attempt for disk in self._disks for attempt in disk.history.published}
+        if not self._world.options.second_farm and (unknown := published - self.issued.keys()):
+            self._report(f"{min(unknown)} was published and never recorded")
 
     @property
     def recovered(self) -> int:
@@ -91,24 +91,24 @@ class LedgerChecker:
     def _attempt_issued(self, fact: dict[str, Any]) -> None:
         attempt, trial = fact["attempt"], self._trial(fact)
         if attempt in self.issued:
-            self._breach(f"{attempt} was issued twice")
+            self._report(f"{attempt} was issued twice")
         if trial in self._wanted:
-            self._breach(f"trial {trial} is wanted of {attempt} while {self._wanted[trial]} is not over")
+            self._report(f"trial {trial} is wanted of {attempt} while {self._wanted[trial]} is not over")
         if self.settled[trial]:
-            self._breach(f"trial {trial} is settled, and yet {attempt} was issued")
+            self._report(f"trial {trial} is settled, and yet {attempt} was issued")
         self.issued[attempt], self._wanted[trial] = trial, attempt
         self.attempts[trial] += 1
         if self.attempts[trial] > ATTEMPTS_PER_TRIAL_MAX:
-            self._breach(f"trial {trial} took {self.attempts[trial]} attempts")
+            self._report(f"trial {trial} took {self.attempts[trial]} attempts")
 
     def _attempt_ended(self, fact: dict[str, Any]) -> None:
         attempt = fact["attempt"]
         trial = self.issued.get(attempt)
         if trial is None:
-            self._breach(f"{attempt} ended and was never issued")
+            self._report(f"{attempt} ended and was never issued")
             return
         if fact.get("kept"):
-            self._unseen.add(attempt)
+            self._lost_unread.add(attempt)
         if fact.get("answered"):
             self._answer(attempt)
         if self._wanted.get(trial) == attempt:
@@ -122,45 +122,45 @@ class LedgerChecker:
 
     def _answer(self, attempt: str) -> None:
         if attempt in self._answered:
-            self._breach(f"the answer of {attempt} was taken in twice")
+            self._report(f"the answer of {attempt} was taken in twice")
         self._answered.add(attempt)
 
     def _worker_out(self, fact: dict[str, Any]) -> None:
         """Law 7 of share_layout.md: a share is left alone only if it may have another owner."""
         options = self._world.options
-        if "does not touch it" in fact["reason"] and not (options.rival or options.swap or options.unmount):
-            self._breach(f"{fact['worker']} is out: {fact['reason']}")
+        if "does not touch it" in fact["reason"] and not (options.second_farm or options.swap or options.unmount):
+            self._report(f"{fact['worker']} is out: {fact['reason']}")
 
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: the genome that pays is the one that was being played."""
         attempt = fact["attempt"]
         self._charges[self._generation, fact["genome"]] += 1
-        if attempt not in self._unseen | self._world.played | self._world.half_claimed.keys():
-            self._breach(f"{attempt} was charged and never played")
+        if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
+            self._report(f"{attempt} was charged and never played")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
-        trial, how, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
+        trial, settlement, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
         self.settled[trial] += 1
         if self.settled[trial] > 1:
-            self._breach(f"trial {trial} was settled twice")
+            self._report(f"trial {trial} was settled twice")
         if trial in self._wanted:
-            self._breach(f"trial {trial} was settled while {self._wanted[trial]} is not over")
-        if how == "completed":
+            self._report(f"trial {trial} was settled while {self._wanted[trial]} is not over")
+        if settlement == "completed":
             expected = fitness_of(self._genomes[trial[1] - 1], seed_of(self._seed, trial))
             if fitness != expected or self.issued.get(fact["attempt"]) != trial:
                 self.unexpected += 1
-                self._breach(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
+                self._report(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
             self._to_be_archived[fact["attempt"]] = fitness
         elif fitness is not None:
-            self._breach(f"trial {trial} is {how} and has a fitness")
-        elif not self._is_justified(how, trial):
-            self._breach(f"trial {trial} is settled as {how} without a reason: {fact.get('reason')}")
+            self._report(f"trial {trial} is {settlement} and has a fitness")
+        elif not self._is_justified(settlement, trial):
+            self._report(f"trial {trial} is settled as {settlement} without a reason: {fact.get('reason')}")
         self._failed |= {trial[:2]} if fitness is None else set()
 
-    def _is_justified(self, how: str, trial: Trial) -> bool:
+    def _is_justified(self, settlement: str, trial: Trial) -> bool:
         """Design, §4, table: how often something must have gone wrong before a trial is settled without a fitness."""
         poison = self._charges[trial[:2]] >= ATTEMPTS_MAX
-        match how:
+        match settlement:
             case "skipped":
                 return trial[:2] in self._failed
             case "timed_out":
@@ -172,5 +172,5 @@ class LedgerChecker:
     def _trial(self, fact: dict[str, Any]) -> Trial:
         return self._generation, fact["genome"], fact["trial"]
 
-    def _breach(self, what: str) -> None:
-        self._world.breach(f"{self._farm}: {what}")
+    def _report(self, message: str) -> None:
+        self._world.report_violation(f"{self._farm}: {message}")

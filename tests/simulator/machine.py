@@ -26,7 +26,7 @@ from tests.simulator.world import Killed, World
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
 SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
 HEARTBEAT_LOST_S = 5.0  #: after so long a hypervisor notices that its guest is frozen
-SEEN_LATELY_S = 20.0  #: well below the host's limits for silence and for a rung
+SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a rung
 POLL_S = 6.0  # slower than shipped: whatever is asked twice costs a seed
 
 
@@ -36,7 +36,7 @@ def fitness_of(genome: bytes, seed: int) -> float:
     return int.from_bytes(digest[:6], "big") / 2**40
 
 
-def orders_in(genome: bytes) -> dict[str, Any]:
+def behaviour_of(genome: bytes) -> dict[str, Any]:
     """What a genome does; one that is not whole is played all the same, and gets the fitness of its bytes."""
     try:
         return dict(orjson.loads(genome))
@@ -61,24 +61,24 @@ class SimulatedEvaluator:
     def start(self, job: EvaluationJob) -> None:
         world = self._machine.world
         self._job = job
-        orders = orders_in(self._machine.way.landed[job.genome])
-        self._done_at = world.now + min(orders["seconds"] * world.dice.uniform(0.5, 1.5), job.time_limit_s)
+        behaviour = behaviour_of(self._machine.files.fetched[job.genome])
+        self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
-        if orders["do"] == "poison":
-            world.later(0.2, self._machine.crash)
+        if behaviour["do"] == "poison":
+            world.schedule(0.2, self._machine.crash)
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         if self._job is None or self._machine.world.now < self._done_at:
             return None
         job, self._job = self._job, None
         self._machine.note_played(job.attempt)
-        data = self._machine.way.landed[job.genome]
-        orders = orders_in(data)
-        if orders["do"] == "fail":
+        data = self._machine.files.fetched[job.genome]
+        behaviour = behaviour_of(data)
+        if behaviour["do"] == "fail":
             return EvaluationResult(
                 outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no"
             )
-        if orders["do"] == "hang":
+        if behaviour["do"] == "hang":
             return EvaluationResult(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
         fitness = fitness_of(data, job.seed)
         return EvaluationResult(
@@ -89,9 +89,9 @@ class SimulatedEvaluator:
         """When the running game ends."""
         return self._done_at if self._job is not None else None
 
-    def wake_later(self, slept_s: float) -> None:
+    def delay_end(self, reverted_s: float) -> None:
         """The game was frozen for so long."""
-        self._done_at += slept_s
+        self._done_at += reverted_s
 
     def stop(self) -> None:
         if self._job is not None:
@@ -127,25 +127,25 @@ class SimulatedMachine:
 
     def __init__(self, world: World, name: str, *, share_is_local: bool, disk: SimulatedDisk | None = None) -> None:
         self.world, self.name = world, name
-        self.twin = disk is not None
+        self.is_clone = disk is not None
         self.disk = disk or SimulatedDisk()
         self.own_disk = share_is_local
-        self.ears: dict[str, Callable[[str], None]] = {}  #: who hears what the agent publishes
-        self.way = self._make_way()
+        self.listeners: dict[str, Callable[[str], None]] = {}  #: who hears what the agent publishes
+        self.files = self._open_files()
         self.agent: Agent | None = None
         self.hung = False
         self.reverted = False
         self.frozen_at: float | None = None  #: since when nothing in it goes on, and only its power helps
-        self.spoilt = False  #: no agent comes up in it before it is restored
+        self.needs_restore = False  #: no agent comes up in it before it is restored
         self.is_on = self.is_up = True  #: whether it has power, and has booted
         self.on_at = 0.0  #: when it was switched on
         self.busy_until = -1.0  #: until when an order is carried out
-        self.blind = False  #: the hypervisor cannot be asked
+        self.hypervisor_down = False  #: the hypervisor cannot be asked
         self.playing: set[str] = set()
-        self.boots = self.lives = self.restarts = 0
-        self.seen_well_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
+        self.boots = self.agent_starts = self.restarts = 0
+        self.seen_healthy_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
         self.on_restart: Callable[[str], object] = lambda _name: None
-        self.on_answer: Callable[[str], None] = lambda _path: None
+        self.on_result: Callable[[str], None] = lambda _path: None
         self.clock_s = 0.0  #: what the agent's clock shows, less the world's
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
@@ -154,49 +154,49 @@ class SimulatedMachine:
     def __deepcopy__(self, _memo: object) -> "SimulatedMachine":
         return self
 
-    def _make_way(self) -> FaultyFiles:
-        who = f"agent:{self.name}"
-        way = FaultyFiles(self.world, lambda: self.disk, who, remote=not self.own_disk, stale=not self.own_disk)
-        way.on_arrival = self._heard
-        return way
+    def _open_files(self) -> FaultyFiles:
+        process = f"agent:{self.name}"
+        files = FaultyFiles(self.world, lambda: self.disk, process, remote=not self.own_disk, stale=not self.own_disk)
+        files.on_publish = self._on_publish
+        return files
 
-    def _heard(self, path: str) -> None:
+    def _on_publish(self, path: str) -> None:
         if path.endswith(ANSWERS):
-            self._check_answer(path)
-            self.on_answer(path)
-            for ear in list(self.ears.values()):
-                ear(path)
+            self._check_result(path)
+            self.on_result(path)
+            for listener in list(self.listeners.values()):
+                listener(path)
 
-    def _check_answer(self, path: str) -> None:
+    def _check_result(self, path: str) -> None:
         """Law 7: nobody says of a game that another one plays that it was interrupted."""
         record = orjson.loads(self.disk.files[path])
         player = self.disk.playing.get(record["attempt"])
         played_by_another = isinstance(player, SimulatedMachine) and player is not self and not player.hung
-        claimed = self.disk.story.claimed - self.world.half_claimed.keys()
+        claimed = self.disk.history.claimed - self.world.half_claimed.keys()
         undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in claimed
         if undelivered and not self.world.options.revert:
-            self.world.breach(f"{self.name} says undelivered of {record['attempt']}, which it had claimed")
+            self.world.report_violation(f"{self.name} says undelivered of {record['attempt']}, which it had claimed")
         half_claimed = self.world.half_claimed.get(record["attempt"]) == record["run_id"]
         never_played = half_claimed and record["attempt"] not in self.world.played
         if never_played and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
-            self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which it has not played")
+            self.world.report_violation(f"{self.name} calls {record['attempt']} interrupted, which it has not played")
         if played_by_another and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
-            self.world.breach(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
+            self.world.report_violation(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
 
     # ------------------------------------------------------------------------------------------------- the agent
 
     def start_agent(self) -> None:
         """A new life of the agent; the old one ends first."""
         self.kill_agent()
-        self.lives += 1
-        self.hung = self.spoilt
-        self._evaluator, self.way = SimulatedEvaluator(self), self._make_way()
-        identity = AgentIdentity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.lives}")
+        self.agent_starts += 1
+        self.hung = self.needs_restore
+        self._evaluator, self.files = SimulatedEvaluator(self), self._open_files()
+        identity = AgentIdentity(boot_id=f"boot-{self.boots}", run_id=f"{self.name}-run-{self.agent_starts}")
         limits = AgentLimits(poll_s=POLL_S)
         try:
             self.disk.make_folders()
             self.agent = Agent(
-                self.way,
+                self.files,
                 self._evaluator,
                 identity,
                 NoWait(),
@@ -206,7 +206,7 @@ class SimulatedMachine:
             )
         except Killed:
             return
-        self._go_on(0.0)
+        self._schedule_step(0.0)
 
     def kill_agent(self) -> None:
         """The agent and its game end between two operations."""
@@ -220,13 +220,13 @@ class SimulatedMachine:
         """Something arrived in the share."""
         if not path.endswith(ORDERS) or self.agent is None:
             return
-        if not self.world.is_unheard():
-            self._go_on(0.002)
+        if not self.world.loses_notification():
+            self._schedule_step(0.002)
 
-    def _go_on(self, delay_s: float) -> None:
+    def _schedule_step(self, delay_s: float) -> None:
         self._turn += 1
         turn = self._turn
-        self.world.later(delay_s, lambda: self._step(turn))
+        self.world.schedule(delay_s, lambda: self._step(turn))
 
     def _step(self, turn: int) -> None:
         if turn != self._turn or self.agent is None:
@@ -243,29 +243,29 @@ class SimulatedMachine:
                 self.crash_agent()
             return
         except OtherAgentActive:
-            self.world.fired["second agent"] += 1
+            self.world.fired["second agent detected"] += 1
             self.crash_agent()
             return
         game_ends = self._evaluator.next_at()
         if game_ends is not None:
             pause_s = min(pause_s, max(0.0, game_ends - self.world.now))
-        self._go_on(max(pause_s, 0.001))
+        self._schedule_step(max(pause_s, 0.001))
 
     @property
     def is_healthy(self) -> bool:
         """Whether the agent lives, and has beaten regularly of late."""
-        return self.agent is not None and not self.hung and self.world.now - self.way.beats_at[0] < 25
+        return self.agent is not None and not self.hung and self.world.now - self.files.heartbeats_at[0] < 25
 
     def note_playing(self, attempt: str) -> None:
         """A game begins."""
         if self.playing:
-            self.world.breach(f"{self.name} plays {attempt} and {min(self.playing)} at once")
-        if attempt in self.disk.story.played:
-            self.world.breach(f"{self.name} plays {attempt} a second time")
+            self.world.report_violation(f"{self.name} plays {attempt} and {min(self.playing)} at once")
+        if attempt in self.disk.history.played:
+            self.world.report_violation(f"{self.name} plays {attempt} a second time")
         self.world.played.add(attempt)
         self.playing.add(attempt)
         self.disk.playing[attempt] = self
-        self.disk.story.played.add(attempt)
+        self.disk.history.played.add(attempt)
 
     def note_played(self, attempt: str) -> None:
         """A game ends."""
@@ -277,44 +277,44 @@ class SimulatedMachine:
     def crash_agent(self) -> None:
         """`kill -9` of the agent; a logon task or the host starts it again, sometimes only the host."""
         self.kill_agent()
-        if not self.twin and (self.world.dice.random() < 0.7 or not self.world.faulty):
-            self.world.later(self.world.dice.uniform(0.5, 3), self._start_if_none)
+        if not self.is_clone and (self.world.rng.random() < 0.7 or not self.world.faulty):
+            self.world.schedule(self.world.rng.uniform(0.5, 3), self._start_if_none)
 
     def crash(self) -> None:
         """The machine loses power and comes back by itself; a computer, sometimes only when somebody switches it on."""
         self.switch_off()
-        if not self.world.options.computers or self.world.dice.random() < 0.5:
+        if not self.world.options.hypervisor or self.world.rng.random() < 0.5:
             self._boot(1)
 
     def hang(self) -> bool:
         """The agent hangs, or all of the machine; some go on as if nothing had been, one in ten has to be restored."""
         if self.agent is None or self.hung:
             return False
-        dice = self.world.dice
+        rng = self.world.rng
         self.hung = True
         if not self.world.options.local:
-            kind = dice.random()
+            kind = rng.random()
             self.frozen_at = self.world.now if kind < 0.6 else None
-            self.spoilt = self.spoilt or kind > 0.9
-            if self.frozen_at is not None and self.world.options.computers:
+            self.needs_restore = self.needs_restore or kind > 0.9
+            if self.frozen_at is not None and self.world.options.hypervisor:
                 self.disk.served = False
-        if dice.random() < 0.3:
+        if rng.random() < 0.3:
             agent = self.agent
-            self.world.later(dice.choice([3, 20, 28, 32, 40, 60]), lambda: self._thaw(agent))
+            self.world.schedule(rng.choice([3, 20, 28, 32, 40, 60]), lambda: self._resume(agent))
         return True
 
-    def _thaw(self, agent: Agent | None) -> None:
-        if self.hung and not self.spoilt and self.agent is agent and agent is not None:
-            self.world.fired["thaw"] += 1
+    def _resume(self, agent: Agent | None) -> None:
+        if self.hung and not self.needs_restore and self.agent is agent and agent is not None:
+            self.world.fired["resume"] += 1
             self.hung, self.frozen_at, self.disk.served = False, None, True
-            self._go_on(0.0)
+            self._schedule_step(0.0)
 
     def switch_off(self) -> None:
         """It loses its power, and with it what was never flushed; the share in it cannot be reached any more."""
         self.kill_agent()
         self.disk.lose_power(self.world)
         self.is_on = self.is_up = False
-        self.disk.served, self.frozen_at = not self.world.options.computers, None
+        self.disk.served, self.frozen_at = not self.world.options.hypervisor, None
 
     def _boot(self, slow: int) -> None:
         """It is switched on; its share is there before its agent."""
@@ -328,11 +328,11 @@ class SimulatedMachine:
                 self._start_if_none()
 
         self.busy_until = max(self.busy_until, self.world.now + min(took_s, 40))
-        self.world.later(took_s, up)
+        self.world.schedule(took_s, up)
 
     def save_state(self) -> None:
         """A checkpoint is taken: of the disk, and of the memory with the agent in it."""
-        memory = copy.deepcopy((self.agent, self._evaluator, self.way)) if self.agent is not None else ()
+        memory = copy.deepcopy((self.agent, self._evaluator, self.files)) if self.agent is not None else ()
         self._checkpoints.append(Checkpoint(self.world.now, self.disk.state(), memory, frozenset(self.playing)))
 
     def load_state(self) -> None:
@@ -341,7 +341,7 @@ class SimulatedMachine:
             return
         checkpoint = self._checkpoints[0]
         self.disk.load_state(checkpoint.disk)
-        how = self.world.dice.choice(["share", "boot", "memory"])
+        how = self.world.rng.choice(["share", "boot", "memory"])
         self.world.fired[f"revert: {how}"] += 1
         if how == "boot":
             self.switch_off()
@@ -350,31 +350,39 @@ class SimulatedMachine:
             self.kill_agent()
             self.hung, self.frozen_at = False, None
             self.is_on = self.is_up = self.disk.served = True
-            self.agent, self._evaluator, self.way = copy.deepcopy(checkpoint.memory)
-            slept_s = self.world.now - checkpoint.at
-            self.clock_s -= slept_s
-            self._evaluator.wake_later(slept_s)
+            self.agent, self._evaluator, self.files = copy.deepcopy(checkpoint.memory)
+            reverted_s = self.world.now - checkpoint.at
+            self.clock_s -= reverted_s
+            self._evaluator.delay_end(reverted_s)
             self.playing = set(checkpoint.playing)
-            self._go_on(0.0)
+            self._schedule_step(0.0)
 
     def write_hostile_bytes(self) -> None:
         """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
-        attempt = self.world.dice.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
-        bad = [b"", b"{", b"[" * 5000, b'{"layout": 1, "fitness": 1e9}', b"\xff\xfe", b"null", self._forged(attempt)]
-        data = self.world.dice.choice(bad)
-        path = self.world.dice.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
+        attempt = self.world.rng.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
+        hostile = [
+            b"",
+            b"{",
+            b"[" * 5000,
+            b'{"layout": 1, "fitness": 1e9}',
+            b"\xff\xfe",
+            b"null",
+            self._forged(attempt),
+        ]
+        data = self.world.rng.choice(hostile)
+        path = self.world.rng.choice([f"outbox/{attempt}.result.json"] * 3 + ["status/agent.json"])
         if path == "status/agent.json":
             self.disk.files[path] = data
         else:
             self.disk.files.setdefault(path, data)
 
-    def copy_answer(self, path: str) -> None:
+    def copy_result(self, path: str) -> None:
         """It answers for another worker, in the same moment and better."""
         if self.disk.reachable and path not in self.disk.files:
             self.disk.files[path] = self._forged(attempt_in(path))
-            for ear in list(self.ears.values()):
-                ear(path)
+            for listener in list(self.listeners.values()):
+                listener(path)
 
     def _forged(self, attempt: str) -> bytes:
         """A result that is well-formed, and of another game than was asked for."""
@@ -397,16 +405,16 @@ class SimulatedMachine:
         )
         return encode(record)
 
-    def drop_by_hand(self) -> None:
+    def add_foreign_files(self) -> None:
         """Somebody puts files into the share that have no business there."""
         attempt = "g0001-0001-t1-a1-handmade0000"
         parts = [f"outbox/{attempt}.started.json", f"outbox/{attempt}.log", f"inbox/{attempt}.genome"]
         others = ["inbox/readme.txt", "inbox/tmp/half.start.json", "outbox/x.started.json", "outbox/..result.json"]
-        self.disk.files.setdefault(self.world.dice.choice([*parts, *others]), b"by hand")
+        self.disk.files.setdefault(self.world.rng.choice([*parts, *others]), b"by hand")
 
     def stop_faults(self) -> None:
         """Faults stop: disk and network are well. What hangs or has ended stays so: the host has to recover it."""
-        self.disk.reachable, self.disk.full, self.blind = True, False, False
+        self.disk.reachable, self.disk.full, self.hypervisor_down = True, False, False
         self.disk.held.clear()
 
     def _start_if_none(self) -> None:
@@ -418,18 +426,18 @@ class SimulatedMachine:
     def status(self) -> MachineStatus:
         """What the machine layer says of it."""
         reverted, self.reverted = self.reverted, False
-        if self.world.options.computers:
-            return self._computer_status(reverted)
+        if self.world.options.hypervisor:
+            return self._hypervisor_status(reverted)
         state = MachineState.RUNNING
         if self.agent is None and self.world.options.local:
             state = MachineState.OFF
         return MachineStatus(state, tuple(RecoveryAction), reverted=reverted)
 
-    def _computer_status(self, reverted: bool) -> MachineStatus:
+    def _hypervisor_status(self, reverted: bool) -> MachineStatus:
         now, state = self.world.now, MachineState.RUNNING if self.is_on else MachineState.OFF
         if self.frozen_at is not None and now - self.frozen_at > HEARTBEAT_LOST_S:
             state = MachineState.UNHEALTHY
-        if self.blind:
+        if self.hypervisor_down:
             self.reverted = reverted
             return MachineStatus(MachineState.UNKNOWN, tuple(RecoveryAction), boots=True, busy=now < self.busy_until)
         return MachineStatus(
@@ -443,24 +451,24 @@ class SimulatedMachine:
 
     def execute(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
         """Climbs a rung, or switches it on; sometimes the order is lost, and nobody knows."""
-        if self.world.options.computers and self.world.now < self.busy_until:
+        if self.world.options.hypervisor and self.world.now < self.busy_until:
             return  # at most one order at a time is carried out
         if action is not None:
             self.on_restart(self.name)
-            seen_well = self.world.now + self.world.fair_skew_s - self.seen_well_at < SEEN_LATELY_S
-            if self.is_healthy and seen_well and not self.world.muddled:
-                self.world.breach(f"{self.name} was restarted ({action}) while it was well")
-        if lost or self.blind or self.world.strikes("lost order", self.world.options.order_lost):
+            seen_healthy = self.world.now + self.world.fair_skew_s - self.seen_healthy_at < SEEN_RECENTLY_S
+            if self.is_healthy and seen_healthy and not self.world.heartbeats_are_ambiguous:
+                self.world.report_violation(f"{self.name} was restarted ({action}) while it was well")
+        if lost or self.hypervisor_down or self.world.draw_fault("lost action", self.world.options.action_lost):
             return
         self.restarts += action is not None
-        self.world.obeyed[action or "start"] += 1
+        self.world.executed[action or "start"] += 1
         match action:
             case None:
                 self._switch_on()
             case RecoveryAction.RESTART_AGENT:
                 if self.frozen_at is None:
                     self.kill_agent()
-                    self.world.later(AGENT_START_S, self._start_if_none)
+                    self.world.schedule(AGENT_START_S, self._start_if_none)
             case RecoveryAction.REBOOT:
                 self.busy_until = self.world.now + SHUTDOWN_LIMIT_S
                 if self.frozen_at is None:
@@ -472,8 +480,8 @@ class SimulatedMachine:
                 self.disk.files.clear()
                 self.disk.make_folders()
                 self._checkpoints.clear()
-                self.reverted, self.spoilt = True, False
-                self.world.later(RESTORE_S - BOOT_S, lambda: self._boot(1))
+                self.reverted, self.needs_restore = True, False
+                self.world.schedule(RESTORE_S - BOOT_S, lambda: self._boot(1))
                 self.busy_until = self.world.now + RESTORE_S
 
     def _switch_on(self) -> None:
@@ -484,4 +492,4 @@ class SimulatedMachine:
 
     def _power_cycle(self) -> None:
         self.switch_off()
-        self._boot(SLOW_BOOT if self.world.strikes("slow boot", 0.1) else 1)
+        self._boot(SLOW_BOOT if self.world.draw_fault("slow boot", 0.1) else 1)

@@ -44,7 +44,7 @@ class Detection:
 
     fault_free: bool  #: without faults the changed code keeps the promise
     seed: int | None  #: the first that broke it
-    breach: str = ""
+    violation: str = ""
 
 
 RECORD = "            self._record(tx)\n"
@@ -341,21 +341,21 @@ def mutated(mutation: Mutation, root: Path = ROOT) -> tuple[Path, str]:
 
 def _play_here(seeds_max: int) -> Detection:
     from tests.simulator.history import play
-    from tests.simulator.world import World, calm_options
+    from tests.simulator.world import World, fault_free_options
 
-    def breach(seed: int, *, calm: bool) -> str:
-        options = calm_options(World(seed).options) if calm else None
+    def violation(seed: int, *, fault_free: bool) -> str:
+        options = fault_free_options(World(seed).options) if fault_free else None
         try:
-            return "; ".join(play(seed, options).breaches[:1])
+            return "; ".join(play(seed, options).violations[:1])
         except Exception as error:  # an assertion of the program: no run of it would come to its end
             return f"{ASSERTION}{type(error).__name__}: {error}"
 
     for seed in range(1, FAULT_FREE_SEEDS + 1):
-        if found := breach(seed, calm=True):
-            return Detection(fault_free=False, seed=None, breach=found)
+        if found := violation(seed, fault_free=True):
+            return Detection(fault_free=False, seed=None, violation=found)
     for seed in range(1, seeds_max + 1):
-        if found := breach(seed, calm=False):
-            return Detection(fault_free=True, seed=seed, breach=found[:200])
+        if found := violation(seed, fault_free=False):
+            return Detection(fault_free=True, seed=seed, violation=found[:200])
     return Detection(fault_free=True, seed=None)
 
 
@@ -383,9 +383,9 @@ def main() -> int:
     print("| mutation | rule it breaks | where | first seed |\n|---|---|---|---|")
     for mutation, found in zip(mutations, detections, strict=True):
         seed = f"{found.seed or 'not found'}" if found.fault_free else "breaks without a fault"
-        by_assertion = ", by an assertion" if found.breach.startswith(ASSERTION) else ""
+        by_assertion = ", by an assertion" if found.violation.startswith(ASSERTION) else ""
         print(f"| {mutation.name} | {mutation.rule} | `{mutation.function}` | {seed}{by_assertion} |")
-        print(f"    {found.breach}", file=sys.stderr)
+        print(f"    {found.violation}", file=sys.stderr)
     seen = sum(found.seed is not None for found in detections)
     shell = sum(one.in_shell and found.seed is not None for one, found in zip(mutations, detections, strict=True))
     print(f"\n{seen} of {len(mutations)} found, {shell} of them in the shell")

@@ -28,7 +28,7 @@ from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
 from tests.simulator.history import History, play
 from tests.simulator.host import MemoryArchive
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
-from tests.simulator.world import World, calm_options
+from tests.simulator.world import World, fault_free_options
 
 pytestmark = pytest.mark.source
 
@@ -39,7 +39,7 @@ SEEDS = range(1, 41)
 def test_history_settles_every_trial_once(seed: int) -> None:
     """Faults at will, then none: every trial is settled once, with the fitness of its own genome and seed."""
     history = play(seed)
-    assert history.breaches == [], f"seed {seed}: {history.world.options}"
+    assert history.violations == [], f"seed {seed}: {history.world.options}"
     assert history.host.finished
 
 
@@ -67,10 +67,10 @@ REGRESSIONS = {
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_regression_seeds_pass(seed: int) -> None:
     """Each of these found a bug in the product."""
-    assert as_it_was(seed).breaches == []
+    assert play_as_before(seed).violations == []
 
 
-def as_it_was(seed: int) -> History:
+def play_as_before(seed: int) -> History:
     """The history of a seed without the kinds of fault that came later: they would make another one of it."""
     return play(seed, replace(World(seed).options, held=0.0))
 
@@ -78,15 +78,15 @@ def as_it_was(seed: int) -> History:
 def test_lost_recovery_action_restarts_no_other_machine() -> None:
     """Blows fell fast on one worker, and three of its nine orders never came to its machine."""
     history = play(98887)
-    assert history.world.fired["lost order"]
-    assert history.breaches == []
+    assert history.world.fired["lost action"]
+    assert history.violations == []
 
 
 def test_restart_budget_is_per_host() -> None:
     """Blows fell so fast on one worker that two hosts restarted it eight times in 37 s, each well within its limits."""
-    history = as_it_was(87233)
+    history = play_as_before(87233)
     assert history.host.starts == 2
-    assert history.breaches == []
+    assert history.violations == []
 
 
 def test_history_is_function_of_seed() -> None:
@@ -99,12 +99,12 @@ def test_history_is_function_of_seed() -> None:
 
 def test_history_is_equal_in_every_process() -> None:
     """Nothing depends on the order in which a set gives its elements, which each process draws anew."""
-    told = set()
+    outputs = set()
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", _HISTORIES]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-        told.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
-    assert len(told) == 1
+        outputs.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert len(outputs) == 1
 
 
 _HISTORIES = """
@@ -131,10 +131,10 @@ def test_digests_command_prints_hash_of_each_history() -> None:
 
 def test_world_without_faults_needs_one_attempt_per_trial() -> None:
     """What is not broken is not repaired."""
-    history = play(3, calm_options(World(3).options))
+    history = play(3, fault_free_options(World(3).options))
 
     assert history.world.fired.total() == 0
-    assert len(history.host.witness.issued) == history.trials
+    assert len(history.host.checker.issued) == history.trials
     assert all(machine.restarts == 0 for machine in history.machines)
 
 
@@ -155,7 +155,7 @@ def test_worlds_have_enough_faults() -> None:
         RecoveryAction.RESTART_AGENT,
         RecoveryAction.REBOOT,
         RecoveryAction.POWER_CYCLE,
-    } <= figures.obeyed.keys()
+    } <= figures.executed.keys()
 
 
 def test_long_proof_resumes(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_long_proof_resumes(tmp_path: Path) -> None:
     ProofLog(path, "this code").note(1, json.loads(json.dumps(figures)))
 
     again = ProofLog(path, "this code")
-    assert again.open_of(firsts) == [51]
-    assert sum(part.seeds for part in again.of(firsts)) == CHUNK
-    assert ProofLog(path, "other code").open_of(firsts) == firsts
+    assert again.missing(firsts) == [51]
+    assert sum(part.seeds for part in again.figures_of(firsts)) == CHUNK
+    assert ProofLog(path, "other code").missing(firsts) == firsts
 
 
 # ----------------------------------------------------------------------------------------------------- crash points
@@ -175,24 +175,24 @@ def test_long_proof_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in cases() if case.how in ("killed", "unknown") and case.who in (HOST, AGENT)],
-    ids=lambda case: f"{case.who}-{case.how}-{'local' if case.local else 'apart'}",
+    [case for case in cases() if case.failure in ("killed", "unknown") and case.process in (HOST, AGENT)],
+    ids=lambda case: f"{case.process}-{case.failure}-{'local' if case.local else 'apart'}",
 )
 def test_every_operation_may_fail(case: Case) -> None:
     """The k-th operation is the last one, or is reported as failed, for k = 1, 2, 3 … until none is left."""
-    found = {k: history.breaches for k, history in enumerate(points(case), 1) if history.breaches}
+    found = {k: history.violations for k, history in enumerate(points(case), 1) if history.violations}
     assert found == {}
 
 
 def test_crash_points_cover_every_operation() -> None:
     """Its last history passed untouched, and had as many operations as there were crash points before it."""
-    case = next(case for case in cases() if (case.who, case.how) == (AGENT, "killed"))
+    case = next(case for case in cases() if (case.process, case.failure) == (AGENT, "killed"))
     histories = list(points(case))
 
     assert len(histories) > 20
-    assert all(history.world.struck for history in histories[:-1])
+    assert all(history.world.fault_applied for history in histories[:-1])
     assert histories[-1].world.steps[AGENT] < len(histories)
-    assert play(crash_points.WORLD_SEED, small_world(local=False)).breaches == []
+    assert play(crash_points.WORLD_SEED, small_world(local=False)).violations == []
 
 
 # ----------------------------------------------------------------------------------------------------- mutation tests
@@ -205,7 +205,7 @@ def test_mutation_is_detected(name: str) -> None:
 
     found = detect(mutation, seeds_max=100)
 
-    assert found.fault_free, found.breach
+    assert found.fault_free, found.violation
     assert found.seed is not None
 
 
@@ -263,32 +263,32 @@ def test_mutation_with_missing_text_is_error(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("A.f", "2 functions are named A.f; candidates: A.f (pipeline/core/two.py), A.f (pipeline/one.py)"),
         ("B.f", "0 functions are named B.f; candidates: A.f (pipeline/core/two.py), A.f (pipeline/one.py)"),
         ("h", "0 functions are named h; candidates: none"),
     ],
 )
-def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, said: str) -> None:
+def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, message: str) -> None:
     """Its message names what comes close; a package of its own tells functions of one name apart."""
-    with pytest.raises(LookupError, match=re.escape(said)):
+    with pytest.raises(LookupError, match=re.escape(message)):
         mutated(Mutation("m", "r", function, "return 1\n", ""), package.parent)
     assert find_function("A.f", package.parent, "pipeline.core").path == package / "core" / "two.py"
 
 
 @pytest.mark.parametrize(
-    ("pretended", "shipped", "verbs"),
+    ("fake", "real", "methods"),
     [
         (MemoryArchive, Archive, {"store", "set_aside"}),
         (SimulatedExecutor, ShareExecutor, {"is_busy", "submit", "completed", "timed_out"}),
     ],
-    ids=["archive", "couriers"],
+    ids=["archive", "executor"],
 )
-def test_fakes_have_methods_of_real_classes(pretended: type, shipped: type, verbs: set[str]) -> None:
+def test_fakes_have_methods_of_real_classes(fake: type, real: type, methods: set[str]) -> None:
     """What the loop calls on the one exists on the other, with the same arguments."""
     called = set(re.findall(r"self\.(?:_executor|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
-    assert verbs == called & vars(shipped).keys()
-    for name in verbs:
-        ours, theirs = getattr(pretended, name), getattr(shipped, name)
-        assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert methods == called & vars(real).keys()
+    for name in methods:
+        of_fake, of_real = getattr(fake, name), getattr(real, name)
+        assert list(inspect.signature(of_fake).parameters) == list(inspect.signature(of_real).parameters)
