@@ -1,5 +1,5 @@
-"""A deterministic simulator of whole farms: the shipped tick, share edge and agent loop, in one thread, by one seed.
+"""A deterministic simulator of whole farms: the shipped tick, share client and agent loop in one thread, from one seed.
 
-Replaced are files (`disk`), the clock and the doorbells (`world`), ledger storage (`host`), evaluators and machines
-(`machine`). Faults strike single file operations. `verdict` checks from outside what the farm claims.
+It replaces files (`disk`), the clock and notifications (`world`), ledger storage (`host`), evaluators and machines
+(`machine`). Faults apply to single file operations. `ledger_checker` checks the committed facts independently.
 """

@@ -1,6 +1,6 @@
-"""`python -m tests.simulator --seed N [--count M]`: plays seeds, prints what broke and the figures of all.
+"""`python -m tests.simulator --seed N [--count M]`: plays seeds, prints violations and the figures of all seeds.
 
-With `--journal FILE` a long proof can be stopped and taken up again; what was proved of other code does not count.
+With `--journal FILE` a long proof can be stopped and resumed; results of other code do not count.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.simulator.history import play
 
 
 def main() -> int:
-    """Plays the seeds; exit code 1 if a promise was broken."""
+    """Plays the seeds; exit code 1 if an invariant was violated."""
     args = _arguments()
     prepare_process()
     if args.count == 1:
@@ -51,7 +51,7 @@ def _one(seed: int) -> int:
 
 @cache
 def fingerprint() -> str:
-    """Which code a history was played with: twelve digits over every module that it imports."""
+    """Identifies the code of a history: twelve hexadecimal digits of a hash of every module that it imports."""
     digest = hashlib.sha256()
     for name, path in sorted(imported_by(play.__module__).items()):
         digest.update(f"{name}\0".encode() + path.read_bytes())
@@ -59,7 +59,7 @@ def fingerprint() -> str:
 
 
 def _commit() -> str:
-    """The commit that is checked out, if this is a clone; what is changed beside it only the fingerprint shows."""
+    """The commit that is checked out, if this is a clone; only the fingerprint covers uncommitted changes."""
     command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,10 +1,10 @@
-"""Every single operation fails once: SQLite's idea. `python -m tests.simulator.crash_points`.
+"""Every single operation fails once, as in SQLite's tests. `python -m tests.simulator.crash_points`.
 
-A small world without any chance in it is played again and again: the host, or one agent, is killed at its k-th
-operation, or that operation fails, for k = 1, 2, 3 … until a history passes that never came so far. With `--again J`
-the host is killed a second time, J operations after it came back. Operations are those on shares, ledger, archive and
-machines; whoever is killed between two of them has done the first and not the second. An operation that cannot fail
-in a way (a listing is never torn) is no crash point.
+A small world without randomness is played repeatedly: the host, or one agent, is killed at its k-th operation, or that
+operation fails, for k = 1, 2, 3 … until a history ends before its k-th operation. With `--again J` the host is killed a
+second time, J operations after its restart. Operations are those on shares, ledger, archive and machines; a process
+that is killed between two of them has completed the first and not begun the second. An operation to which a failure
+does not apply (a listing is never torn) is no crash point.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from tests.simulator.world import Options, World, draw_options, fault_free_optio
 HOST, AGENT = "host", "agent:w0"
 WORLD_SEED = 1
 
-#: What may become of one operation: "unknown": it happens and is reported as failed; "torn": half of it happens.
+#: How one operation may fail. "unknown": it is executed and reported as failed; "torn": half of it is executed.
 FAILURES = ("fail", "unknown", "torn", "full")
 Prepare = Callable[[World, int], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to fail at the k-th operation."""
+    """One process and one failure of its k-th operation."""
 
     process: str
     failure: str
@@ -36,13 +36,13 @@ class Case:
 
 
 def small_world(*, local: bool) -> Options:
-    """Two workers, four genomes, two trials: enough for a queue, a barrier and a sibling."""
+    """Two workers, four genomes, two trials: enough for queues, retries and siblings."""
     drawn = fault_free_options(draw_options(random.Random(WORLD_SEED)))
     return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0)
 
 
 def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
-    """Everything that can become of an operation."""
+    """Every failure of every kind of process."""
 
     def kill(process: str, *, power: bool = False) -> Prepare:
         def prepare(world: World, k: int) -> None:
@@ -65,12 +65,12 @@ def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
             yield Case(HOST, failure, fail(HOST, failure), local)
         yield Case(AGENT, "killed", kill(AGENT), local)
         yield Case(AGENT, "killed with its machine's power", kill(AGENT, power=True), local)
-        for failure in sorted({*FAILURES} - {"torn"}):  # an agent stands beside its disk
+        for failure in sorted({*FAILURES} - {"torn"}):  # the agent's share is on its own disk
             yield Case(AGENT, failure, fail(AGENT, failure), local)
 
 
 def points(case: Case) -> Iterator[History]:
-    """One history per crash point, until one never comes so far."""
+    """One history per crash point, until one ends before its k-th operation."""
     k = 0
     while True:
         k += 1
@@ -81,7 +81,7 @@ def points(case: Case) -> Iterator[History]:
 
 
 def main() -> int:
-    """Prints how many points each case has; exit code 1 if the promise was broken at one of them."""
+    """Prints the number of crash points of each case; exit code 1 if an invariant was violated at one of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulator.crash_points", description=__doc__)
     parser.add_argument("--again", type=int, nargs="*", default=[3], metavar="J", help="second kills (default: 3)")
     args = parser.parse_args()
@@ -91,7 +91,7 @@ def main() -> int:
     for case in cases(args.again):
         found = list(points(case))
         violated = {k: history.violations[0] for k, history in enumerate(found, 1) if history.violations}
-        count = sum(history.world.fault_applied for history in found)  # the last one passed untouched
+        count = sum(history.world.fault_applied for history in found)  # the last history had no failure
         total, broken = total + count, broken + len(violated)
         agents = "end with the host" if case.local else "stay"
         print(f"| {case.process} | {case.failure} | {agents} | {count} | {len(violated)} |")

@@ -1,6 +1,6 @@
-"""`python -m tests.simulator.digests --seed N --count M`: a hash of the ledger rows that each seed's history leaves.
+"""`python -m tests.simulator.digests --seed N --count M`: a hash of the ledger rows of each seed's history.
 
-One line per seed, then a digest over all lines. A change that only moves or renames code leaves them as they were.
+One line per seed, then a digest over all lines. A change that only moves or renames code does not change them.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tests.simulator.history import History, play
 
 
 def digest(history: History) -> str:
-    """A hash of the ledger rows that a history left."""
+    """A hash of the ledger rows of a history."""
     return hashlib.sha256(repr(history.host.ledger.rows).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Disks and the ways to them: one share's files, as host and agent see them, with faults on every single operation."""
+"""Disks and access to them: one share's files as host and agent see them, with faults at every operation."""
 
 import copy
 import hashlib
@@ -19,7 +19,7 @@ STALE_LISTING_S, NEGATIVE_LOOKUP_S = 10.0, 5.0  # of Windows' redirector, by def
 
 @dataclass
 class ShareHistory:
-    """What this history of a share has seen, whether or not its files are still there. Sets of attempts."""
+    """The attempts that had files on a share since its last revert, whether or not the files still exist."""
 
     published: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
@@ -31,16 +31,16 @@ DiskState = tuple[dict[str, bytes], set[str], ShareHistory]
 
 
 class SimulatedDisk(MemoryFiles):
-    """The truth about one share: what is on its disk, what of it would outlive a power cut, and older states of it."""
+    """The content of one share, what of it would survive a power loss, and what was played on it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.unflushed: set[str] = set()  #: files whose content a power cut may take
-        self.unjournaled: set[str] = set()  #: … and their names with it
+        self.unflushed: set[str] = set()  #: files whose content a power loss may destroy
+        self.unjournaled: set[str] = set()  #: … and whose names it may remove
         self.history = ShareHistory()
-        self.playing: dict[str, object] = {}  #: attempt -> who plays it now
-        self.reachable = True  #: over the network
-        self.served = True  #: … by the computer that it is in
+        self.playing: dict[str, object] = {}  #: attempt -> the machine that plays it now
+        self.reachable = True  #: whether hosts reach it over the network
+        self.served = True  #: whether its machine serves it
         self.full = False
 
     def __deepcopy__(self, _memo: object) -> "SimulatedDisk":
@@ -56,20 +56,20 @@ class SimulatedDisk(MemoryFiles):
         return record["farm"], record["worker"], record["epoch"]
 
     def state(self) -> DiskState:
-        """A state that the disk may go back to."""
+        """A copy of the state, for a later revert."""
         return dict(self.files), set(self.folders), copy.deepcopy(self.history)
 
     def load_state(self, state: DiskState) -> None:
-        """Goes back to an older state; whatever was written since never was."""
+        """Reverts to an older state; later writes are undone."""
         files, folders, history = state
         self.files, self.folders, self.history = dict(files), set(folders), copy.deepcopy(history)
         self.unflushed.clear()
         self.unjournaled.clear()
 
     def lose_power(self, world: World) -> None:
-        """Of what was never flushed, some is gone and some is there without its content, or with zeros in its place.
+        """Removes, empties or zeroes some of the files that were never flushed.
 
-        The journal of NTFS and ext4 keeps the order of names: whoever flushed one file has kept every earlier name.
+        The journal of NTFS and ext4 keeps the order of names: flushing one file makes every earlier name durable.
         """
         for path in sorted(self.unflushed & self.files.keys()):
             draw = world.rng.random()
@@ -85,7 +85,7 @@ class SimulatedDisk(MemoryFiles):
         self.unjournaled.clear()
 
     def note(self, path: str, *, durable: bool) -> None:
-        """A file was made."""
+        """Records that a file was created."""
         if durable:
             self.unflushed.discard(path)
             self.unjournaled.clear()
@@ -95,10 +95,10 @@ class SimulatedDisk(MemoryFiles):
 
 
 class FaultyFiles(OneByOne):
-    """`ShareFiles` for one process: a disk, through everything that can go wrong on the way.
+    """`ShareFiles` of one process: a disk, with faults at every operation.
 
-    `remote` is whoever reaches the share over a network; `stale` whoever does so with a caching client, as an agent on
-    Windows does whose share lies on another machine.
+    `remote`: the process reaches the share over a network. `stale`: it does so with a caching client, like an agent on
+    Windows whose share is on another machine.
     """
 
     def __init__(
@@ -112,12 +112,14 @@ class FaultyFiles(OneByOne):
     ) -> None:
         self._world, self._get_disk, self._process = world, disk, process
         self._remote, self._stale = remote, stale
-        self._listings: deque[tuple[float, list[str]]] = deque(maxlen=8)  #: of `inbox/`, from this side
+        self._listings: deque[tuple[float, list[str]]] = deque(
+            maxlen=8
+        )  #: earlier listings of `inbox/` by this process
         self._missed: dict[str, float] = {}
-        self.fetched: dict[Path, bytes] = {}  #: what was fetched to this machine's own disk
+        self.fetched: dict[Path, bytes] = {}  #: files that were fetched to the local disk
         self.on_publish: Callable[[str], None] = lambda _path: None
-        self.heartbeats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when the heartbeat was written through here
-        self.last_heartbeat_at = -1e9  #: … last, by a fair clock
+        self.heartbeats_at: deque[float] = deque([-1e9] * 3, maxlen=3)  #: when this process wrote its last heartbeats
+        self.last_heartbeat_at = -1e9  #: … the last one, by the fair clock
 
     @property
     def _disk(self) -> SimulatedDisk:
@@ -126,7 +128,7 @@ class FaultyFiles(OneByOne):
     def names(self, folder: str) -> list[str]:
         failure = self._before("names")
         if self._stale and folder == INBOX:
-            # Any state of the last ten seconds, also one that an earlier listing had left behind already.
+            # Any state of the last ten seconds, also an older one than the previous listing showed.
             recent = [names for at, names in self._listings if self._world.now - at < STALE_LISTING_S]
             if recent and self._world.draw_fault("stale listing", 0.5):
                 return list(self._world.rng.choice(recent))
@@ -175,7 +177,7 @@ class FaultyFiles(OneByOne):
         failure = self._before("publish")
         if path in self._disk.files:
             raise FileAlreadyExists(path)
-        # A compound is not all-or-nothing: the write failed, the rename did not (law 3).
+        # A compound request is not atomic: the write failed, the rename did not (law 3).
         if self._remote and self._torn("torn record", failure):
             self._disk.publish(path, b"")
             self._update_history(path)
@@ -217,7 +219,7 @@ class FaultyFiles(OneByOne):
         failure = world.step(self._process)
         if options.slow and world.draw_fault("slow operation", options.slow):
             world.now += world.rng.uniform(0.5, 8)
-        # A share that is gone is gone for those who reach it over the network; an agent stands beside its own disk.
+        # An outage affects processes that reach the share over the network; an agent's own disk stays available.
         if self._remote and not ((disk := self._disk).reachable and disk.served):
             raise Unavailable("no route")
         if failure == "fail" or (options.op_fault and world.draw_fault(f"failed {verb}", options.op_fault)):
@@ -236,7 +238,7 @@ class FaultyFiles(OneByOne):
             self._world.half_claimed[known[0]] = run_id
 
     def _is_failure(self, failure: str, kind: str) -> bool:
-        """Whether the one operation that was to fail is this one, and fails in this way."""
+        """Whether this operation has the planned failure, and it is of this kind."""
         if failure == kind:
             self._world.fault_applied = True
         return failure == kind

@@ -1,7 +1,7 @@
-"""Couriers on a virtual clock: an order takes its time there and back, and everybody else goes on meanwhile.
+"""A share executor on the virtual clock: request and response take time, and other processes run meanwhile.
 
-As of a thread's, the loop hears of an order only by its report, and whatever it planned before may be out of date. They
-end with their host, between any two operations.
+As with threads, the loop gets the result of a request only from its response, and actions planned before may be out of
+date. Requests in progress end with their host, between any two operations.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ from pipeline.shares.share_client import ExecuteRequest, ShareResponse
 from tests.simulator.world import Killed, World
 
 DELAY_S, LATE_DELAY_S = (0.005, 0.3), (1.0, 40.0)
-LAST_DELAY_S = 0.15  #: for so long a process that ends goes on; the next one begins later
+LAST_DELAY_S = 0.15  #: for so long a process that ends continues its requests; the next one starts later
 
 
 class SimulatedExecutor:
-    """Follows `Couriers`, for shares that are all distant."""
+    """Implements the executor port, for shares that are all remote."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SimulatedExecutor:
         ]
 
     def end(self, *, graceful: bool) -> None:
-        """Their host is gone, and they with it; one that ends in order may still do what it was sent for."""
+        """The host has ended; requests of one that ended gracefully may still be executed."""
         if self._ended_at is None:
             self._ended_at = self._world.now if graceful else -LAST_DELAY_S
 

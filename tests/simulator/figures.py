@@ -1,4 +1,4 @@
-"""The figures of many histories: summed up in chunks, kept in a file, so that a long proof can be taken up again."""
+"""The figures of many histories: summed in chunks and kept in a file, so that a long proof can be resumed."""
 
 import gc
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from tests.simulator.history import play
 
 CHUNK = 50
-#: What is noted beside the faults: that one may come, of which kind it will be, what came of it.
+#: Counted with the faults, but not faults: preparations and effects of faults.
 _NO_FAULTS = ("checkpoint", "revert", "second agent detected")
 
 
@@ -26,7 +26,7 @@ class Figures:
     workers: int = 0
     trials: int = 0
     attempts: int = 0
-    lost: int = 0  #: of histories that came to their end, as are the next three
+    lost: int = 0  #: of histories that finished, as are the next three
     duplicated: int = 0
     unexpected: int = 0
     recovered: int = 0
@@ -36,11 +36,11 @@ class Figures:
     busy_s: float = 0.0  #: of this machine's processors
     recovery_s_max: float = 0.0
     fired: Counter[str] = field(default_factory=Counter)
-    executed: Counter[str] = field(default_factory=Counter)  #: orders that machines carried out
-    broken: dict[str, str] = field(default_factory=dict)  #: seed -> what was broken, with the world's options
+    executed: Counter[str] = field(default_factory=Counter)  #: recovery actions that machines executed, and starts
+    broken: dict[str, str] = field(default_factory=dict)  #: seed -> the violations, with the world's options
 
     def add(self, other: "Figures") -> None:
-        """Adds the sums of others."""
+        """Adds other sums to these."""
         for name, value in vars(other).items():
             own = getattr(self, name)
             if name in ("fired", "executed", "broken"):
@@ -50,7 +50,7 @@ class Figures:
 
     @property
     def faults(self) -> Counter[str]:
-        """The faults that fired, by kind."""
+        """The numbers of faults that occurred, by kind."""
         return Counter({kind: count for kind, count in self.fired.items() if kind not in _NO_FAULTS})
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ machines executed: {", ".join(f"{action} {count:,}" for action, count in self.ex
 def prepare_process() -> None:
     """Sets up a process that plays many histories: no log output, few garbage collections."""
     logging.disable(logging.CRITICAL)
-    gc.freeze()  # histories are short, and what they leave is soon gone
+    gc.freeze()  # histories are short, and so are the lives of their objects
     gc.set_threshold(50_000)
 
 
@@ -111,7 +111,7 @@ def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
 
 
 class ProofLog:
-    """What is already proved, a line for each chunk; of another state of the code nothing counts."""
+    """The chunks that were played, one line each; chunks of other code do not count."""
 
     def __init__(self, path: Path | None, code: str) -> None:
         self._path, self._code = path, code
@@ -123,11 +123,11 @@ class ProofLog:
                     self._done[entry["first"]] = entry["figures"]
 
     def missing(self, firsts: Iterable[int]) -> list[int]:
-        """The chunks that are still to be played."""
+        """The chunks that were not played yet."""
         return [first for first in firsts if first not in self._done]
 
     def note(self, first: int, figures: dict[str, Any]) -> None:
-        """A chunk was played."""
+        """Records a chunk that was played."""
         self._done[first] = figures
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)

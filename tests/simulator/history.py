@@ -1,7 +1,7 @@
-"""One simulated history: a world by its seed, faults at will, then none, and the verdict.
+"""One simulated history: a world from its seed, a phase with faults, a phase without, and a check at the end.
 
-In the words of Jepsen's queue checker: lost (never settled), duplicated (settled twice), unexpected (a fitness that no
-game of that genome gave), recovered (settled although something went wrong on the way).
+The terms are those of Jepsen's queue checker: lost (never settled), duplicated (settled twice), unexpected (a fitness
+that no game of that genome gave), recovered (settled after a fault).
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
-SETTLING_S = 600.0  #: … after which no machine may be restarted any more: two whole ladders
+SETTLING_S = 600.0  #: … after which no machine may be restarted: twice the time of all recovery actions
 RESTARTS_PER_MINUTE_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What came of a seed."""
+    """The history of a seed."""
 
     seed: int
     world: World
     host: SimulatedHost
     machines: list[SimulatedMachine]
     seconds: float  #: of virtual time
-    recovery_s: float  #: of them after the last fault
+    recovery_s: float  #: virtual time after the last fault
 
     @property
     def trials(self) -> int:
@@ -43,7 +43,7 @@ class History:
 
 @dataclass
 class _Participants:
-    """Everybody in a world: a farm, its machines, and those who should not be there."""
+    """The processes of a world: a farm, its machines, second agents and a second farm."""
 
     host: SimulatedHost
     machines: dict[str, SimulatedMachine]
@@ -52,7 +52,7 @@ class _Participants:
 
 
 def play(seed: int, options: Options | None = None, prepare: Callable[[World], None] = lambda _world: None) -> History:
-    """Plays the history of a seed; `prepare` may plan faults of its own."""
+    """Plays the history of a seed; `prepare` may plan additional faults."""
     world = World(seed, options)
     prepare(world)
     participants = _assemble(world)
@@ -61,7 +61,7 @@ def play(seed: int, options: Options | None = None, prepare: Callable[[World], N
     if not world.options.local:
         for machine in participants.machines.values():
             if world.options.hypervisor and world.rng.random() < 0.5:
-                machine.switch_off()  # the host will switch it on
+                machine.switch_off()  # the host must start it
             else:
                 world.schedule(world.rng.uniform(0, 3), machine.start_agent)
     _plan_faults(world, participants)
@@ -96,7 +96,7 @@ def _assemble(world: World) -> _Participants:
 
 
 def _stop_faults(world: World, participants: _Participants) -> None:
-    """Faults stop, and the user corrects what only a user can: mounts, clones, the farm that stood still."""
+    """Stops all faults, and does what only a user can do: fixes mounts, ends clones, restarts a stuck farm."""
     world.faulty = False
     world.kill_at.clear()
     world.host_kills.clear()
@@ -112,7 +112,7 @@ def _stop_faults(world: World, participants: _Participants) -> None:
 
 
 def _restarts_from(world: World, participants: _Participants, at: float) -> list[str]:
-    """The names of machines that are restarted from then on, as they come."""
+    """A list that receives the name of each machine that is restarted after `at`."""
     found: list[str] = []
 
     def begin() -> None:
@@ -124,13 +124,15 @@ def _restarts_from(world: World, participants: _Participants, at: float) -> list
 
 
 def _check_end(world: World, participants: _Participants) -> None:
-    """What can be said only when it is over: nothing is missing, nothing was wasted, the ledger can be replayed."""
+    """Checks after the end: no trial is lost, restarts are bounded, the replayed ledger is finished."""
     if world.violations:
         return
     host, options = participants.host, world.options
     host.checker.host_ended()
     for machine in participants.machines.values():
-        if machine.restarts > 3 * host.starts + RESTARTS_PER_MINUTE_MAX * world.now / 60:  # each host has its budget
+        if (
+            machine.restarts > 3 * host.starts + RESTARTS_PER_MINUTE_MAX * world.now / 60
+        ):  # each host has its own budget
             world.report_violation(f"{machine.name} was restarted {machine.restarts} times")
     generations = range(1, options.generations + 1)
     trials = set(product(generations, range(1, options.genomes + 1), range(1, options.trials + 1)))
@@ -182,7 +184,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
     def second_agent() -> bool:
         machine = one()
         if machine.own_disk:
-            return False  # the lock in the machine's own state folder lets only one agent begin
+            return False  # the lock in the machine's state folder admits only one agent
         clone = SimulatedMachine(
             world,
             f"{machine.name}-clone-{len(participants.second_agents)}",
@@ -191,7 +193,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
         )
         participants.second_agents.append(clone)
         if rng.random() < 0.5:
-            machine.start_agent()  # both at once, as after a power cut
+            machine.start_agent()  # both at once, as after a power loss
         clone.start_agent()
         world.schedule(rng.uniform(5, 60), clone.kill_agent)
         return True

@@ -1,4 +1,4 @@
-"""The simulated host: the shipped loop, core and share edge, over a ledger in memory that outlives the process."""
+"""The simulated host: the shipped loop, core and share client, with a ledger in memory that outlives the process."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ TIME_LIMIT_S = 20.0
 
 
 class FaultyLedger(MemoryLedger):
-    """What is committed stays; an append may fail, or its process may die before or after the commit."""
+    """A ledger whose appends may fail, and whose process may be killed before or after a commit."""
 
     def __init__(self, world: World, process: str, farm_id: str, checker: LedgerChecker) -> None:
         super().__init__(farm_id)
@@ -77,7 +77,7 @@ class FaultyLedger(MemoryLedger):
 
 
 class FaultyArchive(MemoryArchive):
-    """An archive on a disk that may be full, and whose process may die at each write."""
+    """An archive on a disk that may be full, and whose process may be killed at each write."""
 
     def __init__(self, world: World, process: str, checker: LedgerChecker) -> None:
         super().__init__()
@@ -114,13 +114,13 @@ class SimulatedMachines:
 
 
 class MemorySnapshots:
-    """`Snapshots`: the genomes of one world, as real files that are written once per process."""
+    """`Snapshots`: the genomes of one world as real files, each written once."""
 
     def path(self, sha256_hex: str) -> str:
         return str(_snapshot_folder() / sha256_hex)
 
     def put(self, data: bytes) -> str:
-        """Puts a genome on the shelf; returns its digest."""
+        """Writes the snapshot of a genome; returns its digest."""
         digest = sha256(data).hexdigest()
         path = _snapshot_folder() / digest
         if not path.exists():
@@ -137,7 +137,7 @@ def _snapshot_folder() -> Path:
 
 
 def genomes_of(world: World) -> dict[str, bytes]:
-    """The genomes of one world: what each of them does is written in it."""
+    """The genomes of one world; each contains its own behaviour."""
     rng = random.Random(f"genomes/{world.seed}")
     kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
     kinds += ["hang" if rng.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
@@ -151,7 +151,7 @@ def genomes_of(world: World) -> dict[str, bytes]:
 
 
 class SimulatedClock:
-    """The world's time as this host reads it, and nonces from the seed's own dice."""
+    """The world's time as this host reads it, and nonces from the seed."""
 
     def __init__(self, world: World, rng: random.Random) -> None:
         self._world, self._rng = world, rng
@@ -167,13 +167,13 @@ class SimulatedClock:
 
 
 class SimulatedHost:
-    """One host after the other on one ledger. A rival is a host of another farm; no machine obeys it."""
+    """The successive host processes of one ledger. The host of the second farm controls no machine."""
 
     def __init__(self, world: World, machines: Mapping[str, SimulatedMachine], *, second_farm: bool = False) -> None:
         self.world, self.machines, self.second_farm = world, machines, second_farm
         self.name, self.seed = ("rival", world.seed + 1) if second_farm else ("host", world.seed)
-        self.swapped: dict[str, str] = {}  #: worker -> whose share is mounted in its place
-        self.unmounted: dict[str, SimulatedDisk] = {}  #: worker -> the empty folder in its place
+        self.swapped: dict[str, str] = {}  #: worker -> the worker whose share is mounted in its place
+        self.unmounted: dict[str, SimulatedDisk] = {}  #: worker -> the empty folder in its share's place
         self.mount_faults = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
@@ -195,7 +195,7 @@ class SimulatedHost:
 
     @property
     def finished(self) -> bool:
-        """Whether the last generation is."""
+        """Whether the last generation is finished."""
         return self.farm is not None and self.farm.finished and self.generation == self.world.options.generations
 
     @property
@@ -203,7 +203,7 @@ class SimulatedHost:
         return stuck_reason(self.farm, len(self.farm.workers)) if self.farm is not None else ""
 
     def start(self) -> None:
-        """A new host process: replay, then the first tick. One that runs is killed first."""
+        """Starts a host process: replay, then the first tick. A running one is killed first."""
         if self._executor is not None:
             self._executor.end(graceful=False)
         if self.world.host_kills:
@@ -252,7 +252,7 @@ class SimulatedHost:
         )
 
     def _replayed(self) -> Farm:
-        """What the ledger says of the generation that is played."""
+        """The farm of the current generation, replayed from the ledger."""
         farm = Farm(self.ledger.farm_id, list(self.machines))
         replay(self.ledger.entries(), farm, self.generation)
         return farm
@@ -276,9 +276,9 @@ class SimulatedHost:
         return response
 
     def _heartbeat_recorder(self, response: ShareResponse) -> Callable[[], None]:
-        """What is to be noted when this report arrives: whose beat is in it was well when it was looked at."""
+        """Returns what to call when this response arrives: it notes when the heartbeat in it was written."""
         heartbeat = response.scan.heartbeat if response.scan is not None else None
-        if heartbeat is None or heartbeat.farm is None:  # an announcement is not life in anybody's name (law 7)
+        if heartbeat is None or heartbeat.farm is None:  # an announcement is no sign of life (law 7)
             return lambda: None
         machine = self.machines[response.worker]
         at = machine.files.last_heartbeat_at
@@ -314,10 +314,10 @@ class SimulatedHost:
         machine.notify(path)
 
     def _check_publication(self, worker: str, machine: SimulatedMachine, path: str) -> None:
-        """Laws 4 and 7, seen from the share: on a share that is ours, no more than the queue."""
+        """Laws 4 and 7: published on a share of this farm and worker, and no more attempts than the queue holds."""
         attempt = path.removeprefix("inbox/").removesuffix(START)
         owner = self._mounted_disk(worker).owner()
-        # Between the look that showed the share and this publication it may have gone.
+        # The mount may have changed after the scan on which this publication is based.
         scan_age_s = 3 * POLL_S + (2 * LATE_DELAY_S[1] if self.world.options.late_response else 0.0)
         mounts_are_scanned = self.world.now - self.mounts_changed_at > scan_age_s
         ours = owner is not None and owner[:2] == (self.ledger.farm_id, worker)
@@ -374,7 +374,7 @@ class SimulatedHost:
             self._plan_tick(FAST_POLL_S)
 
     def _start_next_generation(self) -> None:
-        """By the same host, or by another one that is told to."""
+        """Continues with the same host, or with a new host process."""
         assert self.loop is not None
         self.generation += 1
         if self._rng.random() < 0.5:
@@ -384,7 +384,7 @@ class SimulatedHost:
             self._open()
 
     def stop(self) -> None:
-        """The host ends as hosts do, and says so if it can; it is started again soon."""
+        """Ends the host gracefully: it records its last facts if it can. It is started again soon."""
         if self.loop is None:
             return
         if not self.finished:
@@ -394,28 +394,28 @@ class SimulatedHost:
         self._end(self._incarnation, graceful=True)
 
     def swap(self, one: str, other: str) -> None:
-        """Two shares are mounted in each other's place."""
+        """Mounts two shares in each other's place."""
         self.mount_faults += 1
         self.mounts_changed_at = self.world.now
         self.swapped.update({one: other, other: one})
 
     def unmount(self, worker: str) -> None:
-        """A share is not mounted any more; its mount point is an empty folder."""
+        """Unmounts a share; its mount point is an empty folder."""
         self.mount_faults += 1
         self.mounts_changed_at = self.world.now
         self.unmounted[worker] = empty = SimulatedDisk()
-        if self.world.rng.random() < 0.5:  # the share was made anew
+        if self.world.rng.random() < 0.5:  # the share was created anew
             empty.make_folders()
 
     def mount_all(self) -> None:
-        """Every share is where it belongs."""
+        """Mounts every share in its own place."""
         if self.swapped or self.unmounted:
             self.mounts_changed_at = self.world.now
         self.swapped.clear()
         self.unmounted.clear()
 
     def take_over_mismarked_shares(self) -> None:
-        """The user does what the host says: a share that was marked as another worker's while mounts were swapped."""
+        """Takes over shares that were marked as another worker's while mounts were swapped, as the user is told to."""
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:

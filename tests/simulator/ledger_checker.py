@@ -1,6 +1,6 @@
-"""The witness: hears every fact at the moment it is committed, and says at once when one breaks the promise.
+"""Checks every fact at the moment it is committed, and reports at once if it violates an invariant.
 
-It knows the genomes and how their fitness is computed, and nothing of the code that counts.
+The checker has the genomes and computes their fitness itself; it uses none of the code that counts.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from tests.simulator.disk import SimulatedDisk
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
-#: Laws 5 and 6: attempts_max that may be the genome's fault, losses_per_trial_max that are the way's. What the host
-#: itself took back is bounded by the faults of a world, not by a rule.
+#: Laws 5 and 6: attempts_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
+#: Attempts that the host withdrew are bounded by the faults of a world, not by a rule.
 ATTEMPTS_MAX, LOSSES_MAX = 3, 10
 ATTEMPTS_PER_TRIAL_MAX = ATTEMPTS_MAX + LOSSES_MAX
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
@@ -31,7 +31,7 @@ def seed_of(run_seed: int, trial: Trial) -> int:
 
 
 class LedgerChecker:
-    """What one farm has committed so far, counted from outside."""
+    """The facts that one farm has committed, counted independently."""
 
     def __init__(
         self, world: World, farm: str, genomes: Sequence[bytes], seed: int, disks: Sequence[SimulatedDisk] = ()
@@ -39,21 +39,21 @@ class LedgerChecker:
         self._world, self._farm, self._genomes, self._seed, self._disks = world, farm, genomes, seed, disks
         self.issued: dict[str, Trial] = {}
         self.settled: Counter[Trial] = Counter()
-        self.archived: dict[str, bytes] = {}  #: what the archive was given
-        self.attempts: Counter[Trial] = Counter()  #: that were not ordered back by the host
+        self.archived: dict[str, bytes] = {}  #: the bytes that were stored in the archive
+        self.attempts: Counter[Trial] = Counter()  #: attempts that the host did not withdraw
         self._wanted: dict[Trial, str] = {}
         self._answered: set[str] = set()
         self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
         self.unexpected = 0  #: fitness that no game of that genome gave
         self._lost_unread: set[str] = set()  #: attempts that were lost because their share could not be read
         self._blamed: Counter[Trial] = Counter()  #: attempts that failed, or ran out of time
-        self._lost: Counter[Trial] = Counter()  #: attempts that were lost on the way
+        self._lost: Counter[Trial] = Counter()  #: attempts that were lost
         self._charges: Counter[Genome] = Counter()
-        self._failed: set[Genome] = set()  #: with a trial that has no fitness
+        self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
 
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
-        """Takes in one committed fact."""
+        """Checks one committed fact."""
         self._generation = generation
         match fact["fact"]:
             case "attempt_issued":
@@ -72,7 +72,7 @@ class LedgerChecker:
                 self.settled[self._trial(fact)] -= 1
 
     def host_ended(self) -> None:
-        """Whatever the host had half done stays half done: what it counted must be archived, what it gave out known."""
+        """Checks what a host leaves at its end: counted results are archived, published attempts are recorded."""
         for attempt, fitness in self._to_be_archived.items():
             if attempt not in self.archived:
                 self._report(f"{attempt} was counted and never archived")
@@ -126,13 +126,13 @@ class LedgerChecker:
         self._answered.add(attempt)
 
     def _worker_out(self, fact: dict[str, Any]) -> None:
-        """Law 7 of share_layout.md: a share is left alone only if it may have another owner."""
+        """Law 7 of share_layout.md: a worker is excluded for its share only if that may have another owner."""
         options = self._world.options
         if "does not touch it" in fact["reason"] and not (options.second_farm or options.swap or options.unmount):
             self._report(f"{fact['worker']} is out: {fact['reason']}")
 
     def _genome_charged(self, fact: dict[str, Any]) -> None:
-        """Law 5: the genome that pays is the one that was being played."""
+        """Law 5: only a genome that was being played is charged."""
         attempt = fact["attempt"]
         self._charges[self._generation, fact["genome"]] += 1
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
@@ -158,7 +158,7 @@ class LedgerChecker:
         self._failed |= {trial[:2]} if fitness is None else set()
 
     def _is_justified(self, settlement: str, trial: Trial) -> bool:
-        """Design, §4, table: how often something must have gone wrong before a trial is settled without a fitness."""
+        """Whether enough attempts failed or were lost for a trial to be settled without a fitness."""
         poison = self._charges[trial[:2]] >= ATTEMPTS_MAX
         match settlement:
             case "skipped":

@@ -1,6 +1,6 @@
-"""Simulated machines: each runs the shipped agent on its share, until it hangs, crashes, reboots or goes back in time.
+"""Simulated machines: each runs the shipped agent on its share; it may hang, crash, reboot or go back in time.
 
-The evaluator computes its fitness from the genome's bytes and the seed, so that any mix-up shows.
+The evaluator computes the fitness from the genome's bytes and the seed, so every mix-up gives another fitness.
 """
 
 import copy
@@ -25,19 +25,19 @@ from tests.simulator.world import Killed, World
 
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
 SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
-HEARTBEAT_LOST_S = 5.0  #: after so long a hypervisor notices that its guest is frozen
-SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a rung
-POLL_S = 6.0  # slower than shipped: whatever is asked twice costs a seed
+HEARTBEAT_LOST_S = 5.0  #: time after which the hypervisor reports a frozen guest
+SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a recovery action
+POLL_S = 6.0  # slower than shipped: fewer polls make histories faster
 
 
 def fitness_of(genome: bytes, seed: int) -> float:
-    """The one true fitness of a game."""
+    """The only correct fitness of a game."""
     digest = hashlib.sha256(genome + b"/" + str(seed).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**40
 
 
 def behaviour_of(genome: bytes) -> dict[str, Any]:
-    """What a genome does; one that is not whole is played all the same, and gets the fitness of its bytes."""
+    """The behaviour that a genome contains; a truncated one is played too, with the fitness of its bytes."""
     try:
         return dict(orjson.loads(genome))
     except ValueError:
@@ -45,7 +45,7 @@ def behaviour_of(genome: bytes) -> dict[str, Any]:
 
 
 class SimulatedEvaluator:
-    """Plays what the genome says, in no time but the virtual one. Follows the `Evaluator` protocol."""
+    """Executes the genome's behaviour in virtual time. Implements the `Evaluator` protocol."""
 
     fingerprint = "0" * 16
     progress = ""
@@ -86,11 +86,11 @@ class SimulatedEvaluator:
         )
 
     def next_at(self) -> float | None:
-        """When the running game ends."""
+        """The time at which the running game ends."""
         return self._done_at if self._job is not None else None
 
     def delay_end(self, reverted_s: float) -> None:
-        """The game was frozen for so long."""
+        """Moves the end of the game by the time for which it was frozen."""
         self._done_at += reverted_s
 
     def stop(self) -> None:
@@ -103,7 +103,7 @@ class SimulatedEvaluator:
 
 
 class NoWait:
-    """A bell that never keeps anybody waiting: the world's clock does."""
+    """Notifications without waiting: the world's clock decides when the agent runs."""
 
     def wait(self, timeout_s: float) -> bool:
         return False
@@ -111,18 +111,18 @@ class NoWait:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A machine at one moment: its disk, and its memory with the agent in it."""
+    """The state of a machine: its disk, and its memory with the agent in it."""
 
     at: float
     disk: DiskState
-    memory: tuple[Any, ...]  #: agent, evaluator and way, which know each other
+    memory: tuple[Any, ...]  #: agent, evaluator and files, which refer to each other
     playing: frozenset[str]
 
 
 class SimulatedMachine:
     """One worker's machine, its disk and its agent.
 
-    A twin is a second machine on the disk of another one: a clone that somebody forgot to change.
+    A clone is a second machine on the disk of another one, with the same configuration.
     """
 
     def __init__(self, world: World, name: str, *, share_is_local: bool, disk: SimulatedDisk | None = None) -> None:
@@ -130,23 +130,23 @@ class SimulatedMachine:
         self.is_clone = disk is not None
         self.disk = disk or SimulatedDisk()
         self.own_disk = share_is_local
-        self.listeners: dict[str, Callable[[str], None]] = {}  #: who hears what the agent publishes
+        self.listeners: dict[str, Callable[[str], None]] = {}  #: notified of each result that the agent publishes
         self.files = self._open_files()
         self.agent: Agent | None = None
         self.hung = False
         self.reverted = False
-        self.frozen_at: float | None = None  #: since when nothing in it goes on, and only its power helps
-        self.needs_restore = False  #: no agent comes up in it before it is restored
+        self.frozen_at: float | None = None  #: when the guest froze; only a power cycle helps
+        self.needs_restore = False  #: no agent starts in it before it is restored
         self.is_on = self.is_up = True  #: whether it has power, and has booted
         self.on_at = 0.0  #: when it was switched on
-        self.busy_until = -1.0  #: until when an order is carried out
-        self.hypervisor_down = False  #: the hypervisor cannot be asked
+        self.busy_until = -1.0  #: until when a recovery action is executed
+        self.hypervisor_down = False  #: the hypervisor does not answer
         self.playing: set[str] = set()
         self.boots = self.agent_starts = self.restarts = 0
-        self.seen_healthy_at = -1e9  #: when the last heartbeat was written that its host has read, by a fair clock
+        self.seen_healthy_at = -1e9  #: when the last heartbeat was written that the host has read, by the fair clock
         self.on_restart: Callable[[str], object] = lambda _name: None
         self.on_result: Callable[[str], None] = lambda _path: None
-        self.clock_s = 0.0  #: what the agent's clock shows, less the world's
+        self.clock_s = 0.0  #: offset of the agent's clock from the world's
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
         self._evaluator = SimulatedEvaluator(self)
@@ -168,7 +168,7 @@ class SimulatedMachine:
                 listener(path)
 
     def _check_result(self, path: str) -> None:
-        """Law 7: nobody says of a game that another one plays that it was interrupted."""
+        """Law 7: no agent reports a game as interrupted that another agent plays."""
         record = orjson.loads(self.disk.files[path])
         player = self.disk.playing.get(record["attempt"])
         played_by_another = isinstance(player, SimulatedMachine) and player is not self and not player.hung
@@ -186,7 +186,7 @@ class SimulatedMachine:
     # ------------------------------------------------------------------------------------------------- the agent
 
     def start_agent(self) -> None:
-        """A new life of the agent; the old one ends first."""
+        """Starts a new agent process; the old one ends first."""
         self.kill_agent()
         self.agent_starts += 1
         self.hung = self.needs_restore
@@ -209,7 +209,7 @@ class SimulatedMachine:
         self._schedule_step(0.0)
 
     def kill_agent(self) -> None:
-        """The agent and its game end between two operations."""
+        """Ends the agent and its game between two operations."""
         self.agent = None
         self._turn += 1
         for attempt in self.playing:
@@ -217,7 +217,7 @@ class SimulatedMachine:
         self.playing.clear()
 
     def notify(self, path: str) -> None:
-        """Something arrived in the share."""
+        """Notifies the agent of a file in the share."""
         if not path.endswith(ORDERS) or self.agent is None:
             return
         if not self.world.loses_notification():
@@ -253,11 +253,11 @@ class SimulatedMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the agent lives, and has beaten regularly of late."""
+        """Whether the agent runs, and has written heartbeats regularly in the last seconds."""
         return self.agent is not None and not self.hung and self.world.now - self.files.heartbeats_at[0] < 25
 
     def note_playing(self, attempt: str) -> None:
-        """A game begins."""
+        """Records the start of a game."""
         if self.playing:
             self.world.report_violation(f"{self.name} plays {attempt} and {min(self.playing)} at once")
         if attempt in self.disk.history.played:
@@ -268,26 +268,26 @@ class SimulatedMachine:
         self.disk.history.played.add(attempt)
 
     def note_played(self, attempt: str) -> None:
-        """A game ends."""
+        """Records the end of a game."""
         self.playing.discard(attempt)
         self.disk.playing.pop(attempt, None)
 
     # ----------------------------------------------------------------------------------------------------- faults
 
     def crash_agent(self) -> None:
-        """`kill -9` of the agent; a logon task or the host starts it again, sometimes only the host."""
+        """Kills the agent, as with `kill -9`; a logon task restarts it, or only the host does."""
         self.kill_agent()
         if not self.is_clone and (self.world.rng.random() < 0.7 or not self.world.faulty):
             self.world.schedule(self.world.rng.uniform(0.5, 3), self._start_if_none)
 
     def crash(self) -> None:
-        """The machine loses power and comes back by itself; a computer, sometimes only when somebody switches it on."""
+        """Cuts the power; the machine boots again by itself, or with a hypervisor sometimes only when it is started."""
         self.switch_off()
         if not self.world.options.hypervisor or self.world.rng.random() < 0.5:
             self._boot(1)
 
     def hang(self) -> bool:
-        """The agent hangs, or all of the machine; some go on as if nothing had been, one in ten has to be restored."""
+        """Makes the agent or the machine hang; some resume later, one in ten has to be restored."""
         if self.agent is None or self.hung:
             return False
         rng = self.world.rng
@@ -310,14 +310,14 @@ class SimulatedMachine:
             self._schedule_step(0.0)
 
     def switch_off(self) -> None:
-        """It loses its power, and with it what was never flushed; the share in it cannot be reached any more."""
+        """Cuts the power: what was never flushed may be lost, and the share in the machine is not served."""
         self.kill_agent()
         self.disk.lose_power(self.world)
         self.is_on = self.is_up = False
         self.disk.served, self.frozen_at = not self.world.options.hypervisor, None
 
     def _boot(self, slow: int) -> None:
-        """It is switched on; its share is there before its agent."""
+        """Switches the machine on; its share is served before its agent starts."""
         self.boots += 1
         self.is_on, self.on_at = True, self.world.now
         boot, took_s = self.boots, BOOT_S * slow
@@ -331,12 +331,12 @@ class SimulatedMachine:
         self.world.schedule(took_s, up)
 
     def save_state(self) -> None:
-        """A checkpoint is taken: of the disk, and of the memory with the agent in it."""
+        """Takes a checkpoint of the disk, and of the memory with the agent in it."""
         memory = copy.deepcopy((self.agent, self._evaluator, self.files)) if self.agent is not None else ()
         self._checkpoints.append(Checkpoint(self.world.now, self.disk.state(), memory, frozenset(self.playing)))
 
     def load_state(self) -> None:
-        """The share alone shows an older state, or the machine boots from one, or it goes on as if nothing had been."""
+        """Reverts to a checkpoint: the share alone, or the machine boots from it, or it resumes with its memory."""
         if not self._checkpoints:
             return
         checkpoint = self._checkpoints[0]
@@ -358,7 +358,7 @@ class SimulatedMachine:
             self._schedule_step(0.0)
 
     def write_hostile_bytes(self) -> None:
-        """Hostile bytes in the outbox, under a name that is waited for or one that nobody ever issued."""
+        """Writes hostile bytes to the outbox, under the name of an expected result or of an attempt never issued."""
         held = sorted(attempts_in(self.disk, "inbox")) or ["g0001-0001-t1-a1-000000000000"]
         attempt = self.world.rng.choice([*held, "g0001-0001-t1-a9-zzzzzzzzzzzz"])
         hostile = [
@@ -378,14 +378,14 @@ class SimulatedMachine:
             self.disk.files.setdefault(path, data)
 
     def copy_result(self, path: str) -> None:
-        """It answers for another worker, in the same moment and better."""
+        """Publishes a forged result for another worker's attempt at the same time."""
         if self.disk.reachable and path not in self.disk.files:
             self.disk.files[path] = self._forged(attempt_in(path))
             for listener in list(self.listeners.values()):
                 listener(path)
 
     def _forged(self, attempt: str) -> bytes:
-        """A result that is well-formed, and of another game than was asked for."""
+        """A well-formed result of another game than was requested."""
         record = ResultRecord(
             farm="5111",
             worker=self.name,
@@ -406,14 +406,14 @@ class SimulatedMachine:
         return encode(record)
 
     def add_foreign_files(self) -> None:
-        """Somebody puts files into the share that have no business there."""
+        """Adds a file to the share that does not belong to the protocol or to any attempt."""
         attempt = "g0001-0001-t1-a1-handmade0000"
         parts = [f"outbox/{attempt}.started.json", f"outbox/{attempt}.log", f"inbox/{attempt}.genome"]
         others = ["inbox/readme.txt", "inbox/tmp/half.start.json", "outbox/x.started.json", "outbox/..result.json"]
         self.disk.files.setdefault(self.world.rng.choice([*parts, *others]), b"by hand")
 
     def stop_faults(self) -> None:
-        """Faults stop: disk and network are well. What hangs or has ended stays so: the host has to recover it."""
+        """Ends faults of disk and network. What hangs or has ended stays so, and the host has to recover it."""
         self.disk.reachable, self.disk.full, self.hypervisor_down = True, False, False
         self.disk.held.clear()
 
@@ -421,10 +421,10 @@ class SimulatedMachine:
         if self.agent is None and self.is_up and self.frozen_at is None:
             self.start_agent()
 
-    # ---------------------------------------------------------------------------------------------- what is asked
+    # ---------------------------------------------------------------------------------------------- what hosts call
 
     def status(self) -> MachineStatus:
-        """What the machine layer says of it."""
+        """The status that the machine layer reports."""
         reverted, self.reverted = self.reverted, False
         if self.world.options.hypervisor:
             return self._hypervisor_status(reverted)
@@ -450,9 +450,9 @@ class SimulatedMachine:
         )
 
     def execute(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
-        """Climbs a rung, or switches it on; sometimes the order is lost, and nobody knows."""
+        """Executes a recovery action, or a start if it is None; some are lost without an error."""
         if self.world.options.hypervisor and self.world.now < self.busy_until:
-            return  # at most one order at a time is carried out
+            return  # at most one action at a time is executed
         if action is not None:
             self.on_restart(self.name)
             seen_healthy = self.world.now + self.world.fair_skew_s - self.seen_healthy_at < SEEN_RECENTLY_S

@@ -1,8 +1,8 @@
 """Mutation tests of the simulator: each mutation breaks one rule in the shipped source, and some seed must show it.
 
 `python -m tests.simulator.mutations` applies them one by one to a copy of the source, plays fault-free histories, which
-must keep the promise, and then looks for the first seed that breaks it. A mutation that already breaks the promise
-without a fault proves nothing and does not count.
+must not violate an invariant, and then searches the first seed with a violation. A mutation that violates an invariant
+without a fault does not count.
 """
 
 import argparse
@@ -27,23 +27,23 @@ ASSERTION = "an assertion of the program: "
 
 @dataclass(frozen=True)
 class Mutation:
-    """One rule broken: in a function, a text that occurs there once, and its replacement."""
+    """A change that breaks one rule: a text that occurs once in a function, and its replacement."""
 
     name: str
     rule: str
     function: str  #: its qualified name, which only one function of the shipped packages has
     old: str
     new: str
-    in_shell: bool = False  #: whether the function acts on the world; the others decide, without I/O
+    in_shell: bool = False  #: whether the function does I/O; the others are rules
     package: str = ""  #: the package to search, where `function` alone is ambiguous
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the simulator saw of a mutation."""
+    """The result of playing a mutation."""
 
-    fault_free: bool  #: without faults the changed code keeps the promise
-    seed: int | None  #: the first that broke it
+    fault_free: bool  #: whether no invariant is violated without faults
+    seed: int | None  #: the first seed with a violation
     violation: str = ""
 
 
@@ -307,7 +307,7 @@ MUTATIONS = [
 
 
 def detect(mutation: Mutation, seeds_max: int = SEEDS_MAX) -> Detection:
-    """Applies a mutation to a copy of the source and plays histories of it until one breaks the promise."""
+    """Applies a mutation to a copy of the source and plays histories of it until one violates an invariant."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as place:
         for part in (*PACKAGES, "tests"):
             shutil.copytree(ROOT / part, Path(place) / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -347,7 +347,7 @@ def _play_here(seeds_max: int) -> Detection:
         options = fault_free_options(World(seed).options) if fault_free else None
         try:
             return "; ".join(play(seed, options).violations[:1])
-        except Exception as error:  # an assertion of the program: no run of it would come to its end
+        except Exception as error:  # an assertion of the program: no run would finish
             return f"{ASSERTION}{type(error).__name__}: {error}"
 
     for seed in range(1, FAULT_FREE_SEEDS + 1):
@@ -360,7 +360,7 @@ def _play_here(seeds_max: int) -> Detection:
 
 
 def detect_all(mutations: Sequence[Mutation], seeds_max: int) -> list[Detection]:
-    """Every mutation, as many at once as there are processors."""
+    """Plays every mutation, as many at once as there are processors."""
     with ThreadPool(os.cpu_count()) as pool:
         return pool.map(lambda mutation: detect(mutation, seeds_max), mutations)
 

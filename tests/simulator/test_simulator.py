@@ -1,6 +1,6 @@
-"""The simulator: a seed is a history, histories keep the promise, mutations are detected, every operation may fail.
+"""The simulator: histories violate no invariant, are reproducible, detect mutations, and cover every operation.
 
-Long runs: `make prove SEEDS=100000`, which can be stopped and taken up again.
+Long runs: `make prove SEEDS=100000`, which can be stopped and resumed.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ SEEDS = range(1, 41)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_history_settles_every_trial_once(seed: int) -> None:
-    """Faults at will, then none: every trial is settled once, with the fitness of its own genome and seed."""
+    """After a phase with faults and one without, with the fitness of its own genome and seed."""
     history = play(seed)
     assert history.violations == [], f"seed {seed}: {history.world.options}"
     assert history.host.finished
 
 
-#: Seeds that broke a promise once, with what was wrong. They prove less as the simulator changes, and cost nothing.
+#: Seeds that violated an invariant once, with the defect. Their histories change with the simulator.
 REGRESSIONS = {
     109: "two agents that began at once on a foreign share both saw nobody",
     191: "a newcomer on a foreign share watched for longer than its host waited",
@@ -71,26 +71,26 @@ def test_regression_seeds_pass(seed: int) -> None:
 
 
 def play_as_before(seed: int) -> History:
-    """The history of a seed without the kinds of fault that came later: they would make another one of it."""
+    """Plays a seed without the kinds of fault that were added later, which would change its history."""
     return play(seed, replace(World(seed).options, held=0.0))
 
 
 def test_lost_recovery_action_restarts_no_other_machine() -> None:
-    """Blows fell fast on one worker, and three of its nine orders never came to its machine."""
+    """One worker has many faults in a short time, and three of its nine recovery actions are lost."""
     history = play(98887)
     assert history.world.fired["lost action"]
     assert history.violations == []
 
 
 def test_restart_budget_is_per_host() -> None:
-    """Blows fell so fast on one worker that two hosts restarted it eight times in 37 s, each well within its limits."""
+    """Two hosts restart one worker eight times in 37 s, each within its own limits."""
     history = play_as_before(87233)
     assert history.host.starts == 2
     assert history.violations == []
 
 
 def test_history_is_function_of_seed() -> None:
-    """The same seed gives the same operations, faults and facts, so that a failure can be looked at again."""
+    """The same seed gives the same operations, faults and facts, so that a failure can be reproduced."""
     first, second = play(7), play(7)
     assert first.host.ledger.rows == second.host.ledger.rows
     assert first.world.fired == second.world.fired
@@ -98,7 +98,7 @@ def test_history_is_function_of_seed() -> None:
 
 
 def test_history_is_equal_in_every_process() -> None:
-    """Nothing depends on the order in which a set gives its elements, which each process draws anew."""
+    """Nothing depends on the iteration order of sets, which differs between processes."""
     outputs = set()
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", _HISTORIES]
@@ -130,7 +130,7 @@ def test_digests_command_prints_hash_of_each_history() -> None:
 
 
 def test_world_without_faults_needs_one_attempt_per_trial() -> None:
-    """What is not broken is not repaired."""
+    """No attempt is repeated, and no machine is restarted."""
     history = play(3, fault_free_options(World(3).options))
 
     assert history.world.fired.total() == 0
@@ -139,7 +139,7 @@ def test_world_without_faults_needs_one_attempt_per_trial() -> None:
 
 
 def test_worlds_have_enough_faults() -> None:
-    """A seed that meets no trouble proves little: on average there are workers, trials, operations and faults."""
+    """On average a seed has enough workers, trials, operations and faults."""
     worlds = [World(seed).options for seed in range(1, 1001)]
     assert sum(options.workers for options in worlds) / len(worlds) >= 4
     trials = sum(options.generations * options.genomes * options.trials for options in worlds)
@@ -159,7 +159,7 @@ def test_worlds_have_enough_faults() -> None:
 
 
 def test_long_proof_resumes(tmp_path: Path) -> None:
-    """What was proved of this code is not played again; what was proved of other code does not count."""
+    """Chunks of this code are not played again; chunks of other code do not count."""
     path, firsts = tmp_path / "journal.jsonl", [1, 51]
     _, figures = run_chunk(1)
     ProofLog(path, "this code").note(1, json.loads(json.dumps(figures)))
@@ -179,13 +179,13 @@ def test_long_proof_resumes(tmp_path: Path) -> None:
     ids=lambda case: f"{case.process}-{case.failure}-{'local' if case.local else 'apart'}",
 )
 def test_every_operation_may_fail(case: Case) -> None:
-    """The k-th operation is the last one, or is reported as failed, for k = 1, 2, 3 … until none is left."""
+    """The process is killed at its k-th operation, or the operation is reported as failed, for k = 1, 2, 3 …"""
     found = {k: history.violations for k, history in enumerate(points(case), 1) if history.violations}
     assert found == {}
 
 
 def test_crash_points_cover_every_operation() -> None:
-    """Its last history passed untouched, and had as many operations as there were crash points before it."""
+    """The last history has no failure, and as many operations as there were crash points before it."""
     case = next(case for case in cases() if (case.process, case.failure) == (AGENT, "killed"))
     histories = list(points(case))
 
@@ -200,7 +200,7 @@ def test_crash_points_cover_every_operation() -> None:
 
 @pytest.mark.parametrize("name", ["actions before the record", "claim is not flushed", "result accepted twice"])
 def test_mutation_is_detected(name: str) -> None:
-    """Without faults the changed code keeps the promise; some seed breaks it. The others: `make prove`."""
+    """Only with faults does the changed code violate an invariant. `make prove` runs the other mutations."""
     mutation = next(one for one in MUTATIONS if one.name == name)
 
     found = detect(mutation, seeds_max=100)
@@ -211,7 +211,7 @@ def test_mutation_is_detected(name: str) -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_mutation_changes_one_shipped_function(mutation: Mutation) -> None:
-    """Its text is there, once; the file is still Python afterwards, and differs in that function only."""
+    """Its text occurs once; the changed file is valid Python, and differs in that function only."""
     path, after = mutated(mutation)
 
     before, function = path.read_text(encoding="utf-8"), find_function(mutation.function)
@@ -223,7 +223,7 @@ def test_mutation_changes_one_shipped_function(mutation: Mutation) -> None:
 
 
 def test_mutated_files_are_part_of_fingerprint() -> None:
-    """The modules that a history depends on are found by their imports."""
+    """The fingerprint covers the modules that a history imports."""
     files = set(imported_by(play.__module__).values())
     assert {mutated(one)[0] for one in MUTATIONS} <= files
     assert Path(inspect.getfile(World)) in files
@@ -231,7 +231,7 @@ def test_mutated_files_are_part_of_fingerprint() -> None:
 
 
 def test_there_are_enough_mutations() -> None:
-    """At least twenty, eight of them in code that acts, and no two of one name."""
+    """At least twenty, eight of them in code that does I/O, with unique names."""
     assert len({one.name for one in MUTATIONS}) == len(MUTATIONS) >= 20
     assert sum(one.in_shell for one in MUTATIONS) >= 8
 
@@ -257,7 +257,7 @@ def test_mutation_changes_only_its_function(package: Path) -> None:
 
 
 def test_mutation_with_missing_text_is_error(package: Path) -> None:
-    """A mutation that changes nothing would prove nothing."""
+    """A mutation must change something."""
     with pytest.raises(ValueError, match=r"m: its text occurs 0 times in A\.f"):
         mutated(Mutation("m", "r", "A.f", "return 7\n", "", package="pipeline.core"), package.parent)
 
@@ -271,7 +271,7 @@ def test_mutation_with_missing_text_is_error(package: Path) -> None:
     ],
 )
 def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, message: str) -> None:
-    """Its message names what comes close; a package of its own tells functions of one name apart."""
+    """Its message lists candidates; a package distinguishes functions of one name."""
     with pytest.raises(LookupError, match=re.escape(message)):
         mutated(Mutation("m", "r", function, "return 1\n", ""), package.parent)
     assert find_function("A.f", package.parent, "pipeline.core").path == package / "core" / "two.py"
@@ -286,7 +286,7 @@ def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, m
     ids=["archive", "executor"],
 )
 def test_fakes_have_methods_of_real_classes(fake: type, real: type, methods: set[str]) -> None:
-    """What the loop calls on the one exists on the other, with the same arguments."""
+    """The methods that the loop calls have the same parameters in both."""
     called = set(re.findall(r"self\.(?:_executor|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
     assert methods == called & vars(real).keys()
     for name in methods:

@@ -1,6 +1,6 @@
-"""Time and chance of a simulated world: an event queue with a virtual clock, and the dice of one seed.
+"""Time and randomness of a simulated world: an event queue with a virtual clock, and the random numbers of one seed.
 
-Everything that is not decided by the code under test is decided here, from the seed alone.
+Everything that the code under test does not decide is decided here, from the seed alone.
 """
 
 import heapq
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 
 
 class Killed(BaseException):
-    """The process that was running ends here, between two of its operations. Not an Exception: nothing catches it."""
+    """Ends the running process between two of its operations. Not an Exception, so that nothing catches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a seed's world is like, drawn once (swarm testing): most seeds have only some kinds of trouble."""
+    """The options of a seed's world, drawn once (swarm testing): most seeds have only some kinds of faults."""
 
     workers: int
     genomes: int
@@ -26,7 +26,7 @@ class Options:
     foreign_disk: bool  #: the agents reach their shares over a network that serves old listings
     fault_phase_s: float
     op_fault: float  #: probability that a file operation fails
-    op_unknown: float  #: … that it happens and is reported as failed
+    op_unknown: float  #: … that it is executed and reported as failed
     torn: float  #: … that a write leaves something incomplete under its final name, and fails
     slow: float  #: … that it takes seconds
     notification_lost: float
@@ -41,7 +41,7 @@ class Options:
     suspend: float  #: the host's monotonic clock jumps ahead
     wall_jump: float  #: the host's wall clock jumps, either way
     hostile_bytes: float  #: hostile bytes in an outbox or a heartbeat
-    foreign_files: float  #: files that somebody put into a share by hand
+    foreign_files: float  #: files in a share that no program of the farm wrote
     second_agent: float  #: a second agent is started on a share
     swap: float  #: two shares are mounted in each other's place for a while
     unmount: float  #: an empty folder is where a share was mounted, for a while
@@ -49,27 +49,27 @@ class Options:
     poison: int
     failing: int
     hanging: float
-    remote: bool  #: orders to shares take their time, while everything else goes on
-    late_response: float  #: … and sometimes a very long time
-    hypervisor: bool  #: machines take time to come up, and a hypervisor has an opinion of them
-    hypervisor_down: float  #: the hypervisor cannot be asked for a while
-    action_lost: float  #: … or says that it did what it did not do
-    host_stop: float  #: the host ends in good order
-    generations: int  #: … one after the other, with the same shares
-    held: float  #: a file that its share does not give for a while, to nobody
+    remote: bool  #: requests to shares take time, while other processes run
+    late_response: float  #: probability that a request or response takes up to 40 s
+    hypervisor: bool  #: machines take time to boot, and a hypervisor reports their state
+    hypervisor_down: float  #: the hypervisor does not answer for a while
+    action_lost: float  #: probability that a recovery action is confirmed and not executed
+    host_stop: float  #: the host ends gracefully
+    generations: int  #: played one after the other, on the same shares
+    held: float  #: a file that its share refuses to every process for a while
 
 
 _SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "remote", "hypervisor", "generations"}
 
 
 def fault_free_options(options: Options) -> Options:
-    """The same world without any trouble."""
+    """The same world without any fault."""
     no_faults = {field.name: type(getattr(options, field.name))(0) for field in fields(options)}
     return replace(options, **{name: value for name, value in no_faults.items() if name not in _SIZES})
 
 
 def draw_options(rng: random.Random) -> Options:
-    """Draws a world."""
+    """Draws the options of a world."""
 
     def sometimes(probability: float, value: float) -> float:
         return value * rng.uniform(0.3, 1.5) if rng.random() < probability else 0.0
@@ -127,7 +127,7 @@ class _Event:
 
 
 class World:
-    """The clock, the queue of what happens next, and the dice."""
+    """The clock, the event queue and the random numbers."""
 
     def __init__(self, seed: int, options: Options | None = None) -> None:
         self.seed = seed
@@ -135,31 +135,35 @@ class World:
         self.rng = random.Random(f"world/{seed}")
         self.now = 0.0
         self.host_skew_s = 0.0  #: what suspends have added to the host's monotonic clock
-        self.fair_skew_s = 0.0  #: … of which a tick may count a part (law 5)
+        self.fair_skew_s = 0.0  #: … as far as a tick may count it (law 5)
         self.wall_skew_s = 0.0  #: how wrong the host's wall clock is
         self.faulty = True
         self.fired: Counter[str] = Counter()
-        self.executed: Counter[str] = Counter()  #: orders that machines carried out
+        self.executed: Counter[str] = Counter()  #: recovery actions that machines executed, and starts
         self.steps: Counter[str] = Counter()  #: operations of each process
         self.operations = 0
-        self.violations: list[str] = []  #: promises that were broken, in the order in which it was seen
-        self.played: set[str] = set()  #: attempts of which a game was begun, whatever became of it
-        self.half_claimed: dict[str, str] = {}  #: attempt -> whose claim is there, and was said not to be
-        self.fault_applied = False  #: whether the operation that was to fail could fail in that way
-        self.kill_at: dict[str, int] = {}  #: who -> operations from now until it is killed
+        self.violations: list[str] = []  #: violated invariants, in order
+        self.played: set[str] = set()  #: attempts whose game was started
+        self.half_claimed: dict[
+            str, str
+        ] = {}  #: attempt -> the run whose claim exists although its write was reported as failed
+        self.fault_applied = False  #: whether the planned failure applied to its operation
+        self.kill_at: dict[str, int] = {}  #: process -> operations from now until it is killed
         self.host_kills: list[int] = []  #: for each start of the host, after how many operations it is killed
-        self.kills_take_power = False  #: an agent that is killed goes with its machine
-        self.fail_at: dict[str, tuple[int, str]] = {}  #: who -> operations from now, and how one fails
+        self.kills_take_power = False  #: killing an agent cuts its machine's power
+        self.fail_at: dict[
+            str, tuple[int, str]
+        ] = {}  #: process -> operations from now, and the failure of the last one
         self._queue: list[_Event] = []
         self._number = 0
 
     def schedule(self, delay_s: float, run: Callable[[], None]) -> None:
-        """Schedules something."""
+        """Schedules a call."""
         self._number += 1
         heapq.heappush(self._queue, _Event(self.now + delay_s, self._number, run))
 
     def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
-        """Lets events happen until `done` or a breach; False if virtual time ran out first."""
+        """Runs events until `done` or a violation; False if virtual time ran out first."""
         while not done() and not self.violations:
             if not self._queue or self._queue[0].at > limit_s:
                 return False
@@ -169,24 +173,24 @@ class World:
         return True
 
     def draw_fault(self, kind: str, probability: float) -> bool:
-        """Whether a fault of this kind happens here and now."""
+        """Whether a fault of this kind occurs now; counts it."""
         if not self.faulty or not probability or self.rng.random() >= probability:
             return False
         self.fired[kind] += 1
         return True
 
     def loses_notification(self) -> bool:
-        """Whether a notification gets lost."""
+        """Whether a notification is lost."""
         return self.options.no_notifications or self.draw_fault("lost notification", self.options.notification_lost)
 
     @property
     def heartbeats_are_ambiguous(self) -> bool:
-        """Whether a heartbeat may be there that is not its worker's own, or not of today."""
+        """Whether a share may show a heartbeat of another worker or of an earlier time."""
         faults = ("second agent", "swap", "unmount", "revert", "hostile bytes")
         return self.options.second_farm or any(self.fired[kind] for kind in faults)
 
     def every(self, kind: str, per_minute: float, run: Callable[[], object]) -> None:
-        """Lets a fault happen again and again, at random times, while the world is faulty; False: it could not."""
+        """Repeats a fault at random times while the world is faulty; `run` returns False if it did not apply."""
         if not per_minute:
             return
 
@@ -198,14 +202,14 @@ class World:
         self.schedule(self.rng.expovariate(per_minute / 60), happen)
 
     def __deepcopy__(self, _memo: object) -> "World":
-        return self  # a checkpoint of a machine holds the machine, not the world
+        return self  # a checkpoint copies the machine, not the world
 
     def report_violation(self, message: str) -> None:
-        """Something happened that was promised never to happen."""
+        """Records that an invariant was violated."""
         self.violations.append(f"{message} (at {self.now:.1f} s)")
 
     def step(self, process: str) -> str:
-        """Counts one operation of a process; it may be the one it is killed at, or the one that is to fail."""
+        """Counts one operation of a process; returns its planned failure, or raises `Killed`."""
         self.operations += 1
         self.steps[process] += 1
         if process in self.kill_at:
