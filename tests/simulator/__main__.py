@@ -45,7 +45,7 @@ def _one(seed: int) -> int:
     print(f"seed {seed}, code {fingerprint()}, commit {_commit()}: {history.world.options}")
     print(f"{history.seconds:.0f} virtual seconds, {history.world.operations:,} operations")
     print("faults: " + ", ".join(f"{kind} {count}" for kind, count in history.world.fired.most_common()))
-    print("\n".join(history.violations) or "the promise was kept")
+    print("\n".join(history.violations) or "no invariant was violated")
     return 1 if history.violations else 0
 
 
@@ -72,7 +72,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help=f"how many seeds, in chunks of {CHUNK}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="remember what is proved, and go on from there")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="record the chunks that were played, and skip them"
+    )
     return parser.parse_args()
 
 

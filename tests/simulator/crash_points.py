@@ -87,7 +87,7 @@ def main() -> int:
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     total = broken = 0
-    print("| whose operation | what becomes of it | agents | crash points | broken |\n|---|---|---|---|---|")
+    print("| process | failure | agents | crash points | broken |\n|---|---|---|---|---|")
     for case in cases(args.again):
         found = list(points(case))
         violated = {k: history.violations[0] for k, history in enumerate(found, 1) if history.violations}

@@ -181,7 +181,7 @@ class FaultyFiles(OneByOne):
         if self._remote and self._torn("torn record", failure):
             self._disk.publish(path, b"")
             self._update_history(path)
-            self._note_half_claimed(path, "nobody can tell")
+            self._note_half_claimed(path, "unknown")
             raise Unavailable(f"{path}: torn")
         self._require_space(path, failure)
         self._disk.publish(path, data)

@@ -76,7 +76,7 @@ def play(seed: int, options: Options | None = None, prepare: Callable[[World], N
                 f"not finished {LIVENESS_S:g} s after the last fault ({host.stuck_reason or 'waits'})"
             )
         if restarts and not world.options.poison:
-            world.report_violation(f"{restarts} were restarted though nothing was wrong any more")
+            world.report_violation(f"{restarts} were restarted long after the last fault")
     _check_end(world, participants)
     return History(seed, world, host, list(participants.machines.values()), world.now, world.now - faults_end_at)
 

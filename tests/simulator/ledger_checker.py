@@ -75,12 +75,12 @@ class LedgerChecker:
         """Checks what a host leaves at its end: counted results are archived, published attempts are recorded."""
         for attempt, fitness in self._to_be_archived.items():
             if attempt not in self.archived:
-                self._report(f"{attempt} was counted and never archived")
+                self._report(f"{attempt} was counted and not archived")
             elif fitness is not None and orjson.loads(self.archived[attempt])["fitness"] != fitness:
-                self._report(f"the archive of {attempt} is not what was counted")
+                self._report(f"the archived fitness of {attempt} is not the counted one")
         published = {attempt for disk in self._disks for attempt in disk.history.published}
         if not self._world.options.second_farm and (unknown := published - self.issued.keys()):
-            self._report(f"{min(unknown)} was published and never recorded")
+            self._report(f"{min(unknown)} was published and not recorded")
 
     @property
     def recovered(self) -> int:
@@ -93,9 +93,9 @@ class LedgerChecker:
         if attempt in self.issued:
             self._report(f"{attempt} was issued twice")
         if trial in self._wanted:
-            self._report(f"trial {trial} is wanted of {attempt} while {self._wanted[trial]} is not over")
+            self._report(f"trial {trial} was issued as {attempt} before {self._wanted[trial]} ended")
         if self.settled[trial]:
-            self._report(f"trial {trial} is settled, and yet {attempt} was issued")
+            self._report(f"trial {trial} was settled before {attempt} was issued")
         self.issued[attempt], self._wanted[trial] = trial, attempt
         self.attempts[trial] += 1
         if self.attempts[trial] > ATTEMPTS_PER_TRIAL_MAX:
@@ -105,7 +105,7 @@ class LedgerChecker:
         attempt = fact["attempt"]
         trial = self.issued.get(attempt)
         if trial is None:
-            self._report(f"{attempt} ended and was never issued")
+            self._report(f"{attempt} ended and was not issued")
             return
         if fact.get("kept"):
             self._lost_unread.add(attempt)
@@ -122,21 +122,21 @@ class LedgerChecker:
 
     def _answer(self, attempt: str) -> None:
         if attempt in self._answered:
-            self._report(f"the answer of {attempt} was taken in twice")
+            self._report(f"the result of {attempt} was accepted twice")
         self._answered.add(attempt)
 
     def _worker_out(self, fact: dict[str, Any]) -> None:
         """Law 7 of share_layout.md: a worker is excluded for its share only if that may have another owner."""
         options = self._world.options
         if "does not touch it" in fact["reason"] and not (options.second_farm or options.swap or options.unmount):
-            self._report(f"{fact['worker']} is out: {fact['reason']}")
+            self._report(f"{fact['worker']} was excluded: {fact['reason']}")
 
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: only a genome that was being played is charged."""
         attempt = fact["attempt"]
         self._charges[self._generation, fact["genome"]] += 1
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
-            self._report(f"{attempt} was charged and never played")
+            self._report(f"{attempt} was charged and not played")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, settlement, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
@@ -144,7 +144,7 @@ class LedgerChecker:
         if self.settled[trial] > 1:
             self._report(f"trial {trial} was settled twice")
         if trial in self._wanted:
-            self._report(f"trial {trial} was settled while {self._wanted[trial]} is not over")
+            self._report(f"trial {trial} was settled before {self._wanted[trial]} ended")
         if settlement == "completed":
             expected = fitness_of(self._genomes[trial[1] - 1], seed_of(self._seed, trial))
             if fitness != expected or self.issued.get(fact["attempt"]) != trial:

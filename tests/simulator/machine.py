@@ -175,13 +175,17 @@ class SimulatedMachine:
         claimed = self.disk.history.claimed - self.world.half_claimed.keys()
         undelivered = record["outcome"] == Outcome.UNDELIVERED and record["attempt"] in claimed
         if undelivered and not self.world.options.revert:
-            self.world.report_violation(f"{self.name} says undelivered of {record['attempt']}, which it had claimed")
+            self.world.report_violation(f"{self.name} reports {record['attempt']} as undelivered, which it had claimed")
         half_claimed = self.world.half_claimed.get(record["attempt"]) == record["run_id"]
         never_played = half_claimed and record["attempt"] not in self.world.played
         if never_played and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
-            self.world.report_violation(f"{self.name} calls {record['attempt']} interrupted, which it has not played")
+            self.world.report_violation(
+                f"{self.name} reports {record['attempt']} as interrupted, which it has not played"
+            )
         if played_by_another and record["outcome"] == Outcome.INTERRUPTED and not self.world.options.revert:
-            self.world.report_violation(f"{self.name} calls {record['attempt']} interrupted, which another agent plays")
+            self.world.report_violation(
+                f"{self.name} reports {record['attempt']} as interrupted, which another agent plays"
+            )
 
     # ------------------------------------------------------------------------------------------------- the agent
 
@@ -457,7 +461,7 @@ class SimulatedMachine:
             self.on_restart(self.name)
             seen_healthy = self.world.now + self.world.fair_skew_s - self.seen_healthy_at < SEEN_RECENTLY_S
             if self.is_healthy and seen_healthy and not self.world.heartbeats_are_ambiguous:
-                self.world.report_violation(f"{self.name} was restarted ({action}) while it was well")
+                self.world.report_violation(f"{self.name} was restarted ({action}) while it was healthy")
         if lost or self.hypervisor_down or self.world.draw_fault("lost action", self.world.options.action_lost):
             return
         self.restarts += action is not None

@@ -45,32 +45,32 @@ def test_history_settles_every_trial_once(seed: int) -> None:
 
 #: Seeds that violated an invariant once, with the defect. Their histories change with the simulator.
 REGRESSIONS = {
-    109: "two agents that began at once on a foreign share both saw nobody",
-    191: "a newcomer on a foreign share watched for longer than its host waited",
-    372: "a genome that took its machine down took the start signal with it, and was never charged",
-    549: "a short look declared an empty mount point readable",
-    3343: "a trial played alone charged its genome for a start signal that nobody had claimed",
-    9352: "a worker was restarted after its quarantine although it had been heard of seconds ago",
+    109: "two agents that started at once on a foreign disk did not see each other",
+    191: "a new agent on a foreign disk watched for longer than the silence limit of its host",
+    372: "a genome that crashed its machine destroyed the unflushed start signal, and was never charged",
+    549: "a quick scan declared an empty mount point readable",
+    3343: "a trial that ran alone charged its genome for a start signal that no agent had claimed",
+    9352: "a worker was restarted after its quarantine although it had shown activity seconds ago",
     31453: "a genome became poison while another game of it was being declared overdue",
-    64737: "two shares were swapped at first contact, and nobody took them over again",
-    67844: "a newcomer whose announcement took long acted as soon as it had been made",
-    81246: "an agent whose beats failed on a foreign share tried again only a whole poll later",
-    147977: "a worker whose share could be read for the first time was restarted before its agent could answer",
-    91145: "a worker was tried on probation with the genome that kills it, until it was out and nobody was left",
-    139418: "a look that was under way when a share was restored brought its worker work for a share that was nobody's",
-    38574: "a worker whose looks take long was restarted again, since the one that showed it well had been under way",
-    1351: "a new epoch's silence was counted from before its host.json had arrived",
-    32531: "on probation only the first rung was climbed, which cannot help a machine that hangs",
+    64737: "two shares were swapped at first contact, and were not taken over again",
+    67844: "a new agent acted at once after its announcement took seconds to write",
+    81246: "an agent on a foreign disk repeated a failed heartbeat only at the next poll",
+    147977: "a worker with a share that could be read for the first time was restarted before its agent could answer",
+    91145: "a worker on probation got the genome that crashes it, until every worker was excluded",
+    139418: "a scan in progress during a restore showed an old heartbeat, and its worker got an attempt",
+    38574: "a worker with slow scans was restarted again, since the scan that showed its heartbeat was discarded",
+    1351: "silence in a new epoch was counted from before its host.json was published",
+    32531: "on probation only the first recovery action was taken, which does not help a machine that hangs",
 }
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_regression_seeds_pass(seed: int) -> None:
     """Each of these found a bug in the product."""
-    assert play_as_before(seed).violations == []
+    assert play_without_later_faults(seed).violations == []
 
 
-def play_as_before(seed: int) -> History:
+def play_without_later_faults(seed: int) -> History:
     """Plays a seed without the kinds of fault that were added later, which would change its history."""
     return play(seed, replace(World(seed).options, held=0.0))
 
@@ -84,7 +84,7 @@ def test_lost_recovery_action_restarts_no_other_machine() -> None:
 
 def test_restart_budget_is_per_host() -> None:
     """Two hosts restart one worker eight times in 37 s, each within its own limits."""
-    history = play_as_before(87233)
+    history = play_without_later_faults(87233)
     assert history.host.starts == 2
     assert history.violations == []
 
