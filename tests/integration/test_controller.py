@@ -26,12 +26,12 @@ class FakeMachines:
     def __init__(self, *names: str) -> None:
         self.state = dict.fromkeys(names, PowerState.OFF)
         self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
-        self.done: list[tuple[str, str]] = []
-        self.trouble: MachineError | None = None
-        self.gate = threading.Event()  #: closed: guests do not come up
-        self.gate.set()
+        self.calls: list[tuple[str, str]] = []
+        self.error: MachineError | None = None
+        self.may_boot = threading.Event()  #: closed: guests do not come up
+        self.may_boot.set()
         self.booting = self.booting_max = 0
-        self.stubborn = False
+        self.ignores_shutdown = False
         self.closed = False
         self._lock = threading.Lock()
 
@@ -39,14 +39,14 @@ class FakeMachines:
         return list(self.state)
 
     def infos(self) -> dict[str, MachineInfo]:
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
         return {name: self.info(name) for name in self.state}
 
     def info(self, name: str) -> MachineInfo:
-        up = self.gate.is_set() or self.state[name] is not PowerState.RUNNING
+        up = self.may_boot.is_set() or self.state[name] is not PowerState.RUNNING
         with self._lock:
-            self.booting_max = max(self.booting_max, 0 if self.gate.is_set() else self._starting())
+            self.booting_max = max(self.booting_max, 0 if self.may_boot.is_set() else self._starting())
         return MachineInfo(
             name=name, state=self.state[name], heartbeat=self.heartbeat[name] if up else Heartbeat.NONE, uptime_s=7.0
         )
@@ -55,23 +55,23 @@ class FakeMachines:
         return sum(state is PowerState.RUNNING for state in self.state.values())
 
     def start(self, name: str) -> None:
-        self.done.append(("start", name))
+        self.calls.append(("start", name))
         self.state[name] = PowerState.RUNNING
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
-        self.done.append(("shutdown", name))
-        self.state[name] = PowerState.RUNNING if self.stubborn else PowerState.OFF
-        return not self.stubborn
+        self.calls.append(("shutdown", name))
+        self.state[name] = PowerState.RUNNING if self.ignores_shutdown else PowerState.OFF
+        return not self.ignores_shutdown
 
     def power_off(self, name: str) -> None:
-        self.done.append(("power_off", name))
+        self.calls.append(("power_off", name))
         self.state[name] = PowerState.OFF
 
     def restart_agent(self, name: str) -> None:
-        self.done.append(("restart_agent", name))
+        self.calls.append(("restart_agent", name))
 
     def restore(self, name: str) -> None:
-        self.done.append(("restore", name))
+        self.calls.append(("restore", name))
 
     def screenshot(self, name: str) -> bytes | None:
         return b"a picture"
@@ -91,9 +91,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
         watch_interval_s: float = 0.02,
         **options: Any,
     ) -> tuple[MachineController, FakeMachines]:
-        rack = FakeMachines(*names)
-        machines: Any = rack
-        room = MachineController(
+        machines = FakeMachines(*names)
+        pool = MachineController(
             machines,
             {f"w-{name}": name for name in names},
             BootQueue(machines, **{"stagger_s": 0.0, "boot_limit_s": 10.0, **options}),
@@ -101,22 +100,22 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
             on_change,
             watch_interval_s=watch_interval_s,
         )
-        room.open(on_down)
-        opened.append((room, rack))
-        assert eventually(lambda: not names or room.status()[f"w-{names[0]}"].note != "it was not looked at yet")
-        return room, rack
+        pool.open(on_down)
+        opened.append((pool, machines))
+        assert eventually(lambda: not names or pool.status()[f"w-{names[0]}"].note != "it was not looked at yet")
+        return pool, machines
 
     yield make
-    for room, rack in opened:
-        rack.gate.set()
-        room.close()
+    for pool, machines in opened:
+        machines.may_boot.set()
+        pool.close()
 
 
 Make = Callable[..., tuple[MachineController, FakeMachines]]
 
 
-def idle(room: MachineController, worker: str) -> bool:
-    return eventually(lambda: not room.status()[worker].busy)
+def becomes_idle(pool: MachineController, worker: str) -> bool:
+    return eventually(lambda: not pool.status()[worker].busy)
 
 
 @pytest.mark.parametrize(
@@ -131,74 +130,74 @@ def idle(room: MachineController, worker: str) -> bool:
 )
 def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each is a few verbs, in this order, on this machine alone."""
-    room, rack = make("a", "b")
-    room.execute(MachineAction("w-a", action))
-    seen = [room.status()["w-a"]]
+    pool, machines = make("a", "b")
+    pool.execute(MachineAction("w-a", action))
+    seen = [pool.status()["w-a"]]
     while seen[-1].busy:
-        seen.append(room.status()["w-a"])
+        seen.append(pool.status()["w-a"])
 
-    assert rack.done == [(verb, "a") for verb in verbs]
-    assert sum(one.reverted for one in [*seen, room.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+    assert machines.calls == [(verb, "a") for verb in verbs]
+    assert sum(status.reverted for status in [*seen, pool.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
         "it is confirmed once"
     )
 
 
 def test_status_is_refreshed_before_action_ends(make: Make) -> None:
     """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
-    room, rack = make("a", watch_interval_s=60.0)
-    slow, swift = threading.Event(), rack.infos
+    pool, machines = make("a", watch_interval_s=60.0)
+    delay, original = threading.Event(), machines.infos
 
     def infos() -> dict[str, MachineInfo]:
-        found = swift()
-        slow.wait(0.3)  # as long as a hypervisor may take, or longer
+        found = original()
+        delay.wait(0.3)  # as long as a hypervisor may take, or longer
         return found
 
-    rack.infos = infos  # type: ignore[method-assign]
-    assert room.status()["w-a"].state is MachineState.OFF
-    room.execute(MachineAction("w-a", None))
-    assert idle(room, "w-a")
+    machines.infos = infos  # type: ignore[method-assign]
+    assert pool.status()["w-a"].state is MachineState.OFF
+    pool.execute(MachineAction("w-a", None))
+    assert becomes_idle(pool, "w-a")
 
-    assert room.status()["w-a"].state is MachineState.RUNNING
+    assert pool.status()["w-a"].state is MachineState.RUNNING
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
     """The rung has failed, and the next one will cut the power."""
-    room, rack = make("a")
-    rack.stubborn = True
-    room.execute(MachineAction("w-a", RecoveryAction.REBOOT))
-    assert idle(room, "w-a")
+    pool, machines = make("a")
+    machines.ignores_shutdown = True
+    pool.execute(MachineAction("w-a", RecoveryAction.REBOOT))
+    assert becomes_idle(pool, "w-a")
 
-    assert rack.done == [("shutdown", "a")]
+    assert machines.calls == [("shutdown", "a")]
 
 
 def test_one_action_per_machine(make: Make) -> None:
     """While one is carried out the machine is busy, and another order is not taken."""
-    room, rack = make("a")
-    rack.gate.clear()
-    room.execute(MachineAction("w-a", None))
-    assert eventually(lambda: ("start", "a") in rack.done)
-    assert room.status()["w-a"].busy
-    room.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
-    rack.gate.set()
-    assert idle(room, "w-a")
+    pool, machines = make("a")
+    machines.may_boot.clear()
+    pool.execute(MachineAction("w-a", None))
+    assert eventually(lambda: ("start", "a") in machines.calls)
+    assert pool.status()["w-a"].busy
+    pool.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
+    machines.may_boot.set()
+    assert becomes_idle(pool, "w-a")
 
-    assert rack.done == [("start", "a")]
+    assert machines.calls == [("start", "a")]
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
     """The others wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
-    room, rack = make(*names, booting_max=2)
-    rack.gate.clear()
+    pool, machines = make(*names, booting_max=2)
+    machines.may_boot.clear()
     for name in names:
-        room.execute(MachineAction(f"w-{name}", None))
-    assert eventually(lambda: rack.booting_max == 2)
-    assert all(room.status()[f"w-{name}"].busy for name in names)
-    assert len(rack.done) == 2
+        pool.execute(MachineAction(f"w-{name}", None))
+    assert eventually(lambda: machines.booting_max == 2)
+    assert all(pool.status()[f"w-{name}"].busy for name in names)
+    assert len(machines.calls) == 2
 
-    rack.gate.set()
+    machines.may_boot.set()
 
-    assert eventually(lambda: len(rack.done) == 6)
+    assert eventually(lambda: len(machines.calls) == 6)
 
 
 @pytest.mark.parametrize(
@@ -216,41 +215,41 @@ def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
     """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
-    room, rack = make("a")
-    rack.state["a"], rack.heartbeat["a"] = state, heartbeat
+    pool, machines = make("a")
+    machines.state["a"], machines.heartbeat["a"] = state, heartbeat
 
-    assert eventually(lambda: room.status()["w-a"].state is seen)
+    assert eventually(lambda: pool.status()["w-a"].state is seen)
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in Stopping, paused by somebody: nothing more will come of it."""
     monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
-    room, rack = make("a")
-    rack.state["a"] = PowerState.CHANGING
+    pool, machines = make("a")
+    machines.state["a"] = PowerState.CHANGING
 
-    assert eventually(lambda: room.status()["w-a"].state is MachineState.UNHEALTHY)
+    assert eventually(lambda: pool.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hypervisor that does not answer says nothing of its machines; why, is told."""
-    room, rack = make("a")
-    rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
+    pool, machines = make("a")
+    machines.error = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
     monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
 
-    assert eventually(lambda: "no answer in time" in room.status()["w-a"].note)
-    assert room.status()["w-a"].state is MachineState.UNKNOWN
+    assert eventually(lambda: "no answer in time" in pool.status()["w-a"].note)
+    assert pool.status()["w-a"].state is MachineState.UNKNOWN
 
 
 def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """It is told in one line, and the machine may be ordered anew."""
-    room, rack = make("a")
+    pool, machines = make("a")
 
     def refuse(_name: str) -> None:
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
-    rack.restart_agent = refuse  # type: ignore[method-assign]
-    room.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
-    assert idle(room, "w-a")
+    machines.restart_agent = refuse  # type: ignore[method-assign]
+    pool.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
+    assert becomes_idle(pool, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
@@ -261,19 +260,19 @@ def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureF
 def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, down: list[str]) -> None:
     """The host closes its connection to that machine; a restart of the agent leaves it open."""
     reported: list[str] = []
-    room, _rack = make("a", on_down=reported.append)
-    room.execute(MachineAction("w-a", action))
-    assert idle(room, "w-a")
+    pool, _machines = make("a", on_down=reported.append)
+    pool.execute(MachineAction("w-a", action))
+    assert becomes_idle(pool, "w-a")
 
     assert reported == down
 
 
 def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
-    room, rack = make("a")
+    pool, machines = make("a")
     known = WorkerEvidence(state="recovering", reason="its agent was silent", held=("g1-1.1.1-0",), heartbeat=None)
-    room.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
-    assert idle(room, "w-a")
+    pool.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
+    assert becomes_idle(pool, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
     assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
@@ -285,34 +284,34 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
         "heartbeat": None,
     }
 
-    rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    room.execute(MachineAction("w-a", RecoveryAction.RESTORE))
-    assert idle(room, "w-a")
-    assert rack.done.count(("restore", "a")) == 2
+    machines.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
+    pool.execute(MachineAction("w-a", RecoveryAction.RESTORE))
+    assert becomes_idle(pool, "w-a")
+    assert machines.calls.count(("restore", "a")) == 2
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
     """Who waits for its turn when the host ends stays off; the next host finds it so."""
-    room, rack = make("a", "b", booting_max=1)
-    rack.gate.clear()
-    room.execute(MachineAction("w-a", None))
-    assert eventually(lambda: rack.done == [("start", "a")])
-    room.execute(MachineAction("w-b", None))
+    pool, machines = make("a", "b", booting_max=1)
+    machines.may_boot.clear()
+    pool.execute(MachineAction("w-a", None))
+    assert eventually(lambda: machines.calls == [("start", "a")])
+    pool.execute(MachineAction("w-b", None))
 
-    room.close()
+    pool.close()
 
-    assert idle(room, "w-b")
-    assert rack.done == [("start", "a")]
-    assert rack.closed
+    assert becomes_idle(pool, "w-b")
+    assert machines.calls == [("start", "a")]
+    assert machines.closed
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
     """Each worker's order goes to the pool that has its machine."""
-    room, rack = make("a")
-    other, other_rack = make("b")
-    pools = MachinePools({"w-a": room, "w-b": other})
+    pool, machines = make("a")
+    other, other_machines = make("b")
+    pools = MachinePools({"w-a": pool, "w-b": other})
 
     assert pools.status().keys() == {"w-a", "w-b"}
     pools.execute(MachineAction("w-b", RecoveryAction.RESTART_AGENT))
-    assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
-    assert rack.done == []
+    assert eventually(lambda: other_machines.calls == [("restart_agent", "b")])
+    assert machines.calls == []

@@ -19,11 +19,11 @@ class BlockingShare:
         self.free = threading.Event()
         self.free.set()
         self.reached = threading.Event()
-        self.orders: list[ShareRequest] = []
+        self.requests: list[ShareRequest] = []
         self.threads: set[str] = set()
 
     def execute(self, request: ShareRequest) -> ShareResponse:
-        self.orders.append(request)
+        self.requests.append(request)
         self.threads.add(threading.current_thread().name)
         self.reached.set()
         assert self.free.wait(PATIENCE_S)
@@ -33,31 +33,31 @@ class BlockingShare:
 class ExecutorHarness:
     """Couriers to a local share and to two distant ones."""
 
-    def __init__(self, answer_limit_s: float = 60.0) -> None:
-        self.roads = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
+    def __init__(self, response_limit_s: float = 60.0) -> None:
+        self.shares = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
         self.woken = threading.Event()
-        self.couriers = ShareExecutor(
-            {name: road.execute for name, road in self.roads.items()},
+        self.executor = ShareExecutor(
+            {name: share.execute for name, share in self.shares.items()},
             remote=["vm-0", "vm-1"],
             wake=self.woken.set,
-            response_limit_s=answer_limit_s,
+            response_limit_s=response_limit_s,
         )
 
-    def send(self, worker: str) -> ShareRequest:
+    def submit(self, worker: str) -> ShareRequest:
         request = ScanRequest(worker=worker)
-        self.couriers.submit(request)
+        self.executor.submit(request)
         return request
 
-    def arrives(self) -> list[str]:
+    def responding_workers(self) -> list[str]:
         """Whose reports come next, waiting for the bell as the loop does."""
         found: list[ShareResponse] = []
-        assert eventually(lambda: found.extend(self.couriers.completed()) or found)
+        assert eventually(lambda: found.extend(self.executor.completed()) or found)
         return [response.worker for response in found]
 
     def close(self) -> None:
-        for road in self.roads.values():
-            road.free.set()
-        self.couriers.close()
+        for share in self.shares.values():
+            share.free.set()
+        self.executor.close()
         for thread in threading.enumerate():
             if thread.name.startswith("share-"):
                 thread.join(PATIENCE_S)
@@ -65,131 +65,131 @@ class ExecutorHarness:
 
 
 @pytest.fixture
-def executor() -> Iterator[ExecutorHarness]:
+def harness() -> Iterator[ExecutorHarness]:
     with ExitStack() as stack:
-        post = ExecutorHarness()
-        stack.callback(post.close)
-        yield post
+        harness = ExecutorHarness()
+        stack.callback(harness.close)
+        yield harness
 
 
-def test_local_request_completes_inline(executor: ExecutorHarness) -> None:
+def test_local_request_completes_inline(harness: ExecutorHarness) -> None:
     """No thread is involved: the report is there when `send` returns."""
-    executor.send("local-0")
+    harness.submit("local-0")
 
-    assert [response.worker for response in executor.couriers.completed()] == ["local-0"]
-    assert executor.roads["local-0"].threads == {threading.current_thread().name}
-    assert not executor.couriers.is_busy("local-0")
-    assert executor.couriers.completed() == []
+    assert [response.worker for response in harness.executor.completed()] == ["local-0"]
+    assert harness.shares["local-0"].threads == {threading.current_thread().name}
+    assert not harness.executor.is_busy("local-0")
+    assert harness.executor.completed() == []
 
 
-def test_remote_request_completes_on_thread(executor: ExecutorHarness) -> None:
+def test_remote_request_completes_on_thread(harness: ExecutorHarness) -> None:
     """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
-    request = executor.send("vm-0")
-    assert executor.couriers.is_busy("vm-0")
+    request = harness.submit("vm-0")
+    assert harness.executor.is_busy("vm-0")
 
-    assert executor.woken.wait(PATIENCE_S)
-    assert executor.arrives() == ["vm-0"]
-    assert executor.roads["vm-0"].orders == [request]
-    assert executor.roads["vm-0"].threads == {"share-vm-0"}
-    assert not executor.couriers.is_busy("vm-0")
+    assert harness.woken.wait(PATIENCE_S)
+    assert harness.responding_workers() == ["vm-0"]
+    assert harness.shares["vm-0"].requests == [request]
+    assert harness.shares["vm-0"].threads == {"share-vm-0"}
+    assert not harness.executor.is_busy("vm-0")
 
 
-def test_hung_share_does_not_block_others(executor: ExecutorHarness) -> None:
-    """While one road is blocked, orders to all others are carried out and reported, again and again."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
-    assert executor.roads["vm-0"].reached.wait(PATIENCE_S)
+def test_hung_share_does_not_block_others(harness: ExecutorHarness) -> None:
+    """While one share is blocked, orders to all others are carried out and reported, again and again."""
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
+    assert harness.shares["vm-0"].reached.wait(PATIENCE_S)
 
     for _ in range(3):
-        executor.send("vm-1")
-        assert executor.arrives() == ["vm-1"]
-        executor.send("local-0")
-        assert executor.arrives() == ["local-0"]
-    assert executor.couriers.is_busy("vm-0")
+        harness.submit("vm-1")
+        assert harness.responding_workers() == ["vm-1"]
+        harness.submit("local-0")
+        assert harness.responding_workers() == ["local-0"]
+    assert harness.executor.is_busy("vm-0")
 
-    executor.roads["vm-0"].free.set()
-    assert executor.arrives() == ["vm-0"]
+    harness.shares["vm-0"].free.set()
+    assert harness.responding_workers() == ["vm-0"]
 
 
-def test_one_request_per_share(executor: ExecutorHarness) -> None:
+def test_one_request_per_share(harness: ExecutorHarness) -> None:
     """As long as a report has not come back and been taken in, no second order is accepted for that share."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
     with pytest.raises(AssertionError, match="vm-0"):
-        executor.send("vm-0")
+        harness.submit("vm-0")
 
-    executor.roads["vm-0"].free.set()
-    assert executor.woken.wait(PATIENCE_S)
-    assert executor.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
-    assert executor.arrives() == ["vm-0"]
-    executor.send("vm-0")
+    harness.shares["vm-0"].free.set()
+    assert harness.woken.wait(PATIENCE_S)
+    assert harness.executor.is_busy("vm-0")  # it has come back, but nobody has asked it yet
+    assert harness.responding_workers() == ["vm-0"]
+    harness.submit("vm-0")
 
-    assert executor.arrives() == ["vm-0"]
-    assert len(executor.roads["vm-0"].orders) == 2
+    assert harness.responding_workers() == ["vm-0"]
+    assert len(harness.shares["vm-0"].requests) == 2
 
 
-def test_slow_share_is_not_timed_out_below_limit(executor: ExecutorHarness) -> None:
+def test_slow_share_is_not_timed_out_below_limit(harness: ExecutorHarness) -> None:
     """Below the limit nothing is said about it."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
 
-    assert executor.couriers.timed_out() == []
+    assert harness.executor.timed_out() == []
 
 
 def test_hung_share_is_reported_unknown() -> None:
     """Beyond the limit it is a look that saw nothing, until its report comes after all."""
-    post = ExecutorHarness(answer_limit_s=0.02)
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
-    post.send("vm-1")
-    assert post.arrives() == ["vm-1"]
+    harness = ExecutorHarness(response_limit_s=0.02)
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
+    harness.submit("vm-1")
+    assert harness.responding_workers() == ["vm-1"]
 
-    assert eventually(post.couriers.timed_out)
-    [scan] = post.couriers.timed_out()
+    assert eventually(harness.executor.timed_out)
+    [scan] = harness.executor.timed_out()
     assert (scan.worker, scan.full) == ("vm-0", True)
     assert scan.unknown.startswith("no answer for ")
-    assert post.couriers.is_busy("vm-0")
+    assert harness.executor.is_busy("vm-0")
 
-    post.roads["vm-0"].free.set()
-    assert post.arrives() == ["vm-0"]
-    assert post.couriers.timed_out() == []
-    post.close()
+    harness.shares["vm-0"].free.set()
+    assert harness.responding_workers() == ["vm-0"]
+    assert harness.executor.timed_out() == []
+    harness.close()
 
 
 def test_close_does_not_wait_for_hung_share() -> None:
     """The couriers go home when they can; the program ends without them."""
-    post = ExecutorHarness()
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
-    assert post.roads["vm-0"].reached.wait(PATIENCE_S)
+    harness = ExecutorHarness()
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
+    assert harness.shares["vm-0"].reached.wait(PATIENCE_S)
 
-    post.couriers.close()
+    harness.executor.close()
 
     hanging = [thread for thread in threading.enumerate() if thread.name == "share-vm-0"]
     assert [thread.daemon for thread in hanging] == [True]
-    post.close()
+    harness.close()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_exception_on_executor_thread_is_fatal() -> None:
     """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
 
-    def defective(request: ShareRequest) -> ShareResponse:
+    def failing(request: ShareRequest) -> ShareResponse:
         raise OSError(28, "no room for an artifact on this host")
 
     woken = threading.Event()
-    couriers = ShareExecutor({"vm-0": defective}, remote=["vm-0"], wake=woken.set)
-    couriers.submit(ScanRequest(worker="vm-0"))
-    couriers.close()
+    executor = ShareExecutor({"vm-0": failing}, remote=["vm-0"], wake=woken.set)
+    executor.submit(ScanRequest(worker="vm-0"))
+    executor.close()
     for thread in threading.enumerate():
         if thread.name == "share-vm-0":
             thread.join(PATIENCE_S)
 
     try:
-        told = [response.fatal for response in couriers.completed()]
+        messages = [response.fatal for response in executor.completed()]
     except OSError as error:
-        told = [str(error)]
+        messages = [str(error)]
 
-    assert told
-    assert told[0]
+    assert messages
+    assert messages[0]
     assert woken.is_set()
