@@ -1,4 +1,4 @@
-"""The computers behind workers, seen from the farm: orders by threads, a few boots at once, evidence, honest states."""
+"""The machine controller: actions on threads, limits for concurrent boots, saved evidence, reported states."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ from tests.harness.waiting import eventually
 
 
 class FakeMachines:
-    """Machines that do what they are told, at once or when they are let; every verb is on record."""
+    """Machines in memory that boot at once, or when the test allows it; every call is recorded."""
 
     def __init__(self, *names: str) -> None:
         self.state = dict.fromkeys(names, PowerState.OFF)
         self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
         self.calls: list[tuple[str, str]] = []
         self.error: MachineError | None = None
-        self.may_boot = threading.Event()  #: closed: guests do not come up
+        self.may_boot = threading.Event()  #: if cleared, guests do not boot
         self.may_boot.set()
         self.booting = self.booting_max = 0
         self.ignores_shutdown = False
@@ -128,8 +128,8 @@ def becomes_idle(pool: MachineController, worker: str) -> bool:
         (RecoveryAction.RESTORE, ["restore", "start"]),
     ],
 )
-def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
-    """Each is a few verbs, in this order, on this machine alone."""
+def test_recovery_action_calls_its_verbs(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
+    """In this order, on this machine only."""
     pool, machines = make("a", "b")
     pool.execute(MachineAction("w-a", action))
     seen = [pool.status()["w-a"]]
@@ -138,18 +138,18 @@ def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None
 
     assert machines.calls == [(verb, "a") for verb in verbs]
     assert sum(status.reverted for status in [*seen, pool.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
-        "it is confirmed once"
+        "a restore is confirmed once"
     )
 
 
 def test_status_is_refreshed_before_action_ends(make: Make) -> None:
-    """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
+    """With the status from before the action, a machine that has just started would be restarted for being off."""
     pool, machines = make("a", watch_interval_s=60.0)
     delay, original = threading.Event(), machines.infos
 
     def infos() -> dict[str, MachineInfo]:
         found = original()
-        delay.wait(0.3)  # as long as a hypervisor may take, or longer
+        delay.wait(0.3)  # a slow response of the hypervisor
         return found
 
     machines.infos = infos  # type: ignore[method-assign]
@@ -161,7 +161,7 @@ def test_status_is_refreshed_before_action_ends(make: Make) -> None:
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
-    """The rung has failed, and the next one will cut the power."""
+    """The action has failed; the next one cuts the power."""
     pool, machines = make("a")
     machines.ignores_shutdown = True
     pool.execute(MachineAction("w-a", RecoveryAction.REBOOT))
@@ -171,7 +171,7 @@ def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
 
 
 def test_one_action_per_machine(make: Make) -> None:
-    """While one is carried out the machine is busy, and another order is not taken."""
+    """During an action the machine is busy, and another action is ignored."""
     pool, machines = make("a")
     machines.may_boot.clear()
     pool.execute(MachineAction("w-a", None))
@@ -185,7 +185,7 @@ def test_one_action_per_machine(make: Make) -> None:
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
-    """The others wait for their turn, and get it."""
+    """The other boots follow later."""
     names = [f"m{number}" for number in range(6)]
     pool, machines = make(*names, booting_max=2)
     machines.may_boot.clear()
@@ -214,7 +214,7 @@ def test_concurrent_boots_are_limited(make: Make) -> None:
 def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
-    """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
+    """A running machine is unhealthy only if its heartbeat was lost; a booting one has none yet."""
     pool, machines = make("a")
     machines.state["a"], machines.heartbeat["a"] = state, heartbeat
 
@@ -222,7 +222,7 @@ def test_machine_state_from_power_and_heartbeat(
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stuck in Stopping, paused by somebody: nothing more will come of it."""
+    """A machine that is stuck in Stopping or paused does not recover by itself."""
     monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
     pool, machines = make("a")
     machines.state["a"] = PowerState.CHANGING
@@ -231,7 +231,7 @@ def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPat
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hypervisor that does not answer says nothing of its machines; why, is told."""
+    """If the hypervisor does not answer, the states of its machines are unknown; the note contains the error."""
     pool, machines = make("a")
     machines.error = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
     monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
@@ -241,7 +241,7 @@ def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told in one line, and the machine may be ordered anew."""
+    """The error is logged in one line, and the machine accepts the next action."""
     pool, machines = make("a")
 
     def refuse(_name: str) -> None:
@@ -257,7 +257,7 @@ def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize(
     ("action", "down"), [(RecoveryAction.POWER_CYCLE, ["w-a"]), (RecoveryAction.RESTART_AGENT, [])]
 )
-def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, down: list[str]) -> None:
+def test_power_cycle_reports_machine_down(make: Make, action: RecoveryAction, down: list[str]) -> None:
     """The host closes its connection to that machine; a restart of the agent leaves it open."""
     reported: list[str] = []
     pool, _machines = make("a", on_down=reported.append)
@@ -268,7 +268,7 @@ def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, do
 
 
 def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
-    """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
+    """Machine state, screenshot and the host's data of the worker; if saving fails, the machine is restored anyway."""
     pool, machines = make("a")
     known = WorkerEvidence(state="recovering", reason="its agent was silent", held=("g1-1.1.1-0",), heartbeat=None)
     pool.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
@@ -291,7 +291,7 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
-    """Who waits for its turn when the host ends stays off; the next host finds it so."""
+    """A machine whose boot is still queued when the host ends stays off."""
     pool, machines = make("a", "b", booting_max=1)
     machines.may_boot.clear()
     pool.execute(MachineAction("w-a", None))
@@ -306,7 +306,7 @@ def test_closed_controller_starts_no_machine(make: Make) -> None:
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
-    """Each worker's order goes to the pool that has its machine."""
+    """Each worker's action goes to the pool of its machine."""
     pool, machines = make("a")
     other, other_machines = make("b")
     pools = MachinePools({"w-a": pool, "w-b": other})

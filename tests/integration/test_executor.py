@@ -1,4 +1,4 @@
-"""Couriers with real threads: a share that hangs holds up its own courier and nobody else."""
+"""The share executor with real threads: a hung share blocks only its own requests."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 
 
 class BlockingShare:
-    """The way to one share: the test may block it. What arrives there is reported back."""
+    """Executes the requests of one share; the test may block it."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -31,7 +31,7 @@ class BlockingShare:
 
 
 class ExecutorHarness:
-    """Couriers to a local share and to two distant ones."""
+    """An executor of one local and two remote shares."""
 
     def __init__(self, response_limit_s: float = 60.0) -> None:
         self.shares = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
@@ -49,7 +49,7 @@ class ExecutorHarness:
         return request
 
     def responding_workers(self) -> list[str]:
-        """Whose reports come next, waiting for the bell as the loop does."""
+        """Waits for the next responses; returns their workers."""
         found: list[ShareResponse] = []
         assert eventually(lambda: found.extend(self.executor.completed()) or found)
         return [response.worker for response in found]
@@ -73,7 +73,7 @@ def harness() -> Iterator[ExecutorHarness]:
 
 
 def test_local_request_completes_inline(harness: ExecutorHarness) -> None:
-    """No thread is involved: the report is there when `send` returns."""
+    """Without a thread: the response is available when `submit` returns."""
     harness.submit("local-0")
 
     assert [response.worker for response in harness.executor.completed()] == ["local-0"]
@@ -83,7 +83,7 @@ def test_local_request_completes_inline(harness: ExecutorHarness) -> None:
 
 
 def test_remote_request_completes_on_thread(harness: ExecutorHarness) -> None:
-    """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
+    """The request runs on its share's thread; the response wakes the loop, and the share is free again."""
     request = harness.submit("vm-0")
     assert harness.executor.is_busy("vm-0")
 
@@ -95,7 +95,7 @@ def test_remote_request_completes_on_thread(harness: ExecutorHarness) -> None:
 
 
 def test_hung_share_does_not_block_others(harness: ExecutorHarness) -> None:
-    """While one share is blocked, orders to all others are carried out and reported, again and again."""
+    """While one share is blocked, requests to all others are executed repeatedly."""
     harness.shares["vm-0"].free.clear()
     harness.submit("vm-0")
     assert harness.shares["vm-0"].reached.wait(PATIENCE_S)
@@ -112,7 +112,7 @@ def test_hung_share_does_not_block_others(harness: ExecutorHarness) -> None:
 
 
 def test_one_request_per_share(harness: ExecutorHarness) -> None:
-    """As long as a report has not come back and been taken in, no second order is accepted for that share."""
+    """Until the response was taken, the share accepts no second request."""
     harness.shares["vm-0"].free.clear()
     harness.submit("vm-0")
     with pytest.raises(AssertionError, match="vm-0"):
@@ -120,7 +120,7 @@ def test_one_request_per_share(harness: ExecutorHarness) -> None:
 
     harness.shares["vm-0"].free.set()
     assert harness.woken.wait(PATIENCE_S)
-    assert harness.executor.is_busy("vm-0")  # it has come back, but nobody has asked it yet
+    assert harness.executor.is_busy("vm-0")  # the response has arrived, but was not taken yet
     assert harness.responding_workers() == ["vm-0"]
     harness.submit("vm-0")
 
@@ -129,7 +129,7 @@ def test_one_request_per_share(harness: ExecutorHarness) -> None:
 
 
 def test_slow_share_is_not_timed_out_below_limit(harness: ExecutorHarness) -> None:
-    """Below the limit nothing is said about it."""
+    """Below the response limit there is no scan of it."""
     harness.shares["vm-0"].free.clear()
     harness.submit("vm-0")
 
@@ -137,7 +137,7 @@ def test_slow_share_is_not_timed_out_below_limit(harness: ExecutorHarness) -> No
 
 
 def test_hung_share_is_reported_unknown() -> None:
-    """Beyond the limit it is a look that saw nothing, until its report comes after all."""
+    """After the response limit its scan is unknown, until the response arrives."""
     harness = ExecutorHarness(response_limit_s=0.02)
     harness.shares["vm-0"].free.clear()
     harness.submit("vm-0")
@@ -157,7 +157,7 @@ def test_hung_share_is_reported_unknown() -> None:
 
 
 def test_close_does_not_wait_for_hung_share() -> None:
-    """The couriers go home when they can; the program ends without them."""
+    """Its thread is a daemon, so the program can end."""
     harness = ExecutorHarness()
     harness.shares["vm-0"].free.clear()
     harness.submit("vm-0")
@@ -172,7 +172,7 @@ def test_close_does_not_wait_for_hung_share() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_exception_on_executor_thread_is_fatal() -> None:
-    """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
+    """The exception reaches the loop like any other response, and ends it."""
 
     def failing(request: ShareRequest) -> ShareResponse:
         raise OSError(28, "no room for an artifact on this host")
