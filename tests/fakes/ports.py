@@ -1,4 +1,4 @@
-"""The ports of the control loop in memory; `tests/conformance/test_ports.py` holds them to the real ones' rules."""
+"""The ports of the control loop in memory; `test_ports.py` checks them by the same tests as the real ones."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from pipeline.shares.share_client import ShareResponse
 
 
 class MemoryLedger:
-    """A ledger that outlives the hosts which write it; `full` makes every commit fail."""
+    """A ledger that outlives its hosts; `full` makes every commit fail."""
 
     def __init__(self, farm_id: str = "f00d") -> None:
         self.farm_id = farm_id
@@ -82,7 +82,7 @@ class MemoryEventLog:
 
 
 class ScriptedExecutor:
-    """Executes nothing: the test says which shares are busy, and which responses arrive.
+    """Executes nothing; the test sets which shares are busy, and which responses arrive.
 
     The responses of `arriving` are completed as soon as any request was submitted, so a response can arrive in the
     middle of a tick.
@@ -113,7 +113,7 @@ class ScriptedExecutor:
 
 
 class MemoryMachines:
-    """Machines that start at once; keeps the actions. A test may set their states."""
+    """Machines that start at once; records the actions. A test may set their states."""
 
     def __init__(self, states: Mapping[str, MachineStatus] | None = None) -> None:
         self.states = dict(states or {})
@@ -132,7 +132,7 @@ class MemoryMachines:
 
 
 class ManualClock:
-    """A clock that stands still unless it is moved; each nonce is another one."""
+    """A clock that advances only when the test moves it; nonces are unique."""
 
     def __init__(self, now: Callable[[], float] = lambda: 1000.0) -> None:
         self._now = now

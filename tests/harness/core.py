@@ -1,7 +1,7 @@
-"""The pure core under test: a farm, a watch, and a hand on the clock. What a test does not say is well.
+"""A test harness of the core: a farm, its observed state and a clock. By default everything works.
 
-`Table` plays the part of the edges: it remembers what lies in each share, so that a tick sees what an earlier tick did.
-After every tick the farm is checked against a replay of its own facts and against the invariants.
+`CoreHarness` replaces the shares, machines and the ledger: it keeps the content of each share, so that a tick sees the
+effects of earlier ticks. After every tick it checks the invariants and compares the farm with a replay of its facts.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test
 
 @dataclass
 class FakeShare:
-    """What lies in a worker's share, and how its agent beats."""
+    """The content of a worker's share, and the state of its agent."""
 
     owner: HostRecord | None = None
     no_folders: bool = True
@@ -34,7 +34,7 @@ class FakeShare:
     payloads: set[str] = field(default_factory=set)
     claims: set[str] = field(default_factory=set)
     results: dict[str, CollectedResult] = field(default_factory=dict)
-    unread: set[str] = field(default_factory=set)  #: results that are there, and worth another reading
+    unread: set[str] = field(default_factory=set)  #: attempts with a result that could not be read yet
     unknown: str = ""
     sends_heartbeats: bool = True
     run_id: str = "run-1"
@@ -45,7 +45,7 @@ class FakeShare:
 
 
 class CoreHarness:
-    """A farm with its shares laid out before the test."""
+    """A farm with shares and machines that a test may change."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class CoreHarness:
         self.observed = Observed(self.farm, self.limits, self.now)
 
     def record(self, *facts: Fact) -> None:
-        """States facts from outside a tick."""
+        """Records facts outside a tick."""
         for fact in facts:
             self.farm.evolve(fact, self.now)
             self.facts.append((fact, self.now))
 
     def restart_host(self) -> None:
-        """A new host process: the ledger is replayed, the watch begins anew."""
+        """Starts a new host process: the facts are replayed, and the observed state is empty."""
         self.farm = Farm(FARM, list(self.farm.workers))
         for fact, at in self.facts:
             self.farm.evolve(fact, at)
@@ -91,7 +91,7 @@ class CoreHarness:
     # -------------------------------------------------------------------------------------------------------- ticks
 
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, scan: bool = True) -> list[Fact]:
-        """Time passes, every share is looked at, and what follows is done. Returns the facts of this tick."""
+        """Advances the time, scans every share, decides and executes the actions. Returns the facts of this tick."""
         self.now += seconds
         tx = self.decide([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
@@ -101,7 +101,7 @@ class CoreHarness:
         return tx.facts
 
     def decide(self, workers: list[str], *, sweep: bool = True, full: bool = True) -> Transaction:
-        """What is decided when these shares are looked at, in this order; nothing is recorded or done."""
+        """Decides on scans of these shares, in this order; records and executes nothing."""
         self.nonce += 1
         observation = Observation(
             now=self.now,
@@ -114,31 +114,31 @@ class CoreHarness:
         return decide(self.farm, self.observed, observation, self.limits, self.queues)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
-        """Ticks for so long; returns all facts."""
+        """Ticks for that many seconds; returns all facts."""
         found: list[Fact] = []
         for _ in range(round(seconds / step)):
             found += self.tick(step)
         return found
 
     def outage(self, worker: str, seconds: float) -> None:
-        """For so long a worker's share cannot be read; the next tick reads it again."""
+        """Makes a worker's share unreadable for that many seconds; the next tick can read it again."""
         self.shares[worker].unknown = "network down"
         self.run(seconds)
         self.shares[worker].unknown = ""
 
     def run_until_ready(self) -> None:
-        """The first ticks of any farm: whose share it is, the first beats, the first publications."""
+        """Runs the first ticks of a farm: host records, first heartbeats, first publications."""
         for _ in range(3):
             self.tick()
 
     def scan(self, name: str, *, full: bool = True) -> ShareScan:
-        """What a worker's share shows now."""
+        """A scan of a worker's share."""
         share = self.shares[name]
         if share.unknown:
             return ShareScan(worker=name, full=full, unknown=share.unknown)
         if share.sends_heartbeats and share.owner is not None:
             share.counter += 1
-        beat = AgentRecord(
+        heartbeat = AgentRecord(
             farm=share.owner.farm if share.owner else None,
             worker=share.owner.worker if share.owner else None,
             epoch=share.owner.epoch if share.owner else None,
@@ -156,7 +156,7 @@ class CoreHarness:
         )
         if not full:
             return outbox
-        asked = self.observed.workers[name].unconfirmed
+        unconfirmed = self.observed.workers[name].unconfirmed
         return replace(
             outbox,
             full=True,
@@ -166,8 +166,8 @@ class CoreHarness:
             starts=frozenset(share.starts | share.unknown_starts),
             unknown_starts=frozenset(share.unknown_starts),
             payloads=frozenset(share.payloads),
-            complete=frozenset(asked & share.starts & share.payloads),
-            heartbeat=beat if share.counter else None,
+            complete=frozenset(unconfirmed & share.starts & share.payloads),
+            heartbeat=heartbeat if share.counter else None,
         )
 
     def _perform(self, action: ShareAction | MachineAction) -> None:
@@ -192,15 +192,15 @@ class CoreHarness:
                 share.starts.add(start.attempt)
                 share.payloads.add(start.attempt)
             self.observed.note_published(action.worker, start.attempt, confirmed=not self.publish_fails)
-        gone = share.claims | share.results.keys()
-        for attempt_id in gone - share.starts:
+        answered = share.claims | share.results.keys()
+        for attempt_id in answered - share.starts:
             share.claims.discard(attempt_id)
             share.results.pop(attempt_id, None)
 
-    # --------------------------------------------------------------------------------------------- the agents' part
+    # --------------------------------------------------------------------------------------------- agents
 
     def claim(self, worker: str) -> str:
-        """The agent claims what waits first; returns the attempt."""
+        """Makes the agent claim the first attempt in its queue; returns its id."""
         share = self.shares[worker]
         waiting = [a for a in self.farm.workers[worker].wanted.values() if a.id in share.starts - share.claims]
         first = min(waiting, key=lambda attempt: attempt.publication)
@@ -208,11 +208,11 @@ class CoreHarness:
         return first.id
 
     def claim_by_name(self, attempt: Attempt) -> None:
-        """The agent has claimed it, whether or not anybody still wants it."""
+        """Adds the claim of an attempt, even if the host no longer wants it."""
         self.shares[attempt.worker].claims.add(attempt.id)
 
     def publish_result(self, attempt_id: str, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> None:
-        """The agent publishes a result for an attempt, even if nobody wants it any more."""
+        """Publishes an agent's result of an attempt, even if the host no longer wants it."""
         attempt = self.farm.attempts[attempt_id]
         share = self.shares[attempt.worker]
         share.claims.add(attempt_id)
@@ -221,9 +221,9 @@ class CoreHarness:
         )
 
     def result_record(self, attempt: Attempt, /, outcome: Outcome = Outcome.COMPLETED, **fields: Any) -> ResultRecord:
-        """A result as an honest agent would write it, but for the given fields."""
+        """The result that an agent would write, except for the given fields."""
         echo = self.farm.echo(attempt)
-        honest: dict[str, Any] = {
+        correct: dict[str, Any] = {
             "farm": FARM,
             "worker": attempt.worker,
             "epoch": attempt.epoch,
@@ -236,10 +236,10 @@ class CoreHarness:
             "boot_id": "boot",
             "run_id": self.shares[attempt.worker].run_id,
         }
-        return ResultRecord(**{**honest, **fields})
+        return ResultRecord(**{**correct, **fields})
 
     def play_all(self, ticks: int = 50) -> None:
-        """Honest agents play until the run is finished."""
+        """Completes published attempts until the run is finished."""
         for _ in range(ticks):
             if self.farm.finished:
                 return
@@ -248,16 +248,16 @@ class CoreHarness:
                     if attempt_id in self.farm.workers[name].wanted:
                         self.publish_result(attempt_id)
             self.tick()
-        raise AssertionError("the run does not come to an end")
+        raise AssertionError("the run does not finish")
 
     def settlements(self) -> list[Settlement | None]:
-        """How each trial ended, in the order of the roster."""
+        """The settlement of each trial, in the order of the genomes."""
         return [trial.settlement for genome in self.farm.genomes for trial in genome.trials]
 
     # --------------------------------------------------------------------------------------------------- invariants
 
     def check_invariants(self) -> None:
-        """What must hold after every tick: S1 to S4 of the reliability table, and the ledger tells the same story."""
+        """Checks S1 to S4 of docs/reliability.md, and that a replay of the facts gives the same farm."""
         wanted = [a for w in self.farm.workers.values() for a in w.wanted.values()]
         assert len({id(a.trial) for a in wanted}) == len(wanted), "two wanted attempts at one trial"
         for worker in self.farm.workers.values():
@@ -267,14 +267,14 @@ class CoreHarness:
                 counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED]
                 assert len(counted) <= 1, self.farm.story(trial)
                 assert (trial.state is TrialState.ASSIGNED) == (trial.open_attempt is not None)
-        again = Farm(FARM, list(self.farm.workers))
+        replayed = Farm(FARM, list(self.farm.workers))
         for fact, at in self.facts:
-            again.evolve(fact, at)
-        assert snapshot(again) == snapshot(self.farm)
+            replayed.evolve(fact, at)
+        assert snapshot(replayed) == snapshot(self.farm)
 
 
 def snapshot(farm: Farm) -> dict[str, Any]:
-    """Everything durable that a farm knows, comparable."""
+    """The durable state of a farm, for comparisons."""
     return {
         "trials": [
             (t.state, t.settlement, t.fitness, t.blamed, t.losses, t.run_alone, [a.id for a in t.attempts])

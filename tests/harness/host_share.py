@@ -1,4 +1,4 @@
-"""The host's side of one share in memory, its snapshots and its incoming folder; the test is the worker."""
+"""The host's side of one share in memory, with its snapshots and incoming folder; the test acts as the worker."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
 class HostShareHarness:
-    """A host with one share, and the worker's hands on it."""
+    """A share client, and methods that change the share like a worker."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -32,13 +32,13 @@ class HostShareHarness:
         return scan
 
     def publish_owner(self, epoch: int = 1, **other: object) -> None:
-        """The share carries that owner's host.json."""
+        """Publishes a `host.json` in the share."""
         self.files.make_folders()
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
 
     def snapshot(self, genome: bytes = GENOME) -> Path:
-        """The snapshot of a genome's bytes; it is written if it is missing."""
+        """The path of a genome's snapshot, which is written if it is missing."""
         path = self.state / sha256(genome)
         if not path.exists():
             path.write_bytes(genome)
@@ -50,19 +50,19 @@ class HostShareHarness:
         return records.start(number, genome)
 
     def publish_result(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
-        """The worker's result lies in the outbox, whatever its bytes."""
+        """Puts a worker's result with any bytes into the outbox; returns the attempt."""
         data = layout.encode(records.result(number, **other)) if data is None else data
         self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data
         return attempt(number)
 
     def collect(self) -> CollectedResult | None:
-        """What one quick look makes of the only result there is."""
+        """Collects the only result with a quick scan; None if it is not collected yet."""
         found = self.scan(full=False)
         assert not found.unknown
         return found.results[0] if found.results else None
 
     def collect_until_given_up(self) -> CollectedResult:
-        """Looks until a result is taken or given up; it must take all the readings that are allowed."""
+        """Scans until a result is collected or given up; requires that this takes `READS_MAX` scans."""
         for _ in range(READS_MAX - 1):
             assert self.collect() is None
         seen = self.collect()
@@ -71,6 +71,6 @@ class HostShareHarness:
 
     @property
     def incoming(self) -> set[str]:
-        """Every file that was fetched from the share."""
+        """The files that were fetched from the share."""
         folder = self.state / "incoming"
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

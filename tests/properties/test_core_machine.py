@@ -204,7 +204,7 @@ class FarmMachine(RuleBasedStateMachine):
                         core.publish_result(attempt_id, fitness=fitness_of(core.farm.attempts[attempt_id]))
             core.tick(6.0)
         stories = [core.farm.story(trial) for genome in core.farm.genomes for trial in genome.trials]
-        raise AssertionError("the run does not come to an end\n" + "\n".join(stories))
+        raise AssertionError("the run does not finish\n" + "\n".join(stories))
 
 
 TestFarmMachine = FarmMachine.TestCase
