@@ -15,7 +15,7 @@ pytestmark = pytest.mark.rules
 # --------------------------------------------------------------------------------------------------------- the fence
 
 
-def test_a_late_result_is_noted_once_and_never_counted() -> None:
+def test_late_result_is_noted_once_and_not_counted() -> None:
     """lost, retried elsewhere, completed there; the first result comes after all: late, once."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
@@ -45,7 +45,7 @@ def test_late_completed_result_counts_while_trial_is_open() -> None:
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "fields",
     [
         {"seed": 1},
         {"trial": 2},
@@ -55,12 +55,12 @@ def test_late_completed_result_counts_while_trial_is_open() -> None:
         {"attempt": "g0001-0001-t1-a9-000000000000"},
     ],
 )
-def test_result_with_wrong_echo_is_corrupt(lie: dict[str, object]) -> None:
+def test_result_with_wrong_echo_is_corrupt(fields: dict[str, object]) -> None:
     """Each echo is checked; what does not fit blames the worker, and the trial is tried again."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
-    core.publish_result(attempt.id, **lie)
+    core.publish_result(attempt.id, **fields)
     core.tick()
     assert attempt.outcome is Outcome.CORRUPT
     assert core.farm.workers["w0"].losses == 1
@@ -84,14 +84,14 @@ def test_result_with_unknown_id_is_unexpected() -> None:
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     known = core.farm.genomes[0].trials[0].attempts[0]
-    stranger = "g0001-0001-t1-a7-zzzzzzzzzzzz"
-    core.shares["w0"].starts.add(stranger)  # keeps the table from cleaning it up
-    core.shares["w0"].results[stranger] = CollectedResult(
-        attempt=stranger, record=core.result_record(known, attempt=stranger)
+    unknown = "g0001-0001-t1-a7-zzzzzzzzzzzz"
+    core.shares["w0"].starts.add(unknown)  # keeps the table from cleaning it up
+    core.shares["w0"].results[unknown] = CollectedResult(
+        attempt=unknown, record=core.result_record(known, attempt=unknown)
     )
-    core.observed.workers["w0"].delivered.discard(stranger)
+    core.observed.workers["w0"].delivered.discard(unknown)
     facts = core.tick(full=False) + core.tick(full=False)
-    assert [fact.attempt for fact in facts_of(facts, f.ResultUnexpected)] == [stranger]
+    assert [fact.attempt for fact in facts_of(facts, f.ResultUnexpected)] == [unknown]
     assert core.farm.settled.total() == 0
 
 
@@ -378,13 +378,15 @@ def test_archived_result_is_the_accepted_one() -> None:
     """Two shares show a result of one attempt in the same tick; the one that counts is its own worker's."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
-    (mine,) = core.farm.workers["w1"].wanted.values()
-    core.publish_result(mine.id, fitness=2.0)
-    core.shares["w0"].results[mine.id] = CollectedResult(attempt=mine.id, record=core.result_record(mine, fitness=1e9))
+    (attempt,) = core.farm.workers["w1"].wanted.values()
+    core.publish_result(attempt.id, fitness=2.0)
+    core.shares["w0"].results[attempt.id] = CollectedResult(
+        attempt=attempt.id, record=core.result_record(attempt, fitness=1e9)
+    )
 
     for name in ("w0", "w1"):
         tx = core.decide(workers=[name, *(other for other in core.shares if other != name)])
-        worker, seen = tx.results[mine.id]
+        worker, seen = tx.results[attempt.id]
         assert worker == "w1"
         assert seen.record is not None
         assert seen.record.fitness == 2.0
@@ -408,15 +410,15 @@ def test_irrelevant_claims_are_ignored() -> None:
     """Of an id nobody issued, of another worker's attempt, of one that is claimed already."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
-    mine = core.claim("w0")
+    claimed = core.claim("w0")
     core.tick()
-    (others,) = core.farm.workers["w1"].wanted
-    core.shares["w0"].starts |= {others, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
-    core.shares["w0"].claims |= {others, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
+    (other,) = core.farm.workers["w1"].wanted
+    core.shares["w0"].starts |= {other, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
+    core.shares["w0"].claims |= {other, "g0001-0001-t1-a7-zzzzzzzzzzzz"}
 
     assert core.tick(full=False) == []
-    assert core.farm.attempts[mine].claimed_at is not None
-    assert core.farm.attempts[others].claimed_at is None
+    assert core.farm.attempts[claimed].claimed_at is not None
+    assert core.farm.attempts[other].claimed_at is None
 
 
 def test_results_of_excluded_worker_are_ignored() -> None:

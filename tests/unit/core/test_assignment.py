@@ -74,8 +74,8 @@ def test_attempt_already_tried_by_idle_worker_is_not_moved() -> None:
     core.queues.depth.update(w0=2)
     facts = core.run(20)
 
-    again = [fact for fact in facts if isinstance(fact, f.AttemptIssued) and fact.genome == tried.trial.genome.number]
-    assert [fact.worker for fact in again] == ["w0"]
+    issued = [fact for fact in facts if isinstance(fact, f.AttemptIssued) and fact.genome == tried.trial.genome.number]
+    assert [fact.worker for fact in issued] == ["w0"]
     assert core.farm.workers["w1"].wanted == {}
 
 
@@ -138,14 +138,14 @@ def test_run_alone_trial_waits_for_empty_queue() -> None:
     """It is neither put behind another, nor is another put behind it."""
     core = CoreHarness("w0", genomes=3, limits=Limits(claim_limit_s=1000))
     core.run_until_ready()
-    one, other = core.farm.workers["w0"].wanted.values()
+    first, second = core.farm.workers["w0"].wanted.values()
     core.shares["w0"].starts.clear()
     for _ in range(3):
         core.tick()
-    (alone,) = core.farm.workers["w0"].wanted.values()
-    assert alone.trial in (one.trial, other.trial)
+    (attempt,) = core.farm.workers["w0"].wanted.values()
+    assert attempt.trial in (first.trial, second.trial)
 
-    core.publish_result(alone.id)
+    core.publish_result(attempt.id)
     core.tick()
 
     assert all(len(core.farm.workers["w0"].wanted) == 1 for _ in [core.tick()])
@@ -157,17 +157,17 @@ def test_run_alone_trial_is_not_queued_behind_other_attempt() -> None:
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
     core.run_until_ready()
     (lost,) = core.farm.workers["w1"].wanted.values()
-    mine = core.claim("w0")
+    claimed = core.claim("w0")
     core.shares["w1"].unknown = "network down"
     core.run(32)
-    assert list(core.farm.workers["w0"].wanted) == [mine]
+    assert list(core.farm.workers["w0"].wanted) == [claimed]
 
-    core.publish_result(mine)
+    core.publish_result(claimed)
     core.tick()
 
-    (next_one,) = core.farm.workers["w0"].wanted.values()
-    assert next_one.run_alone
-    assert next_one.trial is lost.trial
+    (next_attempt,) = core.farm.workers["w0"].wanted.values()
+    assert next_attempt.run_alone
+    assert next_attempt.trial is lost.trial
 
 
 def test_probation_uses_genome_without_losses() -> None:

@@ -30,26 +30,26 @@ ISSUED = f.AttemptIssued(attempt=HELD, genome=1, trial=1, number=1, worker="w0",
 
 
 @pytest.mark.parametrize(
-    ("fact", "why"),
+    ("fact", "message"),
     [
         (f.RunOpened(generation=2, run=1, settings=SETTINGS), "opened while w0 holds attempts"),
         (f.GenomeAdded(genome=9, name="g9", suffix="", size_bytes=1, sha256="0" * 64), "cannot join a roster of 1"),
         (f.RunFinished(), "1 open trials"),
         (ISSUED, "was issued before"),
-        (f.AttemptClaimed(attempt="g0001-0001-t1-a9-nobodys00000"), "was never issued"),
+        (f.AttemptClaimed(attempt="g0001-0001-t1-a9-unknown00000"), "was never issued"),
         (f.TrialSettled(genome=1, trial=1, settlement=Settlement.FAILED, attempt=HELD), "trial_settled in state"),
         (f.EpochRaised(worker="w0", epoch=1, reason="again"), "epoch 1 after 1"),
         (f.WorkerRecovered(worker="w0"), "worker_recovered for w0 in state ready"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, f.Fact) else "",
 )
-def test_impossible_fact_is_refused(fact: f.Fact, why: str) -> None:
+def test_impossible_fact_is_refused(fact: f.Fact, message: str) -> None:
     """A ledger that says so was not written by this program, or by one with a defect: nothing is done upon it."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     assert list(core.farm.attempts) == [HELD]
 
-    with pytest.raises(IllegalFact, match=why):
+    with pytest.raises(IllegalFact, match=message):
         core.farm.evolve(fact, 0.0)
 
 
@@ -110,15 +110,15 @@ def test_host_stopped_changes_nothing() -> None:
 
 def test_quarantined_worker_may_be_removed_from_configuration() -> None:
     """It was quarantined by one host and again by the next; then it was taken out of the configuration."""
-    story: list[f.Fact] = [f.RunOpened(generation=1, run=1, settings=SETTINGS)]
+    facts: list[f.Fact] = [f.RunOpened(generation=1, run=1, settings=SETTINGS)]
     for pid in (1, 2):
-        story += [
+        facts += [
             f.HostStarted(pid=pid, workers=1),
             f.WorkerQuarantined(worker="w0", back_off_s=15.0, reason="it froze"),
         ]
     configured, without = Farm("f00d", ["w0", "w1"]), Farm("f00d", ["w1"])
     for farm in (configured, without):
-        for fact in story:
+        for fact in facts:
             farm.evolve(fact, 0.0)
 
     assert without.retired["w0"].state is configured.workers["w0"].state is WorkerState.QUARANTINED

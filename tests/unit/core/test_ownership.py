@@ -89,18 +89,18 @@ def test_new_epoch_does_not_charge_left_published_attempts() -> None:
     """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
-    kept = core.farm.genomes[0].trials[0].attempts[0]
-    share = core.shares[kept.worker]
-    core.claim_by_name(kept)
+    left = core.farm.genomes[0].trials[0].attempts[0]
+    share = core.shares[left.worker]
+    core.claim_by_name(left)
     share.unknown = "network down"
     core.run(40)
-    assert kept.left_published
+    assert left.left_published
     share.unknown, share.counter = "", 0
 
     core.tick()
 
-    assert core.farm.workers[kept.worker].epoch == 2
-    assert not kept.charged
+    assert core.farm.workers[left.worker].epoch == 2
+    assert not left.charged
 
 
 def test_trial_runs_alone_after_unexplained_loss() -> None:
@@ -110,8 +110,8 @@ def test_trial_runs_alone_after_unexplained_loss() -> None:
     core.shares["w0"].starts.clear()
     for _ in range(3):
         core.tick()
-    (alone,) = core.farm.workers["w0"].wanted.values()
-    assert alone.run_alone
+    (attempt,) = core.farm.workers["w0"].wanted.values()
+    assert attempt.run_alone
 
 
 def test_older_host_record_raises_epoch() -> None:
@@ -304,7 +304,7 @@ def test_raised_epoch_is_published_by_next_host() -> None:
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     older = core.shares["w0"].owner
-    core.record(f.EpochRaised(worker="w0", epoch=2, reason="the host died with these words"))
+    core.record(f.EpochRaised(worker="w0", epoch=2, reason="the share was reverted"))
     core.restart_host()
     core.shares["w0"].owner = older
 

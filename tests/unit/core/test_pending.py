@@ -16,7 +16,7 @@ pytestmark = pytest.mark.rules
 DEPTH = {"w0": 2, "w1": 2}
 
 
-def waits(core: CoreHarness, trial: Trial, *, playing: bool = True) -> PendingReason:
+def reason_of(core: CoreHarness, trial: Trial, *, playing: bool = True) -> PendingReason:
     return pending_reason(core.farm, trial, DEPTH, playing=playing)
 
 
@@ -24,7 +24,7 @@ def trial_of(core: CoreHarness, number: int) -> Trial:
     return core.farm.genomes[number - 1].trials[0]
 
 
-def settled_in(**options: int) -> CoreHarness:
+def ready_core(**options: int) -> CoreHarness:
     core = CoreHarness("w0", **options)
     core.run_until_ready()
     return core
@@ -32,19 +32,19 @@ def settled_in(**options: int) -> CoreHarness:
 
 def test_pending_reason_of_queued_trial() -> None:
     """The first one is next, the others stand behind it, and a claim makes it played."""
-    core = settled_in(genomes=3)
-    assert waits(core, trial_of(core, 1)) is PendingReason.QUEUED_FIRST
-    assert waits(core, trial_of(core, 2)) is PendingReason.QUEUED
+    core = ready_core(genomes=3)
+    assert reason_of(core, trial_of(core, 1)) is PendingReason.QUEUED_FIRST
+    assert reason_of(core, trial_of(core, 2)) is PendingReason.QUEUED
     core.claim("w0")
     core.tick()
 
-    assert waits(core, trial_of(core, 1)) is PendingReason.RUNNING
+    assert reason_of(core, trial_of(core, 1)) is PendingReason.RUNNING
 
 
 def test_pending_reason_when_queues_are_full() -> None:
     """Its queue is full; where there is room again, it has its turn."""
-    core = settled_in(genomes=3)
-    assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
+    core = ready_core(genomes=3)
+    assert reason_of(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
 
     assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.READY
 
@@ -59,38 +59,40 @@ def test_pending_reason_when_other_worker_is_needed() -> None:
             core.publish_result(attempt, Outcome.FAILED)
         core.tick()
 
-    assert {waits(core, trial) for trial in core.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
+    assert {reason_of(core, trial) for trial in core.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
 
 
 def test_pending_reason_with_recovering_worker() -> None:
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
     core.record(f.RecoveryStarted(worker="w0", action=RecoveryAction.REBOOT, reason="silent"))
 
-    assert waits(core, trial_of(core, 1)) is PendingReason.WORKER_RECOVERING
-    assert waits(core, trial_of(core, 3)) is PendingReason.NO_WORKER_READY
+    assert reason_of(core, trial_of(core, 1)) is PendingReason.WORKER_RECOVERING
+    assert reason_of(core, trial_of(core, 3)) is PendingReason.NO_WORKER_READY
 
 
 def test_pending_reason_without_usable_worker() -> None:
     """Every worker is out; or no share was seen yet."""
     fresh = CoreHarness("w0", genomes=1)
-    assert waits(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
-    fresh.record(f.WorkerOut(worker="w0", reason="its share is somebody else's"))
+    assert reason_of(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
+    fresh.record(f.WorkerOut(worker="w0", reason="its share belongs to another farm"))
 
-    assert waits(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
+    assert reason_of(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
 
 
 def test_pending_reason_of_run_alone_trial() -> None:
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
     trial_of(core, 3).run_alone = True
-    assert waits(core, trial_of(core, 3)) is PendingReason.NEEDS_IDLE_WORKER
+    assert reason_of(core, trial_of(core, 3)) is PendingReason.NEEDS_IDLE_WORKER
 
     trial_of(core, 1).run_alone = True
     trial_of(core, 3).run_alone = False
-    assert waits(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL, "nothing is put behind one that is played alone"
+    assert reason_of(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL, (
+        "nothing is put behind one that is played alone"
+    )
 
 
 def test_probation_queue_holds_one_attempt() -> None:
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
     core.farm.workers["w0"].state = WorkerState.PROBATION
 
     assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
@@ -98,11 +100,11 @@ def test_probation_queue_holds_one_attempt() -> None:
 
 def test_pending_reason_without_host() -> None:
     """Whether it is pending, in a queue, or was being played."""
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
     core.claim("w0")
     core.tick()
 
-    assert {waits(core, trial_of(core, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
+    assert {reason_of(core, trial_of(core, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
 
 
 # --------------------------------------------------------------------------------------------------------- words
@@ -110,21 +112,21 @@ def test_pending_reason_without_host() -> None:
 
 def test_every_state_has_a_text() -> None:
     """Each outcome, settlement, reason for waiting, state of a worker and rung has its own."""
-    for words, kind in (
+    for texts, kind in (
         (explain.OUTCOMES, Outcome),
         (explain.SETTLEMENTS, Settlement),
         (explain.PENDING_REASONS, PendingReason),
         (explain.WORKERS, WorkerState),
         (explain.RECOVERY_ACTIONS, RecoveryAction),
     ):
-        assert words.keys() == set(kind)  # type: ignore[comparison-overlap]
-        assert len(set(words.values())) == len(words)  # type: ignore[attr-defined]
+        assert texts.keys() == set(kind)  # type: ignore[comparison-overlap]
+        assert len(set(texts.values())) == len(texts)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_explain_describes_each_outcome(outcome: Outcome) -> None:
     """Where it was, what came back, whom it counts against."""
-    core = settled_in(genomes=1)
+    core = ready_core(genomes=1)
     (held,) = core.farm.attempts.values()
     claimed, ended = (
         f.AttemptClaimed(attempt=held.id),
@@ -134,17 +136,17 @@ def test_explain_describes_each_outcome(outcome: Outcome) -> None:
     )
     core.record(claimed, ended)
 
-    told = "\n".join(explain_attempt(core.farm, held, DEPTH, playing=True))
+    text = "\n".join(explain_attempt(core.farm, held, DEPTH, playing=True))
 
-    assert explain.OUTCOMES[outcome] in told
-    assert "because [31m" in told and "after 2.0 s" in told
-    assert "try 1 at trial 1 of g1" in told
+    assert explain.OUTCOMES[outcome] in text
+    assert "because [31m" in text and "after 2.0 s" in text
+    assert "try 1 at trial 1 of g1" in text
 
 
 @pytest.mark.parametrize("settlement", Settlement)
 def test_explain_genome_lists_fitness_charges_and_trials(settlement: Settlement) -> None:
     """Its fitness or why there is none, its charges, its trials."""
-    core = settled_in(genomes=1)
+    core = ready_core(genomes=1)
     (held,) = core.farm.attempts.values()
     fitness = 2.5 if settlement is Settlement.COMPLETED else None
     genome = core.farm.genomes[0]
@@ -155,25 +157,25 @@ def test_explain_genome_lists_fitness_charges_and_trials(settlement: Settlement)
         f.TrialSettled(genome=1, trial=1, settlement=settlement, attempt=held.id, fitness=fitness, reason="enough"),
     )
 
-    told = "\n".join(explain_genome(core.farm, genome, DEPTH, playing=True))
+    text = "\n".join(explain_genome(core.farm, genome, DEPTH, playing=True))
 
-    assert explain.SETTLEMENTS[settlement] in told
-    assert ("Its fitness is 2.5" in told) == (fitness is not None)
-    assert f"charged with the loss of {held.id} on w0" in told
-    assert f"decided by {held.id}: enough" in told
+    assert explain.SETTLEMENTS[settlement] in text
+    assert ("Its fitness is 2.5" in text) == (fitness is not None)
+    assert f"charged with the loss of {held.id} on w0" in text
+    assert f"decided by {held.id}: enough" in text
 
 
 def test_explain_tells_pending_reason_and_next_step() -> None:
     """For a trial that is open."""
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
 
-    told = "\n".join(explain_genome(core.farm, core.farm.genomes[2], DEPTH, playing=True))
+    text = "\n".join(explain_genome(core.farm, core.farm.genomes[2], DEPTH, playing=True))
 
-    assert "is open: every worker's queue is full. Next: an attempt ends." in told
+    assert "is open: every worker's queue is full. Next: an attempt ends." in text
 
 
 def test_explain_names_workers_that_tried_trial() -> None:
-    core = settled_in(genomes=1)
+    core = ready_core(genomes=1)
     (held,) = core.farm.attempts.values()
     core.record(f.AttemptEnded(attempt=held.id, outcome=Outcome.LOST, reason="silent"))
     core.tick()
@@ -184,24 +186,24 @@ def test_explain_names_workers_that_tried_trial() -> None:
 
 def test_explain_worker_lists_history_and_state() -> None:
     """What it was given, what happened to it and when, how it stands, and what follows."""
-    core = settled_in(genomes=3)
+    core = ready_core(genomes=3)
     core.claim("w0")
     core.tick()
     first = trial_of(core, 1).open_attempt
     assert first is not None
     before = [DatedFact(at, fact) for fact, at in core.facts]
     assert "Nothing else happened to it." in explain_worker(core.farm, "w0", before[:1])
-    told = "\n".join(explain_worker(core.farm, "w0", before))
-    assert f"It plays trial 1 of g1 as {first.id}." in told and "has in its queue trial 1 of g2" in told
+    text = "\n".join(explain_worker(core.farm, "w0", before))
+    assert f"It plays trial 1 of g1 as {first.id}." in text and "has in its queue trial 1 of g2" in text
 
     core.record(
         f.AttemptEnded(attempt=first.id, outcome=Outcome.LOST, reason="silent"),
         f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="its agent was silent"),
         f.WorkerQuarantined(worker="w0", back_off_s=15, reason="3 attempts in a row were lost on it"),
     )
-    told = "\n".join(explain_worker(core.farm, "w0", [DatedFact(at, fact) for fact, at in core.facts]))
+    text = "\n".join(explain_worker(core.farm, "w0", [DatedFact(at, fact) for fact, at in core.facts]))
 
-    assert told.startswith("w0 is quarantined: 3 attempts in a row were lost on it; after its back-off")
-    assert "trial 1 of g1: lost: silent" in told
-    assert "its machine's clean checkpoint was restored: its agent was silent" in told
-    assert "quarantined for 15 s" in told
+    assert text.startswith("w0 is quarantined: 3 attempts in a row were lost on it; after its back-off")
+    assert "trial 1 of g1: lost: silent" in text
+    assert "its machine's clean checkpoint was restored: its agent was silent" in text
+    assert "quarantined for 15 s" in text

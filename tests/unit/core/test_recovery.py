@@ -80,7 +80,7 @@ def test_restart_of_ended_agent_keeps_attempts_published() -> None:
     assert set(core.farm.workers["w0"].wanted) == held
 
 
-def to_quarantine(core: CoreHarness, worker: str = "w0") -> None:
+def quarantine(core: CoreHarness, worker: str = "w0") -> None:
     """Its agent is well and beats, and yet three attempts in a row are lost on it."""
     while core.farm.workers[worker].state is not WorkerState.QUARANTINED:
         core.tick()
@@ -93,7 +93,7 @@ def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
-    to_quarantine(core)
+    quarantine(core)
     core.shares["w0"].sends_heartbeats = False  # for a while no look shows a new beat
 
     while core.farm.workers["w0"].state is not WorkerState.PROBATION:
@@ -108,7 +108,7 @@ def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
-    to_quarantine(core)
+    quarantine(core)
     core.shares["w0"].sends_heartbeats = False
 
     facts = core.run(40 + 4 * 11 + 3)
@@ -194,10 +194,10 @@ def test_repeatedly_ending_agent_is_quarantined() -> None:
 
 
 def test_loss_on_probation_ends_probation() -> None:
-    """The one attempt that was to show that the worker is well was lost; each time, that is told once."""
+    """The one attempt that was to show that the worker is well was lost; each time, that is text once."""
     core = CoreHarness("w0", genomes=6, limits=Limits(back_off_s=2))
     core.run_until_ready()
-    to_quarantine(core)
+    quarantine(core)
     worker = core.farm.workers["w0"]
     for failed in (1, 2):
         while worker.state is not WorkerState.PROBATION:
@@ -215,25 +215,25 @@ def test_loss_on_probation_ends_probation() -> None:
 # ----------------------------------------------------------------------------------------------------- computers
 
 
-def computer(
+def machine_status(
     state: MachineState = MachineState.RUNNING, *, uptime_s: float = 10_000.0, busy: bool = False
 ) -> MachineStatus:
     return MachineStatus(state, tuple(RecoveryAction), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
 
 
-def silent_computer(seen: MachineStatus, **limits: float) -> CoreHarness:
+def silent_core(seen: MachineStatus, **limits: float) -> CoreHarness:
     """A worker on a computer, at home for a while and then silent."""
     core = CoreHarness(
         "w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10, boot_limit_s=100, **limits)
     )
-    core.machines["w0"] = computer()
+    core.machines["w0"] = machine_status()
     core.run_until_ready()
     core.machines["w0"] = seen
     core.shares["w0"].sends_heartbeats = False
     return core
 
 
-def climbed(facts: list[f.Fact]) -> list[RecoveryAction]:
+def recovery_actions(facts: list[f.Fact]) -> list[RecoveryAction]:
     return [fact.action for fact in facts_of(facts, f.RecoveryStarted)]
 
 
@@ -243,30 +243,30 @@ def test_useless_recovery_actions_are_skipped() -> None:
         (MachineState.OFF, RecoveryAction.REBOOT),
         (MachineState.UNHEALTHY, RecoveryAction.POWER_CYCLE),
     ):
-        core = silent_computer(computer(state))
+        core = silent_core(machine_status(state))
         facts = core.run(35)
-        assert climbed(facts)[:1] == [first]
+        assert recovery_actions(facts)[:1] == [first]
 
 
 def test_machine_gets_boot_limit_to_recover() -> None:
     """Only the restart of its agent is over in seconds."""
-    core = silent_computer(computer())
+    core = silent_core(machine_status())
 
     facts = core.run(31 + 11 + 101 + 101 + 50)
 
-    assert climbed(facts) == list(RecoveryAction)
+    assert recovery_actions(facts) == list(RecoveryAction)
     assert [action.recovery for action in core.machine_actions] == list(RecoveryAction)
 
 
 def test_action_limit_starts_when_action_is_done() -> None:
     """A machine that waits for its turn to boot is not late; its time begins when the order is done."""
-    core = silent_computer(computer(MachineState.UNHEALTHY))
+    core = silent_core(machine_status(MachineState.UNHEALTHY))
     core.run(32)
-    core.machines["w0"] = computer(MachineState.OFF, busy=True)
-    assert climbed(core.run(300)) == []
+    core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
+    assert recovery_actions(core.run(300)) == []
 
-    core.machines["w0"] = computer(uptime_s=1)
-    assert climbed(core.run(90)) == []
+    core.machines["w0"] = machine_status(uptime_s=1)
+    assert recovery_actions(core.run(90)) == []
     core.shares["w0"].sends_heartbeats = True
     core.run(2)
 
@@ -279,10 +279,10 @@ def test_booting_machine_is_not_silent() -> None:
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
     core.shares["w0"].sends_heartbeats = False
     core.shares["w0"].unknown = "no route"
-    core.machines["w0"] = computer(uptime_s=5)
+    core.machines["w0"] = machine_status(uptime_s=5)
 
-    assert climbed(core.run(60)) == []
-    core.machines["w0"] = computer(uptime_s=101)
+    assert recovery_actions(core.run(60)) == []
+    core.machines["w0"] = machine_status(uptime_s=101)
     core.run(40)
 
     assert core.farm.workers["w0"].state is not WorkerState.READY
@@ -291,11 +291,11 @@ def test_booting_machine_is_not_silent() -> None:
 def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
     """It may boot for minutes; its share is inside of it, so what it played may come back and count even so."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
-    core.machines = dict.fromkeys(core.machines, computer(uptime_s=500))
+    core.machines = dict.fromkeys(core.machines, machine_status(uptime_s=500))
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
-    core.machines["w0"] = computer(uptime_s=1)
+    core.machines["w0"] = machine_status(uptime_s=1)
 
     core.run(40)
 
@@ -308,16 +308,16 @@ def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
 def test_booting_machine_is_not_quarantined_for_losses() -> None:
     """Its games went to others, as many as its queue is deep; it still has all its time to boot."""
     core = CoreHarness("w0", genomes=5, depth=3, machines=True)
-    core.machines["w0"] = computer(uptime_s=500)
+    core.machines["w0"] = machine_status(uptime_s=500)
     core.run_until_ready()
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
-    core.machines["w0"] = computer(uptime_s=1)
+    core.machines["w0"] = machine_status(uptime_s=1)
 
     facts = core.run(200)
 
     assert core.farm.workers["w0"].losses == 3
     assert core.farm.workers["w0"].state is WorkerState.READY
-    assert climbed(facts) == []
+    assert recovery_actions(facts) == []
 
 
 @pytest.mark.parametrize(
@@ -330,11 +330,11 @@ def test_scan_requested_before_restore_shows_no_recovery(
     and where looks take long, a worker that is well must not be restarted again.
     """
     seen = MachineStatus(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
-    core = silent_computer(seen)
+    core = silent_core(seen)
     core.run(31)
     assert core.farm.workers["w0"].state is WorkerState.RECOVERING
-    climbed_at, scan = core.observed.workers["w0"].recovery_at, core.scan
-    monkeypatch.setattr(core, "scan", lambda name, **how: replace(scan(name, **how), requested_at=climbed_at - 1))
+    action_at, scan = core.observed.workers["w0"].recovery_at, core.scan
+    monkeypatch.setattr(core, "scan", lambda name, **how: replace(scan(name, **how), requested_at=action_at - 1))
     core.shares["w0"].sends_heartbeats = True
 
     core.tick()
@@ -350,7 +350,7 @@ def test_losing_machine_is_quarantined_while_action_runs() -> None:
     core = CoreHarness("w0", "w1", genomes=12, machines=True)
     core.run_until_ready()
     core.claim("w1")
-    core.machines["w0"] = computer(busy=True)
+    core.machines["w0"] = machine_status(busy=True)
     for _ in range(30):
         for attempt in list(core.farm.workers["w0"].wanted):
             core.publish_result(attempt, Outcome.UNDELIVERED)
@@ -363,14 +363,14 @@ def test_losing_machine_is_quarantined_while_action_runs() -> None:
 def test_attempts_of_busy_probation_machine_are_given_up() -> None:
     """The hypervisor is busy with it for minutes, and its share is gone."""
     core = CoreHarness("w0", genomes=2, machines=True)
-    core.machines["w0"] = computer(uptime_s=500)
+    core.machines["w0"] = machine_status(uptime_s=500)
     core.run_until_ready()
-    to_quarantine(core)
+    quarantine(core)
     core.run(17)
     assert core.farm.workers["w0"].state is WorkerState.PROBATION
     (held,) = core.farm.workers["w0"].wanted.values()
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
-    core.machines["w0"] = computer(MachineState.OFF, busy=True)
+    core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
 
     core.run(32)
 
@@ -381,15 +381,15 @@ def test_attempts_of_busy_probation_machine_are_given_up() -> None:
 def test_attempts_of_restarting_machine_are_given_up() -> None:
     """Nobody waits for it through every rung of the ladder."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
-    core.machines = dict.fromkeys(core.machines, computer(uptime_s=500))
+    core.machines = dict.fromkeys(core.machines, machine_status(uptime_s=500))
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
-    core.machines["w0"] = computer(MachineState.OFF, uptime_s=0)
+    core.machines["w0"] = machine_status(MachineState.OFF, uptime_s=0)
     core.tick()
     assert core.farm.workers["w0"].state is WorkerState.RECOVERING
     assert held.outcome is None
-    core.machines["w0"] = computer(MachineState.OFF, busy=True)
+    core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
 
     core.run(40)
 
@@ -399,7 +399,7 @@ def test_attempts_of_restarting_machine_are_given_up() -> None:
 
 def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
     """It hangs a minute after its first beat: nobody waits until it is old."""
-    core = silent_computer(computer(uptime_s=60))
+    core = silent_core(machine_status(uptime_s=60))
     assert core.observed.workers["w0"].alive
 
     core.run(32)
@@ -409,21 +409,21 @@ def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
 
 def test_endlessly_rebooting_machine_is_escalated() -> None:
     """It is always young and never says a word."""
-    core = silent_computer(computer(uptime_s=3))
+    core = silent_core(machine_status(uptime_s=3))
     core.observed.workers["w0"].alive = False
 
-    assert climbed(core.run(190)) == []
-    assert climbed(core.run(30))[:1] == [RecoveryAction.RESTART_AGENT]
+    assert recovery_actions(core.run(190)) == []
+    assert recovery_actions(core.run(30))[:1] == [RecoveryAction.RESTART_AGENT]
 
 
 def test_machine_that_is_off_is_started_first() -> None:
     """Its share is inside of it: nobody can look at it first."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.shares["w0"].unknown = "no route"
-    core.machines["w0"] = computer(MachineState.OFF, uptime_s=0)
+    core.machines["w0"] = machine_status(MachineState.OFF, uptime_s=0)
 
     core.tick()
-    core.machines["w0"] = computer(MachineState.OFF, busy=True)
+    core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
     core.run(60)
 
     assert [action.recovery for action in core.machine_actions] == [None]
@@ -434,15 +434,15 @@ def test_probation_waits_for_running_action() -> None:
     core = CoreHarness(
         "w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10, boot_limit_s=50)
     )
-    core.machines["w0"] = computer()
+    core.machines["w0"] = machine_status()
     core.run_until_ready()
-    to_quarantine(core)
+    quarantine(core)
     core.shares["w0"].sends_heartbeats = False
-    core.machines["w0"] = computer(busy=True)
+    core.machines["w0"] = machine_status(busy=True)
 
     facts = core.run(200)
 
-    assert climbed(facts) == []
+    assert recovery_actions(facts) == []
     assert core.farm.workers["w0"].state is WorkerState.PROBATION
 
 

@@ -92,13 +92,13 @@ def test_settings_may_change_until_first_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sha256", "said"),
+    ("changes", "sha256", "message"),
     [
         ({"time_limit_s": 9.0}, "0" * 64, "settings: time_limit_s was 60.0, is now 9.0"),
         ({}, "1" * 64, "bytes: a was 000000000000…, is now 111111111111…"),
     ],
 )
-def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha256: str, said: str) -> None:
+def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha256: str, message: str) -> None:
     """It is refused, with what changed and what to do."""
     farm = opened("a")
     complete(farm)
@@ -106,7 +106,7 @@ def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha
     with pytest.raises(InputError, match="--fresh") as refused:
         opening_facts(farm, 1, [genome("a", sha256)], replace_struct(SETTINGS, **changes), fresh=False)
 
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_retry_failed_reopens_trials_without_fitness() -> None:
@@ -123,13 +123,13 @@ def test_withdrawals_include_removed_workers() -> None:
     """A host that ends takes back what it gave out."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
-    smaller = Farm("f00d", ["w1"])
+    reduced = Farm("f00d", ["w1"])
     for fact, at in core.facts:
-        smaller.evolve(fact, at)
+        reduced.evolve(fact, at)
 
-    assert {fact.attempt for fact in withdrawals(smaller, "host ended")} == set(core.farm.attempts)
-    (mine,) = core.farm.workers["w1"].wanted
-    assert [fact.attempt for fact in withdrawals(smaller, "host ended", ["w1"])] == [mine]
+    assert {fact.attempt for fact in withdrawals(reduced, "host ended")} == set(core.farm.attempts)
+    (attempt,) = core.farm.workers["w1"].wanted
+    assert [fact.attempt for fact in withdrawals(reduced, "host ended", ["w1"])] == [attempt]
 
 
 def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
@@ -137,19 +137,19 @@ def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
     core = CoreHarness("local-0", "vm-0", genomes=2, depth=1)
     core.run_until_ready()
 
-    *taken_back, last = closing_facts(core.farm, ["local-0"], "stopped")
+    *withdrawn, last = closing_facts(core.farm, ["local-0"], "stopped")
 
-    assert [fact.attempt for fact in taken_back] == list(core.farm.workers["local-0"].wanted)
+    assert [fact.attempt for fact in withdrawn] == list(core.farm.workers["local-0"].wanted)
     assert last == f.HostStopped(reason="stopped")
 
 
 def test_ordered_restore_is_remembered_in_next_generation() -> None:
     """Its share will be empty, and that must not look like one that is not mounted."""
-    climbed = f.RecoveryStarted(worker="w0", action=f.RecoveryAction.RESTORE, reason="it froze")
+    restored = f.RecoveryStarted(worker="w0", action=f.RecoveryAction.RESTORE, reason="it froze")
     entries = [
         Entry(1, 0.0, 1, 1, f.EpochRaised(worker="w0", epoch=1, reason="first contact")),
         Entry(2, 0.0, 1, 1, f.EpochOpened(worker="w0", epoch=1)),
-        Entry(3, 0.0, 1, 1, climbed),
+        Entry(3, 0.0, 1, 1, restored),
     ]
     farm, later = Farm("f00d", ["w0"]), Farm("f00d", ["w0"])
 
