@@ -1,4 +1,4 @@
-"""Which result counts and what is overdue, as stories."""
+"""Acceptance of results, lost attempts and deadlines."""
 
 import pytest
 
@@ -12,11 +12,11 @@ from tests.harness.core import CoreHarness, facts_of
 
 pytestmark = pytest.mark.rules
 
-# --------------------------------------------------------------------------------------------------------- the fence
+# ------------------------------------------------------------------------------------------------------------- results
 
 
 def test_late_result_is_noted_once_and_not_counted() -> None:
-    """lost, retried elsewhere, completed there; the first result comes after all: late, once."""
+    """The attempt was lost and its trial completed elsewhere before its result arrived."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -31,7 +31,7 @@ def test_late_result_is_noted_once_and_not_counted() -> None:
 
 
 def test_late_completed_result_counts_while_trial_is_open() -> None:
-    """A completed result of a given-up attempt is counted while its trial is open; the sibling is withdrawn."""
+    """The attempt that followed it is withdrawn."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -56,7 +56,7 @@ def test_late_completed_result_counts_while_trial_is_open() -> None:
     ],
 )
 def test_result_with_wrong_echo_is_corrupt(fields: dict[str, object]) -> None:
-    """Each echo is checked; what does not fit blames the worker, and the trial is tried again."""
+    """The worker is charged with a loss, and the trial is retried."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
@@ -68,7 +68,7 @@ def test_result_with_wrong_echo_is_corrupt(fields: dict[str, object]) -> None:
 
 
 def test_result_in_other_workers_share_is_ignored() -> None:
-    """A result counts only where its attempt was published; elsewhere it is not even evidence."""
+    """A result counts only on the share on which its attempt was published."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
@@ -80,12 +80,12 @@ def test_result_in_other_workers_share_is_ignored() -> None:
 
 
 def test_result_with_unknown_id_is_unexpected() -> None:
-    """A stranger's result is noted once and counts for nobody."""
+    """It is noted once and not counted."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     known = core.farm.genomes[0].trials[0].attempts[0]
     unknown = "g0001-0001-t1-a7-zzzzzzzzzzzz"
-    core.shares["w0"].starts.add(unknown)  # keeps the table from cleaning it up
+    core.shares["w0"].starts.add(unknown)  # so that the harness does not remove the result
     core.shares["w0"].results[unknown] = CollectedResult(
         attempt=unknown, record=core.result_record(known, attempt=unknown)
     )
@@ -99,7 +99,7 @@ def test_result_with_unknown_id_is_unexpected() -> None:
 
 
 def test_silent_worker_loses_running_attempt_and_is_restarted() -> None:
-    """What it was playing is lost and charged, what waits is taken back, and its agent is restarted."""
+    """Its running attempt is lost and charged, its queued attempt is withdrawn."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     core.run_until_ready()
@@ -119,7 +119,7 @@ def test_silent_worker_loses_running_attempt_and_is_restarted() -> None:
 
 
 def test_short_outage_changes_nothing() -> None:
-    """A share that cannot be read for a while is unknown, not empty: no attempt ends, no epoch begins."""
+    """A share that cannot be read is unknown, not empty: no attempt ends, no epoch is raised."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.claim("w0")
@@ -132,7 +132,7 @@ def test_short_outage_changes_nothing() -> None:
 
 
 def test_long_outage_leaves_attempts_published_without_charge() -> None:
-    """The trial is retried elsewhere, alone; the first of the two to complete wins."""
+    """The trial is retried elsewhere, alone; the first of the two results counts."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -149,7 +149,7 @@ def test_long_outage_leaves_attempts_published_without_charge() -> None:
 
 
 def test_suspended_host_does_not_give_up_attempts() -> None:
-    """However long a tick was away, the fair clock advances by at most a quarter of the silence limit."""
+    """However long a tick takes, the fair clock advances by at most a quarter of the silence limit."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.claim("w0")
@@ -159,7 +159,7 @@ def test_suspended_host_does_not_give_up_attempts() -> None:
 
 
 def test_attempt_beyond_time_limit_and_grace_is_lost() -> None:
-    """The agent beats but does not end the game: after time limit and grace the host does."""
+    """Its agent sends heartbeats but does not end the game."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
     playing = core.claim("w0")
@@ -170,7 +170,7 @@ def test_attempt_beyond_time_limit_and_grace_is_lost() -> None:
 
 
 def test_result_wins_over_deadline_in_same_tick() -> None:
-    """Judged first, the result counts, however late it is."""
+    """Results are accepted before deadlines are checked."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
     playing = core.claim("w0")
@@ -181,7 +181,7 @@ def test_result_wins_over_deadline_in_same_tick() -> None:
 
 
 def test_attempt_with_unread_result_is_not_overdue() -> None:
-    """Its log is not whole yet, and is asked for at the next looks: nobody pays for that, however late it is."""
+    """Its log is incomplete and is read again at the next scans, without a deadline or a charge."""
     core = CoreHarness("w0", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
     playing = core.claim("w0")
@@ -195,7 +195,7 @@ def test_attempt_with_unread_result_is_not_overdue() -> None:
 
 
 def test_unread_result_of_ended_worker_still_counts() -> None:
-    """The agent ended right after it: what waits there is taken back, what it says is heard."""
+    """Its agent ended after publishing; the queued attempts are withdrawn."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE))
     core.run_until_ready()
@@ -213,7 +213,7 @@ def test_unread_result_of_ended_worker_still_counts() -> None:
 
 
 def test_unclaimed_attempt_of_idle_worker_is_lost() -> None:
-    """Whatever state it reports: an agent that does not claim what waits is of no use."""
+    """Whatever state the agent reports, it must claim the first attempt within the claim limit."""
     core = CoreHarness("w0", genomes=2, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     first, second = core.farm.workers["w0"].wanted.values()
@@ -222,7 +222,7 @@ def test_unclaimed_attempt_of_idle_worker_is_lost() -> None:
 
 
 def test_claim_limit_starts_at_publication() -> None:
-    """Its share took nothing for almost as long as an idle worker may wait; that is not the agent's fault."""
+    """The share refused the publication for most of the claim limit."""
     core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=10))
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
@@ -239,7 +239,7 @@ def test_claim_limit_starts_at_publication() -> None:
 
 
 def test_unpublishable_attempt_is_undelivered() -> None:
-    """It can be read and its agent beats, but every publication fails before anything is sent."""
+    """The share can be read and its agent sends heartbeats, but every publication fails at once."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -257,7 +257,7 @@ def test_unpublishable_attempt_is_undelivered() -> None:
 
 
 def test_left_published_attempt_without_claim_is_released() -> None:
-    """The share can be read again and nobody claims it: its start signal is removed, and the worker is free."""
+    """When the share can be read again, the start signal is removed and the worker gets work."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -271,7 +271,7 @@ def test_left_published_attempt_without_claim_is_released() -> None:
 
 
 def test_any_result_of_left_published_attempt_frees_worker() -> None:
-    """Not only one that completes it."""
+    """Not only a completed one."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()
     held = set(core.farm.workers["w0"].wanted)
@@ -289,7 +289,7 @@ def test_any_result_of_left_published_attempt_frees_worker() -> None:
 
 
 def test_claimed_left_published_attempt_is_waited_for() -> None:
-    """The share can be read again and shows its claim: its result may still come, and then it counts."""
+    """When the share can be read again, it shows the claim; the result counts when it arrives."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -304,11 +304,11 @@ def test_claimed_left_published_attempt_is_waited_for() -> None:
     assert core.farm.genomes[0].fitness == 7.0
 
 
-# -------------------------------------------------------------------------- results and claims that mean something else
+# -------------------------------------------------------------------------------- results and claims that do not count
 
 
 def test_result_of_earlier_run_is_late_once() -> None:
-    """The ledger issued its id, another run of the generation did: not unexpected, and not counted."""
+    """The ledger has issued its id in another run of the generation."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     known = core.farm.genomes[0].trials[0].attempts[0]
@@ -324,7 +324,7 @@ def test_result_of_earlier_run_is_late_once() -> None:
 
 
 def test_result_noted_by_earlier_process_is_not_noted_again() -> None:
-    """The ledger has heard of it."""
+    """The ledger contains the fact."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     known = core.farm.genomes[0].trials[0].attempts[0]
@@ -342,7 +342,7 @@ def test_result_noted_by_earlier_process_is_not_noted_again() -> None:
 
 
 def test_collected_result_is_ignored_by_next_host() -> None:
-    """It was counted before its host died, and its file was not cleaned up."""
+    """It was counted before its host was killed, and its file was not removed."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
@@ -359,7 +359,7 @@ def test_collected_result_is_ignored_by_next_host() -> None:
 
 
 def test_unknown_layout_of_result_excludes_worker() -> None:
-    """The host cannot read what its agent writes; what waits there is taken back and goes to another."""
+    """The host cannot read its agent's records; its attempts are withdrawn and retried elsewhere."""
     core = CoreHarness("w0", "w1", genomes=3)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -375,7 +375,7 @@ def test_unknown_layout_of_result_excludes_worker() -> None:
 
 
 def test_archived_result_is_the_accepted_one() -> None:
-    """Two shares show a result of one attempt in the same tick; the one that counts is its own worker's."""
+    """Two shares show a result of one attempt in the same tick; the one of its own worker counts."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
     (attempt,) = core.farm.workers["w1"].wanted.values()
@@ -394,7 +394,7 @@ def test_archived_result_is_the_accepted_one() -> None:
 
 
 def test_unreadable_result_is_corrupt() -> None:
-    """The edge has tried often enough; the worker is blamed, and the trial is tried again."""
+    """The share client has given it up; the worker is charged with a loss, and the trial is retried."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
@@ -407,7 +407,7 @@ def test_unreadable_result_is_corrupt() -> None:
 
 
 def test_irrelevant_claims_are_ignored() -> None:
-    """Of an id nobody issued, of another worker's attempt, of one that is claimed already."""
+    """Of an unknown id, of another worker's attempt, of an attempt that is claimed already."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
     claimed = core.claim("w0")
@@ -422,7 +422,7 @@ def test_irrelevant_claims_are_ignored() -> None:
 
 
 def test_results_of_excluded_worker_are_ignored() -> None:
-    """Whatever still lies in its outbox is somebody else's, or of another version."""
+    """They may belong to another farm or have another layout."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted

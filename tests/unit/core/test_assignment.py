@@ -1,4 +1,4 @@
-"""Who gets what and when nothing goes on, as stories: in a kind world, after a dead host, and at a standstill."""
+"""Assignment of trials to workers, local workers after a host's end, and when a farm is stuck."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
 
-# ------------------------------------------------------------------------------------------------ the way it should be
+# ------------------------------------------------------------------------------------------------------ without faults
 
 
 def test_run_without_faults_settles_all_trials() -> None:
@@ -28,7 +28,7 @@ def test_run_without_faults_settles_all_trials() -> None:
 
 
 def test_queues_are_filled_emptiest_first() -> None:
-    """Queues are filled emptiest first: two genomes go to two workers, not to one."""
+    """Three genomes go to three workers."""
     core = CoreHarness("w0", "w1", "w2", genomes=3)
     core.run_until_ready()
     assert [len(worker.wanted) for worker in core.farm.workers.values()] == [1, 1, 1]
@@ -42,7 +42,7 @@ def test_queue_depth_is_not_exceeded() -> None:
 
 
 def test_worker_without_heartbeat_gets_no_attempt() -> None:
-    """Without a beat of this epoch an attempt would only wait for its claim limit."""
+    """Without a heartbeat of this epoch the attempt would exceed its claim limit."""
     core = CoreHarness("w0")
     core.shares["w0"].sends_heartbeats = False
     core.run_until_ready()
@@ -50,7 +50,7 @@ def test_worker_without_heartbeat_gets_no_attempt() -> None:
 
 
 def test_queued_attempt_moves_to_idle_worker() -> None:
-    """The waiting attempt is withdrawn, spends nothing, and goes to the worker that has nothing to do."""
+    """It is withdrawn without a loss and issued again to the idle worker."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.shares["w1"].sends_heartbeats = False
     core.run_until_ready()
@@ -65,7 +65,7 @@ def test_queued_attempt_moves_to_idle_worker() -> None:
 
 
 def test_attempt_already_tried_by_idle_worker_is_not_moved() -> None:
-    """It would not be given it, and the attempt would come back at once, again and again."""
+    """The idle worker would not get the trial, and the attempt would be moved back and forth."""
     core = CoreHarness("w0", "w1", genomes=2, depth=1)
     core.run_until_ready()
     (tried,) = core.farm.workers["w1"].wanted.values()
@@ -80,7 +80,7 @@ def test_attempt_already_tried_by_idle_worker_is_not_moved() -> None:
 
 
 def test_removal_of_open_genome_is_retried_later() -> None:
-    """Each try to remove it costs seconds on Windows; its start signal is gone, so it harms nobody."""
+    """Each removal of an open file takes seconds on Windows; without its start signal it has no effect."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     (done,) = core.farm.workers["w0"].wanted
@@ -104,7 +104,7 @@ def test_removal_of_open_genome_is_retried_later() -> None:
 
 
 def test_attempts_of_dead_host_on_local_workers_are_withdrawn() -> None:
-    """Their agents ended with it; the next host collects, then says so, and gives it out again."""
+    """Their agents ended with the host; the next host collects results first, then withdraws."""
     core = CoreHarness("w0", genomes=1, local=True, machines=True)
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
@@ -120,7 +120,7 @@ def test_attempts_of_dead_host_on_local_workers_are_withdrawn() -> None:
 
 
 def test_attempts_of_running_local_agent_are_kept() -> None:
-    """The first look came while its agent was running already: it is this host's."""
+    """An agent that runs at the first scan belongs to this host."""
     core = CoreHarness("w0", genomes=1, local=True, machines=True)
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted
@@ -135,7 +135,7 @@ def test_attempts_of_running_local_agent_are_kept() -> None:
 
 
 def test_run_alone_trial_waits_for_empty_queue() -> None:
-    """It is neither put behind another, nor is another put behind it."""
+    """It is neither queued behind another attempt, nor is another queued behind it."""
     core = CoreHarness("w0", genomes=3, limits=Limits(claim_limit_s=1000))
     core.run_until_ready()
     first, second = core.farm.workers["w0"].wanted.values()
@@ -153,7 +153,7 @@ def test_run_alone_trial_waits_for_empty_queue() -> None:
 
 
 def test_run_alone_trial_is_not_queued_behind_other_attempt() -> None:
-    """Its worker was lost; the other one has a game in hand, and takes it when that is over."""
+    """Its worker was lost; the busy one gets it after its game."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
     core.run_until_ready()
     (lost,) = core.farm.workers["w1"].wanted.values()
@@ -171,9 +171,7 @@ def test_run_alone_trial_is_not_queued_behind_other_attempt() -> None:
 
 
 def test_probation_uses_genome_without_losses() -> None:
-    """The only worker was lost three times with the genome that kills it, which waits first in line: were it given that
-    again and again, all its probations would fail, and the others would never be played.
-    """
+    """With the genome that crashes it, which is first in the queue, every probation would fail."""
     core = CoreHarness("w0", genomes=3, trials=3, limits=Limits(losses_max=1))
     core.run_until_ready()
     core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
@@ -191,7 +189,7 @@ def test_probation_uses_genome_without_losses() -> None:
 
 
 def test_probation_uses_lost_genome_if_no_other_waits() -> None:
-    """Where every genome that waits was lost before, it is better to be tried with one of them than not at all."""
+    """If every pending genome has losses, probation uses one of them."""
     core = CoreHarness("w0", genomes=1, trials=2, limits=Limits(losses_max=1))
     core.run_until_ready()
     core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
@@ -203,7 +201,7 @@ def test_probation_uses_lost_genome_if_no_other_waits() -> None:
 
 
 def test_last_try_waits_for_worker_that_has_not_failed_trial() -> None:
-    """It is idle at once and the other has its hands full: it may try again, but the last try is not its own."""
+    """The idle worker has failed it before; the last try waits for the busy one."""
     core = CoreHarness("w0", "w1", genomes=8, machines=True)
     core.run_until_ready()
     core.claim("w1")
@@ -219,7 +217,7 @@ def test_last_try_waits_for_worker_that_has_not_failed_trial() -> None:
 
 
 def test_last_try_does_not_wait_for_worker_that_is_out() -> None:
-    """The other worker is out: whoever is left decides."""
+    """The remaining worker gets it."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.shares["w1"].sends_heartbeats = False
     core.run_until_ready()
@@ -231,7 +229,7 @@ def test_last_try_does_not_wait_for_worker_that_is_out() -> None:
 
 
 def test_worker_that_lost_trial_may_get_last_try() -> None:
-    """It never judged the genome: it went down with it. The one that has failed it twice does not decide it alone."""
+    """A loss is no judgement: the last try waits for the worker that lost the trial, not for the one that failed it."""
     core = CoreHarness("w0", "w1", genomes=4, depth=1)
     core.run_until_ready()
     (lost,) = core.farm.workers["w1"].wanted.values()
@@ -248,7 +246,7 @@ def test_worker_that_lost_trial_may_get_last_try() -> None:
 
 
 def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many last tries wait for a busy worker, an idle one finds what it may play."""
+    """However many last tries wait for a busy worker, an idle one finds a trial that it may play."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 3)
     core = CoreHarness("w0", "w1", genomes=20, depth=1)
     core.run_until_ready()
@@ -264,7 +262,7 @@ def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyP
 
 
 def test_queued_attempt_moves_although_last_try_is_pending() -> None:
-    """That one waits for the busy worker; those that have failed it have nothing to do, and take the other."""
+    """The last try waits for the busy worker; idle workers get the attempt queued behind it."""
     core = CoreHarness("w0", "w1", "w2", genomes=4)
     core.run_until_ready()
     failing, behind = (core.farm.genomes[number - 1].trials[0] for number in (2, 4))
@@ -285,7 +283,7 @@ def test_queued_attempt_moves_although_last_try_is_pending() -> None:
 
 
 def test_busy_probation_worker_is_not_waited_for() -> None:
-    """It holds its one attempt, however deep its queue is otherwise, and is given no other."""
+    """On probation a worker holds one attempt, however deep its queue is otherwise."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=1))
     core.run_until_ready()
     core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
@@ -299,18 +297,18 @@ def test_busy_probation_worker_is_not_waited_for() -> None:
 
 
 def test_search_for_trial_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many trials wait for another worker, a tick looks at a few of them only."""
+    """A tick examines only a few trials, however many wait for another worker."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 0)
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     assert core.farm.workers["w0"].wanted == {}
 
 
-# -------------------------------------------------------------------------------------------------------- standstill
+# --------------------------------------------------------------------------------------------------------- stuck farms
 
 
 def test_rejected_result_excludes_worker() -> None:
-    """`rejected` spends nothing; the worker is out with the fix, and the trial goes to another."""
+    """The result counts as no failure; the worker is excluded with advice, and the trial is retried elsewhere."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -322,7 +320,7 @@ def test_rejected_result_excludes_worker() -> None:
 
 
 def test_finished_run_has_no_stuck_reason() -> None:
-    """There is nothing to complain of."""
+    """Nor has a run that makes progress."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     assert stuck_reason(core.farm, 1) == ""
@@ -331,7 +329,7 @@ def test_finished_run_has_no_stuck_reason() -> None:
 
 
 def test_first_trials_all_failing_stops_farm() -> None:
-    """The first five trials all failed: more likely the evaluator than the genomes."""
+    """If the first five trials fail, the evaluator is probably defective."""
     core = CoreHarness("w0", genomes=9, limits=Limits(attempts_max=1))
     core.run_until_ready()
     for _ in range(9):

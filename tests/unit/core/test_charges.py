@@ -1,4 +1,4 @@
-"""Who pays, as stories: a genome that fails or kills, and the many that only happened to be there."""
+"""Failures, losses and charges: when a genome is settled without a fitness, and when it is charged."""
 
 import pytest
 
@@ -11,12 +11,12 @@ from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
 
-# ---------------------------------------------------------------------------------------------- the genome's fault
+# ------------------------------------------------------------------------------------------------------------ failures
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
 def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
-    """failed or timed out three times: settled with that outcome, without a fitness, with its reason."""
+    """After three failures or timeouts: with that outcome and its reason, without a fitness."""
     core = CoreHarness(genomes=1)
     core.run_until_ready()
     for _ in range(3):
@@ -30,7 +30,7 @@ def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
 
 
 def test_timed_out_trial_gets_timed_out_fitness() -> None:
-    """With timed_out_fitness set, a trial that times out to the end is settled with that fitness."""
+    """If `timed_out_fitness` is set and all attempts time out."""
     core = CoreHarness(genomes=1, settings=replace_struct(SETTINGS, timed_out_fitness=-5.0))
     core.run_until_ready()
     for _ in range(3):
@@ -41,7 +41,7 @@ def test_timed_out_trial_gets_timed_out_fitness() -> None:
 
 
 def test_failed_trial_skips_other_trials_of_genome() -> None:
-    """No fitness can come of the genome any more, so its open trials are skipped and taken back; others go on."""
+    """The genome can get no fitness any more, so its open trials are skipped; other genomes continue."""
     core = CoreHarness(genomes=2, trials=3, limits=Limits(attempts_max=1))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].open_attempt
@@ -57,7 +57,7 @@ def test_failed_trial_skips_other_trials_of_genome() -> None:
 
 
 def test_poison_needs_losses_on_two_workers() -> None:
-    """Three interruptions on two workers: the genome is poison, its worker is forgiven, the neighbour not charged."""
+    """After three interruptions on two workers the genome is settled, and its workers' losses are reset."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(losses_max=3))
     core.run_until_ready()
     poison = core.farm.genomes[0].trials[0]
@@ -73,7 +73,7 @@ def test_poison_needs_losses_on_two_workers() -> None:
 
 
 def test_attempt_is_charged_once() -> None:
-    """Lost and charged, then the restarted agent says `interrupted` as well: one charge."""
+    """It was lost and charged before the restarted agent reports `interrupted`."""
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(grace_s=10))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -86,7 +86,7 @@ def test_attempt_is_charged_once() -> None:
 
 
 def test_trial_fails_after_losses_per_trial_max() -> None:
-    """Nothing waits for ever: losses that are nobody's in particular have their own cap."""
+    """Losses without a charge are limited as well."""
     limits = Limits(losses_per_trial_max=4, losses_max=4, claim_limit_s=2, back_off_s=1)
     core = CoreHarness("w0", "w1", "w2", genomes=1, limits=limits)
     core.run_until_ready()
@@ -108,11 +108,11 @@ def test_poison_ends_other_overdue_attempts_of_genome() -> None:
     assert sorted(str(outcome) for outcome in outcomes) == ["lost", "withdrawn"]
 
 
-# -------------------------------------------------------------------------------------- a claim, and whose fault it was
+# -------------------------------------------------------------------------------------------------------------- claims
 
 
 def test_claim_without_result_after_outage_is_charged() -> None:
-    """Its machine was restarted while nobody could say what it did; then a claim stands there without a result."""
+    """Its machine was restarted during the outage; afterwards the share shows a claim without a result."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.machines = {name: MachineStatus(MachineState.RUNNING, (RecoveryAction.REBOOT,)) for name in ("w0", "w1")}
     core.run_until_ready()
@@ -131,7 +131,7 @@ def test_claim_without_result_after_outage_is_charged() -> None:
 
 
 def test_interrupted_result_after_outage_is_charged_once() -> None:
-    """Lost on a share that could not be read; then the restarted agent reports `interrupted`: charged, once."""
+    """It was lost on an unreadable share; then the restarted agent reports `interrupted`."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -145,7 +145,7 @@ def test_interrupted_result_after_outage_is_charged_once() -> None:
 
 
 def test_claim_of_collected_result_is_not_charged() -> None:
-    """A claim that is still there when its result was collected and removed is no unfinished game."""
+    """Its result was collected and removed before the claim, so the game is finished."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -163,7 +163,7 @@ def test_claim_of_collected_result_is_not_charged() -> None:
 
 
 def test_claim_of_withdrawn_attempt_is_not_charged() -> None:
-    """Only what was lost may be charged."""
+    """Only lost attempts may be charged."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     (held,) = core.farm.workers["w0"].wanted.values()
@@ -176,7 +176,7 @@ def test_claim_of_withdrawn_attempt_is_not_charged() -> None:
 
 
 def test_claim_after_claim_limit_is_not_charged() -> None:
-    """Lost because nobody claimed it; its agent claims it in the moment before its start signal is removed."""
+    """It was lost unclaimed; its agent claims it just before the start signal is removed."""
     core = CoreHarness("w0", "w1", genomes=2, limits=Limits(claim_limit_s=5))
     core.run_until_ready()
     facts = core.run(7)
@@ -189,7 +189,7 @@ def test_claim_after_claim_limit_is_not_charged() -> None:
 
 
 def test_poison_keeps_fitness_of_completed_trial() -> None:
-    """Its open trials fail; what was played before stays what it was."""
+    """Only its open trials fail."""
     core = CoreHarness("w0", genomes=1, trials=3, limits=Limits(attempts_max=1))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].attempts[0]
@@ -203,7 +203,7 @@ def test_poison_keeps_fitness_of_completed_trial() -> None:
 
 
 def test_failure_keeps_fitness_of_completed_trial() -> None:
-    """The others are skipped, the finished one keeps its fitness."""
+    """The open trials are skipped."""
     core = CoreHarness("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
     core.run_until_ready()
     core.publish_result(core.farm.genomes[0].trials[0].attempts[0].id)

@@ -1,4 +1,4 @@
-"""The fold of the facts: what it refuses, and what a story it tells then."""
+"""The farm as a fold of facts: which facts it refuses, and the state that the others lead to."""
 
 import sys
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.rules
 
 
 def test_illegal_fact_is_refused_with_trial_history() -> None:
-    """The farm is a table of transitions: what is not in it is a defect, told with what led there."""
+    """A fact that is no valid transition is a defect; the error contains the history of the trial."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     attempt = core.farm.genomes[0].trials[0].attempts[0]
@@ -44,7 +44,7 @@ ISSUED = f.AttemptIssued(attempt=HELD, genome=1, trial=1, number=1, worker="w0",
     ids=lambda value: type(value).__name__ if isinstance(value, f.Fact) else "",
 )
 def test_impossible_fact_is_refused(fact: f.Fact, message: str) -> None:
-    """A ledger that says so was not written by this program, or by one with a defect: nothing is done upon it."""
+    """It comes from another program or a defect, so the ledger is not used."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     assert list(core.farm.attempts) == [HELD]
@@ -54,7 +54,7 @@ def test_impossible_fact_is_refused(fact: f.Fact, message: str) -> None:
 
 
 def test_attempt_ends_once_and_is_charged_once() -> None:
-    """Only work that came back after all may follow an end (law 6)."""
+    """After the end only a late result may follow (law 6)."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     lost = f.AttemptEnded(attempt=HELD, outcome=Outcome.LOST)
@@ -69,7 +69,7 @@ def test_attempt_ends_once_and_is_charged_once() -> None:
 
 
 def test_reopened_trial_has_no_losses_or_charges() -> None:
-    """`--retry-failed`: no blame, no loss and no charge is left over, and the run is open again."""
+    """`--retry-failed` resets failures, losses and charges, and the run is open again."""
     core = CoreHarness("w0", genomes=1, limits=Limits(attempts_max=1))
     core.run_until_ready()
     core.publish_result(HELD, Outcome.FAILED)
@@ -86,7 +86,7 @@ def test_reopened_trial_has_no_losses_or_charges() -> None:
 
 
 def test_removed_worker_keeps_its_attempts() -> None:
-    """Its attempts are in the ledger, so the fold knows it; the farm does not count on it."""
+    """Its attempts are in the ledger, so the farm has it as retired, but not as usable."""
     farm = Farm("f00d", ["w1"])
     farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 0.0)
     farm.evolve(f.GenomeAdded(genome=1, name="g1", suffix="", size_bytes=1, sha256="0" * 64), 0.0)
@@ -98,7 +98,7 @@ def test_removed_worker_keeps_its_attempts() -> None:
 
 
 def test_host_stopped_changes_nothing() -> None:
-    """It is told for people."""
+    """The fact is informational."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     before = snapshot(core.farm)
@@ -109,7 +109,7 @@ def test_host_stopped_changes_nothing() -> None:
 
 
 def test_quarantined_worker_may_be_removed_from_configuration() -> None:
-    """It was quarantined by one host and again by the next; then it was taken out of the configuration."""
+    """Two hosts quarantined it before the user removed it."""
     facts: list[f.Fact] = [f.RunOpened(generation=1, run=1, settings=SETTINGS)]
     for pid in (1, 2):
         facts += [
@@ -125,7 +125,7 @@ def test_quarantined_worker_may_be_removed_from_configuration() -> None:
 
 
 def test_epoch_fact_does_not_extend_activity_span() -> None:
-    """Epochs are replayed with every generation, and may be raised years after it was played."""
+    """Epochs are replayed with every generation, and may be raised long after it was played."""
     farm = Farm("f00d", ["w0"])
     farm.evolve(f.RunOpened(generation=1, run=1, settings=SETTINGS), 100.0)
     farm.evolve(f.RunFinished(), 160.0)
@@ -138,7 +138,7 @@ def test_epoch_fact_does_not_extend_activity_span() -> None:
 
 @pytest.mark.parametrize("fitness", [1.5e308, sys.float_info.max, -sys.float_info.max])
 def test_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
-    """Their sum need not be, nor what rounding makes of it; infinity would be no fitness, and no JSON."""
+    """The sum may overflow, or the rounded mean; infinity is no valid fitness, and not JSON."""
     core = CoreHarness("w0", genomes=1, trials=3, depth=3)
     core.run_until_ready()
     for attempt in list(core.farm.workers["w0"].wanted):
@@ -149,7 +149,7 @@ def test_mean_of_finite_fitnesses_is_finite(fitness: float) -> None:
 
 
 def test_fitness_is_mean_of_trials() -> None:
-    """All of them; before the last one is in there is none."""
+    """There is none before all trials are settled."""
     core = CoreHarness("w0", genomes=1, trials=2)
     core.run_until_ready()
     first, second = core.farm.workers["w0"].wanted

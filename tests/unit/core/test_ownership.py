@@ -1,4 +1,4 @@
-"""Whose share it is, which of its histories it shows, and what of it may be believed: laws 3, 4 and 7."""
+"""Share ownership, epochs and uncertain publications: laws 3, 4 and 7."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.rules
 
 
 def test_first_contact_opens_epoch_1() -> None:
-    """An untouched folder is made this farm's: epoch 1 is recorded, published, seen."""
+    """On an empty share epoch 1 is recorded, published and confirmed by a scan."""
     core = CoreHarness("w0")
     core.run_until_ready()
     assert (core.farm.workers["w0"].epoch, core.farm.workers["w0"].epoch_open) == (1, True)
@@ -21,7 +21,7 @@ def test_first_contact_opens_epoch_1() -> None:
 
 
 def test_silence_starts_when_epoch_is_published() -> None:
-    """Its `host.json` took half a minute to arrive: from then on the agent has its time to see it (seed 1351)."""
+    """Its `host.json` took half a minute to arrive; the silence limit starts then (seed 1351)."""
     core = CoreHarness("w0", machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     share = core.shares["w0"]
@@ -39,7 +39,7 @@ def test_silence_starts_when_epoch_is_published() -> None:
 
 
 def test_missing_start_signal_raises_epoch() -> None:
-    """Only the host deletes in inbox/, so the share went back in time: what it held is lost, and nobody is charged."""
+    """Only the host deletes in `inbox/`, so the share was reverted; its attempts are lost without charges."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     held = list(core.farm.workers["w0"].wanted.values())
@@ -54,7 +54,7 @@ def test_missing_start_signal_raises_epoch() -> None:
 
 
 def test_new_epoch_does_not_charge_old_claims() -> None:
-    """The look that shows that the share went back also shows who was playing: it is not their doing."""
+    """The scan that shows the revert also shows the claims."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     claimed = core.farm.attempts[core.claim("w0")]
@@ -69,9 +69,7 @@ def test_new_epoch_does_not_charge_old_claims() -> None:
 
 
 def test_host_record_write_is_retried_in_same_epoch() -> None:
-    """The share's disk is full: what appears under its name is empty. No epoch begins for that, and in the end it is
-    silence that says so.
-    """
+    """The share's disk is full, so the published record is empty; no epoch is raised, and the silence limit applies."""
     core = CoreHarness("w0", machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     share = core.shares["w0"]
@@ -86,7 +84,7 @@ def test_host_record_write_is_retried_in_same_epoch() -> None:
 
 
 def test_new_epoch_does_not_charge_left_published_attempts() -> None:
-    """Lost while its share could not be read; the look that shows it again shows that it went back, too."""
+    """Lost while the share was unreadable; the first scan afterwards shows that it was reverted."""
     core = CoreHarness("w0", "w1", genomes=1, machines=True)
     core.run_until_ready()
     left = core.farm.genomes[0].trials[0].attempts[0]
@@ -104,7 +102,7 @@ def test_new_epoch_does_not_charge_left_published_attempts() -> None:
 
 
 def test_trial_runs_alone_after_unexplained_loss() -> None:
-    """Where the share cannot tell who was playing, every trial that was there is next played with nothing behind it."""
+    """If the share does not show which attempt was running, each lost trial runs alone next."""
     core = CoreHarness("w0", genomes=3)
     core.run_until_ready()
     core.shares["w0"].starts.clear()
@@ -115,7 +113,7 @@ def test_trial_runs_alone_after_unexplained_loss() -> None:
 
 
 def test_older_host_record_raises_epoch() -> None:
-    """The share shows epoch 1 where epoch 2 had been: reverted."""
+    """The share shows epoch 1 after epoch 2 was published: it was reverted."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.shares["w0"].starts.clear()
@@ -127,7 +125,7 @@ def test_older_host_record_raises_epoch() -> None:
 
 
 def test_decreasing_heartbeat_counter_raises_epoch() -> None:
-    """One agent life never counts backwards."""
+    """The counter of one run only increases."""
     core = CoreHarness("w0")
     core.run_until_ready()
     core.shares["w0"].counter -= 2
@@ -136,7 +134,7 @@ def test_decreasing_heartbeat_counter_raises_epoch() -> None:
 
 
 def test_returning_run_raises_epoch_and_alternating_runs_quarantine() -> None:
-    """A, B, A is a checkpoint with memory; A, B, A, B are two agents that take turns."""
+    """Runs A, B, A are a checkpoint with memory; A, B, A, B are two agents on one share."""
     core = CoreHarness("w0")
     core.run_until_ready()
     share = core.shares["w0"]
@@ -155,7 +153,7 @@ def test_returning_run_raises_epoch_and_alternating_runs_quarantine() -> None:
 
 
 def test_share_without_host_record_is_unknown() -> None:
-    """No host.json where one was: not mounted, or wiped by hand. Nothing is concluded from its emptiness."""
+    """If `host.json` is missing, the share is not mounted or was emptied; its emptiness means nothing."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.shares["w0"].owner = None
@@ -174,7 +172,7 @@ def test_share_without_host_record_is_unknown() -> None:
     ],
 )
 def test_worker_with_foreign_share_is_excluded(owner: HostRecord) -> None:
-    """Another farm's, another worker's, or one with a younger epoch: the worker is out, with the fix, untouched."""
+    """Another farm's, another worker's, or one with a newer epoch; the share is not changed."""
     core = CoreHarness("w0", "w2", genomes=2)
     core.run_until_ready()
     core.shares["w0"].owner = owner
@@ -190,7 +188,7 @@ def test_worker_with_foreign_share_is_excluded(owner: HostRecord) -> None:
     "owner", [HostRecord(farm="f00d", worker="w0", epoch=1), HostRecord(farm="another", worker="w1", epoch=1)]
 )
 def test_results_in_foreign_share_are_ignored(owner: HostRecord) -> None:
-    """Two shares may be mounted the wrong way round: what lies in them is still wanted where it belongs."""
+    """Two shares may be mounted in each other's place; the results count on their own share later."""
     core = CoreHarness("w0", "w1", genomes=1)
     core.run_until_ready()
     (wanted,) = core.farm.workers["w0"].wanted.values()
@@ -204,7 +202,7 @@ def test_results_in_foreign_share_are_ignored(owner: HostRecord) -> None:
 
 
 def test_unknown_start_signal_excludes_worker() -> None:
-    """A second host, or an old ledger: hands off."""
+    """A second host or an older ledger is in use; the share is not touched."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.shares["w0"].unknown_starts.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
@@ -213,7 +211,7 @@ def test_unknown_start_signal_excludes_worker() -> None:
 
 
 def test_missing_start_signal_counts_only_after_it_was_listed() -> None:
-    """Once a listing has shown it, its absence is a share that went back in time."""
+    """Its absence shows a revert only if an earlier listing has shown it."""
     core = CoreHarness("w0", genomes=1)
     share = core.shares["w0"]
     while not share.starts:
@@ -230,7 +228,7 @@ def test_missing_start_signal_counts_only_after_it_was_listed() -> None:
 
 
 def test_unconfirmed_publication_is_decided_by_next_listing() -> None:
-    """Not there in full: the id is burnt, the trial gets a new one. There in full: it was published."""
+    """If it is incomplete, its id is not used again and the trial gets a new attempt; else it was published."""
     core = CoreHarness("w0", genomes=1)
     core.publish_fails = True
     core.run_until_ready()
@@ -244,7 +242,7 @@ def test_unconfirmed_publication_is_decided_by_next_listing() -> None:
 
 
 def test_complete_publication_of_dead_host_is_not_repeated() -> None:
-    """A host restart makes every publication uncertain; the first listing shows that this one is there in full."""
+    """After a restart every publication is unconfirmed; the first listing shows that this one is complete."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     (attempt,) = core.farm.attempts
@@ -257,7 +255,7 @@ def test_complete_publication_of_dead_host_is_not_repeated() -> None:
 
 
 def test_withdrawn_unconfirmed_publication_is_forgotten() -> None:
-    """Nobody waits for it any more, so whether it arrived does not matter."""
+    """It does not matter whether it arrived."""
     core = CoreHarness("w0", genomes=1)
     core.publish_fails = True
     core.run_until_ready()
@@ -271,11 +269,11 @@ def test_withdrawn_unconfirmed_publication_is_forgotten() -> None:
     core.play_all()
 
 
-# -------------------------------------------------------------------------------------------------- a torn host.json
+# --------------------------------------------------------------------------------------------------- damaged host.json
 
 
 def test_damaged_own_host_record_raises_epoch() -> None:
-    """A power cut may take the content of the newest one; it can only be ours, so the next one takes its place."""
+    """A power loss may destroy the content of the newest one; the next epoch replaces it."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.shares["w0"].damaged_epoch = 1
@@ -288,7 +286,7 @@ def test_damaged_own_host_record_raises_epoch() -> None:
 
 
 def test_damaged_foreign_host_record_excludes_worker() -> None:
-    """Its epoch is younger than the ledger's: somebody else was here."""
+    """Its epoch is newer than the ledger's, so another host wrote it."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.shares["w0"].damaged_epoch = 7
@@ -300,7 +298,7 @@ def test_damaged_foreign_host_record_excludes_worker() -> None:
 
 
 def test_raised_epoch_is_published_by_next_host() -> None:
-    """Its host died in between: the share still shows the epoch before, and that is no revert."""
+    """The host was killed before the publication; the older epoch on the share is no revert."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     older = core.shares["w0"].owner
@@ -315,7 +313,7 @@ def test_raised_epoch_is_published_by_next_host() -> None:
 
 
 def test_share_without_folders_is_not_written_before_epoch_opens() -> None:
-    """The epoch is not open and the folders are gone: not mounted, perhaps, so nothing is written there."""
+    """The epoch is not open and the folders are gone; the share may be unmounted."""
     core = CoreHarness("w0", genomes=2)
     core.run_until_ready()
     core.record(f.EpochRaised(worker="w0", epoch=2, reason="the share went back in time"))
@@ -333,7 +331,7 @@ def test_share_without_folders_is_not_written_before_epoch_opens() -> None:
 
 
 def test_empty_share_after_ordered_restore_raises_epoch() -> None:
-    """The host ordered the restore itself, so no host.json is what it expects: a new epoch, not an unmounted share."""
+    """The host ordered the restore, so it expects no `host.json`."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)
@@ -346,7 +344,7 @@ def test_empty_share_after_ordered_restore_raises_epoch() -> None:
 
 
 def test_restore_confirmed_between_scans_is_remembered() -> None:
-    """Machines are asked more often than shares, and a machine says only once that it went back."""
+    """Machines are queried more often than shares are scanned, and report a restore only once."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.run_until_ready()
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (), reverted=True)

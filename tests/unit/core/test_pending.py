@@ -1,4 +1,4 @@
-"""Why is it still pending? Every reason there is comes up, and has words; and the stories that are made of them."""
+"""The reasons why a trial is pending, and the texts of `explain`."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def ready_core(**options: int) -> CoreHarness:
 
 
 def test_pending_reason_of_queued_trial() -> None:
-    """The first one is next, the others stand behind it, and a claim makes it played."""
+    """The first in the queue, the others, and after a claim."""
     core = ready_core(genomes=3)
     assert reason_of(core, trial_of(core, 1)) is PendingReason.QUEUED_FIRST
     assert reason_of(core, trial_of(core, 2)) is PendingReason.QUEUED
@@ -42,7 +42,7 @@ def test_pending_reason_of_queued_trial() -> None:
 
 
 def test_pending_reason_when_queues_are_full() -> None:
-    """Its queue is full; where there is room again, it has its turn."""
+    """With space in a queue the trial is ready."""
     core = ready_core(genomes=3)
     assert reason_of(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
 
@@ -50,7 +50,7 @@ def test_pending_reason_when_queues_are_full() -> None:
 
 
 def test_pending_reason_when_other_worker_is_needed() -> None:
-    """Who has time for it has failed it, and who has not has its hands full."""
+    """The idle worker has failed it, and the other one is busy."""
     core = CoreHarness("w0", "w1", genomes=8)
     core.run_until_ready()
     core.claim("w1")
@@ -71,7 +71,7 @@ def test_pending_reason_with_recovering_worker() -> None:
 
 
 def test_pending_reason_without_usable_worker() -> None:
-    """Every worker is out; or no share was seen yet."""
+    """No share was scanned yet, or every worker is excluded."""
     fresh = CoreHarness("w0", genomes=1)
     assert reason_of(fresh, trial_of(fresh, 1)) is PendingReason.NO_SHARE_READY
     fresh.record(f.WorkerOut(worker="w0", reason="its share belongs to another farm"))
@@ -99,7 +99,7 @@ def test_probation_queue_holds_one_attempt() -> None:
 
 
 def test_pending_reason_without_host() -> None:
-    """Whether it is pending, in a queue, or was being played."""
+    """Whether it is pending, queued or running."""
     core = ready_core(genomes=3)
     core.claim("w0")
     core.tick()
@@ -107,11 +107,11 @@ def test_pending_reason_without_host() -> None:
     assert {reason_of(core, trial_of(core, number), playing=False) for number in (1, 2, 3)} == {PendingReason.NO_HOST}
 
 
-# --------------------------------------------------------------------------------------------------------- words
+# ------------------------------------------------------------------------------------------------------------- explain
 
 
 def test_every_state_has_a_text() -> None:
-    """Each outcome, settlement, reason for waiting, state of a worker and rung has its own."""
+    """Each outcome, settlement, pending reason, worker state and recovery action has a text of its own."""
     for texts, kind in (
         (explain.OUTCOMES, Outcome),
         (explain.SETTLEMENTS, Settlement),
@@ -125,7 +125,7 @@ def test_every_state_has_a_text() -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_explain_describes_each_outcome(outcome: Outcome) -> None:
-    """Where it was, what came back, whom it counts against."""
+    """With the worker, the reason and the duration."""
     core = ready_core(genomes=1)
     (held,) = core.farm.attempts.values()
     claimed, ended = (
@@ -145,7 +145,7 @@ def test_explain_describes_each_outcome(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("settlement", Settlement)
 def test_explain_genome_lists_fitness_charges_and_trials(settlement: Settlement) -> None:
-    """Its fitness or why there is none, its charges, its trials."""
+    """Without a fitness it says why."""
     core = ready_core(genomes=1)
     (held,) = core.farm.attempts.values()
     fitness = 2.5 if settlement is Settlement.COMPLETED else None
@@ -185,7 +185,7 @@ def test_explain_names_workers_that_tried_trial() -> None:
 
 
 def test_explain_worker_lists_history_and_state() -> None:
-    """What it was given, what happened to it and when, how it stands, and what follows."""
+    """Its attempts, what happened to it, its state and the next step."""
     core = ready_core(genomes=3)
     core.claim("w0")
     core.tick()

@@ -1,4 +1,4 @@
-"""What is done about a worker that is not well: the ladder, quarantine, probation."""
+"""Recovery actions, quarantine and probation."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.rules
 
 
 def test_losses_lead_to_quarantine_then_exclusion() -> None:
-    """Three losses in a row: quarantine; three failed probations: out; the farm says that it cannot go on."""
+    """After three losses in a row it is quarantined, after three failed probations excluded."""
     core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=2, back_off_s=2, losses_per_trial_max=50))
     core.run_until_ready()
     facts = core.run(120)
@@ -28,7 +28,7 @@ def test_losses_lead_to_quarantine_then_exclusion() -> None:
 
 
 def test_one_completed_attempt_ends_probation() -> None:
-    """One attempt at a time on probation; when it is answered, the worker is as good as any."""
+    """On probation a worker holds one attempt; its result makes the worker ready."""
     core = CoreHarness("w0", genomes=6, limits=Limits(claim_limit_s=2, back_off_s=2))
     core.run_until_ready()
     while core.farm.workers["w0"].state is not WorkerState.PROBATION:
@@ -42,7 +42,7 @@ def test_one_completed_attempt_ends_probation() -> None:
 
 
 def test_recovery_actions_escalate_in_order() -> None:
-    """Each rung has its deadline; when none helps the worker is quarantined, and nothing is climbed twice at once."""
+    """Each action has a deadline and runs once; after the last one the worker is quarantined."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
@@ -54,7 +54,7 @@ def test_recovery_actions_escalate_in_order() -> None:
 
 
 def test_heartbeat_ends_recovery() -> None:
-    """A sign of life ends the recovery, whatever rung it is on."""
+    """During any action."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
@@ -69,7 +69,7 @@ def test_heartbeat_ends_recovery() -> None:
 
 
 def test_restart_of_ended_agent_keeps_attempts_published() -> None:
-    """Its attempts stay published: the new agent says itself what was interrupted."""
+    """The new agent reports which of them was interrupted."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, (RecoveryAction.RESTART_AGENT,))
     core.run_until_ready()
@@ -81,7 +81,7 @@ def test_restart_of_ended_agent_keeps_attempts_published() -> None:
 
 
 def quarantine(core: CoreHarness, worker: str = "w0") -> None:
-    """Its agent is well and beats, and yet three attempts in a row are lost on it."""
+    """Loses three attempts in a row although the agent sends heartbeats."""
     while core.farm.workers[worker].state is not WorkerState.QUARANTINED:
         core.tick()
         for attempt in list(core.farm.workers[worker].wanted):
@@ -89,12 +89,12 @@ def quarantine(core: CoreHarness, worker: str = "w0") -> None:
 
 
 def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
-    """A look that failed is not silence: the limit for silence holds at the end of a quarantine, too."""
+    """The silence limit applies at the end of a quarantine, too."""
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
     quarantine(core)
-    core.shares["w0"].sends_heartbeats = False  # for a while no look shows a new beat
+    core.shares["w0"].sends_heartbeats = False  # for a while no scan shows a new heartbeat
 
     while core.farm.workers["w0"].state is not WorkerState.PROBATION:
         core.tick(1.0)
@@ -104,7 +104,7 @@ def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
 
 
 def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
-    """Restarting its agent cannot help a frozen machine; another rung can, and must be tried before it is out."""
+    """A restart of the agent does not help a frozen machine; a later action may."""
     core = CoreHarness("w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
@@ -119,7 +119,7 @@ def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
 
 
 def test_unreadable_share_does_not_start_recovery_at_once() -> None:
-    """A share blames the share: as long as a game may still be going on there, nothing is restarted (law 5)."""
+    """No action interrupts a game that may be running (law 5)."""
     core = CoreHarness("w0", genomes=1, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
@@ -135,7 +135,7 @@ def test_unreadable_share_does_not_start_recovery_at_once() -> None:
 
 
 def test_silence_starts_at_first_successful_scan() -> None:
-    """An agent whose share is read for the first time has its time to answer, and not longer (seed 147977)."""
+    """The silence limit of a share starts at its first scan (seed 147977)."""
     settings = replace_struct(SETTINGS, time_limit_s=20.0)
     core = CoreHarness("w0", genomes=1, machines=True, settings=settings, limits=Limits(grace_s=10.0))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
@@ -156,7 +156,7 @@ def test_silence_starts_at_first_successful_scan() -> None:
 
 
 def test_unhealthy_machine_with_unreadable_share_is_restarted() -> None:
-    """The machine layer knows better than the share."""
+    """The machine layer reports the failure."""
     core = CoreHarness("w0", genomes=1, machines=True)
     core.machines["w0"] = MachineStatus(MachineState.UNHEALTHY, tuple(RecoveryAction))
     core.run_until_ready()
@@ -168,7 +168,7 @@ def test_unhealthy_machine_with_unreadable_share_is_restarted() -> None:
 
 
 def test_worker_without_machine_is_quarantined() -> None:
-    """There is nothing to restart: it is quarantined, and tried again."""
+    """It has no recovery action; it gets a probation later."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
     core.shares["w0"].unknown = "no route"
@@ -180,7 +180,7 @@ def test_worker_without_machine_is_quarantined() -> None:
 
 
 def test_repeatedly_ending_agent_is_quarantined() -> None:
-    """The same rung, as long as the budget of restarts lasts."""
+    """After as many restarts as the limit allows."""
     core = CoreHarness("w0", genomes=1, machines=True, limits=Limits(restarts_max=3))
     core.run_until_ready()
     core.machines["w0"] = MachineStatus(MachineState.OFF, (RecoveryAction.RESTART_AGENT,), "exit code 1")
@@ -194,7 +194,7 @@ def test_repeatedly_ending_agent_is_quarantined() -> None:
 
 
 def test_loss_on_probation_ends_probation() -> None:
-    """The one attempt that was to show that the worker is well was lost; each time, that is text once."""
+    """Each failed probation is counted and reported once."""
     core = CoreHarness("w0", genomes=6, limits=Limits(back_off_s=2))
     core.run_until_ready()
     quarantine(core)
@@ -212,7 +212,7 @@ def test_loss_on_probation_ends_probation() -> None:
         assert worker.reason.count("it lost its attempt on probation") == 1
 
 
-# ----------------------------------------------------------------------------------------------------- computers
+# -------------------------------------------------------------------------------------------------- machines that boot
 
 
 def machine_status(
@@ -222,7 +222,7 @@ def machine_status(
 
 
 def silent_core(seen: MachineStatus, **limits: float) -> CoreHarness:
-    """A worker on a computer, at home for a while and then silent."""
+    """A worker on a machine that boots; it was ready and is silent now."""
     core = CoreHarness(
         "w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10, boot_limit_s=100, **limits)
     )
@@ -238,7 +238,7 @@ def recovery_actions(facts: list[f.Fact]) -> list[RecoveryAction]:
 
 
 def test_useless_recovery_actions_are_skipped() -> None:
-    """What is off has no agent to restart; who has lost its heartbeat cannot be asked to shut down."""
+    """A machine that is off has no agent to restart; one without a heartbeat cannot shut down."""
     for state, first in (
         (MachineState.OFF, RecoveryAction.REBOOT),
         (MachineState.UNHEALTHY, RecoveryAction.POWER_CYCLE),
@@ -249,7 +249,7 @@ def test_useless_recovery_actions_are_skipped() -> None:
 
 
 def test_machine_gets_boot_limit_to_recover() -> None:
-    """Only the restart of its agent is over in seconds."""
+    """Only a restart of the agent has the shorter limit."""
     core = silent_core(machine_status())
 
     facts = core.run(31 + 11 + 101 + 101 + 50)
@@ -259,7 +259,7 @@ def test_machine_gets_boot_limit_to_recover() -> None:
 
 
 def test_action_limit_starts_when_action_is_done() -> None:
-    """A machine that waits for its turn to boot is not late; its time begins when the order is done."""
+    """A machine whose boot is queued is not late."""
     core = silent_core(machine_status(MachineState.UNHEALTHY))
     core.run(32)
     core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
@@ -275,7 +275,7 @@ def test_action_limit_starts_when_action_is_done() -> None:
 
 
 def test_booting_machine_is_not_silent() -> None:
-    """A host that has only just begun finds it booting: the hypervisor's clock says so, not the host's."""
+    """A new host gets the uptime from the hypervisor."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
     core.shares["w0"].sends_heartbeats = False
     core.shares["w0"].unknown = "no route"
@@ -289,7 +289,7 @@ def test_booting_machine_is_not_silent() -> None:
 
 
 def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
-    """It may boot for minutes; its share is inside of it, so what it played may come back and count even so."""
+    """A boot may take minutes; results on the machine's share may still count later."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True)
     core.machines = dict.fromkeys(core.machines, machine_status(uptime_s=500))
     core.run_until_ready()
@@ -306,7 +306,7 @@ def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
 
 
 def test_booting_machine_is_not_quarantined_for_losses() -> None:
-    """Its games went to others, as many as its queue is deep; it still has all its time to boot."""
+    """Its attempts were given up, as many as its queue holds; its boot limit still applies."""
     core = CoreHarness("w0", genomes=5, depth=3, machines=True)
     core.machines["w0"] = machine_status(uptime_s=500)
     core.run_until_ready()
@@ -326,8 +326,8 @@ def test_booting_machine_is_not_quarantined_for_losses() -> None:
 def test_scan_requested_before_restore_shows_no_recovery(
     monkeypatch: pytest.MonkeyPatch, action: RecoveryAction, state: str
 ) -> None:
-    """It took its time, and shows a beat of a share that has been emptied since. No other rung does that to a share,
-    and where looks take long, a worker that is well must not be restarted again.
+    """It shows a heartbeat on the share before the restore. No other action empties a share, so after another one a
+    slow scan ends the recovery.
     """
     seen = MachineStatus(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
     core = silent_core(seen)
@@ -346,7 +346,7 @@ def test_scan_requested_before_restore_shows_no_recovery(
 
 
 def test_losing_machine_is_quarantined_while_action_runs() -> None:
-    """An order may be under way for minutes after the agent is back; till then it would lose trial after trial."""
+    """An action may end minutes after the agent is back; meanwhile it would lose trial after trial."""
     core = CoreHarness("w0", "w1", genomes=12, machines=True)
     core.run_until_ready()
     core.claim("w1")
@@ -361,7 +361,7 @@ def test_losing_machine_is_quarantined_while_action_runs() -> None:
 
 
 def test_attempts_of_busy_probation_machine_are_given_up() -> None:
-    """The hypervisor is busy with it for minutes, and its share is gone."""
+    """The hypervisor is busy with it for minutes, and its share cannot be read."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.machines["w0"] = machine_status(uptime_s=500)
     core.run_until_ready()
@@ -379,7 +379,7 @@ def test_attempts_of_busy_probation_machine_are_given_up() -> None:
 
 
 def test_attempts_of_restarting_machine_are_given_up() -> None:
-    """Nobody waits for it through every rung of the ladder."""
+    """They do not wait for all recovery actions."""
     core = CoreHarness("w0", "w1", genomes=2, machines=True, limits=Limits(boot_limit_s=100))
     core.machines = dict.fromkeys(core.machines, machine_status(uptime_s=500))
     core.run_until_ready()
@@ -398,7 +398,7 @@ def test_attempts_of_restarting_machine_are_given_up() -> None:
 
 
 def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
-    """It hangs a minute after its first beat: nobody waits until it is old."""
+    """It hangs a minute after its first heartbeat; the boot limit does not apply."""
     core = silent_core(machine_status(uptime_s=60))
     assert core.observed.workers["w0"].alive
 
@@ -408,7 +408,7 @@ def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
 
 
 def test_endlessly_rebooting_machine_is_escalated() -> None:
-    """It is always young and never says a word."""
+    """Its uptime is always short, and it never sends a heartbeat."""
     core = silent_core(machine_status(uptime_s=3))
     core.observed.workers["w0"].alive = False
 
@@ -417,7 +417,7 @@ def test_endlessly_rebooting_machine_is_escalated() -> None:
 
 
 def test_machine_that_is_off_is_started_first() -> None:
-    """Its share is inside of it: nobody can look at it first."""
+    """Its share is inside the machine, so no scan can precede the start."""
     core = CoreHarness("w0", genomes=2, machines=True)
     core.shares["w0"].unknown = "no route"
     core.machines["w0"] = machine_status(MachineState.OFF, uptime_s=0)
@@ -430,7 +430,7 @@ def test_machine_that_is_off_is_started_first() -> None:
 
 
 def test_probation_waits_for_running_action() -> None:
-    """On probation, too, an order that is under way is waited for."""
+    """On probation, too, the worker waits for an action in progress."""
     core = CoreHarness(
         "w0", genomes=6, machines=True, limits=Limits(back_off_s=40, agent_restart_limit_s=10, boot_limit_s=50)
     )
@@ -450,7 +450,7 @@ def test_probation_waits_for_running_action() -> None:
 
 
 def test_worker_without_desktop_gets_no_attempt() -> None:
-    """A game that draws into nothing does not fail, it scores wrongly; so it is never begun."""
+    """A game without a desktop may return a wrong fitness instead of an error."""
     core = CoreHarness("service", "player", genomes=4, limits=Limits(needs_desktop=True))
     core.shares["player"].desktop = "Default, 1280x720"
     core.run_until_ready()
@@ -460,7 +460,7 @@ def test_worker_without_desktop_gets_no_attempt() -> None:
 
 
 def test_agent_without_desktop_is_restarted() -> None:
-    """Its logon task does that; as soon as it tells of a desktop it gets work."""
+    """The logon task may give it a desktop; then it gets attempts."""
     core = CoreHarness("w0", genomes=2, machines=True, limits=Limits(needs_desktop=True))
     core.machines["w0"] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
     core.run_until_ready()
@@ -472,7 +472,7 @@ def test_agent_without_desktop_is_restarted() -> None:
 
 
 def test_attempts_of_worker_without_desktop_are_withdrawn() -> None:
-    """What it plays and what waits there is taken back: nothing it says of them counts, and no genome pays."""
+    """Running and queued attempts; their results do not count, and no genome is charged."""
     core = CoreHarness("w0", "w1", genomes=4, machines=True, limits=Limits(needs_desktop=True))
     core.machines = {name: MachineStatus(MachineState.RUNNING, tuple(RecoveryAction)) for name in ("w0", "w1")}
     for share in core.shares.values():
@@ -492,7 +492,7 @@ def test_attempts_of_worker_without_desktop_are_withdrawn() -> None:
 
 
 def test_farm_stops_if_no_worker_has_desktop() -> None:
-    """The farm says so and stops, instead of waiting for ever."""
+    """The stuck reason says so."""
     core = CoreHarness("w0", genomes=1, limits=Limits(needs_desktop=True, back_off_s=2))
     core.run_until_ready()
     core.run(120)

@@ -1,4 +1,4 @@
-"""What running a generation means, the first time and again: the facts that open, extend and reopen it."""
+"""Runs of a generation: the facts that open, extend, reopen and close them."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def genome(name: str, sha256: str = "0" * 64) -> GenomeFile:
 
 
 def opened(*names: str, trials: int = 1) -> Farm:
-    """A farm with a generation that was just opened."""
+    """A farm whose generation was just opened."""
     farm = Farm("f00d", ["w0"])
     settings = replace_struct(SETTINGS, trials_per_genome=trials)
     for fact in opening_facts(farm, 1, [genome(name) for name in names], settings, fresh=False):
@@ -30,7 +30,7 @@ def opened(*names: str, trials: int = 1) -> Farm:
 
 
 def complete(farm: Farm, number: int = 1) -> None:
-    """Its first trial is played, with fitness 1."""
+    """Settles the genome's first trial with fitness 1."""
     attempt = f"g0001-{number:04d}-t1-a1-000000000000"
     for fact in (
         f.AttemptIssued(attempt=attempt, genome=number, trial=1, number=1, worker="w0", epoch=1, publication=1),
@@ -44,7 +44,7 @@ def complete(farm: Farm, number: int = 1) -> None:
     "text", ["7", "gen-7", "gen-0007", "genomes/gen-0007", "genomes/gen-7/", " 7 ", r"genomes\gen-7"]
 )
 def test_generation_number_is_parsed_from_all_spellings(text: str) -> None:
-    """Whoever completes a path with the tabulator key means its number."""
+    """Also from a path that a shell has completed."""
     assert parse_generation(text) == 7
 
 
@@ -55,7 +55,7 @@ def test_invalid_generation_is_refused_with_example(text: str) -> None:
 
 
 def test_new_files_extend_generation() -> None:
-    """New files join at the end of the roster, missing ones stay."""
+    """New files get the next numbers, and missing ones keep theirs."""
     farm = opened("a", "b")
     complete(farm)
 
@@ -74,7 +74,7 @@ def test_new_generation_opens_with_run_1() -> None:
 
 
 def test_fresh_opens_next_run() -> None:
-    """The ledger keeps the run before."""
+    """The ledger keeps the earlier run."""
     farm = opened("a")
     complete(farm)
     first, *added = opening_facts(farm, 1, [genome("a", "1" * 64)], SETTINGS, fresh=True)
@@ -84,7 +84,7 @@ def test_fresh_opens_next_run() -> None:
 
 
 def test_settings_may_change_until_first_result() -> None:
-    """No fitness was counted under the old settings, so none can be mixed with the new ones."""
+    """No fitness was counted under the old settings."""
     farm = opened("a")
     first, *_ = opening_facts(farm, 1, [genome("a")], replace_struct(SETTINGS, time_limit_s=9.0), fresh=False)
 
@@ -99,7 +99,7 @@ def test_settings_may_change_until_first_result() -> None:
     ],
 )
 def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha256: str, message: str) -> None:
-    """It is refused, with what changed and what to do."""
+    """The error says what changed and what to do."""
     farm = opened("a")
     complete(farm)
 
@@ -110,7 +110,7 @@ def test_settings_may_not_change_after_first_result(changes: dict[str, Any], sha
 
 
 def test_retry_failed_reopens_trials_without_fitness() -> None:
-    """`--retry-failed`: failed and skipped trials; what has a fitness keeps it."""
+    """Failed and skipped trials; completed ones keep their fitness."""
     farm = opened("a", "b", trials=2)
     complete(farm)
     for number, settlement in ((1, Settlement.FAILED), (2, Settlement.SKIPPED)):
@@ -120,7 +120,7 @@ def test_retry_failed_reopens_trials_without_fitness() -> None:
 
 
 def test_withdrawals_include_removed_workers() -> None:
-    """A host that ends takes back what it gave out."""
+    """The ledger has their attempts."""
     core = CoreHarness("w0", "w1", genomes=2)
     core.run_until_ready()
     reduced = Farm("f00d", ["w1"])
@@ -133,7 +133,7 @@ def test_withdrawals_include_removed_workers() -> None:
 
 
 def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
-    """Before that it takes back what its local workers hold, which end with it; what others play is played on."""
+    """Local workers end with the host; attempts of other workers continue."""
     core = CoreHarness("local-0", "vm-0", genomes=2, depth=1)
     core.run_until_ready()
 
@@ -144,7 +144,7 @@ def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
 
 
 def test_ordered_restore_is_remembered_in_next_generation() -> None:
-    """Its share will be empty, and that must not look like one that is not mounted."""
+    """The share will be empty, which must not be taken for an unmounted one."""
     restored = f.RecoveryStarted(worker="w0", action=f.RecoveryAction.RESTORE, reason="it froze")
     entries = [
         Entry(1, 0.0, 1, 1, f.EpochRaised(worker="w0", epoch=1, reason="first contact")),
@@ -161,7 +161,7 @@ def test_ordered_restore_is_remembered_in_next_generation() -> None:
 
 
 def test_replay_of_other_generations_keeps_only_share_state() -> None:
-    """Epochs and publication numbers go on counting; another generation's attempts and fitness are its own."""
+    """Epochs and publication numbers continue; attempts and fitness belong to their generation."""
     core = CoreHarness("w0", genomes=3)
     core.run_until_ready()
     entries = [Entry(seq, at, 1, 1, fact) for seq, (fact, at) in enumerate(core.facts, 1)]
