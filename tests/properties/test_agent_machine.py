@@ -52,13 +52,15 @@ class AgentMachine(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------------ the host
 
     @rule()
-    def it_becomes_ours(self) -> None:
+    def share_gets_owner(self) -> None:
         if not self.owned:
             self.owned = True
             self.agent.publish_owner()
 
-    @rule(number=NUMBERS, how=st.sampled_from(["whole", "whole", "torn", "no genome", "other genome", "other farm"]))
-    def a_start_signal_comes(self, number: int, how: str) -> None:
+    @rule(
+        number=NUMBERS, how=st.sampled_from(["complete", "complete", "torn", "no genome", "other genome", "other farm"])
+    )
+    def start_signal_is_published(self, number: int, how: str) -> None:
         """An id is published once; what comes with it may be anything."""
         if number in self.published:
             return
@@ -71,15 +73,15 @@ class AgentMachine(RuleBasedStateMachine):
         self.agent.publish_start_record(number, data[: len(data) // 2] if how == "torn" else data)
 
     @rule(number=NUMBERS)
-    def it_is_withdrawn(self, number: int) -> None:
+    def attempt_is_withdrawn(self, number: int) -> None:
         self.agent.withdraw(number)
 
     @rule(number=NUMBERS)
-    def what_was_missing_arrives(self, number: int) -> None:
+    def publication_is_completed(self, number: int) -> None:
         """A torn delivery is completed late; a record that was whole never changes."""
-        path, whole = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
-        if whole.startswith(self.agent.files.files.get(path, b"none")):
-            self.agent.files.files[path] = whole
+        path, data = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
+        if data.startswith(self.agent.files.files.get(path, b"none")):
+            self.agent.files.files[path] = data
             self.agent.files.files[f"inbox/{attempt(number)}.genome"] = GENOME
 
     # ----------------------------------------------------------------------------------------------------- the agent
@@ -87,29 +89,29 @@ class AgentMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.agent.run_for(seconds)
-        self._note()
+        self._count_games()
 
     @precondition(lambda self: self.agent.playing is not None)
     @rule(outcome=st.sampled_from([Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]))
-    def the_game_ends(self, outcome: Outcome) -> None:
+    def game_ends(self, outcome: Outcome) -> None:
         fitness = COMPLETED.fitness if outcome is Outcome.COMPLETED else None
         self.agent.finish_evaluation(EvaluationResult(outcome=outcome, fitness=fitness, seconds=1.0))
 
     @rule()
-    def the_agent_is_killed(self) -> None:
-        self._note()
+    def agent_is_killed(self) -> None:
+        self._count_games()
         self.seen_jobs = len(self.agent.evaluator.jobs)
         self.agent.start_agent()
 
     @rule(trouble=TROUBLES)
-    def something_stops_working(self, trouble: tuple[str, str]) -> None:
+    def operation_starts_failing(self, trouble: tuple[str, str]) -> None:
         self.agent.files.troubles.add(trouble)
 
     @rule()
-    def everything_works_again(self) -> None:
+    def operations_work_again(self) -> None:
         self.agent.files.troubles.clear()
 
-    def _note(self) -> None:
+    def _count_games(self) -> None:
         jobs = self.agent.evaluator.jobs
         for job in jobs[self.seen_jobs :]:
             self.played[job.attempt] += 1
@@ -118,16 +120,16 @@ class AgentMachine(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------------------- what holds
 
     @invariant()
-    def nothing_is_played_twice_or_untouched_ground_trodden(self) -> None:
+    def games_are_played_once_and_inbox_is_unchanged(self) -> None:
         if not hasattr(self, "agent"):
             return
         assert all(count == 1 for count in self.played.values()), self.played
-        assert set(self.agent.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
+        assert set(self.agent.evaluator.played) <= {GENOME}, "a genome with another digest was played"
         assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.agent.files.journal)
-        assert self.owned or not self.played, "played on a share that is nobody's"
+        assert self.owned or not self.played, "played on a share without an owner"
 
     @invariant()
-    def a_game_has_its_claim(self) -> None:
+    def running_game_has_claim(self) -> None:
         """Claimed before it is played, and as long as it is wanted."""
         if hasattr(self, "agent") and self.agent.playing is not None:
             name = f"outbox/{Kind.STARTED.of(self.agent.playing)}"
@@ -138,21 +140,21 @@ class AgentMachine(RuleBasedStateMachine):
         """All is well again: every start signal of ours is answered, and nothing is left of the others."""
         if not hasattr(self, "agent"):
             return
-        guest = self.agent
-        guest.files.troubles.clear()
-        self.it_becomes_ours()
+        agent = self.agent
+        agent.files.troubles.clear()
+        self.share_gets_owner()
         for _ in range(40):
-            if guest.playing is not None:
-                guest.finish_evaluation()
-            guest.run_for(3.0)
-            self._note()
-        self.nothing_is_played_twice_or_untouched_ground_trodden()
-        starts = {path for path in guest.files.files if path.endswith(Kind.START.value)}
+            if agent.playing is not None:
+                agent.finish_evaluation()
+            agent.run_for(3.0)
+            self._count_games()
+        self.games_are_played_once_and_inbox_is_unchanged()
+        starts = {path for path in agent.files.files if path.endswith(Kind.START.value)}
         for path in starts:
             name = path.removeprefix("inbox/").removesuffix(Kind.START.value)
-            ours = b"other-farm" not in guest.files.files[path]
-            assert ours == (f"outbox/{Kind.RESULT.of(name)}" in guest.files.files), name
-        left = {known[0] for name in guest.outbox if (known := layout.attempt_of(name)) is not None}
+            own = b"other-farm" not in agent.files.files[path]
+            assert own == (f"outbox/{Kind.RESULT.of(name)}" in agent.files.files), name
+        left = {known[0] for name in agent.outbox if (known := layout.attempt_of(name)) is not None}
         assert left <= {path.removeprefix("inbox/").removesuffix(Kind.START.value) for path in starts}
         shutil.rmtree(self.folder)
 

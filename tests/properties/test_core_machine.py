@@ -49,10 +49,10 @@ class FarmMachine(RuleBasedStateMachine):
         self.core = CoreHarness(*names, genomes=genomes, trials=trials, depth=depth, machines=machines)
         self.core.run_until_ready()
 
-    def name(self, worker: int) -> str:
+    def worker_name(self, worker: int) -> str:
         return f"w{worker % len(self.core.shares)}"
 
-    def some_attempt(self, number: int) -> Attempt:
+    def attempt_of_number(self, number: int) -> Attempt:
         attempts = list(self.core.farm.attempts.values())
         return attempts[number % len(attempts)]
 
@@ -63,11 +63,11 @@ class FarmMachine(RuleBasedStateMachine):
         self.core.tick(seconds, sweep=sweep, full=full)
 
     @rule()
-    def a_minute(self) -> None:
+    def minute_passes(self) -> None:
         self.core.run(60, step=6)
 
     @rule()
-    def the_host_is_killed(self) -> None:
+    def host_is_killed(self) -> None:
         """Everything but the facts is forgotten."""
         core = self.core
         farm = Farm(FARM, list(core.farm.workers))
@@ -80,45 +80,45 @@ class FarmMachine(RuleBasedStateMachine):
     # -------------------------------------------------------------------------------------------------------- agents
 
     @rule(worker=WORKERS)
-    def an_agent_claims(self, worker: int) -> None:
-        name = self.name(worker)
+    def agent_claims(self, worker: int) -> None:
+        name = self.worker_name(worker)
         share, wanted = self.core.shares[name], self.core.farm.workers[name].wanted
         if any(attempt in share.starts - share.claims for attempt in wanted):
             self.core.claim(name)
 
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), outcome=st.sampled_from(PLAYED))
-    def an_attempt_is_answered(self, number: int, outcome: Outcome) -> None:
+    def result_is_published(self, number: int, outcome: Outcome) -> None:
         """In time, late, or long after it was given up."""
-        attempt = self.some_attempt(number)
+        attempt = self.attempt_of_number(number)
         fitness = fitness_of(attempt) if outcome is Outcome.COMPLETED else None
         self.core.publish_result(attempt.id, outcome, fitness=fitness)
 
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), field=st.sampled_from(["seed", "trial", "genome_sha256", "worker", "farm"]))
-    def a_result_lies(self, number: int, field: str) -> None:
-        lie = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
-        self.core.publish_result(self.some_attempt(number).id, fitness=1e9, **{field: lie})
+    def forged_result_is_published(self, number: int, field: str) -> None:
+        forged = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
+        self.core.publish_result(self.attempt_of_number(number).id, fitness=1e9, **{field: forged})
 
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99))
-    def a_result_is_torn(self, number: int) -> None:
-        attempt = self.some_attempt(number)
+    def torn_result_is_published(self, number: int) -> None:
+        attempt = self.attempt_of_number(number)
         self.core.shares[attempt.worker].results[attempt.id] = CollectedResult(
             attempt=attempt.id, record=None, problem="torn"
         )
 
     @rule(worker=WORKERS)
-    def a_result_comes_from_nowhere(self, worker: int) -> None:
-        strange = "g0001-0001-t1-a9-zzzzzzzzzzzz"
-        self.core.shares[self.name(worker)].results[strange] = CollectedResult(
-            attempt=strange, record=None, problem="odd"
+    def unknown_result_is_published(self, worker: int) -> None:
+        unknown = "g0001-0001-t1-a9-zzzzzzzzzzzz"
+        self.core.shares[self.worker_name(worker)].results[unknown] = CollectedResult(
+            attempt=unknown, record=None, problem="odd"
         )
 
     @rule(worker=WORKERS, damaged=st.booleans())
-    def an_agent_restarts(self, worker: int, damaged: bool) -> None:
+    def agent_restarts(self, worker: int, damaged: bool) -> None:
         """What it had claimed is interrupted; what it cannot read is undelivered."""
-        share = self.core.shares[self.name(worker)]
+        share = self.core.shares[self.worker_name(worker)]
         share.run_id, share.counter, share.sends_heartbeats = f"{share.run_id}'", 0, True
         known = self.core.farm.attempts
         for attempt in sorted((share.claims & known.keys()) - share.results.keys()):
@@ -128,29 +128,29 @@ class FarmMachine(RuleBasedStateMachine):
                 self.core.publish_result(attempt, Outcome.UNDELIVERED)
 
     @rule(worker=WORKERS)
-    def an_agent_falls_silent(self, worker: int) -> None:
-        self.core.shares[self.name(worker)].sends_heartbeats = False
+    def agent_is_silent(self, worker: int) -> None:
+        self.core.shares[self.worker_name(worker)].sends_heartbeats = False
 
     @rule(worker=WORKERS)
-    def a_machine_ends(self, worker: int) -> None:
-        name = self.name(worker)
+    def machine_stops(self, worker: int) -> None:
+        name = self.worker_name(worker)
         if self.core.machines:
             self.core.machines[name] = MachineStatus(MachineState.OFF, ())
             self.core.shares[name].sends_heartbeats = False
 
     # -------------------------------------------------------------------------------------------------------- shares
 
-    @rule(worker=WORKERS, away=st.booleans())
-    def a_share_comes_and_goes(self, worker: int, away: bool) -> None:
-        self.core.shares[self.name(worker)].unknown = "network down" if away else ""
+    @rule(worker=WORKERS, unavailable=st.booleans())
+    def share_changes_availability(self, worker: int, unavailable: bool) -> None:
+        self.core.shares[self.worker_name(worker)].unknown = "network down" if unavailable else ""
 
     @rule(fails=st.booleans())
     def publications_fail(self, fails: bool) -> None:
         self.core.publish_fails = fails
 
     @rule(worker=WORKERS, how=st.sampled_from(["emptied", "older epoch", "counter", "outbox"]))
-    def a_share_goes_back(self, worker: int, how: str) -> None:
-        name = self.name(worker)
+    def share_is_reverted(self, worker: int, how: str) -> None:
+        name = self.worker_name(worker)
         share = self.core.shares[name]
         if how == "emptied":
             share.starts.clear()
@@ -165,7 +165,7 @@ class FarmMachine(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------------------- what holds
 
     @invariant()
-    def every_count_is_true(self) -> None:
+    def fitness_is_correct(self) -> None:
         """A fitness is that of its trial, from an attempt that was issued for it and answered."""
         if not hasattr(self, "core"):
             return
@@ -197,14 +197,14 @@ class FarmMachine(RuleBasedStateMachine):
             if stuck_reason(core.farm, len(core.shares)) or all(
                 worker.state is WorkerState.OUT for worker in core.farm.workers.values()
             ):
-                self.the_host_is_killed()
+                self.host_is_killed()
             for name, share in core.shares.items():
                 for attempt_id in sorted(share.starts - share.results.keys()):
                     if attempt_id in core.farm.workers[name].wanted:
                         core.publish_result(attempt_id, fitness=fitness_of(core.farm.attempts[attempt_id]))
             core.tick(6.0)
-        stories = [core.farm.story(trial) for genome in core.farm.genomes for trial in genome.trials]
-        raise AssertionError("the run does not finish\n" + "\n".join(stories))
+        histories = [core.farm.story(trial) for genome in core.farm.genomes for trial in genome.trials]
+        raise AssertionError("the run does not finish\n" + "\n".join(histories))
 
 
 TestFarmMachine = FarmMachine.TestCase

@@ -45,16 +45,16 @@ def ref(name: str, data: bytes, **other: object) -> PayloadRef:
 GARBAGE = {
     "empty": b"",
     "binary": bytes(range(256)),
-    "half": layout.encode(records.result(1))[:-20],
+    "truncated": layout.encode(records.result(1))[:-20],
     "too large": b" " * (layout.RECORD_BYTES_MAX + 1),
     "very large": b"[" * 10**6,
-    "deep": b'{"a":' * 10_000,
-    "a list": b"[]",
-    "without fields": b'{"layout": 1}',
-    "not a number": layout.encode(records.result(1)).replace(b"2.5", b"NaN"),
+    "deeply nested": b'{"a":' * 10_000,
+    "list": b"[]",
+    "missing fields": b'{"layout": 1}',
+    "NaN": layout.encode(records.result(1)).replace(b"2.5", b"NaN"),
     "infinite": layout.encode(records.result(1)).replace(b"2.5", b"1e999"),
-    "text for a number": layout.encode(records.result(1)).replace(b"2.5", b'"2.5"'),
-    "the host's to say": layout.encode(records.result(1)).replace(b'"completed"', b'"lost"'),
+    "text instead of a number": layout.encode(records.result(1)).replace(b"2.5", b'"2.5"'),
+    "an outcome of the host": layout.encode(records.result(1)).replace(b'"completed"', b'"lost"'),
     "completed without a fitness": layout.encode(records.result(1)).replace(b"2.5", b"null"),
     "a control character": b"\x1b[2J",
 }
@@ -148,7 +148,7 @@ def test_refused_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
     owner.publish_result(1)
     owner.files.held = {f"outbox/{attempt(1)}.result.json"}
     for _ in range(2 * REFUSALS_MAX):
-        assert "somebody has it open" in owner.scan(full=False).unknown
+        assert "has it open" in owner.scan(full=False).unknown
     owner.files.held = set()
 
     seen = owner.collect()
@@ -240,9 +240,9 @@ def test_artifact_with_unsafe_name_is_missing(owner: HostShareHarness, name: str
     """A name that is not plainly one of the protocol's is missing, told in printable characters, and never a path."""
     folder = f"outbox/{attempt(1)}.files"
     owner.files.write(f"{folder}/good", b"good")
-    owner.files.files[f"{folder}/{name}"] = b"evil"
-    before = everything_in(owner.state.parent)
-    owner.publish_result(1, artifacts=[ref(name, b"evil"), ref("good", b"good")])
+    owner.files.files[f"{folder}/{name}"] = b"hostile"
+    before = files_in(owner.state.parent)
+    owner.publish_result(1, artifacts=[ref(name, b"hostile"), ref("good", b"good")])
 
     seen = owner.collect_until_given_up()
 
@@ -250,10 +250,10 @@ def test_artifact_with_unsafe_name_is_missing(owner: HostShareHarness, name: str
     assert len(seen.missing) == 1
     assert seen.missing[0].isprintable()
     assert owner.incoming == {f"{attempt(1)}/good"}
-    assert everything_in(owner.state.parent) - before == {owner.state / "incoming" / attempt(1) / "good"}
+    assert files_in(owner.state.parent) - before == {owner.state / "incoming" / attempt(1) / "good"}
 
 
-def everything_in(folder: Path) -> set[Path]:
+def files_in(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
@@ -294,7 +294,7 @@ def test_artifact_found_on_retry_is_collected(owner: HostShareHarness) -> None:
 def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Path) -> None:
     """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
     data = bytes(2**20)
-    (tiny_disk / "hog").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
+    (tiny_disk / "filler").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
     owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda _digest: "")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
     owner.publish_result(1, artifacts=[ref("replay", data)])
@@ -309,10 +309,10 @@ def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, mon
     """On Windows a scanner may have open what an earlier look has fetched: that is no reason for the host to end."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
-    refusal = PermissionError(13, "somebody has it open")
-    refusal.winerror = 32  # type: ignore[attr-defined, unused-ignore]
+    error = PermissionError(13, "another process has it open")
+    error.winerror = 32  # type: ignore[attr-defined, unused-ignore]
     with monkeypatch.context() as patch:
-        patch.setattr(owner.files, "fetch", Mock(side_effect=refusal))
+        patch.setattr(owner.files, "fetch", Mock(side_effect=error))
         assert "has it open" in owner.scan(full=False).unknown
 
     seen = owner.collect()
@@ -323,7 +323,7 @@ def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, mon
 
 def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> None:
     """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
-    (owner.state / "incoming").write_text("in the way")
+    (owner.state / "incoming").write_text("not a folder")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
 

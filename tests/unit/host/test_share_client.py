@@ -46,7 +46,7 @@ def test_full_scan_reads_everything(owner: HostShareHarness) -> None:
     owner.files.publish(f"inbox/{attempt(1)}.start.json", layout.encode(records.start(1)))
     owner.files.write(f"inbox/{attempt(1)}.genome", GENOME)
     owner.files.write(f"inbox/{attempt(2)}.genome", GENOME)
-    owner.files.write("inbox/notes.txt", b"a person was here")
+    owner.files.write("inbox/notes.txt", b"notes")
     owner.files.replace("status/agent.json", layout.encode(records.beat(counter=7)))
     owner.files.publish(f"outbox/{attempt(1)}.started.json", b"")
     owner.files.publish(f"outbox/{attempt(3)}.started.json", b"")
@@ -110,11 +110,11 @@ def test_damaged_host_record_is_rewritten(owner: HostShareHarness, data: bytes) 
     owner.files.files["inbox/3.host.json"] = data
 
     owner.act(host=records.host(3))
-    mended = owner.files.files["inbox/3.host.json"]
+    rewritten = owner.files.files["inbox/3.host.json"]
     owner.act(host=records.host(3, farm="another"))
 
-    assert mended == layout.encode(records.host(3))
-    assert owner.files.files["inbox/3.host.json"] == mended
+    assert rewritten == layout.encode(records.host(3))
+    assert owner.files.files["inbox/3.host.json"] == rewritten
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 10**6])
@@ -162,28 +162,28 @@ def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict
 
 
 @pytest.mark.parametrize(
-    ("record", "genome", "whole"),
+    ("record", "genome", "complete"),
     [(0, 0, True), (0, -1, False), (-1, 0, False), (0, 1, False), (None, 0, False), (0, None, False)],
 )
 def test_publication_is_complete_in_full_size_only(
-    owner: HostShareHarness, record: int | None, genome: int | None, whole: bool
+    owner: HostShareHarness, record: int | None, genome: int | None, complete: bool
 ) -> None:
     """After an unknown outcome record and payload are measured: both there, both of the right size."""
     sizes = (500, 100)
-    for kind, size, off in ((Kind.START, sizes[0], record), (Kind.GENOME, sizes[1], genome)):
-        if off is not None:
-            owner.files.write(f"inbox/{kind.of(attempt(1))}", b"x" * (size + off))
+    for kind, size, difference in ((Kind.START, sizes[0], record), (Kind.GENOME, sizes[1], genome)):
+        if difference is not None:
+            owner.files.write(f"inbox/{kind.of(attempt(1))}", b"x" * (size + difference))
 
     scan = owner.scan(expected_sizes={attempt(1): sizes, attempt(2): sizes})
 
-    assert scan.complete == ({attempt(1)} if whole else set())
+    assert scan.complete == ({attempt(1)} if complete else set())
 
 
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
 def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder: str) -> None:
     """A folder with more entries than any farm needs is not read."""
-    room = ENTRIES_MAX - len(owner.files.names(folder))
-    for number in range(room):
+    free = ENTRIES_MAX - len(owner.files.names(folder))
+    for number in range(free):
         owner.files.files[f"{folder}/{number}"] = b""
     assert not owner.scan().unknown
 
@@ -194,15 +194,15 @@ def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder
 
 def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
     """One look reads a bounded number; the next one, told what is handled, reads the others."""
-    everything = {owner.publish_result(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
+    expected = {owner.publish_result(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
 
     first = owner.scan(full=False)
-    assert first.answers == everything
+    assert first.answers == expected
     handled = frozenset(seen.attempt for seen in first.results)
     assert len(handled) == RESULTS_PER_SCAN_MAX
 
     second = owner.scan(full=False, handled=handled)
-    assert {seen.attempt for seen in second.results} == everything - handled
+    assert {seen.attempt for seen in second.results} == expected - handled
 
 
 def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
@@ -262,17 +262,17 @@ def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -
 
 def test_existing_start_signal_is_not_replaced(owner: HostShareHarness) -> None:
     """An id is published once: what lies there stays, and nothing is sure."""
-    owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of somebody else")
+    owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of another host")
 
     response = owner.act(publish=(owner.start(1),))
 
     assert response.sent == {attempt(1): False}
-    assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of somebody else"
+    assert owner.files.files[f"inbox/{attempt(1)}.start.json"] == b"of another host"
 
 
 def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> None:
     """One failing order does not make the others unsure."""
-    owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of somebody else")
+    owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of another host")
 
     response = owner.act(publish=tuple(owner.start(number) for number in (1, 2, 3)))
 
