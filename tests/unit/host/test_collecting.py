@@ -1,4 +1,4 @@
-"""Collecting results: what is fetched with them, what hostile bytes become, and whose trouble it is if that fails."""
+"""Collecting results: payloads that are fetched with them, damaged and hostile bytes, and errors of share and host."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.harness.records import FARM, WORKER, attempt, sha256
 
 
 def test_result_is_collected_with_log_and_artifacts(owner: HostShareHarness) -> None:
-    """Record, its very bytes, log and artifacts; the artifacts land under the attempt's id."""
+    """Record, its bytes, log and artifacts; the artifacts are stored under the attempt's id."""
     owner.files.write(f"outbox/{attempt(1)}.log", b"hello")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     refs = {"log": ref(f"{attempt(1)}.log", b"hello"), "artifacts": [ref("replay", b"replay")]}
@@ -62,7 +62,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
 def test_damaged_result_is_retried_then_given_up(owner: HostShareHarness, data: bytes) -> None:
-    """A result that is none may not be whole yet; after three looks it is told as such in one printable line."""
+    """It may be incomplete; after three scans it is reported as unreadable in one printable line."""
     owner.publish_result(1, data)
 
     seen = owner.collect_until_given_up()
@@ -73,7 +73,7 @@ def test_damaged_result_is_retried_then_given_up(owner: HostShareHarness, data: 
 
 
 def test_result_completed_on_retry_counts(owner: HostShareHarness) -> None:
-    """Half at the first two looks, whole at the third: it counts like any other."""
+    """Incomplete at two scans, complete at the third."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
     assert owner.collect() is None
@@ -86,7 +86,7 @@ def test_result_completed_on_retry_counts(owner: HostShareHarness) -> None:
 
 
 def test_retries_are_counted_per_result(owner: HostShareHarness) -> None:
-    """One bad result does not use up another one's readings, and a good one does not wait for it."""
+    """A damaged result does not use up the retries of another one, nor delay it."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
     owner.publish_result(2)
@@ -98,7 +98,7 @@ def test_retries_are_counted_per_result(owner: HostShareHarness) -> None:
 
 
 def test_retries_are_reset_when_result_disappears(owner: HostShareHarness) -> None:
-    """Its readings are counted anew if it ever comes back."""
+    """If it appears again, it gets all retries."""
     owner.publish_result(1, b"")
     assert owner.collect() is None
     assert owner.collect() is None
@@ -111,7 +111,7 @@ def test_retries_are_reset_when_result_disappears(owner: HostShareHarness) -> No
 
 
 def test_unknown_layout_of_result_is_not_retried(owner: HostShareHarness) -> None:
-    """It is complete, and will not become another one."""
+    """It is complete and will not change."""
     owner.publish_result(1, records.of_another_version(records.result(1)))
 
     seen = owner.collect()
@@ -122,7 +122,7 @@ def test_unknown_layout_of_result_is_not_retried(owner: HostShareHarness) -> Non
 
 
 def test_echo_is_returned_unchanged(owner: HostShareHarness) -> None:
-    """The name of its file decides whose result it is; the echo comes along unchanged."""
+    """The file name identifies the attempt; the record is not changed."""
     owner.publish_result(1, layout.encode(records.result(2)))
 
     seen = owner.collect()
@@ -133,7 +133,7 @@ def test_echo_is_returned_unchanged(owner: HostShareHarness) -> None:
 
 
 def test_unavailable_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
-    """An error of the share uses up no reading."""
+    """An error of the share is no damaged result."""
     owner.publish_result(1)
     owner.files.troubles = {("read", "outbox")}
     for _ in range(2 * READS_MAX):
@@ -144,7 +144,7 @@ def test_unavailable_result_does_not_use_up_retry(owner: HostShareHarness) -> No
 
 
 def test_refused_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
-    """Nothing was read, so nothing is wrong with it: however often, it uses up no reading."""
+    """Nothing was read, so nothing is known to be damaged, however often."""
     owner.publish_result(1)
     owner.files.held = {f"outbox/{attempt(1)}.result.json"}
     for _ in range(2 * REFUSALS_MAX):
@@ -159,7 +159,7 @@ def test_refused_result_does_not_use_up_retry(owner: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("payload", ["x.log", "x.files/replay"])
 def test_refused_payload_is_missing_after_more_retries(owner: HostShareHarness, payload: str) -> None:
-    """It is asked for more often than one that is damaged, since who has it open may let go; then it is missing."""
+    """The other process may close the file, so it gets more retries than a damaged one."""
     path = f"outbox/{attempt(1)}{payload[1:]}"
     owner.files.write(path, b"hello")
     refs = {"log": ref(LOG, b"hello")} if payload == "x.log" else {"artifacts": [ref("replay", b"hello")]}
@@ -192,7 +192,7 @@ LOG = f"{attempt(1)}.log"
     ids=["other bytes", "other size", "other digest", "another attempt's", "outside", "absolute", "a record"],
 )
 def test_wrong_log_is_missing_after_retries(owner: HostShareHarness, log: PayloadRef) -> None:
-    """After three looks the fitness counts without it; only the attempt's own log is ever opened."""
+    """After three scans the fitness counts without it; only the attempt's own log is opened."""
     owner.files.write(f"outbox/{LOG}", b"hello")
     owner.files.write(f"outbox/{attempt(2)}.log", b"hello")
     owner.publish_result(1, log=log)
@@ -206,7 +206,7 @@ def test_wrong_log_is_missing_after_retries(owner: HostShareHarness, log: Payloa
 
 @pytest.mark.parametrize("data", [None, b"x" * (layout.LOG_BYTES_MAX + 1)])
 def test_unavailable_log_is_missing(owner: HostShareHarness, data: bytes | None) -> None:
-    """It is not there, or larger than a log may be."""
+    """The file does not exist, or is larger than a log may be."""
     if data is not None:
         owner.files.write(f"outbox/{LOG}", data)
     owner.publish_result(1, log=ref(LOG, data or b"hello"))
@@ -237,7 +237,7 @@ def test_unavailable_log_is_missing(owner: HostShareHarness, data: bytes | None)
     ],
 )
 def test_artifact_with_unsafe_name_is_missing(owner: HostShareHarness, name: str) -> None:
-    """A name that is not plainly one of the protocol's is missing, told in printable characters, and never a path."""
+    """It is reported in printable characters, and never used as a path."""
     folder = f"outbox/{attempt(1)}.files"
     owner.files.write(f"{folder}/good", b"good")
     owner.files.files[f"{folder}/{name}"] = b"hostile"
@@ -280,7 +280,7 @@ def test_wrong_artifact_is_missing(owner: HostShareHarness, artifact: PayloadRef
 
 
 def test_artifact_found_on_retry_is_collected(owner: HostShareHarness) -> None:
-    """Absent at the first look, there at the second: nothing is missing."""
+    """Absent at the first scan, present at the second."""
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
     assert owner.collect() is None
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
@@ -292,7 +292,7 @@ def test_artifact_found_on_retry_is_collected(owner: HostShareHarness) -> None:
 
 
 def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Path) -> None:
-    """The share is well, and must not be blamed; half of the artifact does not keep the room that is missing."""
+    """No error of the share is reported, and the partial artifact is removed."""
     data = bytes(2**20)
     (tiny_disk / "filler").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
     owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda _digest: "")
@@ -306,7 +306,7 @@ def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Pa
 
 
 def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows a scanner may have open what an earlier look has fetched: that is no reason for the host to end."""
+    """On Windows a virus scanner may have the file open that an earlier scan fetched."""
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
     error = PermissionError(13, "another process has it open")
@@ -322,7 +322,7 @@ def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, mon
 
 
 def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> None:
-    """Whatever is wrong with the host's own disk is told in the report, and does not end a courier."""
+    """An error of the host's own disk is part of the response, and raises nothing."""
     (owner.state / "incoming").write_text("not a folder")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
@@ -335,7 +335,7 @@ def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 @pytest.mark.timeout(20)
 def test_links_fifos_and_folders_in_outbox_are_given_up(tmp_path: Path) -> None:
-    """Links, FIFOs and folders under the names of records on a real disk: given up one by one, blocking nobody."""
+    """On a real disk, under the names of records; none of them blocks the scan."""
     secret = tmp_path / "secret"
     secret.write_bytes(layout.encode(records.result(1)))
     root = tmp_path / "share"

@@ -162,7 +162,7 @@ def test_response_from_previous_generation_is_late() -> None:
 
 
 def test_scan_carries_its_request_time() -> None:
-    """However late its response arrives, it does not show what happened to a machine meanwhile."""
+    """A late response does not show what happened to a machine after its request."""
     harness = LoopHarness.ready()
     core = harness.core
     harness.loop.tick()
@@ -178,7 +178,7 @@ def test_scan_carries_its_request_time() -> None:
 
 
 def test_failed_request_is_retried_at_next_sweep() -> None:
-    """A share that refuses answers at once; retried at once, it would keep the loop busy."""
+    """A share that refuses responds at once; an immediate retry would keep the loop busy."""
     harness = LoopHarness.ready()
     harness.loop.tick()  # the first scan
     harness.executor.arriving = [ShareResponse(worker="vm-0", error="inbox/x.genome: another process has it open")]
@@ -194,7 +194,7 @@ def test_failed_request_is_retried_at_next_sweep() -> None:
 
 
 def test_unreadable_share_is_not_polled_fast() -> None:
-    """It answers at once, and its publication stays unconfirmed for as long."""
+    """Its publications stay unconfirmed for as long, and each scan would fail at once."""
     harness = LoopHarness.ready()
     harness.core.observed.workers["vm-0"].unconfirmed = set(harness.core.farm.workers["vm-0"].wanted)
     assert harness.loop.workers_to_poll_fast() == {"vm-0"}

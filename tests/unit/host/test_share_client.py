@@ -1,4 +1,4 @@
-"""The host's side of a share, over a share in memory: what it does in which order, and what hostile bytes become."""
+"""The share client over a share in memory: scans, the order of operations in a request, damaged and foreign files."""
 
 import os
 
@@ -15,11 +15,11 @@ from tests.harness.records import GENOME, WORKER, attempt
 MIB = 1024 * 1024
 
 
-# ------------------------------------------------------------------------------------------------------------- looks
+# --------------------------------------------------------------------------------------------------------------- scans
 
 
 def test_first_scan_reports_no_folders(host: HostShareHarness) -> None:
-    """Reachable and without folders: that is not unknown, and nothing is made by looking."""
+    """The share is reachable, so it is not unknown; a scan creates nothing."""
     scan = host.scan()
 
     assert scan.no_folders
@@ -28,7 +28,7 @@ def test_first_scan_reports_no_folders(host: HostShareHarness) -> None:
 
 
 def test_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> None:
-    """Whichever folder it is, the look says why and nothing else. The root is asked only if the inbox cannot tell."""
+    """For each folder; the scan has the error and nothing else. The root is listed only if the inbox fails."""
     owner.publish_result()
     for folders in (["inbox"], ["outbox"], ["", "inbox"]):
         owner.files.troubles = {("names", folder) for folder in folders}
@@ -42,7 +42,7 @@ def test_share_that_cannot_be_listed_is_unknown(owner: HostShareHarness) -> None
 
 
 def test_full_scan_reads_everything(owner: HostShareHarness) -> None:
-    """Owner, start signals, payloads, heartbeat, claims, answers, results; other files are not seen."""
+    """Owner, start signals, payloads, heartbeat, claims, answers and results; other files are ignored."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", layout.encode(records.start(1)))
     owner.files.write(f"inbox/{attempt(1)}.genome", GENOME)
     owner.files.write(f"inbox/{attempt(2)}.genome", GENOME)
@@ -66,7 +66,7 @@ def test_full_scan_reads_everything(owner: HostShareHarness) -> None:
 
 
 def test_quick_scan_reads_outbox_only(owner: HostShareHarness) -> None:
-    """One listing and one reading: that is what a doorbell costs."""
+    """A notification costs one listing, and one read per result."""
     owner.publish_result(3)
 
     scan = owner.scan(full=False)
@@ -77,7 +77,7 @@ def test_quick_scan_reads_outbox_only(owner: HostShareHarness) -> None:
 
 
 def test_heartbeat_is_read_before_outbox(owner: HostShareHarness) -> None:
-    """Whoever is silent by then had its last word in the outbox already."""
+    """If the heartbeat is old, the outbox already contains the agent's last result."""
     owner.scan()
 
     assert owner.files.asked.index("status/agent.json") < owner.files.asked.index("outbox")
@@ -85,7 +85,7 @@ def test_heartbeat_is_read_before_outbox(owner: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("data", [None, b"", b"\xff", b"{}", records.of_another_version(records.beat()), b"x" * 10**6])
 def test_missing_heartbeat_does_not_make_share_unknown(owner: HostShareHarness, data: bytes | None) -> None:
-    """Missing, damaged or too large: there is no beat, and the rest is seen."""
+    """Missing, damaged or too large: the scan has no heartbeat, and everything else."""
     if data is not None:
         owner.files.replace("status/agent.json", data)
     owner.publish_result()
@@ -97,7 +97,7 @@ def test_missing_heartbeat_does_not_make_share_unknown(owner: HostShareHarness, 
 
 
 def test_host_record_of_highest_epoch_counts(owner: HostShareHarness) -> None:
-    """Epochs are numbers: 10 is higher than 9."""
+    """Epochs are compared as numbers: 10 is higher than 9."""
     owner.publish_owner(9, farm="farm-2")
     owner.publish_owner(10)
 
@@ -106,7 +106,7 @@ def test_host_record_of_highest_epoch_counts(owner: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 40], ids=["empty", "cut off", "zeros"])
 def test_damaged_host_record_is_rewritten(owner: HostShareHarness, data: bytes) -> None:
-    """A full disk let the rename through and nothing else; one that can be read is left as it is."""
+    """On a full disk the rename may succeed without content; a readable record is not changed."""
     owner.files.files["inbox/3.host.json"] = data
 
     owner.act(host=records.host(3))
@@ -119,7 +119,7 @@ def test_damaged_host_record_is_rewritten(owner: HostShareHarness, data: bytes) 
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 10**6])
 def test_damaged_host_record_is_reported_with_epoch(owner: HostShareHarness, data: bytes) -> None:
-    """A torn host.json is neither unknown nor nobody's, and the lower one does not count instead."""
+    """The share is neither unknown nor without an owner, and the older record does not count."""
     owner.files.publish("inbox/2.host.json", data)
 
     scan = owner.scan()
@@ -128,14 +128,14 @@ def test_damaged_host_record_is_reported_with_epoch(owner: HostShareHarness, dat
 
 
 def test_unavailable_host_record_makes_share_unknown(owner: HostShareHarness) -> None:
-    """An error of the share says nothing about whose it is."""
+    """An error of the share does not tell the owner."""
     owner.files.troubles = {("read", "inbox")}
 
     assert owner.scan().unknown
 
 
 def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
-    """Halves in `inbox/tmp/` go with the first look that shows this farm as the owner, and with no earlier one."""
+    """Partial files in `inbox/tmp/` are removed by the first scan that shows this farm as the owner."""
     host.publish_owner(1, farm="farm-2")
     host.files.write("inbox/tmp/half", b"...")
     host.scan()
@@ -152,7 +152,7 @@ def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
 def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, str]) -> None:
-    """It is about to be moved up, by whoever the share belongs to."""
+    """The other host is about to rename it."""
     host.publish_owner(1, **other)
     host.files.write("inbox/tmp/being-staged", b"...")
 
@@ -168,7 +168,7 @@ def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict
 def test_publication_is_complete_in_full_size_only(
     owner: HostShareHarness, record: int | None, genome: int | None, complete: bool
 ) -> None:
-    """After an unknown outcome record and payload are measured: both there, both of the right size."""
+    """After an unknown outcome both record and payload must exist in the right size."""
     sizes = (500, 100)
     for kind, size, difference in ((Kind.START, sizes[0], record), (Kind.GENOME, sizes[1], genome)):
         if difference is not None:
@@ -181,7 +181,7 @@ def test_publication_is_complete_in_full_size_only(
 
 @pytest.mark.parametrize("folder", ["inbox", "outbox"])
 def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder: str) -> None:
-    """A folder with more entries than any farm needs is not read."""
+    """Its files are not read."""
     free = ENTRIES_MAX - len(owner.files.names(folder))
     for number in range(free):
         owner.files.files[f"{folder}/{number}"] = b""
@@ -193,7 +193,7 @@ def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder
 
 
 def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
-    """One look reads a bounded number; the next one, told what is handled, reads the others."""
+    """The next scan, with the handled ones in its request, reads the others."""
     expected = {owner.publish_result(number) for number in range(1, RESULTS_PER_SCAN_MAX + 51)}
 
     first = owner.scan(full=False)
@@ -206,7 +206,7 @@ def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
 
 
 def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
-    """They are still seen, because the host waits for them to be cleaned."""
+    """They are still reported as answers until they are removed."""
     owner.publish_result(1)
 
     scan = owner.scan(full=False, handled=frozenset({attempt(1)}))
@@ -220,7 +220,7 @@ def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
 
 
 def test_first_request_creates_folders_and_host_record(host: HostShareHarness) -> None:
-    """bare -> folders -> host.json, durable -> the look of the same order sees it."""
+    """The record is flushed, and the next scan shows it."""
     response = host.act(host=records.host(1))
 
     assert host.files.journal == [("publish durably", "inbox/1.host.json")]
@@ -229,7 +229,7 @@ def test_first_request_creates_folders_and_host_record(host: HostShareHarness) -
 
 
 def test_host_record_of_other_farm_is_not_replaced(host: HostShareHarness) -> None:
-    """Who comes second to an epoch replaces nothing, and its look says whose the share is."""
+    """The scan shows the other owner."""
     host.publish_owner(1, farm="farm-2")
 
     host.act(host=records.host(1))
@@ -238,7 +238,7 @@ def test_host_record_of_other_farm_is_not_replaced(host: HostShareHarness) -> No
 
 
 def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
-    """Payload first, record last, each once and byte for byte."""
+    """Each is written once, and byte for byte."""
     response = owner.act(publish=(owner.start(1),))
 
     genome, record = f"inbox/{attempt(1)}.genome", f"inbox/{attempt(1)}.start.json"
@@ -250,7 +250,7 @@ def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
 def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -> None:
-    """The first one that fails is not confirmed; the later ones are not begun."""
+    """The later ones are not begun."""
     owner.files.troubles = {(verb, "inbox")}
 
     response = owner.act(publish=(owner.start(1), owner.start(2)))
@@ -261,7 +261,7 @@ def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -
 
 
 def test_existing_start_signal_is_not_replaced(owner: HostShareHarness) -> None:
-    """An id is published once: what lies there stays, and nothing is sure."""
+    """An id is published once; the publication is unconfirmed."""
     owner.files.publish(f"inbox/{attempt(1)}.start.json", b"of another host")
 
     response = owner.act(publish=(owner.start(1),))
@@ -271,7 +271,7 @@ def test_existing_start_signal_is_not_replaced(owner: HostShareHarness) -> None:
 
 
 def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> None:
-    """One failing order does not make the others unsure."""
+    """A failed publication does not affect the earlier ones."""
     owner.files.publish(f"inbox/{attempt(2)}.start.json", b"of another host")
 
     response = owner.act(publish=tuple(owner.start(number) for number in (1, 2, 3)))
@@ -280,7 +280,7 @@ def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> N
 
 
 def test_start_signal_is_removed_before_genome(owner: HostShareHarness) -> None:
-    """While a start signal is there, its genome must be there too; attempts in the given order."""
+    """While a start signal exists, so must its genome; attempts in the given order."""
     response = owner.act(remove=(attempt(2), attempt(1)))
 
     assert owner.files.journal == [
@@ -293,7 +293,7 @@ def test_start_signal_is_removed_before_genome(owner: HostShareHarness) -> None:
 
 
 def test_failed_removal_reports_nothing_removed(owner: HostShareHarness) -> None:
-    """It is planned again, and nothing is published on top of it."""
+    """Nothing is published after it, and the removal is planned again."""
     owner.files.troubles = {("remove", "inbox")}
 
     response = owner.act(remove=(attempt(1),), publish=(owner.start(2),))
@@ -303,7 +303,7 @@ def test_failed_removal_reports_nothing_removed(owner: HostShareHarness) -> None
 
 
 def test_open_genome_does_not_block_other_work(owner: HostShareHarness) -> None:
-    """On Windows an editor is enough; its worker would get no work for as long."""
+    """On Windows another program may have it open for a long time."""
     owner.files.troubles = {("remove", f"inbox/{Kind.GENOME.of(attempt(1))}")}
 
     response = owner.act(remove=(attempt(1), attempt(2)), publish=(owner.start(3),))
@@ -314,7 +314,7 @@ def test_open_genome_does_not_block_other_work(owner: HostShareHarness) -> None:
 
 
 def test_unremovable_start_signal_blocks_publication(owner: HostShareHarness) -> None:
-    """It would be played before them, and the agent would have more to play than its queue is deep."""
+    """The agent would play its attempt first, and hold more attempts than its queue allows."""
     owner.files.troubles = {("remove", f"inbox/{Kind.START.of(attempt(1))}")}
 
     response = owner.act(remove=(attempt(1),), publish=(owner.start(3),))
@@ -333,7 +333,7 @@ def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
 @pytest.mark.parametrize("size", [8, 2 * MIB], ids=["small", "large"])
 @pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
 def test_damaged_snapshot_is_fatal_for_host(owner: HostShareHarness, size: int, damage: str) -> None:
-    """It is no fault of the share, and no start signal speaks for it."""
+    """It is no error of the share, and its start signal is not published."""
     start, snapshot = owner.start(1, b"x" * size), owner.snapshot(b"x" * size)
     if damage == "gone":
         os.unlink(snapshot)

@@ -1,4 +1,4 @@
-"""Answers of an SMB server, as the host reads them."""
+"""Parsing the responses of an SMB server."""
 
 import datetime
 import sys
