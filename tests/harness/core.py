@@ -88,7 +88,7 @@ class CoreHarness:
         self.record(HostStarted(pid=2, workers=len(self.farm.workers)))
         self.observed = Observed(self.farm, self.limits, self.now)
 
-    # -------------------------------------------------------------------------------------------------------- ticks
+    # ----------------------------------------------------------------------------------------------------------- ticks
 
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, scan: bool = True) -> list[Fact]:
         """Advances the time, scans every share, decides and executes the actions. Returns the facts of this tick."""
@@ -197,7 +197,7 @@ class CoreHarness:
             share.claims.discard(attempt_id)
             share.results.pop(attempt_id, None)
 
-    # --------------------------------------------------------------------------------------------- agents
+    # ---------------------------------------------------------------------------------------------------------- agents
 
     def claim(self, worker: str) -> str:
         """Makes the agent claim the first attempt in its queue; returns its id."""
@@ -254,7 +254,7 @@ class CoreHarness:
         """The settlement of each trial, in the order of the genomes."""
         return [trial.settlement for genome in self.farm.genomes for trial in genome.trials]
 
-    # --------------------------------------------------------------------------------------------------- invariants
+    # ------------------------------------------------------------------------------------------------------ invariants
 
     def check_invariants(self) -> None:
         """Checks S1 to S4 of docs/reliability.md, and that a replay of the facts gives the same farm."""

@@ -1,8 +1,8 @@
-"""The agent against everything that can happen to it, in any order: `next_step`, the lookout and the loop as shipped.
+"""A stateful property test of the agent: the shipped planner, scanner and loop under any sequence of events.
 
-After every step nothing was played twice, nothing was touched that is not the agent's. At the end the share is well,
-and every start signal that is still wanted gets its answer. `FARM_EXAMPLES=5000 pytest -k test_agent_machine.py`
-looks longer.
+After every step no attempt was played twice, and the agent changed only its own folders. At the end all faults stop,
+and every remaining start signal gets a result. `FARM_EXAMPLES=5000 pytest -k test_agent_machine.py` tries more
+examples.
 """
 
 import os
@@ -34,7 +34,7 @@ TROUBLES = st.sampled_from(
 
 
 class AgentMachine(RuleBasedStateMachine):
-    """One guest, a host's hands, and whatever befalls both."""
+    """One agent; the rules are the actions of its host, of its game and of faults."""
 
     agent: AgentHarness
 
@@ -61,7 +61,7 @@ class AgentMachine(RuleBasedStateMachine):
         number=NUMBERS, how=st.sampled_from(["complete", "complete", "torn", "no genome", "other genome", "other farm"])
     )
     def start_signal_is_published(self, number: int, how: str) -> None:
-        """An id is published once; what comes with it may be anything."""
+        """An id is published once; its record and genome may be damaged or foreign."""
         if number in self.published:
             return
         self.published.add(number)
@@ -78,7 +78,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def publication_is_completed(self, number: int) -> None:
-        """A torn delivery is completed late; a record that was whole never changes."""
+        """A torn publication is completed later; a complete record never changes."""
         path, data = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
         if data.startswith(self.agent.files.files.get(path, b"none")):
             self.agent.files.files[path] = data
@@ -117,7 +117,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.played[job.attempt] += 1
         self.seen_jobs = len(jobs)
 
-    # ---------------------------------------------------------------------------------------------------- what holds
+    # ------------------------------------------------------------------------------------------------------ invariants
 
     @invariant()
     def games_are_played_once_and_inbox_is_unchanged(self) -> None:
@@ -130,14 +130,14 @@ class AgentMachine(RuleBasedStateMachine):
 
     @invariant()
     def running_game_has_claim(self) -> None:
-        """Claimed before it is played, and as long as it is wanted."""
+        """The claim precedes the game, and exists as long as the start signal."""
         if hasattr(self, "agent") and self.agent.playing is not None:
             name = f"outbox/{Kind.STARTED.of(self.agent.playing)}"
             wanted = f"inbox/{Kind.START.of(self.agent.playing)}" in self.agent.files.files
             assert name in self.agent.files.files or not wanted
 
     def teardown(self) -> None:
-        """All is well again: every start signal of ours is answered, and nothing is left of the others."""
+        """Without faults, every start signal of this farm gets a result, and files of other attempts are removed."""
         if not hasattr(self, "agent"):
             return
         agent = self.agent

@@ -1,7 +1,7 @@
-"""The pure core against everything that can happen to it, in any order, with the shortest story when it goes wrong.
+"""A stateful property test of the core: its rules under any sequence of events.
 
-After every step the table checks the invariants and compares the farm with a replay of its own facts. At the end all is
-well again, and the run must come to an end. `FARM_EXAMPLES=5000 pytest -k test_core_machine.py` looks longer.
+After every step `CoreHarness` checks the invariants and compares the farm with a replay of its facts. At the end all
+faults stop, and the run must finish. `FARM_EXAMPLES=5000 pytest -k test_core_machine.py` tries more examples.
 """
 
 import os
@@ -28,12 +28,12 @@ PLAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
 
 
 def fitness_of(attempt: Attempt) -> float:
-    """The one true fitness of a trial."""
+    """The only correct fitness of a trial."""
     return attempt.trial.genome.number * 10.0 + attempt.trial.number
 
 
 class FarmMachine(RuleBasedStateMachine):
-    """A farm, its shares, and whatever befalls them."""
+    """A farm with its shares; the rules are the actions of hosts, agents, machines and faults."""
 
     core: CoreHarness
 
@@ -68,7 +68,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule()
     def host_is_killed(self) -> None:
-        """Everything but the facts is forgotten."""
+        """Only the facts survive."""
         core = self.core
         farm = Farm(FARM, list(core.farm.workers))
         for fact, at in core.facts:
@@ -89,7 +89,7 @@ class FarmMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), outcome=st.sampled_from(PLAYED))
     def result_is_published(self, number: int, outcome: Outcome) -> None:
-        """In time, late, or long after it was given up."""
+        """In time, late, or long after the attempt was given up."""
         attempt = self.attempt_of_number(number)
         fitness = fitness_of(attempt) if outcome is Outcome.COMPLETED else None
         self.core.publish_result(attempt.id, outcome, fitness=fitness)
@@ -117,7 +117,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, damaged=st.booleans())
     def agent_restarts(self, worker: int, damaged: bool) -> None:
-        """What it had claimed is interrupted; what it cannot read is undelivered."""
+        """Claimed attempts are reported as interrupted, damaged ones as undelivered."""
         share = self.core.shares[self.worker_name(worker)]
         share.run_id, share.counter, share.sends_heartbeats = f"{share.run_id}'", 0, True
         known = self.core.farm.attempts
@@ -162,11 +162,11 @@ class FarmMachine(RuleBasedStateMachine):
         share.claims.clear()
         share.results.clear()
 
-    # ---------------------------------------------------------------------------------------------------- what holds
+    # ------------------------------------------------------------------------------------------------------ invariants
 
     @invariant()
     def fitness_is_correct(self) -> None:
-        """A fitness is that of its trial, from an attempt that was issued for it and answered."""
+        """A fitness is that of its trial, from an attempt of this trial that has a result."""
         if not hasattr(self, "core"):
             return
         for genome in self.core.farm.genomes:
@@ -182,7 +182,7 @@ class FarmMachine(RuleBasedStateMachine):
                 assert len(spent) <= limits.attempts_max + limits.losses_per_trial_max
 
     def teardown(self) -> None:
-        """All is well again, the user runs the farm anew if it stood still, and everything is settled."""
+        """Without faults, and with a new run of a stuck farm, every trial is settled."""
         if not hasattr(self, "core"):
             return
         core = self.core

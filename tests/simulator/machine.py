@@ -425,7 +425,7 @@ class SimulatedMachine:
         if self.agent is None and self.is_up and self.frozen_at is None:
             self.start_agent()
 
-    # ---------------------------------------------------------------------------------------------- what hosts call
+    # ------------------------------------------------------------------------------------------------- what hosts call
 
     def status(self) -> MachineStatus:
         """The status that the machine layer reports."""
