@@ -57,12 +57,12 @@ class Figures:
         n = max(1, self.seeds)
         speed = self.seeds / max(0.001, self.busy_s)
         counted = {name: getattr(self, name) for name in ("lost", "duplicated", "unexpected", "recovered")}
-        verdict = f"{self.trials:,} trials: " + ", ".join(f"{name} {count:,}" for name, count in counted.items())
+        summary = f"{self.trials:,} trials: " + ", ".join(f"{name} {count:,}" for name, count in counted.items())
         if self.broken:
-            verdict += f"\nbroken: {', '.join(sorted(self.broken)[:20])}"
+            summary += f"\nbroken: {', '.join(sorted(self.broken)[:20])}"
         return f"""\
 {self.seeds:,} seeds: {len(self.broken)} broken; {speed:.1f} a second and core
-{verdict}
+{summary}
 {self.virtual_s / 3600:,.0f} simulated hours of hosts, {self.machine_s / 3600:,.0f} of machines
 per seed: {self.workers / n:.1f} workers, {self.trials / n:.1f} trials, {self.attempts / n:.1f} attempts
 per seed: {self.operations / n:,.0f} operations, {self.faults.total() / n:.1f} faults, {self.virtual_s / n:.0f} s

@@ -171,6 +171,7 @@ class SimulatedHost:
 
     def __init__(self, world: World, machines: Mapping[str, SimulatedMachine], *, second_farm: bool = False) -> None:
         self.world, self.machines, self.second_farm = world, machines, second_farm
+        # The names are part of the seeds of the random numbers; another name would change the histories.
         self.name, self.seed = ("rival", world.seed + 1) if second_farm else ("host", world.seed)
         self.swapped: dict[str, str] = {}  #: worker -> the worker whose share is mounted in its place
         self.unmounted: dict[str, SimulatedDisk] = {}  #: worker -> the empty folder in its share's place

@@ -34,7 +34,7 @@ class Mutation:
     function: str  #: its qualified name, which only one function of the shipped packages has
     old: str
     new: str
-    in_shell: bool = False  #: whether the function does I/O; the others are rules
+    does_io: bool = False  #: whether the function does I/O; the others are rules
     package: str = ""  #: the package to search, where `function` alone is ambiguous
 
 
@@ -71,7 +71,7 @@ MUTATIONS = [
         "ControlLoop.tick",
         RECORD + ACTING,
         textwrap.indent(ACTING, "    ") + RECORD,
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "record before archive",
@@ -79,7 +79,7 @@ MUTATIONS = [
         "ControlLoop._record",
         ARCHIVING,
         RECORDING + ARCHIVING.removesuffix(RECORDING),
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "failed archive ignored",
@@ -91,7 +91,7 @@ MUTATIONS = [
         """\
             log.warning("%s", error)
 """,
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "failed commit ignored",
@@ -99,7 +99,7 @@ MUTATIONS = [
         "ControlLoop._append",
         "            raise HostError(str(error)) from error\n",
         '            log.warning("%s", error)\n',
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "facts recorded after a failed commit",
@@ -107,7 +107,7 @@ MUTATIONS = [
         "ControlLoop._guard_commit",
         "        self.commit_failed = True\n        yield\n",
         "        yield\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "wrong worker's result archived",
@@ -118,7 +118,7 @@ MUTATIONS = [
         "                    fact,\n"
         "                    {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results},\n"
         "                )\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "machine restarted repeatedly",
@@ -126,7 +126,7 @@ MUTATIONS = [
         "ControlLoop._perform",
         "            seen.recovery_ordered = seen.machine_started = True\n",
         "            seen.machine_started = True\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "unknown read as empty",
@@ -148,7 +148,7 @@ MUTATIONS = [
         "ShareClient._scan_all",
         "        return self._scan_outbox(request, scan)\n",
         "        return scan\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "claim is not flushed",
@@ -156,7 +156,7 @@ MUTATIONS = [
         "Agent._claim",
         "layout.encode(claim), durable=True)",
         "layout.encode(claim))",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "digest not checked",
@@ -164,7 +164,7 @@ MUTATIONS = [
         "Agent._run",
         "        if digest != start.genome_sha256:\n",
         "        if False:\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "absence not confirmed",
@@ -172,7 +172,7 @@ MUTATIONS = [
         "ShareScanner.scan",
         "        present = listed | self._still_present(held - listed)\n",
         "        present = listed\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "new agent does not watch first",
@@ -180,7 +180,7 @@ MUTATIONS = [
         "Agent._watch_for_other_agent",
         '                raise OtherAgentActive(f"another agent (run {heartbeat[0]}) beats on this share")\n',
         "                pass\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "claim forgotten at the agent's start",
@@ -189,7 +189,7 @@ MUTATIONS = [
         "        outbox = self._scan_outbox(listed | mine)\n",
         "        outbox = self._scan_outbox(listed | mine)\n"
         "        outbox = {a: kinds for a, kinds in outbox.items() if a in mine or kinds != {Kind.STARTED}}\n",
-        in_shell=True,
+        does_io=True,
     ),
     Mutation(
         "claimed attempt reported as undelivered",
@@ -387,8 +387,8 @@ def main() -> int:
         print(f"| {mutation.name} | {mutation.rule} | `{mutation.function}` | {seed}{by_assertion} |")
         print(f"    {found.violation}", file=sys.stderr)
     seen = sum(found.seed is not None for found in detections)
-    shell = sum(one.in_shell and found.seed is not None for one, found in zip(mutations, detections, strict=True))
-    print(f"\n{seen} of {len(mutations)} found, {shell} of them in the shell")
+    io = sum(one.does_io and found.seed is not None for one, found in zip(mutations, detections, strict=True))
+    print(f"\n{seen} of {len(mutations)} found, {io} of them in code that does I/O")
     return 0 if seen == len(mutations) else 1
 
 

@@ -233,7 +233,7 @@ def test_mutated_files_are_part_of_fingerprint() -> None:
 def test_there_are_enough_mutations() -> None:
     """At least twenty, eight of them in code that does I/O, with unique names."""
     assert len({one.name for one in MUTATIONS}) == len(MUTATIONS) >= 20
-    assert sum(one.in_shell for one in MUTATIONS) >= 8
+    assert sum(one.does_io for one in MUTATIONS) >= 8
 
 
 @pytest.fixture

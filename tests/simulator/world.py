@@ -144,16 +144,13 @@ class World:
         self.operations = 0
         self.violations: list[str] = []  #: violated invariants, in order
         self.played: set[str] = set()  #: attempts whose game was started
-        self.half_claimed: dict[
-            str, str
-        ] = {}  #: attempt -> the run whose claim exists although its write was reported as failed
+        #: attempt -> the run whose claim exists although its write was reported as failed
+        self.half_claimed: dict[str, str] = {}
         self.fault_applied = False  #: whether the planned failure applied to its operation
         self.kill_at: dict[str, int] = {}  #: process -> operations from now until it is killed
         self.host_kills: list[int] = []  #: for each start of the host, after how many operations it is killed
         self.kills_take_power = False  #: killing an agent cuts its machine's power
-        self.fail_at: dict[
-            str, tuple[int, str]
-        ] = {}  #: process -> operations from now, and the failure of the last one
+        self.fail_at: dict[str, tuple[int, str]] = {}  #: process -> operations from now until it fails, and how
         self._queue: list[_Event] = []
         self._number = 0
 

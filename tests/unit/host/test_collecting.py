@@ -265,7 +265,7 @@ def files_in(folder: Path) -> set[Path]:
         ref("replay", b"replay", size_bytes=5),
         ref("absent", b"replay"),
     ],
-    ids=["other bytes", "other digest", "larger than it says", "absent"],
+    ids=["other bytes", "other digest", "wrong size", "absent"],
 )
 def test_wrong_artifact_is_missing(owner: HostShareHarness, artifact: PayloadRef) -> None:
     """The fitness counts without it, and nothing of it is kept."""

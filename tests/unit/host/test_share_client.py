@@ -128,7 +128,7 @@ def test_damaged_host_record_is_reported_with_epoch(owner: HostShareHarness, dat
 
 
 def test_unavailable_host_record_makes_share_unknown(owner: HostShareHarness) -> None:
-    """An error of the share does not tell the owner."""
+    """After an error of the share its owner is not known."""
     owner.files.troubles = {("read", "inbox")}
 
     assert owner.scan().unknown
