@@ -47,21 +47,29 @@ class Detection:
     violation: str = ""
 
 
-RECORD = "            self._record(tx)\n"
+RECORD = """\
+            if tx.facts:
+                self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
+"""
 ACTING = """\
-        touched = tx.touched | self._actions_pending | (self.farm.workers.keys() if observation.sweep else set())
-        self._actions_pending = set()
-        self._reconcile(touched)
+        pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
+        for worker in pending:
+            self._turns[worker].action_pending = False
+        self._reconcile(tx.touched | pending | (self.farm.workers.keys() if observation.sweep else set()))
 """
 
-RECORDING = "        self._append(tx.facts, tx.observation.wall)\n"
 ARCHIVING = """\
         try:
-            for fact in tx.facts:
-                self._archive(fact, tx.results)
+            for fact in facts:
+                self._archive_result(farm.generation, fact, results)
         except OSError as error:
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
-        self._append(tx.facts, tx.observation.wall)
+"""
+RECORDING = """\
+        try:
+            self._ledger.append(facts, at, farm.generation, farm.run)
+        except LedgerError as error:
+            raise HostError(str(error)) from error
 """
 
 MUTATIONS = [
@@ -76,56 +84,52 @@ MUTATIONS = [
     Mutation(
         "record before archive",
         "a result is archived before it is counted",
-        "ControlLoop._record",
-        ARCHIVING,
-        RECORDING + ARCHIVING.removesuffix(RECORDING),
+        "Recorder.record",
+        ARCHIVING + RECORDING,
+        RECORDING + ARCHIVING,
         does_io=True,
     ),
     Mutation(
         "failed archive ignored",
         "a host that cannot archive a result stops",
-        "ControlLoop._record",
+        "Recorder.record",
         """\
             raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
 """,
-        """\
-            log.warning("%s", error)
-""",
+        "            pass\n",
         does_io=True,
     ),
     Mutation(
         "failed commit ignored",
         "a host that cannot record stops",
-        "ControlLoop._append",
+        "Recorder.record",
         "            raise HostError(str(error)) from error\n",
-        '            log.warning("%s", error)\n',
+        "            pass\n",
         does_io=True,
     ),
     Mutation(
         "facts recorded after a failed commit",
         "after a failed commit a host records nothing more",
-        "ControlLoop._guard_commit",
-        "        self.commit_failed = True\n        yield\n",
+        "Recorder.commit",
+        "        self.failed = True\n        yield\n",
         "        yield\n",
         does_io=True,
     ),
     Mutation(
         "wrong worker's result archived",
         "the result that is archived is the one that was accepted",
-        "ControlLoop._record",
-        "                self._archive(fact, tx.results)\n",
-        "                self._archive(\n"
-        "                    fact,\n"
-        "                    {s.attempt: (scan.worker, s) for scan in tx.observation.scans for s in scan.results},\n"
-        "                )\n",
+        "ControlLoop.tick",
+        "                self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)\n",
+        "                shown = {s.attempt: (scan.worker, s) for scan in observation.scans for s in scan.results}\n"
+        "                self._recorder.record(self.farm, tx.facts, observation.wall, shown)\n",
         does_io=True,
     ),
     Mutation(
         "machine restarted repeatedly",
         "a recovery action is ordered once, whatever its outcome",
-        "ControlLoop._perform",
-        "            seen.recovery_ordered = seen.machine_started = True\n",
-        "            seen.machine_started = True\n",
+        "ControlLoop._execute",
+        "        seen.recovery_ordered = seen.machine_started = True\n",
+        "        seen.machine_started = True\n",
         does_io=True,
     ),
     Mutation(

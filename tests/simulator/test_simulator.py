@@ -17,8 +17,10 @@ import pytest
 
 from pipeline.core.facts import RecoveryAction
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.recorder import Recorder
 from pipeline.shares.executor import ShareExecutor
 from pipeline.storage.archive import Archive
+from tests.fakes.ports import MemoryArchive
 from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
 from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
@@ -26,7 +28,6 @@ from tests.simulator.digests import digest
 from tests.simulator.executor import SimulatedExecutor
 from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
 from tests.simulator.history import History, play
-from tests.simulator.host import MemoryArchive
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
 from tests.simulator.world import World, fault_free_options
 
@@ -287,7 +288,8 @@ def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, m
 )
 def test_fakes_have_methods_of_real_classes(fake: type, real: type, methods: set[str]) -> None:
     """The methods that the loop calls have the same parameters in both."""
-    called = set(re.findall(r"self\.(?:_executor|archive)\.(\w+)\(", inspect.getsource(ControlLoop)))
+    source = inspect.getsource(ControlLoop) + inspect.getsource(Recorder)
+    called = set(re.findall(r"\b(?:executor|_archive)\.(\w+)\(", source))
     assert methods == called & vars(real).keys()
     for name in methods:
         of_fake, of_real = getattr(fake, name), getattr(real, name)
