@@ -86,7 +86,7 @@ def tiny_disk() -> Iterator[Path]:
     """A disk of 8 MiB that a test may fill."""
     require("mount", root=True)
     disk = Path(tempfile.mkdtemp(prefix="tiny-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         disk.rmdir()
         leave_out("the right to mount, which root of an unprivileged container does not have")

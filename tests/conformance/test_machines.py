@@ -2,7 +2,7 @@
 over QEMU with guests that boot (`make test-vm`)."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -201,7 +201,7 @@ def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
 def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
     """Every verb refuses every other name before anything is asked of anybody."""
     machines = case.machines
-    verbs = [
+    verbs: list[Callable[[str], object]] = [
         *(machines.info, machines.create, machines.start, machines.power_off, machines.restart_agent),
         *(machines.checkpoint, machines.restore, machines.remove, machines.screenshot),
         *(

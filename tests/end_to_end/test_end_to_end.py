@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -31,10 +32,21 @@ def genome_in(attempt: str) -> str:
     return attempt[:10]
 
 
-def running_attempt(project: FarmProject, spared: set[str]) -> dict[str, str]:
-    """What the workers have in hand: an attempt each, at a genome that is not to be spared."""
-    found = {worker: project.playing(worker) for worker in ("local-0", "local-1")}
-    return {worker: attempt for worker, attempt in found.items() if attempt and genome_in(attempt) not in spared}
+def running_attempts(project: FarmProject, spared: set[str]) -> list[tuple[str, str]]:
+    """Waits for running attempts: worker and attempt, without those at a genome in `spared`."""
+    found: list[tuple[str, str]] = []
+
+    def some() -> bool:
+        running = [(worker, project.playing(worker)) for worker in ("local-0", "local-1")]
+        found[:] = [(worker, attempt) for worker, attempt in running if attempt and genome_in(attempt) not in spared]
+        return bool(found)
+
+    project.wait_until(some)
+    return found
+
+
+def has_other_attempt(project: FarmProject, worker: str, attempt: str) -> bool:
+    return project.playing(worker) != attempt
 
 
 def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
@@ -71,13 +83,12 @@ def test_generation_survives_twenty_kills(project: FarmProject) -> None:
     """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
     project.configure(workers=2, losses_max=10, trials=1)
     project.add_genomes(plays(100, seconds=0.25))
-    dice, hit = random.Random(4), set()
+    dice = random.Random(4)
+    hit: set[str] = set()
     targets = dice.sample(["agent"] * 18 + ["evaluator"] * 3 + ["host"] * 3, 24)
     host = project.start()
     while targets:
-        found: dict[str, str] = {}
-        project.wait_until(lambda found=found: found.update(running_attempt(project, hit)) or found)
-        worker, attempt = dice.choice(sorted(found.items()))
+        worker, attempt = dice.choice(running_attempts(project, hit))
         agent = project.agent_of(worker)
         if agent is None or project.playing(worker) != attempt:
             continue
@@ -92,7 +103,7 @@ def test_generation_survives_twenty_kills(project: FarmProject) -> None:
             case "evaluator":
                 for child in agent.children():
                     child.kill()
-        project.wait_until(lambda worker=worker, attempt=attempt: project.playing(worker) != attempt)
+        project.wait_until(partial(has_other_attempt, project, worker, attempt))
     code, out = project.wait_for_end(host, within_s=90)
     assert code == 0, out
     project.assert_counted_once()
@@ -178,7 +189,7 @@ def test_fitness_is_independent_of_worker_count(project: FarmProject, workers: i
     project.assert_counted_once()
 
 
-def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> None:
+def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path: Path) -> None:
     """The share belongs to the first host; the second keeps its hands off, names the cure, and breaks nothing."""
     share = tmp_path / "share"
     share.mkdir()
@@ -199,7 +210,7 @@ def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> 
     project.assert_counted_once()
 
 
-def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path) -> None:
+def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path: Path) -> None:
     """Without its ledger a farm is another farm: the share is refused until it is taken over; old results are kept."""
     share = tmp_path / "share"
     share.mkdir()
@@ -298,7 +309,7 @@ def test_no_process_survives_killed_host_and_agents(project: FarmProject) -> Non
     assert not alive
 
 
-def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk) -> None:
+def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk: Path) -> None:
     """When the host's disk is full it stops with exit code 3; with room again, the same command resumes."""
     project.root = tiny_disk / "farm"
     project.configure()

@@ -5,6 +5,8 @@ The agents inside are real processes, WinRM is spoken by the real client; the ma
 """
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests.harness.samba import give_to_account, samba
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = tuple(f"vm-{number}" for number in range(8))
-PATIENCE = {"silence_limit_s": 4.0, "rung_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
+PATIENCE: dict[str, Any] = {"silence_limit_s": 4.0, "rung_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
     server.plan("Send", Trouble.DROP_AFTER)
     server.plan("Receive", Trouble.CLIXML, Trouble.DROP_BEFORE)
     for name in ("vm-0", "vm-1", "vm-2", "vm-3"):
-        project.wait_until(lambda name=name: hyperv.is_healthy(name), within_s=60)
+        project.wait_until(partial(hyperv.is_healthy, name), within_s=60)
 
     code, out = project.wait_for_end(host, within_s=120)
     assert code == 0, out

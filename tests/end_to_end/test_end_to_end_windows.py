@@ -7,6 +7,7 @@ logon task: it restarts an agent that ended.
 import random
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -125,7 +126,7 @@ def test_generation_survives_kills_of_windows_agents_and_host(
                 host = project.start()
             case "agent":
                 machines.kill(name)
-                assert eventually(lambda pid=evaluator.pid: has_ended(pid), 10), "its game outlived it"
+                assert eventually(partial(has_ended, evaluator.pid), 10), "its game outlived it"
             case "evaluator":
                 evaluator.kill()
 

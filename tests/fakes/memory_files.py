@@ -126,13 +126,14 @@ class ProbedFiles(MemoryFiles):
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
         self.troubles: set[tuple[str, str]] = set()  #: verb and folder, or file, of what is Unavailable now
         self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
+        self.unlisted: set[str] = set()  #: paths that listings omit, as a stale cache does
         self.too_big: set[str] = set()  #: paths for which there is no room; half of a payload is written
         self.on_write: Callable[[], object] = lambda: None  #: what happens while a payload is written
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
         self.asked.append(folder)
-        return super().names(folder)
+        return [name for name in super().names(folder) if f"{folder}/{name}" not in self.unlisted]
 
     def read(self, path: str, bytes_max: int) -> bytes:
         self._pass("read", _layout_folder(path))

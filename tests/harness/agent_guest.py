@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
@@ -136,11 +137,11 @@ class AgentHarness:
 
     # ----------------------------------------------------------------------------------------------- what the host does
 
-    def publish_owner(self, epoch: int = 1, **other: object) -> None:
+    def publish_owner(self, epoch: int = 1, **other: Any) -> None:
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
 
-    def publish_start(self, number: int = 1, genome: bytes = GENOME, **other: object) -> str:
+    def publish_start(self, number: int = 1, genome: bytes = GENOME, **other: Any) -> str:
         """Publishes a genome and its start signal."""
         self.files.write(f"inbox/{attempt(number)}.genome", genome)
         return self.publish_start_record(number, layout.encode(records.start(number, **other)))

@@ -23,7 +23,7 @@ from tests.harness.games.game import fitness_of
 from tests.harness.waiting import PATIENCE, PATIENCE_S, eventually
 
 #: Windows: a group of processes that can be interrupted by itself.
-PROCESS_GROUP_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+PROCESS_GROUP_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 GAMES = Path(inspect.getfile(fitness_of)).parent
 Commands = Mapping[str, Any]
 
@@ -104,7 +104,10 @@ workers = {workers}
 
     def interrupt(self, host: "subprocess.Popen[bytes]") -> None:
         """Ctrl-C; Windows lets a process send only Ctrl-Break to another group of processes."""
-        host.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
+        if sys.platform == "win32":
+            host.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            host.send_signal(signal.SIGINT)
 
     def run(self, *args: str, within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
         """Runs a `pipeline` command to its end: exit code and everything it printed."""

@@ -1,6 +1,7 @@
 """The host's side of one share in memory, its snapshots and its incoming folder; the test is the worker."""
 
 from pathlib import Path
+from typing import Any
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind
@@ -19,17 +20,17 @@ class HostShareHarness:
         self.files = ProbedFiles()
         self.share = ShareClient(WORKER, FARM, self.files, state / "incoming")
 
-    def execute(self, **request: object) -> ShareResponse:
-        return self.share.execute(ShareRequest(worker=WORKER, **request))  # type: ignore[arg-type]
+    def execute(self, **request: Any) -> ShareResponse:
+        return self.share.execute(ShareRequest(worker=WORKER, **request))
 
-    def scan(self, *, full: bool = True, **request: object) -> ShareScan:
+    def scan(self, *, full: bool = True, **request: Any) -> ShareScan:
         self.files.asked.clear()
         scan = self.execute(scan=True, full=full, **request).scan
         assert scan is not None
         assert (scan.worker, scan.full) == (WORKER, full)
         return scan
 
-    def publish_owner(self, epoch: int = 1, **other: object) -> None:
+    def publish_owner(self, epoch: int = 1, **other: Any) -> None:
         """The share carries that owner's host.json."""
         self.files.make_folders()
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
@@ -43,7 +44,7 @@ class HostShareHarness:
     def publication(self, number: int = 1, genome: bytes = GENOME) -> Publication:
         return Publication(records.start(number, genome), self.snapshot(genome))
 
-    def publish_result(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
+    def publish_result(self, number: int = 1, data: bytes | None = None, **other: Any) -> str:
         """The worker's result lies in the outbox, whatever its bytes."""
         data = layout.encode(records.result(number, **other)) if data is None else data
         self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data

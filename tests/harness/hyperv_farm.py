@@ -38,20 +38,12 @@ class HyperVHarness:
 
     def access(self, password: str = PASSWORD) -> WinRmAccess:
         """How the host is reached."""
-        over_tls = self.server.certificate is not None
-        return WinRmAccess(
-            host="localhost" if over_tls else "127.0.0.1",
-            account=ACCOUNT,
-            password=lambda: password,
-            transport="https" if over_tls else "ntlm",
-            port=self.port,
-            certificate=str(self.server.certificate) if over_tls else None,
-        )
+        return access(self.server, password)
 
     @property
     def port(self) -> int:
         """Where WinRM listens."""
-        return int(self.server.endpoint.rsplit(":", 1)[1].partition("/")[0])
+        return port_of(self.server)
 
     def tables(self, samba: Samba | None = None, **hyperv: object) -> str:
         """The part of pipeline.toml that names the host and its machines. Their shares are reached by path, or over
@@ -70,6 +62,24 @@ class HyperVHarness:
                 lines += [rf"share = '\\{name}\{name}'", f"port = {samba.port}", f"account = '{SHARE_ACCOUNT}'"]
                 lines += ["secret = 'env:SHARE_SECRET'"]
         return "\n".join(lines)
+
+
+def port_of(server: WsmanServer) -> int:
+    """The TCP port of a WinRM service."""
+    return int(server.endpoint.rsplit(":", 1)[1].partition("/")[0])
+
+
+def access(server: WsmanServer, password: str = PASSWORD) -> WinRmAccess:
+    """How a host with this WinRM service is reached."""
+    over_tls = server.certificate is not None
+    return WinRmAccess(
+        host="localhost" if over_tls else "127.0.0.1",
+        account=ACCOUNT,
+        password=lambda: password,
+        transport="https" if over_tls else "ntlm",
+        port=port_of(server),
+        certificate=str(server.certificate) if over_tls else None,
+    )
 
 
 @contextmanager

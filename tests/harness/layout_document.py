@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -91,7 +92,7 @@ def survives(kind: type[Any], content: Any) -> bool:
     return True
 
 
-SEE_BELOW = {Outcome: "an outcome, see below", AgentState: "a state, see below"}
+SEE_BELOW: dict[type[Enum], str] = {Outcome: "an outcome, see below", AgentState: "a state, see below"}
 ATTEMPT_PATTERN = r"\Ag[0-9]{4,9}-[0-9]{4,9}-t[0-9]{1,6}-a[0-9]{1,6}-[0-9a-z]{12}\Z"
 
 

@@ -206,14 +206,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[Samba]:
+def samba(*names: str, disk: Path | None = None, **options: Any) -> Iterator[Samba]:
     """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped.
 
     Its folders lie on `disk`, or in a place of their own: through pytest's nobody but its user gets.
     """
     require(*SAMBA, root=True)  # root: the server has accounts of its own
     with tempfile.TemporaryDirectory(prefix="samba-", dir=disk, ignore_cleanup_errors=True) as place:
-        server = Samba(Path(place) / "server", *names, **options)  # type: ignore[arg-type]
+        server = Samba(Path(place) / "server", *names, **options)
         try:
             yield server
         finally:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,7 @@ def _example() -> tuple[Any, Any]:
     """The modules `evaluator` and `policy` of the example, imported as its agent does."""
     if str(LANDER) not in sys.path:
         sys.path.insert(0, str(LANDER))
-    import evaluator
-    import policy
-
-    return evaluator, policy
+    return import_module("evaluator"), import_module("policy")
 
 
 # ------------------------------------------------------------------------------------------------------------ faults

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,5 +190,6 @@ def test_command_must_be_list(tmp_path: Path) -> None:
     """A text would be taken apart into its letters; paths are welcome."""
     with pytest.raises(InputError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
         pass
-    with open_farm(tmp_path, evaluator=Evaluator(command=["python", tmp_path / "play.py"])):  # type: ignore[list-item]
+    command: list[Any] = ["python", tmp_path / "play.py"]
+    with open_farm(tmp_path, evaluator=Evaluator(command=command)):
         pass

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,9 @@ def archive(tmp_path: Path, incoming: Path) -> Archive:
     return Archive(tmp_path / "results", incoming)
 
 
-def seen(**other: object) -> CollectedResult:
-    told = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
-    return CollectedResult(**{**told, **other})  # type: ignore[arg-type]
+def seen(**other: Any) -> CollectedResult:
+    told: dict[str, Any] = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
+    return CollectedResult(**{**told, **other})
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

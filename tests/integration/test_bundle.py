@@ -191,7 +191,7 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
         agent.communicate(timeout=20)
     finally:
         agent.kill()
-    doctor = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
+    doctor: list[str | Path] = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
     assert subprocess.run(doctor, check=False).returncode == 0
 
 

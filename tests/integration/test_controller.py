@@ -129,7 +129,7 @@ def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None
     )
 
 
-def test_status_is_refreshed_before_action_ends(make: Make) -> None:
+def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
     room, rack = make("a", watch_interval_s=60.0)
     slow, swift = threading.Event(), rack.infos
@@ -139,7 +139,7 @@ def test_status_is_refreshed_before_action_ends(make: Make) -> None:
         slow.wait(0.3)  # as long as a hypervisor may take, or longer
         return found
 
-    rack.infos = infos  # type: ignore[method-assign]
+    monkeypatch.setattr(rack, "infos", infos)
     assert room.status()["w-a"].state is MachineState.OFF
     room.execute("w-a", None)
     assert idle(room, "w-a")
@@ -227,21 +227,23 @@ def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) ->
     assert room.status()["w-a"].state is MachineState.UNKNOWN
 
 
-def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_action_allows_next_action(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told in one line, and the machine may be ordered anew."""
     room, rack = make("a")
 
     def refuse(_name: str) -> None:
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
-    rack.restart_agent = refuse  # type: ignore[method-assign]
+    monkeypatch.setattr(rack, "restart_agent", refuse)
     room.execute("w-a", RecoveryAction.RESTART_AGENT)
     assert idle(room, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
 
-def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
+def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
     room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
     room.execute("w-a", RecoveryAction.RESTORE)
@@ -252,7 +254,10 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
     assert (folder / "screen.png").read_bytes() == b"a picture"
     assert (folder / "worker.json").read_text() == "w-a"
 
-    rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
+    def full(_name: str) -> bytes:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(rack, "screenshot", full)
     room.execute("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
     assert rack.done.count(("restore", "a")) == 2

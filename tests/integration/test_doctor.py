@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,7 @@ def test_configuration_error_is_reported(
     ids=["encryption", "dialect", "rights", "read-only"],
 )
 def test_server_error_is_reported(
-    project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
+    project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], said: str
 ) -> None:
     with samba(**options) as server:
         prepare(server)

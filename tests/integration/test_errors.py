@@ -53,7 +53,7 @@ CODES: dict[type[PipelineError], int] = {
 
 def test_every_error_has_its_code() -> None:
     """And every one is exported by `pipeline`."""
-    classes = {
+    classes: set[type[PipelineError]] = {
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, PipelineError) and kind is not PipelineError
@@ -61,7 +61,8 @@ def test_every_error_has_its_code() -> None:
     assert {kind: kind.exit_code for kind in classes} == CODES
     drawn = re.findall(r"── (\w+) +(\d)", errors.__doc__ or "")
     assert dict(drawn) == {kind.__name__: str(code) for kind, code in CODES.items()}
-    for kind in (PipelineError, *classes):
+    exported: set[type[PipelineError]] = {PipelineError, *classes}
+    for kind in exported:
         assert getattr(public, kind.__name__) is kind
         assert kind.__name__ in public.__all__
 

@@ -50,7 +50,12 @@ class ExecutorHarness:
     def arrives(self) -> list[str]:
         """Whose reports come next, waiting for the bell as the loop does."""
         found: list[ShareResponse] = []
-        assert eventually(lambda: found.extend(self.couriers.completed()) or found)
+
+        def arrived() -> bool:
+            found.extend(self.couriers.completed())
+            return bool(found)
+
+        assert eventually(arrived)
         return [response.worker for response in found]
 
     def close(self) -> None:

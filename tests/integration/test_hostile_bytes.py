@@ -66,7 +66,7 @@ some = settings(deadline=None, max_examples=60, suppress_health_check=CHECKS)
 few = settings(some, max_examples=20)
 
 DEEP = b"[" * 5_000
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     -1,
@@ -236,7 +236,11 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarnes
     tree.close()
 
 
-REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"}, {"broken": "x"})
+REPLIES: tuple[dict[str, Any], ...] = (
+    {"number": 1, "answer": {"fitness": 1.0}},
+    {"number": 1, "error": "x"},
+    {"broken": "x"},
+)
 
 
 @given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))

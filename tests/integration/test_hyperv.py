@@ -26,7 +26,7 @@ from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
-from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
+from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, access, hyperv_harness
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -203,7 +203,7 @@ def test_call_has_deadline(tmp_path: Path) -> None:
         return Answer()
 
     with WsmanServer(answer, accounts={ACCOUNT: PASSWORD}) as server:
-        runner = WinRmRunner(HyperVHarness(None, server, tmp_path, ()).access())  # type: ignore[arg-type]
+        runner = WinRmRunner(access(server))
         began = time.monotonic()
         error = refusal(lambda: runner.run("Get-FarmVM", {"Name": ["vm-1"]}, 1.0))
         hang.set()

@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,7 @@ if importlib.util.find_spec("Box2D") is None:
 FOLDER = ROOT / "examples" / "lunar_lander"
 sys.path.insert(0, str(FOLDER))  # as an agent does with the evaluator's folder
 
-import evaluator  # noqa: E402
-import evolution  # noqa: E402
-import policy  # noqa: E402
+evaluator, evolution, policy = map(import_module, ("evaluator", "evolution", "policy"))
 
 from inbox_agent.evaluation.trial import EvaluatorTrial  # noqa: E402
 
@@ -35,7 +35,7 @@ SOME = np.random.default_rng(5).normal(size=(6, policy.PARAMS))
 
 
 def fly(params: Any, seed: int, **limits: int) -> dict[str, Any]:
-    return evaluator.episode(policy.Policy(np.asarray(params)), seed, **limits)
+    return dict(evaluator.episode(policy.Policy(np.asarray(params)), seed, **limits))
 
 
 # ---------------------------------------------------------------------------------------------------- genomes
@@ -65,7 +65,7 @@ def npy(array: Any) -> bytes:
 
 
 WHOLE = policy.encode(SOME[0])
-BROKEN = {
+BROKEN: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_bytes(b"left, left, right"),
     "cut": lambda path: path.write_bytes(WHOLE[:-40]),
@@ -102,7 +102,7 @@ def test_policy_is_mirror_symmetric() -> None:
 # -------------------------------------------------------------------------------------------------- evolution
 
 
-def climb(seed: int, generations: int) -> evolution.Search:
+def climb(seed: int, generations: int) -> Any:
     """Evolution where fitness is nearness to a point."""
     rng, search = np.random.default_rng(seed), evolution.first_search(5)
     for generation in range(1, generations + 1):

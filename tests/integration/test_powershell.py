@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,9 +62,9 @@ def make(tmp_path: Path, starts: Callable[[], int]) -> Iterator[Make]:
     (tmp_path / "powershell.py").write_text(PROGRAM)
     made: list[PowerShellRunner] = []
 
-    def make(mode: str = "streams", **limits: float) -> PowerShellRunner:
+    def make(mode: str = "streams", **limits: Any) -> PowerShellRunner:
         program = (sys.executable, "-I", str(tmp_path / "powershell.py"), mode)
-        made.append(PowerShellRunner(program, **limits))  # type: ignore[arg-type]
+        made.append(PowerShellRunner(program, **limits))
         return made[-1]
 
     yield make

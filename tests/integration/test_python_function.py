@@ -283,8 +283,11 @@ def test_output_of_c_code_is_in_log(playing: Playing, monkeypatch: pytest.Monkey
 def test_child_exits_when_its_input_ends(player: EvaluatorHarness) -> None:
     """Even where nobody kills it, the end of its input is its end."""
     pid = int(player.play("return os.getpid()").fitness or 0)
-    stdin = player.evaluator._child.process.stdin  # type: ignore[attr-defined]
+    assert isinstance(player.evaluator, FunctionEvaluator)
+    worker = player.evaluator._child
+    assert worker is not None
+    assert worker.process.stdin is not None
 
-    stdin.close()
+    worker.process.stdin.close()
 
     assert eventually(lambda: has_ended(pid))

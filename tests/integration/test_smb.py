@@ -61,9 +61,9 @@ def outbox(server: Samba, files: SmbFiles, bells: threading.Event) -> Path:
     return probe.parent
 
 
-def access(server: Samba, **other: object) -> SmbAccess:
-    told: dict[str, object] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
-    return SmbAccess(server="127.0.0.1", share="exchange", **told)  # type: ignore[arg-type]
+def access(server: Samba, **other: Any) -> SmbAccess:
+    told: dict[str, Any] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
+    return SmbAccess(server="127.0.0.1", share="exchange", **told)
 
 
 def comes_back(files: SmbFiles) -> bool:

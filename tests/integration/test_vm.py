@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVH
         yield bed
 
 
-def configure(root: Path, harness: HyperVHarness, **hyperv: object) -> None:
+def configure(root: Path, harness: HyperVHarness, **hyperv: Any) -> None:
     (root / "pipeline.toml").write_text(harness.tables(**hyperv))
 
 

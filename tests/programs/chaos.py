@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,10 @@ from tests.harness.farm_project import FarmProject
 from tests.harness.waiting import eventually
 
 HOST_ENDS_WITHIN_S = 180.0
+
+
+def has_exited(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is not None
 
 
 @dataclass
@@ -38,7 +43,7 @@ class FaultInjector:
         host = self.project.start()
         verbs = [self.kill_agent, self.kill_agent, self.stop_agent, self.kill_game, self.stop_host, self.kill_host]
         while faults and host.poll() is None:
-            if eventually(lambda host=host: host.poll() is not None, self.random.expovariate(1 / pause_s)):
+            if eventually(partial(has_exited, host), self.random.expovariate(1 / pause_s)):
                 break
             verb = self.random.choice(verbs)
             if verb(host):

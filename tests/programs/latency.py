@@ -11,14 +11,16 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from inbox_agent.evaluation.protocol import environment
 from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
+from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
-from tests.harness.wine import ROOT, path_there, windows_python
+from tests.harness.wine import path_there, windows_python
 
 GAMES = 40
 GENOME = b"{}"
@@ -35,11 +37,14 @@ EVALUATORS = {
     "command": ["--", "python", "game.py", "{result}"],
 }
 
+#: A command line, its environment, and how it spells a path of this system.
+Interpreter = tuple[list[str], Mapping[str, str], Callable[[Path], str]]
+
 
 def main() -> None:
     python = windows_python()
-    here = ([sys.executable], environment(), str)
-    there = (python.argv(), python.environment(), path_there)
+    here: Interpreter = ([sys.executable], environment(), str)
+    there: Interpreter = (python.argv(), python.environment(), path_there)
     print(f"start signal to evaluator, {GAMES} games, milliseconds     median     95 %      worst")
     for system, (program, env, named) in {"this system": here, "Windows CPython": there}.items():
         for kind, evaluator in EVALUATORS.items():

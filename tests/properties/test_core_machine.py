@@ -5,6 +5,7 @@ well again, and the run must come to an end. `FARM_EXAMPLES=5000 pytest -k test_
 """
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -97,7 +98,7 @@ class FarmMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), field=st.sampled_from(["seed", "trial", "genome_sha256", "worker", "farm"]))
     def a_result_lies(self, number: int, field: str) -> None:
-        lie = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
+        lie: Any = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
         self.core.publish_result(self.some_attempt(number).id, fitness=1e9, **{field: lie})
 
     @precondition(lambda self: self.core.farm.attempts)

@@ -118,8 +118,10 @@ def child(node: Node, kind: str) -> Node | None:
 
 
 def ancestors(node: Node) -> Iterator[Node]:
-    while (node := node.parent) is not None:  # type: ignore[assignment]
-        yield node
+    above = node.parent
+    while above is not None:
+        yield above
+        above = above.parent
 
 
 def called(command: Node) -> str:
@@ -287,8 +289,8 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
             if text(parameter).lower() == "-scriptblock" and not text(value).startswith("{"):
                 complaints.append(f"{line(node)}-ScriptBlock {text(value)[:40]!r} is not written there")
     for node in script.nodes("invokation_expression", "member_access"):
-        target, member = text(node).partition("(")[0], child(node, "member_name")
-        name = f"{target}" if member is None else f"{text(node.children[0])}.{text(member)}"
+        member = child(node, "member_name")
+        name = text(node).partition("(")[0] if member is None else f"{text(node.children[0])}.{text(member)}"
         if CODE_MAKERS.match(name.removeprefix("[")) or "ExecutionContext" in name:
             complaints.append(f"{line(node)}{said(node)[:60]!r}")
     return complaints

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tree_sitter import Node
 
+from tests.harness.source_tree import ROOT
 from tests.powershell.__main__ import main, passes
 from tests.repository.test_powershell_scripts import (
     COMMON,
     PLACES,
-    ROOT,
     TABLE,
     Script,
     ancestors,

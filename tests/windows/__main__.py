@@ -11,7 +11,8 @@ from collections import Counter
 from typing import IO
 from xml.etree import ElementTree
 
-from tests.harness.wine import ROOT, WindowsPython, WindowsUnavailable, path_there, windows_python
+from tests.harness.source_tree import ROOT
+from tests.harness.wine import WindowsPython, WindowsUnavailable, path_there, windows_python
 from tests.windows.left_out import left_out
 
 AT_LEAST = 0.8

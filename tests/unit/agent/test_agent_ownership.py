@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from inbox_agent.agent import OtherAgentActive
+from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness import records
@@ -60,7 +61,7 @@ def test_evaluation_continues_while_host_record_is_missing(agent: AgentHarness) 
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}, {"epoch": 2}])
-def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: dict[str, object]) -> None:
+def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: dict[str, Any]) -> None:
     """A start signal of another farm, for another worker or of another epoch is neither claimed nor answered."""
     agent.publish_start(**other)
 
@@ -231,7 +232,7 @@ def test_one_of_two_new_agents_exits(tmp_path: Path) -> None:
     guest.publish_owner()
     first = guest.agent
     guest.start_agent()
-    ended = set()
+    ended: set[Agent] = set()
     for _ in range(60):
         for agent in {first, guest.agent} - ended:
             try:
@@ -331,7 +332,7 @@ def test_unreadable_share_restarts_watching_period(tmp_path: Path) -> None:
         guest.run_for(2)
 
 
-def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -> None:
+def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a claim appears between look and claim, somebody else plays here: the agent ends and starts no game."""
     agent.publish_start()
     original = agent.files.fetch
@@ -340,7 +341,7 @@ def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -
         agent.files.files[f"outbox/{started()}"] = b"claimed by somebody else"
         return original(path, destination, bytes_max)
 
-    agent.files.fetch = fetch  # type: ignore[method-assign]
+    monkeypatch.setattr(agent.files, "fetch", fetch)
 
     with pytest.raises(OtherAgentActive, match="claimed by another agent"):
         agent.step()
@@ -382,8 +383,7 @@ def test_successful_open_restarts_absence_delay(other_agent: AgentHarness) -> No
     other_agent.publish_start()
     other_agent.run_for(1)
     path = f"inbox/{attempt(1)}.start.json"
-    listing = other_agent.files.names
-    other_agent.files.names = lambda folder: [name for name in listing(folder) if name not in path]  # type: ignore[method-assign]
+    other_agent.files.unlisted = {path}
     for _ in range(5):
         record = other_agent.files.files.pop(path)
         other_agent.run_for(LIMITS.gone_after_s - 1)
@@ -398,10 +398,7 @@ def test_stale_listing_does_not_stop_evaluation(agent: AgentHarness) -> None:
     """What a listing does not show may still be opened by its name, and then it is there."""
     agent.publish_start()
     agent.step()
-    listing = agent.files.names
-    agent.files.names = lambda folder: [  # type: ignore[method-assign]
-        name for name in listing(folder) if not name.endswith(".start.json")
-    ]
+    agent.files.unlisted = {f"inbox/{attempt(1)}.start.json"}
 
     agent.run_for(60)
 

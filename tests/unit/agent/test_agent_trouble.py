@@ -74,7 +74,12 @@ def test_copied_artifact_stays_in_result_after_clearing_scratch(agent: AgentHarn
     agent.publish_start()
     agent.step()
     agent.files.too_big = {f"outbox/{answered()}"}
-    agent.evaluator.on_prepare = lambda _suffix: ((tmp_path / "replay").unlink(), agent.files.too_big.clear())
+
+    def make_room(_suffix: str) -> None:
+        (tmp_path / "replay").unlink()
+        agent.files.too_big.clear()
+
+    agent.evaluator.on_prepare = make_room
     agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
 
     agent.run_for(LIMITS.poll_s)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -261,10 +262,10 @@ def test_unconfirmed_claim_that_is_missing_waits_in_order() -> None:
 
 def test_at_most_one_claim_at_a_time() -> None:
     """Who dies in one game must not be found with the claim of another: the half claimed one comes first, or waits."""
-    half = {"outbox": {FIRST: {Kind.STARTED}}, "unconfirmed_claims": {FIRST}}
+    half = partial(share_state, outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
-    assert next_step(share_state(start(FIRST, 2), start(SECOND, 1), **half)) == Run(start(FIRST, 2))  # type: ignore[arg-type]
-    assert next_step(share_state(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
+    assert next_step(half(start(FIRST, 2), start(SECOND, 1))) == Run(start(FIRST, 2))
+    assert next_step(half(start(SECOND), unread=[FIRST])) == Wait()
 
 
 def test_undeliverable_attempt_with_unconfirmed_claim_is_undelivered() -> None:
@@ -365,15 +366,18 @@ SITUATIONS = list(product([True, False], READ, [None, UNDELIVERED, REJECTED], LE
 @st.composite
 def looks(draw: st.DrawFn) -> ShareState:
     """Any look at up to four attempts, consistent or not; publications may tie."""
-    present, starts, hopeless, outbox = set(), {}, {}, {}
+    present: set[str] = set()
+    starts: dict[str, StartRecord] = {}
+    undeliverable: dict[str, tuple[Outcome, str]] = {}
+    outbox: dict[str, Collection[Kind]] = {}
     for attempt, other in zip(ATTEMPTS, reversed(ATTEMPTS), strict=True):
         is_there, read, verdict, left = draw(st.sampled_from(SITUATIONS))
         present |= {attempt} if is_there else set()
-        if read == "misnamed":
-            starts[attempt] = start(other)
-        elif read is not None:
+        if isinstance(read, HostRecord):
             starts[attempt] = start(attempt, draw(st.integers(1, 9)), read)
-        hopeless |= {attempt: verdict} if verdict else {}
+        elif read is not None:
+            starts[attempt] = start(other)
+        undeliverable |= {attempt: verdict} if verdict else {}
         outbox |= {attempt: left} if left is not None else {}
     owner = draw(st.sampled_from([OURS, OURS, *OTHERS.values(), None]))
     running = draw(st.sampled_from([None, *ATTEMPTS]))
@@ -382,7 +386,7 @@ def looks(draw: st.DrawFn) -> ShareState:
         owner=owner,
         present=present,
         starts=starts,
-        undeliverable=hopeless,
+        undeliverable=undeliverable,
         outbox=outbox,
         running=running,
         unconfirmed_claims=half_claimed,

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keyring
 import pytest
@@ -15,7 +16,10 @@ from pipeline.secrets import check_reference, fetch_secret
 class RingInMemory(KeyringBackend):
     """A keyring for tests."""
 
-    priority = 1  # type: ignore[assignment]
+    priority = 1
+
+    def __init__(self) -> None:
+        """Without the properties that keyring reads from the environment."""
 
     def get_password(self, service: str, username: str) -> str | None:
         return {("farm", "vm-3"): "from the ring"}.get((service, username))
@@ -81,9 +85,9 @@ def test_invalid_reference_is_refused_without_showing_it(reference: str, tmp_pat
     assert "hunter2" not in str(refused.value)
 
     (tmp_path / "pipeline.toml").write_text(f"[[worker]]\nname = 'a'\nshare = '//srv/x'\nsecret = '{reference}'\n")
-    with pytest.raises(ConfigError, match="worker 'a': secret") as refused:
+    with pytest.raises(ConfigError, match="worker 'a': secret") as invalid:
         load_config(tmp_path)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(invalid.value)
 
 
 @pytest.mark.parametrize(
@@ -110,5 +114,6 @@ def test_incomplete_unc_path_is_refused(share: str) -> None:
 @pytest.mark.parametrize("key", ["account", "secret"])
 def test_smb_keys_are_refused_for_path_share(key: str) -> None:
     """It would do nothing, and somebody would rely on it."""
+    smb: dict[str, Any] = {key: "env:X"}
     with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
-        Config(worker=[WorkerTable(name="a", share="/mnt/x", **{key: "env:X"})])
+        Config(worker=[WorkerTable(name="a", share="/mnt/x", **smb)])

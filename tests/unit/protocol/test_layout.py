@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,7 +178,8 @@ class Edge(NamedTuple):
 
 def edges() -> Iterator[Edge]:
     """The limits that the document states, as values on both sides of them."""
-    for heading, kind in [*RECORDS.items(), ("Payloads", ResultRecord)]:
+    tables: list[tuple[str, type[Record]]] = [*RECORDS.items(), ("Payloads", ResultRecord)]
+    for heading, kind in tables:
         for name, type_name, limits, *_ in rows(section(heading), "field"):
             found = re.match(r"(> )?([\d,]+) … ([\d,]+)", limits)
             if found is None:
@@ -287,7 +288,10 @@ def test_suffix_table_matches_kinds() -> None:
     assert table == {kind.value: (f"{INBOX}/", "host") if kind in by_host else (f"{OUTBOX}/", "agent") for kind in Kind}
 
 
-CHECKS = {"attempt id": is_attempt, "host record": lambda name: epoch_of(name) is not None}
+CHECKS: dict[str, Callable[[str], bool]] = {
+    "attempt id": is_attempt,
+    "host record": lambda name: epoch_of(name) is not None,
+}
 NAMES = st.one_of(
     st.text(max_size=40),
     st.text("g0123456789-ta.hostjn\n٣Gé", max_size=40),

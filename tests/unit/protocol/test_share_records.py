@@ -164,7 +164,25 @@ def test_record_size_limit_is_enforced(kind: type[Record]) -> None:
         decoded(kind, FIRST[kind].ljust(RECORD_BYTES_MAX + 1))
 
 
-WRONG = [None, True, False, 0, -1, 10**30, 1.5, "", "x", "\0", "x" * 1000, [], [[]], {}, {"": None}, {"x": []}, [{}]]
+WRONG: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    10**30,
+    1.5,
+    "",
+    "x",
+    "\0",
+    "x" * 1000,
+    [],
+    [[]],
+    {},
+    {"": None},
+    {"x": []},
+    [{}],
+]
 RAW = [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"9" * 5000, b"1" + b"0" * 400, b"-0", b"0x1", b"01"]
 RAW += [b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\x"', b'"\n"', b"'x'", b"tru", b""]
 
