@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.harness.agent_guest import AgentHarness
+from inbox_agent.system.process_tree import ProcessTree
+from tests.harness.agent_harness import AgentHarness
 from tests.harness.farm_project import FarmProject
 from tests.harness.host_share import HostShareHarness
 from tests.harness.samba import SmbShares, samba
@@ -79,6 +80,14 @@ def owner(host: HostShareHarness) -> HostShareHarness:
     """A host whose share is its own."""
     host.publish_owner()
     return host
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
+    """A process tree that the evaluators of a test module share."""
+    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "processes")
+    yield tree
+    tree.close()
 
 
 @pytest.fixture

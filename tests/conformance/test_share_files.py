@@ -1,6 +1,5 @@
 """What every implementation of `ShareFiles` promises: a new one joins by adding itself to the `case` fixture."""
 
-import hashlib
 import os
 import stat
 import sys
@@ -16,6 +15,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from tests.fakes.memory_files import MemoryFiles
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
+from tests.harness.records import sha256
 from tests.harness.samba import SmbShares
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
@@ -97,10 +97,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "payload"
     path.write_bytes(os.urandom(3 * 1024 * 1024 + 7))
     return path
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- everybody's promises

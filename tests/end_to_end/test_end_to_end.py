@@ -17,14 +17,9 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.host import host
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
-
-
-def plays(count: int, seconds: float = 0.0) -> dict[str, dict[str, object]]:
-    """So many genomes that differ in a number and play for so long."""
-    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
 
 
 def genome_in(attempt: str) -> str:
@@ -52,7 +47,7 @@ def has_other_attempt(project: FarmProject, worker: str, attempt: str) -> bool:
 def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
     """Drop genomes, run, and every fitness is there; running again gives the same bytes and plays nothing."""
     project.configure(trials=3)
-    project.add_genomes(plays(20))
+    project.add_genomes(games(20))
     code, _ = project.run()
     assert code == 0
     project.assert_counted_once()
@@ -64,8 +59,8 @@ def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
 def test_leftover_results_do_not_affect_next_generation(project: FarmProject) -> None:
     """What was counted and not yet cleaned up is no news to the next run, and idle time between runs is not counted."""
     project.configure(workers=2)
-    project.add_genomes(plays(6))
-    project.add_genomes(plays(6), generation=2)
+    project.add_genomes(games(6))
+    project.add_genomes(games(6), generation=2)
     assert project.run()[0] == 0
     code, out = project.run("run", "--gen", "2")
     assert code == 0
@@ -82,7 +77,7 @@ def test_leftover_results_do_not_affect_next_generation(project: FarmProject) ->
 def test_generation_survives_twenty_kills(project: FarmProject) -> None:
     """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
     project.configure(workers=2, losses_max=10, trials=1)
-    project.add_genomes(plays(100, seconds=0.25))
+    project.add_genomes(games(100, seconds=0.25))
     dice = random.Random(4)
     hit: set[str] = set()
     targets = dice.sample(["agent"] * 18 + ["evaluator"] * 3 + ["host"] * 3, 24)
@@ -115,7 +110,7 @@ def test_generation_survives_twenty_kills(project: FarmProject) -> None:
 def test_stopped_agent_is_restarted(project: FarmProject) -> None:
     """SIGSTOP makes an agent silent; its attempt is lost, its neighbour taken back, and a new agent plays on."""
     project.configure(workers=2, silence_limit_s=3.0)
-    project.add_genomes(plays(30, seconds=0.2))
+    project.add_genomes(games(30, seconds=0.2))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     agent = project.agent_of("local-0")
@@ -131,7 +126,7 @@ def test_stopped_agent_is_restarted(project: FarmProject) -> None:
 def test_poison_genome_fails_and_others_complete(project: FarmProject) -> None:
     """A genome that kills every agent it meets is settled as poison; the one that waits behind it is counted."""
     project.configure(workers=2)
-    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(10, seconds=0.1)})
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **games(10, seconds=0.1)})
     code, out = project.run()
     assert code == 1, out
     project.assert_counted_once(failed=frozenset({"a-poison.json"}))
@@ -142,7 +137,7 @@ def test_poison_genome_fails_and_others_complete(project: FarmProject) -> None:
 def test_poison_genome_fails_with_one_worker(project: FarmProject) -> None:
     """With nobody else to ask, three deaths on the one worker are enough."""
     project.configure(workers=1)
-    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(5)})
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **games(5)})
     assert project.run()[0] == 1
     project.assert_counted_once(failed=frozenset({"a-poison.json"}))
 
@@ -151,7 +146,7 @@ def test_failing_evaluations_are_reported_with_reason(project: FarmProject) -> N
     """Raising, dying, hanging and leaving games fail with a reason each, and their neighbours are counted."""
     project.configure(time_limit_s=1.0)
     bad = {f"{order}.json": {"do": order} for order in ("raise", "die", "hang", "exit")}
-    project.add_genomes({**bad, **plays(8)})
+    project.add_genomes({**bad, **games(8)})
     code, out = project.run()
     assert code == 1
     project.assert_counted_once(failed=frozenset(bad))
@@ -165,9 +160,9 @@ def test_failing_evaluations_are_reported_with_reason(project: FarmProject) -> N
 def test_ctrl_c_stops_and_same_command_resumes(project: FarmProject) -> None:
     """The first Ctrl-C ends in order with exit code 3; nothing that was counted is played again."""
     project.configure()
-    project.add_genomes(plays(30, seconds=0.1))
+    project.add_genomes(games(30, seconds=0.1))
     host = project.start()
-    project.wait_until(lambda: len(list((project.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
+    project.wait_until(lambda: project.archived() >= 4)
     project.interrupt(host)
     code, out = project.wait_for_end(host)
     assert code == 3, out
@@ -184,7 +179,7 @@ def test_ctrl_c_stops_and_same_command_resumes(project: FarmProject) -> None:
 def test_fitness_is_independent_of_worker_count(project: FarmProject, workers: int) -> None:
     """One worker or four: every trial has the fitness that its bytes and its seed give it."""
     project.configure(workers=workers, trials=2)
-    project.add_genomes(plays(12, seconds=0.01))
+    project.add_genomes(games(12, seconds=0.01))
     assert project.run()[0] == 0
     project.assert_counted_once()
 
@@ -197,7 +192,7 @@ def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path: Pat
     second = FarmProject(tmp_path / "second")
     for farm in (project, second):
         farm.configure(workers=0, extra=table)
-        farm.add_genomes(plays(20, seconds=0.1))
+        farm.add_genomes(games(20, seconds=0.1))
     agent = project.start_agent(share)
     first = project.start()
     project.wait_until(lambda: list(share.glob("inbox/*.start.json")))
@@ -215,7 +210,7 @@ def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path: Pat
     share = tmp_path / "share"
     share.mkdir()
     project.configure(workers=0, extra=f"[[worker]]\nname = 'vm-0'\nshare = '{share}'")
-    project.add_genomes(plays(6))
+    project.add_genomes(games(6))
     agent = project.start_agent(share)
     assert project.run()[0] == 0
     shutil.rmtree(project.root / "state")
@@ -234,7 +229,7 @@ def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path: Pat
 def test_changed_generation_is_refused(project: FarmProject) -> None:
     """Changed bytes or settings are refused with both values named; new files join; `--fresh` begins anew."""
     project.configure()
-    project.add_genomes(plays(4))
+    project.add_genomes(games(4))
     assert project.run()[0] == 0
     project.add_genomes({"g000.json": {"n": 99}})
     code, out = project.run()
@@ -256,7 +251,7 @@ def test_changed_generation_is_refused(project: FarmProject) -> None:
 def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> None:
     """After the evaluator is corrected, `--retry-failed` plays the failed and skipped trials and no others."""
     project.configure(trials=2)
-    project.add_genomes({"bad.json": {"do": "raise"}, **plays(12)})
+    project.add_genomes({"bad.json": {"do": "raise"}, **games(12)})
     assert project.run()[0] == 1
     game = project.root / "game.py"
     game.write_text(game.read_text().replace('raise RuntimeError("this genome cannot be played")', "pass"))
@@ -269,7 +264,7 @@ def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
     """When everything fails from the start the farm says so, with the last log, instead of burning the generation."""
     project.configure(workers=2)
     (project.root / "game.py").write_text("import no_such_module\n")
-    project.add_genomes(plays(40))
+    project.add_genomes(games(40))
     code, out = project.run()
     assert code == 4
     assert "no_such_module" in out
@@ -279,7 +274,7 @@ def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
 def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
     """A second `pipeline run` in the same folder is refused in one line; after `kill -9` the lock is free."""
     project.configure()
-    project.add_genomes(plays(20, seconds=0.3))
+    project.add_genomes(games(20, seconds=0.3))
     first = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     code, out = project.run()
@@ -294,7 +289,7 @@ def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
 def test_no_process_survives_killed_host_and_agents(project: FarmProject) -> None:
     """Host, agents and all: one after the other killed at once; games die with them."""
     project.configure(workers=2)
-    project.add_genomes(plays(8, seconds=30))
+    project.add_genomes(games(8, seconds=30))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0") and project.playing("local-1"))
     agents = [project.agent_of("local-0"), project.agent_of("local-1")]
@@ -313,7 +308,7 @@ def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk: P
     """When the host's disk is full it stops with exit code 3; with room again, the same command resumes."""
     project.root = tiny_disk / "farm"
     project.configure()
-    project.add_genomes(plays(40, seconds=0.05))
+    project.add_genomes(games(40, seconds=0.05))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     hog = tiny_disk / "hog"
@@ -331,7 +326,7 @@ def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk: P
 def test_unwritable_archive_stops_host_and_run_resumes(project: FarmProject) -> None:
     """The ledger could be written all the while, and yet nothing is in it that was built on a result that is not."""
     project.configure()
-    project.add_genomes(plays(12, seconds=0.3))
+    project.add_genomes(games(12, seconds=0.3))
     host = project.start()
     attempts = project.root / "results/gen-0001/attempts"
     project.wait_until(attempts.is_dir)
@@ -359,7 +354,7 @@ def test_unwritable_archive_stops_host_and_run_resumes(project: FarmProject) -> 
 def test_old_results_are_moved_aside_by_next_host(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--fresh` is on the record already: the next start moves them, and neither run takes the other's for its own."""
     project.configure()
-    project.add_genomes(plays(4))
+    project.add_genomes(games(4))
     assert project.run()[0] == 0
 
     def die(_results: Path) -> None:

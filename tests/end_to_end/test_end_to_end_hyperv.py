@@ -13,7 +13,7 @@ import pytest
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.errors import ExitCode
 from tests.fakes.wsman_server import Trouble
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 from tests.harness.samba import PASSWORD as SHARE_PASSWORD
 from tests.harness.samba import give_to_account, samba
@@ -32,14 +32,6 @@ def pool(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hype
         yield pool
 
 
-def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
-    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
-
-
-def archived(farm: FarmProject) -> int:
-    return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
-
-
 def done_to(pool: HyperVHarness, name: str) -> list[str]:
     return [event.what for event in pool.hyperv.events if event.machine == name]
 
@@ -50,9 +42,9 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
     hyperv, server = pool.hyperv, pool.server
     hyperv.boot_slowly("vm-7", 3.0)
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    project.add_genomes(plays(160, 0.5))
+    project.add_genomes(games(160, 0.5))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
 
     hyperv.freeze("vm-0")
     hyperv.crash("vm-1")
@@ -91,9 +83,9 @@ def test_shares_inside_machines_are_found_by_address(project: FarmProject, monke
             give_to_account(share)
         with hyperv_harness(project.root, "vm-0", "vm-1", disks=disks) as pool:
             project.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
-            project.add_genomes(plays(40, 0.3))
+            project.add_genomes(games(40, 0.3))
             host = project.start()
-            project.wait_until(lambda: archived(project) >= 6)
+            project.wait_until(lambda: project.archived() >= 6)
             pool.hyperv.freeze("vm-0")
             project.wait_until(lambda: pool.hyperv.is_healthy("vm-0"), within_s=40)
             code, out = project.wait_for_end(host, within_s=90)
@@ -108,9 +100,9 @@ def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVH
     """The next host finds them as they are, switches on what is off, and waits for what boots."""
     hyperv = pool.hyperv
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    project.add_genomes(plays(100, 0.4))
+    project.add_genomes(games(100, 0.4))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
     for name in ("vm-0", "vm-1", "vm-2"):
         hyperv.boot_slowly(name, 2.0)
         hyperv.crash(name)
@@ -131,9 +123,9 @@ def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVH
 def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
     """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
     project.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
-    project.add_genomes(plays(200, 0.5))
+    project.add_genomes(games(200, 0.5))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
     code, out = project.run("vm", verb, "--all", "--yes")
     assert (code, "another `pipeline run` is at work here" in out) == (ExitCode.BAD_INPUT, True)
     host.kill()

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness.farm_project import FarmProject, running_attempt
-from tests.harness.players import has_ended
+from tests.harness.evaluator_harness import has_ended
+from tests.harness.farm_project import FarmProject, games, running_attempt
 from tests.harness.samba import PASSWORD, Samba, exchange, worker_table
 from tests.harness.waiting import eventually
 from tests.harness.wine import WindowsPython, path_there
@@ -102,7 +102,7 @@ def test_generation_survives_kills_of_windows_agents_and_host(
     """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""
     workers = "\n".join(worker_table(name, server.port) for name in VMS)
     project.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
-    project.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
+    project.add_genomes(games(90, 0.6))
     dice, hit = random.Random(7), set()
     targets = dice.sample(KILLS, len(KILLS))
     host = project.start()

@@ -28,6 +28,11 @@ GAMES = Path(inspect.getfile(fitness_of)).parent
 Commands = Mapping[str, Any]
 
 
+def games(count: int, seconds: float = 0.0) -> dict[str, Commands]:
+    """Numbered genomes, each of which takes so long to evaluate."""
+    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
+
+
 def running_attempt(share: Path) -> str:
     """The attempt that is played in a share: claimed, and no result yet; empty if there is none."""
     outbox = share / "outbox"

@@ -1,12 +1,14 @@
 """A Hyper-V host for tests: simulated machines with real agents inside, behind a real WinRM conversation."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, Template
+import pytest
+
+from hyperv_ops import GuestAccess, HyperVMachines, LocalMachines, LocalSpec, MachineError, Template
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from tests.fakes.simulated_hyperv import SimulatedHyperV
@@ -62,6 +64,13 @@ class HyperVHarness:
                 lines += [rf"share = '\\{name}\{name}'", f"port = {samba.port}", f"account = '{SHARE_ACCOUNT}'"]
                 lines += ["secret = 'env:SHARE_SECRET'"]
         return "\n".join(lines)
+
+
+def refusal(call: Callable[[], object]) -> MachineError:
+    """The error that a call raises."""
+    with pytest.raises(MachineError) as error:
+        call()
+    return error.value
 
 
 def port_of(server: WsmanServer) -> int:

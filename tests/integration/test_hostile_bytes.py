@@ -56,7 +56,7 @@ from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatus, read_live_status
-from tests.harness.players import FUNCTION, SCRIPTED, EvaluatorHarness
+from tests.harness.evaluator_harness import FUNCTION, SCRIPTED, EvaluatorHarness
 from tests.harness.records import attempt
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
@@ -227,7 +227,7 @@ return 2.0
 
 
 @pytest.fixture(scope="module")
-def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
     folder = tmp_path_factory.mktemp("agent")
     tree = ProcessTree(folder / "leash")
     evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
@@ -245,12 +245,12 @@ REPLIES: tuple[dict[str, Any], ...] = (
 
 @given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))
 @few
-def test_worker_reply_ends_evaluation_or_is_ignored(player: EvaluatorHarness, reply: bytes) -> None:
+def test_worker_reply_ends_evaluation_or_is_ignored(harness: EvaluatorHarness, reply: bytes) -> None:
     """A game that speaks in its child's name harms itself at most: the next one is played."""
-    finished = player.play(REPLAY.format(reply=reply.hex()))
+    finished = harness.play(REPLAY.format(reply=reply.hex()))
 
     assert finished.outcome in (Outcome.COMPLETED, Outcome.FAILED)
-    assert player.play("return 1.0").fitness == 1.0
+    assert harness.play("return 1.0").fitness == 1.0
 
 
 @given(reply=nearly({"ok": True, "value": "[1]"}) | nearly({"ok": False, "id": "NoSpace,x", "message": "m"}))

@@ -14,7 +14,6 @@ from hyperv_ops import (
     Difference,
     GuestIdentity,
     HyperVMachines,
-    MachineError,
     PowerState,
     ScriptReply,
     Template,
@@ -26,7 +25,7 @@ from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
-from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, access, hyperv_harness
+from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, access, hyperv_harness, refusal
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -36,12 +35,6 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVH
     monkeypatch.setattr(hyperv_module, "_PAUSE_S", 0.05)
     with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
         yield bed
-
-
-def refusal(call: Callable[[], object]) -> MachineError:
-    with pytest.raises(MachineError) as error:
-        call()
-    return error.value
 
 
 class ScriptedRunner:

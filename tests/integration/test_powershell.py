@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from hyperv_ops import HyperVMachines, MachineError, PowerShellRunner, Trouble
+from hyperv_ops import HyperVMachines, PowerShellRunner, Trouble
 from hyperv_ops.hyperv import script_call as scripts
+from tests.harness.hyperv_farm import refusal
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -75,12 +76,6 @@ def make(tmp_path: Path, starts: Callable[[], int]) -> Iterator[Make]:
 def pid_of(runner: PowerShellRunner, name: str = "vm-1") -> int:
     """The process that answered."""
     return int(runner.run("Start-FarmVM", {"Name": name}, 30).value["pid"])
-
-
-def refusal(call: Callable[[], object]) -> MachineError:
-    with pytest.raises(MachineError) as error:
-        call()
-    return error.value
 
 
 def test_local_powershell_gets_same_input(make: Make) -> None:

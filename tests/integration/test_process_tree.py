@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from inbox_agent.system.process_tree import AgentAlreadyRunning, ProcessTree, kill_leftovers, wait_for_exit
-from tests.harness.players import SCRIPTED, has_ended, is_gone
+from tests.harness.evaluator_harness import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")

@@ -21,7 +21,7 @@ from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import QmpConnection
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
-from tests.harness.players import has_ended
+from tests.harness.evaluator_harness import has_ended
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
 from tests.programs.system_programs import QEMU, require

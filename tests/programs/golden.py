@@ -53,7 +53,7 @@ from pipeline.core.facts import (
 from pipeline.shares.share_client import Publication, ShareClient, ShareRequest
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
-from tests.harness.agent_guest import FakeClock, ScriptedEvaluator
+from tests.harness.agent_harness import FakeClock, ScriptedEvaluator
 from tests.harness.records import FARM, WORKER, attempt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

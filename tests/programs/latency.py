@@ -4,7 +4,6 @@ One agent at a time, on this system's Python and on Windows CPython under Wine, 
 same clock. The time is taken from before the record is published until the evaluator's first line.
 """
 
-import hashlib
 import statistics
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from inbox_agent.evaluation.protocol import environment
-from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
+from inbox_agent.protocol.layout import Kind, ResultRecord, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
+from tests.harness import records
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
 from tests.harness.wine import path_there, windows_python
@@ -77,31 +77,17 @@ def _play(files: LocalFiles, number: int) -> float:
     """Sends one start signal and waits for its result; milliseconds until its evaluator began."""
     files.make_folders()
     if number == 1:
-        files.publish("inbox/1.host.json", encode(HostRecord(farm="f", worker="w", epoch=1)))
-    attempt = attempt_id(1, number, 1, 1, "0123456789ab")
-    start = StartRecord(
-        farm="f",
-        worker="w",
-        epoch=1,
-        publication=number,
-        attempt=attempt,
-        trial=1,
-        seed=1,
-        time_limit_s=60.0,
-        genome_name="g",
-        genome_suffix="",
-        genome_bytes=len(GENOME),
-        genome_sha256=hashlib.sha256(GENOME).hexdigest(),
-        settings={},
-    )
-    files.write(f"inbox/{Kind.GENOME.of(attempt)}", GENOME)
+        files.publish("inbox/1.host.json", encode(records.host()))
+    start = records.start(number, GENOME)
+    payload, signal = f"inbox/{Kind.GENOME.of(start.attempt)}", f"inbox/{Kind.START.of(start.attempt)}"
+    files.write(payload, GENOME)
     began = time.time()
-    files.publish(f"inbox/{Kind.START.of(attempt)}", encode(start))
-    result = f"outbox/{Kind.RESULT.of(attempt)}"
+    files.publish(signal, encode(start))
+    result = f"outbox/{Kind.RESULT.of(start.attempt)}"
     assert eventually((files.root / result).exists, 60), "no result"
     record = decode(ResultRecord, files.read(result, 65536), result)
     assert record.fitness is not None, record.reason
-    files.remove([f"inbox/{Kind.START.of(attempt)}", f"inbox/{Kind.GENOME.of(attempt)}"])
+    files.remove([signal, payload])
     return 1000 * (record.fitness - began)
 
 

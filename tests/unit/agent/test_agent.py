@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 # ------------------------------------------------------------------------------------------------ claim, play, report

@@ -5,7 +5,7 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome
 from tests.harness import records
-from tests.harness.agent_guest import LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, attempt, sha256
 
 

@@ -10,7 +10,7 @@ from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 

@@ -11,7 +11,7 @@ from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.results import REFUSALS_MAX
 from inbox_agent.share_scanner import AgentLimits
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, WORKER, attempt
 
 

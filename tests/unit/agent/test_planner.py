@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
+from tests.harness import records
 
 pytestmark = pytest.mark.rules
 
@@ -25,20 +26,7 @@ INTERRUPTED = ReportUnplayed(FIRST, Outcome.INTERRUPTED, "the agent restarted wh
 
 def start(attempt: str, publication: int = 1, owner: HostRecord = OURS) -> StartRecord:
     """A start signal of the share's owner, or of another one."""
-    return StartRecord(
-        farm=owner.farm,
-        worker=owner.worker,
-        epoch=owner.epoch,
-        publication=publication,
-        attempt=attempt,
-        trial=1,
-        seed=7,
-        time_limit_s=60.0,
-        genome_name="elite.json",
-        genome_suffix=".json",
-        genome_bytes=1,
-        genome_sha256="a" * 64,
-    )
+    return records.start(publication, attempt=attempt, farm=owner.farm, worker=owner.worker, epoch=owner.epoch)
 
 
 def share_state(

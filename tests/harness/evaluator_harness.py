@@ -2,7 +2,8 @@
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
+from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S, eventually
 
@@ -55,6 +57,22 @@ class EvaluatorHarness:
             return int((self.scratch / note).read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+MakeHarness = Callable[..., EvaluatorHarness]
+
+
+@contextmanager
+def harness_factory(kind: Callable[..., GenomeEvaluator], scratch: Path, tree: ProcessTree) -> Iterator[MakeHarness]:
+    """A function that makes evaluators of one kind, each for a target and a folder. They are closed at the end."""
+    with ExitStack() as stack:
+
+        def make(target: object, folder: Path = SCRIPTED) -> EvaluatorHarness:
+            evaluator = kind(target, folder, scratch, tree)
+            stack.callback(evaluator.close)
+            return EvaluatorHarness(evaluator, scratch)
+
+        yield make
 
 
 def is_gone(pid: int | None) -> bool:
