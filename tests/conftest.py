@@ -20,7 +20,7 @@ from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_
 
 __all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]
 
-# The same examples in every run, so that nothing fails by chance; `make prove` looks further.
+# Derandomized, so that no test fails by chance; `make prove` runs more examples.
 settings.register_profile("steady", derandomize=True)
 if "FARM_EXAMPLES" not in os.environ:
     settings.load_profile("steady")
@@ -61,7 +61,7 @@ def project(tmp_path: Path) -> Iterator[FarmProject]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> AgentHarness:
-    """An agent on a share of this farm, on its own disk."""
+    """An agent on a share with a valid owner, on its own disk."""
     guest = AgentHarness(tmp_path)
     guest.publish_owner()
     return guest
@@ -69,7 +69,7 @@ def agent(tmp_path: Path) -> AgentHarness:
 
 @pytest.fixture
 def host(tmp_path: Path) -> HostShareHarness:
-    """A host at first contact: the share has no folders yet."""
+    """A host before it takes the share: the folders do not exist yet."""
     state = tmp_path / "state"
     state.mkdir()
     return HostShareHarness(state)
@@ -77,7 +77,7 @@ def host(tmp_path: Path) -> HostShareHarness:
 
 @pytest.fixture
 def owner(host: HostShareHarness) -> HostShareHarness:
-    """A host whose share is its own."""
+    """A host that owns its share."""
     host.publish_owner()
     return host
 

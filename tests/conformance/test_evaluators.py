@@ -1,4 +1,4 @@
-"""What every evaluator promises, whatever it plays with: one suite, each kind of evaluator."""
+"""The contract of every evaluator: each kind runs the same tests."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) -
 
 
 def test_completed_evaluation_has_fitness_and_log(harness: EvaluatorHarness) -> None:
-    """The fitness is what the game said, and what it printed is the log."""
+    """The fitness is the returned value; the output is the log."""
     finished = harness.play("print('hello'); return 2.5")
 
     assert (finished.outcome, finished.fitness, finished.reason) == (Outcome.COMPLETED, 2.5, "")
@@ -41,7 +41,7 @@ def test_completed_evaluation_has_fitness_and_log(harness: EvaluatorHarness) -> 
 
 
 def test_metrics_are_returned(harness: EvaluatorHarness) -> None:
-    """A game may answer with an object of fitness and metrics."""
+    """An evaluation may return an object with fitness and metrics."""
     finished = harness.play("return {'fitness': 1, 'metrics': {'lives': 3, 'score': 0.5}}")
 
     assert finished.fitness == 1.0
@@ -78,8 +78,8 @@ def test_exception_is_failure_with_traceback_in_log(harness: EvaluatorHarness) -
 
 
 def test_time_limit_kills_evaluation(harness: EvaluatorHarness) -> None:
-    """The time limit ends it; what it printed until then is kept."""
-    for time_limit_s in (0.7, 5.0):  # the second only where a Python needs longer than the first to start
+    """The evaluation is killed at its time limit; its output up to then is kept."""
+    for time_limit_s in (0.7, 5.0):  # the second limit only where Python takes longer than the first to start
         finished = harness.play("print('still here', flush=True); hang()", time_limit_s=time_limit_s)
 
         assert finished.outcome is Outcome.TIMED_OUT
@@ -91,7 +91,7 @@ def test_time_limit_kills_evaluation(harness: EvaluatorHarness) -> None:
 
 
 def test_kill_ends_all_descendants(harness: EvaluatorHarness) -> None:
-    """Child, child in a session of its own, and orphaned grandchild die with the game; none is left a zombie."""
+    """A child, a child in its own session and an orphaned grandchild die with the game; none is left a zombie."""
     harness.start(
         """
         spawn(SLEEPER, "child")
@@ -111,7 +111,7 @@ def test_kill_ends_all_descendants(harness: EvaluatorHarness) -> None:
 
 
 def test_stop_is_idempotent_and_next_evaluation_runs(harness: EvaluatorHarness) -> None:
-    """After `stop` the game is gone, a second `stop` does nothing, and the next game is played."""
+    """After `stop` the game has ended, a second `stop` does nothing, and the next evaluation runs."""
     harness.start("Path('pid').write_text(str(os.getpid())); hang()")
     assert harness.until(lambda: harness.pid_in("pid"))
     pid = harness.pid_in("pid")
@@ -125,7 +125,7 @@ def test_stop_is_idempotent_and_next_evaluation_runs(harness: EvaluatorHarness) 
 
 
 def test_evaluation_after_time_out_is_complete(harness: EvaluatorHarness) -> None:
-    """After a time-out the next game is complete, with a log of its own."""
+    """After a time-out the next evaluation is complete and has its own log."""
     harness.play("print('the first'); hang()", time_limit_s=0.3)
 
     finished = harness.play("print('the second'); return 4")
@@ -135,7 +135,7 @@ def test_evaluation_after_time_out_is_complete(harness: EvaluatorHarness) -> Non
 
 
 def test_long_log_is_truncated_to_its_end(harness: EvaluatorHarness) -> None:
-    """10 MB of output become the last bytes of it, within the bound."""
+    """Of 10 MB of output the last bytes are kept, up to the limit."""
     finished = harness.play(
         """
         for number in range(160):
@@ -151,7 +151,7 @@ def test_long_log_is_truncated_to_its_end(harness: EvaluatorHarness) -> None:
 
 
 def test_endless_output_does_not_delay_wait(harness: EvaluatorHarness) -> None:
-    """A game that writes as fast as it can and never a newline: `wait` stays punctual, the log bounded."""
+    """A game writes as fast as it can and never a newline: `wait` returns in time, the log stays bounded."""
     harness.start(
         """
         trial.progress("flooding")
@@ -173,7 +173,7 @@ def test_endless_output_does_not_delay_wait(harness: EvaluatorHarness) -> None:
 
 
 def test_invalid_answer_is_failure(harness: EvaluatorHarness) -> None:
-    """What cannot be counted is refused, with the name of what is wrong."""
+    """An invalid result is refused, and the reason names what is wrong."""
     complaints = {
         "math.nan": "fitness must be finite, not nan",
         "-math.inf": "fitness must be finite, not -inf",
@@ -193,7 +193,7 @@ def test_invalid_answer_is_failure(harness: EvaluatorHarness) -> None:
 
 
 def test_progress_is_latest_line_during_evaluation(harness: EvaluatorHarness) -> None:
-    """The latest progress line is the progress, as one printable line, until the game is over."""
+    """The latest progress line is the progress, as one printable line, until the evaluation ends."""
     harness.start(
         """
         trial.progress("lap 1")
@@ -220,7 +220,7 @@ def test_output_may_contain_any_character(harness: EvaluatorHarness) -> None:
 
 
 def test_artifacts_are_returned_sorted_and_limited(harness: EvaluatorHarness) -> None:
-    """Regular files in `artifacts/` come along, sorted and not too many; nothing else, and only for one game."""
+    """Regular files in `artifacts/` are returned, sorted and limited in number; nothing else, and only once."""
     finished = harness.play(
         f"""
         for number in range({ARTIFACTS_MAX + 3}):
@@ -239,7 +239,7 @@ def test_artifacts_are_returned_sorted_and_limited(harness: EvaluatorHarness) ->
 
 
 def test_failed_evaluation_returns_artifacts(harness: EvaluatorHarness) -> None:
-    """The replay of the game that went wrong is the one that people want."""
+    """The replay of a failed game is of particular interest."""
     finished = harness.play("Path('artifacts', 'replay').touch(); raise SystemExit(3)")
 
     assert finished.outcome is Outcome.FAILED
@@ -247,7 +247,7 @@ def test_failed_evaluation_returns_artifacts(harness: EvaluatorHarness) -> None:
 
 
 def test_scratch_folder_is_cleaned_before_each_evaluation(harness: EvaluatorHarness) -> None:
-    """Files, folders that forbid deletion, links and a changed genome of the last game are gone."""
+    """Files, read-only folders, links and a changed genome of the previous game are removed."""
     harness.play(
         """
         os.makedirs("a/b"); Path("a/b/c").touch(); os.chmod("a/b", 0o500); Path("result.json").touch()
@@ -264,7 +264,7 @@ def test_scratch_folder_is_cleaned_before_each_evaluation(harness: EvaluatorHarn
 
 
 def test_evaluation_has_no_standard_input(harness: EvaluatorHarness) -> None:
-    """A game that asks for input gets none, and does not hang."""
+    """A game that reads its input gets end of file and does not hang."""
     finished = harness.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
 
     assert finished.fitness == 0
@@ -276,7 +276,7 @@ def test_time_limit_of_days_is_accepted(harness: EvaluatorHarness) -> None:
 
 
 def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever console program a game starts would otherwise open a window over it."""
+    """Otherwise every console program that a game starts would open a window over it."""
     beside = tmp_path / "python.exe"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "pythonw.exe"))
     assert interpreter() == sys.executable
@@ -289,7 +289,7 @@ def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_fingerprint_is_independent_of_folder(tmp_path: Path, tree: ProcessTree) -> None:
-    """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
+    """Equal on all workers with the same evaluator, different otherwise; 16 hexadecimal digits."""
     evaluators: list[GenomeEvaluator] = [
         CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree),
         CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree),

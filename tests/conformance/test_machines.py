@@ -1,5 +1,5 @@
-"""What every kind of machine promises: the same stories over processes of this computer, over Hyper-V by WinRM, and
-over QEMU with guests that boot (`make test-vm`)."""
+"""The contract of every kind of machine: local processes, Hyper-V over WinRM, and QEMU with guests that boot (`make
+test-vm`)."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ GAME = "def play(genome, trial):\n    return 1.0\n"
 
 
 class MachineCase:
-    """Two machines that exist, a third that does not yet, and a look behind the curtain."""
+    """Two machines that exist, a third that does not exist yet, and access to their disks."""
 
     python = sys.executable  #: in the guest
 
@@ -47,7 +47,7 @@ class MachineCase:
 
 
 class RealMachineCase(MachineCase):
-    """Its disks can be read by its guests alone."""
+    """Machines whose disks only their guests can read."""
 
     python = "/usr/bin/python3"
 
@@ -97,7 +97,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineCase
 
 
 def test_create_is_idempotent(case: MachineCase) -> None:
-    """It is off then, and making it again changes nothing."""
+    """The machine is off then; creating it again changes nothing."""
     case.machines.create("vm-3")
     case.machines.create("vm-3")
 
@@ -106,7 +106,7 @@ def test_create_is_idempotent(case: MachineCase) -> None:
 
 
 def test_start_of_running_machine_changes_nothing(case: MachineCase) -> None:
-    """It goes on as it was."""
+    """It keeps running."""
     case.on()
     before = case.machines.info("vm-1").uptime_s
 
@@ -117,7 +117,7 @@ def test_start_of_running_machine_changes_nothing(case: MachineCase) -> None:
 
 
 def test_shutdown_is_idempotent(case: MachineCase) -> None:
-    """It is off then, and asking once more is no error."""
+    """The machine is off then; a second shutdown is no error."""
     case.on()
 
     assert case.machines.shutdown("vm-1", 60)
@@ -126,7 +126,7 @@ def test_shutdown_is_idempotent(case: MachineCase) -> None:
 
 
 def test_power_off_is_idempotent(case: MachineCase) -> None:
-    """Off, twice, and on again."""
+    """The machine is powered off twice, then started again."""
     case.on()
     case.machines.power_off("vm-1")
     case.machines.power_off("vm-1")
@@ -136,7 +136,7 @@ def test_power_off_is_idempotent(case: MachineCase) -> None:
 
 
 def test_restart_agent_keeps_machine(case: MachineCase) -> None:
-    """The machine is there afterwards as before."""
+    """The machine runs afterwards as before."""
     case.on()
 
     case.machines.restart_agent("vm-1")
@@ -145,7 +145,7 @@ def test_restart_agent_keeps_machine(case: MachineCase) -> None:
 
 
 def test_restore_discards_changes(case: MachineCase) -> None:
-    """What was written since the checkpoint is gone, what was there before is back, and it is off."""
+    """Files written since the checkpoint are gone, earlier files are back, and the machine is off."""
     case.on()
     case.machines.send("vm-1", b"kept", "notes/before.txt")
     case.machines.shutdown("vm-1", 60)
@@ -162,7 +162,7 @@ def test_restore_discards_changes(case: MachineCase) -> None:
 
 
 def test_checkpoint_of_running_machine_is_refused(case: MachineCase) -> None:
-    """Whatever it has in memory would come back with it."""
+    """Otherwise the contents of its memory would be restored, too."""
     case.on()
 
     with pytest.raises(MachineError, match="off"):
@@ -170,7 +170,7 @@ def test_checkpoint_of_running_machine_is_refused(case: MachineCase) -> None:
 
 
 def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
-    """Also one that runs, and also twice."""
+    """Also a running machine; removing it again is no error."""
     case.on()
 
     case.machines.remove("vm-1")
@@ -180,7 +180,7 @@ def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
 
 
 def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
-    """With a file that was sent before; its exit code and output come back, whatever letters it has."""
+    """A command reads a file that was sent before; its exit code and its output come back in any alphabet."""
     case.on()
     case.machines.send("vm-1", "print('Grüße'); raise SystemExit(3)".encode(), "probe.py")
 
@@ -190,7 +190,7 @@ def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
 
 
 def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
-    """A machine that is off says so."""
+    """The error says that the machine is off."""
     with pytest.raises(MachineError) as error:
         case.machines.run("vm-1", case.python, ["-V"], 20)
 
@@ -199,7 +199,7 @@ def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
 
 @pytest.mark.parametrize("name", ["vm-9", "vm-*", "", "vm-1;x", "VM-1"])
 def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
-    """Every verb refuses every other name before anything is asked of anybody."""
+    """Every method refuses any other name before it sends a request."""
     machines = case.machines
     verbs: list[Callable[[str], object]] = [
         *(machines.info, machines.create, machines.start, machines.power_off, machines.restart_agent),
@@ -217,7 +217,7 @@ def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
 
 
 def test_watcher_reports_each_change_once(case: MachineCase) -> None:
-    """Once for each, with what it is now."""
+    """Each change is reported once, with the current state."""
     told: list[tuple[str, PowerState]] = []
     watcher = MachineWatcher(case.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
     watcher.start()

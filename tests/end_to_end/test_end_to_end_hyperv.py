@@ -1,7 +1,7 @@
-"""A generation on eight Hyper-V machines that hang, crash, stick and boot slowly, while WinRM drops calls.
+"""A generation on eight Hyper-V machines that hang, crash, get stuck and boot slowly, while WinRM drops calls.
 
-The agents inside are real processes, WinRM is spoken by the real client; the machines' host is simulated
-(tests.fakes.simulated_hyperv). Each genome is counted exactly once, and nobody who is well loses the power.
+The agents are real processes and the WinRM client is the real one; the Hyper-V host is simulated
+(tests.fakes.simulated_hyperv). Each genome is counted exactly once, and no healthy machine is power-cycled.
 """
 
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ def done_to(pool: HyperVHarness, name: str) -> list[str]:
 
 
 def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: HyperVHarness) -> None:
-    """Eight machines are switched on; one freezes, one crashes, one sticks in Stopping, an agent hangs, one boots
-    slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
+    """Eight machines start; one freezes, one crashes, one is stuck in Stopping, an agent hangs, one boots slowly, WinRM
+    fails in every way: all recover, and no healthy machine is power-cycled."""
     hyperv, server = pool.hyperv, pool.server
     hyperv.boot_slowly("vm-7", 3.0)
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
@@ -59,7 +59,7 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
 
     code, out = project.wait_for_end(host, within_s=120)
     assert code == 0, out
-    hyperv.close()  # machines run on when their farm's host has ended
+    hyperv.close()  # machines keep running after their host has ended
     project.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
     assert "cut" in done_to(pool, "vm-0")
@@ -72,7 +72,8 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
 
 
 def test_shares_inside_machines_are_found_by_address(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No address is configured: each share is found where its machine says it is, before and after a power cut."""
+    """Without a configured address each share is found at the address that its machine reports, also after a power
+    cycle."""
     for name, value in (("HYPERV_SECRET", PASSWORD), ("GUEST_SECRET", GUEST_SECRET), ("SHARE_SECRET", SHARE_PASSWORD)):
         monkeypatch.setenv(name, value)
     project.root.mkdir(parents=True)
@@ -97,7 +98,7 @@ def test_shares_inside_machines_are_found_by_address(project: FarmProject, monke
 
 
 def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVHarness) -> None:
-    """The next host finds them as they are, switches on what is off, and waits for what boots."""
+    """The next host reads the machines' states, starts those that are off and waits for those that boot."""
     hyperv = pool.hyperv
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
     project.add_genomes(games(100, 0.4))
@@ -121,7 +122,7 @@ def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVH
 
 @pytest.mark.parametrize("verb", ["restore", "remove"])
 def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
-    """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
+    """Refused while their farm runs; afterwards their shares have no owner, and no silence limit has to pass."""
     project.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
     project.add_genomes(games(200, 0.5))
     host = project.start()

@@ -1,6 +1,6 @@
-"""A generation over real SMB shares with real agents, while the server does everything a server can do.
+"""A generation over real SMB shares with real agents, while the server fails in every way.
 
-The story ends like every other: each genome is counted exactly once, with the fitness its bytes give it.
+The test ends like all others: each genome is counted exactly once, with the fitness that follows from its bytes.
 """
 
 import os
@@ -32,7 +32,7 @@ def server() -> Iterator[Samba]:
 
 @pytest.fixture
 def farm(project: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmProject]:
-    """Its host knows the password from the environment; its agents stand beside the server's disk."""
+    """Its host reads the password from the environment; its agents use the server's disk."""
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
     yield project
 
@@ -48,7 +48,7 @@ def stop(agents: "list[subprocess.Popen[bytes]]") -> None:
 
 
 def test_generation_runs_on_smb_and_local_workers(farm: FarmProject, server: Samba) -> None:
-    """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
+    """Local and SMB workers in one farm; no written file contains the password."""
     farm.configure(workers=2, extra="\n".join(worker_table(name, server.port) for name in VMS))
     farm.add_genomes(games(60, 0.4))
     agents = start_agents(farm, server)
@@ -64,7 +64,8 @@ def test_generation_runs_on_smb_and_local_workers(farm: FarmProject, server: Sam
 
 
 def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> None:
-    """Killed, restarted, frozen, its rights taken away and given back, an answer lost: counted once all the same."""
+    """The server is killed, restarted and frozen, rights are removed and restored, a response is lost: each genome
+    counts once."""
     proxy = Proxy(server.port)
     farm.configure(
         workers=0,
@@ -104,7 +105,7 @@ def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> 
 
 
 def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path) -> None:
-    """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
+    """Writes fail while renames work: the attempt id is used up, and the trial is run when there is room again."""
     tiny_disk.chmod(0o755)
     with samba("vm-0", disk=tiny_disk) as server:
         share = server.shares["vm-0"]
@@ -129,7 +130,7 @@ def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path)
 
 
 def test_take_over_works_over_smb(farm: FarmProject, server: Samba) -> None:
-    """The command reaches the share the same way as the host does."""
+    """The command accesses the share in the same way as the host."""
     farm.configure(workers=0, extra=worker_table("vm-0", server.port))
     farm.add_genomes(games(3, 0.0))
     share = server.shares["vm-0"]
@@ -148,7 +149,7 @@ def test_take_over_works_over_smb(farm: FarmProject, server: Samba) -> None:
 
 
 def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The farm cannot go on, and says why; the password is not in it."""
+    """The farm stops with a reason that does not contain the password."""
     monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
     farm.configure(
         workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker_table("vm-0", server.port)
@@ -163,7 +164,7 @@ def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch
 
 
 def test_messages_per_delivery_are_bounded(server: Samba) -> None:
-    """What the proxy counts: a delivery, a reading of result and log, a removal are one question each."""
+    """The proxy counts one request each for a delivery, for reading result and log, and for a removal."""
     from pipeline.shares.smb.files import SmbFiles
     from pipeline.shares.smb.session import SmbAccess, SmbSession
 

@@ -1,4 +1,4 @@
-"""A Hyper-V host for tests: simulated machines with real agents inside, behind a real WinRM conversation."""
+"""A Hyper-V host for tests: simulated machines with real agents, behind the real WinRM protocol."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ FOLDERS = (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS)
 
 @dataclass(frozen=True, slots=True)
 class HyperVHarness:
-    """A host, its WinRM service, and where its machines keep their disks."""
+    """A host, its WinRM service, and the folder of its machines' disks."""
 
     hyperv: SimulatedHyperV
     server: WsmanServer
@@ -30,7 +30,7 @@ class HyperVHarness:
     names: tuple[str, ...]
 
     def machines(self, password: str = PASSWORD) -> HyperVMachines:
-        """The machines as the pipeline knows them."""
+        """The machines as the pipeline accesses them."""
         return HyperVMachines(
             WinRmRunner(self.access(password)),
             self.names,
@@ -39,17 +39,17 @@ class HyperVHarness:
         )
 
     def access(self, password: str = PASSWORD) -> WinRmAccess:
-        """How the host is reached."""
+        """The settings for access to the host."""
         return access(self.server, password)
 
     @property
     def port(self) -> int:
-        """Where WinRM listens."""
+        """The port of the WinRM service."""
         return port_of(self.server)
 
     def tables(self, samba: Samba | None = None, **hyperv: object) -> str:
-        """The part of pipeline.toml that names the host and its machines. Their shares are reached by path, or over
-        SMB at the address that each machine tells."""
+        """The part of pipeline.toml for the host and its machines. Their shares are accessed by path, or over SMB at
+        the address that each machine reports."""
         lines = [
             *("[hyperv]", "host = '127.0.0.1'", f"port = {self.port}", f"account = '{ACCOUNT}'"),
             *("secret = 'env:HYPERV_SECRET'", "guest_account = 'player'", "guest_secret = 'env:GUEST_SECRET'"),
@@ -79,7 +79,7 @@ def port_of(server: WsmanServer) -> int:
 
 
 def access(server: WsmanServer, password: str = PASSWORD) -> WinRmAccess:
-    """How a host with this WinRM service is reached."""
+    """The settings for access to a host with this WinRM service."""
     over_tls = server.certificate is not None
     return WinRmAccess(
         host="localhost" if over_tls else "127.0.0.1",

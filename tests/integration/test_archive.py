@@ -1,4 +1,4 @@
-"""The archive on a real disk: what is accepted lies under its attempt's id, whole or not at all."""
+"""The archive on a real disk: accepted results under their attempt ids, each complete or absent."""
 
 import os
 from pathlib import Path
@@ -32,13 +32,13 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def arrives(incoming: Path, name: str, data: bytes, worker: str = WORKER) -> None:
-    """An artifact was fetched from a worker's share."""
+    """Simulates an artifact that was fetched from a worker's share."""
     (incoming / worker / attempt(1)).mkdir(parents=True, exist_ok=True)
     (incoming / worker / attempt(1) / name).write_bytes(data)
 
 
 def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, incoming: Path, tmp_path: Path) -> None:
-    """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
+    """Record, log and artifacts are in one folder, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
     archive.store(WORKER, seen(artifacts=("replay",)))
@@ -53,7 +53,7 @@ def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, inco
 
 
 def test_store_is_idempotent(archive: Archive, incoming: Path, tmp_path: Path) -> None:
-    """archived -> the host is killed before it records it -> collected again, to the same name."""
+    """archived -> the host is killed before it records it -> collected again, under the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
         archive.store(WORKER, seen(artifacts=("replay",)))
@@ -62,7 +62,7 @@ def test_store_is_idempotent(archive: Archive, incoming: Path, tmp_path: Path) -
 
 
 def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, tmp_path: Path) -> None:
-    """Evidence is kept under the reason; its artifacts are not."""
+    """It is kept as evidence under its reason; its artifacts are not."""
     arrives(incoming, "replay", b"replay")
 
     archive.set_aside(WORKER, seen(artifacts=("replay",)), "late")
@@ -72,7 +72,7 @@ def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, tmp_pat
 
 
 def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Path, tmp_path: Path) -> None:
-    """Whoever answers for an attempt that was not given to it leaves its bytes in its own folder."""
+    """A result for an attempt of another worker leaves its bytes in its own folder."""
     arrives(incoming, "replay", b"replay")
     arrives(incoming, "replay", b"forged", worker="vm-99")
 
@@ -82,7 +82,7 @@ def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Pa
 
 
 def test_unreadable_result_is_not_set_aside(archive: Archive, tmp_path: Path) -> None:
-    """A corrupt result without bytes is not set aside."""
+    """A corrupt result has no bytes to keep."""
     archive.set_aside(WORKER, seen(record=None, data=b""), "corrupt")
 
     assert files_in(tmp_path / "results") == {}
@@ -90,7 +90,7 @@ def test_unreadable_result_is_not_set_aside(archive: Archive, tmp_path: Path) ->
 
 @pytest.mark.parametrize("part", ["data", "log"])
 def test_full_disk_raises_on_store(tiny_disk: Path, part: str) -> None:
-    """A record or log is archived whole, or there is an error before the ledger says that it counts."""
+    """A record or log is archived completely, or there is an error before the ledger counts it."""
     room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
 

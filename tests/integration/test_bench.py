@@ -1,4 +1,4 @@
-"""The benchmark runs and its table is well-formed; what the figures are is nobody's business here."""
+"""The benchmark runs and its table is well-formed; its figures are not checked."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from bench.table import HEAD, Row, limit, render
 
 @pytest.mark.processes
 def test_cheapest_benchmark_runs(tmp_path: Path) -> None:
-    """Table and JSON say the same, and nothing is left behind."""
+    """Table and JSON agree, and no file is left."""
     disk, table = tmp_path / "disk", tmp_path / "bench.json"
     disk.mkdir()
     options: list[str | Path] = ["--quick", "--only", "idle-gap", "--disk", disk, "--json", table]
@@ -38,7 +38,7 @@ def test_cheapest_benchmark_runs(tmp_path: Path) -> None:
 
 
 def test_benchmark_verdicts() -> None:
-    """A floor, a limit, an information and a gap in the table."""
+    """A minimum, a limit, an information and a gap in the table."""
     rows = [
         Row(what="a", figure=50.0, unit="/s", reference=100.0, against="floor", least=0.5),
         Row(what="b", figure=49.0, unit="/s", reference=100.0, against="floor", least=0.5),
@@ -55,7 +55,7 @@ def test_benchmark_verdicts() -> None:
 
 
 def test_contenders_alternate_and_medians_are_used() -> None:
-    """One that cannot be measured is said to be so, and the others go on."""
+    """One that cannot be measured is reported, and the others continue."""
     figures = iter([3.0, 100.0, 4.0])
     order = []
 
@@ -72,17 +72,17 @@ def test_contenders_alternate_and_medians_are_used() -> None:
 
 
 def needs_missing_library(folder: str) -> None:
-    """For the test below."""
+    """Used by the test below."""
     import_module("a_missing_library")
 
 
 def fails(folder: str) -> None:
-    """For the test below."""
+    """Used by the test below."""
     raise ValueError("as expected")
 
 
 def test_contender_that_cannot_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not installed is named; what fails shows why; neither leaves anything."""
+    """A missing library is named; an error is shown; neither leaves a file."""
     with pytest.raises(NotMeasured, match="a_missing_library is not installed"):
         apart(needs_missing_library, tmp_path)
     with pytest.raises(NotMeasured, match="failed"):

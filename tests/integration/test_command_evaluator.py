@@ -1,4 +1,4 @@
-"""What is particular to the evaluator that runs a command for every game."""
+"""Behaviour of the evaluator that runs a command."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def harness(make_harness: MakeHarness) -> EvaluatorHarness:
 
 
 def test_nonzero_exit_code_is_failure(harness: EvaluatorHarness) -> None:
-    """The reason is the exit code and the last line of the output, which mostly says why."""
+    """The reason is the exit code and the last line of the output, which often has the cause."""
     finished = harness.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
 
     assert finished.outcome is Outcome.FAILED
@@ -37,12 +37,12 @@ def test_nonzero_exit_code_is_failure(harness: EvaluatorHarness) -> None:
 
 @posix
 def test_crash_is_named_by_signal(harness: EvaluatorHarness) -> None:
-    """A game that dies of a signal says so."""
+    """The reason names the signal."""
     assert harness.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
 
 
 def test_missing_program_is_named(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """The reason names it; a later evaluation finds out for itself."""
+    """The reason names it; the evaluator tries again in the next evaluation."""
     harness = make_harness(["no-such-game", "{genome}"])
 
     for _ in range(2):
@@ -53,7 +53,7 @@ def test_missing_program_is_named(tmp_path: Path, make_harness: MakeHarness) -> 
 
 @posix
 def test_program_without_execute_permission_is_named(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """A file without the right to execute it is told apart from one that is missing."""
+    """The message differs from that for a missing file."""
     (tmp_path / "game").write_text("#!/bin/sh\n")
     harness = make_harness(["game"], tmp_path)
 
@@ -74,7 +74,7 @@ def test_placeholders_are_replaced(tmp_path: Path, make_harness: MakeHarness) ->
 
 
 def test_python_runs_interpreter_of_agent(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """`python` runs with the agent's packages, and modules in the evaluator's folder can be imported."""
+    """`python` has the agent's packages, and modules in the evaluator's folder can be imported."""
     code = "import sys, scripted; print(sys.executable, scripted.__file__)"
 
     finished = make_harness(["python", "-c", code]).play("")
@@ -99,7 +99,7 @@ def test_python_runs_interpreter_of_agent(tmp_path: Path, make_harness: MakeHarn
     ],
 )
 def test_unusable_result_file_gives_clear_reason(harness: EvaluatorHarness, last_words: str, complaint: str) -> None:
-    """Absent, torn, not text, too deep, too large, no file at all: one clear reason each."""
+    """Missing, truncated, not text, too deep, too large, not a file: one clear reason each."""
     finished = harness.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
 
     assert finished.outcome is Outcome.FAILED
@@ -107,7 +107,7 @@ def test_unusable_result_file_gives_clear_reason(harness: EvaluatorHarness, last
 
 
 def test_remaining_child_does_not_delay_result(harness: EvaluatorHarness) -> None:
-    """The game is over when its main process is: who still holds its output is killed, the result counts."""
+    """The evaluation ends with its main process: other processes with its output are killed, the result counts."""
     finished = harness.play(
         """
         spawn(SLEEPER, "child")
@@ -124,7 +124,7 @@ def test_remaining_child_does_not_delay_result(harness: EvaluatorHarness) -> Non
 
 
 def test_any_program_can_be_evaluator(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """Whatever can be started can be an evaluator."""
+    """Every executable program can be an evaluator."""
     if sys.platform == "win32":
         (tmp_path / "game.bat").write_text('@echo {"fitness": 6}> %1\n')
     else:

@@ -1,4 +1,4 @@
-"""The computers behind workers, seen from the farm: orders by threads, a few boots at once, evidence, honest states."""
+"""The machines of workers, as seen by the farm: actions on threads, limited boots, evidence, machine states."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ from tests.harness.waiting import eventually
 
 
 class FakeMachines:
-    """Machines that do what they are told, at once or when they are let; every verb is on record."""
+    """Machines that execute actions at once or when a test lets them; every call is recorded."""
 
     def __init__(self, *names: str) -> None:
         self.state = dict.fromkeys(names, PowerState.OFF)
         self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
         self.done: list[tuple[str, str]] = []
         self.trouble: MachineError | None = None
-        self.gate = threading.Event()  #: closed: guests do not come up
+        self.gate = threading.Event()  #: cleared: guests do not come up
         self.gate.set()
         self.booting = self.booting_max = 0
         self.stubborn = False
@@ -116,7 +116,7 @@ def idle(room: MachineController, worker: str) -> bool:
     ],
 )
 def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
-    """Each is a few verbs, in this order, on this machine alone."""
+    """Each action is a fixed sequence of calls, on this machine alone."""
     room, rack = make("a", "b")
     room.execute("w-a", action)
     seen = [room.status()["w-a"]]
@@ -130,7 +130,7 @@ def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None
 
 
 def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
+    """With an older status a machine that has just started would be restarted for being off."""
     room, rack = make("a", watch_interval_s=60.0)
     slow, swift = threading.Event(), rack.infos
 
@@ -148,7 +148,7 @@ def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
-    """The rung has failed, and the next one will cut the power."""
+    """The action has failed; the next one will power the machine off."""
     room, rack = make("a")
     rack.stubborn = True
     room.execute("w-a", RecoveryAction.REBOOT)
@@ -158,7 +158,7 @@ def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
 
 
 def test_one_action_per_machine(make: Make) -> None:
-    """While one is carried out the machine is busy, and another order is not taken."""
+    """While an action runs the machine is busy, and a second action is refused."""
     room, rack = make("a")
     rack.gate.clear()
     room.execute("w-a", None)
@@ -172,7 +172,7 @@ def test_one_action_per_machine(make: Make) -> None:
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
-    """The others wait for their turn, and get it."""
+    """The other machines wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
     room, rack = make(*names, booting_max=2)
     rack.gate.clear()
@@ -201,7 +201,7 @@ def test_concurrent_boots_are_limited(make: Make) -> None:
 def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
-    """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
+    """Only a lost heartbeat makes a running machine unhealthy; a booting one has none yet."""
     room, rack = make("a")
     rack.state["a"], rack.heartbeat["a"] = state, heartbeat
 
@@ -209,7 +209,7 @@ def test_machine_state_from_power_and_heartbeat(
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stuck in Stopping, paused by somebody: nothing more will come of it."""
+    """Stuck in Stopping, or paused: the machine will not change by itself."""
     monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
     room, rack = make("a")
     rack.state["a"] = PowerState.CHANGING
@@ -218,7 +218,7 @@ def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPat
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hypervisor that does not answer says nothing of its machines; why, is told."""
+    """A hypervisor that does not respond gives no states; the note has the reason."""
     room, rack = make("a")
     rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
     monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
@@ -230,7 +230,7 @@ def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) ->
 def test_failed_action_allows_next_action(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told in one line, and the machine may be ordered anew."""
+    """It is logged as one line, and the machine accepts another action."""
     room, rack = make("a")
 
     def refuse(_name: str) -> None:
@@ -244,7 +244,7 @@ def test_failed_action_allows_next_action(
 
 
 def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
+    """State, screen, and the host's data of its worker; if saving fails, the machine is restored all the same."""
     room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
     room.execute("w-a", RecoveryAction.RESTORE)
     assert idle(room, "w-a")
@@ -264,7 +264,7 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatc
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
-    """Who waits for its turn when the host ends stays off; the next host finds it so."""
+    """A machine that waits for its turn when the host ends stays off; the next host finds it so."""
     room, rack = make("a", "b", booting_max=1)
     rack.gate.clear()
     room.execute("w-a", None)
@@ -279,7 +279,7 @@ def test_closed_controller_starts_no_machine(make: Make) -> None:
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
-    """Each worker's order goes to the pool that has its machine."""
+    """Each worker's action goes to the pool of its machine."""
     room, rack = make("a")
     other, other_rack = make("b")
     pools = MachinePools({"w-a": room, "w-b": other})

@@ -1,4 +1,4 @@
-"""`pipeline doctor`: silent on a healthy share, one line with the cure on every other."""
+"""`pipeline doctor`: no output for a healthy share, one line with the cure for each problem."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that beats several times a second is missed sooner."""
+    """The heartbeats of these tests are frequent, so that a missing one is noticed early."""
     monkeypatch.setattr(doctor, "BEAT_WAIT_S", 2.0)
     monkeypatch.setattr(doctor, "FREE_BYTES_MIN", 1024 * 1024)
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Samba]:
-    """A share as docs/how-to/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
+    """A share as in docs/how-to/smb.md: the host owns `inbox/`, the agent everything else."""
     with samba() as server:
         prepare(server)
         yield server
@@ -45,7 +45,7 @@ def prepare(server: Samba) -> None:
 
 
 class HeartbeatWriter:
-    """An agent's heart, beside the server's disk."""
+    """Writes heartbeats as an agent does, directly to the server's disk."""
 
     def __init__(self, share: Path) -> None:
         self._files, self._stop = LocalFiles(share), threading.Event()
@@ -100,7 +100,7 @@ def examined(capsys: pytest.CaptureFixture[str], root: Path, *args: str) -> tupl
 def test_healthy_share_prints_nothing(
     server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 0 and silence; with -v what was measured; and nothing is left there."""
+    """Exit code 0 and no output; with -v the measurements; no file is left there."""
     configure(root, server)
 
     assert examined(capsys, root) == (0, "")
@@ -129,7 +129,7 @@ def test_healthy_share_prints_nothing(
 def test_configuration_error_is_reported(
     server: Samba, root: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], said: str
 ) -> None:
-    """Found on the way to the share; what depends on it is not asked any more."""
+    """It is found while connecting to the share; the checks after it are skipped."""
     configure(root, server, **changes)
 
     code, out = examined(capsys, root)
@@ -181,7 +181,7 @@ def test_writable_outbox_is_reported(
 def test_foreign_owner_is_reported(
     server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another farm's, by what lies there."""
+    """A start signal of another farm shows it."""
     share = server.shares["exchange"]
     (share / "inbox/1.host.json").write_bytes(encode(records.host()))
     Ledger(root / "state").close()
@@ -194,7 +194,7 @@ def test_foreign_owner_is_reported(
 
 
 def test_missing_agent_is_reported(server: Samba, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """None was ever there, or it is silent."""
+    """There never was one, or it is silent."""
     configure(root, server)
     assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, root)[1]
 
@@ -212,7 +212,7 @@ def test_missing_folders_are_reported(root: Path, capsys: pytest.CaptureFixture[
 
 
 def test_full_share_is_reported(tiny_disk: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The server says how much there is."""
+    """The server reports the free space."""
     tiny_disk.chmod(0o755)
     with samba(disk=tiny_disk) as server:
         prepare(server)
@@ -223,7 +223,7 @@ def test_full_share_is_reported(tiny_disk: Path, root: Path, capsys: pytest.Capt
 
 
 def test_share_by_path_is_checked(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same questions, as far as they make sense there."""
+    """The same checks, as far as they apply."""
     share = tmp_path / "mnt"
     configure_by_path(root, {"vm-0": share})
     assert examined(capsys, root) == (
@@ -244,7 +244,7 @@ def configure_by_path(root: Path, shares: dict[str, Path]) -> None:
 
 
 def test_same_finding_is_merged(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is wrong with many machines in the same way is one line, with their names or how many they are."""
+    """The same problem of many machines is one line, with their names or their number."""
     shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(6)}
     for share in shares.values():
         share.mkdir()
@@ -263,7 +263,7 @@ def test_same_finding_is_merged(tmp_path: Path, root: Path, capsys: pytest.Captu
 def test_heartbeats_are_checked_concurrently(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All agents are listened to at the same time."""
+    """The waiting times for all agents overlap."""
     all_listened_to = threading.Barrier(3, timeout=20.0)
 
     def listen(_files: LocalFiles) -> Iterator[str]:
@@ -283,7 +283,7 @@ def test_heartbeats_are_checked_concurrently(
 def test_share_lost_during_check_is_reported(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a finding like any other."""
+    """The error is one of the findings."""
     share = tmp_path / "share"
     share.mkdir()
     LocalFiles(share).make_folders()
@@ -309,7 +309,7 @@ def test_unknown_worker_is_refused(root: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_doctor_runs_beside_host(server: Samba, agent: HeartbeatWriter, root: Path) -> None:
-    """It may be asked beside one that runs: it takes no lock."""
+    """It takes no lock, so it may run beside a host."""
     configure(root, server)
     command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(root)]
     assert subprocess.run(command, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The errors that commands and programs get: one base class, one exit code each, one line on standard error."""
+"""The errors of commands and programs: one base class, one exit code each, one line on standard error."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ from tests.harness.samba import free_port
 
 pytestmark = pytest.mark.timeout(60)
 
-#: As docs/reference/api.md and the README have them.
+#: As in docs/reference/api.md and the README.
 CODES: dict[type[PipelineError], int] = {
     VmError: 1,
     InputError: 2,
@@ -52,7 +52,7 @@ CODES: dict[type[PipelineError], int] = {
 
 
 def test_every_error_has_its_code() -> None:
-    """And every one is exported by `pipeline`."""
+    """Every error is also exported by `pipeline`."""
     classes: set[type[PipelineError]] = {
         kind
         for kind in vars(errors).values()
@@ -157,7 +157,7 @@ def with_an_evaluator_that_is_not_there(root: Path) -> list[str]:
 
 
 HOLDERS: list["subprocess.Popen[bytes]"] = []
-#: How each error comes about, but for that of a missing extra, which has a test of its own.
+#: How each error is caused, except that of a missing extra, which has its own test.
 CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
     (InputError, lambda _root: ["run", "--gen", "seven"]),
     (InputError, lambda _root: ["status"]),
@@ -180,7 +180,7 @@ CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
 def test_a_command_ends_with_its_error(
     kind: type[PipelineError], prepare: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error has that class, its message is on standard error, and its exit code is the command's."""
+    """The error has that class, its message is on standard error, and the command exits with its code."""
     new_project.init(tmp_path)
     command = [*prepare(tmp_path), *([] if kind is BundleError else ["--root", str(tmp_path)])]
     try:
@@ -195,12 +195,12 @@ def test_a_command_ends_with_its_error(
     assert type(raised.value) is kind
     assert code == kind.exit_code
     lines = err[err.index("pipeline: ") :].splitlines()
-    assert len(lines) == 1 or kind is StalledError  # which shows the last log, too
+    assert len(lines) == 1 or kind is StalledError  # which also shows the last log
     assert "Traceback" not in err
 
 
 def test_every_error_has_a_case() -> None:
-    """An error that no command ends with would be documented for nothing."""
+    """An error that no command ends with would be documented in vain."""
     assert {kind for kind, _ in CASES} | {MissingExtraError} == CODES.keys()
 
 
@@ -238,7 +238,7 @@ def test_a_failure_of_the_disk_names_the_file(error: OSError, said: str) -> None
 
 
 def test_a_genome_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """The message names its path; genomes that were already put into the folder are removed."""
+    """The message names its path; genomes that were already copied to the folder are removed."""
     with public.open_farm(tmp_path, evaluator=public.Evaluator(python="game:play"), workers=1) as farm:
         with pytest.raises(GenomeError, match=r"missing\.bin: cannot be read: No such file"):
             farm.evaluate({"a": b"x", "b": tmp_path / "missing.bin"})
@@ -246,7 +246,7 @@ def test_a_genome_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the path and the reason, as bad input."""
+    """With the path and the reason, as bad input."""
     (tmp_path / "file").touch()
 
     code, _, err = pipeline(capsys, "init", tmp_path / "file" / "project")
@@ -260,7 +260,7 @@ def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pyte
 def test_a_lock_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
     """The message names the file; it does not say that another process is running."""
     new_project.init(tmp_path)
-    ProjectPaths(tmp_path).lock.mkdir(parents=True)  # nothing can be opened there
+    ProjectPaths(tmp_path).lock.mkdir(parents=True)  # no file can be opened there
 
     with (
         pytest.raises(HostError, match=r"host\.lock: "),
@@ -308,7 +308,7 @@ def test_the_api_without_the_extra_says_what_to_install(names: tuple[str, ...]) 
 
 
 def test_the_command_without_the_extra_says_what_to_install() -> None:
-    """One line, and the code for bad input."""
+    """One line, and the exit code for bad input."""
     ran = without(OF_THE_HOST, "from pipeline.__main__ import main\nsys.exit(main())")
 
     assert ran.returncode == MissingExtraError.exit_code

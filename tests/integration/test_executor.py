@@ -1,4 +1,4 @@
-"""Couriers with real threads: a share that hangs holds up its own courier and nobody else."""
+"""The executor with real threads: a share that hangs delays only its own requests."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 
 
 class BlockingShare:
-    """The way to one share: the test may block it. What arrives there is reported back."""
+    """A share that a test may block; it returns each request's response."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -30,7 +30,7 @@ class BlockingShare:
 
 
 class ExecutorHarness:
-    """Couriers to a local share and to two distant ones."""
+    """An executor for a local share and two remote ones."""
 
     def __init__(self, answer_limit_s: float = 60.0) -> None:
         self.roads = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
@@ -48,7 +48,7 @@ class ExecutorHarness:
         return request
 
     def arrives(self) -> list[str]:
-        """Whose reports come next, waiting for the bell as the loop does."""
+        """The workers of the next responses, waiting for the wake-up as the control loop does."""
         found: list[ShareResponse] = []
 
         def arrived() -> bool:
@@ -77,7 +77,7 @@ def executor() -> Iterator[ExecutorHarness]:
 
 
 def test_local_request_completes_inline(executor: ExecutorHarness) -> None:
-    """No thread is involved: the report is there when `send` returns."""
+    """No thread is involved: the response is there when `submit` returns."""
     executor.send("local-0")
 
     assert [response.worker for response in executor.couriers.completed()] == ["local-0"]
@@ -87,7 +87,7 @@ def test_local_request_completes_inline(executor: ExecutorHarness) -> None:
 
 
 def test_remote_request_completes_on_thread(executor: ExecutorHarness) -> None:
-    """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
+    """The request runs on a thread of its share, its response wakes the loop, and then the share is free again."""
     request = executor.send("vm-0")
     assert executor.couriers.is_busy("vm-0")
 
@@ -99,7 +99,7 @@ def test_remote_request_completes_on_thread(executor: ExecutorHarness) -> None:
 
 
 def test_hung_share_does_not_block_others(executor: ExecutorHarness) -> None:
-    """While one road is blocked, orders to all others are carried out and reported, again and again."""
+    """While one share is blocked, requests to all others complete, again and again."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
     assert executor.roads["vm-0"].reached.wait(PATIENCE_S)
@@ -116,7 +116,7 @@ def test_hung_share_does_not_block_others(executor: ExecutorHarness) -> None:
 
 
 def test_one_request_per_share(executor: ExecutorHarness) -> None:
-    """As long as a report has not come back and been taken in, no second order is accepted for that share."""
+    """Until the response has come and been taken, no second request is accepted for that share."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
     with pytest.raises(AssertionError, match="vm-0"):
@@ -124,7 +124,7 @@ def test_one_request_per_share(executor: ExecutorHarness) -> None:
 
     executor.roads["vm-0"].free.set()
     assert executor.woken.wait(PATIENCE_S)
-    assert executor.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
+    assert executor.couriers.is_busy("vm-0")  # the response has come, but is not taken yet
     assert executor.arrives() == ["vm-0"]
     executor.send("vm-0")
 
@@ -133,7 +133,7 @@ def test_one_request_per_share(executor: ExecutorHarness) -> None:
 
 
 def test_slow_share_is_not_timed_out_below_limit(executor: ExecutorHarness) -> None:
-    """Below the limit nothing is said about it."""
+    """Below the limit nothing is reported."""
     executor.roads["vm-0"].free.clear()
     executor.send("vm-0")
 
@@ -141,7 +141,7 @@ def test_slow_share_is_not_timed_out_below_limit(executor: ExecutorHarness) -> N
 
 
 def test_hung_share_is_reported_unknown() -> None:
-    """Beyond the limit it is a look that saw nothing, until its report comes after all."""
+    """Beyond the limit the scan is unknown, until its response comes after all."""
     post = ExecutorHarness(answer_limit_s=0.02)
     post.roads["vm-0"].free.clear()
     post.send("vm-0")
@@ -161,7 +161,7 @@ def test_hung_share_is_reported_unknown() -> None:
 
 
 def test_close_does_not_wait_for_hung_share() -> None:
-    """The couriers go home when they can; the program ends without them."""
+    """The threads end when they can; the program does not wait for them."""
     post = ExecutorHarness()
     post.roads["vm-0"].free.clear()
     post.send("vm-0")
@@ -176,7 +176,7 @@ def test_close_does_not_wait_for_hung_share() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_exception_on_executor_thread_is_fatal() -> None:
-    """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
+    """The loop gets the error like any other response, and cannot continue."""
 
     def defective(request: ShareRequest) -> ShareResponse:
         raise OSError(28, "no room for an artifact on this host")

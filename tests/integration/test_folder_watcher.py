@@ -1,4 +1,4 @@
-"""The doorbell with the real watchdog on real folders: what rings, what does not, and how it gets over going deaf."""
+"""The folder watcher with the real watchdog on real folders: which changes notify, and recovery from errors."""
 
 import queue
 import sys
@@ -20,7 +20,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder can
 
 
 class WatchedShare:
-    """One or more shares on the disk with a doorbell on their inboxes, and an ear for every ring."""
+    """One or more shares on the disk, a folder watcher for their inboxes, and its notifications."""
 
     def __init__(self, folder: Path, keys: list[str]) -> None:
         self.shares = {key: folder / key for key in keys}
@@ -38,7 +38,7 @@ class WatchedShare:
         LocalFiles(self.shares[key]).publish(f"inbox/{name}", b"{}")
 
     def hear(self) -> str:
-        """The key of the next ring; fails if there is none."""
+        """The key of the next notification; fails if there is none."""
         return self._heard.get(timeout=PATIENCE_S)
 
     def unwatched(self) -> frozenset[str]:
@@ -47,7 +47,7 @@ class WatchedShare:
         return self.bell.unwatched
 
     def hears_no_more(self) -> bool:
-        """Whether it stays quiet for a moment."""
+        """Whether no notification comes for a moment."""
         try:
             self._heard.get(timeout=0.1)
         except queue.Empty:
@@ -57,14 +57,14 @@ class WatchedShare:
 
 @pytest.fixture(params=["own", "emitters"], autouse=True)
 def ears(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every story is told twice: with this system's own ears, and with those that every system has."""
+    """Each test runs twice: with this system's own backend, and with watchdog's emitters."""
     if request.param == "emitters":
         monkeypatch.setattr(folder_watcher, "make_backend", EmitterBackend)
 
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[WatchedShare]:
-    """One share with its folders, watched; the ring of the beginning is heard already."""
+    """One share with its folders, watched; its first notification is already taken."""
     door = WatchedShare(tmp_path, ["vm-0"])
     door.mount()
     door.bell.rearm()
@@ -75,26 +75,26 @@ def door(tmp_path: Path) -> Iterator[WatchedShare]:
 
 @pytest.fixture
 def street(tmp_path: Path) -> Iterator[WatchedShare]:
-    """Two shares that are not there yet."""
+    """Two shares that do not exist yet."""
     street = WatchedShare(tmp_path, ["vm-0", "vm-1"])
     yield street
     street.bell.close()
 
 
 def listeners() -> list[BaseThread]:
-    """watchdog's threads, wherever the doorbell keeps them."""
+    """watchdog's threads, wherever the folder watcher keeps them."""
     return [thread for thread in threading.enumerate() if isinstance(thread, BaseThread)]
 
 
 def end(listener: BaseThread) -> None:
-    """What an error does to such a thread: it ends and tells nobody."""
+    """Ends a thread as an error does, without a notification."""
     listener.stop()
     listener.join(PATIENCE_S)
     assert not listener.is_alive()
 
 
 def test_published_record_notifies_once(door: WatchedShare) -> None:
-    """Staged in tmp/ and moved into the watched folder, every record makes one sound."""
+    """A record that is staged in tmp/ and moved into the watched folder notifies once."""
     for number in range(1, 4):
         door.publish(f"{number}.host.json")
 
@@ -103,7 +103,7 @@ def test_published_record_notifies_once(door: WatchedShare) -> None:
 
 
 def test_changes_outside_inbox_do_not_notify(door: WatchedShare) -> None:
-    """Heartbeats, results and what is staged are silent, and so are reading and removing."""
+    """Heartbeats, results and staged files do not notify, and neither do reading and removing."""
     files = LocalFiles(door.shares["vm-0"])
     files.replace("status/agent.json", b"beat")
     files.publish("outbox/x.result.json", b"{}", durable=True)
@@ -117,7 +117,7 @@ def test_changes_outside_inbox_do_not_notify(door: WatchedShare) -> None:
 
 
 def test_payloads_and_unknown_names_do_not_notify(door: WatchedShare) -> None:
-    """A genome comes with every start signal; only the signal rings."""
+    """A genome comes with every start signal; only the signal notifies."""
     files = LocalFiles(door.shares["vm-0"])
     files.write("inbox/g0001-0001-t1-a1-000000000000.genome", b"payload")
     files.write("inbox/notes.txt", b"by hand")
@@ -128,7 +128,7 @@ def test_payloads_and_unknown_names_do_not_notify(door: WatchedShare) -> None:
 
 
 def test_notification_carries_key_of_share(street: WatchedShare) -> None:
-    """Two shares, one doorbell: a ring says whose it is."""
+    """With two shares, each notification has the key of its share."""
     street.mount("vm-0")
     street.mount("vm-1")
     street.bell.rearm()
@@ -141,7 +141,7 @@ def test_notification_carries_key_of_share(street: WatchedShare) -> None:
 
 
 def test_missing_folder_is_watched_when_it_appears(street: WatchedShare) -> None:
-    """deaf -> the share is mounted -> one ring at that moment, for what came before -> rings for what comes."""
+    """unwatched -> the share is mounted -> one notification at that moment, for earlier files -> others later."""
     street.mount("vm-0")
     street.bell.rearm()
     assert street.hear() == "vm-0"
@@ -160,7 +160,7 @@ def test_missing_folder_is_watched_when_it_appears(street: WatchedShare) -> None
 
 
 def test_unreachable_folder_is_not_accessed(street: WatchedShare) -> None:
-    """Only folders of reachable shares are looked for: asking after another one may hang."""
+    """Only folders of reachable shares are looked for: access to another one may hang."""
     street.mount("vm-0")
     street.mount("vm-1")
 
@@ -172,7 +172,7 @@ def test_unreachable_folder_is_not_accessed(street: WatchedShare) -> None:
 
 
 def test_rearm_of_working_watcher_changes_nothing(door: WatchedShare) -> None:
-    """It may be asked as often as one likes: no ring, and the same threads."""
+    """It may be called at any time: no notification, and the same threads."""
     before = listeners()
 
     for _ in range(50):
@@ -183,7 +183,7 @@ def test_rearm_of_working_watcher_changes_nothing(door: WatchedShare) -> None:
 
 
 def test_dead_watcher_thread_is_replaced(door: WatchedShare) -> None:
-    """watchdog's reader stops for good after an error and tells nobody; the next look finds it and builds it anew."""
+    """watchdog's reader ends after an error without a notification; the next `rearm` replaces it."""
     [listener] = listeners()
     end(listener)
     door.publish("1.host.json")
@@ -191,7 +191,7 @@ def test_dead_watcher_thread_is_replaced(door: WatchedShare) -> None:
 
     door.bell.rearm()
 
-    assert door.hear() == "vm-0"  # for what came while it was deaf
+    assert door.hear() == "vm-0"  # for changes while it was not watched
     assert door.bell.unwatched == frozenset()
     door.publish("2.host.json")
     assert door.hear() == "vm-0"
@@ -199,7 +199,7 @@ def test_dead_watcher_thread_is_replaced(door: WatchedShare) -> None:
 
 @posix
 def test_reappearing_folder_is_watched_again(door: WatchedShare) -> None:
-    """mounted -> gone -> deaf -> mounted: one ring when it is back, and rings for what comes."""
+    """mounted -> gone -> unwatched -> mounted: one notification when it is back, and more for later files."""
     inbox = door.shares["vm-0"] / "inbox"
     (inbox / "tmp").rmdir()
     inbox.rmdir()
@@ -216,7 +216,7 @@ def test_reappearing_folder_is_watched_again(door: WatchedShare) -> None:
 
 @posix
 def test_lost_folder_does_not_affect_others(street: WatchedShare) -> None:
-    """After one share went away its neighbour rings as before."""
+    """After one share is lost, the other one notifies as before."""
     street.mount("vm-0")
     street.mount("vm-1")
     street.bell.rearm()
@@ -224,14 +224,14 @@ def test_lost_folder_does_not_affect_others(street: WatchedShare) -> None:
     (street.shares["vm-1"] / "inbox").rename(street.shares["vm-1"] / "elsewhere")
     assert eventually(lambda: street.unwatched() == {"vm-1"})
 
-    while not street.hears_no_more():  # whether the neighbour is watched anew is the doorbell's own affair
+    while not street.hears_no_more():  # the watcher may replace the other watch as well
         pass
     street.publish("1.host.json", "vm-0")
     assert street.hear() == "vm-0"
 
 
 def test_closed_watcher_does_not_notify(door: WatchedShare) -> None:
-    """After `close` nothing arrives and no thread is left; closing again is fine."""
+    """After `close` no notification comes and no thread is left; closing again is no error."""
     door.bell.close()
 
     door.publish("1.host.json")
@@ -243,7 +243,7 @@ def test_closed_watcher_does_not_notify(door: WatchedShare) -> None:
 
 
 def test_wakeup_set_before_wait_returns_at_once() -> None:
-    """Pressed before anybody waits, it wakes the next one to wait, once."""
+    """If it is set before any wait, the next wait returns at once, and only that one."""
     bell = Wakeup()
     bell.set("vm-0")
     bell.set()
@@ -253,7 +253,7 @@ def test_wakeup_set_before_wait_returns_at_once() -> None:
 
 
 def test_wakeup_set_by_other_thread_ends_wait() -> None:
-    """Any thread may press; the waiter is back long before its time is over."""
+    """Any thread may set it; the wait ends long before its time-out."""
     bell, woken = Wakeup(), threading.Event()
 
     def wait() -> None:
@@ -271,7 +271,8 @@ def test_wakeup_set_by_other_thread_ends_wait() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the queue is the Linux kernel's")
 @pytest.mark.parametrize("ears", ["own"], indirect=True)
 def test_queue_overflow_notifies(tmp_path: Path) -> None:
-    """The reader is held up -> more arrives, all of it silent, than the kernel's queue holds -> a ring all the same."""
+    """The reader is blocked -> more events than the kernel's queue holds, none of which notifies -> a notification all
+    the same."""
     held, rung = threading.Event(), queue.SimpleQueue[str]()
 
     def ring(key: str) -> None:
@@ -284,7 +285,7 @@ def test_queue_overflow_notifies(tmp_path: Path) -> None:
     assert rung.get(timeout=PATIENCE_S) == "vm-0"
     held.clear()
     (tmp_path / "1.host.json").touch()
-    assert rung.get(timeout=PATIENCE_S) == "vm-0"  # and now the reader is held up
+    assert rung.get(timeout=PATIENCE_S) == "vm-0"  # and now the reader is blocked
 
     for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="utf-8")) + 1):
         file = tmp_path / f"{number % 2}"

@@ -1,4 +1,4 @@
-"""The hook: told of what matters, by standard input and nothing else; and whatever it does, the farm goes on."""
+"""The hook: it gets events on standard input only; no failure of it affects the farm."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def hooks(root: Path, code: str = WRITES, timeout_s: float = 20.0) -> Hooks:
 
 
 def test_hook_runs_for_important_events(tmp_path: Path) -> None:
-    """The end of a generation, quarantine, a worker that is out, a farm that stands still; nothing else."""
+    """The end of a generation, quarantine, an excluded worker, a farm that cannot continue; nothing else."""
     table = CoreHarness("w0", genomes=1)
     hook = hooks(tmp_path)
     quarantined = f.WorkerQuarantined(worker="w0", back_off_s=15, reason='lost; rm -rf "$HOME" `x`')
@@ -48,7 +48,7 @@ def test_hook_runs_for_important_events(tmp_path: Path) -> None:
     ],
 )
 def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str) -> None:
-    """And the next event is told all the same."""
+    """The next event is passed all the same."""
     hook = hooks(tmp_path, code, timeout_s=0.5)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
@@ -74,7 +74,7 @@ def test_no_hook_starts_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
-    """Once, when the generation is finished; the log has a line for every fact of the ledger."""
+    """Once, when the generation is finished; the event log has a line for every fact of the ledger."""
     (project.root / "hook.py").parent.mkdir(parents=True)
     (project.root / "hook.py").write_text(WRITES)
     project.configure(workers=1, extra=f"[hooks]\ncommand = [{sys.executable!r}, 'hook.py', '{{event}}']")
@@ -89,7 +89,7 @@ def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
 
 
 def test_hook_python_is_interpreter_of_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for an evaluator's command: Debian has none of that name, and another one has not the user's packages."""
+    """As for an evaluator's command: Debian has no `python`, and another one lacks the user's packages."""
     monkeypatch.setenv("PATH", "")
     hook = Hooks(HooksTable(command=["python", "-c", WRITES, "{event}"]), tmp_path)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
@@ -99,7 +99,7 @@ def test_hook_python_is_interpreter_of_farm(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_results_are_written_before_hook(project: FarmProject) -> None:
-    """To mail them is what most hooks are for."""
+    """Most hooks send the results."""
     copies = "import shutil, sys; shutil.copy('results/gen-0001/summary.json', 'seen-' + sys.argv[1])"
     project.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")
     project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})

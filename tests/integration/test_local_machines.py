@@ -1,4 +1,4 @@
-"""Machines that are processes of this computer: started, stopped, frozen and killed for real."""
+"""Machines that are local processes: started, stopped, frozen and killed."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 OBEDIENT = "import sys; print('up', flush=True); sys.stdin.read(); print('bye')"
-#: Does not end when its owner hangs up.
+#: Does not end when its owner closes its input.
 STUBBORN = "import time; print('up', flush=True); [time.sleep(1) for _ in range(600)]"
 FOLDERS = ("inbox/tmp", "status")
 
@@ -33,7 +33,7 @@ class LocalMachinesHarness:
         self.ended = threading.Semaphore(0)  #: released for every machine that has ended
 
     def holds(self, **programs: str) -> LocalMachines:
-        """Machines by their names, each of which runs a few lines of Python."""
+        """Machines by name, each of which runs a few lines of Python."""
         self.machines = LocalMachines(
             {name: self.spec(name, code) for name, code in programs.items()}, self.ended.release
         )
@@ -64,7 +64,7 @@ class LocalMachinesHarness:
         return psutil.Process(pid)
 
     def ends(self, name: str) -> str:
-        """Waits until a machine has ended by itself; what is said of it."""
+        """Waits until a machine has ended by itself; returns its note."""
         assert eventually(lambda: self.machines.info(name).state is PowerState.OFF)
         return self.machines.info(name).note
 
@@ -81,7 +81,7 @@ def rack(tmp_path: Path) -> Iterator[LocalMachinesHarness]:
 
 
 def test_machine_life_cycle(rack: LocalMachinesHarness) -> None:
-    """off -> started -> running, with a process and an uptime -> shut down -> off, with its last words."""
+    """off -> started -> running, with a process and an uptime -> shut down -> off, with its last output."""
     machines = rack.holds(vm=OBEDIENT)
     assert machines.names() == ["vm"]
     assert machines.info("vm").state is PowerState.OFF
@@ -101,7 +101,7 @@ def test_machine_life_cycle(rack: LocalMachinesHarness) -> None:
 
 
 def test_verbs_are_idempotent(rack: LocalMachinesHarness) -> None:
-    """Starting what runs and stopping what is off changes nothing."""
+    """Starting a running machine and stopping one that is off change nothing."""
     machines = rack.holds(vm=OBEDIENT)
     machines.power_off("vm")
     assert machines.shutdown("vm", 0)
@@ -121,7 +121,7 @@ def test_verbs_are_idempotent(rack: LocalMachinesHarness) -> None:
 
 
 def test_machine_can_be_restarted(rack: LocalMachinesHarness) -> None:
-    """It is another process then, and its log goes on."""
+    """It is another process then, and its log is continued."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
     first = rack.process("vm")
@@ -135,7 +135,7 @@ def test_machine_can_be_restarted(rack: LocalMachinesHarness) -> None:
 
 
 def test_shutdown_has_timeout(rack: LocalMachinesHarness) -> None:
-    """A machine that does not obey in time is said to be on, and still is."""
+    """A machine that does not stop in time is reported as on, and still runs."""
     machines = rack.holds(vm=STUBBORN)
     machines.start("vm")
     assert rack.is_up("vm")
@@ -146,7 +146,7 @@ def test_shutdown_has_timeout(rack: LocalMachinesHarness) -> None:
 
 
 def test_power_off_ends_process_ignoring_signals(rack: LocalMachinesHarness) -> None:
-    """What ignores its owner loses its power."""
+    """A process that ignores signals is killed."""
     machines = rack.holds(vm=STUBBORN)
     machines.start("vm")
     process = rack.process("vm")
@@ -159,7 +159,7 @@ def test_power_off_ends_process_ignoring_signals(rack: LocalMachinesHarness) -> 
 
 @posix
 def test_power_off_ends_stopped_process(rack: LocalMachinesHarness) -> None:
-    """A stopped process counts as running, obeys nothing, and dies at `power_off`."""
+    """A stopped process counts as running, ignores everything, and dies at `power_off`."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
     assert rack.is_up("vm")
@@ -177,7 +177,7 @@ def test_power_off_ends_stopped_process(rack: LocalMachinesHarness) -> None:
 
 @posix
 def test_power_off_ends_process_group(rack: LocalMachinesHarness) -> None:
-    """What a machine started loses its power together with it."""
+    """The children of a machine are killed with it."""
     machines = rack.holds(
         vm="""
         import subprocess, sys, time
@@ -197,13 +197,13 @@ def test_power_off_ends_process_group(rack: LocalMachinesHarness) -> None:
 
 
 def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
-    """The owner holds the other end of its standard input, and no other machine does."""
+    """The owner has the other end of its standard input, and no other machine does."""
     machines = rack.holds(one=OBEDIENT, other=STUBBORN)
     machines.start("one")
     machines.start("other")
     assert rack.is_up("one")
 
-    assert machines.shutdown("one", PATIENCE_S)  # also while a later process runs that might have inherited that end
+    assert machines.shutdown("one", PATIENCE_S)  # also while a later process runs that could have inherited that end
     assert machines.info("other").state is PowerState.RUNNING
 
 
@@ -224,7 +224,7 @@ def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
     ],
 )
 def test_exit_reason_is_reported(rack: LocalMachinesHarness, code: str, note: str) -> None:
-    """Exit code or signal, and the last line it wrote."""
+    """Exit code or signal, and the last line of output."""
     machines = rack.holds(vm=code)
     machines.start("vm")
 
@@ -232,7 +232,7 @@ def test_exit_reason_is_reported(rack: LocalMachinesHarness, code: str, note: st
 
 
 def test_on_exit_is_called_for_every_exit(rack: LocalMachinesHarness) -> None:
-    """Wanted or not, an end is told at once and needs no question."""
+    """Each end, wanted or not, is reported at once and without a query."""
     machines = rack.holds(crashes="pass", obeys=OBEDIENT, ignores=STUBBORN)
     for name in machines.names():
         machines.start(name)
@@ -248,7 +248,7 @@ def test_on_exit_is_called_for_every_exit(rack: LocalMachinesHarness) -> None:
 
 @posix
 def test_ended_machine_frees_its_pipe(rack: LocalMachinesHarness) -> None:
-    """Its pipe is closed, or a machine that crashes all the time would eat the owner's file descriptors."""
+    """Its pipe is closed, or a machine that keeps crashing would use up the owner's file descriptors."""
     machines, before = rack.holds(vm="pass"), psutil.Process().num_fds()
     machines.start("vm")
     rack.ends("vm")
@@ -258,7 +258,7 @@ def test_ended_machine_frees_its_pipe(rack: LocalMachinesHarness) -> None:
 
 
 def test_restore_empties_disk_and_keeps_log(rack: LocalMachinesHarness) -> None:
-    """It is off, its disk holds the empty folders it began with, and its log is kept: that is the owner's."""
+    """It is off, its disk has the initial empty folders, and its log, which is the owner's, is kept."""
     machines = rack.holds(vm=OBEDIENT)
     machines.start("vm")
     assert rack.is_up("vm")
@@ -274,7 +274,7 @@ def test_restore_empties_disk_and_keeps_log(rack: LocalMachinesHarness) -> None:
 
 
 def test_start_creates_folders_and_keeps_files(rack: LocalMachinesHarness) -> None:
-    """Only `restore` goes back in time."""
+    """Only `restore` removes files."""
     machines = rack.holds(vm=OBEDIENT)
     (rack.disk("vm") / "inbox").mkdir(parents=True)
     (rack.disk("vm") / "inbox" / "x.start.json").write_text("{}")
@@ -286,7 +286,7 @@ def test_start_creates_folders_and_keeps_files(rack: LocalMachinesHarness) -> No
 
 
 def test_close_ends_all_machines(rack: LocalMachinesHarness) -> None:
-    """The obedient end in order, and those that do not obey lose their power."""
+    """Machines that stop on request end in order, the others are killed."""
     machines = rack.holds(a=OBEDIENT, b=STUBBORN, c=OBEDIENT, never="")
     for name in "abc":
         machines.start(name)
@@ -301,7 +301,7 @@ def test_close_ends_all_machines(rack: LocalMachinesHarness) -> None:
 
 
 def test_other_local_machines_are_refused(rack: LocalMachinesHarness) -> None:
-    """A name that is not of this farm is refused by every verb, for good."""
+    """Every method refuses a name that is not of this farm, permanently."""
     machines = rack.holds(vm=OBEDIENT)
     for verb in (
         lambda: machines.info("dc01"),
@@ -329,7 +329,7 @@ def test_missing_program_is_machine_error(rack: LocalMachinesHarness) -> None:
 
 @pytest.mark.parametrize("place", ["disks", "logs"])
 def test_disk_error_is_machine_error(rack: LocalMachinesHarness, place: str) -> None:
-    """Whatever keeps a machine from starting is a MachineError, as the protocol says."""
+    """Every error of a start is a MachineError, as the protocol says."""
     machines = rack.holds(vm=OBEDIENT)
     (rack.folder / place).write_text("in the way")
 

@@ -1,4 +1,4 @@
-"""What is particular to the evaluator that calls a Python function in a warm child."""
+"""Behaviour of the evaluator that calls a Python function in a worker process."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ def harness(make_harness: MakeHarness) -> EvaluatorHarness:
 
 
 def test_one_process_runs_many_evaluations(harness: EvaluatorHarness) -> None:
-    """The child is kept, and what each game printed belongs to that game."""
+    """The process is kept, and each log has only the output of its evaluation."""
     pids = set()
     for number in range(20):
         finished = harness.play(f"print('game', {number}, end=''); return os.getpid()")
@@ -49,7 +49,7 @@ def test_one_process_runs_many_evaluations(harness: EvaluatorHarness) -> None:
 
 
 def test_exit_in_function_fails_only_that_evaluation(harness: EvaluatorHarness) -> None:
-    """`sys.exit` and any other way to raise is a failure of that game; the child lives on."""
+    """`sys.exit` and other exceptions fail that evaluation; the process lives on."""
     first = harness.play("return os.getpid()").fitness
 
     assert harness.play("sys.exit(3)").reason.startswith("SystemExit: 3 (scripted.py, line ")
@@ -58,7 +58,7 @@ def test_exit_in_function_fails_only_that_evaluation(harness: EvaluatorHarness) 
 
 
 def test_error_names_innermost_line_of_evaluator(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """The reason names the innermost line of the evaluator's own files, not one deep in a library."""
+    """The reason names the innermost line of the evaluator's own files, not one of a library."""
     (tmp_path / "mine.py").write_text("import json\n\ndef play(genome, trial):\n    json.loads('nonsense')\n")
 
     finished = make_harness("mine:play", tmp_path).play("")
@@ -69,7 +69,7 @@ def test_error_names_innermost_line_of_evaluator(tmp_path: Path, make_harness: M
 
 
 def test_import_error_is_reported_until_repaired(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """Each game fails with a line that helps; nothing has to be restarted after the repair."""
+    """Each evaluation fails with a helpful line; nothing has to be restarted after the repair."""
     harness = make_harness("mine:play", tmp_path)
     complaints = []
     for text in (None, "def play(:", "import nonsense", "x = 1", "raise ValueError('early')", "play = 1"):
@@ -90,7 +90,7 @@ def test_import_error_is_reported_until_repaired(tmp_path: Path, make_harness: M
 
 
 def test_file_named_like_standard_module_is_not_imported_by_child(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """The child's own imports come first; the evaluator's modules are found, by what it starts as well."""
+    """The worker process imports its own modules first; those of the evaluator are found, also by its children."""
     for name in ("json", "ctypes", "dataclasses", "traceback"):
         (tmp_path / f"{name}.py").write_text("raise ValueError('not the one you want')")
     (tmp_path / "words.py").write_text("number = 6")
@@ -101,7 +101,7 @@ def test_file_named_like_standard_module_is_not_imported_by_child(tmp_path: Path
 
 
 def test_import_output_is_in_first_log(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """Warnings of libraries appear once, where people look first."""
+    """Warnings of libraries appear once, in the first log."""
     (tmp_path / "mine.py").write_text("print('loading')\ndef play(genome, trial): print('playing'); return 1")
     harness = make_harness("mine:play", tmp_path)
 
@@ -110,7 +110,7 @@ def test_import_output_is_in_first_log(tmp_path: Path, make_harness: MakeHarness
 
 
 def test_import_time_does_not_count_as_evaluation_time(tmp_path: Path, make_harness: MakeHarness) -> None:
-    """The play clock starts when the evaluator is ready, or a slow import would fail every genome."""
+    """The time limit starts when the evaluator is ready, or a slow import would fail every genome."""
     (tmp_path / "mine.py").write_text("import time; time.sleep(0.6)\ndef play(genome, trial): return 1")
 
     finished = make_harness("mine:play", tmp_path).play("", time_limit_s=0.4)
@@ -120,14 +120,14 @@ def test_import_time_does_not_count_as_evaluation_time(tmp_path: Path, make_harn
 
 
 def test_exit_of_process_is_reported(harness: EvaluatorHarness) -> None:
-    """An exit in the middle of a game fails that game only."""
+    """An exit during an evaluation fails only that evaluation."""
     assert harness.play("os._exit(3)").reason == "evaluator process died: exit code 3"
     assert harness.play("return 1").fitness == 1
 
 
 @posix
 def test_crash_is_named_with_python_traceback(harness: EvaluatorHarness) -> None:
-    """A segmentation fault is named, and the log tells the Python lines that led there."""
+    """A segmentation fault is named, and the log has the Python traceback."""
     finished = harness.play("import ctypes; ctypes.string_at(0)")
 
     assert finished.reason == "evaluator process died: signal SEGV"
@@ -136,7 +136,7 @@ def test_crash_is_named_with_python_traceback(harness: EvaluatorHarness) -> None
 
 
 def test_process_that_died_between_evaluations_is_replaced(harness: EvaluatorHarness) -> None:
-    """The next genome does not pay for it."""
+    """The next genome is not charged."""
     pid = int(harness.play("return os.getpid()").fitness or 0)
     psutil.Process(pid).kill()
     assert eventually(lambda: has_ended(pid))
@@ -145,7 +145,7 @@ def test_process_that_died_between_evaluations_is_replaced(harness: EvaluatorHar
 
 
 def test_process_holding_scratch_file_is_replaced(harness: EvaluatorHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows a file that a game left open cannot be removed while its process lives; the next game gets another."""
+    """On Windows a file that is held open cannot be removed; the next evaluation gets another process."""
     first = harness.play("return os.getpid()").fitness
     prepare = Scratch.prepare
 
@@ -163,7 +163,7 @@ def test_process_holding_scratch_file_is_replaced(harness: EvaluatorHarness, mon
 
 
 def test_working_directory_is_reset_before_reply(harness: EvaluatorHarness) -> None:
-    """A folder that somebody is in cannot be removed on Windows; the process comes back before it answers."""
+    """On Windows a current directory cannot be removed; the process leaves it before it replies."""
     first = harness.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
     assert harness.play("return os.getpid() if not os.path.exists('away') else 0").fitness == first
@@ -171,7 +171,7 @@ def test_working_directory_is_reset_before_reply(harness: EvaluatorHarness) -> N
 
 @posix
 def test_working_directory_is_reset_to_scratch_folder(harness: EvaluatorHarness) -> None:
-    """Nor anywhere else but in the scratch folder."""
+    """The next evaluation starts in its scratch folder."""
     pid = harness.play("os.mkdir('away'); os.chdir('away'); return os.getpid()").fitness
 
     assert Path(psutil.Process(int(pid or 0)).cwd()) == harness.scratch
@@ -179,7 +179,7 @@ def test_working_directory_is_reset_to_scratch_folder(harness: EvaluatorHarness)
 
 @posix
 def test_process_survives_removed_scratch_folder(harness: EvaluatorHarness) -> None:
-    """A game that removes everything is no reason to begin anew."""
+    """A game that removes the folder does not need a new process."""
     first = harness.play("import shutil; os.chdir('/'); shutil.rmtree(trial.scratch); return os.getpid()")
     second = harness.play("Path('note').touch(); return os.getpid()")
 
@@ -188,7 +188,7 @@ def test_process_survives_removed_scratch_folder(harness: EvaluatorHarness) -> N
 
 
 def test_output_is_utf_8_in_any_environment(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An embeddable Python reads no environment, and takes the console's code page."""
+    """An embeddable Python ignores the environment, and uses the console's code page."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
 
     finished = make_harness(FUNCTION).play("print('Grüße ✓'); print('日本', file=sys.stderr); return 1")
@@ -211,7 +211,7 @@ def test_children_survive_evaluation_and_end_with_close(harness: EvaluatorHarnes
 
 @posix
 def test_ended_orphans_are_reaped(harness: EvaluatorHarness) -> None:
-    """A child that lives for days must not fill the process table with zombies of its games."""
+    """A process that lives for days must not fill the process table with zombies."""
 
     def zombies() -> list[int]:
         return [p.pid for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
@@ -227,7 +227,7 @@ def test_ended_orphans_are_reaped(harness: EvaluatorHarness) -> None:
 
 @posix
 def test_forked_process_does_not_reply(harness: EvaluatorHarness) -> None:
-    """The forked process returns from the function too, and is not taken for the one that was asked."""
+    """The forked process also returns from the function, but its reply is ignored."""
     finished = harness.play("child = os.fork(); child and os.waitpid(child, 0); return 1 if child else 2")
 
     assert finished.fitness == 1
@@ -235,7 +235,7 @@ def test_forked_process_does_not_reply(harness: EvaluatorHarness) -> None:
 
 
 def test_too_long_answer_is_refused(harness: EvaluatorHarness) -> None:
-    """The child's limit is the record's, and an answer beyond it fails without harm."""
+    """The limit is that of the record; a longer answer fails that evaluation only."""
     assert worker_process._BYTES_MAX == RECORD_BYTES_MAX
 
     finished = harness.play("return {'fitness': 1, 'notes': 'x' * 100_000}")
@@ -246,13 +246,13 @@ def test_too_long_answer_is_refused(harness: EvaluatorHarness) -> None:
 
 
 def test_numpy_numbers_are_accepted(harness: EvaluatorHarness) -> None:
-    """What can say its plain value with `.item()` counts; other objects are refused by name."""
+    """Objects with a plain value from `.item()` count; other objects are refused by name."""
     assert harness.play("class Scalar: item = lambda self: 2.5\nreturn Scalar()").fitness == 2.5
     assert "object is not a number" in harness.play("return object()").reason
 
 
 def test_closed_or_replaced_streams_do_not_lose_reply(harness: EvaluatorHarness) -> None:
-    """Closed or replaced `sys.stdout`, redirected or closed descriptors: the answer arrives all the same."""
+    """Closed or replaced `sys.stdout`, redirected or closed descriptors: the reply arrives all the same."""
     assert harness.play("sys.stdout = None; return 1").fitness == 1
     assert harness.play("sys.stderr.close(); return 2").fitness == 2
     assert harness.play("os.close(1); os.close(2); return 3").fitness == 3
@@ -260,9 +260,9 @@ def test_closed_or_replaced_streams_do_not_lose_reply(harness: EvaluatorHarness)
 
 
 def test_output_of_c_code_is_in_log(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines written by a C library do not wait in its buffer for a later game."""
+    """Lines of a C library do not stay in its buffer until a later evaluation."""
     library = "ucrtbase" if sys.platform == "win32" else None
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it Python itself would see to that
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # Python itself would not buffer with it
     harness = make_harness(FUNCTION)
 
     finished = harness.play(f"import ctypes; ctypes.CDLL({library!r}).puts(b'from C'); return 1")
@@ -271,7 +271,7 @@ def test_output_of_c_code_is_in_log(make_harness: MakeHarness, monkeypatch: pyte
 
 
 def test_child_exits_when_its_input_ends(harness: EvaluatorHarness) -> None:
-    """Even where nobody kills it, the end of its input is its end."""
+    """It ends at end of file, also if it is not killed."""
     pid = int(harness.play("return os.getpid()").fitness or 0)
     assert isinstance(harness.evaluator, FunctionEvaluator)
     worker = harness.evaluator._child

@@ -1,4 +1,4 @@
-"""QEMU machines without a guest: their processes are real and have nothing to boot from. Guests: `make test-vm`."""
+"""QEMU machines without a guest: real processes with nothing to boot from. With guests: `make test-vm`."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def spec(tmp_path: Path) -> QemuSpec:
 
 @pytest.fixture
 def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
-    """One machine, made and off."""
+    """One machine, created and off."""
     require(*QEMU)
     machines = QemuMachines(spec, {"vm-1": free_port()})
     machines.create("vm-1")
@@ -51,7 +51,7 @@ def machines(spec: QemuSpec) -> Iterator[QemuMachines]:
 
 
 def test_machine_survives_its_host(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Its host is killed; the next one finds it running, and switches it off."""
+    """Its host is killed; the next host finds it running, and powers it off."""
     code = (
         "import sys, time; from pathlib import Path; from hyperv_ops.qemu.machines import QemuMachines, QemuSpec\n"
         f"spec = QemuSpec(image=Path({str(spec.image)!r}), folder=Path({str(spec.folder)!r}), memory_mb=128)\n"
@@ -71,7 +71,7 @@ def test_machine_survives_its_host(machines: QemuMachines, spec: QemuSpec) -> No
 
 
 def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) -> None:
-    """Its monitor does not answer; nothing is concluded from that, and its power can be cut."""
+    """Its monitor does not respond; its state is unknown, and it can be powered off."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
     assert pid is not None
@@ -85,7 +85,7 @@ def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) 
 
 
 def test_paused_machine_is_changing(machines: QemuMachines) -> None:
-    """Until it is let go on."""
+    """Until it is resumed."""
     machines.start("vm-1")
     machines.pause("vm-1")
     assert machines.info("vm-1").state is PowerState.CHANGING
@@ -98,7 +98,7 @@ def test_paused_machine_is_changing(machines: QemuMachines) -> None:
 
 @pytest.mark.timeout(30)
 def test_shutdown_of_paused_machine_returns_at_once(machines: QemuMachines) -> None:
-    """Its processors stand still: nobody in it hears what it is asked."""
+    """Its processors are paused: the guest cannot receive the request."""
     machines.start("vm-1")
     machines.pause("vm-1")
 
@@ -106,7 +106,7 @@ def test_shutdown_of_paused_machine_returns_at_once(machines: QemuMachines) -> N
 
 
 def test_saved_state_is_kept_beside_checkpoint(machines: QemuMachines) -> None:
-    """With memory and without; a later moment takes the place of an earlier one."""
+    """With memory and without; a later state replaces an earlier one."""
     machines.checkpoint("vm-1")
     machines.start("vm-1")
     machines.save_state("vm-1", "now")
@@ -126,7 +126,7 @@ def test_restore_without_checkpoint_is_refused(machines: QemuMachines) -> None:
 
 
 def test_screenshot_is_png(machines: QemuMachines) -> None:
-    """Of a machine that is on."""
+    """Of a running machine."""
     assert machines.screenshot("vm-1") is None
     machines.start("vm-1")
     picture = machines.screenshot("vm-1")
@@ -136,7 +136,7 @@ def test_screenshot_is_png(machines: QemuMachines) -> None:
 
 @pytest.mark.needs(*QEMU)
 def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
-    """QEMU's own words, not a page of them."""
+    """QEMU's own message, not several lines."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         machines = QemuMachines(spec, {"vm-1": port})
@@ -151,7 +151,7 @@ def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
     [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
 )
 def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
-    """Before anything of it exists."""
+    """Before any file of it exists."""
     machines = QemuMachines(QemuSpec(image=tmp_path / image, folder=tmp_path / folder), {"vm-1": 1})
     with pytest.raises(MachineError, match=said):
         machines.create("vm-1")
@@ -159,7 +159,7 @@ def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, 
 
 
 def test_machine_of_other_image_is_refused(machines: QemuMachines, spec: QemuSpec) -> None:
-    """A new image changes nothing in machines that were made from an older one; who asks for them is told."""
+    """A new image does not change machines of an older one; creating them again is refused."""
     newer = spec.image.with_name("newer.raw")
     newer.write_bytes(spec.image.read_bytes())
     machines.create("vm-1")
@@ -171,12 +171,12 @@ def test_machine_of_other_image_is_refused(machines: QemuMachines, spec: QemuSpe
 
 
 def test_disk_is_readable_by_owner_only(machines: QemuMachines, spec: QemuSpec) -> None:
-    """It holds what the share's password is checked against."""
+    """It contains the data that the share's password is checked against."""
     assert (spec.folder / "vm-1").stat().st_mode & 0o077 == 0
 
 
 def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec) -> None:
-    """The last words of a panic are there after the power cycle that cured it."""
+    """The last output of a panic is there after the power cycle."""
     console = spec.folder / "vm-1" / "console.log"
     console.write_text("Kernel panic - not syncing")
     machines.start("vm-1")
@@ -186,7 +186,7 @@ def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec
 
 
 def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines) -> None:
-    """Where there is nothing to go back to, the machine runs on."""
+    """Without a checkpoint to restore, the machine keeps running."""
     machines.start("vm-1")
     with pytest.raises(MachineError, match="no checkpoint"):
         machines.restore("vm-1")
@@ -194,7 +194,7 @@ def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines
 
 
 def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Somebody tidied up by hand; nothing holds its port afterwards."""
+    """Its disk was removed by hand; afterwards its port is free."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
     (spec.folder / "vm-1" / "disk.qcow2").unlink()
@@ -206,7 +206,7 @@ def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec
 
 
 def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Every verb says what it would do."""
+    """Every method reports what it would do."""
     said: list[str] = []
     only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=said.append)
     only_saying.create("vm-2")
@@ -221,7 +221,7 @@ def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) ->
 
 @pytest.mark.needs(*QEMU)
 def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
+    """Created, listed, checked and removed as configured in `pipeline.toml`; other kinds of machines are refused."""
     (tmp_path / "pipeline.toml").write_text(
         f"[qemu]\nimage = '{spec.image}'\nfolder = 'm'\n"
         "[[worker]]\nname = 'a'\nmachine = 'vm-1'\naccount = 'x'\nsecret = 'env:X'\n"
@@ -252,7 +252,7 @@ def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys
 
 @contextmanager
 def answering(path: Path, late: bytes = b"") -> Iterator[None]:
-    """A guest's agent that answers one caller; with an answer before that nobody has waited for."""
+    """A guest agent that serves one connection, and first sends a response to an earlier request."""
     with socket.socket(socket.AF_UNIX) as guest:
         guest.bind(str(path))
         guest.listen()
@@ -261,7 +261,7 @@ def answering(path: Path, late: bytes = b"") -> Iterator[None]:
             caller, _ = guest.accept()
             with caller:
                 early = late
-                while asked := caller.recv(65536):  # one question at a time, each is awaited
+                while asked := caller.recv(65536):  # one request at a time
                     caller.sendall(early)
                     early = b""
                     question = orjson.loads(asked)
@@ -275,7 +275,7 @@ def answering(path: Path, late: bytes = b"") -> Iterator[None]:
 def test_doctor_reports_unreachable_machine_only(
     tmp_path: Path, machines: QemuMachines, spec: QemuSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether it has a checkpoint is not known; that it does not answer is."""
+    """Its checkpoint is unknown; that it does not respond is reported."""
     (tmp_path / "pipeline.toml").write_text(
         f"[qemu]\nimage = '{spec.image}'\nfolder = '{spec.folder}'\n[[worker]]\nname = 'a'\nmachine = 'vm-1'\n"
     )
@@ -289,13 +289,13 @@ def test_doctor_reports_unreachable_machine_only(
 
 
 def test_old_guest_agent_answers_are_discarded(tmp_path: Path) -> None:
-    """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
+    """A guest that resumes may respond to an old request with the same number; the response is skipped."""
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
         line = QmpConnection("vm-1", tmp_path / "guest", guest=True)
         assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
 
 
 def test_unwritable_heartbeat_file_is_ignored(tmp_path: Path) -> None:
-    """This computer's disk is full, or somebody has removed the machine's folder meanwhile."""
+    """This computer's disk is full, or the machine's folder was removed meanwhile."""
     with answering(tmp_path / "guest"):
         assert GuestAgent("vm-1", tmp_path / "guest", tmp_path / "gone/heard").heartbeat(ask=True) is Heartbeat.NONE

@@ -1,7 +1,7 @@
 """`python -m tests.programs.chaos [--seed N] [--runs M]`: real hosts, agents and games, killed and stopped at random.
 
-Nothing waits for a good moment here, so what a seed meets depends on the machine as well. The verdict comes from
-outside: fitness computed a second time from bytes and seeds, `pipeline verify`, and no process left behind.
+Faults come at any time, so the effect of a seed depends on the speed of the machine as well. The checks are independent
+of the code under test: fitness computed from bytes and seeds, `pipeline verify`, no process left.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def has_exited(process: "subprocess.Popen[bytes]") -> bool:
 
 @dataclass
 class FaultInjector:
-    """One generation, and somebody who kills and stops whatever plays it, at random."""
+    """One generation whose processes are killed and stopped at random."""
 
     project: FarmProject
     random: random.Random
@@ -39,7 +39,7 @@ class FaultInjector:
     stopped: list[psutil.Process] = field(default_factory=list)
 
     def play(self, *, faults: int, pause_s: float) -> str:
-        """Plays the generation under so many blows; returns what the last host printed."""
+        """Runs the generation with this number of faults; returns the output of the last host."""
         host = self.project.start()
         verbs = [self.kill_agent, self.kill_agent, self.stop_agent, self.kill_game, self.stop_host, self.kill_host]
         while faults and host.poll() is None:
@@ -59,7 +59,7 @@ class FaultInjector:
         return out
 
     def kill_host(self, host: "subprocess.Popen[bytes]") -> bool:
-        """`kill -9` of the host, and sometimes of all it has started in the same moment."""
+        """`kill -9` of the host, and sometimes of all its children at the same moment."""
         if self.random.random() < 0.3:
             for process in self.project.processes():
                 _try(process.kill)
@@ -68,7 +68,7 @@ class FaultInjector:
         return True
 
     def stop_host(self, host: "subprocess.Popen[bytes]") -> bool:
-        """The host stands still for a while, as if its machine slept."""
+        """The host is suspended for a while, as if its machine slept."""
         host.send_signal(signal.SIGSTOP)
         eventually(lambda: False, self.random.uniform(0.1, 2.0))
         host.send_signal(signal.SIGCONT)
@@ -80,7 +80,7 @@ class FaultInjector:
         return agent is not None and _try(agent.kill)
 
     def stop_agent(self, host: "subprocess.Popen[bytes]") -> bool:
-        """An agent freezes, with its game; it thaws only when all is over, if it still lives then."""
+        """An agent is suspended with its game; it is resumed at the end, if it still lives."""
         agent = self._an_agent()
         if agent is None or agent in self.stopped:
             return False
@@ -88,7 +88,7 @@ class FaultInjector:
         return _try(agent.suspend)
 
     def kill_game(self, host: "subprocess.Popen[bytes]") -> bool:
-        """`kill -9` of what an agent has started."""
+        """`kill -9` of the children of an agent."""
         agent = self._an_agent()
         if agent is None:
             return False
@@ -109,7 +109,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _try(verb: Callable[[], object]) -> bool:
-    """Whether it was still there to be hit."""
+    """Whether the process still existed."""
     try:
         verb()
     except psutil.Error:
@@ -118,10 +118,10 @@ def _try(verb: Callable[[], object]) -> bool:
 
 
 def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
-    """One generation of a seed; raises AssertionError if the promise was broken. Returns how its attempts ended."""
+    """One generation of a seed; raises AssertionError if a check fails. Returns the outcomes of its attempts."""
     dice = random.Random(seed)
     bed = FarmProject(root)
-    # A genome that is hit again and again is rightly taken for poison; with much patience, few of them are.
+    # A genome that is hit repeatedly counts as poison; with high limits few do.
     bed.configure(
         workers=dice.randint(1, 3),
         trials=dice.randint(1, 3),
@@ -153,7 +153,7 @@ def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
 
 
 def main() -> int:
-    """Runs so many; exit code 1 if the promise was broken in one of them."""
+    """Runs the generations; exit code 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.programs.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=10)

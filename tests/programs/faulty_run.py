@@ -1,7 +1,8 @@
-"""A project whose generations met every outcome, to show the screens on: `python -m tests.programs.faulty_run DIR`.
+"""Writes a project whose generations have every outcome, to show in displays: `python -m tests.programs.faulty_run
+DIR`.
 
-The rules are the shipped ones (tests.harness.core_table); agents, machines and games are played here from one seed, so
-the ledger is the same every time. Some names are hostile, as a share's owner could make them.
+The rules are the shipped ones (tests.harness.core_table); agents, machines and evaluations are simulated from one seed,
+so the ledger is the same every time. Some names are hostile, as the owner of a share could make them.
 """
 
 import random
@@ -29,7 +30,7 @@ BEGAN_AT = 1_795_000_000.0
 
 
 class FaultyRun:
-    """Plays generation after generation."""
+    """Simulates generation after generation."""
 
     def __init__(self, genomes: int, trials: int, seed: int) -> None:
         self._genomes, self._trials, self._dice = genomes, trials, random.Random(seed)
@@ -40,14 +41,14 @@ class FaultyRun:
         self.table = CoreHarness(*WORKERS, genomes=0, trials=trials, machines=True, limits=limits, settings=settings)
         self.generation = 0
         self.facts: list[tuple[int, float, Fact]] = []
-        self._until: dict[str, float] = {}  #: attempt -> when its game ends
+        self._until: dict[str, float] = {}  #: attempt -> when its evaluation ends
         self._seconds: dict[str, float] = {}
         self._silent_until: dict[str, float] = {}
         for name in WORKERS:
             self.table.machines[name] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
 
     def play(self, *, share: float = 1.0) -> None:
-        """Plays the next generation, or the first `share` of it."""
+        """Simulates the next generation, or the first `share` of it."""
         table = self.table
         self.generation += 1
         settings = table.settings
@@ -78,7 +79,7 @@ class FaultyRun:
         table.tick(1.0)
 
     def _act(self, name: str) -> None:
-        """An agent's second: it claims, plays, and says how it went."""
+        """One second of an agent: it claims, evaluates and reports."""
         table, share = self.table, self.table.shares[name]
         playing = share.claims - share.results.keys()
         waiting = share.starts - share.claims - share.results.keys()
@@ -121,7 +122,7 @@ class FaultyRun:
         if number == 11:
             return Outcome.TIMED_OUT
         if number == 13 and self.generation == 1:
-            return Outcome.INTERRUPTED  # it takes every agent down that plays it
+            return Outcome.INTERRUPTED  # it kills every agent that evaluates it
         luck = self._dice.random()
         return next(
             (outcome for limit, outcome in ((0.02, Outcome.CORRUPT), (0.05, Outcome.INTERRUPTED)) if luck < limit),
@@ -133,7 +134,7 @@ class FaultyRun:
             self.facts.append((self.generation, BEGAN_AT + at, fact))
 
     def write(self, root: Path, *, later_s: float = 0.0) -> None:
-        """As a project folder with its ledger and the outputs of its last generation; all of it so much later."""
+        """Writes a project folder with its ledger and the outputs of its last generation, with all times shifted."""
         root.mkdir(parents=True, exist_ok=True)
         tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in WORKERS[2:])
         (root / "pipeline.toml").write_text(f"[evaluator]\ncommand = ['play']\n[local]\nworkers = 2\n{tables}")
@@ -147,7 +148,7 @@ class FaultyRun:
 def faulty_project(
     root: Path, *, generations: int = 4, genomes: int = 24, trials: int = 3, seed: int = 5, share: float = 1.0
 ) -> FaultyRun:
-    """A project with so many generations, the last of them played in part if `share` is below 1."""
+    """A project with this number of generations; the last one is incomplete if `share` is below 1."""
     run = FaultyRun(genomes, trials, seed)
     for _ in range(generations - 1):
         run.play()

@@ -1,7 +1,7 @@
 """`python -m tests.programs.latency`: from the start signal in `inbox/` to the evaluator, in milliseconds.
 
-One agent at a time, on this system's Python and on Windows CPython under Wine, with nothing else to do. Both read the
-same clock. The time is taken from before the record is published until the evaluator's first line.
+One agent at a time, on this system's Python and on Windows CPython under Wine, without other load. Both read the same
+clock. The time is measured from before the record is published until the evaluator's first line.
 """
 
 import statistics
@@ -67,14 +67,14 @@ def main() -> None:
                 stack.callback(agent.communicate)
                 stack.callback(agent.kill)
                 times = sorted(_play(LocalFiles(share), number) for number in range(1, GAMES + 2))[:-1]
-                # The first one starts the evaluator; it is the slowest, and no start signal is to blame.
+                # The first one starts the evaluator and is the slowest; it is left out.
                 high = times[int(0.95 * len(times))]
                 label = f"{system}, {kind} evaluator"
                 print(f"{label:51} {statistics.median(times):9.1f} {high:9.1f} {times[-1]:9.1f}", flush=True)
 
 
 def _play(files: LocalFiles, number: int) -> float:
-    """Sends one start signal and waits for its result; milliseconds until its evaluator began."""
+    """Sends one start signal and waits for its result. Returns the milliseconds until its evaluator started."""
     files.make_folders()
     if number == 1:
         files.publish("inbox/1.host.json", encode(records.host()))

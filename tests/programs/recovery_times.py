@@ -1,7 +1,7 @@
-"""`python -m tests.programs.recovery_times`: how soon a stuck machine is noticed and plays again, with all defaults.
+"""`python -m tests.programs.recovery_times`: how soon a stuck machine is noticed and recovers, with all defaults.
 
-The machines are simulated (tests.fakes.simulated_hyperv) and boot in 20 s; host, agents and WinRM are real. What is
-printed is the ledger's: from the fault to the first rung, and to the worker's recovery.
+The machines are simulated (tests.fakes.simulated_hyperv) and boot in 20 s; host, agents and WinRM are real. The times
+are from the ledger: from the fault to the first recovery action, and to the worker's recovery.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, hyperv_harness
 from tests.harness.waiting import eventually
 
 BOOT_S = 20.0
-STUCK_S = 30.0  # half of the minute that Stop-FarmVM.ps1 is given
+STUCK_S = 30.0  # half of the minute that Stop-FarmVM.ps1 has
 Fault = Callable[[SimulatedHyperV, str], None]
 
 
@@ -43,7 +43,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def main() -> int:
-    """Plays one generation while each fault meets a machine of its own."""
+    """Runs one generation with each fault on its own machine."""
     os.environ |= {"HYPERV_SECRET": PASSWORD, "GUEST_SECRET": GUEST_SECRET}
     names = [f"vm-{number}" for number in range(8)]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""The PowerShell scripts are held to account by their syntax trees, for no PowerShell runs them here.
+"""The PowerShell scripts are checked by their syntax trees, because PowerShell is not available here.
 
-What they may call stands in `tests/data/cmdlets.toml`, which was taken from Microsoft's reference. Each check
-is a function from a script to complaints; planted violations show for each of them that it catches what it is for.
+The cmdlets that they may call are in `tests/data/cmdlets.toml`, which was taken from Microsoft's reference. Each check
+is a function from a script to complaints; scripts with an inserted violation show that each check finds it.
 """
 
 import re
@@ -22,11 +22,12 @@ pytestmark = pytest.mark.source
 
 FOLDER = script_folder()
 TABLE = tomllib.loads((ROOT / "tests" / "data" / "cmdlets.toml").read_text(encoding="utf-8"))
-# The one place that turns a text into a script, and no script for people: it has to parse, that is all.
+# The only script that turns a text into a script, and not for users: it only has to parse.
 BOOTSTRAP = "bootstrap.ps1"
 PLACES = {path.name: path for folder in (FOLDER, INSTALLER) for path in folder.glob("*.ps1")}
 SCRIPTS = sorted(PLACES.keys() - {BOOTSTRAP})
-NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}  # its page is in no repository that could be read; not Microsoft's
+# The documentation of the first is in no public repository; the second is not Microsoft's.
+NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}
 COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters
 OPENING = (
     "Set-StrictMode -Version 3.0",
@@ -61,7 +62,7 @@ REASONS = {
     "NotAllowed",
     "TimedOut",
 }
-# What makes code of a string, by whatever name: types, members, cmdlets.
+# Everything that turns a string into code: types, members, cmdlets.
 CODE_MAKERS = re.compile(
     r"^(scriptblock\]::|.*\.(Create|NewScriptBlock|InvokeScript|ExpandString|AddScript|AddCommand)$)", re.IGNORECASE
 )
@@ -90,11 +91,11 @@ class Script:
             waiting.extend(reversed(node.children))
 
     def commands(self) -> Iterator[Node]:
-        """The calls of cmdlets, functions and programs by a name."""
+        """The named calls of cmdlets, functions and programs."""
         return (node for node in self.nodes("command") if child(node, "command_name") is not None)
 
     def functions(self) -> dict[str, Node]:
-        """The functions it defines, by name."""
+        """The functions that it defines, by name."""
         return {text(name): node for node in self.nodes("function_statement") if (name := child(node, "function_name"))}
 
     def parameters(self) -> list[str]:
@@ -140,12 +141,12 @@ def arguments(command: Node) -> list[Node]:
 
 
 def switches(command: Node) -> list[str]:
-    """The parameters of a call, without what they are given."""
+    """The parameters of a call, without their values."""
     return [text(node)[1:] for node in arguments(command) if node.type == "command_parameter"]
 
 
 def said(node: Node) -> str:
-    """A call on one line, for complaints and for silencers."""
+    """A call on one line, for complaints and exemptions."""
     return " ".join(text(node).replace("`\n", " ").split())
 
 
@@ -212,10 +213,10 @@ def check_calls_stand_in_the_table(script: Script) -> list[str]:
         if entry is None:
             complaints.append(f"{line(node)}{name} does not stand in cmdlets.toml")
             continue
-        # Names of modules that clash with others' are said; those of PowerShell itself are not.
+        # Names of modules that clash with others' are written out; those of PowerShell itself are not.
         plain = entry["module"].startswith("Microsoft.PowerShell.") or entry["module"] == "Windows"
         full = bare(node) if plain else f"{entry['module']}\\{bare(node)}"
-        # A program that lies in the current folder is called by that: PowerShell looks nowhere else for it then.
+        # A program in the current folder is called by its full path: PowerShell does not look there otherwise.
         complaints += [f"{line(node)}{name} is called {full}"] if name.removeprefix(".\\") != full else []
         unknown = set(switches(node)) - set(entry["parameters"]) - COMMON
         complaints += [f"{line(node)}{name} -{one} does not stand in cmdlets.toml" for one in sorted(unknown)]
@@ -338,7 +339,7 @@ def check_expand_archive_has_no_confirm(script: Script) -> list[str]:
 
 
 def check_the_agent_is_never_started_directly(script: Script) -> list[str]:
-    """For Restart-FarmVMAgent alone."""
+    """Only for Restart-FarmVMAgent."""
     did = [bare(node) for node in script.commands() if changes(node)]
     types = {text(node) for node in script.nodes("type_literal")}
     strange = types & {"[System.Diagnostics.Process]", "[System.Diagnostics.ProcessStartInfo]", "[wmiclass]"}
@@ -388,18 +389,18 @@ def test_bootstrap_parses() -> None:
 
 
 def test_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
-    """These two faults would be faults in the bootstrap as well."""
+    """These two faults would also be faults in the bootstrap."""
     assert check_patterns_match_no_line_break_at_the_end(script(BOOTSTRAP)) == []
     assert check_expand_archive_has_no_confirm(script(BOOTSTRAP)) == []
 
 
 def test_agent_is_restarted_by_scheduled_task() -> None:
-    """Restart-FarmVMAgent ends and starts a scheduled task, and has no other way to start anything."""
+    """Restart-FarmVMAgent stops and starts a scheduled task, and starts nothing in another way."""
     assert check_the_agent_is_never_started_directly(script("Restart-FarmVMAgent.ps1")) == []
 
 
 def test_every_cmdlet_entry_is_used() -> None:
-    """Every cmdlet of the table is called somewhere, with every parameter of its entry."""
+    """Every cmdlet of the table is called, with every parameter of its entry."""
     used: dict[str, set[str]] = {}
     for name in SCRIPTS:
         for node in script(name).commands():
@@ -411,7 +412,7 @@ def test_every_cmdlet_entry_is_used() -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_cmdlet_entry_names_its_source(name: str) -> None:
-    """Each entry says where in Microsoft's reference it was looked up."""
+    """Each entry has its source in Microsoft's reference."""
     entry = TABLE[name]
     assert set(entry) - {"reads"} == {"module", "parameters", "changes", "silenced_by", "source"}
     if name not in NOT_LOOKED_UP:
@@ -421,7 +422,7 @@ def test_every_cmdlet_entry_names_its_source(name: str) -> None:
 
 
 def test_shared_functions_are_identical() -> None:
-    """Scripts cannot share a function, because each is sent alone; what they repeat must not drift apart."""
+    """Scripts cannot share a function, because each is sent alone; the copies must be identical."""
     seen: dict[str, dict[str, str]] = {}
     for name in SCRIPTS:
         for function, node in script(name).functions().items():
@@ -429,7 +430,7 @@ def test_shared_functions_are_identical() -> None:
     assert [found for found in seen.values() if len(found) > 1] == []
 
 
-# ------------------------------------------------------------------------------------------------ planted violations
+# ----------------------------------------------------------------------------------------------- inserted violations
 
 GOOD = """<#
 .SYNOPSIS
@@ -526,20 +527,20 @@ PLANTED = [
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_valid_script_passes(check: Callable[[Script], list[str]]) -> None:
-    """What the violations are planted in is without one."""
+    """The script into which violations are inserted passes without one."""
     assert check(Script("good", GOOD)) == []
 
 
 @pytest.mark.parametrize("pattern", [r"'^vm\z'", r"'\$'", "'^[$a-z]'", "'x', '$1'"])
 def test_anchored_patterns_pass(pattern: str) -> None:
-    """An escaped `$`, one in a character class or in a replacement is no anchor."""
+    """An escaped `$`, and one in a character class or in a replacement, are no anchors."""
     planted = Script("planted", GOOD.replace(STOP, f"$Name -replace {pattern}"))
     assert check_patterns_match_no_line_break_at_the_end(planted) == []
 
 
 @pytest.mark.parametrize(("check", "old", "new"), PLANTED)
 def test_script_violation_is_detected(check: Callable[[Script], list[str]], old: str, new: str) -> None:
-    """Each check complains of what it is for."""
+    """Each check finds its violation."""
     assert old in GOOD
     assert check(Script("planted", GOOD.replace(old, new))) != []
 
@@ -555,7 +556,7 @@ def test_script_violation_is_detected(check: Callable[[Script], list[str]], old:
     ],
 )
 def test_direct_agent_start_is_detected(old: str, new: str) -> None:
-    """A program, a process or another CIM method in place of the task is found."""
+    """A program, a process or another CIM method instead of the task is found."""
     source = script("Restart-FarmVMAgent.ps1").source
     assert old in source
     assert check_the_agent_is_never_started_directly(Script("planted", source.replace(old, new, 1))) != []

@@ -1,7 +1,7 @@
-"""The Pester files of `tests/powershell` are checked by their syntax trees, for no PowerShell runs them here.
+"""The Pester files of `tests/powershell` are checked by their syntax trees, because PowerShell is not available here.
 
-They have to run in Windows PowerShell 5.1 as well as in PowerShell 7, and their stand-ins have to agree with
-`cmdlets.toml`. Each check is a function from a file to complaints; planted violations show that each can fail.
+They have to run in Windows PowerShell 5.1 and in PowerShell 7, and their stand-ins have to agree with `cmdlets.toml`.
+Each check is a function from a file to complaints; inserted violations show that each can fail.
 """
 
 import re
@@ -38,7 +38,7 @@ FILES = sorted(path for ext in ("ps1", "psm1", "psd1") for path in FOLDER.rglob(
 SOURCES = sorted(FOLDER.rglob("*.cs"))
 STAND_INS = [(suite, path) for suite in SUITES for path in sorted((FOLDER / suite / "Modules").glob("*/*.psm1"))]
 SHOULD_PROCESS = {"Confirm", "WhatIf"}
-# What PowerShell 7 has and Windows PowerShell 5.1 has not.
+# Features of PowerShell 7 that Windows PowerShell 5.1 lacks.
 COMMANDS = {"Get-Error", "Get-Uptime", "Join-String", "Remove-Alias", "Start-ThreadJob", "Test-Json"}
 PARAMETERS = {
     "ConvertFrom-Json": {"AsHashtable", "DateKind", "Depth", "NoEnumerate"},
@@ -58,14 +58,14 @@ MEMBERS = re.compile(
     r"\.Kill\(\$true\)|\.ArgumentList\.Add\(|::(ProcessPath|GetRelativePath|ToHexString|Shared|HashData|IsWindows)\b",
     re.IGNORECASE,
 )
-# What C# 6 and later have: Add-Type of Windows PowerShell compiles C# 5.
+# Features of C# 6 and later: Add-Type of Windows PowerShell compiles C# 5.
 NEW_CSHARP = (
     *(r"\$\"", r"\?\.", r"\?\?=", r"\bnameof\(", r"\bout var\b", r"\busing var\b", r"\bis not\b", r"\bnew\(\)"),
     r"\w!\s*[;,).]",  # null-forgiving
     r"\[\^?\d*\.\.",  # a range
-    r"^\s*(public|private|internal|static)[^={(]*\s=>",  # a member with an expression as its body
+    r"^\s*(public|private|internal|static)[^={(]*\s=>",  # an expression-bodied member
 )
-PROVIDED = {  # by Pester and by PowerShell, as far as `cmdlets.toml` has no entry
+PROVIDED = {  # by Pester and by PowerShell, if `cmdlets.toml` has no entry
     *("AfterAll", "BeforeAll", "BeforeDiscovery", "BeforeEach", "Context", "Describe", "Invoke-Pester", "It"),
     *("New-PesterConfiguration", "New-PesterContainer", "Should"),
     *("Add-Type", "Compare-Object", "ConvertTo-Json", "Export-ModuleMember", "ForEach-Object", "Get-ChildItem"),
@@ -87,7 +87,7 @@ def functions(script: Script) -> set[str]:
 
 @cache
 def used(suite: str) -> dict[str, set[str]]:
-    """The cmdlets that the scripts with a test file in a suite call, with the parameters that they use."""
+    """The cmdlets, with parameters, that the scripts with a test file in a suite call."""
     found: dict[str, set[str]] = {}
     for name, path in PLACES.items():
         if (FOLDER / suite / f"{Path(name).stem}.Tests.ps1").exists():
@@ -112,14 +112,14 @@ def check_encoding(data: bytes) -> list[str]:
 
 
 def is_guarded(node: Node, name: str) -> bool:
-    """Whether an enclosing `if` asks for the version of PowerShell or for this command."""
+    """Whether an enclosing `if` checks the version of PowerShell or this command."""
     above = (child(one, "pipeline") for one in ancestors(node) if one.type == "if_statement")
     conditions = [said(one) for one in above if one is not None]
     return any("$PSVersionTable.PSVersion" in one or f"Get-Command -Name {name} " in one for one in conditions)
 
 
 def check_windows_powershell(script: Script) -> list[str]:
-    """Nothing that Windows PowerShell 5.1 has not, except behind a guard. The grammar refuses `?:`, `??` and `?.`."""
+    """Only features of Windows PowerShell 5.1, except behind a guard. The grammar refuses `?:`, `??` and `?.`."""
     found: list[tuple[Node, str]] = [(node, "&&") for node in script.nodes("pipeline_chain_tail")]
     for node in script.commands():
         found += [(node, bare(node))] if bare(node) in COMMANDS else []
@@ -143,7 +143,7 @@ def check_stand_in(script: Script, module: str, suite: str) -> list[str]:
         entry = TABLE.get(name)
         if entry is None or entry["module"] == "Windows":
             continue
-        own = {"FakeComputer", "PowerShellDirect"}  # of PowerShell itself, and not of a module of Windows
+        own = {"FakeComputer", "PowerShellDirect"}  # of PowerShell itself, not of a module of Windows
         if module not in own and entry["module"] != module:
             complaints.append(f"{name} is in {module}, and in cmdlets.toml in {entry['module']}")
         missing = (set(entry["parameters"]) & used(suite).get(name, set())) - declared(node) - COMMON
@@ -169,7 +169,7 @@ def test_all_test_files_are_found() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_test_file_is_valid_in_both_powershells(path: Path) -> None:
-    """It parses, can be read in any code page, and uses nothing that Windows PowerShell 5.1 has not."""
+    """It parses, can be read in any code page, and uses only features of Windows PowerShell 5.1."""
     assert check_encoding(path.read_bytes()) == []
     script = read(path)
     assert check_it_parses(script) == []
@@ -232,14 +232,14 @@ def test_missing_powershell_prints_one_line(
     ],
 )
 def test_powershell_passes_only_with_test_counts(tmp_path: Path, body: str, passed: bool) -> None:
-    """Exit code 0 alone is no success: Wine's powershell.exe ends so and runs nothing."""
+    """Exit code 0 alone is not enough: Wine's powershell.exe returns it and runs nothing."""
     program = tmp_path / "pwsh"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o755)
     assert passes(str(program)) is passed
 
 
-# ------------------------------------------------------------------------------------------------ planted violations
+# ----------------------------------------------------------------------------------------------- inserted violations
 
 GOOD = "$list = Get-ChildItem -Path C:\\farm-tests | ForEach-Object { $_.FullName }"
 PLANTED: list[tuple[Callable[[Script], list[str]], str]] = [

@@ -1,4 +1,4 @@
-"""Where the files of a project are, written out."""
+"""The paths of the files of a project."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The wire protocol: `share_layout.md` is executed; its records, names and numbers are those of the code."""
+"""The protocol: examples, fields, names and numbers of `share_layout.md` agree with the code."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def test_every_json_block_is_tested() -> None:
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
 def test_examples_decode_and_encode_to_same_bytes(kind: type[Record], text: str) -> None:
-    """Decoded it has the documented fields; encoded again it has the documented bytes."""
+    """Decoded, it has the documented fields; encoded again, the documented bytes."""
     record = decoded(kind, text.encode())
 
     assert msgspec.to_builtins(record) == json.loads(text)
@@ -92,7 +92,7 @@ def test_examples_decode_and_encode_to_same_bytes(kind: type[Record], text: str)
 
 
 def test_examples_are_consistent() -> None:
-    """Result, claim and heartbeat answer the start signal, and the digests are those of the payloads shown."""
+    """Result, claim and heartbeat match the start signal, and the digests are those of the payloads shown."""
     host, start = decoded(HostRecord, FIRST[HostRecord]), decoded(StartRecord, FIRST[StartRecord])
     result = decoded(ResultRecord, FIRST[ResultRecord])
     claim, beat = decoded(StartedRecord, FIRST[StartedRecord]), decoded(AgentRecord, FIRST[AgentRecord])
@@ -113,7 +113,7 @@ def test_examples_are_consistent() -> None:
 
 @pytest.mark.parametrize(("heading", "kind"), [*RECORDS.items(), ("Payloads", PayloadRef)])
 def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]) -> None:
-    """Type, limits and default of each row are those of the code, in the order in which records are written."""
+    """Type, limits and default of each row agree with the code, in the order in which fields are written."""
     table = rows(section(heading), "field")
 
     assert [row[:4] for row in table] == list(expected_rows(kind))
@@ -121,7 +121,7 @@ def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]
 
 
 def worded_type(kind: inspect.Type) -> str:
-    """A type in words, with its limits if it has any."""
+    """A type in words, with its limits."""
     match kind:
         case inspect.StrType(max_length=None):
             return "a string"
@@ -158,7 +158,7 @@ def test_limits_of_object_members_are_documented(kind: type[Record], name: str, 
 
 
 def test_outcomes_and_states_are_documented() -> None:
-    """The tables hold exactly what an agent may say; the other outcomes are named as the host's."""
+    """The tables have exactly the values that an agent may write; the other outcomes are described as the host's."""
     result = section("`outbox/<attempt>.result.json`")
 
     assert [row[0] for row in rows(result, "outcome")] == [o for o in Outcome if o in SAID_BY_AGENT]
@@ -168,7 +168,7 @@ def test_outcomes_and_states_are_documented() -> None:
 
 
 class Edge(NamedTuple):
-    """What a field table allows at the edges of a field's limits, and what it does not."""
+    """Values at the limits of a field in a field table, and values beyond them."""
 
     kind: type[Record]
     field: str
@@ -177,7 +177,7 @@ class Edge(NamedTuple):
 
 
 def edges() -> Iterator[Edge]:
-    """The limits that the document states, as values on both sides of them."""
+    """The documented limits, as values on both sides of them."""
     tables: list[tuple[str, type[Record]]] = [*RECORDS.items(), ("Payloads", ResultRecord)]
     for heading, kind in tables:
         for name, type_name, limits, *_ in rows(section(heading), "field"):
@@ -187,7 +187,7 @@ def edges() -> Iterator[Edge]:
             lowest, highest = (int(number.replace(",", "")) for number in found.groups()[1:])
             lowest += found[1] is not None
             inside = [of_size(name, type_name, size) for size in (lowest, highest)]
-            # Nothing has fewer than no characters.
+            # A length cannot be negative.
             below = [lowest - 1] if lowest > 0 or type_name.startswith(("integer", "number")) else []
             outside = [of_size(name, type_name, size) for size in (*below, highest + 1)]
             if heading == "Payloads":
@@ -212,7 +212,7 @@ def of_size(field: str, type_name: str, size: int) -> Any:
 
 @pytest.mark.parametrize("edge", list(edges()), ids=lambda edge: f"{edge.kind.__name__}.{edge.field}")
 def test_documented_limits_are_enforced(edge: Edge) -> None:
-    """The last value within it is read, the first one beyond it is not."""
+    """The last value within a limit is accepted, the first one beyond it is not."""
     for value in edge.inside:
         assert survives(edge.kind, example(edge.kind, **{edge.field: value})), value
     for value in edge.outside:
@@ -225,7 +225,7 @@ def test_documented_limits_are_enforced(edge: Edge) -> None:
     ids=["text", "largest", "smallest", "beyond 64 bits", "beyond a double"],
 )
 def test_setting_limits_are_enforced(inside: Any, outside: Any) -> None:
-    """The last value within the limits arrives as it is; the first one beyond is refused."""
+    """The last value within the limits is returned unchanged; the first one beyond is refused."""
     arrived = decoded(StartRecord, example(StartRecord, settings={"x": inside})).settings["x"]
 
     assert (arrived, type(arrived)) == (inside, type(inside))
@@ -236,7 +236,7 @@ def test_setting_limits_are_enforced(inside: Any, outside: Any) -> None:
 
 
 def test_layout_tree_matches_names_of_code() -> None:
-    """Each folder of the tree holds what `Kind` and the other names say, and nothing else."""
+    """Each folder of the tree has exactly the names that the code defines."""
     folder, tree = "", set()
     for line in blocks(section("Layout tree"), "")[0].splitlines()[1:]:
         name = line.split("── ")[1].split()[0]
@@ -264,7 +264,7 @@ def test_layout_tree_matches_names_of_code() -> None:
 
 
 def test_layout_tree_matches_created_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a heartbeat that is cut off leaves the file that the tree names."""
+    """An interrupted heartbeat leaves the file that the tree names."""
     files = LocalFiles(tmp_path)
     files.make_folders()
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
@@ -304,7 +304,7 @@ NAMES = st.one_of(
 @given(text=NAMES)
 @quick
 def test_name_grammar_matches_code(name: str, text: str) -> None:
-    """A text is a name for the code exactly when it is one for the document."""
+    """A text is a valid name for the code exactly when it is one for the document."""
     assert CHECKS[name](text) == (GRAMMAR[name].fullmatch(text) is not None)
 
 
@@ -351,7 +351,7 @@ def test_every_limit_is_documented() -> None:
 
 
 def test_numbers_in_prose_match_table() -> None:
-    """Every duration, size and count that the text mentions is one that the table has."""
+    """Every duration, size and count in the text is in the table."""
     known = {value for value, _source in NUMBERS}
     said = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
     counted = re.findall(r"(?<![\w.…])(\d[\d,]*) (?:times|looks|readings|names|results)\b", prose())
@@ -364,7 +364,7 @@ def test_numbers_in_prose_match_table() -> None:
 
 
 def test_document_has_valid_lines_links_and_version() -> None:
-    """Lines are not too long, links lead to headings, and the version it describes is the code's."""
+    """Lines are short enough, links lead to headings, and the version is that of the code."""
     slugs = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", DOCUMENT, re.M)
