@@ -89,11 +89,13 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MachineCase
                 real.machines.create(name)
             yield RealMachineCase(real.machines, real.folder)
         return
-    with hyperv_harness(tmp_path, *names, existing=names[:2], tls=request.param == "hyperv-https", boot_s=0.1) as bed:
+    with hyperv_harness(
+        tmp_path, *names, existing=names[:2], tls=request.param == "hyperv-https", boot_s=0.1
+    ) as harness:
         for name in names[:2]:
-            (bed.disks / name).mkdir(parents=True)
-        yield MachineCase(bed.machines(), bed.disks)
-        assert bed.server.shells == set()
+            (harness.disks / name).mkdir(parents=True)
+        yield MachineCase(harness.machines(), harness.disks)
+        assert harness.server.shells == set()
 
 
 def test_create_is_idempotent(case: MachineCase) -> None:

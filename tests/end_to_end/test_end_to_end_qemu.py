@@ -42,7 +42,7 @@ def test_qemu_machines_recover_from_freeze_and_power_loss(capsys: pytest.Capture
 
     with capsys.disabled():
         print(f"\n{figures}\n{NOTHING_LOST}")
-    assert [story.rungs[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
+    assert [story.actions[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
     assert all(story.recovered_s for story in figures.stories)
 
 
@@ -58,8 +58,8 @@ def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[st
 
     with capsys.disabled():
         print(f"\n{figures}\n{NOTHING_LOST}")
-    cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
-    assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
+    cured = {story.fault: story.actions[-1] if story.actions else None for story in figures.stories}
+    assert cured == {fault: cure.action for fault, cure in FAULTS.items()}
     assert set(cured.values()) >= set(RecoveryAction)
     assert all(story.recovered_s for story in figures.stories)
     assert all(story.noticed_s for story in figures.stories if story.fault is back_in_time), (

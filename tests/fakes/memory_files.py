@@ -100,7 +100,7 @@ class MemoryFiles(OneByOne):
 
     def _give(self, path: str) -> None:
         if path in self.held:
-            raise FileRefused(f"{path}: somebody has it open")
+            raise FileRefused(f"{path}: another program has it open")
 
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:

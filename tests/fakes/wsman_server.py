@@ -338,16 +338,16 @@ class _Connection(BaseHTTPRequestHandler):
             super().handle()
 
     def do_POST(self) -> None:
-        bed = cast(_Listener, self.server).bed
+        wsman = cast(_Listener, self.server).wsman
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        bed.seen.append(body)
-        account = self._account(bed)
+        wsman.seen.append(body)
+        account = self._account(wsman)
         context = self._handshake if self.headers.get("Content-Type", "").startswith("multipart/encrypted") else None
         if account is None:
             return  # and the client got a response
         if not body:
             self._reply(200)  # a client that will encrypt authenticates with an empty body
-        elif not context and not bed.tls:
+        elif not context and not wsman.tls:
             self._reply(500)
         else:
             try:
@@ -355,7 +355,7 @@ class _Connection(BaseHTTPRequestHandler):
             except (SpnegoError, ValueError, ET.ParseError):
                 self._reply(400)  # for example encrypted for a connection that broke
                 return
-            status, text = bed.exchange(message)
+            status, text = wsman.exchange(message)
             if status == 503:  # the response of a proxy in front of the service
                 self._reply(status, text, ("Content-Type", "text/html; charset=us-ascii"))
             elif context:
@@ -363,16 +363,16 @@ class _Connection(BaseHTTPRequestHandler):
             else:
                 self._reply(status, text, ("Content-Type", "application/soap+xml;charset=UTF-8"))
 
-    def _account(self, bed: "WsmanServer") -> str | None:
+    def _account(self, wsman: "WsmanServer") -> str | None:
         """The account of a request."""
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        offers = ["Negotiate", 'Basic realm="WSMAN"'] if bed.tls else ["Negotiate"]  # what Windows offers
+        offers = ["Negotiate", 'Basic realm="WSMAN"'] if wsman.tls else ["Negotiate"]  # what Windows offers
         try:
-            if scheme == "Basic" and bed.tls and (account := bed.accounts.basic(token)):
+            if scheme == "Basic" and wsman.tls and (account := wsman.accounts.basic(token)):
                 return account
             if scheme in ("Negotiate", "NTLM"):
                 begun = None if self._handshake and self._handshake.complete else self._handshake
-                self._handshake, challenge = bed.accounts.step(begun, token)
+                self._handshake, challenge = wsman.accounts.step(begun, token)
                 offers = [f"{scheme} {challenge}"]
             if scheme != "Basic" and self._handshake and self._handshake.complete:
                 return self._handshake.client_principal
@@ -395,9 +395,9 @@ class _Connection(BaseHTTPRequestHandler):
 class _Listener(ThreadingHTTPServer):
     """Tracks its connections, so that it can close them."""
 
-    def __init__(self, bed: "WsmanServer", context: ssl.SSLContext | None) -> None:
+    def __init__(self, wsman: "WsmanServer", context: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.bed = bed
+        self.wsman = wsman
         self._context = context
         self._connections: list[tuple[socket.socket, threading.Thread]] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()

@@ -202,7 +202,7 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("100 ports and somebody had each")
+    raise AssertionError("100 ports were tried and all are in use")
 
 
 @contextmanager

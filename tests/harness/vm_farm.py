@@ -59,7 +59,7 @@ class VmFarm(FarmProject):
 
     def __init__(self, root: Path, harness: QemuHarness) -> None:
         super().__init__(root)
-        self.bed, self.machines = harness, harness.machines
+        self.harness, self.machines = harness, harness.machines
 
     def set_up(self) -> None:
         """Writes the project and creates its machines with the commands for users."""
@@ -67,7 +67,7 @@ class VmFarm(FarmProject):
         (self.root / "pipeline.toml").write_text(
             "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nseed = 11\n"
             f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
-            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.bed.tables()}\n"
+            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.harness.tables()}\n"
         )
         for words in (("vm", "create", "--backend", "qemu", "--all"), ("vm", "prepare", "--all", "--yes")):
             code, out = self.run(*words, within_s=READY_WITHIN_S)
@@ -133,27 +133,27 @@ def powerless(farm: VmFarm, name: str) -> None:
 
 
 def panicked(farm: VmFarm, name: str) -> None:
-    farm.bed.run_fatal(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+    farm.harness.run_fatal(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
 
 
 def agent_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL -f 'm inbox_agen[t]'")
+    farm.harness.in_guest(name, "pkill -KILL -f 'm inbox_agen[t]'")
 
 
 def agent_hangs(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -STOP -f 'm inbox_agen[t]'")
+    farm.harness.in_guest(name, "pkill -STOP -f 'm inbox_agen[t]'")
 
 
 def game_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL -P $(pgrep -o -f 'm inbox_agen[t]')")
+    farm.harness.in_guest(name, "pkill -KILL -P $(pgrep -o -f 'm inbox_agen[t]')")
 
 
 def server_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL smbd")
+    farm.harness.in_guest(name, "pkill -KILL smbd")
 
 
 def disk_full(farm: VmFarm, name: str) -> None:
-    farm.bed.run_fatal(name, "dd if=/dev/zero of=/hog bs=1M")
+    farm.harness.run_fatal(name, "dd if=/dev/zero of=/hog bs=1M")
 
 
 def network_cut(farm: VmFarm, name: str) -> None:
@@ -162,11 +162,11 @@ def network_cut(farm: VmFarm, name: str) -> None:
 
 def back_in_time(farm: VmFarm, name: str) -> None:
     """Restores a saved state, memory included, from the middle of an evaluation that has since been counted."""
-    boot_id = farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+    boot_id = farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
     farm.machines.save_state(name, "mid-game")
     farm.when_played(name, 2)
     farm.machines.load_state(name, "mid-game")
-    assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
+    assert farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
 
 
 Fault = Callable[[VmFarm, str], None]
@@ -177,7 +177,7 @@ NOTHING_LOST = "losses: 0, duplicates: 0"  #: printed with the figures unless an
 class Cure:
     """The expected recovery from a fault."""
 
-    rung: RecoveryAction | None  #: None: it recovers without an action
+    action: RecoveryAction | None  #: None: it recovers without an action
     within_s: float  #: how long other workers must have work, so that the host is still running when it escalates
 
 
@@ -205,11 +205,11 @@ class Story:
     fault: Fault
     noticed_s: float | None  #: until the first reaction of the host; None: there was no reaction
     recovered_s: float | None  #: until an attempt that was issued afterwards was counted
-    rungs: tuple[RecoveryAction, ...]
+    actions: tuple[RecoveryAction, ...]
 
     def __str__(self) -> str:
         noticed, recovered = (f"{s:.0f} s" if s is not None else "-" for s in (self.noticed_s, self.recovered_s))
-        by = ", ".join(self.rungs) or "itself"
+        by = ", ".join(self.actions) or "itself"
         return (
             f"{self.fault.__name__.replace('_', ' ')}: noticed after {noticed}, plays again after {recovered}, by {by}"
         )
@@ -268,7 +268,7 @@ def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: 
         fault=fault,
         noticed_s=min(ill) - struck_at if ill else None,
         recovered_s=min(well) - struck_at if well else None,
-        rungs=tuple(action for _at, action in actions),
+        actions=tuple(action for _at, action in actions),
     )
 
 
@@ -315,21 +315,21 @@ def vm_farm(*names: str) -> Iterator[VmFarm]:
     """Prepared machines in a temporary project; all are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="vms-") as place:
         os.environ["SHARE_SECRET"] = PASSWORD
-        with qemu_harness(Path(place) / "m", *names) as bed:
-            farm = VmFarm(Path(place) / "farm", bed)
+        with qemu_harness(Path(place) / "m", *names) as harness:
+            farm = VmFarm(Path(place) / "farm", harness)
             try:
                 farm.set_up()
                 yield farm
                 code, out = farm.run("vm", "remove", "--all", "--yes", within_s=60)
                 assert code == 0, out
-                assert not any((bed.folder / name).exists() for name in names)
+                assert not any((harness.folder / name).exists() for name in names)
             finally:
                 farm.close()
 
 
 def measure_boots(farm: VmFarm, figures: Figures) -> None:
     """Starts every machine, one after the other, and measures the time until its guest responds."""
-    for name in farm.bed.ports:
+    for name in farm.harness.ports:
         began = time.monotonic()
         farm.machines.start(name)
         assert wait_until_healthy(farm.machines, name, READY_WITHIN_S, interval_s=0.2)

@@ -212,7 +212,7 @@ def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
         (lambda bundle: (bundle / "wheels/x.whl").touch(), "x.whl: does not belong to the bundle"),
         (lambda bundle: (bundle / "manifest.json").unlink(), "manifest.json: not there, so the bundle is not whole"),
     ],
-    ids=["changed", "missing", "planted", "unfinished"],
+    ids=["changed", "missing", "added", "unfinished"],
 )
 def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, said: str) -> None:
     """The message names the file and the cure, and the program folder stays empty."""

@@ -11,7 +11,7 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
-from pipeline.machines import controller
+from pipeline.machines import controller as controller_module
 from pipeline.machines.controller import MachineController, MachinePools
 from tests.harness.waiting import eventually
 
@@ -81,28 +81,28 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
     opened = []
 
     def make(*names: str, **options: Any) -> tuple[MachineController, FakeMachines]:
-        rack = FakeMachines(*names)
+        fake = FakeMachines(*names)
         fast = {"stagger_s": 0.0, "watch_interval_s": 0.02, "boot_limit_s": 10.0, "on_change": lambda: None}
-        machines: Any = rack
-        room = MachineController(
+        machines: Any = fake
+        controller = MachineController(
             machines, {f"w-{name}": name for name in names}, tmp_path / "evidence", **{**fast, **options}
         )
-        room.open()
-        opened.append((room, rack))
-        assert eventually(lambda: not names or room.status()[f"w-{names[0]}"].note != "it was not looked at yet")
-        return room, rack
+        controller.open()
+        opened.append((controller, fake))
+        assert eventually(lambda: not names or controller.status()[f"w-{names[0]}"].note != "it was not looked at yet")
+        return controller, fake
 
     yield make
-    for room, rack in opened:
-        rack.gate.set()
-        room.close()
+    for controller, fake in opened:
+        fake.gate.set()
+        controller.close()
 
 
 Make = Callable[..., tuple[MachineController, FakeMachines]]
 
 
-def idle(room: MachineController, worker: str) -> bool:
-    return eventually(lambda: not room.status()[worker].busy)
+def idle(controller: MachineController, worker: str) -> bool:
+    return eventually(lambda: not controller.status()[worker].busy)
 
 
 @pytest.mark.parametrize(
@@ -117,74 +117,74 @@ def idle(room: MachineController, worker: str) -> bool:
 )
 def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
     """Each action is a fixed sequence of calls, on this machine alone."""
-    room, rack = make("a", "b")
-    room.execute("w-a", action)
-    seen = [room.status()["w-a"]]
+    controller, fake = make("a", "b")
+    controller.execute("w-a", action)
+    seen = [controller.status()["w-a"]]
     while seen[-1].busy:
-        seen.append(room.status()["w-a"])
+        seen.append(controller.status()["w-a"])
 
-    assert rack.done == [(verb, "a") for verb in verbs]
-    assert sum(one.reverted for one in [*seen, room.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+    assert fake.done == [(verb, "a") for verb in verbs]
+    assert sum(one.reverted for one in [*seen, controller.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
         "it is confirmed once"
     )
 
 
 def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an older status a machine that has just started would be restarted for being off."""
-    room, rack = make("a", watch_interval_s=60.0)
-    slow, swift = threading.Event(), rack.infos
+    controller, fake = make("a", watch_interval_s=60.0)
+    slow, swift = threading.Event(), fake.infos
 
     def infos() -> dict[str, MachineInfo]:
         found = swift()
         slow.wait(0.3)  # as long as a hypervisor may take, or longer
         return found
 
-    monkeypatch.setattr(rack, "infos", infos)
-    assert room.status()["w-a"].state is MachineState.OFF
-    room.execute("w-a", None)
-    assert idle(room, "w-a")
+    monkeypatch.setattr(fake, "infos", infos)
+    assert controller.status()["w-a"].state is MachineState.OFF
+    controller.execute("w-a", None)
+    assert idle(controller, "w-a")
 
-    assert room.status()["w-a"].state is MachineState.RUNNING
+    assert controller.status()["w-a"].state is MachineState.RUNNING
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
     """The action has failed; the next one will power the machine off."""
-    room, rack = make("a")
-    rack.stubborn = True
-    room.execute("w-a", RecoveryAction.REBOOT)
-    assert idle(room, "w-a")
+    controller, fake = make("a")
+    fake.stubborn = True
+    controller.execute("w-a", RecoveryAction.REBOOT)
+    assert idle(controller, "w-a")
 
-    assert rack.done == [("shutdown", "a")]
+    assert fake.done == [("shutdown", "a")]
 
 
 def test_one_action_per_machine(make: Make) -> None:
     """While an action runs the machine is busy, and a second action is refused."""
-    room, rack = make("a")
-    rack.gate.clear()
-    room.execute("w-a", None)
-    assert eventually(lambda: ("start", "a") in rack.done)
-    assert room.status()["w-a"].busy
-    room.execute("w-a", RecoveryAction.POWER_CYCLE)
-    rack.gate.set()
-    assert idle(room, "w-a")
+    controller, fake = make("a")
+    fake.gate.clear()
+    controller.execute("w-a", None)
+    assert eventually(lambda: ("start", "a") in fake.done)
+    assert controller.status()["w-a"].busy
+    controller.execute("w-a", RecoveryAction.POWER_CYCLE)
+    fake.gate.set()
+    assert idle(controller, "w-a")
 
-    assert rack.done == [("start", "a")]
+    assert fake.done == [("start", "a")]
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
     """The other machines wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
-    room, rack = make(*names, booting_max=2)
-    rack.gate.clear()
+    controller, fake = make(*names, booting_max=2)
+    fake.gate.clear()
     for name in names:
-        room.execute(f"w-{name}", None)
-    assert eventually(lambda: rack.booting_max == 2)
-    assert all(room.status()[f"w-{name}"].busy for name in names)
-    assert len(rack.done) == 2
+        controller.execute(f"w-{name}", None)
+    assert eventually(lambda: fake.booting_max == 2)
+    assert all(controller.status()[f"w-{name}"].busy for name in names)
+    assert len(fake.done) == 2
 
-    rack.gate.set()
+    fake.gate.set()
 
-    assert eventually(lambda: len(rack.done) == 6)
+    assert eventually(lambda: len(fake.done) == 6)
 
 
 @pytest.mark.parametrize(
@@ -202,52 +202,52 @@ def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
     """Only a lost heartbeat makes a running machine unhealthy; a booting one has none yet."""
-    room, rack = make("a")
-    rack.state["a"], rack.heartbeat["a"] = state, heartbeat
+    controller, fake = make("a")
+    fake.state["a"], fake.heartbeat["a"] = state, heartbeat
 
-    assert eventually(lambda: room.status()["w-a"].state is seen)
+    assert eventually(lambda: controller.status()["w-a"].state is seen)
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in Stopping, or paused: the machine will not change by itself."""
-    monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
-    room, rack = make("a")
-    rack.state["a"] = PowerState.CHANGING
+    monkeypatch.setattr(controller_module, "STUCK_AFTER_S", 0.0)
+    controller, fake = make("a")
+    fake.state["a"] = PowerState.CHANGING
 
-    assert eventually(lambda: room.status()["w-a"].state is MachineState.UNHEALTHY)
+    assert eventually(lambda: controller.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hypervisor that does not respond gives no states; the note has the reason."""
-    room, rack = make("a")
-    rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
-    monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
+    controller, fake = make("a")
+    fake.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
+    monkeypatch.setattr(controller_module, "STALE_AFTER_S", 0.0)
 
-    assert eventually(lambda: "no answer in time" in room.status()["w-a"].note)
-    assert room.status()["w-a"].state is MachineState.UNKNOWN
+    assert eventually(lambda: "no answer in time" in controller.status()["w-a"].note)
+    assert controller.status()["w-a"].state is MachineState.UNKNOWN
 
 
 def test_failed_action_allows_next_action(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged as one line, and the machine accepts another action."""
-    room, rack = make("a")
+    controller, fake = make("a")
 
     def refuse(_name: str) -> None:
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
-    monkeypatch.setattr(rack, "restart_agent", refuse)
-    room.execute("w-a", RecoveryAction.RESTART_AGENT)
-    assert idle(room, "w-a")
+    monkeypatch.setattr(fake, "restart_agent", refuse)
+    controller.execute("w-a", RecoveryAction.RESTART_AGENT)
+    assert idle(controller, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
 
 def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """State, screen, and the host's data of its worker; if saving fails, the machine is restored all the same."""
-    room, rack = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
-    room.execute("w-a", RecoveryAction.RESTORE)
-    assert idle(room, "w-a")
+    controller, fake = make("a", save_worker_state=lambda worker, folder: (folder / "worker.json").write_text(worker))
+    controller.execute("w-a", RecoveryAction.RESTORE)
+    assert idle(controller, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
     assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
@@ -257,34 +257,34 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatc
     def full(_name: str) -> bytes:
         raise OSError("disk full")
 
-    monkeypatch.setattr(rack, "screenshot", full)
-    room.execute("w-a", RecoveryAction.RESTORE)
-    assert idle(room, "w-a")
-    assert rack.done.count(("restore", "a")) == 2
+    monkeypatch.setattr(fake, "screenshot", full)
+    controller.execute("w-a", RecoveryAction.RESTORE)
+    assert idle(controller, "w-a")
+    assert fake.done.count(("restore", "a")) == 2
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
     """A machine that waits for its turn when the host ends stays off; the next host finds it so."""
-    room, rack = make("a", "b", booting_max=1)
-    rack.gate.clear()
-    room.execute("w-a", None)
-    assert eventually(lambda: rack.done == [("start", "a")])
-    room.execute("w-b", None)
+    controller, fake = make("a", "b", booting_max=1)
+    fake.gate.clear()
+    controller.execute("w-a", None)
+    assert eventually(lambda: fake.done == [("start", "a")])
+    controller.execute("w-b", None)
 
-    room.close()
+    controller.close()
 
-    assert idle(room, "w-b")
-    assert rack.done == [("start", "a")]
-    assert rack.closed
+    assert idle(controller, "w-b")
+    assert fake.done == [("start", "a")]
+    assert fake.closed
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
     """Each worker's action goes to the pool of its machine."""
-    room, rack = make("a")
+    controller, fake = make("a")
     other, other_rack = make("b")
-    pools = MachinePools({"w-a": room, "w-b": other})
+    pools = MachinePools({"w-a": controller, "w-b": other})
 
     assert pools.status().keys() == {"w-a", "w-b"}
     pools.execute("w-b", RecoveryAction.RESTART_AGENT)
     assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
-    assert rack.done == []
+    assert fake.done == []

@@ -30,7 +30,7 @@ def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Pat
     """Each with its time; records below a warning are left out."""
     journal.write([f.WorkerRecovered(worker="w0"), f.RunFinished()], 1_700_000_000.25, 7)
     logging.getLogger("pipeline.somewhere").warning("%s is %s", "w0", "slow")
-    logging.getLogger("pipeline.somewhere").info("nobody cares")
+    logging.getLogger("pipeline.somewhere").info("not important")
     journal.write([], 0.0, 7)
 
     first, second, third = lines(tmp_path)

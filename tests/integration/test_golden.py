@@ -130,7 +130,7 @@ def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
     assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}
     assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
     assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
-    assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in RecoveryAction}
+    assert {body["rung"] for body in bodies if "rung" in body} == {action.value for action in RecoveryAction}
 
 
 def test_golden_facts_encode_to_same_bytes(state: Path) -> None:

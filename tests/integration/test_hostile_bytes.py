@@ -229,7 +229,7 @@ return 2.0
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
     folder = tmp_path_factory.mktemp("agent")
-    tree = ProcessTree(folder / "leash")
+    tree = ProcessTree(folder / "processes")
     evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
     yield EvaluatorHarness(evaluator, folder / "scratch")
     evaluator.close()

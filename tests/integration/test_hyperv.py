@@ -33,8 +33,8 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setattr(hyperv_module, "_PAUSE_S", 0.05)
-    with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
-        yield bed
+    with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as harness:
+        yield harness
 
 
 class ScriptedRunner:
@@ -112,14 +112,14 @@ def test_account_without_shell_right_is_reported(harness: HyperVHarness) -> None
 
 def test_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     """No request is sent to it."""
-    with hyperv_harness(tmp_path, "vm-1", tls=True) as bed:
+    with hyperv_harness(tmp_path, "vm-1", tls=True) as harness:
         access = WinRmAccess(
-            host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=bed.port
+            host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=harness.port
         )
         error = refusal(lambda: WinRmRunner(access).run("Get-FarmVM", {"Name": ["vm-1"]}, 20))
 
     assert error.trouble is Why.UNTRUSTED
-    assert bed.server.commands == []
+    assert harness.server.commands == []
 
 
 def test_unreachable_host_is_transient(harness: HyperVHarness) -> None:
@@ -231,7 +231,7 @@ def test_failed_power_off_is_reported(harness: HyperVHarness) -> None:
     assert harness.hyperv.scripts.count("Stop-FarmVM") == 1
 
 
-NOBODY = GuestIdentity(
+IDENTITY = GuestIdentity(
     computer="vm-1", share_account="exchange", share_password="secret", address="192.168.77.11", prefix_length=24
 )
 
@@ -249,7 +249,7 @@ def test_script_timeouts_are_below_caller_deadlines(harness: HyperVHarness, monk
     machines.shutdown("vm-1", 20)
     machines.restart_agent("vm-1")
     machines.run("vm-1", "x", [], 20)
-    machines.identify("vm-1", NOBODY)
+    machines.identify("vm-1", IDENTITY)
     guest_answers_within_s = {"Invoke-FarmVMCommand": 30}  # beyond the program's own time
 
     assert len(waits) == 4

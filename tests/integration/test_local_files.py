@@ -91,8 +91,8 @@ def test_removal_does_not_leave_share_through_link(disk: LocalFiles, root: Path,
 @posix
 def test_writes_do_not_follow_links(disk: LocalFiles, root: Path, secret: Path) -> None:
     """The target of a link is never changed by writing a payload, a record or a heartbeat."""
-    for planted in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
-        (root / planted).symlink_to(secret)
+    for path in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
+        (root / path).symlink_to(secret)
 
     with contextlib.suppress(Unavailable):
         disk.write(PAYLOAD, b"genome")
@@ -131,11 +131,11 @@ def test_fifo_does_not_block_reader(disk: LocalFiles, root: Path, tmp_path: Path
 
 
 @posix
-@pytest.mark.parametrize("planted", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
+@pytest.mark.parametrize("path", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
 @pytest.mark.timeout(20)
-def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) -> None:
+def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, path: str) -> None:
     """Writing over a FIFO succeeds or raises, and does not wait for a reader."""
-    os.mkfifo(root / planted)
+    os.mkfifo(root / path)
 
     def write() -> None:
         for verb in (disk.publish, disk.write, disk.replace):
@@ -147,7 +147,7 @@ def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) 
     writer.join(0.5)
     was_stuck = writer.is_alive()
     if was_stuck:  # a reader unblocks it
-        reader = os.open(root / planted, os.O_RDONLY | os.O_NONBLOCK)
+        reader = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK)
         writer.join(5)
         os.close(reader)
 

@@ -17,16 +17,16 @@ from inbox_agent.system.process_tree import AgentAlreadyRunning, ProcessTree, ki
 from tests.harness.evaluator_harness import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel ends the processes")
 
 AGENT = """
 import os, sys
 from subprocess import DEVNULL
 from pathlib import Path
 from inbox_agent.system.process_tree import ProcessTree
-leash = ProcessTree(Path("leash"))
+processes = ProcessTree(Path("processes"))
 silent = dict(stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
-leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
+processes.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
 sys.stdin.read()
 """
 #: A game with a child in its own session and an orphan; it writes its id when it is complete.
@@ -129,7 +129,7 @@ def test_next_agent_kills_leftover_processes(
         **SILENT,
     )
 
-    ProcessTree(agent.folder / "leash")
+    ProcessTree(agent.folder / "processes")
 
     assert agent.leftovers == []
     assert innocent.poll() is None
@@ -142,18 +142,18 @@ def test_kill_leftovers_returns_number_of_killed_processes(agent: AgentProcess) 
     agent.is_killed()
     assert eventually(lambda: len(agent.leftovers) == 2)  # the kernel ends the game itself
 
-    assert kill_leftovers(agent.folder / "leash") == 2
+    assert kill_leftovers(agent.folder / "processes") == 2
     assert agent.leftovers == []
-    assert kill_leftovers(agent.folder / "leash") == 0
+    assert kill_leftovers(agent.folder / "processes") == 0
     assert kill_leftovers(agent.folder / "no such file") == 0
 
 
 @posix
 def test_processes_of_live_agent_are_left_alone(agent: AgentProcess) -> None:
     """During an agent's life nothing is killed, and no other process gets its process tree."""
-    assert kill_leftovers(agent.folder / "leash") == 0
+    assert kill_leftovers(agent.folder / "processes") == 0
     with pytest.raises(AgentAlreadyRunning, match=f"process {agent.process.pid} holds"):
-        ProcessTree(agent.folder / "leash")
+        ProcessTree(agent.folder / "processes")
 
     assert len(agent.leftovers) == 3
 
@@ -162,7 +162,7 @@ def test_processes_of_live_agent_are_left_alone(agent: AgentProcess) -> None:
 def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
     """The id of the dead agent now belongs to another process, which is not killed and protects nothing."""
     agent.is_killed()
-    token_file = agent.folder / "leash"
+    token_file = agent.folder / "processes"
     holder = msgspec.json.decode(token_file.read_bytes())
     token_file.write_bytes(msgspec.json.encode({**holder, "pid": innocent.pid}))
 
@@ -175,11 +175,11 @@ def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: 
 @posix
 def test_invalid_token_file_is_replaced(tmp_path: Path) -> None:
     """An agent starts with any content of the file, and what it writes names it."""
-    (tmp_path / "leash").write_bytes(b'{"token": 1')
+    (tmp_path / "processes").write_bytes(b'{"token": 1')
 
-    ProcessTree(tmp_path / "leash").close()
+    ProcessTree(tmp_path / "processes").close()
 
-    assert msgspec.json.decode((tmp_path / "leash").read_bytes())["pid"] == os.getpid()
+    assert msgspec.json.decode((tmp_path / "processes").read_bytes())["pid"] == os.getpid()
 
 
 def test_kill_ends_whole_process_tree(tree: ProcessTree, tmp_path: Path) -> None:

@@ -28,36 +28,36 @@ def server() -> Iterator[Samba]:
 
 
 @pytest.fixture
-def bells() -> threading.Event:
+def notified() -> threading.Event:
     return threading.Event()
 
 
 @pytest.fixture
-def files(server: Samba, bells: threading.Event) -> Iterator[SmbFiles]:
+def files(server: Samba, notified: threading.Event) -> Iterator[SmbFiles]:
     """Its share, with the folders of the layout."""
     session = SmbSession(access(server), limit_s=2)
-    files = SmbFiles(session, bells.set)
+    files = SmbFiles(session, notified.set)
     files.make_folders()
     yield files
     session.drop()
 
 
 @pytest.fixture
-def outbox(server: Samba, files: SmbFiles, bells: threading.Event) -> Path:
+def outbox(server: Samba, files: SmbFiles, notified: threading.Event) -> Path:
     """The outbox on the server's disk. Samba starts to watch a little after its response says so."""
     probe = server.shares["exchange"] / "outbox" / "probe.result.json"
 
-    def heard() -> bool:
+    def notifies() -> bool:
         files.names("outbox")
         probe.touch()
         probe.unlink()
-        return bells.wait(0.05)
+        return notified.wait(0.05)
 
     def quiet() -> bool:
-        bells.clear()
-        return files.names("outbox") == ["tmp"] and not bells.wait(0.2)
+        notified.clear()
+        return files.names("outbox") == ["tmp"] and not notified.wait(0.2)
 
-    assert eventually(heard, 10)
+    assert eventually(notifies, 10)
     assert eventually(quiet, 10)
     return probe.parent
 
@@ -67,7 +67,7 @@ def access(server: Samba, **other: Any) -> SmbAccess:
     return SmbAccess(server="127.0.0.1", share="exchange", **told)
 
 
-def comes_back(files: SmbFiles) -> bool:
+def is_available(files: SmbFiles) -> bool:
     """Whether the share can be read again without help."""
 
     def asked() -> bool:
@@ -83,61 +83,61 @@ def comes_back(files: SmbFiles) -> bool:
 # -------------------------------------------------------------------------------------------- change notifications
 
 
-def test_change_notification_after_publish(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_change_notification_after_publish(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
     """A record that the agent publishes on the server's disk notifies; listing re-arms the notification."""
     for number in range(3):
         files.names("outbox")
         assert files.notifies
-        bells.clear()
+        notified.clear()
         (outbox / f"{number}.result.json").write_bytes(b"{}")
-        assert bells.wait(5)
+        assert notified.wait(5)
         assert not files.notifies
 
 
-def test_change_between_listings_is_notified(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_change_between_listings_is_notified(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
     """A change between two requests notifies at the next one: the server keeps it for an open folder."""
     (outbox / "1.result.json").write_bytes(b"{}")
-    assert bells.wait(5)
-    bells.clear()
+    assert notified.wait(5)
+    notified.clear()
     (outbox / "2.result.json").write_bytes(b"{}")
 
     assert sorted(files.names("outbox")) == ["1.result.json", "2.result.json", "tmp"]
-    assert bells.wait(5)
+    assert notified.wait(5)
 
 
-def test_own_writes_do_not_notify(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
+def test_own_writes_do_not_notify(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
     """Only `outbox/` is watched."""
     files.deliver("inbox/x.genome", b"g", "inbox/x.start.json", b"{}")
     files.remove(["inbox/x.start.json", "inbox/x.genome"])
 
-    assert not bells.wait(0.3)
+    assert not notified.wait(0.3)
     assert files.notifies
 
 
-def test_lost_connection_notifies(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
+def test_lost_connection_notifies(server: Samba, files: SmbFiles, notified: threading.Event) -> None:
     """No further notification would come, so a scan must follow."""
     files.names("outbox")
     server.kill()
 
-    assert bells.wait(5)
+    assert notified.wait(5)
     assert not files.notifies
     server.start()
-    assert comes_back(files)
+    assert is_available(files)
     assert files.notifies
 
 
-def test_server_without_notifications_is_polled(bells: threading.Event) -> None:
+def test_server_without_notifications_is_polled(notified: threading.Event) -> None:
     """It is asked once for each connection, and not again."""
     with samba(options="change notify = no") as server:
-        files = SmbFiles(SmbSession(access(server)), bells.set)
+        files = SmbFiles(SmbSession(access(server)), notified.set)
         files.make_folders()
         for _ in range(3):
             assert files.names("outbox") == ["tmp"]
 
         assert eventually(lambda: not files.notifies)
-        bells.clear()
+        notified.clear()
         assert files.names("outbox") == ["tmp"]
-        assert not bells.wait(0.3)
+        assert not notified.wait(0.3)
         assert not files.notifies
 
 
@@ -152,7 +152,7 @@ def test_client_reconnects_after_server_restart(server: Samba, files: SmbFiles) 
         files.read("inbox/x.start.json", 100)
     server.start()
 
-    assert comes_back(files)
+    assert is_available(files)
     assert files.read("inbox/x.start.json", 100) == b"record"
 
 
@@ -163,7 +163,7 @@ def test_frozen_server_is_unavailable_after_deadline(server: Samba, files: SmbFi
         files.read("inbox/x.start.json", 100)
     server.thaw()
 
-    assert comes_back(files)
+    assert is_available(files)
 
 
 @pytest.mark.timeout(90)
@@ -187,7 +187,7 @@ def test_blocked_send_has_deadline(server: Samba, files: SmbFiles, tmp_path: Pat
     with pytest.raises(Unavailable):
         files.write("inbox/x.genome", large)
     server.thaw()
-    assert comes_back(files)
+    assert is_available(files)
     files.write("inbox/x.genome", large)
     assert files.size("inbox/x.genome") == 24 * 1024 * 1024
 
@@ -375,7 +375,7 @@ def test_large_listing_is_read_in_parts(server: Samba, files: SmbFiles) -> None:
     assert len(files.names("outbox")) == 20_001
 
 
-class Fastidious(SmbSession):
+class SessionWithoutCompounds(SmbSession):
     """A session with a server that does not accept several files in one message."""
 
     messages = 0
@@ -391,7 +391,7 @@ class Fastidious(SmbSession):
 
 def test_server_without_compounds_gets_single_files(server: Samba, files: SmbFiles) -> None:
     """It is asked once, then for one file at a time; everything arrives all the same."""
-    session = Fastidious(access(server))
+    session = SessionWithoutCompounds(access(server))
     slow = SmbFiles(session)
     for number in range(3):
         slow.deliver(f"inbox/{number}.genome", b"g", f"inbox/{number}.start.json", b"%d" % number)

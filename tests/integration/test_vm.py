@@ -30,9 +30,9 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVH
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
     monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
-    with hyperv_harness(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as bed:
-        configure(tmp_path, bed)
-        yield bed
+    with hyperv_harness(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as harness:
+        configure(tmp_path, harness)
+        yield harness
 
 
 def configure(root: Path, harness: HyperVHarness, **hyperv: Any) -> None:

@@ -120,9 +120,9 @@ def _try(verb: Callable[[], object]) -> bool:
 def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
     """One generation of a seed; raises AssertionError if a check fails. Returns the outcomes of its attempts."""
     dice = random.Random(seed)
-    bed = FarmProject(root)
+    project = FarmProject(root)
     # A genome that is hit repeatedly counts as poison; with high limits few do.
-    bed.configure(
+    project.configure(
         workers=dice.randint(1, 3),
         trials=dice.randint(1, 3),
         time_limit_s=3.0,
@@ -134,22 +134,22 @@ def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
         losses_per_trial_max=30,
     )
     orders = ["play"] * 30 + dice.choice([[], ["raise"], ["die", "exit"], ["hang"]])
-    bed.add_genomes(
+    project.add_genomes(
         {f"g{n:03d}.json": {"n": n, "do": do, "seconds": dice.choice([0, 0.2, 0.6])} for n, do in enumerate(orders)}
     )
-    chaos = FaultInjector(bed, dice)
+    chaos = FaultInjector(project, dice)
     try:
         chaos.play(faults=dice.randint(4, 16), pause_s=dice.choice([0.2, 0.6]))
-        failed = {name: row for name, row in bed.results().items() if row["status"] == "failed"}
+        failed = {name: row for name, row in project.results().items() if row["status"] == "failed"}
         for name, row in failed.items():
             number = int(name[1:4])
             assert orders[number] != "play" or "poison" in row["reason"], (name, row["reason"])
-        bed.assert_counted_once(failed=frozenset(failed))
-        code, out = bed.run("verify")
+        project.assert_counted_once(failed=frozenset(failed))
+        code, out = project.run("verify")
         assert code == 0, out
     finally:
-        bed.close()
-    return chaos, Counter({key: n for key, n in bed.summary()["attempts"].items() if n})
+        project.close()
+    return chaos, Counter({key: n for key, n in project.summary()["attempts"].items() if n})
 
 
 def main() -> int:

@@ -47,26 +47,26 @@ def main() -> int:
     os.environ |= {"HYPERV_SECRET": PASSWORD, "GUEST_SECRET": GUEST_SECRET}
     names = [f"vm-{number}" for number in range(8)]
     with tempfile.TemporaryDirectory() as folder:
-        bed = FarmProject(Path(folder) / "farm")
-        bed.root.mkdir()
-        with hyperv_harness(bed.root, *names, boot_s=BOOT_S) as pool:
+        project = FarmProject(Path(folder) / "farm")
+        project.root.mkdir()
+        with hyperv_harness(project.root, *names, boot_s=BOOT_S) as pool:
             pool.hyperv.stuck_s = STUCK_S
-            bed.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
-            bed.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
-            host = bed.start()
+            project.configure(workers=0, extra=pool.tables(), silence_limit_s=30, rung_limit_s=30, back_off_s=15)
+            project.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
+            host = project.start()
             assert eventually(lambda: all(pool.hyperv.is_healthy(name) for name in names), 120)
-            assert eventually(lambda: len(list(bed.root.glob("results/*/attempts/*"))) > 20, 60)
+            assert eventually(lambda: len(list(project.root.glob("results/*/attempts/*"))) > 20, 60)
             met = {}
             for name, (_words, fault) in zip(names, FAULTS.items(), strict=False):
                 met[name] = time.time()
                 fault(pool.hyperv, name)
-            code, out = bed.wait_for_end(host, within_s=900)
+            code, out = project.wait_for_end(host, within_s=900)
             pool.hyperv.close()
         assert code == 0, out
-        bed.assert_counted_once()
-        _print(bed, dict(zip(names, FAULTS, strict=False)), met)
+        project.assert_counted_once()
+        _print(project, dict(zip(names, FAULTS, strict=False)), met)
         needless = [event for event in pool.hyperv.events if event.well]
-        lost = bed.summary()["lost"]
+        lost = project.summary()["lost"]
         print(f"\n450 genomes, {lost} lost, {len(needless)} machines restarted while they were well")
         return 1 if needless or lost else 0
 

@@ -124,7 +124,7 @@ class AgentMachine(RuleBasedStateMachine):
         assert all(count == 1 for count in self.played.values()), self.played
         assert set(self.agent.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
         assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.agent.files.journal)
-        assert self.owned or not self.played, "played on a share that is nobody's"
+        assert self.owned or not self.played, "an evaluation on a share without owner"
 
     @invariant()
     def a_game_has_its_claim(self) -> None:

@@ -78,7 +78,7 @@ ONE_PLACE = {
 #: Refused calls, where they are allowed, and what to use instead.
 BANNED_CALLS = {
     "time.sleep": ({"inbox_agent.system.file_retry", "inbox_agent.__main__"}, "wait for an event"),
-    "os.system": (set(), "use the leash"),
+    "os.system": (set(), "use ProcessTree"),
     "shutil.move": (set(), "publish without replacing"),
     "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.host"}, "publish without replacing"),
     "eval": (set(), "decode with msgspec"),

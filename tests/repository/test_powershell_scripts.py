@@ -221,7 +221,7 @@ def check_calls_stand_in_the_table(script: Script) -> list[str]:
         unknown = set(switches(node)) - set(entry["parameters"]) - COMMON
         complaints += [f"{line(node)}{name} -{one} does not stand in cmdlets.toml" for one in sorted(unknown)]
         splat = [text(one) for one in arguments(node) if text(one).startswith("@") and not text(one).startswith("@(")]
-        complaints += [f"{line(node)}{name} {one}: parameters that nobody can see" for one in splat if one[1] != "{"]
+        complaints += [f"{line(node)}{name} {one}: parameters that are not visible" for one in splat if one[1] != "{"]
     return complaints
 
 
@@ -460,7 +460,7 @@ if ($PSCmdlet.ShouldProcess($Name, 'stop')) {
 ConvertTo-Json -Compress -Depth 4 -InputObject @()
 """
 STOP = "Hyper-V\\Stop-VM -VM $Name -TurnOff -Force -AsJob -Confirm:$false"
-PLANTED = [
+VIOLATIONS = [
     (check_it_parses, "if ($PSCmdlet", "if $PSCmdlet"),
     (check_it_parses, "'stop')) {", "'stop') {"),
     (check_it_opens_as_all_do, "Set-StrictMode -Version 3.0\n", ""),
@@ -534,15 +534,15 @@ def test_valid_script_passes(check: Callable[[Script], list[str]]) -> None:
 @pytest.mark.parametrize("pattern", [r"'^vm\z'", r"'\$'", "'^[$a-z]'", "'x', '$1'"])
 def test_anchored_patterns_pass(pattern: str) -> None:
     """An escaped `$`, and one in a character class or in a replacement, are no anchors."""
-    planted = Script("planted", GOOD.replace(STOP, f"$Name -replace {pattern}"))
-    assert check_patterns_match_no_line_break_at_the_end(planted) == []
+    script = Script("violation", GOOD.replace(STOP, f"$Name -replace {pattern}"))
+    assert check_patterns_match_no_line_break_at_the_end(script) == []
 
 
-@pytest.mark.parametrize(("check", "old", "new"), PLANTED)
+@pytest.mark.parametrize(("check", "old", "new"), VIOLATIONS)
 def test_script_violation_is_detected(check: Callable[[Script], list[str]], old: str, new: str) -> None:
     """Each check finds its violation."""
     assert old in GOOD
-    assert check(Script("planted", GOOD.replace(old, new))) != []
+    assert check(Script("violation", GOOD.replace(old, new))) != []
 
 
 @pytest.mark.parametrize(
@@ -559,4 +559,4 @@ def test_direct_agent_start_is_detected(old: str, new: str) -> None:
     """A program, a process or another CIM method instead of the task is found."""
     source = script("Restart-FarmVMAgent.ps1").source
     assert old in source
-    assert check_the_agent_is_never_started_directly(Script("planted", source.replace(old, new, 1))) != []
+    assert check_the_agent_is_never_started_directly(Script("violation", source.replace(old, new, 1))) != []

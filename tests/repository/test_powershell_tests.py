@@ -242,7 +242,7 @@ def test_powershell_passes_only_with_test_counts(tmp_path: Path, body: str, pass
 # ----------------------------------------------------------------------------------------------- inserted violations
 
 GOOD = "$list = Get-ChildItem -Path C:\\farm-tests | ForEach-Object { $_.FullName }"
-PLANTED: list[tuple[Callable[[Script], list[str]], str]] = [
+VIOLATIONS: list[tuple[Callable[[Script], list[str]], str]] = [
     *((check_it_parses, code) for code in ("$a = $b ? 1 : 2", "$a = $b ?? 1", "$a ??= 1", "${a}?.Length", "if $a { }")),
     *((check_windows_powershell, code) for code in ("Get-Item a && Get-Item b", "Get-Item a || Get-Item b")),
     *((check_windows_powershell, name) for name in sorted(COMMANDS)),
@@ -270,9 +270,9 @@ def test_valid_code_passes(code: str) -> None:
     assert check_it_parses(script) == check_windows_powershell(script) == check_commands_exist(script, set()) == []
 
 
-@pytest.mark.parametrize(("check", "code"), PLANTED)
+@pytest.mark.parametrize(("check", "code"), VIOLATIONS)
 def test_violation_in_test_file_is_detected(check: Callable[[Script], list[str]], code: str) -> None:
-    assert check(Script("planted", f"{GOOD}\n{code}\n")) != []
+    assert check(Script("violation", f"{GOOD}\n{code}\n")) != []
 
 
 @pytest.mark.parametrize(

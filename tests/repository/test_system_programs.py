@@ -54,12 +54,12 @@ def python(place: Path) -> Run:
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **user)
 
-    nobody = {"user": NOBODY_UID, "group": NOBODY_UID, "extra_groups": []}
+    other_user = {"user": NOBODY_UID, "group": NOBODY_UID, "extra_groups": []}
     try:
-        unprivileged = is_root() and run("-c", "import pytest", **nobody).returncode == 0
+        unprivileged = is_root() and run("-c", "import pytest", **other_user).returncode == 0
     except PermissionError:  # this Python is in a folder of root
         unprivileged = False
-    return lambda *arguments: run(*arguments, **(nobody if unprivileged else {}))
+    return lambda *arguments: run(*arguments, **(other_user if unprivileged else {}))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ ORPHAN = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True)
 open('orphan', 'w').write(str(child.pid))
-child.returncode = 0  # says that nobody is to wait for it
+child.returncode = 0  # prevents a wait for it
 """
 
 

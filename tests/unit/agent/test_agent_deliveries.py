@@ -146,7 +146,7 @@ def test_refused_genome_is_undelivered_and_next_is_played(agent: AgentHarness, k
     agent.run_for(30)
 
     assert agent.result(1).outcome is Outcome.UNDELIVERED
-    assert "somebody has it open" in agent.result(1).reason
+    assert "another program has it open" in agent.result(1).reason
     assert agent.result(2).outcome is Outcome.COMPLETED
 
 

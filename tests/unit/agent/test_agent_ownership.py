@@ -339,7 +339,7 @@ def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness, m
     original = agent.files.fetch
 
     def fetch(path: str, destination: Path, bytes_max: int) -> str:
-        agent.files.files[f"outbox/{started()}"] = b"claimed by somebody else"
+        agent.files.files[f"outbox/{started()}"] = b"claimed by another agent"
         return original(path, destination, bytes_max)
 
     monkeypatch.setattr(agent.files, "fetch", fetch)

@@ -91,7 +91,7 @@ def test_removed_scratch_folder_is_created_again(scratch: Scratch) -> None:
     assert os.listdir(genome.parent) == ["artifacts"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody goes that deep there: no folder so deep can be entered")
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder so deep can be entered there")
 def test_deep_tree_is_removed(scratch: Scratch) -> None:
     """It may be deeper than the recursion limit, and its paths longer than the system's limit."""
     start, here = scratch.prepare("").parent, os.getcwd()
