@@ -172,7 +172,7 @@ def test_endless_output_does_not_delay_wait(harness: EvaluatorHarness) -> None:
     assert max(overdue) < 0.5
 
 
-def test_invalid_answer_is_failure(harness: EvaluatorHarness) -> None:
+def test_invalid_return_value_is_failure(harness: EvaluatorHarness) -> None:
     """An invalid result is refused, and the reason names what is wrong."""
     complaints = {
         "math.nan": "fitness must be finite, not nan",

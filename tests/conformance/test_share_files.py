@@ -294,7 +294,7 @@ def test_fetch_replaces_earlier_copy(files: ShareFiles, tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_bytes() == b"genome"
 
 
-def test_file_of_exactly_the_limit_is_read(files: ShareFiles, tmp_path: Path) -> None:
+def test_file_of_size_limit_is_read(files: ShareFiles, tmp_path: Path) -> None:
     """A file of exactly the limit is read and fetched; one byte more is invalid."""
     files.write(PAYLOAD, b"12345678")
 
@@ -412,7 +412,7 @@ def test_remove_accepts_empty_list(files: ShareFiles) -> None:
     files.remove(iter(()))
 
 
-def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
+def test_files_are_removed_in_given_order(files: ShareFiles) -> None:
     """If one cannot be removed, earlier files are gone and later files remain, unless all go in one message."""
     if isinstance(files, LocalFiles):  # the protocol has no nested folders, so no method makes one
         (files.root / ARTIFACTS / "tree").mkdir(parents=True)

@@ -227,7 +227,7 @@ def test_doctor_reports_failed_trial(machine: Machine) -> None:
     assert "ZeroDivisionError: division by zero (game.py, line 2)" in wrong["trial"]
 
 
-def test_doctor_skips_trial_while_agent_plays(machine: Machine) -> None:
+def test_doctor_skips_trial_during_evaluation(machine: Machine) -> None:
     """Two evaluations at once would disturb each other, so the trial is skipped."""
     machine.start()
     (machine.root / "a.bin").write_bytes(b"x")

@@ -126,7 +126,7 @@ def test_wheels_match_target_platform(for_windows: Path) -> None:
     assert (for_windows / "python-embedded.zip").exists()
 
 
-def test_the_manifest_names_every_file(made: Path) -> None:
+def test_manifest_names_every_file(made: Path) -> None:
     """With its SHA-256."""
     files = json.loads((made / "manifest.json").read_bytes())["files"]
     there = {path.relative_to(made).as_posix(): path for path in made.rglob("*") if path.is_file()}

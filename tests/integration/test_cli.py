@@ -63,9 +63,7 @@ def test_verbose_shows_every_log_record(tmp_path: Path, capsys: pytest.CaptureFi
     assert (code, record.findall(err)) == (0, [])
 
 
-def test_commands_silence_the_libraries_that_log_what_they_raise(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_silence_loggers_of_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only in commands: a program that uses the package configures logging itself."""
     libraries = [logging.getLogger(name) for name in ("qemu.qmp", "smbprotocol")]
     levels = [library.level for library in libraries]

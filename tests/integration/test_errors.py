@@ -67,7 +67,7 @@ def test_every_error_has_its_code() -> None:
         assert kind.__name__ in public.__all__
 
 
-def test_what_is_exported_is_there() -> None:
+def test_exported_names_exist() -> None:
     """A name of `__all__` that cannot be imported would break `from pipeline import *`."""
     for name in public.__all__:
         assert getattr(public, name) is not None
@@ -177,7 +177,7 @@ CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
 
 
 @pytest.mark.parametrize(("kind", "prepare"), CASES, ids=[f"{n}-{kind.__name__}" for n, (kind, _) in enumerate(CASES)])
-def test_a_command_ends_with_its_error(
+def test_command_exits_with_code_of_error(
     kind: type[PipelineError], prepare: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error has that class, its message is on standard error, and the command exits with its code."""
@@ -204,7 +204,7 @@ def test_every_error_has_a_case() -> None:
     assert {kind for kind, _ in CASES} | {MissingExtraError} == CODES.keys()
 
 
-def test_an_unexpected_error_of_the_system_is_a_defect(
+def test_unexpected_os_error_is_reported_as_defect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A FileNotFoundError of our own is not reported as a run that was stopped early."""
@@ -229,7 +229,7 @@ def test_an_unexpected_error_of_the_system_is_a_defect(
         (OSError("odd"), "state: odd; "),
     ],
 )
-def test_a_failure_of_the_disk_names_the_file(error: OSError, said: str) -> None:
+def test_disk_error_names_file(error: OSError, said: str) -> None:
     """If the system does not name it, the message names the folder that was written."""
     with pytest.raises(HostError) as raised, disk_errors(Path("state")):
         raise error
@@ -237,7 +237,7 @@ def test_a_failure_of_the_disk_names_the_file(error: OSError, said: str) -> None
     assert raised.value.__cause__ is error
 
 
-def test_a_genome_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_genome_is_refused(tmp_path: Path) -> None:
     """The message names its path; genomes that were already copied to the folder are removed."""
     with public.open_farm(tmp_path, evaluator=public.Evaluator(python="game:play"), workers=1) as farm:
         with pytest.raises(GenomeError, match=r"missing\.bin: cannot be read: No such file"):
@@ -245,7 +245,7 @@ def test_a_genome_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "genomes/gen-0001").exists()
 
 
-def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_reports_unwritable_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the path and the reason, as bad input."""
     (tmp_path / "file").touch()
 
@@ -257,7 +257,7 @@ def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pyte
     assert "give another folder" in err
 
 
-def test_a_lock_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
+def test_lock_that_cannot_be_created_is_host_error(tmp_path: Path) -> None:
     """The message names the file; it does not say that another process is running."""
     new_project.init(tmp_path)
     ProjectPaths(tmp_path).lock.mkdir(parents=True)  # no file can be opened there
@@ -294,7 +294,7 @@ def without(names: tuple[str, ...], code: str) -> "subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize("names", [OF_THE_HOST, ("smbprotocol",)])
-def test_the_api_without_the_extra_says_what_to_install(names: tuple[str, ...]) -> None:
+def test_api_without_host_extra_names_pip_command(names: tuple[str, ...]) -> None:
     """In one line, as an ImportError and as a PipelineError; the package itself and its errors can be imported."""
     ran = without(names, "import pipeline\nprint(pipeline.PipelineError.__name__)\npipeline.open_farm")
 
@@ -307,7 +307,7 @@ def test_the_api_without_the_extra_says_what_to_install(names: tuple[str, ...]) 
     assert without(names, caught.format("pipeline.PipelineError")).stdout == "caught\n"
 
 
-def test_the_command_without_the_extra_says_what_to_install() -> None:
+def test_command_without_host_extra_names_pip_command() -> None:
     """One line, and the exit code for bad input."""
     ran = without(OF_THE_HOST, "from pipeline.__main__ import main\nsys.exit(main())")
 
@@ -315,7 +315,7 @@ def test_the_command_without_the_extra_says_what_to_install() -> None:
     assert ran.stderr == 'pipeline: click is not installed; run: pip install "genome-pipeline[host]"\n'
 
 
-def test_a_defect_of_ours_is_not_taken_for_a_missing_library() -> None:
+def test_missing_own_module_is_not_reported_as_missing_extra() -> None:
     """If a module of this program is missing, installing the extra does not help."""
     ran = without((), "import pipeline\nsys.modules['pipeline.host.host'] = None\npipeline.open_farm")
 

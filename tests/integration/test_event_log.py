@@ -65,7 +65,7 @@ def test_full_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert max(sizes.values()) <= 2000
 
 
-def test_only_warnings_of_this_program_are_kept(journal: EventLog, tmp_path: Path) -> None:
+def test_only_warnings_of_this_program_are_logged(journal: EventLog, tmp_path: Path) -> None:
     """Records of the embedding program or of a library are left out, and all records after closing."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
@@ -118,7 +118,7 @@ assert not any(logging.getLogger(name).handlers for name in OURS)
 
 
 @pytest.mark.processes
-def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
+def test_farm_does_not_change_logging_of_user(tmp_path: Path) -> None:
     """No handler on the root logger, no level of a foreign logger; the user's records are not in the event log."""
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
     ran = subprocess.run(

@@ -205,7 +205,7 @@ def test_settings_are_config_or_settings_error(tmp_path: Path, text: str | bytes
 
 @given(answer=nearly({"fitness": 1.0, "metrics": {"x": 1.0}}))
 @some
-def test_evaluator_answer_is_fitness_or_failure(answer: bytes) -> None:
+def test_evaluator_result_is_fitness_or_failure(answer: bytes) -> None:
     try:
         fitness, metrics = read_answer(parse_json(answer, "the answer"), "the answer")
     except InvalidAnswer as error:
@@ -314,7 +314,7 @@ STATUS = {"return": {"status": "running", "running": True}, "id": "__qmp#00000"}
 @posix
 @given(greeting=nearly(GREETING) | st.just(json.dumps(GREETING).encode()), answer=nearly(STATUS))
 @few
-def test_qemu_output_is_answer_or_machine_error(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
+def test_qemu_output_is_response_or_machine_error(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
     """For any output of its monitor, of any length."""
     answers = iter((b'{"return": {}}\n', answer + b"\n", b""))
     with Socket(unix(tmp_path / "monitor"), greeting + b"\n", lambda _asked: next(answers)):
@@ -329,7 +329,7 @@ def test_qemu_output_is_answer_or_machine_error(tmp_path: Path, greeting: bytes,
 @given(told=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
 @example(told=b'{"exited": true, "out-data": "x"}', pid=1)
 @few
-def test_guest_answer_is_result_or_machine_error(tmp_path: Path, told: bytes, pid: object) -> None:
+def test_guest_response_is_result_or_machine_error(tmp_path: Path, told: bytes, pid: object) -> None:
     """A guest may be controlled by an attacker."""
 
     def answer(asked: bytes) -> bytes:

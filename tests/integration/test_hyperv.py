@@ -399,7 +399,7 @@ def test_reply_about_other_machine_is_ignored(harness: HyperVHarness) -> None:
     assert machines.infos() == {}
 
 
-def test_start_delays_grow_with_the_position_of_a_machine() -> None:
+def test_start_delay_grows_with_position_of_machine() -> None:
     """Hyper-V starts its machines with the host. The delay stays within what the script accepts."""
     runner = ScriptedRunner(lambda _script, _parameters: {})
     template = Template(disk="a", folder="b", switch="c", start_stagger_s=10.0)

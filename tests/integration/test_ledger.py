@@ -528,7 +528,7 @@ def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: P
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-def test_a_folder_that_may_not_be_searched_is_not_called_empty(folder: Path, written: Path) -> None:
+def test_unsearchable_folder_is_not_reported_empty(folder: Path, written: Path) -> None:
     """Otherwise another user would be advised to start a new farm there."""
     assert ledgers.has_ledger(folder)
     allow_traversal(folder)
@@ -556,7 +556,7 @@ def test_where_nothing_was_run_is_no_ledger(tmp_path: Path) -> None:
         lambda ledger: ledger.has_collected(attempt(1)),
     ],
 )
-def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
+def test_every_query_of_damaged_ledger_raises_its_error(
     ask: Callable[[Ledger], object], folder: Path, written: Path
 ) -> None:
     """Also if it was damaged while it was open."""

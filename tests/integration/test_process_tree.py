@@ -159,7 +159,7 @@ def test_processes_of_live_agent_are_left_alone(agent: AgentProcess) -> None:
 
 
 @posix
-def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
+def test_reused_process_id_is_not_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
     """The id of the dead agent now belongs to another process, which is not killed and protects nothing."""
     agent.is_killed()
     token_file = agent.folder / "processes"

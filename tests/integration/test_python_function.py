@@ -234,7 +234,7 @@ def test_forked_process_does_not_reply(harness: EvaluatorHarness) -> None:
     assert harness.play("return 3").fitness == 3
 
 
-def test_too_long_answer_is_refused(harness: EvaluatorHarness) -> None:
+def test_too_long_reply_is_refused(harness: EvaluatorHarness) -> None:
     """The limit is that of the record; a longer answer fails that evaluation only."""
     assert worker_process._BYTES_MAX == RECORD_BYTES_MAX
 

@@ -288,7 +288,7 @@ def test_doctor_reports_unreachable_machine_only(
     assert "checkpoint" not in said
 
 
-def test_old_guest_agent_answers_are_discarded(tmp_path: Path) -> None:
+def test_old_guest_agent_responses_are_discarded(tmp_path: Path) -> None:
     """A guest that resumes may respond to an old request with the same number; the response is skipped."""
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
         line = QmpConnection("vm-1", tmp_path / "guest", guest=True)

@@ -146,7 +146,7 @@ def test_account_may_have_domain(server: WsmanServer) -> None:
     assert server.commands == [Command("work", b"", OTHER["username"])]
 
 
-def test_large_output_is_split_over_answers(serve: Callable[..., WsmanServer]) -> None:
+def test_large_output_is_split_over_responses(serve: Callable[..., WsmanServer]) -> None:
     """More output than fits into one response comes in several."""
     big = bytes(range(256)) * 2000
     server = serve(lambda _: Answer(big, big[:150_000], 1))
@@ -184,7 +184,7 @@ def test_two_clients_run_concurrently(serve: Callable[..., WsmanServer]) -> None
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("who", [{"password": "wrong"}, {"username": "nobody"}], ids=["password", "account"])
-def test_a_wrong_password_is_refused(serve: Callable[..., WsmanServer], tls: bool, who: dict[str, str]) -> None:
+def test_wrong_password_opens_no_shell(serve: Callable[..., WsmanServer], tls: bool, who: dict[str, str]) -> None:
     """Neither a wrong password nor an unknown account opens a shell."""
     server = serve(tls=tls)
     with client(server, **who) as protocol, pytest.raises(InvalidCredentialsError):
@@ -208,7 +208,7 @@ def test_unencrypted_message_is_refused(server: WsmanServer) -> None:
     assert server.shells == set()
 
 
-def test_an_untrusted_certificate_is_refused(serve: Callable[..., WsmanServer]) -> None:
+def test_client_refuses_untrusted_certificate(serve: Callable[..., WsmanServer]) -> None:
     """A client that does not know the certificate sends nothing; the next one is served."""
     server = serve(tls=True)
     with client(server, ca_trust_path=None) as protocol, pytest.raises(requests.exceptions.SSLError):
@@ -340,7 +340,7 @@ def test_quota_fault_is_returned(server: WsmanServer, protocol: Protocol) -> Non
     assert server.shells == set()
 
 
-def test_slow_answer_times_out_at_client(server: WsmanServer) -> None:
+def test_slow_response_times_out_at_client(server: WsmanServer) -> None:
     """SLOW: the client times out by itself, and the request takes effect."""
     server.plan("Create", Trouble.SLOW)
     with client(server, read_timeout_sec=2) as protocol, pytest.raises(requests.exceptions.ReadTimeout):

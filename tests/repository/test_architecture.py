@@ -185,7 +185,7 @@ def literals_of_paths(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", HOST_MODULES)
-def test_paths_of_a_project_are_spelt_in_one_module(module: str) -> None:
+def test_project_paths_are_defined_in_one_module(module: str) -> None:
     """The names of files are found, and changed, in `pipeline.paths`."""
     assert not list(literals_of_paths(tree_of(module)))
 
@@ -193,11 +193,11 @@ def test_paths_of_a_project_are_spelt_in_one_module(module: str) -> None:
 @pytest.mark.parametrize(
     "code", ["root / 'state'", "root / f'gen-{n}'", "files.read('results.csv')", "f'{folder}/result.json'"]
 )
-def test_a_literal_of_a_path_is_found(code: str) -> None:
+def test_literal_path_is_found(code: str) -> None:
     assert len(list(literals_of_paths(ast.parse(code)))) >= 1
 
 
-def test_errors_of_the_agent_are_converted_in_one_place() -> None:
+def test_agent_errors_are_converted_in_one_module() -> None:
     """A caller that catches PipelineError also catches the agent's errors about a file."""
     raised = "inbox_agent.settings.SettingsError"
     assert {module for module in HOST_MODULES if raised in set(imports_of(module))} == {"pipeline.config"}

@@ -251,7 +251,7 @@ def test_documented_mutations_match_tests() -> None:
 @pytest.mark.parametrize(
     ("document", "programs"), [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/reference/api.md", 2)]
 )
-def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: Path) -> None:
+def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: Path) -> None:
     """The Python blocks run as they are, beside a game."""
     (tmp_path / "my-project").mkdir()
     (tmp_path / "my-project/my_game.py").write_text("def play(genome, trial):\n    return float(trial.seed)\n")
@@ -263,7 +263,7 @@ def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: 
         assert "look at the workers" not in ran.stdout
 
 
-def test_the_table_of_errors_is_the_program() -> None:
+def test_documented_errors_match_code() -> None:
     """The table has exactly the errors with their exit codes, as the README does; a kind of InputError says so."""
     rows = re.findall(r"^\| `(\w+Error)` \| (\d+) \| (.+) \|$", text_of("docs/reference/api.md"), re.MULTILINE)
     classes = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
@@ -276,7 +276,7 @@ def test_the_table_of_errors_is_the_program() -> None:
     assert {code for _, code, _ in rows} <= set(readme)
 
 
-def test_the_table_of_loggers_is_the_program() -> None:
+def test_documented_loggers_match_code() -> None:
     """The table has each module that logs, with its levels."""
     used: dict[str, set[str]] = {}
     for package in ("hyperv_ops", "inbox_agent", "pipeline"):

@@ -65,7 +65,7 @@ def test_missing_host_extra_is_reported(agent_only: Path) -> None:
     assert 'run: pip install "genome-pipeline[host]"' in run.stderr
 
 
-def test_the_api_without_its_extra_says_what_to_install(agent_only: Path) -> None:
+def test_api_of_wheel_without_host_extra_names_pip_command(agent_only: Path) -> None:
     """The package can be imported and its errors can be caught; the last line names the pip command."""
     code = "import pipeline; print(pipeline.PipelineError.__name__); from pipeline import open_farm"
     run = subprocess.run([agent_only / "python", "-c", code], capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def test_the_api_without_its_extra_says_what_to_install(agent_only: Path) -> Non
     assert run.stderr.endswith('run: pip install "genome-pipeline[host]"\n')
 
 
-def test_the_packages_ship_their_types(agent_only: Path) -> None:
+def test_packages_ship_type_markers(agent_only: Path) -> None:
     """Users' type checkers read the annotations of all three packages only with this marker."""
     code = (
         "from importlib.resources import files\n"

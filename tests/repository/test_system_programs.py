@@ -87,7 +87,7 @@ def left_out(done: "subprocess.CompletedProcess[str]") -> tuple[int, set[str]]:
     return int(count), set(packages.partition("; ")[0].split(", "))
 
 
-def test_all_tests_are_collected_and_those_that_declare_programs_are_left_out(suite: Run) -> None:
+def test_tests_that_declare_missing_programs_are_skipped(suite: Run) -> None:
     """For programs that a test itself declares; the guests of `make test-vm` are among them."""
     count, packages = left_out(suite("-m", "needs"))
 
@@ -95,7 +95,7 @@ def test_all_tests_are_collected_and_those_that_declare_programs_are_left_out(su
     assert packages >= {PACKAGES[name] for name in ("chattr", "mmdebstrap", "setpriv", "testparm", *QEMU)}
 
 
-def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
+def test_tests_with_fixtures_that_need_programs_are_skipped(suite: Run) -> None:
     """The other tests in the same files run."""
     done = suite(*WITH_FIXTURES)
     count, packages = left_out(done)
@@ -105,7 +105,7 @@ def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
     assert re.search(r"\b\d+ passed", done.stdout)
 
 
-def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
+def test_make_test_system_fails_if_test_is_skipped(suite: Run) -> None:
     done = suite("--nothing-left-out", "tests/integration/test_bundle_windows.py")
 
     assert done.returncode == 1

@@ -51,7 +51,7 @@ def test_evaluator_gets_values_of_start_signal(agent: AgentHarness) -> None:
     assert (job.attempt, job.genome.name, genome) == (attempt(1), "genome.json", GENOME)
 
 
-def test_the_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
+def test_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
     """The order of publication counts, not that of the names; one attempt at a time."""
     agent.publish_start(1, publication=30)
     agent.publish_start(2, publication=20)
@@ -271,7 +271,7 @@ def beats_during(agent: AgentHarness, seconds: float) -> list[float]:
     return times
 
 
-def test_heartbeat_is_written_while_idle_and_while_playing(agent: AgentHarness) -> None:
+def test_heartbeat_is_written_while_idle_and_during_evaluation(agent: AgentHarness) -> None:
     """Every 5 s, both while idle and during an evaluation."""
     assert beats_during(agent, 21) == [0, 5, 10, 15, 20]
 
@@ -285,7 +285,7 @@ def test_new_agent_sends_heartbeat_before_silence_limit() -> None:
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().rung_limit_s
 
 
-def test_heartbeat_shows_playing_state(agent: AgentHarness) -> None:
+def test_heartbeat_shows_running_evaluation(agent: AgentHarness) -> None:
     """The first heartbeat after the start of an evaluation shows it."""
     agent.step()
     agent.publish_start()

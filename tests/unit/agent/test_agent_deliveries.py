@@ -62,7 +62,7 @@ def test_damaged_start_signal_is_retried_then_undelivered(agent: AgentHarness, d
     assert agent.evaluator.jobs == []
 
 
-def test_late_delivery_is_played(agent: AgentHarness) -> None:
+def test_late_delivery_is_evaluated(agent: AgentHarness) -> None:
     """A record and a genome that become complete during the retries are evaluated normally."""
     agent.publish_start_record(1, b"")
     agent.run_for(2)
@@ -132,7 +132,7 @@ def test_local_write_error_closes_evaluator_and_retries(agent: AgentHarness) -> 
 
 
 @pytest.mark.parametrize("kind", ["start.json", "genome"])
-def test_refused_genome_is_undelivered_and_next_is_played(agent: AgentHarness, kind: str) -> None:
+def test_refused_genome_is_undelivered_and_next_is_evaluated(agent: AgentHarness, kind: str) -> None:
     """A virus scanner may refuse a genome: that attempt is `undelivered`, and the next one is evaluated."""
     agent.publish_start(1)
     agent.publish_start(2)

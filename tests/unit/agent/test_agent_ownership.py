@@ -141,7 +141,7 @@ def test_result_of_earlier_run_is_kept(agent: AgentHarness) -> None:
     assert len(agent.evaluator.jobs) == 1
 
 
-def test_unclaimed_attempt_is_played_after_restart(agent: AgentHarness) -> None:
+def test_unclaimed_attempt_is_evaluated_after_restart(agent: AgentHarness) -> None:
     """A new run id alone ends only claimed attempts."""
     agent.step()
     agent.publish_start()

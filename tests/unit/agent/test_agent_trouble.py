@@ -36,7 +36,7 @@ def test_open_file_does_not_stop_heartbeat(agent: AgentHarness) -> None:
     assert agent.outbox == {started(2)}
 
 
-def test_unreadable_outbox_stops_the_round(agent: AgentHarness) -> None:
+def test_unreadable_outbox_ends_round(agent: AgentHarness) -> None:
     """The rest of the round is skipped until the outbox can be read."""
     agent.publish_start(1)
     agent.step()

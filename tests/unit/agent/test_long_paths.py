@@ -24,7 +24,7 @@ def test_longest_allowed_folder_passes() -> None:
     assert "LongPathsEnabled" in problem
 
 
-def test_enabled_long_paths_lift_the_limit() -> None:
+def test_enabled_long_paths_remove_limit() -> None:
     """The limit does not apply to other systems either."""
     assert too_long(folder_of(2000), IN_A_SHARE, enabled=lambda: True) == ""
     assert (too_long(folder_of(2000), IN_A_SHARE) == "") is long_paths_enabled()

@@ -68,7 +68,7 @@ def test_empty_share_means_wait() -> None:
     assert next_step(share_state()) == Wait()
 
 
-def test_nothing_is_played_without_owner() -> None:
+def test_no_evaluation_without_owner() -> None:
     """Without a host.json the start signals may belong to any host."""
     assert next_step(share_state(start(FIRST), owner=None)) == Wait()
 
@@ -100,7 +100,7 @@ def test_start_signal_of_other_owner_is_left_alone(other: HostRecord) -> None:
     assert next_step(share_state(foreign, ours)) == Run(ours)
 
 
-def test_start_signal_under_wrong_name_is_not_played() -> None:
+def test_start_signal_under_wrong_name_is_not_evaluated() -> None:
     """A record must be of the attempt in its name."""
     state = share_state(start(FIRST))
 
@@ -110,16 +110,16 @@ def test_start_signal_under_wrong_name_is_not_played() -> None:
 # ---------------------------------------------------------------------------------------------------- evaluation
 
 
-def test_a_waiting_start_signal_is_played() -> None:
+def test_waiting_start_signal_is_evaluated() -> None:
     assert next_step(share_state(start(FIRST))) == Run(start(FIRST))
 
 
-def test_the_lowest_publication_is_played_first() -> None:
+def test_lowest_publication_is_evaluated_first() -> None:
     """Evaluation follows the order of publication, not that of attempt ids."""
     assert next_step(share_state(start(FIRST, 12), start(SECOND, 9), start(THIRD, 10))) == Run(start(SECOND, 9))
 
 
-def test_one_game_at_a_time() -> None:
+def test_one_evaluation_at_a_time() -> None:
     """While one runs, the next one waits."""
     state = share_state(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
@@ -136,13 +136,13 @@ def test_unreadable_start_signal_does_not_block_others() -> None:
     assert next_step(share_state(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
 
 
-def test_start_signal_removed_after_reading_is_not_played() -> None:
+def test_start_signal_removed_after_reading_is_not_evaluated() -> None:
     """It was withdrawn between two scans."""
     assert next_step(replace(share_state(start(FIRST)), present=())) == Wait()
 
 
 @pytest.mark.parametrize("left", [Kind.LOG, Kind.FILES, Kind.RESULT])
-def test_attempt_with_files_in_outbox_is_not_played_again(left: Kind) -> None:
+def test_attempt_with_files_in_outbox_is_not_repeated(left: Kind) -> None:
     """Whatever its files in the outbox are: an attempt is evaluated at most once."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {left}})) == Wait()
 
@@ -156,7 +156,7 @@ def test_undeliverable_attempt_is_reported(verdict: tuple[Outcome, str]) -> None
     assert next_step(share_state(undeliverable={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
 
 
-def test_undeliverable_genome_is_reported_and_not_played() -> None:
+def test_undeliverable_genome_is_reported_and_not_evaluated() -> None:
     """The start signal itself may be valid."""
     assert next_step(share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED})) == ReportUnplayed(
         FIRST, *UNDELIVERED
@@ -234,7 +234,7 @@ def test_running_attempt_is_not_reported_undeliverable() -> None:
 # ------------------------------------------------------------------------- claims whose publication raised an error
 
 
-def test_unconfirmed_claim_is_played_if_it_exists() -> None:
+def test_unconfirmed_claim_is_evaluated_if_it_exists() -> None:
     """This run of the agent has not evaluated it, so the genome is not charged."""
     state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 

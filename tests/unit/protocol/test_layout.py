@@ -112,7 +112,7 @@ def test_examples_are_consistent() -> None:
 
 
 @pytest.mark.parametrize(("heading", "kind"), [*RECORDS.items(), ("Payloads", PayloadRef)])
-def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]) -> None:
+def test_field_tables_match_records(heading: str, kind: type[msgspec.Struct]) -> None:
     """Type, limits and default of each row agree with the code, in the order in which fields are written."""
     table = rows(section(heading), "field")
 
