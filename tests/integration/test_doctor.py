@@ -144,7 +144,7 @@ def test_configuration_error_is_reported(
     [
         ({"encrypt": "off"}, "is not encrypted; `Set-SmbShare -EncryptData $true` there"),
         ({"min_protocol": "SMB3_00", "max_protocol": "SMB3_02"}, "does not speak SMB 3.1.1; update it"),
-        ({"users": "daemon"}, "account 'nobody' may not use"),
+        ({"users": "daemon"}, f"account '{ACCOUNT}' may not use"),
         ({"read_only": True}, "inbox/ cannot be written"),
     ],
     ids=["encryption", "dialect", "rights", "read-only"],
