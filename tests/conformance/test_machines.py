@@ -220,14 +220,14 @@ def test_unknown_names_are_refused(case: MachineCase, name: str) -> None:
 
 def test_watcher_reports_each_change_once(case: MachineCase) -> None:
     """Each change is reported once, with the current state."""
-    told: list[tuple[str, PowerState]] = []
-    watcher = MachineWatcher(case.machines, lambda name, info: told.append((name, info.state)), interval_s=0.05)
+    changes: list[tuple[str, PowerState]] = []
+    watcher = MachineWatcher(case.machines, lambda name, info: changes.append((name, info.state)), interval_s=0.05)
     watcher.start()
-    assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
+    assert eventually(lambda: ("vm-1", PowerState.OFF) in changes)
 
     case.on()
 
-    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in told)
+    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in changes)
     assert eventually(lambda: watcher.latest()["vm-1"].healthy)
     watcher.close()
-    assert told.count(("vm-2", PowerState.OFF)) == 1
+    assert changes.count(("vm-2", PowerState.OFF)) == 1

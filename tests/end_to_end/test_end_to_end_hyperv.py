@@ -67,8 +67,8 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
     assert done_to(pool, "vm-3") == ["start", "agent"]
     assert hyperv.booting_max <= 4
     assert server.shells == set()
-    told = out.encode() + b"".join(path.read_bytes() for path in project.root.rglob("*") if path.is_file())
-    assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
+    written = out.encode() + b"".join(path.read_bytes() for path in project.root.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in written and GUEST_SECRET.encode() not in written
 
 
 def test_shares_inside_machines_are_found_by_address(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,9 @@ from inbox_agent.protocol.files import (
 )
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 
+#: The reason of FileRefused; tests/unit/host compares it.
+HELD = "somebody has it open"
+
 
 class MemoryFiles(OneByOne):
     """Paths to bytes. The share itself is the folder with the empty name: without it every request fails."""
@@ -100,7 +103,7 @@ class MemoryFiles(OneByOne):
 
     def _give(self, path: str) -> None:
         if path in self.held:
-            raise FileRefused(f"{path}: another program has it open")
+            raise FileRefused(f"{path}: {HELD}")
 
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:

@@ -27,11 +27,11 @@ class EvaluatorHarness:
     evaluator: GenomeEvaluator
     scratch: Path
 
-    def start(self, game: str, **told: Any) -> None:
+    def start(self, game: str, **values: Any) -> None:
         """Starts an evaluation; its lines are the genome."""
         genome = self.evaluator.prepare(".py")
         genome.write_text(textwrap.dedent(game), "utf-8")
-        job: dict[str, Any] = {"trial": 1, "seed": 7, "time_limit_s": PATIENCE_S, "settings": {}, **told}
+        job: dict[str, Any] = {"trial": 1, "seed": 7, "time_limit_s": PATIENCE_S, "settings": {}, **values}
         self.evaluator.start(EvaluationJob(attempt="g0001-0001-t1-a1-abcdefghijkl", genome=genome, **job))
 
     def finish(self) -> EvaluationResult:
@@ -42,9 +42,9 @@ class EvaluatorHarness:
                 return finished
         raise AssertionError("the evaluation never ended")
 
-    def play(self, game: str, **told: Any) -> EvaluationResult:
+    def play(self, game: str, **values: Any) -> EvaluationResult:
         """Runs one evaluation from start to end."""
-        self.start(game, **told)
+        self.start(game, **values)
         return self.finish()
 
     def until(self, condition: Callable[[], object]) -> bool:

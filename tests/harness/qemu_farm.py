@@ -28,8 +28,8 @@ class QemuHarness:
 
     def tables(self, **qemu: object) -> str:
         """The part of pipeline.toml for the machines."""
-        told = {"image": f"'{self.image}'", "folder": f"'{self.folder}'", **qemu}
-        lines = ["[qemu]", *(f"{key} = {value}" for key, value in told.items())]
+        settings = {"image": f"'{self.image}'", "folder": f"'{self.folder}'", **qemu}
+        lines = ["[qemu]", *(f"{key} = {value}" for key, value in settings.items())]
         for name, port in self.ports.items():
             lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'", f"port = {port}"]
             lines += [f"account = '{ACCOUNT}'", "secret = 'env:SHARE_SECRET'"]

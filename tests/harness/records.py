@@ -25,7 +25,7 @@ def host(epoch: int = 1, **other: Any) -> HostRecord:
 
 def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
     """The start signal of `attempt(number)`, with this publication number."""
-    told = {
+    fields = {
         "farm": FARM,
         "worker": WORKER,
         "epoch": 1,
@@ -39,12 +39,12 @@ def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
         "genome_bytes": len(genome),
         "genome_sha256": sha256(genome),
     }
-    return StartRecord(**{**told, **other})
+    return StartRecord(**{**fields, **other})
 
 
 def result(number: int = 1, **other: Any) -> ResultRecord:
     """A completed result that matches `start(number)`."""
-    told = {
+    fields = {
         "farm": FARM,
         "worker": WORKER,
         "epoch": 1,
@@ -58,12 +58,12 @@ def result(number: int = 1, **other: Any) -> ResultRecord:
         "boot_id": "boot",
         "run_id": "run",
     }
-    return ResultRecord(**{**told, **other})
+    return ResultRecord(**{**fields, **other})
 
 
 def beat(run_id: str = "run", counter: int = 1, **other: Any) -> AgentRecord:
-    told = {"boot_id": "boot", "run_id": run_id, "counter": counter, "state": AgentState.IDLE}
-    return AgentRecord(**{**told, **other})
+    fields = {"boot_id": "boot", "run_id": run_id, "counter": counter, "state": AgentState.IDLE}
+    return AgentRecord(**{**fields, **other})
 
 
 def of_another_version(record: layout.Record) -> bytes:

@@ -232,8 +232,8 @@ def exchange(*names: str) -> Iterator[Samba]:
 
 def worker_table(name: str, port: int, **other: str) -> str:
     """The part of pipeline.toml for an SMB share; the password comes from the environment."""
-    told = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
-    lines = [f"{key} = '{value}'" for key, value in told.items()]
+    settings = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
+    lines = [f"{key} = '{value}'" for key, value in settings.items()]
     return "\n".join(["[[worker]]", *lines, f"port = {port}"])
 
 
@@ -250,8 +250,8 @@ class SmbShares:
 
     def access(self, name: str, **other: Any) -> SmbAccess:
         """The settings for access to one of them."""
-        told: dict[str, Any] = {"account": ACCOUNT, "password": lambda: PASSWORD}
-        return SmbAccess(server="127.0.0.1", share=name, port=self.server.port, **{**told, **other})
+        settings: dict[str, Any] = {"account": ACCOUNT, "password": lambda: PASSWORD}
+        return SmbAccess(server="127.0.0.1", share=name, port=self.server.port, **{**settings, **other})
 
     def files(self, access: SmbAccess, **limits: Any) -> SmbFiles:
         """A share with its own connection."""

@@ -93,7 +93,7 @@ class VmFarm(FarmProject):
     def processes(self) -> list[psutil.Process]:
         return [process for process in super().processes() if not process.name().startswith("qemu")]
 
-    def told(self) -> list[tuple[float, Fact]]:
+    def history(self) -> list[tuple[float, Fact]]:
         """The ledger so far."""
         if not (self.root / "state/ledger.db").exists():
             return []
@@ -109,9 +109,9 @@ class VmFarm(FarmProject):
         self.wait_until(lambda: self._played(worker) >= then + games, READY_WITHIN_S, every_s=0.5)
 
     def _played(self, worker: str) -> int:
-        told = self.told()
-        issued = {fact.attempt for _at, fact in told if isinstance(fact, AttemptIssued) and fact.worker == worker}
-        return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in told)
+        history = self.history()
+        issued = {fact.attempt for _at, fact in history if isinstance(fact, AttemptIssued) and fact.worker == worker}
+        return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in history)
 
 
 def _example() -> tuple[Any, Any]:
@@ -249,11 +249,11 @@ def _counts(fact: Fact) -> bool:
     return isinstance(fact, AttemptEnded) and fact.outcome is Outcome.COMPLETED
 
 
-def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: float) -> Story:
+def story(history: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: float) -> Story:
     """The recovery of a worker from a fault, from the ledger."""
-    worker_of = {fact.attempt: fact.worker for _at, fact in told if isinstance(fact, AttemptIssued)}
-    issued_at = {fact.attempt: at for at, fact in told if isinstance(fact, AttemptIssued)}
-    since = [(at, fact) for at, fact in told if at > struck_at]
+    worker_of = {fact.attempt: fact.worker for _at, fact in history if isinstance(fact, AttemptIssued)}
+    issued_at = {fact.attempt: at for at, fact in history if isinstance(fact, AttemptIssued)}
+    since = [(at, fact) for at, fact in history if at > struck_at]
     mine = [
         (at, fact)
         for at, fact in since
@@ -301,11 +301,11 @@ def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figur
     farm.assert_counted_once(generation=generation)
     code, verified = farm.run("verify", "--gen", str(generation))
     assert code == 0, verified
-    told = farm.told()
+    history = farm.history()
     if not faults:
-        ended = [at for at, fact in told if _counts(fact)]
+        ended = [at for at, fact in history if _counts(fact)]
         figures.games_per_s = (len(ended) - 1) / (ended[-1] - ended[0])
-    figures.stories += [story(told, name, fault, struck_at[name]) for name, fault in faults.items()]
+    figures.stories += [story(history, name, fault, struck_at[name]) for name, fault in faults.items()]
     figures.evaluations += genomes
     figures.attempts += farm.summary(generation)["attempts"]["issued"]
 

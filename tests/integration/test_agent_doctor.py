@@ -270,7 +270,7 @@ def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "said"),
+    ("session", "expected"),
     [
         (DesktopSession(id="0", console=False), "session 0 has no desktop"),
         (DesktopSession(id="2", console=False), "session 2 has no desktop"),
@@ -278,11 +278,11 @@ def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
         (DesktopSession(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
     ],
 )
-def test_doctor_reports_session_without_desktop(session: DesktopSession, said: str) -> None:
+def test_doctor_reports_session_without_desktop(session: DesktopSession, expected: str) -> None:
     """The data of the session from Windows are evaluated equally on every system."""
     trouble = session_trouble(session)
     assert trouble is not None
-    assert trouble[0].startswith(said)
+    assert trouble[0].startswith(expected)
 
 
 def test_console_session_passes() -> None:
@@ -294,16 +294,16 @@ def test_console_session_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ([], "nothing to play: give --config, --python, or a command after --"),
         (["--config", "no-such.toml"], "no-such.toml: cannot be read: "),
         (["--python", "game:play", "--genome", "no-such.bin"], "--genome no-such.bin: no such file"),
     ],
 )
-def test_agent_doctor_bad_input_exits_with_2(machine: Machine, arguments: list[str], said: str) -> None:
+def test_agent_doctor_bad_input_exits_with_2(machine: Machine, arguments: list[str], expected: str) -> None:
     """Exit code 2, before any check."""
     machine.arguments = arguments
     ran = machine.ask()
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
-    assert f"inbox-agent doctor: {said}" in ran.stderr
+    assert f"inbox-agent doctor: {expected}" in ran.stderr

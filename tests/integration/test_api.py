@@ -72,11 +72,11 @@ def test_failed_genome_does_not_raise(tmp_path: Path) -> None:
 
 def test_last_progress_has_all_trials_settled(tmp_path: Path) -> None:
     """The last progress of a generation has all its trials settled."""
-    told: list[Progress] = []
+    reports: list[Progress] = []
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
-        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(5)}, on_progress=told.append)
-    assert told[-1].settled == told[-1].trials == 5
-    assert [now.settled for now in told] == sorted(now.settled for now in told)
+        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(5)}, on_progress=reports.append)
+    assert reports[-1].settled == reports[-1].trials == 5
+    assert [now.settled for now in reports] == sorted(now.settled for now in reports)
 
 
 def test_genomes_may_be_paths(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_name_ignored_by_import_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         (["a", "A"], "one file"),
         (["g", "g."], "no file"),
@@ -118,10 +118,10 @@ def test_name_ignored_by_import_is_refused(tmp_path: Path, name: str) -> None:
         (["a|b"], "no file"),
     ],
 )
-def test_names_equal_on_windows_are_refused_there(names: list[str], said: str) -> None:
+def test_names_equal_on_windows_are_refused_there(names: list[str], expected: str) -> None:
     """One file would get the fitness of the other; elsewhere the names are different."""
     refuse_names(names, windows=False)
-    with pytest.raises(GenomeError, match=said):
+    with pytest.raises(GenomeError, match=expected):
         refuse_names(names, windows=True)
 
 

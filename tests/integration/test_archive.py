@@ -23,8 +23,8 @@ def archive(tmp_path: Path, incoming: Path) -> Archive:
 
 
 def seen(**other: Any) -> CollectedResult:
-    told: dict[str, Any] = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
-    return CollectedResult(**{**told, **other})
+    fields: dict[str, Any] = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
+    return CollectedResult(**{**fields, **other})
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -28,12 +28,12 @@ def test_cheapest_benchmark_runs(tmp_path: Path) -> None:
     assert "fsync" in machine
     assert [head.find(word) for word in HEAD] == sorted(head.find(word) for word in HEAD)
     assert set(rule) == {"-", " "}
-    said = json.loads(table.read_text())
-    assert said["machine"]["fsync_ms"] > 0
-    assert len(said["rows"]) == len(rows) == 1
-    assert said["rows"][0]["what"] in rows[0]
-    assert said["rows"][0]["figure"] > 0
-    assert said["rows"][0]["verdict"] in ("met", "missed")
+    results = json.loads(table.read_text())
+    assert results["machine"]["fsync_ms"] > 0
+    assert len(results["rows"]) == len(rows) == 1
+    assert results["rows"][0]["what"] in rows[0]
+    assert results["rows"][0]["figure"] > 0
+    assert results["rows"][0]["verdict"] in ("met", "missed")
     assert os.listdir(disk) == []
 
 

@@ -172,11 +172,11 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
     code, answer = vm.install({"python": "game:play"})
     assert code == 0, answer
     config = vm.program / "agent.toml"
-    told = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
-    assert answer["arguments"] == subprocess.list2cmdline(told)
+    arguments = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
+    assert answer["arguments"] == subprocess.list2cmdline(arguments)
     result = vm.share / "outbox" / Kind.RESULT.of(records.attempt(1))
     agent = subprocess.Popen(
-        [answer["program"], *told, "--state", vm.program / "notes", "--leave-with-parent"],
+        [answer["program"], *arguments, "--state", vm.program / "notes", "--leave-with-parent"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -191,7 +191,15 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
         agent.communicate(timeout=20)
     finally:
         agent.kill()
-    doctor: list[str | Path] = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
+    doctor: list[str | Path] = [
+        vm.python,
+        "-m",
+        "inbox_agent",
+        "doctor",
+        *arguments[2:],
+        "--state",
+        vm.program / "notes",
+    ]
     assert subprocess.run(doctor, check=False).returncode == 0
 
 
@@ -205,7 +213,7 @@ def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (lambda bundle: (bundle / "README.txt").write_text("?"), "README.txt: is not what was made; copy the bundle"),
         (lambda bundle: (bundle / "README.txt").unlink(), "README.txt: is missing; copy the bundle again"),
@@ -214,12 +222,12 @@ def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
     ],
     ids=["changed", "missing", "added", "unfinished"],
 )
-def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, said: str) -> None:
+def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, expected: str) -> None:
     """The message names the file and the cure, and the program folder stays empty."""
     spoil(vm.bundle)
     code, answer = vm.install({"python": "game:play"})
     assert code == 1
-    assert said in answer["error"]
+    assert expected in answer["error"]
     assert list(vm.program.iterdir()) == []
 
 
@@ -253,7 +261,7 @@ def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFix
     no_zip = tmp_path / "no.zip"
     no_zip.write_bytes(b"no zip")
     out = str(tmp_path / "out")
-    for arguments, said in [
+    for arguments, expected in [
         (["--out", str(full)], "is not empty; give a new folder"),
         (["--out", out, "--python", "3"], "--python 3: give major and minor version, e.g. 3.12"),
         (["--out", out, "--embed", str(tmp_path / "none.zip")], "none.zip: cannot be read: "),
@@ -264,7 +272,7 @@ def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFix
     ]:
         code, _, complained = pipeline(capsys, "agent", "bundle", *arguments)
         assert code == 2
-        assert said in complained
+        assert expected in complained
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

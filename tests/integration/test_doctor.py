@@ -78,7 +78,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def configure(root: Path, server: Samba, **other: object) -> None:
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "name": "vm-0",
         "share": server.unc(),
         "port": server.port,
@@ -86,7 +86,7 @@ def configure(root: Path, server: Samba, **other: object) -> None:
         "secret": "env:FARM_SECRET",
         **other,
     }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
     (root / "pipeline.toml").write_text("\n".join(["[local]", "workers = 0", "[[worker]]", *lines]))
 
 
@@ -112,7 +112,7 @@ def test_healthy_share_prints_nothing(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"share": r"\\no-such-machine.invalid\exchange"}, "no-such-machine.invalid has no address; correct the name"),
         ({"port": free_port()}, "does not answer on port"),
@@ -127,7 +127,7 @@ def test_healthy_share_prints_nothing(
     ids=["name", "port", "secret", "account", "share", "folder"],
 )
 def test_configuration_error_is_reported(
-    server: Samba, root: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], said: str
+    server: Samba, root: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], expected: str
 ) -> None:
     """It is found while connecting to the share; the checks after it are skipped."""
     configure(root, server, **changes)
@@ -135,12 +135,12 @@ def test_configuration_error_is_reported(
     code, out = examined(capsys, root)
 
     assert code == 1
-    assert said in out
+    assert expected in out
     assert len(out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"encrypt": "off"}, "is not encrypted; `Set-SmbShare -EncryptData $true` there"),
         ({"min_protocol": "SMB3_00", "max_protocol": "SMB3_02"}, "does not speak SMB 3.1.1; update it"),
@@ -150,7 +150,7 @@ def test_configuration_error_is_reported(
     ids=["encryption", "dialect", "rights", "read-only"],
 )
 def test_server_error_is_reported(
-    root: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], said: str
+    root: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], expected: str
 ) -> None:
     with samba(**options) as server:
         prepare(server)
@@ -159,7 +159,7 @@ def test_server_error_is_reported(
         code, out = examined(capsys, root)
 
     assert code == 1
-    assert said in out
+    assert expected in out
     assert len(out.splitlines()) == 1
 
 

@@ -222,18 +222,18 @@ def test_unexpected_os_error_is_reported_as_defect(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (OSError(28, "No space left on device", "there/file"), "there/file: No space left on device; "),
         (OSError(5, "Input/output error"), "state: Input/output error; "),
         (OSError("odd"), "state: odd; "),
     ],
 )
-def test_disk_error_names_file(error: OSError, said: str) -> None:
+def test_disk_error_names_file(error: OSError, expected: str) -> None:
     """If the system does not name it, the message names the folder that was written."""
     with pytest.raises(HostError) as raised, disk_errors(Path("state")):
         raise error
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(expected)
     assert raised.value.__cause__ is error
 
 

@@ -190,10 +190,10 @@ def test_exception_on_executor_thread_is_fatal() -> None:
             thread.join(PATIENCE_S)
 
     try:
-        told = [response.fatal for response in executor.completed()]
+        errors = [response.fatal for response in executor.completed()]
     except OSError as error:
-        told = [str(error)]
+        errors = [str(error)]
 
-    assert told
-    assert told[0]
+    assert errors
+    assert errors[0]
     assert woken.is_set()

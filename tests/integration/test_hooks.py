@@ -14,7 +14,7 @@ from tests.harness.farm_project import FarmProject
 
 pytestmark = pytest.mark.timeout(60)
 WRITES = (
-    "import json, sys; told = json.load(sys.stdin); open('told-' + sys.argv[1], 'a').write(json.dumps(told) + '\\n')"
+    "import json, sys; event = json.load(sys.stdin); open('event-' + sys.argv[1], 'a').write(json.dumps(event) + '\\n')"
 )
 
 
@@ -32,28 +32,28 @@ def test_hook_runs_for_important_events(tmp_path: Path) -> None:
     hook.notify_stuck(table.farm, "every worker is out")
     hook.close()
 
-    told = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("told-*")}
-    assert set(told) == {"told-quarantined", "told-out", "told-finished", "told-standstill"}
-    assert told["told-quarantined"]["worker"] == "w0"
-    assert 'rm -rf "$HOME" `x`' in told["told-quarantined"]["text"]
-    assert told["told-finished"]["summary"]["submitted"] == 1
-    assert told["told-standstill"]["text"] == "every worker is out"
+    events = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("event-*")}
+    assert set(events) == {"event-quarantined", "event-out", "event-finished", "event-standstill"}
+    assert events["event-quarantined"]["worker"] == "w0"
+    assert 'rm -rf "$HOME" `x`' in events["event-quarantined"]["text"]
+    assert events["event-finished"]["summary"]["submitted"] == 1
+    assert events["event-standstill"]["text"] == "every worker is out"
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         ("import sys; sys.exit('no network')", "the hook for finished ended with 1: no network"),
         ("import time; time.sleep(60)", "timed out after"),
     ],
 )
-def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str) -> None:
+def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, expected: str) -> None:
     """The next event is passed all the same."""
     hook = hooks(tmp_path, code, timeout_s=0.5)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
-    assert said in caplog.text
+    assert expected in caplog.text
 
 
 def test_missing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +82,7 @@ def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
     code, out = project.run()
 
     assert code == 0, out
-    assert json.loads((project.root / "told-finished").read_text())["summary"]["completed"] == 2
+    assert json.loads((project.root / "event-finished").read_text())["summary"]["completed"] == 2
     lines = [json.loads(line) for line in (project.root / "state/log/pipeline.jsonl").read_text().splitlines()]
     facts = [line["fact"] for line in lines if "fact" in line]
     assert facts.count("trial_settled") == 2 and facts[0] == "host_started"
@@ -95,7 +95,7 @@ def test_hook_python_is_interpreter_of_farm(tmp_path: Path, monkeypatch: pytest.
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
-    assert (tmp_path / "told-finished").exists()
+    assert (tmp_path / "event-finished").exists()
 
 
 def test_results_are_written_before_hook(project: FarmProject) -> None:

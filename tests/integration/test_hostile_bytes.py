@@ -194,10 +194,10 @@ def test_settings_are_config_or_settings_error(tmp_path: Path, text: str | bytes
     try:
         assert isinstance(load_config(tmp_path), Config)
     except ConfigError as error:
-        said = str(error)
-        assert said.startswith(str(path))
-        assert said.isprintable()
-        assert len(said) < len(str(path)) + 1000
+        message = str(error)
+        assert message.startswith(str(path))
+        assert message.isprintable()
+        assert len(message) < len(str(path)) + 1000
 
 
 # ------------------------------------------------------------------------------------------------------------- replies
@@ -326,15 +326,15 @@ def test_qemu_output_is_response_or_machine_error(tmp_path: Path, greeting: byte
 
 
 @posix
-@given(told=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
-@example(told=b'{"exited": true, "out-data": "x"}', pid=1)
+@given(values=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
+@example(values=b'{"exited": true, "out-data": "x"}', pid=1)
 @few
-def test_guest_response_is_result_or_machine_error(tmp_path: Path, told: bytes, pid: object) -> None:
+def test_guest_response_is_result_or_machine_error(tmp_path: Path, values: bytes, pid: object) -> None:
     """A guest may be controlled by an attacker."""
 
     def answer(asked: bytes) -> bytes:
         question = json.loads(asked)
-        value = told
+        value = values
         if question["execute"] == "guest-sync":
             value = json.dumps(question["arguments"]["id"]).encode()
         elif question["execute"] == "guest-exec":

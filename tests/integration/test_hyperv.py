@@ -328,8 +328,8 @@ def test_screenshot_colours_are_converted() -> None:
 # ------------------------------------------------------------------------------------------------------- replies
 
 
-def reply(**told: object) -> bytes:
-    return b"reply:" + base64.b64encode(orjson.dumps(told))
+def reply(**fields: object) -> bytes:
+    return b"reply:" + base64.b64encode(orjson.dumps(fields))
 
 
 def test_only_reply_line_is_parsed() -> None:

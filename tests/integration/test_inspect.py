@@ -106,8 +106,8 @@ def test_live_status_is_used_while_host_runs(stopped: Path) -> None:
             assert reader.is_playing(generation)
             assert not reader.is_playing(generation - 1)
             assert reader.progress(generation).per_minute == 123.0
-            told = json.loads((state / "live.json").read_text())
-            (state / "live.json").write_text(json.dumps({**told, "at": time.time() - 60}))
+            status = json.loads((state / "live.json").read_text())
+            (state / "live.json").write_text(json.dumps({**status, "at": time.time() - 60}))
             assert read_live_status(state) is None
             (state / "live.json").write_text("{")
             assert not reader.is_playing(generation)
@@ -139,19 +139,19 @@ def test_reader_reads_only_new_facts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "expected"),
     [
         ("bot-01-013.json", "It is charged with the loss of g0001-0013"),
         ("bot-01-009.json", "ValueError: <b>bad</b> opcode"),
         ("vm-1", "In this generation it was given"),
     ],
 )
-def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[str], what: str, said: str) -> None:
+def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[str], what: str, expected: str) -> None:
     """A genome or a worker of a generation."""
     code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
 
     assert code == ExitCode.OK
-    assert said in out
+    assert expected in out
 
 
 def test_attempt_id_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,16 +80,16 @@ def alter(path: Path, *statements: str) -> None:
 
 def complaint(folder: Path, *, read_only: bool = False) -> str:
     """The error of a damaged ledger, when it is opened or read; it must be a LedgerError."""
-    said, other = "", "nothing is said"
+    message, other = "", "no error was raised"
     try:
         reads(folder, read_only=read_only)
     except LedgerError as error:
-        said = str(error)
+        message = str(error)
     except Exception as error:
         other = repr(error)
-    assert said, other
-    assert str(folder / LEDGER_FILE) in said
-    return said
+    assert message, other
+    assert str(folder / LEDGER_FILE) in message
+    return message
 
 
 def files_held_by_a_refusal(folder: Path) -> list[str]:
@@ -424,9 +424,11 @@ def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
     ledger.append([UnknownFact()], at=1.0, generation=7, run=1)
     ledger.close()
 
-    said = complaint(folder)
-    assert "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in said
-    assert CURE in said
+    message = complaint(folder)
+    assert (
+        "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in message
+    )
+    assert CURE in message
 
 
 def half(data: bytes) -> bytes:
@@ -449,10 +451,10 @@ def test_damaged_file_is_reported_with_remedy(folder: Path, written: Path, damag
     """A truncated or overwritten file is reported in one line with the cure, and is not changed."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
-    said = complaint(folder)
+    message = complaint(folder)
 
-    assert CURE in said
-    assert "\n" not in said
+    assert CURE in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if "no text" not in name])
@@ -521,10 +523,10 @@ def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: P
     folder.chmod(0o555)
 
     with as_unprivileged_user():
-        said = complaint(folder, read_only=True)
+        message = complaint(folder, read_only=True)
 
-    assert "see that this user may write in that folder" in said
-    assert CURE not in said
+    assert "see that this user may write in that folder" in message
+    assert CURE not in message
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")

@@ -186,14 +186,14 @@ def test_evaluator_uses_seed_and_settings(tmp_path: Path) -> None:
 
     class Watched(EvaluatorTrial):
         def progress(self, text: str) -> None:
-            said.append(text)
+            progress.append(text)
 
-    said: list[str] = []
+    progress: list[str] = []
     trial = Watched(number=1, seed=4, settings={"max_steps": 120}, time_limit_s=9.0, scratch=tmp_path)
     result = evaluator.play(genome, trial)
     assert result == fly(PILOT, 4, max_steps=120)
     assert result["metrics"] == {"steps": 120, "landed": 0}
-    assert said == ["step 100"]
+    assert progress == ["step 100"]
 
 
 def test_command_equals_callable(tmp_path: Path) -> None:

@@ -147,13 +147,13 @@ def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "folder", "said"),
+    ("image", "folder", "expected"),
     [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
 )
-def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
+def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, expected: str) -> None:
     """Before any file of it exists."""
     machines = QemuMachines(QemuSpec(image=tmp_path / image, folder=tmp_path / folder), {"vm-1": 1})
-    with pytest.raises(MachineError, match=said):
+    with pytest.raises(MachineError, match=expected):
         machines.create("vm-1")
     assert machines.infos() == {}
 
@@ -207,13 +207,13 @@ def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec
 
 def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
     """Every method reports what it would do."""
-    said: list[str] = []
-    only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=said.append)
+    expected: list[str] = []
+    only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=expected.append)
     only_saying.create("vm-2")
     for verb in (only_saying.start, only_saying.checkpoint, only_saying.restore, only_saying.remove):
         verb("vm-1")
 
-    assert [line.partition(": would ")[0] for line in said] == ["vm-2", "vm-1", "vm-1", "vm-1", "vm-1"]
+    assert [line.partition(": would ")[0] for line in expected] == ["vm-2", "vm-1", "vm-1", "vm-1", "vm-1"]
     info = machines.info("vm-1")
     assert (info.state, info.checkpoints) == (PowerState.OFF, ())
     assert list(machines.infos()) == ["vm-1"]
@@ -230,21 +230,21 @@ def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys
     def vm(*words: str) -> tuple[int, str, str]:
         return pipeline(capsys, *words, "--root", tmp_path)
 
-    code, _, said = vm("vm", "create", "--all", "--backend", "hyperv")
-    assert (code, said.strip()) == (
+    code, _, expected = vm("vm", "create", "--all", "--backend", "hyperv")
+    assert (code, expected.strip()) == (
         ExitCode.BAD_INPUT,
         "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table",
     )
-    code, said, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
-    assert (code, said.strip()) == (ExitCode.OK, f"vm-1: would make its disk on {spec.image}")
+    code, expected, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
+    assert (code, expected.strip()) == (ExitCode.OK, f"vm-1: would make its disk on {spec.image}")
     assert vm("vm", "status")[0] == ExitCode.FAILED
 
     assert vm("vm", "create", "--all")[0] == ExitCode.OK
-    code, said, _ = vm("vm", "status")
+    code, expected, _ = vm("vm", "status")
     assert code == ExitCode.OK
-    assert "off" in said
-    said = " ".join(vm("doctor")[1:])
-    assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in said
+    assert "off" in expected
+    expected = " ".join(vm("doctor")[1:])
+    assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in expected
 
     assert vm("vm", "remove", "--all", "--yes")[0] == ExitCode.OK
     assert not (tmp_path / "m/vm-1").exists()
@@ -282,10 +282,10 @@ def test_doctor_reports_unreachable_machine_only(
     machines.start("vm-1")
     psutil.Process(machines.info("vm-1").pid).suspend()
 
-    said = " ".join(pipeline(capsys, "doctor", "--root", tmp_path)[1:])
+    expected = " ".join(pipeline(capsys, "doctor", "--root", tmp_path)[1:])
 
-    assert "vm-1 cannot be asked: QEMU did not answer" in said
-    assert "checkpoint" not in said
+    assert "vm-1 cannot be asked: QEMU did not answer" in expected
+    assert "checkpoint" not in expected
 
 
 def test_old_guest_agent_responses_are_discarded(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def outbox(server: Samba, files: SmbFiles, notified: threading.Event) -> Path:
 
 
 def access(server: Samba, **other: Any) -> SmbAccess:
-    told: dict[str, Any] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
-    return SmbAccess(server="127.0.0.1", share="exchange", **told)
+    fields: dict[str, Any] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
+    return SmbAccess(server="127.0.0.1", share="exchange", **fields)
 
 
 def is_available(files: SmbFiles) -> bool:

@@ -245,9 +245,9 @@ def test_unreadable_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
     (folder / "good.json").chmod(0)
 
     with as_unprivileged_user():
-        said = complaint(snapshots, folder)
+        message = complaint(snapshots, folder)
 
-    assert said.startswith("good.json: cannot be read: Permission denied; correct its rights")
+    assert message.startswith("good.json: cannot be read: Permission denied; correct its rights")
 
 
 def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
@@ -276,10 +276,10 @@ def test_unprintable_name_is_refused(snapshots: Snapshots, folder: Path, name: s
     """Control characters, invalid Unicode and reversed text are refused, and escaped in the message."""
     (folder / name).write_bytes(b"genome")
 
-    said = complaint(snapshots, folder)
+    message = complaint(snapshots, folder)
 
-    assert said.endswith("control characters or broken Unicode in its name; rename it")
-    assert said.isprintable()
+    assert message.endswith("control characters or broken Unicode in its name; rename it")
+    assert message.isprintable()
 
 
 @posix
@@ -373,9 +373,9 @@ def test_genome_changed_during_read_is_refused(
     (folder / "good.json").write_bytes(b"good" * (size // 4))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", RacingWriter(folder / "good.json", write).between(os.fstat))
-        said = complaint(snapshots, folder)
+        message = complaint(snapshots, folder)
 
-    assert said == "good.json: it changes while it is read; run again when it is written"
+    assert message == "good.json: it changes while it is read; run again when it is written"
 
 
 @SIZES

@@ -201,7 +201,7 @@ def fail_by_a_stranger(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "said"),
+    ("tamper", "expected"),
     [
         (lose_a_result, "unexpected: trial 1 of"),
         (change_a_result, "counted was"),
@@ -221,7 +221,7 @@ def fail_by_a_stranger(root: Path) -> None:
     ],
 )
 def test_tampering_is_detected(
-    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], said: str
+    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], expected: str
 ) -> None:
     """Exit code 1, and a line with the place and the problem."""
     tamper(verified_project)
@@ -230,7 +230,7 @@ def test_tampering_is_detected(
 
     assert code == ExitCode.FAILED
     assert "THE PROMISE WAS BROKEN" in out
-    assert said in out
+    assert expected in out
 
 
 @given(table=st.binary(max_size=200) | st.text('a,\n\r"0.e-', max_size=60).map(str.encode), summary=st.binary())
@@ -260,16 +260,16 @@ def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("args", "said"), [((), "nothing was run here yet"), (("--gen", "9"), "generation 9 was never run here")]
+    ("args", "expected"), [((), "nothing was run here yet"), (("--gen", "9"), "generation 9 was never run here")]
 )
 def test_verify_refuses_generation_that_never_ran(
-    played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: Sequence[str], said: str
+    played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: Sequence[str], expected: str
 ) -> None:
     """Exit code 2."""
     code, _, err = pipeline(capsys, "verify", *args, "--root", played if args else tmp_path)
 
     assert code == ExitCode.BAD_INPUT
-    assert said in err
+    assert expected in err
 
 
 def test_verify_rereads_while_host_records(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

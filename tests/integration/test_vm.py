@@ -69,8 +69,8 @@ def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> Non
     assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
     assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
     assert lines[2] == [*["vm-2", "there", "is", "none"]]
-    told = json.loads(vm("vm", "status", "vm-1", "--json")[1])
-    assert (told[0]["worker"], told[0]["state"], told[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
+    rows = json.loads(vm("vm", "status", "vm-1", "--json")[1])
+    assert (rows[0]["worker"], rows[0]["state"], rows[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
 
 
 def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
@@ -123,8 +123,8 @@ def test_prepare_checks_identity_before_boot(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing password or a too long name is found before any machine is started."""
-    told = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
-    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", told)
+    table = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", table)
     for name in NAMES:
         tables = tables.replace(f"share = '{harness.disks / name}'", "")
     long = "a-name-that-windows-cuts"
@@ -206,7 +206,7 @@ def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (("start",), "which machines? Name workers, or give --all or --count; there are vm-1, vm-2, vm-3"),
         (("start", "vm-1", "--all"), "which machines?"),
@@ -217,17 +217,19 @@ def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_p
         (("create", "--count", "500"), "500 is not in the range 1<=x<=256"),
     ],
 )
-def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args: tuple[str, ...], said: str) -> None:
+def test_invalid_selection_is_one_line(
+    harness: HyperVHarness, vm: Command, args: tuple[str, ...], expected: str
+) -> None:
     """No request is sent to the host."""
     code, _, err = vm("vm", *args)
 
     assert code == ExitCode.BAD_INPUT
-    assert said in err
+    assert expected in err
     assert harness.hyperv.scripts == []
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "expected"),
     [
         ("template", "vm-2: New-FarmVM: 127.0.0.1: there is no template D:\\template.vhdx; correct `template`"),
         ("space", "3 GB are free on D:; make some room"),
@@ -235,14 +237,14 @@ def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_host_error_is_one_line_with_remedy(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_error_is_one_line_with_remedy(harness: HyperVHarness, vm: Command, missing: str, expected: str) -> None:
     """With the cure, on standard error."""
     harness.hyperv.missing.add(missing)
 
     code, out, err = vm("vm", "create", "vm-2")
 
     assert (code, out) == (ExitCode.FAILED, "")
-    assert said in err
+    assert expected in err
     assert len(err.splitlines()) == 1
 
 
@@ -287,7 +289,7 @@ def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> 
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "expected"),
     [
         ("switch", "[hyperv]: hv1 has no switch 'farm'; New-FarmSwitch.ps1 makes it"),
         ("template", r"[hyperv]: D:\template.vhdx is not there on hv1"),
@@ -295,11 +297,11 @@ def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> 
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, expected: str) -> None:
     """One line for each, with the cure."""
     harness.hyperv.missing.add(missing)
 
-    assert any(said in line for line in complaints(vm))
+    assert any(expected in line for line in complaints(vm))
 
 
 COLLECTING_POWERSHELL = """
@@ -355,11 +357,11 @@ def test_machine_problems_are_reported(harness: HyperVHarness, vm: Command) -> N
     vm("vm", "start", "vm-1", "--wait")
     harness.hyperv.freeze("vm-1")
 
-    told = "\n".join(complaints(vm))
+    found = "\n".join(complaints(vm))
 
-    assert "vm-1: the guest of vm-1 has lost its heartbeat" in told
-    assert "vm-2: vm-2 has no checkpoint 'clean'; `pipeline vm prepare vm-2` if it is new" in told
-    assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
+    assert "vm-1: the guest of vm-1 has lost its heartbeat" in found
+    assert "vm-2: vm-2 has no checkpoint 'clean'; `pipeline vm prepare vm-2` if it is new" in found
+    assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in found
 
 
 def test_unreachable_host_is_reported_once(

@@ -256,6 +256,6 @@ def test_ctrl_c_ends_server_with_open_page(project: Path) -> None:
             page.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert b"200" in page.recv(4096)
             server.send_signal(signal.SIGINT)
-            _, said = server.communicate(timeout=30)
+            _, output = server.communicate(timeout=30)
 
-    assert (server.returncode, said) == (0, b"")
+    assert (server.returncode, output) == (0, b"")

@@ -36,7 +36,7 @@ def echo(command: Command) -> Answer:
 @contextmanager
 def client(server: WsmanServer, **other: Any) -> Iterator[Protocol]:
     """A client that uses nothing of its environment."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "transport": "ssl" if server.tls else "ntlm",
         "username": ACCOUNT,
         "password": PASSWORD,
@@ -46,7 +46,7 @@ def client(server: WsmanServer, **other: Any) -> Iterator[Protocol]:
         "operation_timeout_sec": 1,
         "read_timeout_sec": 10,
     }
-    protocol = Protocol(server.endpoint, **{**told, **other})
+    protocol = Protocol(server.endpoint, **{**fields, **other})
     try:
         yield protocol
     finally:

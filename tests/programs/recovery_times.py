@@ -73,11 +73,13 @@ def main() -> int:
 
 def _print(project: FarmProject, fault_of: dict[str, str], met: dict[str, float]) -> None:
     ledger = Ledger(project.root / "state", read_only=True)
-    told = [(entry.at, entry.fact) for entry in ledger.entries()]
+    history = [(entry.at, entry.fact) for entry in ledger.entries()]
     ledger.close()
     print("| fault | noticed after | plays again after | by |\n|---|---|---|---|")
     for name, words in fault_of.items():
-        mine = [(at - met[name], fact) for at, fact in told if getattr(fact, "worker", "") == name and at > met[name]]
+        mine = [
+            (at - met[name], fact) for at, fact in history if getattr(fact, "worker", "") == name and at > met[name]
+        ]
         actions = [(at, fact.action) for at, fact in mine if isinstance(fact, RecoveryStarted)]
         back = [at for at, fact in mine if isinstance(fact, WorkerRecovered)]
         assert not any(isinstance(fact, WorkerQuarantined) for _at, fact in mine), name

@@ -104,8 +104,8 @@ def test_make_targets_in_docs_exist() -> None:
 
 def test_readme_lists_all_exit_codes() -> None:
     """The table has a row for each exit code, in their order."""
-    told = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
-    assert [int(code) for code in told] == list(errors.ExitCode)
+    codes = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
+    assert [int(code) for code in codes] == list(errors.ExitCode)
 
 
 def test_readme_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ def test_agent_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
     )
     try:
         assert eventually((tmp_path / "share/status/agent.json").exists, 20)
-        _, said = agent.communicate(timeout=20)
-        assert agent.returncode == 0, said.decode()
+        _, output = agent.communicate(timeout=20)
+        assert agent.returncode == 0, output.decode()
     finally:
         agent.kill()
 

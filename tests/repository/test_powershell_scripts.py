@@ -145,7 +145,7 @@ def switches(command: Node) -> list[str]:
     return [text(node)[1:] for node in arguments(command) if node.type == "command_parameter"]
 
 
-def said(node: Node) -> str:
+def one_line(node: Node) -> str:
     """A call on one line, for complaints and exemptions."""
     return " ".join(text(node).replace("`\n", " ").split())
 
@@ -164,7 +164,7 @@ def check_it_parses(script: Script) -> list[str]:
         node = waiting.pop()
         bad += [node] if node.is_missing else []
         waiting.extend(node.children)
-    return [f"{line(node)}{node.type} {said(node)[:60]!r}" for node in bad]
+    return [f"{line(node)}{node.type} {one_line(node)[:60]!r}" for node in bad]
 
 
 def check_it_opens_as_all_do(script: Script) -> list[str]:
@@ -173,14 +173,14 @@ def check_it_opens_as_all_do(script: Script) -> list[str]:
     if not re.search(r"^\[CmdletBinding\(", script.source, re.MULTILINE):
         return ["no CmdletBinding"]
     body = child(script.root, "statement_list")
-    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    first = [one_line(node) for node in (body.children if body else []) if node.type != "comment"]
     return [] if first[: len(OPENING)] == list(OPENING) else [f"opens with {first[: len(OPENING)]}"]
 
 
 def check_errors_of_functions_stop_it(script: Script) -> list[str]:
     called_of = {TABLE[bare(node)]["module"] for node in script.commands() if bare(node) in TABLE} & FUNCTIONS
     body = child(script.root, "statement_list")
-    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    first = [one_line(node) for node in (body.children if body else []) if node.type != "comment"]
     if not called_of or REACHES_FUNCTIONS in first[: len(OPENING) + 1]:
         return []
     return [f"errors of {', '.join(sorted(called_of))} do not stop it"]
@@ -199,7 +199,9 @@ def check_its_help_is_complete(script: Script) -> list[str]:
 def check_parameters_are_typed(script: Script) -> list[str]:
     block = child(script.root, "param_block")
     found = script.nodes("script_parameter", below=block) if block else iter(())
-    return [f"{said(node)[:60]!r} has no type" for node in found if not list(script.nodes("type_literal", below=node))]
+    return [
+        f"{one_line(node)[:60]!r} has no type" for node in found if not list(script.nodes("type_literal", below=node))
+    ]
 
 
 def check_calls_stand_in_the_table(script: Script) -> list[str]:
@@ -229,7 +231,7 @@ def check_nothing_prompts(script: Script) -> list[str]:
     complaints = []
     for node in script.commands():
         needed = TABLE.get(bare(node), {}).get("silenced_by", ())
-        missing = [one for one in needed if not re.search(rf"{re.escape(one)}(?![\w:])", said(node))]
+        missing = [one for one in needed if not re.search(rf"{re.escape(one)}(?![\w:])", one_line(node))]
         complaints += [f"{line(node)}{called(node)} without {one}" for one in missing]
     return complaints
 
@@ -254,7 +256,7 @@ def check_changes_ask_first(script: Script) -> list[str]:
                     and inside is not None
                     and inside.start_byte <= node.start_byte < inside.end_byte
                     and re.search(r"(?<!-not )\$PSCmdlet\.ShouldProcess\(", text(condition))
-                    and " -or " not in said(condition)
+                    and " -or " not in one_line(condition)
                 ):
                     return True
             if above.type == "function_statement":
@@ -264,7 +266,7 @@ def check_changes_ask_first(script: Script) -> list[str]:
         return False
 
     found = [node for node in (*script.commands(), *script.nodes("invokation_expression")) if changes(node)]
-    complaints = [f"{line(node)}{said(node)[:60]!r} without ShouldProcess" for node in found if not asked(node)]
+    complaints = [f"{line(node)}{one_line(node)[:60]!r} without ShouldProcess" for node in found if not asked(node)]
     declared = bool(re.search(r"^\[CmdletBinding\(SupportsShouldProcess\)\]$", script.source, re.MULTILINE))
     if declared != bool(found):
         complaints.append("SupportsShouldProcess is declared" if declared else "SupportsShouldProcess is missing")
@@ -282,7 +284,7 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
         if child(node, "command_invokation_operator") is not None:
             target = child(node, "command_name_expr")
             if target is None or text(target) not in blocks:
-                complaints.append(f"{line(node)}{said(node)[:60]!r} calls what is no block of this script")
+                complaints.append(f"{line(node)}{one_line(node)[:60]!r} calls what is no block of this script")
         if bare(node).lower() in CODE_CMDLETS:
             complaints.append(f"{line(node)}{called(node)}")
         given = arguments(node)
@@ -293,7 +295,7 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
         member = child(node, "member_name")
         name = text(node).partition("(")[0] if member is None else f"{text(node.children[0])}.{text(member)}"
         if CODE_MAKERS.match(name.removeprefix("[")) or "ExecutionContext" in name:
-            complaints.append(f"{line(node)}{said(node)[:60]!r}")
+            complaints.append(f"{line(node)}{one_line(node)[:60]!r}")
     return complaints
 
 
@@ -309,9 +311,9 @@ def check_errors_have_known_ids(script: Script) -> list[str]:
 def check_one_json_comes_out(script: Script) -> list[str]:
     writers = [node for node in script.commands() if bare(node) == "ConvertTo-Json"]
     wrong = [
-        f"{line(node)}{said(node)[:60]!r}"
+        f"{line(node)}{one_line(node)[:60]!r}"
         for node in writers
-        if not said(node).startswith("ConvertTo-Json -Compress -Depth 4 -InputObject ")
+        if not one_line(node).startswith("ConvertTo-Json -Compress -Depth 4 -InputObject ")
     ]
     return wrong if writers else ["writes no JSON"]
 
@@ -333,9 +335,11 @@ def check_expand_archive_has_no_confirm(script: Script) -> list[str]:
         if bare(node).lower() == "expand-archive":
             confirms = [one for one in switches(node) if "confirm".startswith(one.lower()) or one.lower() == "cf"]
             splats = [one for one in arguments(node) if text(one).startswith("@")]
-            complaints += [f"{line(node)}{said(node)[:60]!r}"] if confirms or splats else []
+            complaints += [f"{line(node)}{one_line(node)[:60]!r}"] if confirms or splats else []
     defaults = [node for node in script.nodes("assignment_expression") if "PSDefaultParameterValues" in text(node)]
-    return complaints + [f"{line(node)}{said(node)[:60]!r}" for node in defaults if ":confirm" in text(node).lower()]
+    return complaints + [
+        f"{line(node)}{one_line(node)[:60]!r}" for node in defaults if ":confirm" in text(node).lower()
+    ]
 
 
 def check_the_agent_is_never_started_directly(script: Script) -> list[str]:

@@ -25,7 +25,7 @@ from tests.repository.test_powershell_scripts import (
     check_it_parses,
     child,
     line,
-    said,
+    one_line,
     switches,
     text,
 )
@@ -100,7 +100,7 @@ def declared(function: Node) -> set[str]:
     """The parameters of a function by name, with -Confirm and -WhatIf where it declares them."""
     script = Script("", text(function))
     found = {text(name)[1:] for node in script.nodes("script_parameter") if (name := child(node, "variable"))}
-    return found | (SHOULD_PROCESS if "SupportsShouldProcess" in said(function) else set())
+    return found | (SHOULD_PROCESS if "SupportsShouldProcess" in one_line(function) else set())
 
 
 # ---------------------------------------------------------------------------------------------------------- the checks
@@ -114,7 +114,7 @@ def check_encoding(data: bytes) -> list[str]:
 def is_guarded(node: Node, name: str) -> bool:
     """Whether an enclosing `if` checks the version of PowerShell or this command."""
     above = (child(one, "pipeline") for one in ancestors(node) if one.type == "if_statement")
-    conditions = [said(one) for one in above if one is not None]
+    conditions = [one_line(one) for one in above if one is not None]
     return any("$PSVersionTable.PSVersion" in one or f"Get-Command -Name {name} " in one for one in conditions)
 
 
@@ -127,7 +127,7 @@ def check_windows_powershell(script: Script) -> list[str]:
         found += [(node, f"{bare(node)} -{one}") for one in sorted(new)]
     found += [(node, text(node)) for node in script.nodes("variable") if text(node) in VARIABLES]
     members = script.nodes("invokation_expression", "member_access")
-    found += [(node, one.group()) for node in members if (one := MEMBERS.search(said(node)))]
+    found += [(node, one.group()) for node in members if (one := MEMBERS.search(one_line(node)))]
     return [f"{line(node)}{name}" for node, name in found if not is_guarded(node, name)]
 
 

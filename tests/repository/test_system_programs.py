@@ -79,10 +79,10 @@ def left_out(done: "subprocess.CompletedProcess[str]") -> tuple[int, set[str]]:
     lines = re.findall(r"^SKIPPED \[(\d+)\] \S+: needs (.+)$", done.stdout, re.MULTILINE)
     for _, lacking in lines:
         assert lacking == "root" or re.search(r"\(Debian: apt-get install [\w\d -]+\)$", lacking), lacking
-    told = re.findall(
+    counts = re.findall(
         r"^left out: (\d+) tests?; make test-system installs what they need: (.+)$", done.stdout, re.MULTILINE
     )
-    ((count, packages),) = told
+    ((count, packages),) = counts
     assert int(count) == sum(int(number) for number, _ in lines)
     return int(count), set(packages.partition("; ")[0].split(", "))
 

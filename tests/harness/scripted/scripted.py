@@ -53,14 +53,14 @@ def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch
     """The command; the arguments have the order of the placeholders."""
     from inbox_agent.evaluation.trial import EvaluatorTrial
 
-    told = EvaluatorTrial(
+    job = EvaluatorTrial(
         number=int(trial),
         seed=int(seed),
         settings=json.loads(Path(settings).read_text("utf-8")),
         time_limit_s=0.0,
         scratch=Path(scratch),
     )
-    answer = play(genome, told)
+    answer = play(genome, job)
     Path(result).write_text(json.dumps(answer if isinstance(answer, dict) else {"fitness": answer}), encoding="utf-8")
 
 

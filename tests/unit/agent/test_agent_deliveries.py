@@ -4,6 +4,7 @@ import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome
+from tests.fakes.memory_files import HELD
 from tests.harness import records
 from tests.harness.agent_harness import LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, attempt, sha256
@@ -146,7 +147,7 @@ def test_refused_genome_is_undelivered_and_next_is_evaluated(agent: AgentHarness
     agent.run_for(30)
 
     assert agent.result(1).outcome is Outcome.UNDELIVERED
-    assert "another program has it open" in agent.result(1).reason
+    assert HELD in agent.result(1).reason
     assert agent.result(2).outcome is Outcome.COMPLETED
 
 

@@ -84,7 +84,7 @@ def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    ("tables", "expected"),
     [
         ({"generations": {}}, "unknown key `generations`; the nearest valid key is `generation`"),
         ({"generation": {"trials": 3}}, "unknown key `trials` in [generation]; the nearest valid key is"),
@@ -94,13 +94,13 @@ def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
         ({"evaluator": {"cmd": ["x"]}}, "unknown key `cmd` in [evaluator]; the nearest valid key is `command`"),
     ],
 )
-def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], said: str) -> None:
+def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], expected: str) -> None:
     """In every table of the file."""
-    assert said in complaint(**tables)
+    assert expected in complaint(**tables)
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    ("tables", "expected"),
     [
         ({"generation": {"trials_per_genome": "3"}}, "Expected `int`, got `str` - at `generation.trials_per_genome`"),
         ({"generation": {"trials_per_genome": 0}}, "Expected `int` >= 1 - at `generation.trials_per_genome`"),
@@ -126,9 +126,9 @@ def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], said: str) 
         ({"limits": {"losses_per_trial_max": 1}}, "losses_per_trial_max must not be below losses_max - at `limits`"),
     ],
 )
-def test_wrong_config_value_is_reported_with_key(tables: dict[str, Any], said: str) -> None:
+def test_wrong_config_value_is_reported_with_key(tables: dict[str, Any], expected: str) -> None:
     """The error has the expected type, the value and the key."""
-    assert said in complaint(**tables)
+    assert expected in complaint(**tables)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", ".a", "-a", "ä", "a.b", "x" * 64, "a\n"])

@@ -63,12 +63,14 @@ def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
         fetch_secret("file:secret", tmp_path)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")])
-def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")]
+)
+def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
         (tmp_path / "secret").chmod(0o600)
-    with pytest.raises(SecretError, match=said):
+    with pytest.raises(SecretError, match=expected):
         fetch_secret("file:secret", tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("evaluater = 1", "unknown key `evaluater`; the nearest valid key is `evaluator`"),
         (
@@ -97,13 +97,13 @@ def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> N
         ('"" = 1', "unknown key ``; the nearest valid key is `"),
     ],
 )
-def test_unknown_key_suggests_nearest_key(path: Path, text: str, said: str) -> None:
+def test_unknown_key_suggests_nearest_key(path: Path, text: str, expected: str) -> None:
     """The line names the table and the most similar key."""
-    assert complaint(path, text).startswith(said)
+    assert complaint(path, text).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[evaluator]\ntime_limit_s = 'long'", "Expected `float`, got `str` - at `evaluator.time_limit_s`"),
         ("[evaluator]\ntime_limit_s = 0", "Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
@@ -118,9 +118,9 @@ def test_unknown_key_suggests_nearest_key(path: Path, text: str, said: str) -> N
         ("free = {a = 'b'}", "Expected `int`, got `str` - at `free[...]`"),
     ],
 )
-def test_wrong_value_is_reported_with_its_key(path: Path, text: str, said: str) -> None:
+def test_wrong_value_is_reported_with_its_key(path: Path, text: str, expected: str) -> None:
     """The error has the expected type, the value and the key."""
-    assert complaint(path, text) == said
+    assert complaint(path, text) == expected
 
 
 def test_command_and_python_together_are_refused(path: Path) -> None:

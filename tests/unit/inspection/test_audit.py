@@ -117,7 +117,7 @@ def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("story", "said"),
+    ("story", "expected"),
     [
         ([FIRST, TIME_IS_UP, settled(Settlement.TIMED_OUT, 1e9, ATTEMPT)], "the fitness 1e+09, expected is -5"),
         ([FIRST, TIME_IS_UP, settled(Settlement.TIMED_OUT, None, ATTEMPT)], "the fitness none, expected is -5"),
@@ -143,18 +143,18 @@ def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
         ([FIRST, NO, FAILED, structs.replace(SKIPPED, trial=3)], "trial 3 of a: no such trial in the roster"),
     ],
 )
-def test_settlements_without_matching_result_fail(story: Sequence[Fact], said: str) -> None:
+def test_settlements_without_matching_result_fail(story: Sequence[Fact], expected: str) -> None:
     """Settlement, attempt and fitness must follow from the results."""
     played = result(FIRST, Outcome.COMPLETED if PLAYED in story else Outcome.TIMED_OUT)
 
     found = audit([*run_of(2, -5.0, ("a", "b")), *story], archive(played))
 
-    assert any(said in problem for problem in found.unexpected), found.problems
+    assert any(expected in problem for problem in found.unexpected), found.problems
     assert not found.passed
 
 
 @pytest.mark.parametrize(
-    ("story", "said"),
+    ("story", "expected"),
     [
         ([GAVE_UP], f"{ATTEMPT} ended, and was never issued"),
         ([FIRST, GAVE_UP, GAVE_UP], f"{ATTEMPT} ended twice"),
@@ -175,11 +175,11 @@ def test_settlements_without_matching_result_fail(story: Sequence[Fact], said: s
         ([FIRST, PLAYED, COUNTED, TrialReopened(genome=1, trial=1)], "was reopened, and had the fitness 1"),
     ],
 )
-def test_impossible_course_of_attempts_fails(story: Sequence[Fact], said: str) -> None:
+def test_impossible_course_of_attempts_fails(story: Sequence[Fact], expected: str) -> None:
     """The order of attempts and trials is checked as well, whatever their outcome."""
     problems = audit([*OPENED, *story], archive(result(FIRST, Outcome.COMPLETED))).problems
 
-    assert any(said in problem for problem in problems), problems
+    assert any(expected in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("settlement", [Settlement.COMPLETED, Settlement.TIMED_OUT])
@@ -201,14 +201,14 @@ def test_undelivered_result_without_echo_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("results", "said"),
+    ("results", "expected"),
     [([], "it is missing"), ([result(FIRST, Outcome.INTERRUPTED)], "it says outcome interrupted, counted was failed")],
 )
-def test_archive_must_have_failed_results(results: Sequence[ResultRecord], said: str) -> None:
+def test_archive_must_have_failed_results(results: Sequence[ResultRecord], expected: str) -> None:
     """The failed result is the reason for the missing fitness."""
     found = audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(*results))
 
-    assert found.others == [f"attempts/{ATTEMPT}: {said}"]
+    assert found.others == [f"attempts/{ATTEMPT}: {expected}"]
 
 
 def test_open_trials_are_not_lost() -> None:
@@ -249,20 +249,20 @@ def test_settlement_of_unknown_genome_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected"),
     [
         ([], "results.csv has 0 genomes, the ledger 1"),
         ([{"fitness": "2.5", "sha256": "0" * 64}], "results.csv gives a the fitness 2.5, the ledger none"),
         ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the fitness none, the ledger none"),
     ],
 )
-def test_differing_results_table_is_found(rows: list[dict[str, str]], said: str) -> None:
+def test_differing_results_table_is_found(rows: list[dict[str, str]], expected: str) -> None:
     """A missing row, a fitness that is not a number, the digest of another genome."""
     evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
 
     problems = audit([*OPENED, FIRST, GAVE_UP, FAILED, RunFinished()], evidence).problems
 
-    assert any(said in problem for problem in problems)
+    assert any(expected in problem for problem in problems)
 
 
 def test_invalid_fitness_in_table_is_reported() -> None:

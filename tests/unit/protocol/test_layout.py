@@ -353,11 +353,11 @@ def test_every_limit_is_documented() -> None:
 def test_numbers_in_prose_match_table() -> None:
     """Every duration, size and count in the text is in the table."""
     known = {value for value, _source in NUMBERS}
-    said = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
+    stated = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
     counted = re.findall(r"(?<![\w.…])(\d[\d,]*) (?:times|looks|readings|names|results)\b", prose())
 
-    assert said
-    assert {f"{number} {unit}" for number, unit in said} <= known
+    assert stated
+    assert {f"{number} {unit}" for number, unit in stated} <= known
     assert counted
     assert set(counted) <= known
     assert f"{AgentLimits().newcomer_beats} × {AgentLimits().beat_s:g} s" in prose()

@@ -26,7 +26,7 @@ def core() -> CoreHarness:
 
 
 @pytest.mark.parametrize(
-    ("fact", "said"),
+    ("fact", "expected"),
     [
         (f.AttemptEnded(attempt=HELD, outcome=Outcome.COMPLETED), ""),
         (f.AttemptEnded(attempt=HELD, outcome=Outcome.WITHDRAWN, reason="no matter"), ""),
@@ -58,13 +58,13 @@ def core() -> CoreHarness:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
 )
-def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, said: str) -> None:
+def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, expected: str) -> None:
     """Subject, event and reason; no line for facts that are only counted."""
-    assert describe(fact, core.farm) == said
+    assert describe(fact, core.farm) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (None, "?"),
         (0, "0 ms"),
@@ -75,8 +75,8 @@ def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, said: str)
         (7200, "2:00:00"),
     ],
 )
-def test_duration_fits_six_characters(seconds: float | None, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration_fits_six_characters(seconds: float | None, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_progress_counts_trials_and_workers(core: CoreHarness) -> None:
