@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from pipeline import paths
-from tests.harness.source_tree import PACKAGES, PYPROJECT, is_within
+from tests.harness.source_tree import PACKAGES, PYPROJECT, ROOT, imports, is_within
 from tests.repository.architecture import (
     ALLOWED,
     FLOORS_MAX,
@@ -85,6 +85,27 @@ BANNED_CALLS = {
     "exec": (set(), "decode with msgspec"),
     "pickle.loads": (set(), "genomes and results are data"),
 }
+
+#: What a unit test may not import. A test that starts processes or servers belongs to tests/integration.
+NOT_IN_UNIT_TESTS = (
+    "http.server",
+    "multiprocessing",
+    "psutil",
+    "socket",
+    "subprocess",
+    "inbox_agent.system.process_tree",
+    "pipeline.ui.web_server",
+    "tests.fakes.simulated_hyperv",
+    "tests.fakes.smb_proxy",
+    "tests.fakes.wsman_server",
+    "tests.harness.evaluator_harness",
+    "tests.harness.farm_project",
+    "tests.harness.hyperv_farm",
+    "tests.harness.qemu_farm",
+    "tests.harness.samba",
+    "tests.harness.vm_farm",
+    "tests.harness.wine",
+)
 
 #: Where `except Exception` is allowed: at the exit code, and around the user's code.
 CATCHES_EVERYTHING = {"pipeline.cli.main", "inbox_agent.evaluation.worker_process"}
@@ -231,3 +252,14 @@ def test_modules_have_docstrings_and_bounded_size(module: str) -> None:
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+def test_unit_tests_start_no_processes_or_servers() -> None:
+    """They import nothing that starts one, so that `make unit` stays fast."""
+    found = {
+        f"{path.relative_to(ROOT).as_posix()} imports {name}"
+        for path in (ROOT / "tests" / "unit").rglob("*.py")
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if any(is_within(name, refused) for refused in NOT_IN_UNIT_TESTS)
+    }
+    assert found == set()
