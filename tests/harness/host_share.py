@@ -1,4 +1,4 @@
-"""The host's side of one share in memory, its snapshots and its incoming folder; the test is the worker."""
+"""The host's side of one share in memory, with snapshots and incoming folder; the test acts as the worker."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
 class HostShareHarness:
-    """A host with one share, and the worker's hands on it."""
+    """A host with one share, and the worker's writes to it."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -31,8 +31,8 @@ class HostShareHarness:
         assert (scan.worker, scan.full) == (WORKER, full)
         return scan
 
-    def publish_owner(self, epoch: int = 1, **other: object) -> None:
-        """The share carries that owner's host.json."""
+    def publish_owner(self, epoch: int = 1, **other: Any) -> None:
+        """Writes the owner's host.json."""
         self.files.make_folders()
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
@@ -49,20 +49,20 @@ class HostShareHarness:
         self.snapshot(genome)
         return records.start(number, genome)
 
-    def publish_result(self, number: int = 1, data: bytes | None = None, **other: object) -> str:
-        """The worker's result lies in the outbox, whatever its bytes."""
+    def publish_result(self, number: int = 1, data: bytes | None = None, **other: Any) -> str:
+        """Writes a worker's result to the outbox, with any bytes."""
         data = layout.encode(records.result(number, **other)) if data is None else data
         self.files.files[f"outbox/{Kind.RESULT.of(attempt(number))}"] = data
         return attempt(number)
 
     def collect(self) -> CollectedResult | None:
-        """What one quick look makes of the only result there is."""
+        """The only result in the outbox, from one quick scan."""
         found = self.scan(full=False)
         assert not found.unknown
         return found.results[0] if found.results else None
 
     def collect_until_given_up(self) -> CollectedResult:
-        """Looks until a result is taken or given up; it must take all the readings that are allowed."""
+        """Scans until a result is taken or given up; this must take the maximum number of reads."""
         for _ in range(READS_MAX - 1):
             assert self.collect() is None
         seen = self.collect()
@@ -71,6 +71,6 @@ class HostShareHarness:
 
     @property
     def incoming(self) -> set[str]:
-        """Every file that was fetched from the share."""
+        """All files that were fetched from the share."""
         folder = self.state / "incoming"
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""The computers behind workers, seen from the farm: orders by threads, a few boots at once, evidence, honest states."""
+"""The machines of workers, as seen by the farm: actions on threads, limited boots, evidence, machine states."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction, WorkerEvidence
-from pipeline.machines import controller
+from pipeline.machines import controller as controller_module
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.controller import MachineController
 from pipeline.machines.evidence import MachineEvidence
@@ -21,14 +21,14 @@ from tests.harness.waiting import eventually
 
 
 class FakeMachines:
-    """Machines that do what they are told, at once or when they are let; every verb is on record."""
+    """Machines that execute actions at once or when a test lets them; every call is recorded."""
 
     def __init__(self, *names: str) -> None:
         self.state = dict.fromkeys(names, PowerState.OFF)
         self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
         self.done: list[tuple[str, str]] = []
         self.trouble: MachineError | None = None
-        self.gate = threading.Event()  #: closed: guests do not come up
+        self.gate = threading.Event()  #: cleared: guests do not come up
         self.gate.set()
         self.booting = self.booting_max = 0
         self.stubborn = False
@@ -91,9 +91,9 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
         watch_interval_s: float = 0.02,
         **options: Any,
     ) -> tuple[MachineController, FakeMachines]:
-        rack = FakeMachines(*names)
-        machines: Any = rack
-        room = MachineController(
+        fake = FakeMachines(*names)
+        machines: Any = fake
+        controller = MachineController(
             machines,
             {f"w-{name}": name for name in names},
             BootQueue(machines, **{"stagger_s": 0.0, "boot_limit_s": 10.0, **options}),
@@ -101,22 +101,22 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
             on_change,
             watch_interval_s=watch_interval_s,
         )
-        room.open(on_down)
-        opened.append((room, rack))
-        assert eventually(lambda: not names or room.status()[f"w-{names[0]}"].note != "it was not looked at yet")
-        return room, rack
+        controller.open(on_down)
+        opened.append((controller, fake))
+        assert eventually(lambda: not names or controller.status()[f"w-{names[0]}"].note != "it was not looked at yet")
+        return controller, fake
 
     yield make
-    for room, rack in opened:
-        rack.gate.set()
-        room.close()
+    for controller, fake in opened:
+        fake.gate.set()
+        controller.close()
 
 
 Make = Callable[..., tuple[MachineController, FakeMachines]]
 
 
-def idle(room: MachineController, worker: str) -> bool:
-    return eventually(lambda: not room.status()[worker].busy)
+def idle(controller: MachineController, worker: str) -> bool:
+    return eventually(lambda: not controller.status()[worker].busy)
 
 
 @pytest.mark.parametrize(
@@ -130,75 +130,75 @@ def idle(room: MachineController, worker: str) -> bool:
     ],
 )
 def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
-    """Each is a few verbs, in this order, on this machine alone."""
-    room, rack = make("a", "b")
-    room.execute(MachineAction("w-a", action))
-    seen = [room.status()["w-a"]]
+    """Each action is a fixed sequence of calls, on this machine alone."""
+    controller, fake = make("a", "b")
+    controller.execute(MachineAction("w-a", action))
+    seen = [controller.status()["w-a"]]
     while seen[-1].busy:
-        seen.append(room.status()["w-a"])
+        seen.append(controller.status()["w-a"])
 
-    assert rack.done == [(verb, "a") for verb in verbs]
-    assert sum(one.reverted for one in [*seen, room.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+    assert fake.done == [(verb, "a") for verb in verbs]
+    assert sum(one.reverted for one in [*seen, controller.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
         "it is confirmed once"
     )
 
 
-def test_status_is_refreshed_before_action_ends(make: Make) -> None:
-    """Seen as it was before the order, a machine that has just come up would be restarted for being off."""
-    room, rack = make("a", watch_interval_s=60.0)
-    slow, swift = threading.Event(), rack.infos
+def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an older status a machine that has just started would be restarted for being off."""
+    controller, fake = make("a", watch_interval_s=60.0)
+    slow, swift = threading.Event(), fake.infos
 
     def infos() -> dict[str, MachineInfo]:
         found = swift()
         slow.wait(0.3)  # as long as a hypervisor may take, or longer
         return found
 
-    rack.infos = infos  # type: ignore[method-assign]
-    assert room.status()["w-a"].state is MachineState.OFF
-    room.execute(MachineAction("w-a", None))
-    assert idle(room, "w-a")
+    monkeypatch.setattr(fake, "infos", infos)
+    assert controller.status()["w-a"].state is MachineState.OFF
+    controller.execute(MachineAction("w-a", None))
+    assert idle(controller, "w-a")
 
-    assert room.status()["w-a"].state is MachineState.RUNNING
+    assert controller.status()["w-a"].state is MachineState.RUNNING
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
-    """The rung has failed, and the next one will cut the power."""
-    room, rack = make("a")
-    rack.stubborn = True
-    room.execute(MachineAction("w-a", RecoveryAction.REBOOT))
-    assert idle(room, "w-a")
+    """The action has failed; the next one will power the machine off."""
+    controller, fake = make("a")
+    fake.stubborn = True
+    controller.execute(MachineAction("w-a", RecoveryAction.REBOOT))
+    assert idle(controller, "w-a")
 
-    assert rack.done == [("shutdown", "a")]
+    assert fake.done == [("shutdown", "a")]
 
 
 def test_one_action_per_machine(make: Make) -> None:
-    """While one is carried out the machine is busy, and another order is not taken."""
-    room, rack = make("a")
-    rack.gate.clear()
-    room.execute(MachineAction("w-a", None))
-    assert eventually(lambda: ("start", "a") in rack.done)
-    assert room.status()["w-a"].busy
-    room.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
-    rack.gate.set()
-    assert idle(room, "w-a")
+    """While an action runs the machine is busy, and a second action is refused."""
+    controller, fake = make("a")
+    fake.gate.clear()
+    controller.execute(MachineAction("w-a", None))
+    assert eventually(lambda: ("start", "a") in fake.done)
+    assert controller.status()["w-a"].busy
+    controller.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
+    fake.gate.set()
+    assert idle(controller, "w-a")
 
-    assert rack.done == [("start", "a")]
+    assert fake.done == [("start", "a")]
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
-    """The others wait for their turn, and get it."""
+    """The other machines wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
-    room, rack = make(*names, booting_max=2)
-    rack.gate.clear()
+    controller, fake = make(*names, booting_max=2)
+    fake.gate.clear()
     for name in names:
-        room.execute(MachineAction(f"w-{name}", None))
-    assert eventually(lambda: rack.booting_max == 2)
-    assert all(room.status()[f"w-{name}"].busy for name in names)
-    assert len(rack.done) == 2
+        controller.execute(MachineAction(f"w-{name}", None))
+    assert eventually(lambda: fake.booting_max == 2)
+    assert all(controller.status()[f"w-{name}"].busy for name in names)
+    assert len(fake.done) == 2
 
-    rack.gate.set()
+    fake.gate.set()
 
-    assert eventually(lambda: len(rack.done) == 6)
+    assert eventually(lambda: len(fake.done) == 6)
 
 
 @pytest.mark.parametrize(
@@ -215,42 +215,44 @@ def test_concurrent_boots_are_limited(make: Make) -> None:
 def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
-    """Only a lost heartbeat makes a running machine unwell; one that is booting has none yet."""
-    room, rack = make("a")
-    rack.state["a"], rack.heartbeat["a"] = state, heartbeat
+    """Only a lost heartbeat makes a running machine unhealthy; a booting one has none yet."""
+    controller, fake = make("a")
+    fake.state["a"], fake.heartbeat["a"] = state, heartbeat
 
-    assert eventually(lambda: room.status()["w-a"].state is seen)
+    assert eventually(lambda: controller.status()["w-a"].state is seen)
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stuck in Stopping, paused by somebody: nothing more will come of it."""
-    monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
-    room, rack = make("a")
-    rack.state["a"] = PowerState.CHANGING
+    """Stuck in Stopping, or paused: the machine will not change by itself."""
+    monkeypatch.setattr(controller_module, "STUCK_AFTER_S", 0.0)
+    controller, fake = make("a")
+    fake.state["a"] = PowerState.CHANGING
 
-    assert eventually(lambda: room.status()["w-a"].state is MachineState.UNHEALTHY)
+    assert eventually(lambda: controller.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hypervisor that does not answer says nothing of its machines; why, is told."""
-    room, rack = make("a")
-    rack.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
-    monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
+    """A hypervisor that does not respond gives no states; the note has the reason."""
+    controller, fake = make("a")
+    fake.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
+    monkeypatch.setattr(controller_module, "STALE_AFTER_S", 0.0)
 
-    assert eventually(lambda: "no answer in time" in room.status()["w-a"].note)
-    assert room.status()["w-a"].state is MachineState.UNKNOWN
+    assert eventually(lambda: "no answer in time" in controller.status()["w-a"].note)
+    assert controller.status()["w-a"].state is MachineState.UNKNOWN
 
 
-def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told in one line, and the machine may be ordered anew."""
-    room, rack = make("a")
+def test_failed_action_allows_next_action(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged as one line, and the machine accepts another action."""
+    controller, fake = make("a")
 
     def refuse(_name: str) -> None:
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
-    rack.restart_agent = refuse  # type: ignore[method-assign]
-    room.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
-    assert idle(room, "w-a")
+    monkeypatch.setattr(fake, "restart_agent", refuse)
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
+    assert idle(controller, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
@@ -261,19 +263,19 @@ def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureF
 def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, down: list[str]) -> None:
     """The host closes its connection to that machine; a restart of the agent leaves it open."""
     reported: list[str] = []
-    room, _rack = make("a", on_down=reported.append)
-    room.execute(MachineAction("w-a", action))
-    assert idle(room, "w-a")
+    controller, _fake = make("a", on_down=reported.append)
+    controller.execute(MachineAction("w-a", action))
+    assert idle(controller, "w-a")
 
     assert reported == down
 
 
-def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
-    """Its state, its screen, and what the host knows of its worker; if that fails, it is restored all the same."""
-    room, rack = make("a")
+def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State, screen, and the host's data of its worker; if saving fails, the machine is restored all the same."""
+    controller, fake = make("a")
     known = WorkerEvidence(state="recovering", reason="its agent was silent", held=("g1-1.1.1-0",), heartbeat=None)
-    room.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
-    assert idle(room, "w-a")
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
+    assert idle(controller, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
     assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
@@ -285,34 +287,37 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
         "heartbeat": None,
     }
 
-    rack.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    room.execute(MachineAction("w-a", RecoveryAction.RESTORE))
-    assert idle(room, "w-a")
-    assert rack.done.count(("restore", "a")) == 2
+    def full(_name: str) -> bytes:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(fake, "screenshot", full)
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTORE))
+    assert idle(controller, "w-a")
+    assert fake.done.count(("restore", "a")) == 2
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
-    """Who waits for its turn when the host ends stays off; the next host finds it so."""
-    room, rack = make("a", "b", booting_max=1)
-    rack.gate.clear()
-    room.execute(MachineAction("w-a", None))
-    assert eventually(lambda: rack.done == [("start", "a")])
-    room.execute(MachineAction("w-b", None))
+    """A machine that waits for its turn when the host ends stays off; the next host finds it so."""
+    controller, fake = make("a", "b", booting_max=1)
+    fake.gate.clear()
+    controller.execute(MachineAction("w-a", None))
+    assert eventually(lambda: fake.done == [("start", "a")])
+    controller.execute(MachineAction("w-b", None))
 
-    room.close()
+    controller.close()
 
-    assert idle(room, "w-b")
-    assert rack.done == [("start", "a")]
-    assert rack.closed
+    assert idle(controller, "w-b")
+    assert fake.done == [("start", "a")]
+    assert fake.closed
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
-    """Each worker's order goes to the pool that has its machine."""
-    room, rack = make("a")
-    other, other_rack = make("b")
-    pools = MachinePools({"w-a": room, "w-b": other})
+    """Each worker's action goes to the pool of its machine."""
+    controller, fake = make("a")
+    other, other_fake = make("b")
+    pools = MachinePools({"w-a": controller, "w-b": other})
 
     assert pools.status().keys() == {"w-a", "w-b"}
     pools.execute(MachineAction("w-b", RecoveryAction.RESTART_AGENT))
-    assert eventually(lambda: other_rack.done == [("restart_agent", "b")])
-    assert rack.done == []
+    assert eventually(lambda: other_fake.done == [("restart_agent", "b")])
+    assert fake.done == []

@@ -1,4 +1,4 @@
-"""Couriers with real threads: a share that hangs holds up its own courier and nobody else."""
+"""The executor with real threads: a share that hangs delays only its own requests."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 
 
 class BlockingShare:
-    """The way to one share: the test may block it. What arrives there is reported back."""
+    """A share that a test may block; it returns each request's response."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -31,33 +31,38 @@ class BlockingShare:
 
 
 class ExecutorHarness:
-    """Couriers to a local share and to two distant ones."""
+    """An executor for a local share and two remote ones."""
 
     def __init__(self, answer_limit_s: float = 60.0) -> None:
-        self.roads = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
+        self.shares = {name: BlockingShare() for name in ("local-0", "vm-0", "vm-1")}
         self.woken = threading.Event()
-        self.couriers = ShareExecutor(
-            {name: road.execute for name, road in self.roads.items()},
+        self.inner = ShareExecutor(
+            {name: share.execute for name, share in self.shares.items()},
             remote=["vm-0", "vm-1"],
             wake=self.woken.set,
             response_limit_s=answer_limit_s,
         )
 
-    def send(self, worker: str) -> ShareRequest:
+    def submit(self, worker: str) -> ShareRequest:
         request = ScanRequest(worker=worker)
-        self.couriers.submit(request)
+        self.inner.submit(request)
         return request
 
-    def arrives(self) -> list[str]:
-        """Whose reports come next, waiting for the bell as the loop does."""
+    def next_workers(self) -> list[str]:
+        """The workers of the next responses, waiting for the wake-up as the control loop does."""
         found: list[ShareResponse] = []
-        assert eventually(lambda: found.extend(self.couriers.completed()) or found)
+
+        def arrived() -> bool:
+            found.extend(self.inner.completed())
+            return bool(found)
+
+        assert eventually(arrived)
         return [response.worker for response in found]
 
     def close(self) -> None:
-        for road in self.roads.values():
-            road.free.set()
-        self.couriers.close()
+        for share in self.shares.values():
+            share.free.set()
+        self.inner.close()
         for thread in threading.enumerate():
             if thread.name.startswith("share-"):
                 thread.join(PATIENCE_S)
@@ -67,129 +72,129 @@ class ExecutorHarness:
 @pytest.fixture
 def executor() -> Iterator[ExecutorHarness]:
     with ExitStack() as stack:
-        post = ExecutorHarness()
-        stack.callback(post.close)
-        yield post
+        harness = ExecutorHarness()
+        stack.callback(harness.close)
+        yield harness
 
 
 def test_local_request_completes_inline(executor: ExecutorHarness) -> None:
-    """No thread is involved: the report is there when `send` returns."""
-    executor.send("local-0")
+    """No thread is involved: the response is there when `submit` returns."""
+    executor.submit("local-0")
 
-    assert [response.worker for response in executor.couriers.completed()] == ["local-0"]
-    assert executor.roads["local-0"].threads == {threading.current_thread().name}
-    assert not executor.couriers.is_busy("local-0")
-    assert executor.couriers.completed() == []
+    assert [response.worker for response in executor.inner.completed()] == ["local-0"]
+    assert executor.shares["local-0"].threads == {threading.current_thread().name}
+    assert not executor.inner.is_busy("local-0")
+    assert executor.inner.completed() == []
 
 
 def test_remote_request_completes_on_thread(executor: ExecutorHarness) -> None:
-    """The order travels in a thread of its own, the report wakes the loop, and then the courier is back."""
-    request = executor.send("vm-0")
-    assert executor.couriers.is_busy("vm-0")
+    """The request runs on a thread of its share, its response wakes the loop, and then the share is free again."""
+    request = executor.submit("vm-0")
+    assert executor.inner.is_busy("vm-0")
 
     assert executor.woken.wait(PATIENCE_S)
-    assert executor.arrives() == ["vm-0"]
-    assert executor.roads["vm-0"].orders == [request]
-    assert executor.roads["vm-0"].threads == {"share-vm-0"}
-    assert not executor.couriers.is_busy("vm-0")
+    assert executor.next_workers() == ["vm-0"]
+    assert executor.shares["vm-0"].orders == [request]
+    assert executor.shares["vm-0"].threads == {"share-vm-0"}
+    assert not executor.inner.is_busy("vm-0")
 
 
 def test_hung_share_does_not_block_others(executor: ExecutorHarness) -> None:
-    """While one road is blocked, orders to all others are carried out and reported, again and again."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
-    assert executor.roads["vm-0"].reached.wait(PATIENCE_S)
+    """While one share is blocked, requests to all others complete, again and again."""
+    executor.shares["vm-0"].free.clear()
+    executor.submit("vm-0")
+    assert executor.shares["vm-0"].reached.wait(PATIENCE_S)
 
     for _ in range(3):
-        executor.send("vm-1")
-        assert executor.arrives() == ["vm-1"]
-        executor.send("local-0")
-        assert executor.arrives() == ["local-0"]
-    assert executor.couriers.is_busy("vm-0")
+        executor.submit("vm-1")
+        assert executor.next_workers() == ["vm-1"]
+        executor.submit("local-0")
+        assert executor.next_workers() == ["local-0"]
+    assert executor.inner.is_busy("vm-0")
 
-    executor.roads["vm-0"].free.set()
-    assert executor.arrives() == ["vm-0"]
+    executor.shares["vm-0"].free.set()
+    assert executor.next_workers() == ["vm-0"]
 
 
 def test_one_request_per_share(executor: ExecutorHarness) -> None:
-    """As long as a report has not come back and been taken in, no second order is accepted for that share."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
+    """Until the response has come and been taken, no second request is accepted for that share."""
+    executor.shares["vm-0"].free.clear()
+    executor.submit("vm-0")
     with pytest.raises(AssertionError, match="vm-0"):
-        executor.send("vm-0")
+        executor.submit("vm-0")
 
-    executor.roads["vm-0"].free.set()
+    executor.shares["vm-0"].free.set()
     assert executor.woken.wait(PATIENCE_S)
-    assert executor.couriers.is_busy("vm-0")  # it has come back, but nobody has asked it yet
-    assert executor.arrives() == ["vm-0"]
-    executor.send("vm-0")
+    assert executor.inner.is_busy("vm-0")  # the response has come, but is not taken yet
+    assert executor.next_workers() == ["vm-0"]
+    executor.submit("vm-0")
 
-    assert executor.arrives() == ["vm-0"]
-    assert len(executor.roads["vm-0"].orders) == 2
+    assert executor.next_workers() == ["vm-0"]
+    assert len(executor.shares["vm-0"].orders) == 2
 
 
 def test_slow_share_is_not_timed_out_below_limit(executor: ExecutorHarness) -> None:
-    """Below the limit nothing is said about it."""
-    executor.roads["vm-0"].free.clear()
-    executor.send("vm-0")
+    """Below the limit nothing is reported."""
+    executor.shares["vm-0"].free.clear()
+    executor.submit("vm-0")
 
-    assert executor.couriers.timed_out() == []
+    assert executor.inner.timed_out() == []
 
 
 def test_hung_share_is_reported_unknown() -> None:
-    """Beyond the limit it is a look that saw nothing, until its report comes after all."""
-    post = ExecutorHarness(answer_limit_s=0.02)
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
-    post.send("vm-1")
-    assert post.arrives() == ["vm-1"]
+    """Beyond the limit the scan is unknown, until its response comes after all."""
+    harness = ExecutorHarness(answer_limit_s=0.02)
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
+    harness.submit("vm-1")
+    assert harness.next_workers() == ["vm-1"]
 
-    assert eventually(post.couriers.timed_out)
-    [scan] = post.couriers.timed_out()
+    assert eventually(harness.inner.timed_out)
+    [scan] = harness.inner.timed_out()
     assert (scan.worker, scan.full) == ("vm-0", True)
     assert scan.unknown.startswith("no answer for ")
-    assert post.couriers.is_busy("vm-0")
+    assert harness.inner.is_busy("vm-0")
 
-    post.roads["vm-0"].free.set()
-    assert post.arrives() == ["vm-0"]
-    assert post.couriers.timed_out() == []
-    post.close()
+    harness.shares["vm-0"].free.set()
+    assert harness.next_workers() == ["vm-0"]
+    assert harness.inner.timed_out() == []
+    harness.close()
 
 
 def test_close_does_not_wait_for_hung_share() -> None:
-    """The couriers go home when they can; the program ends without them."""
-    post = ExecutorHarness()
-    post.roads["vm-0"].free.clear()
-    post.send("vm-0")
-    assert post.roads["vm-0"].reached.wait(PATIENCE_S)
+    """The threads end when they can; the program does not wait for them."""
+    harness = ExecutorHarness()
+    harness.shares["vm-0"].free.clear()
+    harness.submit("vm-0")
+    assert harness.shares["vm-0"].reached.wait(PATIENCE_S)
 
-    post.couriers.close()
+    harness.inner.close()
 
     hanging = [thread for thread in threading.enumerate() if thread.name == "share-vm-0"]
     assert [thread.daemon for thread in hanging] == [True]
-    post.close()
+    harness.close()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_exception_on_executor_thread_is_fatal() -> None:
-    """What goes wrong in a thread by our own fault comes to the loop, which cannot go on, like any other report."""
+    """The loop gets the error like any other response, and cannot continue."""
 
     def defective(request: ShareRequest) -> ShareResponse:
         raise OSError(28, "no room for an artifact on this host")
 
     woken = threading.Event()
-    couriers = ShareExecutor({"vm-0": defective}, remote=["vm-0"], wake=woken.set)
-    couriers.submit(ScanRequest(worker="vm-0"))
-    couriers.close()
+    executor = ShareExecutor({"vm-0": defective}, remote=["vm-0"], wake=woken.set)
+    executor.submit(ScanRequest(worker="vm-0"))
+    executor.close()
     for thread in threading.enumerate():
         if thread.name == "share-vm-0":
             thread.join(PATIENCE_S)
 
     try:
-        told = [response.fatal for response in couriers.completed()]
+        errors = [response.fatal for response in executor.completed()]
     except OSError as error:
-        told = [str(error)]
+        errors = [str(error)]
 
-    assert told
-    assert told[0]
+    assert errors
+    assert errors[0]
     assert woken.is_set()

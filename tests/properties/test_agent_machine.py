@@ -1,8 +1,8 @@
-"""The agent against everything that can happen to it, in any order: `next_step`, the lookout and the loop as shipped.
+"""The agent under random events in any order: `next_step`, the scanner and the loop as shipped.
 
-After every step nothing was played twice, nothing was touched that is not the agent's. At the end the share is well,
-and every start signal that is still wanted gets its answer. `FARM_EXAMPLES=5000 pytest -k test_agent_machine.py`
-looks longer.
+After every step the tests check that nothing ran twice and that only the agent's own files changed. At the end the
+faults are removed, and every start signal gets its result. `FARM_EXAMPLES=5000 pytest -k test_agent_machine.py` runs
+more examples.
 """
 
 import os
@@ -20,7 +20,7 @@ from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, AgentHarness
+from tests.harness.agent_harness import COMPLETED, AgentHarness
 from tests.harness.records import GENOME, attempt
 
 pytestmark = pytest.mark.properties
@@ -34,7 +34,7 @@ TROUBLES = st.sampled_from(
 
 
 class AgentMachine(RuleBasedStateMachine):
-    """One guest, a host's hands, and whatever befalls both."""
+    """One agent, the host's writes, and random faults of both."""
 
     agent: AgentHarness
 
@@ -59,7 +59,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, how=st.sampled_from(["whole", "whole", "torn", "no genome", "other genome", "other farm"]))
     def a_start_signal_comes(self, number: int, how: str) -> None:
-        """An id is published once; what comes with it may be anything."""
+        """An id is published once, with any content."""
         if number in self.published:
             return
         self.published.add(number)
@@ -76,7 +76,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def what_was_missing_arrives(self, number: int) -> None:
-        """A torn delivery is completed late; a record that was whole never changes."""
+        """An incomplete delivery is completed late; a complete record never changes."""
         path, whole = f"inbox/{attempt(number)}.start.json", layout.encode(records.start(number))
         if whole.startswith(self.agent.files.files.get(path, b"none")):
             self.agent.files.files[path] = whole
@@ -115,7 +115,7 @@ class AgentMachine(RuleBasedStateMachine):
             self.played[job.attempt] += 1
         self.seen_jobs = len(jobs)
 
-    # ---------------------------------------------------------------------------------------------------- what holds
+    # ------------------------------------------------------------------------------------------------------- invariants
 
     @invariant()
     def nothing_is_played_twice_or_untouched_ground_trodden(self) -> None:
@@ -124,18 +124,18 @@ class AgentMachine(RuleBasedStateMachine):
         assert all(count == 1 for count in self.played.values()), self.played
         assert set(self.agent.evaluator.played) <= {GENOME}, "a genome that is not the announced one was played"
         assert all(path.startswith(("outbox/", "status/")) for _verb, path in self.agent.files.journal)
-        assert self.owned or not self.played, "played on a share that is nobody's"
+        assert self.owned or not self.played, "an evaluation on a share without owner"
 
     @invariant()
     def a_game_has_its_claim(self) -> None:
-        """Claimed before it is played, and as long as it is wanted."""
+        """A game is claimed before it runs, and as long as it is wanted."""
         if hasattr(self, "agent") and self.agent.playing is not None:
             name = f"outbox/{Kind.STARTED.of(self.agent.playing)}"
             wanted = f"inbox/{Kind.START.of(self.agent.playing)}" in self.agent.files.files
             assert name in self.agent.files.files or not wanted
 
     def teardown(self) -> None:
-        """All is well again: every start signal of ours is answered, and nothing is left of the others."""
+        """Removes all faults: every start signal of the owner gets a result, and no other file is left."""
         if not hasattr(self, "agent"):
             return
         guest = self.agent

@@ -1,10 +1,11 @@
-"""The pure core against everything that can happen to it, in any order, with the shortest story when it goes wrong.
+"""The core under random events in any order; Hypothesis prints the shortest failing sequence.
 
-After every step the table checks the invariants and compares the farm with a replay of its own facts. At the end all is
-well again, and the run must come to an end. `FARM_EXAMPLES=5000 pytest -k test_core_machine.py` looks longer.
+After every step the harness checks the invariants and compares the farm with a replay of its facts. At the end the
+faults are removed, and the run must end. `FARM_EXAMPLES=5000 pytest -k test_core_machine.py` runs more examples.
 """
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,12 +29,12 @@ PLAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
 
 
 def fitness_of(attempt: Attempt) -> float:
-    """The one true fitness of a trial."""
+    """The fitness of a trial."""
     return attempt.trial.genome.number * 10.0 + attempt.trial.number
 
 
 class FarmMachine(RuleBasedStateMachine):
-    """A farm, its shares, and whatever befalls them."""
+    """A farm, its shares, and random faults of both."""
 
     core: CoreHarness
 
@@ -68,7 +69,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule()
     def the_host_is_killed(self) -> None:
-        """Everything but the facts is forgotten."""
+        """Everything but the facts is lost."""
         core = self.core
         farm = Farm(FARM, list(core.farm.workers))
         for fact, at in core.facts:
@@ -97,7 +98,7 @@ class FarmMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), field=st.sampled_from(["seed", "trial", "genome_sha256", "worker", "farm"]))
     def a_result_lies(self, number: int, field: str) -> None:
-        lie = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
+        lie: Any = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
         self.core.publish_result(self.some_attempt(number).id, fitness=1e9, **{field: lie})
 
     @precondition(lambda self: self.core.farm.attempts)
@@ -117,7 +118,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, damaged=st.booleans())
     def an_agent_restarts(self, worker: int, damaged: bool) -> None:
-        """What it had claimed is interrupted; what it cannot read is undelivered."""
+        """Claimed attempts are interrupted; unreadable ones are undelivered."""
         share = self.core.shares[self.name(worker)]
         share.run_id, share.counter, share.sends_heartbeats = f"{share.run_id}'", 0, True
         known = self.core.farm.attempts
@@ -162,11 +163,11 @@ class FarmMachine(RuleBasedStateMachine):
         share.claims.clear()
         share.results.clear()
 
-    # ---------------------------------------------------------------------------------------------------- what holds
+    # ------------------------------------------------------------------------------------------------------- invariants
 
     @invariant()
     def every_count_is_true(self) -> None:
-        """A fitness is that of its trial, from an attempt that was issued for it and answered."""
+        """Each fitness belongs to its trial, and comes from a result of an attempt issued for it."""
         if not hasattr(self, "core"):
             return
         for genome in self.core.farm.genomes:
@@ -182,7 +183,7 @@ class FarmMachine(RuleBasedStateMachine):
                 assert len(spent) <= limits.attempts_max + limits.losses_per_trial_max
 
     def teardown(self) -> None:
-        """All is well again, the user runs the farm anew if it stood still, and everything is settled."""
+        """Removes all faults, reruns the farm if it was stuck, and checks that everything is settled."""
         if not hasattr(self, "core"):
             return
         core = self.core
