@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.harness.agent_guest import AgentHarness
+from inbox_agent.system.process_tree import ProcessTree
+from tests.harness.agent_harness import AgentHarness
 from tests.harness.farm_project import FarmProject
 from tests.harness.host_share import HostShareHarness
 from tests.harness.samba import SmbShares, samba
@@ -19,7 +20,7 @@ from tests.windows.left_out import pytest_collection_modifyitems, pytest_ignore_
 
 __all__ = ["pytest_collection_modifyitems", "pytest_ignore_collect"]
 
-# The same examples in every run, so that nothing fails by chance; `make prove` looks further.
+# Derandomized, so that no test fails by chance; `make prove` runs more examples.
 settings.register_profile("steady", derandomize=True)
 if "FARM_EXAMPLES" not in os.environ:
     settings.load_profile("steady")
@@ -60,7 +61,7 @@ def project(tmp_path: Path) -> Iterator[FarmProject]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> AgentHarness:
-    """An agent on a share of this farm, on its own disk."""
+    """An agent on a share with a valid owner, on its own disk."""
     guest = AgentHarness(tmp_path)
     guest.publish_owner()
     return guest
@@ -68,7 +69,7 @@ def agent(tmp_path: Path) -> AgentHarness:
 
 @pytest.fixture
 def host(tmp_path: Path) -> HostShareHarness:
-    """A host at first contact: the share has no folders yet."""
+    """A host before it takes the share: the folders do not exist yet."""
     state = tmp_path / "state"
     state.mkdir()
     return HostShareHarness(state)
@@ -76,9 +77,17 @@ def host(tmp_path: Path) -> HostShareHarness:
 
 @pytest.fixture
 def owner(host: HostShareHarness) -> HostShareHarness:
-    """A host whose share is its own."""
+    """A host that owns its share."""
     host.publish_owner()
     return host
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
+    """A process tree that the evaluators of a test module share."""
+    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "processes")
+    yield tree
+    tree.close()
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def tiny_disk() -> Iterator[Path]:
     """A disk of 8 MiB that a test may fill."""
     require("mount", root=True)
     disk = Path(tempfile.mkdtemp(prefix="tiny-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         disk.rmdir()
         leave_out("the right to mount, which root of an unprivileged container does not have")

@@ -1,4 +1,4 @@
-"""What every evaluator promises, whatever it plays with: one suite, each kind of evaluator."""
+"""The contract of every evaluator: each kind runs the same tests."""
 
 import json
 import sys
@@ -13,18 +13,11 @@ from inbox_agent.evaluation.protocol import GenomeEvaluator
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree, interpreter
-from tests.harness.players import COMMAND, FUNCTION, SCRIPTED, EvaluatorHarness, is_gone
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
-    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "leash")
-    yield tree
-    tree.close()
+from tests.harness.evaluator_harness import COMMAND, FUNCTION, SCRIPTED, EvaluatorHarness, is_gone
 
 
 @pytest.fixture(params=["command", "python"])
-def player(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) -> Iterator[EvaluatorHarness]:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) -> Iterator[EvaluatorHarness]:
     evaluator: GenomeEvaluator
     scratch = tmp_path / "scratch"
     if request.param == "command":
@@ -35,9 +28,9 @@ def player(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) ->
     evaluator.close()
 
 
-def test_completed_evaluation_has_fitness_and_log(player: EvaluatorHarness) -> None:
-    """The fitness is what the game said, and what it printed is the log."""
-    finished = player.play("print('hello'); return 2.5")
+def test_completed_evaluation_has_fitness_and_log(harness: EvaluatorHarness) -> None:
+    """The fitness is the returned value; the output is the log."""
+    finished = harness.play("print('hello'); return 2.5")
 
     assert (finished.outcome, finished.fitness, finished.reason) == (Outcome.COMPLETED, 2.5, "")
     assert finished.log.split() == [b"hello"]
@@ -46,19 +39,19 @@ def test_completed_evaluation_has_fitness_and_log(player: EvaluatorHarness) -> N
     assert 0 < finished.seconds < 20
 
 
-def test_metrics_are_returned(player: EvaluatorHarness) -> None:
-    """A game may answer with an object of fitness and metrics."""
-    finished = player.play("return {'fitness': 1, 'metrics': {'lives': 3, 'score': 0.5}}")
+def test_metrics_are_returned(harness: EvaluatorHarness) -> None:
+    """An evaluation may return an object with fitness and metrics."""
+    finished = harness.play("return {'fitness': 1, 'metrics': {'lives': 3, 'score': 0.5}}")
 
     assert finished.fitness == 1.0
     assert finished.metrics == {"lives": 3.0, "score": 0.5}
 
 
-def test_evaluator_passes_job_values(player: EvaluatorHarness) -> None:
+def test_evaluator_passes_job_values(harness: EvaluatorHarness) -> None:
     """Seed, trial, settings, scratch folder and the genome's bytes and suffix arrive unchanged."""
     settings = {"map": "Grüße ✓ {seed}", "fast": True, "level": 3, "speed": 1.5}
 
-    finished = player.play(
+    finished = harness.play(
         """
         assert genome.endswith(".py") if isinstance(genome, str) else genome.suffix == ".py"
         assert os.path.samefile(os.getcwd(), trial.scratch)
@@ -73,9 +66,9 @@ def test_evaluator_passes_job_values(player: EvaluatorHarness) -> None:
     assert json.loads(finished.log) == [4, 2**31 - 1, settings]
 
 
-def test_exception_is_failure_with_traceback_in_log(player: EvaluatorHarness) -> None:
+def test_exception_is_failure_with_traceback_in_log(harness: EvaluatorHarness) -> None:
     """The reason is the error in one line; the traceback is in the log."""
-    finished = player.play("return 1 / 0")
+    finished = harness.play("return 1 / 0")
 
     assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None)
     assert "ZeroDivisionError: division by zero" in finished.reason
@@ -83,10 +76,10 @@ def test_exception_is_failure_with_traceback_in_log(player: EvaluatorHarness) ->
     assert b"Traceback (most recent call last)" in finished.log
 
 
-def test_time_limit_kills_evaluation(player: EvaluatorHarness) -> None:
-    """The time limit ends it; what it printed until then is kept."""
-    for time_limit_s in (0.7, 5.0):  # the second only where a Python needs longer than the first to start
-        finished = player.play("print('still here', flush=True); hang()", time_limit_s=time_limit_s)
+def test_time_limit_kills_evaluation(harness: EvaluatorHarness) -> None:
+    """The evaluation is killed at its time limit; its output up to then is kept."""
+    for time_limit_s in (0.7, 5.0):  # the second limit only where Python takes longer than the first to start
+        finished = harness.play("print('still here', flush=True); hang()", time_limit_s=time_limit_s)
 
         assert finished.outcome is Outcome.TIMED_OUT
         assert finished.reason == f"the time limit of {time_limit_s:g} s passed"
@@ -96,9 +89,9 @@ def test_time_limit_kills_evaluation(player: EvaluatorHarness) -> None:
     assert b"still here" in finished.log
 
 
-def test_kill_ends_all_descendants(player: EvaluatorHarness) -> None:
-    """Child, child in a session of its own, and orphaned grandchild die with the game; none is left a zombie."""
-    player.start(
+def test_kill_ends_all_descendants(harness: EvaluatorHarness) -> None:
+    """A child, a child in its own session and an orphaned grandchild die with the game; none is left a zombie."""
+    harness.start(
         """
         spawn(SLEEPER, "child")
         spawn(SLEEPER, "own-session", start_new_session=True)
@@ -107,42 +100,42 @@ def test_kill_ends_all_descendants(player: EvaluatorHarness) -> None:
         hang()
         """
     )
-    assert player.until(lambda: player.pid_in("game"))
-    pids = [player.pid_in(note) for note in ("game", "child", "own-session", "orphan")]
+    assert harness.until(lambda: harness.pid_in("game"))
+    pids = [harness.pid_in(note) for note in ("game", "child", "own-session", "orphan")]
 
-    player.evaluator.stop()
+    harness.evaluator.stop()
 
     assert [pid for pid in pids if not is_gone(pid)] == []
-    assert player.play("return 1").fitness == 1
+    assert harness.play("return 1").fitness == 1
 
 
-def test_stop_is_idempotent_and_next_evaluation_runs(player: EvaluatorHarness) -> None:
-    """After `stop` the game is gone, a second `stop` does nothing, and the next game is played."""
-    player.start("Path('pid').write_text(str(os.getpid())); hang()")
-    assert player.until(lambda: player.pid_in("pid"))
-    pid = player.pid_in("pid")
+def test_stop_is_idempotent_and_next_evaluation_runs(harness: EvaluatorHarness) -> None:
+    """After `stop` the game has ended, a second `stop` does nothing, and the next evaluation runs."""
+    harness.start("Path('pid').write_text(str(os.getpid())); hang()")
+    assert harness.until(lambda: harness.pid_in("pid"))
+    pid = harness.pid_in("pid")
 
-    player.evaluator.stop()
-    player.evaluator.stop()
+    harness.evaluator.stop()
+    harness.evaluator.stop()
 
     assert is_gone(pid)
-    assert player.evaluator.progress == ""
-    assert player.play("return 3").fitness == 3
+    assert harness.evaluator.progress == ""
+    assert harness.play("return 3").fitness == 3
 
 
-def test_evaluation_after_time_out_is_complete(player: EvaluatorHarness) -> None:
-    """After a time-out the next game is complete, with a log of its own."""
-    player.play("print('the first'); hang()", time_limit_s=0.3)
+def test_evaluation_after_time_out_is_complete(harness: EvaluatorHarness) -> None:
+    """After a time-out the next evaluation is complete and has its own log."""
+    harness.play("print('the first'); hang()", time_limit_s=0.3)
 
-    finished = player.play("print('the second'); return 4")
+    finished = harness.play("print('the second'); return 4")
 
     assert (finished.outcome, finished.fitness) == (Outcome.COMPLETED, 4)
     assert finished.log.split() == [b"the", b"second"]
 
 
-def test_long_log_is_truncated_to_its_end(player: EvaluatorHarness) -> None:
-    """10 MB of output become the last bytes of it, within the bound."""
-    finished = player.play(
+def test_long_log_is_truncated_to_its_end(harness: EvaluatorHarness) -> None:
+    """Of 10 MB of output the last bytes are kept, up to the limit."""
+    finished = harness.play(
         """
         for number in range(160):
             print("x" * 65000)
@@ -156,9 +149,9 @@ def test_long_log_is_truncated_to_its_end(player: EvaluatorHarness) -> None:
     assert finished.log.rstrip().endswith(b"the end")
 
 
-def test_endless_output_does_not_delay_wait(player: EvaluatorHarness) -> None:
-    """A game that writes as fast as it can and never a newline: `wait` stays punctual, the log bounded."""
-    player.start(
+def test_endless_output_does_not_delay_wait(harness: EvaluatorHarness) -> None:
+    """A game writes as fast as it can and never a newline: `wait` returns in time, the log stays bounded."""
+    harness.start(
         """
         trial.progress("flooding")
         end = time.monotonic() + 1
@@ -166,11 +159,11 @@ def test_endless_output_does_not_delay_wait(player: EvaluatorHarness) -> None:
         return 1
         """
     )
-    assert player.until(lambda: player.evaluator.progress == "flooding")
+    assert harness.until(lambda: harness.evaluator.progress == "flooding")
     overdue, finished = [], None
     while finished is None:
         asked = time.monotonic()
-        finished = player.evaluator.wait(0.1)
+        finished = harness.evaluator.wait(0.1)
         overdue.append(time.monotonic() - asked - 0.1)
 
     assert finished.fitness == 1
@@ -178,8 +171,8 @@ def test_endless_output_does_not_delay_wait(player: EvaluatorHarness) -> None:
     assert max(overdue) < 0.5
 
 
-def test_invalid_answer_is_failure(player: EvaluatorHarness) -> None:
-    """What cannot be counted is refused, with the name of what is wrong."""
+def test_invalid_return_value_is_failure(harness: EvaluatorHarness) -> None:
+    """An invalid result is refused, and the reason names what is wrong."""
     complaints = {
         "math.nan": "fitness must be finite, not nan",
         "-math.inf": "fitness must be finite, not -inf",
@@ -192,15 +185,15 @@ def test_invalid_answer_is_failure(player: EvaluatorHarness) -> None:
         "{'fitness': 1, 'metrics': {'a': math.nan}}": "metric a must be finite, not nan",
     }
     for answer, complaint in complaints.items():
-        finished = player.play(f"return {answer}")
+        finished = harness.play(f"return {answer}")
 
         assert (finished.outcome, finished.fitness) == (Outcome.FAILED, None), answer
         assert complaint in finished.reason
 
 
-def test_progress_is_latest_line_during_evaluation(player: EvaluatorHarness) -> None:
-    """The latest progress line is the progress, as one printable line, until the game is over."""
-    player.start(
+def test_progress_is_latest_line_during_evaluation(harness: EvaluatorHarness) -> None:
+    """The latest progress line is the progress, as one printable line, until the evaluation ends."""
+    harness.start(
         """
         trial.progress("lap 1")
         trial.progress("lap \\x1b[31m 2\\n of 3")
@@ -208,26 +201,26 @@ def test_progress_is_latest_line_during_evaluation(player: EvaluatorHarness) -> 
         return 1
         """
     )
-    assert player.until(lambda: player.evaluator.progress == "lap [31m 2 of 3")
+    assert harness.until(lambda: harness.evaluator.progress == "lap [31m 2 of 3")
 
-    (player.scratch / "go").touch()
+    (harness.scratch / "go").touch()
 
-    assert player.finish().fitness == 1
-    assert player.evaluator.progress == ""
-    player.start("hang()")
-    assert player.evaluator.progress == ""
+    assert harness.finish().fitness == 1
+    assert harness.evaluator.progress == ""
+    harness.start("hang()")
+    assert harness.evaluator.progress == ""
 
 
-def test_output_may_contain_any_character(player: EvaluatorHarness) -> None:
+def test_output_may_contain_any_character(harness: EvaluatorHarness) -> None:
     """Output is UTF-8 on every system, whatever the console's code page."""
-    finished = player.play("print('Grüße ✓ 日本'); return 1")
+    finished = harness.play("print('Grüße ✓ 日本'); return 1")
 
     assert finished.log.decode().strip() == "Grüße ✓ 日本"
 
 
-def test_artifacts_are_returned_sorted_and_limited(player: EvaluatorHarness) -> None:
-    """Regular files in `artifacts/` come along, sorted and not too many; nothing else, and only for one game."""
-    finished = player.play(
+def test_artifacts_are_returned_sorted_and_limited(harness: EvaluatorHarness) -> None:
+    """Regular files in `artifacts/` are returned, sorted and limited in number; nothing else, and only once."""
+    finished = harness.play(
         f"""
         for number in range({ARTIFACTS_MAX + 3}):
             Path("artifacts", f"{{number:02}}.bin").write_bytes(b"x" * number)
@@ -241,20 +234,20 @@ def test_artifacts_are_returned_sorted_and_limited(player: EvaluatorHarness) -> 
 
     assert [path.name for path in finished.artifacts] == [f"{n:02}.bin" for n in range(ARTIFACTS_MAX)]
     assert finished.artifacts[3].read_bytes() == b"xxx"
-    assert player.play("return 1").artifacts == []
+    assert harness.play("return 1").artifacts == []
 
 
-def test_failed_evaluation_returns_artifacts(player: EvaluatorHarness) -> None:
-    """The replay of the game that went wrong is the one that people want."""
-    finished = player.play("Path('artifacts', 'replay').touch(); raise SystemExit(3)")
+def test_failed_evaluation_returns_artifacts(harness: EvaluatorHarness) -> None:
+    """The replay of a failed game is of particular interest."""
+    finished = harness.play("Path('artifacts', 'replay').touch(); raise SystemExit(3)")
 
     assert finished.outcome is Outcome.FAILED
     assert [path.name for path in finished.artifacts] == ["replay"]
 
 
-def test_scratch_folder_is_cleaned_before_each_evaluation(player: EvaluatorHarness) -> None:
-    """Files, folders that forbid deletion, links and a changed genome of the last game are gone."""
-    player.play(
+def test_scratch_folder_is_cleaned_before_each_evaluation(harness: EvaluatorHarness) -> None:
+    """Files, read-only folders, links and a changed genome of the previous game are removed."""
+    harness.play(
         """
         os.makedirs("a/b"); Path("a/b/c").touch(); os.chmod("a/b", 0o500); Path("result.json").touch()
         Path("artifacts/old").touch(); os.unlink(genome)
@@ -263,26 +256,26 @@ def test_scratch_folder_is_cleaned_before_each_evaluation(player: EvaluatorHarne
         """
     )
 
-    finished = player.play("print(sorted(os.listdir()), os.listdir('artifacts')); return 1")
+    finished = harness.play("print(sorted(os.listdir()), os.listdir('artifacts')); return 1")
 
-    settings = ["settings.json"] if isinstance(player.evaluator, CommandEvaluator) else []
+    settings = ["settings.json"] if isinstance(harness.evaluator, CommandEvaluator) else []
     assert finished.log.decode().strip() == f"{sorted(['artifacts', 'genome.py', *settings])} []"
 
 
-def test_evaluation_has_no_standard_input(player: EvaluatorHarness) -> None:
-    """A game that asks for input gets none, and does not hang."""
-    finished = player.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
+def test_evaluation_has_no_standard_input(harness: EvaluatorHarness) -> None:
+    """A game that reads its input gets end of file and does not hang."""
+    finished = harness.play("return len(sys.stdin.read()) + len(os.read(0, 10))")
 
     assert finished.fitness == 0
 
 
-def test_time_limit_of_days_is_accepted(player: EvaluatorHarness) -> None:
+def test_time_limit_of_days_is_accepted(harness: EvaluatorHarness) -> None:
     """The longest time limit that a start signal can carry works."""
-    assert player.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
+    assert harness.play("return 1", time_limit_s=7 * 86400.0).fitness == 1
 
 
 def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever console program a game starts would otherwise open a window over it."""
+    """Otherwise every console program that a game starts would open a window over it."""
     beside = tmp_path / "python.exe"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "pythonw.exe"))
     assert interpreter() == sys.executable
@@ -295,7 +288,7 @@ def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_fingerprint_is_independent_of_folder(tmp_path: Path, tree: ProcessTree) -> None:
-    """Equal on all workers that play the same thing, different otherwise; 16 hex digits."""
+    """Equal on all workers with the same evaluator, different otherwise; 16 hexadecimal digits."""
     evaluators: list[GenomeEvaluator] = [
         CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree),
         CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree),

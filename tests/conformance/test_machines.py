@@ -1,5 +1,5 @@
-"""What each role of machines promises, over every kind that has it: `Power` over processes of this computer, and all
-roles over Hyper-V by WinRM and over QEMU with guests that boot (`make test-vm`)."""
+"""The contract of each role of machines, for every kind that has it: `Power` of local processes, and all roles of
+Hyper-V over WinRM and of QEMU with guests that boot (`make test-vm`)."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class PowerCase:
 
 
 class MachineCase(PowerCase):
-    """A third one can be created, and their disks can be read."""
+    """A third machine can be created, and their disks can be read."""
 
     python = sys.executable  #: in the guest
 
@@ -64,7 +64,7 @@ class MachineCase(PowerCase):
 
 
 class RealMachineCase(MachineCase):
-    """Its disks can be read by its guests alone."""
+    """Machines whose disks only their guests can read."""
 
     boot_s = BOOT_S
     python = "/usr/bin/python3"
@@ -116,17 +116,17 @@ def virtual_machines(kind: str, folder: Path) -> Iterator[MachineCase]:
                 real.machines.create(name)
             yield RealMachineCase(real.machines, real.folder)
         return
-    with hyperv_harness(folder, *NAMES, existing=NAMES[:2], tls=kind == "hyperv-https", boot_s=0.1) as bed:
+    with hyperv_harness(folder, *NAMES, existing=NAMES[:2], tls=kind == "hyperv-https", boot_s=0.1) as harness:
         for name in NAMES[:2]:
-            (bed.disks / name).mkdir(parents=True)
-        yield MachineCase(bed.machines(), bed.disks)
-        assert bed.server.shells == set()
+            (harness.disks / name).mkdir(parents=True)
+        yield MachineCase(harness.machines(), harness.disks)
+        assert harness.server.shells == set()
 
 
-def assert_unknown(name: str, *verbs: Callable[[str], object]) -> None:
-    for verb in verbs:
+def assert_unknown(name: str, *methods: Callable[[str], object]) -> None:
+    for method in methods:
         with pytest.raises(MachineError) as error:
-            verb(name)
+            method(name)
         assert error.value.trouble is Trouble.NO_SUCH_MACHINE
 
 
@@ -134,7 +134,7 @@ def assert_unknown(name: str, *verbs: Callable[[str], object]) -> None:
 
 
 def test_start_of_running_machine_changes_nothing(power_case: PowerCase) -> None:
-    """It goes on as it was."""
+    """It keeps running."""
     power_case.on()
     before = power_case.power.info("vm-1").uptime_s
 
@@ -145,7 +145,7 @@ def test_start_of_running_machine_changes_nothing(power_case: PowerCase) -> None
 
 
 def test_shutdown_is_idempotent(power_case: PowerCase) -> None:
-    """It is off then, and asking once more is no error."""
+    """The machine is off then; a second shutdown is no error."""
     power_case.on()
 
     assert power_case.power.shutdown("vm-1", 60)
@@ -154,7 +154,7 @@ def test_shutdown_is_idempotent(power_case: PowerCase) -> None:
 
 
 def test_power_off_is_idempotent(power_case: PowerCase) -> None:
-    """Off, twice, and on again."""
+    """The machine is powered off twice, then started again."""
     power_case.on()
     power_case.power.power_off("vm-1")
     power_case.power.power_off("vm-1")
@@ -164,23 +164,23 @@ def test_power_off_is_idempotent(power_case: PowerCase) -> None:
 
 
 def test_watcher_reports_each_change_once(power_case: PowerCase) -> None:
-    """Once for each, with what it is now."""
-    told: list[tuple[str, PowerState]] = []
-    watcher = MachineWatcher(power_case.power, lambda name, info: told.append((name, info.state)), interval_s=0.05)
+    """Each change is reported once, with the current state."""
+    changes: list[tuple[str, PowerState]] = []
+    watcher = MachineWatcher(power_case.power, lambda name, info: changes.append((name, info.state)), interval_s=0.05)
     watcher.start()
-    assert eventually(lambda: ("vm-1", PowerState.OFF) in told)
+    assert eventually(lambda: ("vm-1", PowerState.OFF) in changes)
 
     power_case.on()
 
-    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in told)
+    assert eventually(lambda: ("vm-1", PowerState.RUNNING) in changes)
     assert eventually(lambda: watcher.latest()["vm-1"].healthy)
     watcher.close()
-    assert told.count(("vm-2", PowerState.OFF)) == 1
+    assert changes.count(("vm-2", PowerState.OFF)) == 1
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_power_refuses_unknown_names(power_case: PowerCase, name: str) -> None:
-    """Every verb refuses every other name before anything is asked of anybody."""
+    """Every method refuses any other name before it sends a request."""
     machines = power_case.power
     assert_unknown(name, machines.info, machines.start, machines.power_off, lambda n: machines.shutdown(n, 1))
 
@@ -189,7 +189,7 @@ def test_power_refuses_unknown_names(power_case: PowerCase, name: str) -> None:
 
 
 def test_create_is_idempotent(case: MachineCase) -> None:
-    """It is off then, and making it again changes nothing."""
+    """The machine is off then; creating it again changes nothing."""
     case.machines.create("vm-3")
     case.machines.create("vm-3")
 
@@ -198,7 +198,7 @@ def test_create_is_idempotent(case: MachineCase) -> None:
 
 
 def test_restore_discards_changes(case: MachineCase) -> None:
-    """What was written since the checkpoint is gone, what was there before is back, and it is off."""
+    """Files written since the checkpoint are gone, earlier files are back, and the machine is off."""
     case.on()
     case.machines.send("vm-1", b"kept", "notes/before.txt")
     case.machines.shutdown("vm-1", 60)
@@ -215,7 +215,7 @@ def test_restore_discards_changes(case: MachineCase) -> None:
 
 
 def test_checkpoint_of_running_machine_is_refused(case: MachineCase) -> None:
-    """Whatever it has in memory would come back with it."""
+    """Otherwise the contents of its memory would be restored, too."""
     case.on()
 
     with pytest.raises(MachineError, match="off"):
@@ -223,7 +223,7 @@ def test_checkpoint_of_running_machine_is_refused(case: MachineCase) -> None:
 
 
 def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
-    """Also one that runs, and also twice."""
+    """Also a running machine; removing it again is no error."""
     case.on()
 
     case.machines.remove("vm-1")
@@ -234,7 +234,7 @@ def test_remove_deletes_machine_and_disk(case: MachineCase) -> None:
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_provisioning_refuses_unknown_names(case: MachineCase, name: str) -> None:
-    """Every verb, as those of `Power`."""
+    """Every method, like those of `Power`."""
     machines = case.machines
     assert_unknown(name, machines.create, machines.checkpoint, machines.restore, machines.remove)
 
@@ -243,7 +243,7 @@ def test_provisioning_refuses_unknown_names(case: MachineCase, name: str) -> Non
 
 
 def test_restart_agent_keeps_machine(case: MachineCase) -> None:
-    """The machine is there afterwards as before."""
+    """The machine runs afterwards as before."""
     case.on()
 
     case.machines.restart_agent("vm-1")
@@ -252,7 +252,7 @@ def test_restart_agent_keeps_machine(case: MachineCase) -> None:
 
 
 def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
-    """With a file that was sent before; its exit code and output come back, whatever letters it has."""
+    """A command reads a file that was sent before; its exit code and its output come back in any alphabet."""
     case.on()
     case.machines.send("vm-1", "print('Grüße'); raise SystemExit(3)".encode(), "probe.py")
 
@@ -262,7 +262,7 @@ def test_run_returns_exit_code_and_output(case: MachineCase) -> None:
 
 
 def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
-    """A machine that is off says so."""
+    """The error says that the machine is off."""
     with pytest.raises(MachineError) as error:
         case.machines.run("vm-1", case.python, ["-V"], 20)
 
@@ -271,7 +271,7 @@ def test_run_on_stopped_machine_is_refused(case: MachineCase) -> None:
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_guest_refuses_unknown_names(case: MachineCase, name: str) -> None:
-    """Every verb, as those of `Power`."""
+    """Every method, like those of `Power`."""
     machines = case.machines
     assert_unknown(
         name,

@@ -1,6 +1,5 @@
-"""What every implementation of `ShareFiles` promises: a new one joins by adding itself to the `case` fixture."""
+"""The contract of every implementation of `ShareFiles`. A new one adds itself to the `case` fixture."""
 
-import hashlib
 import os
 import stat
 import sys
@@ -16,6 +15,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.smb.files import SmbFiles
 from tests.fakes.memory_files import MemoryFiles
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
+from tests.harness.records import sha256
 from tests.harness.samba import SmbShares
 
 RECORD, PAYLOAD = "inbox/x.start.json", "inbox/x.genome"
@@ -25,11 +25,11 @@ BEAT = "status/agent.json"
 
 @dataclass(frozen=True)
 class ShareFilesCase:
-    """What shares can be made of."""
+    """One implementation, and the shares that it can make for a test."""
 
     bare: Callable[[], ShareFiles]  #: a share without any folder
-    nowhere: Callable[[], ShareFiles]  #: a share that is not there at all
-    kept: Callable[[ShareFiles, str], AbstractContextManager[None]]  #: somebody keeps a file to himself
+    nowhere: Callable[[], ShareFiles]  #: a share that does not exist
+    kept: Callable[[ShareFiles, str], AbstractContextManager[None]]  #: another program holds a file open
 
 
 def share_in_memory(*, there: bool) -> MemoryFiles:
@@ -54,7 +54,7 @@ def kept_in_memory(files: ShareFiles, path: str) -> Iterator[None]:
 
 @contextmanager
 def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
-    """Opened for nobody else, where a system knows that; elsewhere no rights, and those that keep them."""
+    """Holds a file open exclusively where the system supports it; elsewhere removes the rights to it."""
     assert isinstance(files, LocalFiles)
     if sys.platform == "win32":
         import _winapi
@@ -93,33 +93,29 @@ def files(case: ShareFilesCase) -> ShareFiles:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A payload of several pieces on this computer's disk."""
+    """A local payload that needs several writes."""
     path = tmp_path / "payload"
     path.write_bytes(os.urandom(3 * 1024 * 1024 + 7))
     return path
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------- everybody's promises
+# ------------------------------------------------------------------------------------------------- every implementation
 
 
 def test_new_share_lists_its_folders(files: ShareFiles) -> None:
-    """The share itself can be listed, and shows the three folders of the layout."""
+    """The share itself can be listed and shows the three folders of the layout."""
     assert sorted(files.names("")) == ["inbox", "outbox", "status"]
     assert files.names("inbox") == files.names("outbox") == ["tmp"]
     assert files.names("status") == []
 
 
 def test_share_without_folders_lists_nothing(case: ShareFilesCase) -> None:
-    """A share without folders can be asked, and shows nothing."""
+    """A share without folders can be listed and shows nothing."""
     assert case.bare().names("") == []
 
 
 def test_make_folders_is_idempotent(files: ShareFiles) -> None:
-    """Making the folders again changes nothing that is in them."""
+    """Making the folders again changes nothing in them."""
     files.publish(RECORD, b"record")
 
     files.make_folders()
@@ -128,7 +124,7 @@ def test_make_folders_is_idempotent(files: ShareFiles) -> None:
 
 
 def test_published_record_is_listed_and_read(files: ShareFiles) -> None:
-    """What was published is listed under its name, and has its size and its bytes."""
+    """A published record is listed under its name, with its size and its bytes."""
     files.publish(RECORD, b"record")
 
     assert sorted(files.names("inbox")) == ["tmp", "x.start.json"]
@@ -137,7 +133,7 @@ def test_published_record_is_listed_and_read(files: ShareFiles) -> None:
 
 
 def test_staging_folder_may_be_cleared(files: ShareFiles) -> None:
-    """Whatever an implementation keeps there may be removed by whoever tidies, and records come and go as before."""
+    """Removing the files in the staging folder does not affect later publications."""
     files.publish(RECORD, b"record")
     files.publish("inbox/1.host.json", b"host", durable=True)
 
@@ -150,7 +146,7 @@ def test_staging_folder_may_be_cleared(files: ShareFiles) -> None:
 
 
 def test_records_keep_their_bytes_while_others_change(files: ShareFiles) -> None:
-    """Whatever is published and removed around it, and of whatever length, each record keeps its own bytes."""
+    """While other records of any length are published and removed, each record keeps its bytes."""
     there: dict[str, bytes] = {}
     for number in range(60):
         path, data = f"{'inbox' if number % 3 else 'outbox'}/{number}.json", b"%d" % number * (1 + 7 * number % 50)
@@ -165,7 +161,7 @@ def test_records_keep_their_bytes_while_others_change(files: ShareFiles) -> None
 
 @pytest.mark.parametrize("data", [b"", b"claim"])
 def test_durable_record_is_like_any_record(files: ShareFiles, data: bytes) -> None:
-    """Durability changes nothing that can be seen, not even for an empty record."""
+    """A durable publication has the same visible effect, also with an empty record."""
     files.publish("outbox/x.started.json", data, durable=True)
 
     assert files.read("outbox/x.started.json", 100) == data
@@ -173,7 +169,7 @@ def test_durable_record_is_like_any_record(files: ShareFiles, data: bytes) -> No
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_publish_refuses_existing_name(files: ShareFiles, durable: bool) -> None:
-    """The second record of a name is refused, and the first one stays as it was."""
+    """A second record of the same name is refused; the first one is unchanged."""
     files.publish(RECORD, b"the first")
 
     with pytest.raises(FileAlreadyExists):
@@ -183,7 +179,7 @@ def test_publish_refuses_existing_name(files: ShareFiles, durable: bool) -> None
 
 
 def test_staged_leftover_is_overwritten(files: ShareFiles) -> None:
-    """A half that a killed process left in tmp/ is written over and not appended to."""
+    """A partial file of a killed process in tmp/ is overwritten, not appended to."""
     files.write("inbox/tmp/x.start.json", b"a long half of an earlier record")
 
     files.publish(RECORD, b"record")
@@ -202,7 +198,7 @@ def test_publish_refuses_name_of_folder(files: ShareFiles) -> None:
 
 
 def test_replace_swaps_whole_file(files: ShareFiles) -> None:
-    """The file comes into being, is replaced by a shorter one, and nothing else is left beside it."""
+    """The file is created, then replaced by a shorter one; no other file is left."""
     files.replace(BEAT, b"the first beat")
     assert files.read(BEAT, 100) == b"the first beat"
 
@@ -213,7 +209,7 @@ def test_replace_swaps_whole_file(files: ShareFiles) -> None:
 
 
 def test_written_payload_replaces_longer_one(files: ShareFiles) -> None:
-    """Written again, nothing of the longer one before is left."""
+    """The second write leaves nothing of the first, longer payload."""
     files.write(PAYLOAD, b"a long genome")
     files.write(PAYLOAD, b"genome")
 
@@ -221,7 +217,7 @@ def test_written_payload_replaces_longer_one(files: ShareFiles) -> None:
 
 
 def test_large_payload_is_written_and_fetched(files: ShareFiles, source: Path, tmp_path: Path) -> None:
-    """A payload of several pieces goes from a local file to the share and back, and its digest is told."""
+    """A payload of several pieces is copied from a local file to the share and back; its digest is returned."""
     files.write(PAYLOAD, source)
 
     digest = files.fetch(PAYLOAD, tmp_path / "fetched", source.stat().st_size)
@@ -232,7 +228,7 @@ def test_large_payload_is_written_and_fetched(files: ShareFiles, source: Path, t
 
 
 def test_write_protected_payload_is_written_and_removed(files: ShareFiles, source: Path, tmp_path: Path) -> None:
-    """What never changes may be linked instead of copied; it is read, removed and sent again all the same."""
+    """A write-protected file may be linked instead of copied; it can be read, removed and sent again."""
     data = source.read_bytes()
     source.chmod(stat.S_IREAD)
     for _ in range(2):
@@ -245,7 +241,7 @@ def test_write_protected_payload_is_written_and_removed(files: ShareFiles, sourc
 
 
 def test_writing_does_not_change_sources(files: ShareFiles, source: Path) -> None:
-    """A payload over a leftover of its name changes neither its own source nor the one the leftover came from."""
+    """Writing over a leftover file changes neither its own source nor the source of the leftover."""
     data, other = source.read_bytes(), source.with_name("other")
     other.write_bytes(b"other")
     source.chmod(stat.S_IREAD)
@@ -261,7 +257,7 @@ def test_writing_does_not_change_sources(files: ShareFiles, source: Path) -> Non
 
 
 def test_empty_file_exists(files: ShareFiles, tmp_path: Path) -> None:
-    """Nothing in it is something else than not being there."""
+    """An empty file is not a missing file."""
     files.write(PAYLOAD, b"")
 
     assert files.size(PAYLOAD) == 0
@@ -271,7 +267,7 @@ def test_empty_file_exists(files: ShareFiles, tmp_path: Path) -> None:
 
 
 def test_full_local_disk_fails_fetch(files: ShareFiles, tiny_disk: Path) -> None:
-    """A genome is fetched whole or not at all, and that is not the share's fault: it is told of the disk it goes to."""
+    """The genome is fetched completely or not at all; the error names the local disk and not the share."""
     files.write(PAYLOAD, b"x" * 300_000)
     room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
     (tiny_disk / "filler").write_bytes(b"x" * (room - 200_000))
@@ -281,7 +277,7 @@ def test_full_local_disk_fails_fetch(files: ShareFiles, tiny_disk: Path) -> None
 
 
 def test_unwritable_destination_is_not_share_error(files: ShareFiles, tmp_path: Path) -> None:
-    """The folder that a genome goes to is gone, or something holds its file: the share was asked, and answered."""
+    """The destination folder is missing or its file is held open: the error is local, since the share responded."""
     files.write(PAYLOAD, b"genome")
 
     with pytest.raises(FileNotFoundError):
@@ -289,7 +285,7 @@ def test_unwritable_destination_is_not_share_error(files: ShareFiles, tmp_path: 
 
 
 def test_fetch_replaces_earlier_copy(files: ShareFiles, tmp_path: Path) -> None:
-    """The local copy holds this payload and nothing of a longer one before."""
+    """The local copy contains this payload and nothing of a longer one before."""
     (tmp_path / "fetched").write_bytes(b"the genome of an earlier attempt")
     files.write(PAYLOAD, b"genome")
 
@@ -298,8 +294,8 @@ def test_fetch_replaces_earlier_copy(files: ShareFiles, tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_bytes() == b"genome"
 
 
-def test_file_of_exactly_the_limit_is_read(files: ShareFiles, tmp_path: Path) -> None:
-    """A file of exactly the limit is read and fetched; one byte more is unfit."""
+def test_file_of_size_limit_is_read(files: ShareFiles, tmp_path: Path) -> None:
+    """A file of exactly the limit is read and fetched; one byte more is invalid."""
     files.write(PAYLOAD, b"12345678")
 
     assert files.read(PAYLOAD, 8) == b"12345678"
@@ -311,7 +307,7 @@ def test_file_of_exactly_the_limit_is_read(files: ShareFiles, tmp_path: Path) ->
 
 
 def test_payload_beyond_limit_is_invalid(files: ShareFiles, source: Path, tmp_path: Path) -> None:
-    """The limit holds across pieces, and no more than the limit lands on this computer's disk."""
+    """The limit holds across pieces; at most that many bytes are written to the local disk."""
     files.write(PAYLOAD, source)
     limit = source.stat().st_size - 1
 
@@ -322,7 +318,7 @@ def test_payload_beyond_limit_is_invalid(files: ShareFiles, source: Path, tmp_pa
 
 
 def test_exclusively_opened_file_is_refused(case: ShareFilesCase, tmp_path: Path) -> None:
-    """That one, and for as long: the share is there, and what lies beside it is given in the same breath."""
+    """Only that file, and only while it is open: other files of the share can be read."""
     files = case.bare()
     files.make_folders()
     for name in "ab":
@@ -342,7 +338,7 @@ def test_exclusively_opened_file_is_refused(case: ShareFilesCase, tmp_path: Path
 
 
 def test_missing_file_raises_file_missing(files: ShareFiles, tmp_path: Path) -> None:
-    """In a folder that is there, a successful look for a file that is not says Absent."""
+    """If the folder exists and the file does not, the error is FileMissing."""
     with pytest.raises(FileMissing):
         files.size(RECORD)
     with pytest.raises(FileMissing):
@@ -352,7 +348,7 @@ def test_missing_file_raises_file_missing(files: ShareFiles, tmp_path: Path) -> 
 
 
 def test_missing_artifact_raises_file_missing(files: ShareFiles, tmp_path: Path) -> None:
-    """It is not there, whether its attempt's folder is or not: that folder is not the layout's."""
+    """Whether the folder of its attempt exists or not: that folder is not part of the layout."""
     with pytest.raises(FileMissing):
         files.fetch(f"{ARTIFACTS}/replay", tmp_path / "fetched", 100)
 
@@ -363,7 +359,7 @@ def test_missing_artifact_raises_file_missing(files: ShareFiles, tmp_path: Path)
 
 
 def test_artifact_folder_is_created_and_removed(files: ShareFiles, source: Path, tmp_path: Path) -> None:
-    """Artifacts lie in a folder of their attempt, which comes with the first and goes as a whole."""
+    """Artifacts are in a folder of their attempt. The first one creates it; removing the folder removes all."""
     files.write(f"{ARTIFACTS}/replay", source)
     files.write(f"{ARTIFACTS}/screenshot", b"...")
     assert sorted(files.names("outbox")) == ["tmp", "x.files"]
@@ -377,7 +373,7 @@ def test_artifact_folder_is_created_and_removed(files: ShareFiles, source: Path,
 
 
 def test_folder_under_file_name_is_invalid(files: ShareFiles, tmp_path: Path) -> None:
-    """There is something of that name, so it is not Absent, but it is not a file."""
+    """The name exists, so the error is not FileMissing, but it is not a file."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
     with pytest.raises(FileInvalid):
@@ -389,7 +385,7 @@ def test_folder_under_file_name_is_invalid(files: ShareFiles, tmp_path: Path) ->
 
 
 def test_write_does_not_replace_folder(files: ShareFiles) -> None:
-    """Neither a payload nor a heartbeat takes the place of a folder."""
+    """Neither a payload nor a heartbeat replaces a folder."""
     files.write(f"{ARTIFACTS}/replay", b"replay")
 
     with pytest.raises(Unavailable):
@@ -401,7 +397,7 @@ def test_write_does_not_replace_folder(files: ShareFiles) -> None:
 
 
 def test_remove_is_idempotent(files: ShareFiles) -> None:
-    """What is not there is fine, the first time and every other time."""
+    """Removing a missing file is no error, the first time and every other time."""
     files.write(PAYLOAD, b"genome")
 
     for _ in range(3):
@@ -411,14 +407,14 @@ def test_remove_is_idempotent(files: ShareFiles) -> None:
 
 
 def test_remove_accepts_empty_list(files: ShareFiles) -> None:
-    """An empty list asks for nothing."""
+    """An empty list makes no request."""
     files.remove([])
     files.remove(iter(()))
 
 
-def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
-    """Where one cannot be removed, those before it are gone and those behind it stay, unless it is all one message."""
-    if isinstance(files, LocalFiles):  # a tree is nothing the protocol knows, so no verb makes one
+def test_files_are_removed_in_given_order(files: ShareFiles) -> None:
+    """If one cannot be removed, earlier files are gone and later files remain, unless all go in one message."""
+    if isinstance(files, LocalFiles):  # the protocol has no nested folders, so no method makes one
         (files.root / ARTIFACTS / "tree").mkdir(parents=True)
     else:
         files.write(f"{ARTIFACTS}/a/tree", b"nothing the protocol knows")
@@ -433,7 +429,7 @@ def test_files_are_removed_in_the_given_order(files: ShareFiles) -> None:
 
 
 def test_files_are_unavailable_without_folders(case: ShareFilesCase, tmp_path: Path) -> None:
-    """On a share without folders every question about a file is Unavailable, never Absent."""
+    """Every read of a file raises Unavailable and never FileMissing."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.size(RECORD)
@@ -444,14 +440,14 @@ def test_files_are_unavailable_without_folders(case: ShareFilesCase, tmp_path: P
 
 
 def test_remove_fails_without_folders(case: ShareFilesCase) -> None:
-    """A share that cannot be reached does not say that the files are gone."""
+    """An unreachable share does not report that the files are gone."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.remove([RECORD])
 
 
 def test_writing_fails_without_folders(case: ShareFilesCase) -> None:
-    """Neither listing nor any way of writing works where the folders are not, and none of them makes one."""
+    """Neither listing nor writing works without the folders, and no method creates them."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.names("inbox")
@@ -466,13 +462,13 @@ def test_writing_fails_without_folders(case: ShareFilesCase) -> None:
 
 
 def test_missing_share_cannot_be_listed(case: ShareFilesCase) -> None:
-    """Where nothing is mounted the share itself cannot be listed."""
+    """If nothing is mounted, listing the share fails."""
     with pytest.raises(Unavailable):
         case.nowhere().names("")
 
 
 def test_make_folders_fails_on_missing_share(case: ShareFilesCase) -> None:
-    """Where nothing is mounted no folders are made: they would lie on the wrong disk and look like a fresh share."""
+    """If nothing is mounted, no folders are made: they would be on the wrong disk and look like a new share."""
     files = case.nowhere()
 
     with pytest.raises(Unavailable):
@@ -480,7 +476,7 @@ def test_make_folders_fails_on_missing_share(case: ShareFilesCase) -> None:
 
 
 def test_artifact_needs_outbox(case: ShareFilesCase) -> None:
-    """An artifact makes its attempt's folder, and never `outbox/` or the share."""
+    """An artifact creates the folder of its attempt, but neither `outbox/` nor the share."""
     for files in (case.nowhere(), case.bare()):
         with pytest.raises(Unavailable):
             files.write(f"{ARTIFACTS}/replay", b"replay")

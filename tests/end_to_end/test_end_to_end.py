@@ -1,7 +1,7 @@
-"""Whole generations with real hosts, agents and evaluators, killed and stopped for real.
+"""Complete generations with real hosts, agents and evaluators, killed and stopped by signals.
 
-Each story ends the same way: every genome is counted exactly once, with the fitness its bytes give it, or is named as
-failed; the summary adds up; no process is left.
+Each test ends with the same check: every genome is counted exactly once, with the fitness that follows from its bytes,
+or is reported as failed; the summary adds up; no process is left.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,31 +17,37 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.host import host
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 
-def plays(count: int, seconds: float = 0.0) -> dict[str, dict[str, object]]:
-    """So many genomes that differ in a number and play for so long."""
-    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
-
-
 def genome_in(attempt: str) -> str:
-    """Generation and genome in an attempt's id."""
+    """Generation and genome of an attempt id."""
     return attempt[:10]
 
 
-def running_attempt(project: FarmProject, spared: set[str]) -> dict[str, str]:
-    """What the workers have in hand: an attempt each, at a genome that is not to be spared."""
-    found = {worker: project.playing(worker) for worker in ("local-0", "local-1")}
-    return {worker: attempt for worker, attempt in found.items() if attempt and genome_in(attempt) not in spared}
+def running_attempts(project: FarmProject, spared: set[str]) -> list[tuple[str, str]]:
+    """Waits for running attempts: worker and attempt, without those at a genome in `spared`."""
+    found: list[tuple[str, str]] = []
+
+    def some() -> bool:
+        running = [(worker, project.playing(worker)) for worker in ("local-0", "local-1")]
+        found[:] = [(worker, attempt) for worker, attempt in running if attempt and genome_in(attempt) not in spared]
+        return bool(found)
+
+    project.wait_until(some)
+    return found
+
+
+def has_other_attempt(project: FarmProject, worker: str, attempt: str) -> bool:
+    return project.playing(worker) != attempt
 
 
 def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
-    """Drop genomes, run, and every fitness is there; running again gives the same bytes and plays nothing."""
+    """A run computes every fitness; a second run gives the same bytes and evaluates nothing."""
     project.configure(trials=3)
-    project.add_genomes(plays(20))
+    project.add_genomes(games(20))
     code, _ = project.run()
     assert code == 0
     project.assert_counted_once()
@@ -50,10 +57,10 @@ def test_generation_runs_to_end_and_is_repeatable(project: FarmProject) -> None:
 
 
 def test_leftover_results_do_not_affect_next_generation(project: FarmProject) -> None:
-    """What was counted and not yet cleaned up is no news to the next run, and idle time between runs is not counted."""
+    """Counted results that are not removed yet do not affect the next run; idle time between runs is not counted."""
     project.configure(workers=2)
-    project.add_genomes(plays(6))
-    project.add_genomes(plays(6), generation=2)
+    project.add_genomes(games(6))
+    project.add_genomes(games(6), generation=2)
     assert project.run()[0] == 0
     code, out = project.run("run", "--gen", "2")
     assert code == 0
@@ -68,20 +75,19 @@ def test_leftover_results_do_not_affect_next_generation(project: FarmProject) ->
 
 
 def test_generation_survives_twenty_kills(project: FarmProject) -> None:
-    """`kill -9` of agents, evaluators and hosts, each with an attempt in hand, costs attempts and nothing else."""
+    """`kill -9` of agents, evaluators and hosts with a running attempt costs attempts and nothing else."""
     project.configure(workers=2, losses_max=10, trials=1)
-    project.add_genomes(plays(100, seconds=0.25))
-    dice, hit = random.Random(4), set()
+    project.add_genomes(games(100, seconds=0.25))
+    dice = random.Random(4)
+    hit: set[str] = set()
     targets = dice.sample(["agent"] * 18 + ["evaluator"] * 3 + ["host"] * 3, 24)
     host = project.start()
     while targets:
-        found: dict[str, str] = {}
-        project.wait_until(lambda found=found: found.update(running_attempt(project, hit)) or found)
-        worker, attempt = dice.choice(sorted(found.items()))
+        worker, attempt = dice.choice(running_attempts(project, hit))
         agent = project.agent_of(worker)
         if agent is None or project.playing(worker) != attempt:
             continue
-        hit.add(genome_in(attempt))  # a genome is hit once: hit three times, it would rightly be taken for poison
+        hit.add(genome_in(attempt))  # each genome is hit once: after three hits it would count as poison
         match targets.pop():
             case "host":
                 host.kill()
@@ -92,7 +98,7 @@ def test_generation_survives_twenty_kills(project: FarmProject) -> None:
             case "evaluator":
                 for child in agent.children():
                     child.kill()
-        project.wait_until(lambda worker=worker, attempt=attempt: project.playing(worker) != attempt)
+        project.wait_until(partial(has_other_attempt, project, worker, attempt))
     code, out = project.wait_for_end(host, within_s=90)
     assert code == 0, out
     project.assert_counted_once()
@@ -102,9 +108,9 @@ def test_generation_survives_twenty_kills(project: FarmProject) -> None:
 
 
 def test_stopped_agent_is_restarted(project: FarmProject) -> None:
-    """SIGSTOP makes an agent silent; its attempt is lost, its neighbour taken back, and a new agent plays on."""
+    """SIGSTOP makes an agent silent: its running attempt is lost, its queued one withdrawn; a new agent continues."""
     project.configure(workers=2, silence_limit_s=3.0)
-    project.add_genomes(plays(30, seconds=0.2))
+    project.add_genomes(games(30, seconds=0.2))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     agent = project.agent_of("local-0")
@@ -118,9 +124,9 @@ def test_stopped_agent_is_restarted(project: FarmProject) -> None:
 
 
 def test_poison_genome_fails_and_others_complete(project: FarmProject) -> None:
-    """A genome that kills every agent it meets is settled as poison; the one that waits behind it is counted."""
+    """A genome that kills every agent is settled as poison; the genome behind it is counted."""
     project.configure(workers=2)
-    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(10, seconds=0.1)})
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **games(10, seconds=0.1)})
     code, out = project.run()
     assert code == 1, out
     project.assert_counted_once(failed=frozenset({"a-poison.json"}))
@@ -129,18 +135,18 @@ def test_poison_genome_fails_and_others_complete(project: FarmProject) -> None:
 
 
 def test_poison_genome_fails_with_one_worker(project: FarmProject) -> None:
-    """With nobody else to ask, three deaths on the one worker are enough."""
+    """Without another worker, three deaths on the only one are enough."""
     project.configure(workers=1)
-    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **plays(5)})
+    project.add_genomes({"a-poison.json": {"do": "kill_agent"}, **games(5)})
     assert project.run()[0] == 1
     project.assert_counted_once(failed=frozenset({"a-poison.json"}))
 
 
 def test_failing_evaluations_are_reported_with_reason(project: FarmProject) -> None:
-    """Raising, dying, hanging and leaving games fail with a reason each, and their neighbours are counted."""
+    """Games that raise, crash, hang or exit fail with a reason each; other genomes are counted."""
     project.configure(time_limit_s=1.0)
     bad = {f"{order}.json": {"do": order} for order in ("raise", "die", "hang", "exit")}
-    project.add_genomes({**bad, **plays(8)})
+    project.add_genomes({**bad, **games(8)})
     code, out = project.run()
     assert code == 1
     project.assert_counted_once(failed=frozenset(bad))
@@ -152,11 +158,11 @@ def test_failing_evaluations_are_reported_with_reason(project: FarmProject) -> N
 
 
 def test_ctrl_c_stops_and_same_command_resumes(project: FarmProject) -> None:
-    """The first Ctrl-C ends in order with exit code 3; nothing that was counted is played again."""
+    """The first Ctrl-C stops the host with exit code 3; the next run repeats no counted trial."""
     project.configure()
-    project.add_genomes(plays(30, seconds=0.1))
+    project.add_genomes(games(30, seconds=0.1))
     host = project.start()
-    project.wait_until(lambda: len(list((project.root / "results/gen-0001/attempts").glob("*/result.json"))) >= 4)
+    project.wait_until(lambda: project.archived() >= 4)
     project.interrupt(host)
     code, out = project.wait_for_end(host)
     assert code == 3, out
@@ -171,22 +177,22 @@ def test_ctrl_c_stops_and_same_command_resumes(project: FarmProject) -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_fitness_is_independent_of_worker_count(project: FarmProject, workers: int) -> None:
-    """One worker or four: every trial has the fitness that its bytes and its seed give it."""
+    """With one worker or four, each trial has the fitness that follows from its bytes and its seed."""
     project.configure(workers=workers, trials=2)
-    project.add_genomes(plays(12, seconds=0.01))
+    project.add_genomes(games(12, seconds=0.01))
     assert project.run()[0] == 0
     project.assert_counted_once()
 
 
-def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> None:
-    """The share belongs to the first host; the second keeps its hands off, names the fix, and breaks nothing."""
+def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path: Path) -> None:
+    """The share belongs to the first host; the second one does not touch it, and names the command for a take-over."""
     share = tmp_path / "share"
     share.mkdir()
     table = f"[[worker]]\nname = 'vm-0'\nshare = '{share}'"
     second = FarmProject(tmp_path / "second")
     for farm in (project, second):
         farm.configure(workers=0, extra=table)
-        farm.add_genomes(plays(20, seconds=0.1))
+        farm.add_genomes(games(20, seconds=0.1))
     agent = project.start_agent(share)
     first = project.start()
     project.wait_until(lambda: list(share.glob("inbox/*.start.json")))
@@ -199,12 +205,12 @@ def test_second_host_excludes_share_of_first(project: FarmProject, tmp_path) -> 
     project.assert_counted_once()
 
 
-def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path) -> None:
-    """Without its ledger a farm is another farm: the share is refused until it is taken over; old results are kept."""
+def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path: Path) -> None:
+    """Without its ledger the farm has a new id: the share is refused until it is taken over; old results are kept."""
     share = tmp_path / "share"
     share.mkdir()
     project.configure(workers=0, extra=f"[[worker]]\nname = 'vm-0'\nshare = '{share}'")
-    project.add_genomes(plays(6))
+    project.add_genomes(games(6))
     agent = project.start_agent(share)
     assert project.run()[0] == 0
     shutil.rmtree(project.root / "state")
@@ -221,9 +227,9 @@ def test_deleted_state_folder_makes_new_farm(project: FarmProject, tmp_path) -> 
 
 
 def test_changed_generation_is_refused(project: FarmProject) -> None:
-    """Changed bytes or settings are refused with both values named; new files join; `--fresh` begins anew."""
+    """Changed bytes or settings are refused and both values named; new files are added; `--fresh` starts again."""
     project.configure()
-    project.add_genomes(plays(4))
+    project.add_genomes(games(4))
     assert project.run()[0] == 0
     project.add_genomes({"g000.json": {"n": 99}})
     code, out = project.run()
@@ -243,9 +249,9 @@ def test_changed_generation_is_refused(project: FarmProject) -> None:
 
 
 def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> None:
-    """After the evaluator is corrected, `--retry-failed` plays the failed and skipped trials and no others."""
+    """After the evaluator is fixed, `--retry-failed` runs only the failed and skipped trials."""
     project.configure(trials=2)
-    project.add_genomes({"bad.json": {"do": "raise"}, **plays(12)})
+    project.add_genomes({"bad.json": {"do": "raise"}, **games(12)})
     assert project.run()[0] == 1
     game = project.root / "game.py"
     game.write_text(game.read_text().replace('raise RuntimeError("this genome cannot be played")', "pass"))
@@ -255,10 +261,10 @@ def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> No
 
 
 def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
-    """When everything fails from the start the farm says so, with the last log, instead of burning the generation."""
+    """If every evaluation fails from the start, the farm stops and prints the last log."""
     project.configure(workers=2)
     (project.root / "game.py").write_text("import no_such_module\n")
-    project.add_genomes(plays(40))
+    project.add_genomes(games(40))
     code, out = project.run()
     assert code == 4
     assert "no_such_module" in out
@@ -266,9 +272,9 @@ def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
 
 
 def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
-    """A second `pipeline run` in the same folder is refused in one line; after `kill -9` the lock is free."""
+    """A second `pipeline run` in the same folder is refused with one line; after `kill -9` the lock is free."""
     project.configure()
-    project.add_genomes(plays(20, seconds=0.3))
+    project.add_genomes(games(20, seconds=0.3))
     first = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     code, out = project.run()
@@ -281,9 +287,9 @@ def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
 
 
 def test_no_process_survives_killed_host_and_agents(project: FarmProject) -> None:
-    """Host, agents and all: one after the other killed at once; games die with them."""
+    """Host and agents are killed one after the other; their games end with them."""
     project.configure(workers=2)
-    project.add_genomes(plays(8, seconds=30))
+    project.add_genomes(games(8, seconds=30))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0") and project.playing("local-1"))
     agents = [project.agent_of("local-0"), project.agent_of("local-1")]
@@ -298,11 +304,11 @@ def test_no_process_survives_killed_host_and_agents(project: FarmProject) -> Non
     assert not alive
 
 
-def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk) -> None:
-    """When the host's disk is full it stops with exit code 3; with room again, the same command resumes."""
+def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk: Path) -> None:
+    """When the host's disk is full it stops with exit code 3; when there is room again, the same command resumes."""
     project.root = tiny_disk / "farm"
     project.configure()
-    project.add_genomes(plays(40, seconds=0.05))
+    project.add_genomes(games(40, seconds=0.05))
     host = project.start()
     project.wait_until(lambda: project.playing("local-0"))
     hog = tiny_disk / "hog"
@@ -318,15 +324,15 @@ def test_full_disk_stops_host_and_run_resumes(project: FarmProject, tiny_disk) -
 
 
 def test_unwritable_archive_stops_host_and_run_resumes(project: FarmProject) -> None:
-    """The ledger could be written all the while, and yet nothing is in it that was built on a result that is not."""
+    """The ledger stays writable, but contains no fact that depends on an unarchived result."""
     project.configure()
-    project.add_genomes(plays(12, seconds=0.3))
+    project.add_genomes(games(12, seconds=0.3))
     host = project.start()
     attempts = project.root / "results/gen-0001/attempts"
     project.wait_until(attempts.is_dir)
     in_the_way = project.root / "a-file"
     in_the_way.write_text("and no folder")
-    while not attempts.is_file():  # the host makes its folder again when it is gone
+    while not attempts.is_file():  # the host creates its folder again if it is gone
         with contextlib.suppress(OSError):
             attempts.rename(attempts.with_name(f"aside-{time.monotonic_ns()}"))
         with contextlib.suppress(OSError):
@@ -346,9 +352,9 @@ def test_unwritable_archive_stops_host_and_run_resumes(project: FarmProject) -> 
 
 
 def test_old_results_are_moved_aside_by_next_host(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--fresh` is on the record already: the next start moves them, and neither run takes the other's for its own."""
+    """The ledger already has `--fresh`: the next start moves the results, and no run reads those of the other."""
     project.configure()
-    project.add_genomes(plays(4))
+    project.add_genomes(games(4))
     assert project.run()[0] == 0
 
     def die(_results: Path) -> None:

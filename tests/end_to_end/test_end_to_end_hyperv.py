@@ -1,24 +1,31 @@
-"""A generation on eight Hyper-V machines that hang, crash, stick and boot slowly, while WinRM drops calls.
+"""A generation on eight Hyper-V machines that hang, crash, get stuck and boot slowly, while WinRM drops calls.
 
-The agents inside are real processes, WinRM is spoken by the real client; the machines' host is simulated
-(tests.fakes.simulated_hyperv). Each genome is counted exactly once, and nobody who is well loses the power.
+The agents are real processes and the WinRM client is the real one; the Hyper-V host is simulated
+(tests.fakes.simulated_hyperv). Each genome is counted exactly once, and no healthy machine is power-cycled.
 """
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.errors import ExitCode
 from tests.fakes.wsman_server import Trouble
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 from tests.harness.hyperv_farm import GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
 from tests.harness.samba import PASSWORD as SHARE_PASSWORD
 from tests.harness.samba import give_to_account, samba
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 VMS = tuple(f"vm-{number}" for number in range(8))
-PATIENCE = {"silence_limit_s": 4.0, "agent_restart_limit_s": 5.0, "boot_limit_s": 10.0, "claim_limit_s": 20.0}
+PATIENCE: dict[str, Any] = {
+    "silence_limit_s": 4.0,
+    "agent_restart_limit_s": 5.0,
+    "boot_limit_s": 10.0,
+    "claim_limit_s": 20.0,
+}
 
 
 @pytest.fixture
@@ -30,27 +37,19 @@ def pool(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hype
         yield pool
 
 
-def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
-    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
-
-
-def archived(farm: FarmProject) -> int:
-    return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
-
-
 def done_to(pool: HyperVHarness, name: str) -> list[str]:
     return [event.what for event in pool.hyperv.events if event.machine == name]
 
 
 def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: HyperVHarness) -> None:
-    """Eight machines are switched on; one freezes, one crashes, one sticks in Stopping, an agent hangs, one boots
-    slowly, WinRM fails in every way: each is back, and nobody is power-cycled while it is well."""
+    """Eight machines start; one freezes, one crashes, one is stuck in Stopping, an agent hangs, one boots slowly, WinRM
+    fails in every way: all recover, and no healthy machine is power-cycled."""
     hyperv, server = pool.hyperv, pool.server
     hyperv.boot_slowly("vm-7", 3.0)
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    project.add_genomes(plays(160, 0.5))
+    project.add_genomes(games(160, 0.5))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
 
     hyperv.freeze("vm-0")
     hyperv.crash("vm-1")
@@ -61,11 +60,11 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
     server.plan("Send", Trouble.DROP_AFTER)
     server.plan("Receive", Trouble.CLIXML, Trouble.DROP_BEFORE)
     for name in ("vm-0", "vm-1", "vm-2", "vm-3"):
-        project.wait_until(lambda name=name: hyperv.is_healthy(name), within_s=60)
+        project.wait_until(partial(hyperv.is_healthy, name), within_s=60)
 
     code, out = project.wait_for_end(host, within_s=120)
     assert code == 0, out
-    hyperv.close()  # machines run on when their farm's host has ended
+    hyperv.close()  # machines keep running after their host has ended
     project.assert_counted_once()
     assert [event for event in hyperv.events if event.well] == []
     assert "cut" in done_to(pool, "vm-0")
@@ -73,12 +72,13 @@ def test_hyperv_machines_recover_from_every_fault(project: FarmProject, pool: Hy
     assert done_to(pool, "vm-3") == ["start", "agent"]
     assert hyperv.booting_max <= 4
     assert server.shells == set()
-    told = out.encode() + b"".join(path.read_bytes() for path in project.root.rglob("*") if path.is_file())
-    assert PASSWORD.encode() not in told and GUEST_SECRET.encode() not in told
+    written = out.encode() + b"".join(path.read_bytes() for path in project.root.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in written and GUEST_SECRET.encode() not in written
 
 
 def test_shares_inside_machines_are_found_by_address(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No address is configured: each share is found where its machine says it is, before and after a power cut."""
+    """Without a configured address each share is found at the address that its machine reports, also after a power
+    cycle."""
     for name, value in (("HYPERV_SECRET", PASSWORD), ("GUEST_SECRET", GUEST_SECRET), ("SHARE_SECRET", SHARE_PASSWORD)):
         monkeypatch.setenv(name, value)
     project.root.mkdir(parents=True)
@@ -89,9 +89,9 @@ def test_shares_inside_machines_are_found_by_address(project: FarmProject, monke
             give_to_account(share)
         with hyperv_harness(project.root, "vm-0", "vm-1", disks=disks) as pool:
             project.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
-            project.add_genomes(plays(40, 0.3))
+            project.add_genomes(games(40, 0.3))
             host = project.start()
-            project.wait_until(lambda: archived(project) >= 6)
+            project.wait_until(lambda: project.archived() >= 6)
             pool.hyperv.freeze("vm-0")
             project.wait_until(lambda: pool.hyperv.is_healthy("vm-0"), within_s=40)
             code, out = project.wait_for_end(host, within_s=90)
@@ -103,12 +103,12 @@ def test_shares_inside_machines_are_found_by_address(project: FarmProject, monke
 
 
 def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVHarness) -> None:
-    """The next host finds them as they are, switches on what is off, and waits for what boots."""
+    """The next host reads the machines' states, starts those that are off and waits for those that boot."""
     hyperv = pool.hyperv
     project.configure(workers=0, losses_max=10, extra=pool.tables(stagger_s=0.1, booting_max=4), **PATIENCE)
-    project.add_genomes(plays(100, 0.4))
+    project.add_genomes(games(100, 0.4))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
     for name in ("vm-0", "vm-1", "vm-2"):
         hyperv.boot_slowly(name, 2.0)
         hyperv.crash(name)
@@ -127,11 +127,11 @@ def test_host_killed_during_recovery_resumes(project: FarmProject, pool: HyperVH
 
 @pytest.mark.parametrize("verb", ["restore", "remove"])
 def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: HyperVHarness, verb: str) -> None:
-    """Not while their farm runs; and then nobody's name is in their shares any more, and no silence is waited out."""
+    """Refused while their farm runs; afterwards their shares have no owner, and no silence limit has to pass."""
     project.configure(workers=0, extra=pool.tables(stagger_s=0.1), time_limit_s=600.0, silence_limit_s=20.0)
-    project.add_genomes(plays(200, 0.5))
+    project.add_genomes(games(200, 0.5))
     host = project.start()
-    project.wait_until(lambda: archived(project) >= 10)
+    project.wait_until(lambda: project.archived() >= 10)
     code, out = project.run("vm", verb, "--all", "--yes")
     assert (code, "another `pipeline run` is at work here" in out) == (ExitCode.BAD_INPUT, True)
     host.kill()

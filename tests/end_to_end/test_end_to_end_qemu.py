@@ -1,6 +1,7 @@
-"""The restart ladder on machines that boot, freeze and panic for real: `make test-vm`.
+"""The recovery actions on machines that really boot, freeze and panic: `make test-vm`.
 
-Two guests play; the hypervisor stops them, their kernels panic, their disks fill up. Every genome is counted once.
+Two guests run evaluations; the hypervisor stops them, their kernels panic, their disks fill up. Every genome is counted
+once.
 """
 
 import pytest
@@ -19,7 +20,7 @@ from tests.harness.vm_farm import (
 )
 from tests.programs.system_programs import GUESTS
 
-# Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
+# Box2D's binding warns at import, and crashes the interpreter if the warning is an error.
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.needs(*GUESTS, root=True),
@@ -30,7 +31,7 @@ NAMES = ("vm-1", "vm-2")
 
 @pytest.mark.timeout(1200)
 def test_qemu_machines_recover_from_freeze_and_power_loss(capsys: pytest.CaptureFixture[str]) -> None:
-    """The doctor has no word to say of them; both are back by the rung that helps, and the generation lost nothing."""
+    """The doctor finds no problem; the expected action recovers both, and the generation loses nothing."""
     figures = Figures()
     with vm_farm(*NAMES) as farm:
         measure_boots(farm, figures)
@@ -41,13 +42,13 @@ def test_qemu_machines_recover_from_freeze_and_power_loss(capsys: pytest.Capture
 
     with capsys.disabled():
         print(f"\n{figures}\n{NOTHING_LOST}")
-    assert [story.rungs[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
+    assert [story.actions[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
     assert all(story.recovered_s for story in figures.stories)
 
 
 @pytest.mark.timeout(5400)
 def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each fault once, two at a time; each is cured by the rung that is meant for it, and all rungs are climbed."""
+    """Each fault once, two at a time; the action meant for it recovers each, and every action is used."""
     figures, faults = Figures(), list(FAULTS)
     with vm_farm(*NAMES) as farm:
         measure_boots(farm, figures)
@@ -57,9 +58,9 @@ def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[st
 
     with capsys.disabled():
         print(f"\n{figures}\n{NOTHING_LOST}")
-    cured = {story.fault: story.rungs[-1] if story.rungs else None for story in figures.stories}
-    assert cured == {fault: cure.rung for fault, cure in FAULTS.items()}
-    assert set(cured.values()) >= set(RecoveryAction)
+    recovered = {story.fault: story.actions[-1] if story.actions else None for story in figures.stories}
+    assert recovered == {fault: recovery.action for fault, recovery in FAULTS.items()}
+    assert set(recovered.values()) >= set(RecoveryAction)
     assert all(story.recovered_s for story in figures.stories)
     assert all(story.noticed_s for story in figures.stories if story.fault is back_in_time), (
         "what was played came again"

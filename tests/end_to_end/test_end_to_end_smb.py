@@ -1,6 +1,6 @@
-"""A generation over real SMB shares with real agents, while the server does everything a server can do.
+"""A generation over real SMB shares with real agents, while the server fails in every way.
 
-The story ends like every other: each genome is counted exactly once, with the fitness its bytes give it.
+The test ends like all others: each genome is counted exactly once, with the fitness that follows from its bytes.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from inbox_agent.protocol.local_files import LocalFiles
 from tests.fakes.smb_proxy import Proxy
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, give_to_account, samba, worker_table
 from tests.harness.waiting import eventually
 
@@ -32,7 +32,7 @@ def server() -> Iterator[Samba]:
 
 @pytest.fixture
 def farm(project: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmProject]:
-    """Its host knows the password from the environment; its agents stand beside the server's disk."""
+    """Its host reads the password from the environment; its agents use the server's disk."""
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
     yield project
 
@@ -47,18 +47,10 @@ def stop(agents: "list[subprocess.Popen[bytes]]") -> None:
         agent.wait(10)
 
 
-def plays(count: int, seconds: float) -> dict[str, dict[str, object]]:
-    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
-
-
-def archived(farm: FarmProject) -> int:
-    return len(list((farm.root / "results/gen-0001/attempts").glob("*/result.json")))
-
-
 def test_generation_runs_on_smb_and_local_workers(farm: FarmProject, server: Samba) -> None:
-    """Local workers and workers over SMB in one farm; nothing of the password is in anything that is written."""
+    """Local and SMB workers in one farm; no written file contains the password."""
     farm.configure(workers=2, extra="\n".join(worker_table(name, server.port) for name in VMS))
-    farm.add_genomes(plays(60, 0.4))
+    farm.add_genomes(games(60, 0.4))
     agents = start_agents(farm, server)
     code, out = farm.run()
     stop(agents)
@@ -72,7 +64,8 @@ def test_generation_runs_on_smb_and_local_workers(farm: FarmProject, server: Sam
 
 
 def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> None:
-    """Killed, restarted, frozen, its rights taken away and given back, an answer lost: counted once all the same."""
+    """The server is killed, restarted and frozen, rights are removed and restored, a response is lost: each genome
+    counts once."""
     proxy = Proxy(server.port)
     farm.configure(
         workers=0,
@@ -80,21 +73,21 @@ def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> 
         losses_max=10,
         extra="\n".join(worker_table(name, proxy.port if name == "vm-0" else server.port) for name in VMS),
     )
-    farm.add_genomes(plays(120, 0.25))
+    farm.add_genomes(games(120, 0.25))
     agents = start_agents(farm, server)
     host = farm.start()
-    farm.wait_until(lambda: archived(farm) >= 10)
+    farm.wait_until(lambda: farm.archived() >= 10)
 
     server.kill()
     assert not eventually(lambda: False, 1.0)
     server.start()
-    farm.wait_until(lambda: archived(farm) >= 30)
+    farm.wait_until(lambda: farm.archived() >= 30)
 
     assert proxy.lose_next_answer().wait(20)
     server.freeze()
     assert not eventually(lambda: False, 2.0)
     server.thaw()
-    farm.wait_until(lambda: archived(farm) >= 60)
+    farm.wait_until(lambda: farm.archived() >= 60)
 
     inbox = server.shares["vm-1"] / "inbox"
     inbox.chmod(0o000)
@@ -112,7 +105,7 @@ def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> 
 
 
 def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path) -> None:
-    """Writes fail and the rename does not: the id is burnt, and with room again the trial is played."""
+    """Writes fail while renames work: the attempt id is used up, and the trial is run when there is room again."""
     tiny_disk.chmod(0o755)
     with samba("vm-0", disk=tiny_disk) as server:
         share = server.shares["vm-0"]
@@ -122,7 +115,7 @@ def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path)
         farm.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.1, "pad": "x" * 100_000} for n in range(30)})
         agent = farm.start_agent(share)
         host = farm.start()
-        farm.wait_until(lambda: archived(farm) >= 3)
+        farm.wait_until(lambda: farm.archived() >= 3)
         hog = tiny_disk / "hog"
         with pytest.raises(OSError, match="No space"), hog.open("wb", buffering=0) as pig:
             while True:
@@ -137,9 +130,9 @@ def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path)
 
 
 def test_take_over_works_over_smb(farm: FarmProject, server: Samba) -> None:
-    """The command reaches the share the same way as the host does."""
+    """The command accesses the share in the same way as the host."""
     farm.configure(workers=0, extra=worker_table("vm-0", server.port))
-    farm.add_genomes(plays(3, 0.0))
+    farm.add_genomes(games(3, 0.0))
     share = server.shares["vm-0"]
     (share / "inbox/3.host.json").write_text('{"layout": 1, "farm": "another", "worker": "vm-0", "epoch": 3}')
     agents = start_agents(farm, server)
@@ -156,12 +149,12 @@ def test_take_over_works_over_smb(farm: FarmProject, server: Samba) -> None:
 
 
 def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The farm cannot go on, and says why; the password is not in it."""
+    """The farm stops with a reason that does not contain the password."""
     monkeypatch.setenv("FARM_SECRET", "Wr0ng-canary")
     farm.configure(
         workers=0, silence_limit_s=2, claim_limit_s=2, probations_max=1, extra=worker_table("vm-0", server.port)
     )
-    farm.add_genomes(plays(3, 0.0))
+    farm.add_genomes(games(3, 0.0))
 
     code, out = farm.run()
 
@@ -171,7 +164,7 @@ def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch
 
 
 def test_messages_per_delivery_are_bounded(server: Samba) -> None:
-    """What the proxy counts: a delivery, a reading of result and log, a removal are one question each."""
+    """The proxy counts one request each for a delivery, for reading result and log, and for a removal."""
     from pipeline.shares.smb.files import SmbFiles
     from pipeline.shares.smb.session import SmbAccess, SmbSession
 

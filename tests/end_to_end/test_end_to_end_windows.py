@@ -1,4 +1,4 @@
-"""A Linux host, Samba shares and Windows agents: the whole way of a genome, with kills on both sides.
+"""A Linux host, Samba shares and Windows agents, with kills on both sides.
 
 The agents and their games are processes of Windows CPython under Wine (docs/how-to/windows.md). The test acts as the
 logon task: it restarts an agent that ended.
@@ -7,13 +7,14 @@ logon task: it restarts an agent that ended.
 import random
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.harness.farm_project import FarmProject, running_attempt
-from tests.harness.players import has_ended
+from tests.harness.evaluator_harness import has_ended
+from tests.harness.farm_project import FarmProject, games, running_attempt
 from tests.harness.samba import PASSWORD, Samba, exchange, worker_table
 from tests.harness.waiting import eventually
 from tests.harness.wine import WindowsPython, path_there
@@ -24,21 +25,21 @@ KILLS = ["agent"] * 11 + ["evaluator"] * 6 + ["host"] * 5
 
 
 class WindowsMachines:
-    """Windows agents, each beside the share that it plays; nobody but this object looks after them."""
+    """Windows agents, one for each share; this object is their only supervisor."""
 
     def __init__(self, python: WindowsPython, server: Samba, farm: FarmProject) -> None:
         self._python, self._server, self._farm = python, server, farm
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
 
     def tend(self) -> None:
-        """Whose agent ended gets another, as by its logon task."""
+        """Restarts agents that ended, as the logon task does."""
         for name in VMS:
             if name not in self.agents or self.agents[name].poll() is not None:
                 self.kill(name)
                 self.agents[name] = self._start(name)
 
     def kill(self, name: str) -> None:
-        """No chance to clean up; its game is Windows' to end."""
+        """Kills an agent; Windows has to end its game."""
         if (agent := self.agents.get(name)) is not None:
             agent.kill()
             agent.communicate()
@@ -47,7 +48,7 @@ class WindowsMachines:
         return self._farm.root / f"machine-{name}"
 
     def evaluator_of(self, name: str) -> psutil.Process | None:
-        """The process that plays: it lives in the agent's scratch folder."""
+        """The evaluator's process: its working directory is in the agent's scratch folder."""
         for process in psutil.process_iter():
             try:
                 if "worker_process" in " ".join(process.cmdline()) and process.cwd().startswith(str(self.state(name))):
@@ -57,7 +58,7 @@ class WindowsMachines:
         return None
 
     def playing(self, name: str) -> str:
-        """The attempt a machine has in hand: claimed, and no result yet; empty if there is none."""
+        """The attempt that a machine runs: claimed and without a result; empty if there is none."""
         return running_attempt(self._server.shares[name])
 
     def close(self) -> None:
@@ -98,10 +99,10 @@ def machines(
 def test_generation_survives_kills_of_windows_agents_and_host(
     project: FarmProject, server: Samba, machines: WindowsMachines
 ) -> None:
-    """More than twenty kills, each with an attempt in hand, cost attempts and nothing else."""
+    """More than twenty kills, each of a running attempt, cost attempts and nothing else."""
     workers = "\n".join(worker_table(name, server.port) for name in VMS)
     project.configure(workers=0, silence_limit_s=20.0, losses_max=10, extra=workers)
-    project.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 0.6} for n in range(90)})
+    project.add_genomes(games(90, 0.6))
     dice, hit = random.Random(7), set()
     targets = dice.sample(KILLS, len(KILLS))
     host = project.start()
@@ -117,7 +118,7 @@ def test_generation_survives_kills_of_windows_agents_and_host(
         evaluator = machines.evaluator_of(name)
         if evaluator is None or machines.playing(name) != attempt:
             continue
-        hit.add(attempt[:10])  # a genome is hit once: hit three times, it would rightly be taken for poison
+        hit.add(attempt[:10])  # each genome is hit once: after three hits it would count as poison
         match targets.pop():
             case "host":
                 host.kill()
@@ -125,7 +126,7 @@ def test_generation_survives_kills_of_windows_agents_and_host(
                 host = project.start()
             case "agent":
                 machines.kill(name)
-                assert eventually(lambda pid=evaluator.pid: has_ended(pid), 10), "its game outlived it"
+                assert eventually(partial(has_ended, evaluator.pid), 10), "its game outlived it"
             case "evaluator":
                 evaluator.kill()
 

@@ -1,7 +1,7 @@
-"""A share in memory: `ShareFiles` without a disk, for tests that decide themselves what happens when.
+"""A share in memory: `ShareFiles` without a disk, for tests that decide what happens when.
 
-It promises what `test_share_files.py` asks of every implementation. The content is plain data, `files` and
-`folders`; a test may look at it and change it like any third party.
+It satisfies the contract of `test_share_files.py`. The content is plain data, `files` and `folders`; a test may read
+and change it like any other program.
 """
 
 import hashlib
@@ -19,14 +19,17 @@ from inbox_agent.protocol.files import (
 )
 from inbox_agent.protocol.layout import FOLDERS, STAGING
 
+#: The reason of FileRefused; tests/unit/host compares it.
+HELD = "somebody has it open"
+
 
 class MemoryFiles(OneByOne):
-    """Paths to bytes. The share itself is the folder with the empty name: without it nothing can be asked."""
+    """Paths to bytes. The share itself is the folder with the empty name: without it every request fails."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.folders: set[str] = {""}
-        self.held: set[str] = set()  #: files that somebody keeps to himself
+        self.held: set[str] = set()  #: files that another program holds open
 
     def names(self, folder: str) -> list[str]:
         self._require(folder)
@@ -56,7 +59,7 @@ class MemoryFiles(OneByOne):
             except OSError as error:
                 raise Unavailable(str(error)) from error
         folder = _folder(path)
-        while folder not in self.folders:  # an artifact's folder; the layout's own folders are made once
+        while folder not in self.folders:  # the folder of an artifact; the layout's own folders are made once
             self.folders.add(folder)
             folder = _folder(folder)
         self._put(path, source)
@@ -100,7 +103,7 @@ class MemoryFiles(OneByOne):
 
     def _give(self, path: str) -> None:
         if path in self.held:
-            raise FileRefused(f"{path}: somebody has it open")
+            raise FileRefused(f"{path}: {HELD}")
 
     def _put(self, path: str, data: bytes) -> None:
         if path in self.folders:
@@ -109,7 +112,7 @@ class MemoryFiles(OneByOne):
         self.files[path] = bytes(data)
 
     def _remove_folder(self, path: str) -> None:
-        for name in self.names(path):  # one flat folder, never a tree
+        for name in self.names(path):  # one flat folder without subfolders
             if f"{path}/{name}" in self.folders:
                 raise Unavailable(f"{path}/{name}: a folder")
             self._give(f"{path}/{name}")
@@ -118,21 +121,22 @@ class MemoryFiles(OneByOne):
 
 
 class ProbedFiles(MemoryFiles):
-    """A share that keeps a journal of what was changed and asked, and fails where the test says so."""
+    """A share that records what was changed and read, and fails where the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.journal: list[tuple[str, str]] = []  #: verb and path, in order
+        self.journal: list[tuple[str, str]] = []  #: method and path, in order
         self.asked: list[str] = []  #: what was listed, read or fetched, in order
-        self.troubles: set[tuple[str, str]] = set()  #: verb and folder, or file, of what is Unavailable now
-        self.unheard: set[tuple[str, str]] = set()  #: … of what is done, and said not to be
+        self.troubles: set[tuple[str, str]] = set()  #: method and folder, or file, of what is Unavailable now
+        self.unheard: set[tuple[str, str]] = set()  #: the same for changes that take effect although they raise
+        self.unlisted: set[str] = set()  #: paths that listings omit, as a stale cache does
         self.too_big: set[str] = set()  #: paths for which there is no room; half of a payload is written
-        self.on_write: Callable[[], object] = lambda: None  #: what happens while a payload is written
+        self.on_write: Callable[[], object] = lambda: None  #: called while a payload is written
 
     def names(self, folder: str) -> list[str]:
         self._pass("names", folder)
         self.asked.append(folder)
-        return super().names(folder)
+        return [name for name in super().names(folder) if f"{folder}/{name}" not in self.unlisted]
 
     def read(self, path: str, bytes_max: int) -> bytes:
         self._pass("read", _layout_folder(path))
@@ -180,5 +184,5 @@ def _folder(path: str) -> str:
 
 
 def _layout_folder(path: str) -> str:
-    """The folder of the layout that a path is in: it must be there, or the share cannot be asked."""
+    """The folder of the layout that contains a path. It must exist, or the request fails."""
     return path.partition("/")[0]

@@ -1,8 +1,8 @@
-"""A Hyper-V host as its scripts show it: machines with states, heartbeats, boot times and every way to be stuck.
+"""A Hyper-V host as its scripts show it: machines with states, heartbeats, boot times and ways to get stuck.
 
-It is not Hyper-V and runs no PowerShell: it takes the command line and the standard input that a runner sent, insists
-that they are exactly ours, and answers in the script's place what the script documents. A machine's guest is a real
-process of this computer, usually an agent. What was done to whom, and whether it was well then, is on record.
+It runs neither Hyper-V nor PowerShell: it takes the command line and the standard input from a runner, checks that they
+are exactly as expected, and returns what the script documents. The guest of a machine is a real local process, usually
+an agent. All actions on machines are recorded, and whether the machine was healthy before.
 """
 
 import base64
@@ -23,17 +23,17 @@ from tests.fakes.guest_processes import GuestProcesses
 from tests.fakes.wsman_server import Answer, Command
 
 SCRIPTS = {path.stem: scripts.script_text(path.stem) for path in scripts.script_folder().glob("*-*.ps1")}
-LAST_WORDS_S = 0.3  #: from the freeze of a guest to the loss of its heartbeat
+LAST_WORDS_S = 0.3  #: between the freeze of a guest and the loss of its heartbeat
 
 
 @dataclass(frozen=True, slots=True)
 class MachineEvent:
-    """What was done to a machine."""
+    """An action on a machine."""
 
     at: float
     machine: str
     what: str
-    well: bool  #: whether it was well then, and somebody's game may have been cut short
+    well: bool  #: whether it was healthy, so that an evaluation may have been cut short
 
 
 @dataclass(slots=True)
@@ -43,10 +43,10 @@ class _Vm:
     heartbeat: str = "NoContact"
     started_at: float = 0.0
     boot_s: float = 0.3
-    ill: str = ""  #: what is wrong with it: frozen, gone, silent
+    ill: str = ""  #: its fault: frozen, gone, silent
     frozen: list[int] = field(default_factory=list)
-    sticky: bool = False  #: its next way down takes until somebody ends its worker process
-    nailed: bool = False  #: and even that does not help
+    sticky: bool = False  #: its next stop hangs until its worker process is ended
+    nailed: bool = False  #: and ending the worker process does not help
     checkpoints: list[str] = field(default_factory=list)
     boots: int = 0
     computer: str = "TEMPLATE"
@@ -55,7 +55,7 @@ class _Vm:
 
 
 class ScriptError(Exception):
-    """What a script throws."""
+    """An error that a script throws."""
 
     def __init__(self, trouble: str, message: str) -> None:
         super().__init__(message)
@@ -63,26 +63,26 @@ class ScriptError(Exception):
 
 
 class SimulatedHyperV:
-    """So many machines; `guests` are their insides."""
+    """Simulated machines; `guests` are the processes in them."""
 
     def __init__(self, guests: GuestProcesses, *existing: str, boot_s: float = 0.3) -> None:
         self._guests, self._boot_s = guests, boot_s
         self._lock = threading.RLock()
         self._vms = {name: _Vm(name, boot_s=boot_s, checkpoints=["clean"]) for name in existing}
         self.events: list[MachineEvent] = []
-        self.scripts: list[str] = []  #: those that were run, in order
-        self.secrets: set[str] = set()  #: what came as a secret
-        self.missing: set[str] = set()  #: of template, switch, space, hyperv, rights
-        self.template: object = []  #: what Test-FarmTemplate.ps1 answers in a guest
-        self.template_arguments: list[str] = []  #: what it was given
-        self.warnings: list[str] = []  #: what New-FarmVM warns of
-        self.booting_max = 0  #: how many booted at once, at most
-        self.stuck_s = 0.3  #: for how long a worker process is hoped to end by itself: half of what the script may take
+        self.scripts: list[str] = []  #: names of the scripts that were run, in order
+        self.secrets: set[str] = set()  #: values that arrived as secrets
+        self.missing: set[str] = set()  #: any of template, switch, space, hyperv, rights
+        self.template: object = []  #: what Test-FarmTemplate.ps1 returns in a guest
+        self.template_arguments: list[str] = []  #: the arguments that it got
+        self.warnings: list[str] = []  #: warnings of New-FarmVM
+        self.booting_max = 0  #: the most machines that booted at once
+        self.stuck_s = 0.3  #: how long the worker process gets to end by itself: half of the script's limit
 
-    # ------------------------------------------------------------------------------------------------- the adversary
+    # ----------------------------------------------------------------------------------------------------------- faults
 
     def freeze(self, name: str) -> None:
-        """The guest stands still, as after a driver's fault: nothing inside answers, its heartbeat stops."""
+        """The guest freezes, as after a driver's fault: no process in it responds, its heartbeat stops."""
         with self._lock:
             vm = self._vms[name]
             vm.ill, vm.frozen = "frozen", self._processes(name)
@@ -91,7 +91,7 @@ class SimulatedHyperV:
             vm.heartbeat = "LostCommunication"
 
     def freeze_agent(self, name: str) -> None:
-        """The agent alone stands still; the guest is well."""
+        """Only the agent freezes; the guest is healthy."""
         with self._lock:
             vm = self._vms[name]
             vm.ill, vm.frozen = "silent", self._processes(name)
@@ -99,29 +99,29 @@ class SimulatedHyperV:
                 psutil.Process(pid).suspend()
 
     def crash(self, name: str) -> None:
-        """The machine loses its power by itself."""
+        """The machine powers off by itself."""
         with self._lock:
             self._vms[name].ill = "gone"
             self._down(self._vms[name])
 
     def hang_in_stopping(self, name: str) -> None:
-        """Its next way down hangs in Stopping until its power is cut, which takes the end of its worker process."""
+        """Its next stop hangs in Stopping until a power-off ends its worker process."""
         self._vms[name].sticky = True
 
     def ignore_power_off(self, name: str) -> None:
-        """Nothing takes it down any more."""
+        """No action can turn it off."""
         self._vms[name].nailed = True
 
     def set_screen(self, name: str, screen: str) -> None:
-        """Its screen has this resolution."""
+        """Sets the resolution of its screen."""
         self._vms[name].screen = screen
 
     def boot_slowly(self, name: str, boot_s: float) -> None:
-        """Its next boots take so long."""
+        """Sets the duration of its next boots."""
         self._vms[name].boot_s = boot_s
 
     def is_healthy(self, name: str) -> bool:
-        """Whether the machine and its agent are."""
+        """Whether the machine and its agent are healthy."""
         vm = self._vms[name]
         return vm.state == "Running" and vm.heartbeat.startswith("Ok") and not vm.ill
 
@@ -130,7 +130,7 @@ class SimulatedHyperV:
         return self._vms[name].computer, self._vms[name].address
 
     def boots(self, name: str) -> int:
-        """How often it was started."""
+        """How often the machine was started."""
         return self._vms[name].boots
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class SimulatedHyperV:
     # --------------------------------------------------------------------------------------------------- the scripts
 
     def answer(self, command: Command) -> Answer:
-        """What PowerShell would write, for what a runner sent."""
+        """What PowerShell would write for the command of a runner."""
         assert command.line == " ".join(("powershell", *scripts.powershell_arguments())), "not our command line"
         assert command.line.count('"') == command.line.count("'") == 0
         job = orjson.loads(base64.b64decode(command.stdin.strip(), validate=True))
@@ -269,13 +269,13 @@ class SimulatedHyperV:
     def _stop(self, Name: str, TimeoutSeconds: int, TurnOff: bool = False) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             hangs = TurnOff and vm.sticky
-        if hangs:  # and meanwhile the others can be asked
+        if hangs:  # and meanwhile other machines can be queried
             time.sleep(self.stuck_s)
         with self._vm(Name) as vm:
             if vm.state != "Off":
                 self._note(vm, "cut" if TurnOff else "shutdown", well=self.is_healthy(Name))
                 if not TurnOff and vm.ill == "frozen":
-                    return {"name": Name, "state": vm.state, "off": False}  # nobody inside hears it
+                    return {"name": Name, "state": vm.state, "off": False}  # no process in the guest responds
                 if vm.nailed and TurnOff:
                     raise ScriptError("TimedOut", f"{Name}: still Stopping; restart the host")
                 if vm.sticky and not TurnOff:
@@ -320,7 +320,7 @@ class SimulatedHyperV:
     def _invoke(self, Name: str, FilePath: str, ArgumentList: list[str], **other: Any) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             self._need_guest(vm)
-            if FilePath == "powershell.exe":  # which there is none of here; the guest answers for it
+            if FilePath == "powershell.exe":  # there is no PowerShell here; the simulated guest returns the report
                 self.template_arguments = ArgumentList
                 return {"name": Name, "exit_code": 0, "output": orjson.dumps(self.template).decode()}
             ran = self._guests.run(Name, FilePath, ArgumentList, float(other["TimeoutSeconds"]))
@@ -352,7 +352,7 @@ class SimulatedHyperV:
             pixels = base64.b64encode(b"\x1f\x00" * (Width * Height)).decode()
             return {"name": Name, "width": Width, "height": Height, "rgb565": pixels}
 
-    # -------------------------------------------------------------------------------------------------------- inside
+    # ---------------------------------------------------------------------------------------------- machines and guests
 
     @contextmanager
     def _vm(self, name: str) -> Iterator[_Vm]:
@@ -376,7 +376,7 @@ class SimulatedHyperV:
                 return
             try:
                 self._guests.start(vm.name)
-            except MachineError:  # of this computer, which is short of something: a guest that boots a little later
+            except MachineError:  # a local error, such as too little memory: the guest boots a little later
                 self._boot(vm)
             else:
                 vm.heartbeat = "OkApplicationsUnknown"
@@ -387,7 +387,7 @@ class SimulatedHyperV:
         vm.state, vm.heartbeat = "Off", "NoContact"
 
     def _wake(self, vm: _Vm) -> None:
-        """A frozen process dies only when it runs again."""
+        """A frozen process dies only after it is resumed."""
         for pid in vm.frozen:
             try:
                 psutil.Process(pid).resume()

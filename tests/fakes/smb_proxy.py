@@ -1,7 +1,7 @@
-"""Stands between an SMB client and its server: counts what is asked and answered, and loses what the test says.
+"""A proxy between an SMB client and its server: counts requests and responses, and drops a response on request.
 
-It knows little of SMB: its framing (MS-SMB2 2.1), four bytes of length before each message, and where in a header the
-command is (2.2.1), to tell kinds of messages apart where they are not encrypted.
+It knows only the framing of SMB (MS-SMB2 2.1), four bytes of length before each message, and the position of the
+command in a header (2.2.1), to tell unencrypted messages apart.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from tests.harness.samba import free_port
 
 
 class Proxy:
-    """A port of loopback that leads to another one."""
+    """A loopback port that forwards to another one."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
-        self.asked = 0  #: messages from the client; a compound is one
-        self.answered = 0  #: messages to the client, also those that nobody waits for
-        self.kinds: Counter[str] = Counter()  #: of what was asked
+        self.asked = 0  #: messages from the client; a compound counts once
+        self.answered = 0  #: messages to the client, also unsolicited ones
+        self.kinds: Counter[str] = Counter()  #: of the messages from the client
         self._target = target
         self._lose = False
         self._lost = threading.Event()
@@ -29,13 +29,13 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_next_answer(self) -> threading.Event:
-        """The next question reaches the server, and the connection breaks before its answer is through."""
+        """The next request reaches the server, and the connection breaks before its response arrives."""
         self._lost.clear()
         self._lose = True
         return self._lost
 
     def close(self) -> None:
-        """Ends every connection."""
+        """Closes every connection."""
         for each in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -48,7 +48,7 @@ class Proxy:
                 self._sockets.append(client)
                 try:
                     server = socket.create_connection(("127.0.0.1", self._target))
-                except OSError:  # the server is down, and so is the way to it
+                except OSError:  # the server is down
                     client.close()
                     continue
                 self._sockets.append(server)
@@ -83,7 +83,7 @@ class Proxy:
 
 
 def _kind(body: bytes) -> str:
-    """What a message is about: the commands of its members tell."""
+    """The kind of a message, from the commands of its members."""
     if not body.startswith(b"\xfeSMB"):
         return "encrypted"
     commands, at = set(), 0

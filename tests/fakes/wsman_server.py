@@ -1,8 +1,8 @@
-"""A WS-Management server on loopback, for tests: real HTTP, TLS, NTLM and message encryption for a real client.
+"""A WS-Management server on loopback for tests: real HTTP, TLS, NTLM and message encryption for a real client.
 
-It speaks the remote shell of MS-WSMV: Create, Command, Send, Receive, Signal, Delete. It is not Windows and runs no
-PowerShell: whoever uses it supplies the answer to a command. A command begins when its stdin has ended, never before,
-and what Windows would do is here what MS-WSMV and reports of others say that it does.
+It implements the remote shell of MS-WSMV: Create, Command, Send, Receive, Signal, Delete. It runs no PowerShell: the
+test supplies the answer to a command. A command begins when its stdin has ended, never before. Its behaviour follows
+MS-WSMV and reports about Windows.
 """
 
 import base64
@@ -58,16 +58,16 @@ _SEALED_TYPE = f'multipart/encrypted;protocol="{_SEALED}";boundary="Encrypted Bo
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a client ran."""
+    """A command that a client ran."""
 
     line: str  #: command and arguments as sent, joined by a space
     stdin: bytes  #: everything sent until the end of the stream
-    account: str  #: who was authenticated
+    account: str  #: the authenticated account
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it."""
+    """The outcome of a command."""
 
     stdout: bytes = b""
     stderr: bytes = b""
@@ -75,20 +75,20 @@ class Answer:
 
 
 class Trouble(enum.Enum):
-    """What goes wrong with one message."""
+    """A fault of one message."""
 
-    DROP_BEFORE = enum.auto()  #: the connection is closed, nothing is done
-    DROP_AFTER = enum.auto()  #: it is done, and the connection is closed without an answer
-    HTTP_503 = enum.auto()  #: the service is unavailable, nothing is done
-    QUOTA = enum.auto()  #: the fault of too many shells, nothing is done
-    UNACKNOWLEDGED = enum.auto()  #: it is done, but a busy host says that it took too long
-    ACCESS_DENIED = enum.auto()  #: the account may come in, and may not do that
-    SLOW = enum.auto()  #: it is done, and nothing comes for 60 s, or until the server is closed
-    CLIXML = enum.auto()  #: on Receive: PowerShell's progress goes to stderr first
+    DROP_BEFORE = enum.auto()  #: the connection is closed, the message has no effect
+    DROP_AFTER = enum.auto()  #: the message takes effect, and the connection is closed without a response
+    HTTP_503 = enum.auto()  #: the service is unavailable, the message has no effect
+    QUOTA = enum.auto()  #: the fault of too many shells, the message has no effect
+    UNACKNOWLEDGED = enum.auto()  #: the message takes effect, but the response is the time-out of a busy host
+    ACCESS_DENIED = enum.auto()  #: the account may log on, but not run commands
+    SLOW = enum.auto()  #: the message takes effect, and no response comes for 60 s, or until the server is closed
+    CLIXML = enum.auto()  #: on Receive: PowerShell's progress comes first, on stderr
 
 
 class _Message:
-    """One request, and who sent it."""
+    """One request and its account."""
 
     def __init__(self, text: bytes, account: str) -> None:
         self.account = account
@@ -101,7 +101,7 @@ class _Message:
         self.timeout_s = float(seconds[1]) if seconds else 60.0
 
     def text(self, path: str) -> str:
-        """What stands in the elements at a place, joined by a space."""
+        """The text of the elements at a path, joined by spaces."""
         return " ".join(node.text or "" for node in self._root.iterfind(f".//{path}", _NS))
 
     def has(self, path: str) -> bool:
@@ -116,7 +116,7 @@ class _Message:
 
 
 class _Fault(Exception):
-    """What is answered instead."""
+    """A fault response."""
 
     def __init__(self, code: int, subcode: str, reason: str) -> None:
         super().__init__(reason)
@@ -154,7 +154,7 @@ class _Shell:
 
 
 class _Shells:
-    """All shells, and what each message does to them. One lock guards them; who waits for output lets it go."""
+    """All shells, and the effect of each message on them. One lock guards them; waiting for output releases it."""
 
     def __init__(self, answer: Callable[[Command], Answer]) -> None:
         self.open: dict[str, _Shell] = {}
@@ -172,14 +172,14 @@ class _Shells:
         }
 
     def act(self, message: _Message) -> str:
-        """Does it; returns the body of the answer."""
+        """Executes a message; returns the body of the response."""
         if message.action not in self._verbs:
             raise _Fault(INVALID_PARAMETER, "ActionNotSupported", f"{message.uri} is not spoken here.")
         with self.changed:
             return self._verbs[message.action](message)
 
     def make_noise(self, message: _Message) -> None:
-        """Progress of PowerShell gets ahead of all output that was not fetched yet."""
+        """Puts progress of PowerShell before all output that was not fetched yet."""
         with self.changed:
             self._process(message).output.appendleft(("stderr", _CLIXML))
 
@@ -275,9 +275,9 @@ class _Shells:
 
 
 class _Accounts:
-    """Who may come in. NTLM wants to know it from a file that an environment variable names."""
+    """The accounts that may log on. NTLM reads them from a file that an environment variable names."""
 
-    _environment = threading.Lock()  # it is the whole process's
+    _environment = threading.Lock()  # the variable is global to the process
 
     def __init__(self, passwords: Mapping[str, str], file: Path) -> None:
         assert not set("".join(passwords.values())) & set(":\r\n"), "the file cannot hold such a password"
@@ -287,17 +287,17 @@ class _Accounts:
         file.write_text("\n".join(lines), encoding="utf-8")
 
     def basic(self, token: str) -> str | None:
-        """The account, if this is its password."""
+        """The account, if the password is right."""
         account, _, password = base64.b64decode(token).decode().partition(":")
         return account if self._passwords.get(account) == password else None
 
     def step(self, handshake: spnego.ContextProxy | None, token: str) -> tuple[spnego.ContextProxy, str]:
-        """A step of a handshake, also its first; returns what the client gets."""
+        """One step of a handshake; returns the bytes for the client."""
         with self._environment:
             before = os.environ.get("NTLM_USER_FILE")
             os.environ["NTLM_USER_FILE"] = str(self._file)
             try:
-                if handshake is None:  # spnego's own NTLM, also on Windows
+                if handshake is None:  # spnego's own NTLM implementation, also on Windows
                     handshake = spnego.server(protocol="ntlm", options=spnego.NegotiateOptions.use_ntlm)
                 return handshake, base64.b64encode(handshake.step(base64.b64decode(token)) or b"").decode()
             finally:
@@ -334,49 +334,49 @@ class _Connection(BaseHTTPRequestHandler):
     _handshake: spnego.ContextProxy | None = None
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError):  # the client is gone, or is meant to think that the server is
+        with contextlib.suppress(OSError):  # the client is gone, or the test drops the connection
             super().handle()
 
     def do_POST(self) -> None:
-        bed = cast(_Listener, self.server).bed
+        wsman = cast(_Listener, self.server).wsman
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        bed.seen.append(body)
-        account = self._account(bed)
+        wsman.seen.append(body)
+        account = self._account(wsman)
         context = self._handshake if self.headers.get("Content-Type", "").startswith("multipart/encrypted") else None
         if account is None:
-            return  # and has been told so
+            return  # and the client got a response
         if not body:
-            self._reply(200)  # a client that is going to encrypt authenticates with nothing
-        elif not context and not bed.tls:
+            self._reply(200)  # a client that will encrypt authenticates with an empty body
+        elif not context and not wsman.tls:
             self._reply(500)
         else:
             try:
                 message = _Message(_unseal(context, body) if context else body, account)
             except (SpnegoError, ValueError, ET.ParseError):
-                self._reply(400)  # for example sealed for a connection that broke
+                self._reply(400)  # for example encrypted for a connection that broke
                 return
-            status, text = bed.exchange(message)
-            if status == 503:  # not the service speaks, but what is in front of it
+            status, text = wsman.exchange(message)
+            if status == 503:  # the response of a proxy in front of the service
                 self._reply(status, text, ("Content-Type", "text/html; charset=us-ascii"))
             elif context:
                 self._reply(status, _seal(context, text), ("Content-Type", _SEALED_TYPE))
             else:
                 self._reply(status, text, ("Content-Type", "application/soap+xml;charset=UTF-8"))
 
-    def _account(self, bed: "WsmanServer") -> str | None:
-        """Who asks."""
+    def _account(self, wsman: "WsmanServer") -> str | None:
+        """The account of a request."""
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        offers = ["Negotiate", 'Basic realm="WSMAN"'] if bed.tls else ["Negotiate"]  # what Windows offers
+        offers = ["Negotiate", 'Basic realm="WSMAN"'] if wsman.tls else ["Negotiate"]  # what Windows offers
         try:
-            if scheme == "Basic" and bed.tls and (account := bed.accounts.basic(token)):
+            if scheme == "Basic" and wsman.tls and (account := wsman.accounts.basic(token)):
                 return account
             if scheme in ("Negotiate", "NTLM"):
                 begun = None if self._handshake and self._handshake.complete else self._handshake
-                self._handshake, challenge = bed.accounts.step(begun, token)
+                self._handshake, challenge = wsman.accounts.step(begun, token)
                 offers = [f"{scheme} {challenge}"]
             if scheme != "Basic" and self._handshake and self._handshake.complete:
                 return self._handshake.client_principal
-        except (SpnegoError, ValueError):  # a wrong password, or nonsense
+        except (SpnegoError, ValueError):  # a wrong password or an invalid header
             self._handshake = None
         self._reply(401, b"", *(("WWW-Authenticate", offer) for offer in offers))
         return None
@@ -389,22 +389,22 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Tests look at what came of it."""
+        """Tests check the outcome instead."""
 
 
 class _Listener(ThreadingHTTPServer):
-    """Knows its connections, so that it can end them."""
+    """Tracks its connections, so that it can close them."""
 
-    def __init__(self, bed: "WsmanServer", context: ssl.SSLContext | None) -> None:
+    def __init__(self, wsman: "WsmanServer", context: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.bed = bed
+        self.wsman = wsman
         self._context = context
         self._connections: list[tuple[socket.socket, threading.Thread]] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        if self._context:  # hands are shaken by the connection's own thread: a silent client stops nobody else
+        if self._context:  # the connection's own thread runs the handshake: a silent client blocks no other one
             connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
@@ -417,13 +417,13 @@ class _Listener(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         for connection, thread in self._connections:
-            with contextlib.suppress(OSError):  # below TLS, where its thread may be reading
+            with contextlib.suppress(OSError):  # below TLS, which the connection's thread may be reading
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             thread.join(5)
 
 
 class WsmanServer:
-    """A server; `answer` is asked what comes of a command, in a thread that is the command's own."""
+    """A server; it calls `answer` for each command, in a thread of the command."""
 
     def __init__(self, answer: Callable[[Command], Answer], *, accounts: Mapping[str, str], tls: bool = False) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="wsman-")
@@ -431,9 +431,9 @@ class WsmanServer:
         self._troubles: defaultdict[str, deque[Trouble]] = defaultdict(deque)
         self.tls = tls
         self.accounts = _Accounts(accounts, Path(self._place.name, "accounts"))
-        self.commands = self._shells.commands  #: all that were handed to `answer`, in order
-        self.seen: list[bytes] = []  #: the bodies of all requests as they came
-        self.certificate = Path(self._place.name, "certificate.pem") if tls else None  #: whom a client has to trust
+        self.commands = self._shells.commands  #: all commands passed to `answer`, in order
+        self.seen: list[bytes] = []  #: the bodies of all requests as received
+        self.certificate = Path(self._place.name, "certificate.pem") if tls else None  #: clients have to trust it
         self._listener = _Listener(self, _self_signed(self.certificate) if self.certificate else None)
         port = self._listener.server_port
         self.endpoint = f"https://localhost:{port}/wsman" if tls else f"http://127.0.0.1:{port}/wsman"
@@ -446,22 +446,22 @@ class WsmanServer:
 
     @property
     def shells(self) -> set[str]:
-        """Those that are open now: a leak shows here."""
+        """The shells that are open now; used to find leaks."""
         with self._shells.changed:
             return set(self._shells.open)
 
     def plan(self, action: str, *troubles: Trouble) -> None:
-        """The next messages of an action meet these, one each; then all is well."""
+        """The next messages of an action meet these faults, one each; later messages succeed."""
         self._troubles[action].extend(troubles)
 
     def close(self) -> None:
-        """Ends it. A command that runs is left to itself."""
+        """Closes the server. A running command is left alone."""
         self._shells.close()
         self._listener.close()
         self._place.cleanup()
 
     def exchange(self, message: _Message) -> tuple[int, bytes]:
-        """Does what a message says; returns HTTP's status and the answer."""
+        """Executes a message; returns the HTTP status and the response."""
         trouble = None
         with contextlib.suppress(IndexError):
             trouble = self._troubles[message.action].popleft()
@@ -494,7 +494,7 @@ def _new_id() -> str:
 
 
 def _self_signed(certificate: Path) -> ssl.SSLContext:
-    """Makes a certificate for this machine's loopback, which vouches for itself."""
+    """Makes a self-signed certificate for the loopback address."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)

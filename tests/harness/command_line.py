@@ -6,7 +6,7 @@ from pipeline.cli import main
 
 
 def pipeline(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    """Runs a command in this process: exit code, what it printed, what it complained."""
+    """Runs a command in this process. Returns exit code, standard output and standard error."""
     code = main.run_commands([str(arg) for arg in args])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

@@ -13,7 +13,7 @@ from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import Attempt, TrialState
+from pipeline.core.model import Attempt, TrialState, WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, Observation, ShareScan
 from pipeline.core.observed import Observed
 from pipeline.core.reconcile import plan
@@ -130,6 +130,10 @@ class CoreHarness:
         """Runs the first ticks of a farm: host records, first heartbeats, first publications."""
         for _ in range(3):
             self.tick()
+
+    def state(self, worker: str) -> WorkerState:
+        """The state of a worker."""
+        return self.farm.workers[worker].state
 
     def scan(self, name: str, *, full: bool = True) -> ShareScan:
         """A scan of a worker's share."""

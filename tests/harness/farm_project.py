@@ -1,7 +1,7 @@
-"""A farm in a folder for end-to-end tests: real hosts, real agents, and an eye on what they leave.
+"""A farm in a folder for end-to-end tests: real hosts and agents, and checks of their results.
 
-The fitness of every genome is computed here a second time, from the file and the seed rule, so that a wrong count or
-any mix-up shows.
+The fitness of every genome is computed independently, from the file and the seed rule, so that a wrong count or a
+mix-up shows.
 """
 
 import contextlib
@@ -22,14 +22,19 @@ from pipeline.core.model import trial_seed
 from tests.harness.games.game import fitness_of
 from tests.harness.waiting import PATIENCE, PATIENCE_S, eventually
 
-#: Windows: a group of processes that can be interrupted by itself.
-PROCESS_GROUP_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+#: Windows: a process group that can be interrupted separately.
+PROCESS_GROUP_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 GAMES = Path(inspect.getfile(fitness_of)).parent
 Commands = Mapping[str, Any]
 
 
+def games(count: int, seconds: float = 0.0) -> dict[str, Commands]:
+    """Numbered genomes; the evaluation of each takes this time."""
+    return {f"g{n:03d}.json": {"n": n, "seconds": seconds} for n in range(count)}
+
+
 def running_attempt(share: Path) -> str:
-    """The attempt that is played in a share: claimed, and no result yet; empty if there is none."""
+    """The attempt that runs on a share: claimed and without a result; empty if there is none."""
     outbox = share / "outbox"
     names = os.listdir(outbox) if outbox.is_dir() else []
     claimed = {name.removesuffix(".started.json") for name in names if name.endswith(".started.json")}
@@ -38,7 +43,7 @@ def running_attempt(share: Path) -> str:
 
 
 class FarmProject:
-    """A project folder with games in it."""
+    """A project folder with an evaluator and genomes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -56,7 +61,7 @@ class FarmProject:
         extra: str = "",
         **limits: Any,
     ) -> None:
-        """Writes pipeline.toml; keyword arguments beyond the first five are `[limits]`."""
+        """Writes pipeline.toml; other keyword arguments are settings of `[limits]`."""
         patience = {
             "silence_limit_s": 6.0 * PATIENCE,
             "back_off_s": 1.0,
@@ -94,7 +99,7 @@ workers = {workers}
     # ----------------------------------------------------------------------------------------------------- the host
 
     def start(self, *args: str) -> "subprocess.Popen[bytes]":
-        """Starts a `pipeline` command that goes on by itself."""
+        """Starts a `pipeline` command and returns at once."""
         host = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
             cwd=self.root,
@@ -109,14 +114,17 @@ workers = {workers}
 
     def interrupt(self, host: "subprocess.Popen[bytes]") -> None:
         """Ctrl-C; Windows lets a process send only Ctrl-Break to another group of processes."""
-        host.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
+        if sys.platform == "win32":
+            host.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            host.send_signal(signal.SIGINT)
 
     def run(self, *args: str, within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
-        """Runs a `pipeline` command to its end: exit code and everything it printed."""
+        """Runs a `pipeline` command to its end. Returns exit code and output."""
         return self.wait_for_end(self.start(*args), within_s)
 
     def wait_for_end(self, host: "subprocess.Popen[bytes]", within_s: float = 2 * PATIENCE_S) -> tuple[int, str]:
-        """Waits for a command that was started to end by itself: exit code and everything it printed."""
+        """Waits for the end of a started command. Returns exit code and output."""
         try:
             out, _ = host.communicate(timeout=within_s)
         except subprocess.TimeoutExpired:
@@ -126,7 +134,7 @@ workers = {workers}
         return host.returncode, out.decode()
 
     def start_agent(self, share: Path) -> "subprocess.Popen[bytes]":
-        """Starts an agent that is nobody's local worker, as in a VM."""
+        """Starts an agent that is not a local worker, as in a VM."""
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "inbox_agent", "--share", str(share)),
@@ -140,7 +148,7 @@ workers = {workers}
         return agent
 
     def close(self) -> None:
-        """Ends whatever a failed test left running."""
+        """Kills the processes that a failed test left."""
         for host in self._hosts:
             if host.poll() is None:
                 host.kill()
@@ -154,19 +162,19 @@ workers = {workers}
     # --------------------------------------------------------------------------------------------------- processes
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this farm that is alive: hosts, agents, evaluators and what those started."""
+        """Every live process of this farm: hosts, agents, evaluators and their children."""
         found = []
         for process in psutil.process_iter():
             try:
                 mine = str(self.root) in " ".join(process.cmdline()) or process.cwd().startswith(str(self.root))
                 if mine and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
                     found.append(process)
-            except (psutil.Error, OSError):  # it is just ending: Wine has a plain OSError for that
+            except (psutil.Error, OSError):  # the process is ending: Wine raises a plain OSError then
                 continue
         return found
 
     def agent_of(self, worker: str) -> psutil.Process | None:
-        """The agent that plays a worker's share."""
+        """The agent on a worker's share."""
         share = str(self.root / "state" / "shares" / worker)
         for process in self.processes():
             try:
@@ -177,7 +185,7 @@ workers = {workers}
         return None
 
     def playing(self, worker: str) -> str:
-        """The attempt a worker has in hand: claimed, and no result yet; empty if there is none."""
+        """The attempt that a worker runs: claimed and without a result; empty if there is none."""
         return running_attempt(self.root / "state" / "shares" / worker)
 
     def wait_until(self, condition: Callable[[], object], within_s: float = PATIENCE_S, every_s: float = 0.005) -> None:
@@ -187,23 +195,23 @@ workers = {workers}
     # ----------------------------------------------------------------------------------------------------- outcomes
 
     def fitness(self, genome: bytes, seed: int) -> float:
-        """The one true fitness of a trial, without the code that counts."""
+        """The fitness of a trial, computed without the code under test."""
         return fitness_of(genome, seed)
 
     def archived(self, generation: int = 1) -> int:
-        """How many results were accepted so far."""
+        """The number of accepted results so far."""
         return len(list((self.root / f"results/gen-{generation:04d}/attempts").glob("*/result.json")))
 
     def results(self, generation: int = 1) -> dict[str, dict[str, str]]:
-        """results.csv, by genome."""
+        """The rows of results.csv, by genome."""
         return {row["genome"]: row for row in self._table("results.csv", generation)}
 
     def attempts(self, generation: int = 1) -> list[dict[str, str]]:
-        """attempts.csv."""
+        """The rows of attempts.csv."""
         return self._table("attempts.csv", generation)
 
     def summary(self, generation: int = 1) -> dict[str, Any]:
-        """summary.json."""
+        """The content of summary.json."""
         text = (self.root / "results" / f"gen-{generation:04d}" / "summary.json").read_text()
         return dict(json.loads(text))
 
@@ -212,9 +220,9 @@ workers = {workers}
             return list(csv.DictReader(table))
 
     def assert_counted_once(self, *, failed: frozenset[str] = frozenset(), generation: int = 1) -> None:
-        """Every genome of the folder is counted exactly once, with the fitness its bytes and seeds give it, or is
-        named as failed with a reason; the summary adds up; the archive holds each accepted result; nobody is left.
-        """
+        """Checks that every genome of the folder is counted exactly once, with the right fitness, or is reported as
+        failed with a reason; that the summary adds up; that the archive has each accepted result; that no process is
+        left."""
         folder = self.root / "genomes" / f"gen-{generation:04d}"
         rows, summary = self.results(generation), self.summary(generation)
         assert set(rows) == {path.name for path in folder.iterdir()}

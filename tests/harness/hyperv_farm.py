@@ -1,12 +1,14 @@
-"""A Hyper-V host for tests: simulated machines with real agents inside, behind a real WinRM conversation."""
+"""A Hyper-V host for tests: simulated machines with real agents, behind the real WinRM protocol."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperv_ops import GuestAccess, HyperVMachines, LocalSpec, Template
+import pytest
+
+from hyperv_ops import GuestAccess, HyperVMachines, LocalSpec, MachineError, Template
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from tests.fakes.guest_processes import GuestProcesses
@@ -21,7 +23,7 @@ FOLDERS = (f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS)
 
 @dataclass(frozen=True, slots=True)
 class HyperVHarness:
-    """A host, its WinRM service, and where its machines keep their disks."""
+    """A host, its WinRM service, and the folder of its machines' disks."""
 
     hyperv: SimulatedHyperV
     server: WsmanServer
@@ -29,7 +31,7 @@ class HyperVHarness:
     names: tuple[str, ...]
 
     def machines(self, password: str = PASSWORD) -> HyperVMachines:
-        """The machines as the pipeline knows them."""
+        """The machines as the pipeline accesses them."""
         return HyperVMachines(
             WinRmRunner(self.access(password)),
             self.names,
@@ -38,25 +40,17 @@ class HyperVHarness:
         )
 
     def access(self, password: str = PASSWORD) -> WinRmAccess:
-        """How the host is reached."""
-        over_tls = self.server.certificate is not None
-        return WinRmAccess(
-            host="localhost" if over_tls else "127.0.0.1",
-            account=ACCOUNT,
-            password=lambda: password,
-            transport="https" if over_tls else "ntlm",
-            port=self.port,
-            certificate=str(self.server.certificate) if over_tls else None,
-        )
+        """The settings for access to the host."""
+        return access(self.server, password)
 
     @property
     def port(self) -> int:
-        """Where WinRM listens."""
-        return int(self.server.endpoint.rsplit(":", 1)[1].partition("/")[0])
+        """The port of the WinRM service."""
+        return port_of(self.server)
 
     def tables(self, samba: Samba | None = None, **hyperv: object) -> str:
-        """The part of pipeline.toml that names the host and its machines. Their shares are reached by path, or over
-        SMB at the address that each machine tells."""
+        """The part of pipeline.toml for the host and its machines. Their shares are accessed by path, or over SMB at
+        the address that each machine reports."""
         lines = [
             *("[hyperv]", "host = '127.0.0.1'", f"port = {self.port}", f"account = '{ACCOUNT}'"),
             *("secret = 'env:HYPERV_SECRET'", "guest_account = 'player'", "guest_secret = 'env:GUEST_SECRET'"),
@@ -71,6 +65,31 @@ class HyperVHarness:
                 lines += [rf"share = '\\{name}\{name}'", f"port = {samba.port}", f"account = '{SHARE_ACCOUNT}'"]
                 lines += ["secret = 'env:SHARE_SECRET'"]
         return "\n".join(lines)
+
+
+def refusal(call: Callable[[], object]) -> MachineError:
+    """The error that a call raises."""
+    with pytest.raises(MachineError) as error:
+        call()
+    return error.value
+
+
+def port_of(server: WsmanServer) -> int:
+    """The TCP port of a WinRM service."""
+    return int(server.endpoint.rsplit(":", 1)[1].partition("/")[0])
+
+
+def access(server: WsmanServer, password: str = PASSWORD) -> WinRmAccess:
+    """The settings for access to a host with this WinRM service."""
+    over_tls = server.certificate is not None
+    return WinRmAccess(
+        host="localhost" if over_tls else "127.0.0.1",
+        account=ACCOUNT,
+        password=lambda: password,
+        transport="https" if over_tls else "ntlm",
+        port=port_of(server),
+        certificate=str(server.certificate) if over_tls else None,
+    )
 
 
 @contextmanager

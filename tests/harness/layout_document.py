@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ RECORDS: dict[str, type[Record]] = {
 
 
 def section(heading: str) -> str:
-    """The text below a heading, down to the next one of its rank or above."""
+    """The text below a heading, up to the next heading of the same or a higher level."""
     found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,3}} |\Z)", DOCUMENT, re.S | re.M)
     assert found is not None, heading
     if found[1] == "##":
@@ -53,7 +54,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def rows(text: str, first: str) -> list[list[str]]:
-    """The cells of the table whose first column has that title; code marks are dropped."""
+    """The cells of the table whose first column has that title, without code marks."""
     _before, _title, table = text.partition(f"| {first} |")
     lines = table.split("\n\n")[0].splitlines()[2:]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
@@ -76,12 +77,12 @@ def example(kind: type[Record], **changes: Any) -> dict[str, Any]:
 
 
 def decoded(kind: type[Any], content: Any) -> Any:
-    """The record in some JSON, or in bytes as they are."""
+    """The record in JSON data, or in raw bytes."""
     return decode(kind, content if isinstance(content, bytes) else json.dumps(content).encode(), "its name")
 
 
 def survives(kind: type[Any], content: Any) -> bool:
-    """Whether something hostile is a valid record; anything but a LayoutError otherwise is a failure."""
+    """Whether hostile data is a valid record. Any error other than LayoutError fails the test."""
     try:
         record = decoded(kind, content)
     except LayoutError:
@@ -91,7 +92,7 @@ def survives(kind: type[Any], content: Any) -> bool:
     return True
 
 
-SEE_BELOW = {Outcome: "an outcome, see below", AgentState: "a state, see below"}
+SEE_BELOW: dict[type[Enum], str] = {Outcome: "an outcome, see below", AgentState: "a state, see below"}
 ATTEMPT_PATTERN = r"\Ag[0-9]{4,9}-[0-9]{4,9}-t[0-9]{1,6}-a[0-9]{1,6}-[0-9a-z]{12}\Z"
 
 
@@ -100,7 +101,7 @@ def bounds(lowest: float | None, highest: float | None) -> str:
 
 
 def shown(kind: inspect.Type) -> tuple[str, str]:
-    """How the document shows a field's type and its limits."""
+    """The type and the limits of a field as the document shows them."""
     match kind:
         case inspect.UnionType(types=(one, inspect.NoneType())):
             name, limits = shown(one)

@@ -1,4 +1,4 @@
-"""What another user of this computer gets to see: for tests of rights, also where they run as root."""
+"""Access as another user of this computer: for tests of permissions, also where they run as root."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ NOBODY_UID = 65534
 
 
 def allow_traversal(root: Path) -> None:
-    """Lets any user get to a folder of root's on this disk, through those that it is in."""
+    """Lets any user traverse to a folder of root on this disk."""
     for parent in (root, *root.parents) if os.geteuid() == 0 else ():
         if parent == Path(tempfile.gettempdir()) or parent == Path("/"):
             break
@@ -19,7 +19,7 @@ def allow_traversal(root: Path) -> None:
 
 @contextmanager
 def as_unprivileged_user() -> Iterator[None]:
-    """For as long as the block runs, rights count: root, who may do everything, is nobody. POSIX only."""
+    """For the duration of the block, file permissions apply also to root. POSIX only."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY_UID)

@@ -1,4 +1,4 @@
-"""QEMU machines for tests: real guests that boot from the image of `make vm-image`, and are all gone afterwards."""
+"""QEMU machines for tests: guests that boot from the image of `make vm-image`, and are removed afterwards."""
 
 import contextlib
 import time
@@ -17,7 +17,7 @@ from vm_image.cache import cache
 
 ACCOUNT, PASSWORD = "exchange", "Gu3st-canary"
 STATE_LIMIT_S = 120.0
-BOOT_S = 180.0  #: at most; an emulated processor on a busy computer takes its time
+BOOT_S = 180.0  #: at most; an emulated processor is slow on a busy computer
 
 
 class QemuTestMachines(QemuMachines):
@@ -67,7 +67,7 @@ class QemuTestMachines(QemuMachines):
 
 @dataclass(frozen=True, slots=True)
 class QemuHarness:
-    """Machines, and where they are."""
+    """QEMU machines and their folder."""
 
     image: Path
     folder: Path
@@ -75,29 +75,29 @@ class QemuHarness:
     machines: QemuTestMachines
 
     def tables(self, **qemu: object) -> str:
-        """The part of pipeline.toml that names the machines."""
-        told = {"image": f"'{self.image}'", "folder": f"'{self.folder}'", **qemu}
-        lines = ["[qemu]", *(f"{key} = {value}" for key, value in told.items())]
+        """The part of pipeline.toml for the machines."""
+        settings = {"image": f"'{self.image}'", "folder": f"'{self.folder}'", **qemu}
+        lines = ["[qemu]", *(f"{key} = {value}" for key, value in settings.items())]
         for name, port in self.ports.items():
             lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'", f"port = {port}"]
             lines += [f"account = '{ACCOUNT}'", "secret = 'env:SHARE_SECRET'"]
         return "\n".join(lines)
 
     def in_guest(self, name: str, command: str) -> str:
-        """What a line of shell says in a guest; raises AssertionError if it fails."""
+        """The output of a shell command in a guest; raises AssertionError if it fails."""
         ran = self.machines.run(name, "/bin/sh", ["-c", command], 120)
         assert ran.exit_code == 0, f"{command}: {ran.output}"
         return ran.output.strip()
 
     def run_fatal(self, name: str, command: str) -> None:
-        """Runs a line of shell that its guest does not live to tell of."""
+        """Runs a shell command that its guest does not survive."""
         with contextlib.suppress(MachineError):
             self.machines.run(name, "/bin/sh", ["-c", command], 30)
 
 
 @contextmanager
 def qemu_harness(folder: Path, *names: str) -> Iterator[QemuHarness]:
-    """Machines that may be made, in a folder with a short path."""
+    """Machines that may be created, in a folder with a short path."""
     image = build(Game(folder=LANDER, python="evaluator:play", requirements=LANDER_NEEDS), cache()) / "disk.raw"
     ports = {name: free_port() for name in names}
     machines = QemuTestMachines(QemuSpec(image=image, folder=folder), ports)

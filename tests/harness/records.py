@@ -1,4 +1,4 @@
-"""Records as a host and an agent would write them, with everything a test does not care about filled in."""
+"""Records as a host and an agent would write them, with defaults for all fields that a test does not set."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ GENOME = b"a genome"
 
 
 def attempt(number: int) -> str:
-    """An attempt's id, different for every number."""
+    """An attempt id, different for every number."""
     return f"g0007-0042-t1-a{number}-abcdefghijkl"
 
 
@@ -24,8 +24,8 @@ def host(epoch: int = 1, **other: Any) -> HostRecord:
 
 
 def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
-    """The start signal of `attempt(number)`, also published as that number."""
-    told = {
+    """The start signal of `attempt(number)`, with this publication number."""
+    fields = {
         "farm": FARM,
         "worker": WORKER,
         "epoch": 1,
@@ -39,12 +39,12 @@ def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
         "genome_bytes": len(genome),
         "genome_sha256": sha256(genome),
     }
-    return StartRecord(**{**told, **other})
+    return StartRecord(**{**fields, **other})
 
 
 def result(number: int = 1, **other: Any) -> ResultRecord:
-    """A completed result that answers `start(number)`."""
-    told = {
+    """A completed result that matches `start(number)`."""
+    fields = {
         "farm": FARM,
         "worker": WORKER,
         "epoch": 1,
@@ -58,14 +58,14 @@ def result(number: int = 1, **other: Any) -> ResultRecord:
         "boot_id": "boot",
         "run_id": "run",
     }
-    return ResultRecord(**{**told, **other})
+    return ResultRecord(**{**fields, **other})
 
 
 def beat(run_id: str = "run", counter: int = 1, **other: Any) -> AgentRecord:
-    told = {"boot_id": "boot", "run_id": run_id, "counter": counter, "state": AgentState.IDLE}
-    return AgentRecord(**{**told, **other})
+    fields = {"boot_id": "boot", "run_id": run_id, "counter": counter, "state": AgentState.IDLE}
+    return AgentRecord(**{**fields, **other})
 
 
 def of_another_version(record: layout.Record) -> bytes:
-    """A complete record of a layout that is not spoken here."""
+    """A complete record of an unknown layout version."""
     return layout.encode(record).replace(b'"layout": 1', b'"layout": 2')

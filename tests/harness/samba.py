@@ -1,7 +1,7 @@
 """A private Samba server on a loopback port, with its own folders and accounts: for tests and the bench.
 
-It runs the system's `smbd`. Shares are folders that the test may look into; the server may be killed, stopped and
-started again on the same port.
+It runs the system's `smbd`. Shares are folders that the test may access directly; the server may be killed, stopped and
+restarted on the same port.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from tests.harness.waiting import eventually
 from tests.programs.system_programs import SAMBA, require
 
 PASSWORD = "S3cret-canary!"
-#: Accounts must be users of the system; these are on every Debian, and own nothing.
+#: Accounts must be users of the system; these exist on every Debian, and own nothing.
 ACCOUNT, OTHER_ACCOUNT = "nobody", "daemon"
 
 _GLOBAL = """\
@@ -88,7 +88,7 @@ class Samba:
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
             (root / folder).mkdir(parents=True)
-        allow_traversal(root)  # the account must get through to its share
+        allow_traversal(root)  # the account must be able to traverse to its share
         for path in self.shares.values():
             path.mkdir(parents=True)
             give_to_account(path)
@@ -118,11 +118,11 @@ class Samba:
         )
 
     def unc(self, name: str = "exchange") -> str:
-        """The share as a user writes it."""
+        """The UNC path of a share."""
         return rf"\\127.0.0.1\{name}"
 
     def start(self) -> None:
-        """Starts the server; returns when its port answers."""
+        """Starts the server; returns when its port accepts connections."""
         self._process = subprocess.Popen(
             ["smbd", "--foreground", "--no-process-group", f"--configfile={self._conf}"],
             stdin=subprocess.DEVNULL,
@@ -141,13 +141,13 @@ class Samba:
         self._process = None
 
     def freeze(self) -> None:
-        """The server stands still: connections stay, nothing answers."""
+        """Suspends the server: connections stay open, no request is answered."""
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
                 process.suspend()
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Resumes it."""
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
                 process.resume()
@@ -162,7 +162,7 @@ class Samba:
                 continue
 
     def close(self) -> None:
-        """Ends it."""
+        """Kills the server."""
         self.thaw()
         self.kill()
 
@@ -184,8 +184,8 @@ class Samba:
 
 
 def give_to_account(path: Path) -> None:
-    """Gives a folder of this disk to the account that the shares are used with."""
-    import pwd  # not on Windows, which never comes so far
+    """Gives a local folder to the account that accesses the shares."""
+    import pwd  # not available on Windows, where this is not called
 
     user = pwd.getpwnam(ACCOUNT)
     for found in (path, *path.rglob("*")):
@@ -194,7 +194,7 @@ def give_to_account(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has, and that no outgoing connection is given while nobody listens on it.
+    """A loopback port that is free, and that the system does not use for outgoing connections.
 
     Source: IANA's registered ports end at 49151, but Linux hands out those from 32768 on (ip_local_port_range).
     """
@@ -202,18 +202,18 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("100 ports and somebody had each")
+    raise AssertionError("100 ports were tried and all are in use")
 
 
 @contextmanager
-def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[Samba]:
-    """A server for as long as the block runs; without Samba or the rights to run it, the test is skipped.
+def samba(*names: str, disk: Path | None = None, **options: Any) -> Iterator[Samba]:
+    """A server for the duration of the block; without Samba or the rights to run it, the test is skipped.
 
-    Its folders lie on `disk`, or in a place of their own: through pytest's nobody but its user gets.
+    Its folders are on `disk`, or in a temporary folder that other accounts can access, unlike pytest's.
     """
-    require(*SAMBA, root=True)  # root: the server has accounts of its own
+    require(*SAMBA, root=True)  # root: the server has its own accounts
     with tempfile.TemporaryDirectory(prefix="samba-", dir=disk, ignore_cleanup_errors=True) as place:
-        server = Samba(Path(place) / "server", *names, **options)  # type: ignore[arg-type]
+        server = Samba(Path(place) / "server", *names, **options)
         try:
             yield server
         finally:
@@ -222,7 +222,7 @@ def samba(*names: str, disk: Path | None = None, **options: object) -> Iterator[
 
 @contextmanager
 def exchange(*names: str) -> Iterator[Samba]:
-    """A server whose shares are laid out, as the agents beside them would have done it."""
+    """A server whose shares have the folders of the layout, as if made by agents."""
     with samba(*names) as server:
         for path in server.shares.values():
             LocalFiles(path).make_folders()
@@ -231,14 +231,14 @@ def exchange(*names: str) -> Iterator[Samba]:
 
 
 def worker_table(name: str, port: int, **other: str) -> str:
-    """The part of pipeline.toml that names a share; its password comes from the environment."""
-    told = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
-    lines = [f"{key} = '{value}'" for key, value in told.items()]
+    """The part of pipeline.toml for an SMB share; the password comes from the environment."""
+    settings = {"name": name, "share": rf"\\127.0.0.1\{name}", "account": ACCOUNT, "secret": "env:FARM_SECRET", **other}
+    lines = [f"{key} = '{value}'" for key, value in settings.items()]
     return "\n".join(["[[worker]]", *lines, f"port = {port}"])
 
 
 class SmbShares:
-    """Many empty shares of one server, a fresh one for each that asks."""
+    """Many empty shares of one server, a new one for each call of `fresh`."""
 
     COUNT = 120
 
@@ -249,12 +249,12 @@ class SmbShares:
         self._sessions: list[SmbSession] = []
 
     def access(self, name: str, **other: Any) -> SmbAccess:
-        """How one of them is reached."""
-        told: dict[str, Any] = {"account": ACCOUNT, "password": lambda: PASSWORD}
-        return SmbAccess(server="127.0.0.1", share=name, port=self.server.port, **{**told, **other})
+        """The settings for access to one of them."""
+        settings: dict[str, Any] = {"account": ACCOUNT, "password": lambda: PASSWORD}
+        return SmbAccess(server="127.0.0.1", share=name, port=self.server.port, **{**settings, **other})
 
     def files(self, access: SmbAccess, **limits: Any) -> SmbFiles:
-        """A share, with a connection of its own."""
+        """A share with its own connection."""
         session = SmbSession(access, **limits)
         self._sessions.append(session)
         return SmbFiles(session)
@@ -267,12 +267,12 @@ class SmbShares:
         return files
 
     def missing_share(self) -> SmbFiles:
-        """A share that the server does not have."""
+        """A share that does not exist on the server."""
         return self.files(self.access("nowhere"))
 
     @contextmanager
     def held_open(self, files: ShareFiles, path: str) -> Iterator[None]:
-        """For as long as the block runs, somebody else has a file of one of them open, and lets nobody have it."""
+        """For the duration of the block, another client holds a file open exclusively."""
         assert isinstance(files, SmbFiles)
         unc = rf"\\127.0.0.1\{self._names_of[files]}\{path}".replace("/", "\\")
         account = {"username": ACCOUNT, "password": PASSWORD, "port": self.server.port}
@@ -284,6 +284,6 @@ class SmbShares:
             smbclient.reset_connection_cache(connection_cache=connections)
 
     def close(self) -> None:
-        """Ends all connections."""
+        """Closes all connections."""
         for session in self._sessions:
             session.drop()

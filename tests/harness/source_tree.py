@@ -1,6 +1,6 @@
-"""The repository as the tests find it: its root, the shipped packages, modules and functions by their names.
+"""The repository for tests: its root, and the shipped packages, modules and functions by name.
 
-Nothing here knows the path of a file, so that files can move.
+No path of a source file is written here, so that files can move.
 """
 
 import ast
@@ -12,13 +12,13 @@ from typing import Any
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-#: What the wheel holds.
+#: The packages of the wheel.
 PACKAGES: tuple[str, ...] = tuple(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
 
 
 @dataclass(frozen=True)
 class Function:
-    """Where a function stands."""
+    """The position of a function."""
 
     name: str  #: qualified within its module: `Class.method`, or the name of a module-level function
     path: Path
@@ -32,12 +32,12 @@ def module_name(path: Path) -> str:
 
 
 def is_within(module: str, package: str) -> bool:
-    """Whether a dotted name is a package or module, or something in it."""
+    """Whether a dotted name is a package or module, or is inside it."""
     return f"{module}.".startswith(f"{package}.")
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """What a module imports, as dotted names: of modules, or of what is taken from them."""
+    """The imports of a module, as dotted names of modules or of their members."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -48,7 +48,7 @@ def imports(tree: ast.Module) -> set[str]:
 
 
 def imported_by(module: str) -> dict[str, Path]:
-    """The modules of the repository that one imports, directly or through others, and itself."""
+    """The modules of the repository that a module imports, directly or indirectly, and itself."""
     found: dict[str, Path] = {}
     left = [module]
     while left:
@@ -63,10 +63,10 @@ def imported_by(module: str) -> dict[str, Path]:
 
 
 def find_function(name: str, root: Path = ROOT, package: str = "") -> Function:
-    """The one function of that qualified name in the shipped packages below `root`, or in one package of them.
+    """The function of this qualified name in the shipped packages below `root`, or in one of them.
 
     Raises:
-        LookupError: there is none, or more than one; with what comes close.
+        LookupError: There is none or more than one. The message names similar functions.
     """
     folders = [root.joinpath(*one.split(".")) for one in ([package] if package else PACKAGES)]
     last = name.rpartition(".")[2]

@@ -1,7 +1,7 @@
-"""A farm on real virtual machines that play the lunar lander, and everything that can happen to such a machine.
+"""A farm on real virtual machines that run the lunar lander, and the faults of such a machine.
 
-Faults are put in from outside: through QEMU's monitor, its guest agent, its process. What became of each is read from
-the ledger; whether all was counted is computed a second time from genomes and seeds.
+Faults are injected from outside: through QEMU's monitor, its guest agent, its process. Their effects are read from the
+ledger; the fitness of all genomes is computed independently from genomes and seeds.
 """
 
 import os
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tests.harness.farm_project import FarmProject
 from tests.harness.qemu_farm import PASSWORD, QemuHarness, qemu_harness
 from vm_image.__main__ import LANDER
 
-#: Steers against drift and tilt and brakes the fall: its games last.
+#: Compensates drift and tilt and brakes the fall: its evaluations last long.
 PILOT = (0.5, 0, 1, 0, -1, -1, 0, 0, -0.05, -0.5, -1, -0.5, 0.3, 0, 0, 0, -0.05)
 MAX_STEPS = 400
 ROUND_ENDS_WITHIN_S, READY_WITHIN_S = 900.0, 240.0
@@ -54,26 +55,26 @@ losses_per_trial_max = 30
 
 
 class VmFarm(FarmProject):
-    """A project whose workers live on real machines."""
+    """A project whose workers are on real machines."""
 
     def __init__(self, root: Path, harness: QemuHarness) -> None:
         super().__init__(root)
-        self.bed, self.machines = harness, harness.machines
+        self.harness, self.machines = harness, harness.machines
 
     def set_up(self) -> None:
-        """Writes the project, and makes its machines by the commands that a user would take."""
+        """Writes the project and creates its machines with the commands for users."""
         self.root.mkdir(parents=True)
         (self.root / "pipeline.toml").write_text(
             "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nseed = 11\n"
             f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
-            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.bed.tables()}\n"
+            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.harness.tables()}\n"
         )
         for words in (("vm", "create", "--backend", "qemu", "--all"), ("vm", "prepare", "--all", "--yes")):
             code, out = self.run(*words, within_s=READY_WITHIN_S)
             assert code == 0, out
 
     def drop_landers(self, count: int, generation: int) -> None:
-        """Puts pilots into a generation's folder, no two alike."""
+        """Writes different genomes to the folder of a generation."""
         folder = self.root / f"genomes/gen-{generation:04d}"
         folder.mkdir(parents=True)
         _evaluator, policy = _example()
@@ -92,7 +93,7 @@ class VmFarm(FarmProject):
     def processes(self) -> list[psutil.Process]:
         return [process for process in super().processes() if not process.name().startswith("qemu")]
 
-    def told(self) -> list[tuple[float, Fact]]:
+    def history(self) -> list[tuple[float, Fact]]:
         """The ledger so far."""
         if not (self.root / "state/ledger.db").exists():
             return []
@@ -103,24 +104,21 @@ class VmFarm(FarmProject):
             ledger.close()
 
     def when_played(self, worker: str, games: int) -> None:
-        """Waits until a worker has played so many games more."""
+        """Waits until a worker has completed this number of further evaluations."""
         then = self._played(worker)
         self.wait_until(lambda: self._played(worker) >= then + games, READY_WITHIN_S, every_s=0.5)
 
     def _played(self, worker: str) -> int:
-        told = self.told()
-        issued = {fact.attempt for _at, fact in told if isinstance(fact, AttemptIssued) and fact.worker == worker}
-        return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in told)
+        history = self.history()
+        issued = {fact.attempt for _at, fact in history if isinstance(fact, AttemptIssued) and fact.worker == worker}
+        return sum(isinstance(fact, AttemptEnded) and fact.attempt in issued and _counts(fact) for _at, fact in history)
 
 
 def _example() -> tuple[Any, Any]:
     """The modules `evaluator` and `policy` of the example, imported as its agent does."""
     if str(LANDER) not in sys.path:
         sys.path.insert(0, str(LANDER))
-    import evaluator
-    import policy
-
-    return evaluator, policy
+    return import_module("evaluator"), import_module("policy")
 
 
 # ------------------------------------------------------------------------------------------------------------ faults
@@ -135,27 +133,27 @@ def powerless(farm: VmFarm, name: str) -> None:
 
 
 def panicked(farm: VmFarm, name: str) -> None:
-    farm.bed.run_fatal(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
+    farm.harness.run_fatal(name, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
 
 
 def agent_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL -f 'm inbox_agen[t]'")
+    farm.harness.in_guest(name, "pkill -KILL -f 'm inbox_agen[t]'")
 
 
 def agent_hangs(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -STOP -f 'm inbox_agen[t]'")
+    farm.harness.in_guest(name, "pkill -STOP -f 'm inbox_agen[t]'")
 
 
 def game_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL -P $(pgrep -o -f 'm inbox_agen[t]')")
+    farm.harness.in_guest(name, "pkill -KILL -P $(pgrep -o -f 'm inbox_agen[t]')")
 
 
 def server_killed(farm: VmFarm, name: str) -> None:
-    farm.bed.in_guest(name, "pkill -KILL smbd")
+    farm.harness.in_guest(name, "pkill -KILL smbd")
 
 
 def disk_full(farm: VmFarm, name: str) -> None:
-    farm.bed.run_fatal(name, "dd if=/dev/zero of=/hog bs=1M")
+    farm.harness.run_fatal(name, "dd if=/dev/zero of=/hog bs=1M")
 
 
 def network_cut(farm: VmFarm, name: str) -> None:
@@ -163,24 +161,24 @@ def network_cut(farm: VmFarm, name: str) -> None:
 
 
 def back_in_time(farm: VmFarm, name: str) -> None:
-    """To a moment in mid-game, memory and all, after that game was counted."""
-    boot_id = farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+    """Restores a saved state, memory included, from the middle of an evaluation that has since been counted."""
+    boot_id = farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
     farm.machines.save_state(name, "mid-game")
     farm.when_played(name, 2)
     farm.machines.load_state(name, "mid-game")
-    assert farm.bed.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
+    assert farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id") == boot_id
 
 
 Fault = Callable[[VmFarm, str], None]
-NOTHING_LOST = "losses: 0, duplicates: 0"  #: said behind figures when no assertion has ended the rounds
+NOTHING_LOST = "losses: 0, duplicates: 0"  #: printed with the figures unless an assertion ended the rounds
 
 
 @dataclass(frozen=True, slots=True)
 class Cure:
-    """What helps against a fault."""
+    """The expected recovery from a fault."""
 
-    rung: RecoveryAction | None  #: None: it heals without one
-    within_s: float  #: how long the others must go on playing, so that a host is there that climbs
+    action: RecoveryAction | None  #: None: it recovers without an action
+    within_s: float  #: how long other workers must have work, so that the host is still running when it escalates
 
 
 FAULTS: dict[Fault, Cure] = {
@@ -202,16 +200,16 @@ FAULTS: dict[Fault, Cure] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What became of one fault."""
+    """The observed recovery from one fault."""
 
     fault: Fault
-    noticed_s: float | None  #: until the host did or gave up something because of it; None: it never had to
-    recovered_s: float | None  #: until a game that was issued afterwards was counted
-    rungs: tuple[RecoveryAction, ...]
+    noticed_s: float | None  #: until the first reaction of the host; None: there was no reaction
+    recovered_s: float | None  #: until an attempt that was issued afterwards was counted
+    actions: tuple[RecoveryAction, ...]
 
     def __str__(self) -> str:
         noticed, recovered = (f"{s:.0f} s" if s is not None else "-" for s in (self.noticed_s, self.recovered_s))
-        by = ", ".join(self.rungs) or "itself"
+        by = ", ".join(self.actions) or "itself"
         return (
             f"{self.fault.__name__.replace('_', ' ')}: noticed after {noticed}, plays again after {recovered}, by {by}"
         )
@@ -219,10 +217,10 @@ class Story:
 
 @dataclass(slots=True)
 class Figures:
-    """What a run of rounds showed."""
+    """The figures of a series of rounds."""
 
     boot_s: list[float] = field(default_factory=list)
-    games_per_s: float = 0.0  #: of all machines, while nothing happens
+    games_per_s: float = 0.0  #: of all machines, without faults
     stories: list[Story] = field(default_factory=list)
     evaluations: int = 0
     attempts: int = 0
@@ -238,7 +236,7 @@ class Figures:
         return "\n".join(lines)
 
     def counts(self) -> dict[str, int]:
-        """How often each fault was put in."""
+        """How often each fault was injected."""
         names = [story.fault.__name__ for story in self.stories]
         return {name: names.count(name) for name in dict.fromkeys(names)}
 
@@ -251,11 +249,11 @@ def _counts(fact: Fact) -> bool:
     return isinstance(fact, AttemptEnded) and fact.outcome is Outcome.COMPLETED
 
 
-def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: float) -> Story:
-    """What the ledger tells of a worker since a fault."""
-    worker_of = {fact.attempt: fact.worker for _at, fact in told if isinstance(fact, AttemptIssued)}
-    issued_at = {fact.attempt: at for at, fact in told if isinstance(fact, AttemptIssued)}
-    since = [(at, fact) for at, fact in told if at > struck_at]
+def story(history: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: float) -> Story:
+    """The recovery of a worker from a fault, from the ledger."""
+    worker_of = {fact.attempt: fact.worker for _at, fact in history if isinstance(fact, AttemptIssued)}
+    issued_at = {fact.attempt: at for at, fact in history if isinstance(fact, AttemptIssued)}
+    since = [(at, fact) for at, fact in history if at > struck_at]
     mine = [
         (at, fact)
         for at, fact in since
@@ -270,7 +268,7 @@ def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: 
         fault=fault,
         noticed_s=min(ill) - struck_at if ill else None,
         recovered_s=min(well) - struck_at if well else None,
-        rungs=tuple(action for _at, action in actions),
+        actions=tuple(action for _at, action in actions),
     )
 
 
@@ -278,9 +276,9 @@ def story(told: list[tuple[float, Fact]], worker: str, fault: Fault, struck_at: 
 
 
 def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figures: Figures) -> None:
-    """One generation in which each of these machines meets its fault; raises AssertionError if anything was lost.
+    """One generation with one fault on each of these machines; raises AssertionError if anything was lost.
 
-    The first round of a farm has none, and tells how much the machines play.
+    The first round of a farm has no faults; it measures the rate of evaluations.
     """
     lasts_s = max((FAULTS[fault].within_s for fault in faults.values()), default=0.0)
     genomes = 20 + round(lasts_s * figures.games_per_s)
@@ -303,35 +301,35 @@ def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figur
     farm.assert_counted_once(generation=generation)
     code, verified = farm.run("verify", "--gen", str(generation))
     assert code == 0, verified
-    told = farm.told()
+    history = farm.history()
     if not faults:
-        ended = [at for at, fact in told if _counts(fact)]
+        ended = [at for at, fact in history if _counts(fact)]
         figures.games_per_s = (len(ended) - 1) / (ended[-1] - ended[0])
-    figures.stories += [story(told, name, fault, struck_at[name]) for name, fault in faults.items()]
+    figures.stories += [story(history, name, fault, struck_at[name]) for name, fault in faults.items()]
     figures.evaluations += genomes
     figures.attempts += farm.summary(generation)["attempts"]["issued"]
 
 
 @contextmanager
 def vm_farm(*names: str) -> Iterator[VmFarm]:
-    """Prepared machines in a project of their own; nothing of them is left afterwards."""
+    """Prepared machines in a temporary project; all are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="vms-") as place:
         os.environ["SHARE_SECRET"] = PASSWORD
-        with qemu_harness(Path(place) / "m", *names) as bed:
-            farm = VmFarm(Path(place) / "farm", bed)
+        with qemu_harness(Path(place) / "m", *names) as harness:
+            farm = VmFarm(Path(place) / "farm", harness)
             try:
                 farm.set_up()
                 yield farm
                 code, out = farm.run("vm", "remove", "--all", "--yes", within_s=60)
                 assert code == 0, out
-                assert not any((bed.folder / name).exists() for name in names)
+                assert not any((harness.folder / name).exists() for name in names)
             finally:
                 farm.close()
 
 
 def measure_boots(farm: VmFarm, figures: Figures) -> None:
-    """Switches every machine on, one after the other, and takes the time until its guest answers."""
-    for name in farm.bed.ports:
+    """Starts every machine, one after the other, and measures the time until its guest responds."""
+    for name in farm.harness.ports:
         began = time.monotonic()
         farm.machines.start(name)
         assert wait_until_healthy(farm.machines, name, READY_WITHIN_S, interval_s=0.2)

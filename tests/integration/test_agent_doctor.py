@@ -1,4 +1,4 @@
-"""`inbox-agent doctor`: everything it looks at, in a machine that is well and with each trouble planted for real."""
+"""`inbox-agent doctor`: all checks, on a healthy machine and with each problem really present."""
 
 import json
 import os
@@ -25,7 +25,7 @@ GAME = "def play(genome, trial):\n    return len(genome.read_bytes()) + trial.se
 
 
 class Machine:
-    """A share, a game and an agent's arguments."""
+    """A share, an evaluator and the arguments of an agent."""
 
     def __init__(self, root: Path) -> None:
         self.share, self.state = root / "share ü", root / "notes"
@@ -47,7 +47,7 @@ class Machine:
         )
 
     def items(self, *more: str) -> dict[str, dict[str, Any]]:
-        """Every item by name; the exit code must say the same."""
+        """Every check by name; the exit code must agree."""
         ran = self.ask("--json", *more)
         items = {one["item"]: one for one in json.loads(ran.stdout)}
         assert ran.returncode == int(not all(one["ok"] for one in items.values())), ran.stderr
@@ -79,7 +79,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def fill(path: Path) -> None:
-    """Takes all that is free on its disk."""
+    """Fills the disk."""
     with path.open("wb", buffering=0) as file:
         while True:
             try:
@@ -88,11 +88,11 @@ def fill(path: Path) -> None:
                 return
 
 
-# ------------------------------------------------------------------------------------------------------ all is well
+# ------------------------------------------------------------------------------------------------------- no problem
 
 
 def test_doctor_prints_nothing_when_all_checks_pass(machine: Machine) -> None:
-    """Exit code 0, not a word, and nothing left behind."""
+    """Exit code 0, no output, and no file left."""
     ran = machine.ask()
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert machine.left() == set()
@@ -100,7 +100,7 @@ def test_doctor_prints_nothing_when_all_checks_pass(machine: Machine) -> None:
 
 
 def test_verbose_doctor_lists_passed_checks(machine: Machine) -> None:
-    """With -v each item has a line, the versions too."""
+    """With -v each check has a line, also the versions."""
     lines = dict(line.split(": ", 1) for line in machine.ask("-v").stdout.splitlines())
     assert list(lines)[:4] == ["folders", "inbox", "outbox", "status"]
     assert lines["evaluator"] == f"game:play of {machine.root}"
@@ -108,7 +108,7 @@ def test_verbose_doctor_lists_passed_checks(machine: Machine) -> None:
 
 
 def test_doctor_evaluates_given_genome(machine: Machine) -> None:
-    """A genome of three bytes with seed 7 has the fitness that the game gives it."""
+    """A genome of three bytes with seed 7 has the fitness that the evaluator computes."""
     genome = machine.root / "a.bin"
     genome.write_bytes(b"abc")
     assert machine.items("--genome", str(genome), "--seed", "7")["trial"]["found"].startswith("fitness 3.7 after ")
@@ -116,7 +116,7 @@ def test_doctor_evaluates_given_genome(machine: Machine) -> None:
 
 
 def test_doctor_does_not_disturb_running_agent(machine: Machine) -> None:
-    """It keeps its lock and its life; asking many times over rings no bell and leaves only its heartbeat."""
+    """The agent keeps its lock and its process; repeated checks wake no agent and leave only its heartbeat."""
     machine.start()
     assert machine.agent is not None
     for _ in range(3):
@@ -126,17 +126,17 @@ def test_doctor_does_not_disturb_running_agent(machine: Machine) -> None:
 
 
 def test_doctor_names_owner_of_share(machine: Machine) -> None:
-    """The host that announced itself is named, with what waits there."""
+    """The host of the newest host.json is named, with the number of attempts that wait."""
     owner = HostRecord(farm="farm-1", worker="vm-3", epoch=2)
     LocalFiles(machine.share).publish("inbox/2.host.json", encode(owner))
     assert machine.items()["inbox"]["found"] == "worker vm-3 of farm farm-1, epoch 2; 0 start signals"
 
 
-# ---------------------------------------------------------------------------------------------------- planted troubles
+# ------------------------------------------------------------------------------------------------------------ problems
 
 
 def test_doctor_reports_missing_share(machine: Machine) -> None:
-    """It is named; what would be in it is not spoken of."""
+    """The share is named; its contents are not checked."""
     shutil.rmtree(machine.share)
     assert list(machine.wrong()) == ["folders"]
     assert "is no folder; make it, or correct --share" in machine.wrong()["folders"]
@@ -150,7 +150,7 @@ def test_doctor_reports_file_in_place_of_folder(machine: Machine) -> None:
 
 
 def test_doctor_accepts_folder_that_agent_will_create(machine: Machine) -> None:
-    """The agent would make it."""
+    """The agent creates it."""
     (machine.share / "status").rmdir()
     assert "the agent makes it when it starts" in machine.wrong()["folders"]
 
@@ -158,7 +158,7 @@ def test_doctor_accepts_folder_that_agent_will_create(machine: Machine) -> None:
 @pytest.mark.needs("chattr", root=True)
 @pytest.mark.parametrize("folder", ["outbox", "status"])
 def test_doctor_reports_unwritable_folder(machine: Machine, folder: str) -> None:
-    """Rights are tried, not read."""
+    """The check writes a file instead of reading the permissions."""
     target = machine.share / folder
     if subprocess.run(["chattr", "+i", target], capture_output=True, check=False).returncode:
         pytest.skip("this disk knows no immutable folders")
@@ -172,13 +172,13 @@ def test_doctor_reports_unwritable_folder(machine: Machine, folder: str) -> None
 
 
 def test_doctor_reports_unknown_layout(machine: Machine) -> None:
-    """A host that speaks another layout is no mystery."""
+    """The message names the layout of the host."""
     (machine.share / "inbox/1.host.json").write_text('{"layout": 2}')
     assert "install the same version on host and machine" in machine.wrong()["inbox"]
 
 
 def test_doctor_reports_low_disk_space(machine: Machine, tiny_disk: Path) -> None:
-    """A share on 8 MiB is told of, though it can still be written."""
+    """A share on 8 MiB is reported, although it is still writable."""
     machine.share = tiny_disk
     LocalFiles(tiny_disk).make_folders()
     assert list(wrong := machine.wrong()) == ["disk"]
@@ -186,7 +186,7 @@ def test_doctor_reports_low_disk_space(machine: Machine, tiny_disk: Path) -> Non
 
 
 def test_doctor_reports_full_disk(machine: Machine, tiny_disk: Path) -> None:
-    """Nothing can be written, and nothing half written is left."""
+    """Nothing can be written, and no partial file is left."""
     machine.share = tiny_disk
     LocalFiles(tiny_disk).make_folders()
     fill(tiny_disk / "ballast")
@@ -195,31 +195,31 @@ def test_doctor_reports_full_disk(machine: Machine, tiny_disk: Path) -> None:
 
 
 def test_doctor_reports_import_error(machine: Machine) -> None:
-    """The evaluator's own error is told."""
+    """The evaluator's own error is reported."""
     (machine.root / "game.py").write_text("import no_such_module\n")
     assert "ModuleNotFoundError: No module named 'no_such_module'" in machine.wrong()["evaluator"]
 
 
 def test_doctor_reports_module_that_exits(machine: Machine) -> None:
-    """Nothing is waited for that will never answer."""
+    """The doctor does not wait for a worker process that has ended."""
     (machine.root / "game.py").write_text("import os\nos._exit(5)\n")
     assert "evaluator process died: exit code 5" in machine.wrong()["evaluator"]
 
 
 def test_doctor_reports_missing_program(machine: Machine) -> None:
-    """The game was not installed."""
+    """The program of the evaluator is not installed."""
     machine.arguments = ["--folder", str(machine.root), "--", "no-such-game", "{genome}"]
     assert "cannot start 'no-such-game'" in machine.wrong()["evaluator"]
 
 
 def test_doctor_reports_missing_script(machine: Machine) -> None:
-    """Python is there, and the script that it should run is not."""
+    """Python is installed, but its script is missing."""
     machine.arguments = ["--folder", str(machine.root), "--", "python", "play.py", "{genome}"]
     assert f"play.py: no such file in {machine.root}" in machine.wrong()["evaluator"]
 
 
 def test_doctor_reports_failed_trial(machine: Machine) -> None:
-    """A trial that gives no fitness is told with its reason."""
+    """A trial without a fitness is reported with its reason."""
     (machine.root / "game.py").write_text("def play(genome, trial):\n    return 1 / 0\n")
     (machine.root / "a.bin").write_bytes(b"x")
     wrong = machine.wrong("--genome", str(machine.root / "a.bin"))
@@ -227,15 +227,15 @@ def test_doctor_reports_failed_trial(machine: Machine) -> None:
     assert "ZeroDivisionError: division by zero (game.py, line 2)" in wrong["trial"]
 
 
-def test_doctor_skips_trial_while_agent_plays(machine: Machine) -> None:
-    """Two games at once would spoil both, so it is not played."""
+def test_doctor_skips_trial_during_evaluation(machine: Machine) -> None:
+    """Two evaluations at once would disturb each other, so the trial is skipped."""
     machine.start()
     (machine.root / "a.bin").write_bytes(b"x")
     assert "not played: the agent, process" in machine.wrong("--genome", str(machine.root / "a.bin"))["trial"]
 
 
 def test_doctor_reports_agent_with_old_heartbeat(machine: Machine) -> None:
-    """It has the lock and its heartbeat is old."""
+    """It holds the lock and its heartbeat is old."""
     machine.start()
     assert machine.agent is not None
     psutil.Process(machine.agent.pid).suspend()
@@ -246,7 +246,7 @@ def test_doctor_reports_agent_with_old_heartbeat(machine: Machine) -> None:
 
 
 def test_doctor_accepts_agent_that_just_started(machine: Machine) -> None:
-    """The heartbeat of its predecessor is not held against it."""
+    """The heartbeat of the previous agent does not count."""
     machine.start()
     assert machine.agent is not None
     psutil.Process(machine.agent.pid).suspend()
@@ -255,14 +255,14 @@ def test_doctor_accepts_agent_that_just_started(machine: Machine) -> None:
 
 
 def test_doctor_reports_agent_with_other_state_folder(machine: Machine) -> None:
-    """Two agents on one share that do not meet at a lock."""
+    """Two agents on one share without a common lock."""
     machine.start()
     machine.state = machine.root / "other notes"
     assert "another agent beats here" in machine.wrong()["agent"]
 
 
 def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
-    """What was written in the future gives it away."""
+    """A file with a time in the future shows it."""
     beat, tomorrow = machine.share / "status/agent.json", time.time() + 86400
     beat.write_text("{}")
     os.utime(beat, (tomorrow, tomorrow))
@@ -270,7 +270,7 @@ def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "said"),
+    ("session", "expected"),
     [
         (DesktopSession(id="0", console=False), "session 0 has no desktop"),
         (DesktopSession(id="2", console=False), "session 2 has no desktop"),
@@ -278,15 +278,15 @@ def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:
         (DesktopSession(id="1", console=True, desktop="Default", locked=True), "the screen is locked"),
     ],
 )
-def test_doctor_reports_session_without_desktop(session: DesktopSession, said: str) -> None:
-    """What Windows says of it is judged the same everywhere."""
+def test_doctor_reports_session_without_desktop(session: DesktopSession, expected: str) -> None:
+    """The data of the session from Windows are evaluated equally on every system."""
     trouble = session_trouble(session)
     assert trouble is not None
-    assert trouble[0].startswith(said)
+    assert trouble[0].startswith(expected)
 
 
 def test_console_session_passes() -> None:
-    """Somebody is logged on there, and nothing is locked."""
+    """A user is logged on there, and the screen is not locked."""
     assert session_trouble(DesktopSession(id="1", console=True, desktop="Default")) is None
 
 
@@ -294,16 +294,16 @@ def test_console_session_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ([], "nothing to play: give --config, --python, or a command after --"),
         (["--config", "no-such.toml"], "no-such.toml: cannot be read: "),
         (["--python", "game:play", "--genome", "no-such.bin"], "--genome no-such.bin: no such file"),
     ],
 )
-def test_agent_doctor_bad_input_exits_with_2(machine: Machine, arguments: list[str], said: str) -> None:
-    """With exit code 2, before anything is looked at."""
+def test_agent_doctor_bad_input_exits_with_2(machine: Machine, arguments: list[str], expected: str) -> None:
+    """Exit code 2, before any check."""
     machine.arguments = arguments
     ran = machine.ask()
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
-    assert f"inbox-agent doctor: {said}" in ran.stderr
+    assert f"inbox-agent doctor: {expected}" in ran.stderr

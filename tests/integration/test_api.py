@@ -1,8 +1,9 @@
-"""The farm for programs: what `open_farm` promises, with real local workers."""
+"""The farm as a library: the contract of `open_farm`, with real local workers."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ GAME = Evaluator(python="game:play", folder=GAMES)
 
 
 def test_generations_run_on_same_workers(tmp_path: Path) -> None:
-    """Two generations, one after the other, by the same agents; a fitness by name each time."""
+    """The same agents run two generations, one after the other; each returns the fitness by name."""
     first = {"a": b'{"n": 1}', "b": b'{"n": 2}'}
     second = {"a": b'{"n": 3}'}
     with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=2, seed=5) as farm:
@@ -43,7 +44,7 @@ def test_generations_run_on_same_workers(tmp_path: Path) -> None:
 
 
 def test_new_generation_does_not_replay_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ten thousand generations the next one begins as soon as the second did."""
+    """After ten thousand generations the next one starts as quickly as the second."""
     replays: list[Ledger] = []
     entries = Ledger.entries
 
@@ -60,7 +61,7 @@ def test_new_generation_does_not_replay_ledger(tmp_path: Path, monkeypatch: pyte
 
 
 def test_failed_genome_does_not_raise(tmp_path: Path) -> None:
-    """The failed one has no value, a status and a reason."""
+    """The failed genome has no value, but a status and a reason."""
     genomes = {"bad": b'{"do": "raise"}'} | {f"good-{n}": b'{"n": %d}' % n for n in range(6)}
     with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as farm:
         scores = farm.evaluate(genomes)
@@ -70,16 +71,16 @@ def test_failed_genome_does_not_raise(tmp_path: Path) -> None:
 
 
 def test_last_progress_has_all_trials_settled(tmp_path: Path) -> None:
-    """The last word on a generation is that all of it is settled."""
-    told: list[Progress] = []
+    """The last progress of a generation has all its trials settled."""
+    reports: list[Progress] = []
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
-        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(5)}, on_progress=told.append)
-    assert told[-1].settled == told[-1].trials == 5
-    assert [now.settled for now in told] == sorted(now.settled for now in told)
+        farm.evaluate({f"g{n}": b'{"n": %d}' % n for n in range(5)}, on_progress=reports.append)
+    assert reports[-1].settled == reports[-1].trials == 5
+    assert [now.settled for now in reports] == sorted(now.settled for now in reports)
 
 
 def test_genomes_may_be_paths(tmp_path: Path) -> None:
-    """A path is copied into the generation's folder; the file itself is left alone."""
+    """The file is copied into the generation's folder and not changed."""
     source = tmp_path / "champion.json"
     source.write_bytes(b'{"n": 7}')
     with open_farm(tmp_path / "farm", evaluator=GAME, workers=1, trials_per_genome=1, seed=1) as farm:
@@ -92,21 +93,21 @@ def test_genomes_may_be_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
 def test_genome_name_must_be_plain_file_name(tmp_path: Path, name: str) -> None:
-    """Nothing that a caller passes as a name reaches a path outside the generation's folder."""
+    """No name from a caller leads to a path outside of the generation's folder."""
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="plain file name"):
         farm.evaluate({name: b"x"})
 
 
 @pytest.mark.parametrize("name", [".hidden", "Thumbs.db"])
 def test_name_ignored_by_import_is_refused(tmp_path: Path, name: str) -> None:
-    """Every genome that is given is in the answer, or there is none; and nothing was dropped yet."""
+    """The result has every genome that was passed, or the call fails before any file is written."""
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm, pytest.raises(GenomeError, match="not taken for"):
         farm.evaluate(dict.fromkeys(["good", name], b'{"n": 1}'))
     assert not list(tmp_path.glob("genomes/*/*"))
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         (["a", "A"], "one file"),
         (["g", "g."], "no file"),
@@ -117,15 +118,15 @@ def test_name_ignored_by_import_is_refused(tmp_path: Path, name: str) -> None:
         (["a|b"], "no file"),
     ],
 )
-def test_names_equal_on_windows_are_refused_there(names: list[str], said: str) -> None:
-    """One file would get the fitness of the other; elsewhere they are names like any other."""
+def test_names_equal_on_windows_are_refused_there(names: list[str], expected: str) -> None:
+    """One file would get the fitness of the other; elsewhere the names are different."""
     refuse_names(names, windows=False)
-    with pytest.raises(GenomeError, match=said):
+    with pytest.raises(GenomeError, match=expected):
         refuse_names(names, windows=True)
 
 
 def test_changed_genome_of_begun_generation_is_refused(tmp_path: Path) -> None:
-    """Other bytes under its number are refused before anything is overwritten; without a number the next is taken."""
+    """Other bytes under its number are refused before a file is overwritten; without a number the next one is used."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         farm.evaluate({"a": b'{"n": 1}'})
         with pytest.raises(GenomeError, match="give another generation"):
@@ -137,7 +138,7 @@ def test_changed_genome_of_begun_generation_is_refused(tmp_path: Path) -> None:
 
 
 def test_failed_open_releases_lock(tmp_path: Path) -> None:
-    """Its ledger is damaged: the second try says so, too, and not that somebody else is at work."""
+    """Its ledger is damaged: the second call reports the same, and not that the lock is held."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state/ledger.db").write_bytes(b"no ledger at all" * 1000)
     for _ in range(2):
@@ -146,7 +147,7 @@ def test_failed_open_releases_lock(tmp_path: Path) -> None:
 
 
 def test_stuck_farm_raises_with_diagnosis(tmp_path: Path) -> None:
-    """Everything fails from the start: the caller is told why, not given an empty result."""
+    """Every evaluation fails from the start: the call raises the reason instead of returning an empty result."""
     broken = Evaluator(python="no_such_module:play", folder=GAMES)
     with (
         open_farm(tmp_path, evaluator=broken, workers=1, trials_per_genome=1) as farm,
@@ -156,7 +157,7 @@ def test_stuck_farm_raises_with_diagnosis(tmp_path: Path) -> None:
 
 
 def test_second_open_of_farm_is_refused(tmp_path: Path) -> None:
-    """A second one on the same folder is refused, and the folder is free again afterwards."""
+    """A second call for the same folder is refused; afterwards the folder is free again."""
     with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(ProjectBusyError, match="at work here"):
         open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm:
@@ -165,7 +166,7 @@ def test_second_open_of_farm_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 10**9])
 def test_invalid_generation_number_is_refused(tmp_path: Path, number: int) -> None:
-    """Another one is refused before anything is recorded, and does no harm to the next."""
+    """It is refused before anything is recorded; the next call works."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         with pytest.raises(InputError, match="expected a number from 1"):
             farm.evaluate({"a": b"{}"}, generation=number)
@@ -176,7 +177,7 @@ def test_invalid_generation_number_is_refused(tmp_path: Path, number: int) -> No
 
 
 def test_refused_genomes_are_removed(tmp_path: Path) -> None:
-    """The call left nothing behind, so the next one of that number plays what it was given."""
+    """The call leaves no file, so the next one with that number evaluates only its own genomes."""
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         with pytest.raises(GenomeError):
             farm.evaluate({"typo": b"{}", "empty": b""}, generation=8)
@@ -186,8 +187,9 @@ def test_refused_genomes_are_removed(tmp_path: Path) -> None:
 
 
 def test_command_must_be_list(tmp_path: Path) -> None:
-    """A text would be taken apart into its letters; paths are welcome."""
+    """A string would be split into its characters; paths are accepted."""
     with pytest.raises(InputError, match="one by one"), open_farm(tmp_path, evaluator=Evaluator(command="play.py")):
         pass
-    with open_farm(tmp_path, evaluator=Evaluator(command=["python", tmp_path / "play.py"])):  # type: ignore[list-item]
+    command: list[Any] = ["python", tmp_path / "play.py"]
+    with open_farm(tmp_path, evaluator=Evaluator(command=command)):
         pass

@@ -1,7 +1,8 @@
-"""The archive on a real disk: what is accepted lies under its attempt's id, whole or not at all."""
+"""The archive on a real disk: accepted results under their attempt ids, each complete or absent."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,9 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(ProjectPaths(tmp_path))
 
 
-def seen(**other: object) -> CollectedResult:
-    told = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
-    return CollectedResult(**{**told, **other})  # type: ignore[arg-type]
+def seen(**other: Any) -> CollectedResult:
+    fields: dict[str, Any] = {"attempt": attempt(1), "record": records.result(1), "data": b"{}", "log": b"hello"}
+    return CollectedResult(**{**fields, **other})
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -39,13 +40,13 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def arrives(incoming: Path, name: str, data: bytes, worker: str = WORKER) -> None:
-    """An artifact was fetched from a worker's share."""
+    """Simulates an artifact that was fetched from a worker's share."""
     (incoming / worker / attempt(1)).mkdir(parents=True, exist_ok=True)
     (incoming / worker / attempt(1) / name).write_bytes(data)
 
 
 def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, incoming: Path, results: Path) -> None:
-    """Record, log and artifacts lie side by side, and nothing is left in the incoming folder."""
+    """Record, log and artifacts are in one folder, and nothing is left in the incoming folder."""
     arrives(incoming, "replay", b"replay")
 
     archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
@@ -60,7 +61,7 @@ def test_accepted_result_is_stored_with_log_and_artifacts(archive: Archive, inco
 
 
 def test_store_is_idempotent(archive: Archive, incoming: Path, results: Path) -> None:
-    """archived -> the host is killed before it records it -> collected again, to the same name."""
+    """archived -> the host is killed before it records it -> collected again, under the same name."""
     for _ in range(2):
         arrives(incoming, "replay", b"replay")
         archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
@@ -69,7 +70,7 @@ def test_store_is_idempotent(archive: Archive, incoming: Path, results: Path) ->
 
 
 def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, results: Path) -> None:
-    """Evidence is kept under the reason; its artifacts are not."""
+    """It is kept as evidence under its reason; its artifacts are not."""
     arrives(incoming, "replay", b"replay")
 
     archive.set_aside(GENERATION, WORKER, seen(artifacts=("replay",)), "late")
@@ -79,7 +80,7 @@ def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, results
 
 
 def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Path, results: Path) -> None:
-    """Whoever answers for an attempt that was not given to it leaves its bytes in its own folder."""
+    """A result for an attempt of another worker leaves its bytes in its own folder."""
     arrives(incoming, "replay", b"replay")
     arrives(incoming, "replay", b"forged", worker="vm-99")
 
@@ -89,7 +90,7 @@ def test_artifacts_of_other_worker_are_not_stored(archive: Archive, incoming: Pa
 
 
 def test_unreadable_result_is_not_set_aside(archive: Archive, results: Path) -> None:
-    """A corrupt result without bytes is not set aside."""
+    """A corrupt result has no bytes to keep."""
     archive.set_aside(GENERATION, WORKER, seen(record=None, data=b""), "corrupt")
 
     assert files_in(results) == {}
@@ -97,7 +98,7 @@ def test_unreadable_result_is_not_set_aside(archive: Archive, results: Path) -> 
 
 @pytest.mark.parametrize("part", ["data", "log"])
 def test_full_disk_raises_on_store(tiny_disk: Path, part: str) -> None:
-    """A record or log is archived whole, or there is an error before the ledger says that it counts."""
+    """A record or log is archived completely, or there is an error before the ledger counts it."""
     room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
     (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
 

@@ -1,4 +1,4 @@
-"""The agent's bundle: made by pip from its index, installed without one, and played with."""
+"""The agent's bundle: made by pip from its index, installed without one, and used."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for the Python that runs the tests, in a folder with a name that is hard to spell."""
+    """A bundle for the Python of the tests, in a folder whose name needs quoting."""
     bundle = tmp_path_factory.mktemp("bundle") / "mein Bündel"
     make_bundle(bundle, HERE, tuple(platform_tags()), extra=["tomli-w"])
     return bundle
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def for_windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for a Windows machine without Python; the zip has the names of the embeddable one."""
+    """A bundle for a Windows machine without Python; the zip has the files of the embeddable package."""
     folder = tmp_path_factory.mktemp("windows")
     make_bundle(folder / "bundle", "3.12", ("win_amd64",), embed=embeddable(folder, "312"), extra=["tqdm"])
     return folder / "bundle"
@@ -58,12 +58,12 @@ def embeddable(folder: Path, version: str) -> Path:
 
 @pytest.fixture
 def bundle(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(made, tmp_path / "mein Bündel"))
 
 
 class Vm:
-    """Folders of a machine that has Python and no network."""
+    """Folders of a machine with Python and without network."""
 
     def __init__(self, root: Path, bundle: Path) -> None:
         self.game, self.share, self.program = root / "das Spiel ü", root / "Tausch ß", root / "Prögramm 1"
@@ -73,7 +73,7 @@ class Vm:
         (self.game / "game.py").write_text(GAME)
 
     def install(self, evaluator: dict[str, Any]) -> tuple[int, dict[str, str]]:
-        """Runs the installer as install-agent.ps1 does; pip can reach nothing."""
+        """Runs the installer as install-agent.ps1 does; pip has no index."""
         order = {name: str(getattr(self, name)) for name in ("program", "game", "share")} | {"evaluator": evaluator}
         sent = base64.b64encode(json.dumps(order).encode()).decode()
         ran = subprocess.run(
@@ -99,13 +99,13 @@ def vm(tmp_path: Path, bundle: Path) -> Vm:
 
 
 def test_bundle_has_only_requirements_of_agent(made: Path) -> None:
-    """Four libraries, the program itself, pip to install them, and what was asked for besides."""
+    """Four libraries, the agent itself, pip to install them, and the additional requirements."""
     names = {parse_wheel_filename(path.name)[0] for path in (made / "wheels").iterdir()}
     assert names == {"genome-pipeline", "msgspec", "orjson", "psutil", "watchdog", "pip", "tomli-w"}
 
 
 def test_windows_only_requirements_are_bundled(for_windows: Path) -> None:
-    """Every requirement that holds on Windows is met within the bundle, also where it does not hold here (tqdm)."""
+    """Every requirement that applies on Windows is in the bundle, also if it does not apply here (tqdm)."""
     wheels = list((for_windows / "wheels").iterdir())
     there = {str(parse_wheel_filename(path.name)[0]) for path in wheels}
     assert "colorama" in there
@@ -120,14 +120,14 @@ def test_windows_only_requirements_are_bundled(for_windows: Path) -> None:
 
 
 def test_wheels_match_target_platform(for_windows: Path) -> None:
-    """No wheel of this computer slips in."""
+    """No wheel is for this computer's platform."""
     for path in (for_windows / "wheels").iterdir():
         assert {tag.platform for tag in parse_wheel_filename(path.name)[3]} <= {"win_amd64", "any"}, path.name
     assert (for_windows / "python-embedded.zip").exists()
 
 
-def test_the_manifest_names_every_file(made: Path) -> None:
-    """By its SHA-256."""
+def test_manifest_names_every_file(made: Path) -> None:
+    """With its SHA-256."""
     files = json.loads((made / "manifest.json").read_bytes())["files"]
     there = {path.relative_to(made).as_posix(): path for path in made.rglob("*") if path.is_file()}
     assert files.keys() == there.keys() - {"manifest.json"}
@@ -137,7 +137,7 @@ def test_the_manifest_names_every_file(made: Path) -> None:
 
 @pytest.mark.source
 def test_packed_wheel_equals_built_wheel(made: Path, tmp_path: Path) -> None:
-    """File by file, apart from the list of them."""
+    """All files except for the list of files."""
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
     )
@@ -157,7 +157,7 @@ def test_packed_wheel_equals_built_wheel(made: Path, tmp_path: Path) -> None:
 
 
 def test_installed_wheel_repacks_identically(vm: Vm, tmp_path: Path) -> None:
-    """What was installed from a wheel has no checkout, and makes the same one: every byte of every file."""
+    """A wheel made from an installation, without a checkout, is the same in every byte."""
     assert vm.install({"python": "game:play"})[0] == 0
     pack = "import sys, pathlib; from pipeline.bundle.wheel import pack_own_wheel as p; p(pathlib.Path(sys.argv[1]))"
     subprocess.run([vm.python, "-P", "-c", pack, tmp_path], check=True)
@@ -168,15 +168,15 @@ def test_installed_wheel_repacks_identically(vm: Vm, tmp_path: Path) -> None:
 
 
 def test_installed_agent_evaluates_genome(vm: Vm) -> None:
-    """From the bundle into an empty environment: it starts as the task starts it, and answers a host's start signal."""
+    """From the bundle into an empty environment: the agent starts as its task starts it, and evaluates a genome."""
     code, answer = vm.install({"python": "game:play"})
     assert code == 0, answer
     config = vm.program / "agent.toml"
-    told = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
-    assert answer["arguments"] == subprocess.list2cmdline(told)
+    arguments = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(config), "--folder", str(vm.game)]
+    assert answer["arguments"] == subprocess.list2cmdline(arguments)
     result = vm.share / "outbox" / Kind.RESULT.of(records.attempt(1))
     agent = subprocess.Popen(
-        [answer["program"], *told, "--state", vm.program / "notes", "--leave-with-parent"],
+        [answer["program"], *arguments, "--state", vm.program / "notes", "--leave-with-parent"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -191,12 +191,20 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
         agent.communicate(timeout=20)
     finally:
         agent.kill()
-    doctor = [vm.python, "-m", "inbox_agent", "doctor", *told[2:], "--state", vm.program / "notes"]
+    doctor: list[str | Path] = [
+        vm.python,
+        "-m",
+        "inbox_agent",
+        "doctor",
+        *arguments[2:],
+        "--state",
+        vm.program / "notes",
+    ]
     assert subprocess.run(doctor, check=False).returncode == 0
 
 
 def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
-    """Quotes, backslashes, braces and letters from elsewhere."""
+    """Quotes, backslashes, braces and non-ASCII letters."""
     command = ["C:\\Spiele\\größe 1\\bot.exe", "{genome}", '--say="hi \\"', "雪", "😀", "'", "$(whoami)", "`n"]
     assert vm.install({"command": command})[0] == 0
     read = "import sys, tomllib; print(ascii(tomllib.load(open(sys.argv[1], 'rb'))['evaluator']['command']))"
@@ -205,21 +213,21 @@ def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (lambda bundle: (bundle / "README.txt").write_text("?"), "README.txt: is not what was made; copy the bundle"),
         (lambda bundle: (bundle / "README.txt").unlink(), "README.txt: is missing; copy the bundle again"),
         (lambda bundle: (bundle / "wheels/x.whl").touch(), "x.whl: does not belong to the bundle"),
         (lambda bundle: (bundle / "manifest.json").unlink(), "manifest.json: not there, so the bundle is not whole"),
     ],
-    ids=["changed", "missing", "planted", "unfinished"],
+    ids=["changed", "missing", "added", "unfinished"],
 )
-def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, said: str) -> None:
-    """The file and the fix are named, and the program folder stays empty."""
+def test_damaged_bundle_is_refused(vm: Vm, spoil: Any, expected: str) -> None:
+    """The message names the file and the fix, and the program folder stays empty."""
     spoil(vm.bundle)
     code, answer = vm.install({"python": "game:play"})
     assert code == 1
-    assert said in answer["error"]
+    assert expected in answer["error"]
     assert list(vm.program.iterdir()) == []
 
 
@@ -231,7 +239,7 @@ def test_wrong_python_version_is_refused(vm: Vm) -> None:
 
 
 def test_missing_library_is_named(vm: Vm) -> None:
-    """A bundle of other hands, with a manifest that is right and wheels that are not enough."""
+    """A bundle from another source, with a valid manifest and too few wheels."""
     (gone,) = vm.bundle.glob("wheels/orjson-*.whl")
     manifest = json.loads((vm.bundle / "manifest.json").read_bytes())
     del manifest["files"][f"wheels/{gone.name}"]
@@ -246,14 +254,14 @@ def test_missing_library_is_named(vm: Vm) -> None:
 
 
 def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With exit code 2, and no manifest, so that nobody installs the half of it."""
+    """Exit code 2, and no manifest, so that an incomplete bundle cannot be installed."""
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").touch()
     no_zip = tmp_path / "no.zip"
     no_zip.write_bytes(b"no zip")
     out = str(tmp_path / "out")
-    for arguments, said in [
+    for arguments, expected in [
         (["--out", str(full)], "is not empty; give a new folder"),
         (["--out", out, "--python", "3"], "--python 3: give major and minor version, e.g. 3.12"),
         (["--out", out, "--embed", str(tmp_path / "none.zip")], "none.zip: cannot be read: "),
@@ -264,11 +272,11 @@ def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFix
     ]:
         code, _, complained = pipeline(capsys, "agent", "bundle", *arguments)
         assert code == 2
-        assert said in complained
+        assert expected in complained
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_requirement_starting_with_dash_is_refused(tmp_path: Path) -> None:
-    """What begins with a dash is refused as a requirement, and obeyed by nobody."""
+    """It is refused, and pip does not read it as an option."""
     with pytest.raises(BundleError, match="pip download"):
         make_bundle(tmp_path / "out", HERE, tuple(platform_tags()), extra=["--index-url=https://example.invalid"])

@@ -1,4 +1,4 @@
-"""A bundle for Windows, installed and played with by Windows CPython under Wine: as far as there is no PowerShell."""
+"""A bundle for Windows, installed and used by Windows CPython under Wine, without the steps of PowerShell."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def run(windows: WindowsPython, program: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the Python that was installed, which finds nothing but what was installed with it."""
+    """Runs the installed Python, which finds only what was installed with it."""
     return subprocess.run(
         ["wine", program, *arguments],
         env=windows.environment(PYTHONPATH=""),
@@ -31,7 +31,7 @@ def run(windows: WindowsPython, program: Path, *arguments: str) -> "subprocess.C
 
 
 def test_bundle_installs_and_runs_under_windows(windows: WindowsPython, tmp_path: Path) -> None:
-    """From the bundle alone: Python is unpacked, the agent installed, and its doctor plays a game."""
+    """Python is unpacked and the agent installed from the bundle alone; the doctor runs an evaluation."""
     bundle, game, share = tmp_path / "mein Bündel", tmp_path / "das Spiel ü", tmp_path / "Tausch ß"
     program = tmp_path / "Prögramm 1"
     game.mkdir()

@@ -1,4 +1,4 @@
-"""The command line, as a person meets it: every mistake is one line that says what, where and what to do."""
+"""The command line: each error is one line with problem, place and fix."""
 
 import json
 import logging
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.timeout(60)
     ("text", "number"), [("7", 7), ("gen-7", 7), ("gen-0007", 7), ("genomes/gen-0007", 7), ("genomes\\gen-0007\\", 7)]
 )
 def test_generation_argument_spellings(text: str, number: int) -> None:
-    """A number, a folder name, or a path as the shell completes it."""
+    """A number, a folder name, or a path from the shell's completion."""
     assert parse_generation(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "seven", "gen-", "0", "-1", "7/8/x", "gen-99999999999"])
 def test_invalid_generation_is_bad_input(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line that shows the accepted spellings."""
+    """One line with the accepted spellings."""
     code, _, err = pipeline(capsys, "run", f"--gen={text}", "--root", tmp_path)
     assert code == ExitCode.BAD_INPUT
     assert err.count("\n") == 1
@@ -37,7 +37,7 @@ def test_invalid_generation_is_bad_input(text: str, tmp_path: Path, capsys: pyte
 
 
 def test_init_creates_runnable_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`init`, then `run`, then `status`: three commands from nothing to results."""
+    """`init`, `run`, `status`: three commands from an empty folder to results."""
     assert pipeline(capsys, "init", tmp_path)[0] == 0
     code, out, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 0, err
@@ -63,10 +63,8 @@ def test_verbose_shows_every_log_record(tmp_path: Path, capsys: pytest.CaptureFi
     assert (code, record.findall(err)) == (0, [])
 
 
-def test_commands_silence_the_libraries_that_log_what_they_raise(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Nowhere else: a program that uses the package decides by itself."""
+def test_commands_silence_loggers_of_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only in commands: a program that uses the package configures logging itself."""
     libraries = [logging.getLogger(name) for name in ("qemu.qmp", "smbprotocol")]
     levels = [library.level for library in libraries]
     try:
@@ -80,7 +78,7 @@ def test_commands_silence_the_libraries_that_log_what_they_raise(
 
 
 def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second `init` in the same folder names what is there and changes nothing."""
+    """A second `init` in the same folder names the existing file and changes nothing."""
     pipeline(capsys, "init", tmp_path)
     (tmp_path / "pipeline.toml").write_text("# mine\n")
     code, _, err = pipeline(capsys, "init", tmp_path)
@@ -106,7 +104,7 @@ def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_bad_configuration_is_one_line(
     toml: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is wrong, in which file; nothing is begun."""
+    """The line has the problem and the file; nothing is started."""
     (tmp_path / "pipeline.toml").write_text(toml)
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == ExitCode.BAD_INPUT
@@ -130,7 +128,7 @@ HYPERV = "[hyperv]\nhost = 'hv1'\naccount = 'a'\nsecret = 'file:there'\n"
 def test_missing_secret_is_reported_before_start(
     toml: str, whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not after the silence of a worker that nobody could ever have reached; and the next run finds nothing begun."""
+    """Not only when the worker has been silent; the next run starts as if it were the first."""
     pipeline(capsys, "init", tmp_path)
     (tmp_path / "there").write_text("hunter2")
     (tmp_path / "there").chmod(0o600)
@@ -147,7 +145,7 @@ def test_missing_secret_is_reported_before_start(
 
 
 def test_all_bad_genomes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each file that cannot be a genome; the ledger stays empty, so nothing needs to be undone."""
+    """One line for each file that cannot be a genome; the ledger stays empty, so nothing must be undone."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0001"
     (folder / "empty.txt").touch()
@@ -163,7 +161,7 @@ def test_all_bad_genomes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_unusual_genome_names_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Spaces, Unicode, reserved names, names that differ only in case, 200 characters: genomes like any other."""
+    """Spaces, Unicode, reserved names, names that differ only in case, 200 characters: all are valid names."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0002"
     folder.mkdir()
@@ -188,14 +186,14 @@ def test_unusual_genome_names_are_accepted(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_missing_configuration_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody is told what is wrong in a file that does not exist."""
+    """The message says that the file does not exist, and nothing about its content."""
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == ExitCode.BAD_INPUT
     assert "there is none; `pipeline init` makes one" in err
 
 
 def test_corrected_configuration_runs_without_fresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong program in the configuration, then the right one: the same command plays the generation."""
+    """A wrong program in the configuration is replaced: the same command runs the generation."""
     pipeline(capsys, "init", tmp_path)
     config = tmp_path / "pipeline.toml"
     config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
@@ -207,7 +205,7 @@ def test_corrected_configuration_runs_without_fresh(tmp_path: Path, capsys: pyte
 
 
 def test_missing_genome_refuses_changed_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The roster is kept: with a file gone, changed settings are refused even before anything was counted."""
+    """The list of genomes is fixed: if a file is missing, changed settings are refused even before any result."""
     pipeline(capsys, "init", tmp_path)
     config = tmp_path / "pipeline.toml"
     config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
@@ -220,7 +218,7 @@ def test_missing_genome_refuses_changed_settings(tmp_path: Path, capsys: pytest.
 
 
 def test_finished_generation_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run again it plays nothing, and says that."""
+    """The second run evaluates nothing, and says so."""
     pipeline(capsys, "init", tmp_path)
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     _, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
@@ -228,7 +226,7 @@ def test_finished_generation_is_not_run_again(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_status_before_first_run_tells_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says how to begin: first the project, then the run."""
+    """The message names the next command: first `init`, then `run`."""
     code, _, err = pipeline(capsys, "status", "--root", tmp_path)
     assert (code, "pipeline init" in err) == (ExitCode.BAD_INPUT, True)
     pipeline(capsys, "init", tmp_path)
@@ -237,7 +235,7 @@ def test_status_before_first_run_tells_how_to_start(tmp_path: Path, capsys: pyte
 
 
 def test_unencodable_names_are_escaped_in_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A pipe of Windows takes the characters of its code page; a name with others ends no command."""
+    """A pipe on Windows has the characters of its code page; other names do not end a command."""
     pipeline(capsys, "init", tmp_path)
     folder = tmp_path / "genomes/gen-0002"
     folder.mkdir()
@@ -254,20 +252,20 @@ def test_unencodable_names_are_escaped_in_pipe(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_damaged_ledger_is_reported_with_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is guessed: one line with the fix, and the exit code of a farm that cannot go on."""
+    """One line with the fix, and the exit code of a farm that cannot continue."""
     pipeline(capsys, "init", tmp_path)
     pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     ledger = tmp_path / "state/ledger.db"
     data = ledger.read_bytes()
     assert b"trial_settled" in data
-    ledger.write_bytes(data.replace(b"trial_settled", b"urial_settled"))  # all of them: pages keep dead copies, too
+    ledger.write_bytes(data.replace(b"trial_settled", b"urial_settled"))  # all of them: free pages keep old copies, too
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 4
     assert "move it away" in err
 
 
 def test_take_over_refuses_unknown_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The known names are listed."""
+    """The message lists the known names."""
     pipeline(capsys, "init", tmp_path)
     code, _, err = pipeline(capsys, "take-over", "vm-9", "--root", tmp_path)
     assert code == ExitCode.BAD_INPUT
@@ -275,7 +273,7 @@ def test_take_over_refuses_unknown_worker(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_deleted_local_share_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The farm says that it is not where it was, and names this fix; it works for local workers as for others."""
+    """The farm reports that the share was replaced, and names this command; it works for local workers, too."""
     pipeline(capsys, "init", tmp_path)
     assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 0
     shutil.rmtree(tmp_path / "state" / "shares")
@@ -291,7 +289,7 @@ def test_deleted_local_share_is_taken_over(tmp_path: Path, capsys: pytest.Captur
 def test_relative_share_is_below_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Like every other path in pipeline.toml, wherever the command is given."""
+    """Like every other path in pipeline.toml, in whichever folder the command runs."""
     root = tmp_path / "project"
     (root / "shares/vm-0").mkdir(parents=True)
     (root / "pipeline.toml").write_text("[[worker]]\nname = 'vm-0'\nshare = 'shares/vm-0'\n")

@@ -1,10 +1,9 @@
-"""What is particular to the evaluator that runs a command for every game."""
+"""Behaviour of the evaluator that runs a command."""
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,89 +11,73 @@ import pytest
 from inbox_agent.evaluation.command import CommandEvaluator
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree
-from tests.harness.players import COMMAND, SCRIPTED, EvaluatorHarness, is_gone
+from tests.harness.evaluator_harness import COMMAND, SCRIPTED, EvaluatorHarness, MakeHarness, harness_factory, is_gone
 
-Playing = Callable[..., EvaluatorHarness]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTree]:
-    tree = ProcessTree(tmp_path_factory.mktemp("agent") / "leash")
-    yield tree
-    tree.close()
-
-
 @pytest.fixture
-def playing(tmp_path: Path, tree: ProcessTree) -> Iterator[Playing]:
-    """Makes players that are closed in the end."""
-    with ExitStack() as stack:
-
-        def make(argv: list[str], folder: Path = SCRIPTED) -> EvaluatorHarness:
-            scratch = tmp_path / "scratch"
-            player = EvaluatorHarness(CommandEvaluator(argv, folder, scratch, tree), scratch)
-            stack.callback(player.evaluator.close)
-            return player
-
+def make_harness(tmp_path: Path, tree: ProcessTree) -> Iterator[MakeHarness]:
+    with harness_factory(CommandEvaluator, tmp_path / "scratch", tree) as make:
         yield make
 
 
 @pytest.fixture
-def player(playing: Playing) -> EvaluatorHarness:
-    return playing(COMMAND)
+def harness(make_harness: MakeHarness) -> EvaluatorHarness:
+    return make_harness(COMMAND)
 
 
-def test_nonzero_exit_code_is_failure(player: EvaluatorHarness) -> None:
-    """The reason is the exit code and the last line of the output, which mostly says why."""
-    finished = player.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
+def test_nonzero_exit_code_is_failure(harness: EvaluatorHarness) -> None:
+    """The reason is the exit code and the last line of the output, which often has the cause."""
+    finished = harness.play("print('no licence'); sys.stdout.flush(); os._exit(3)")
 
     assert finished.outcome is Outcome.FAILED
     assert finished.reason == "exit code 3: no licence"
 
 
 @posix
-def test_crash_is_named_by_signal(player: EvaluatorHarness) -> None:
-    """A game that dies of a signal says so."""
-    assert player.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
+def test_crash_is_named_by_signal(harness: EvaluatorHarness) -> None:
+    """The reason names the signal."""
+    assert harness.play("os.kill(os.getpid(), 11)").reason == "signal SEGV"
 
 
-def test_missing_program_is_named(tmp_path: Path, playing: Playing) -> None:
-    """The reason names it; a later evaluation finds out for itself."""
-    player = playing(["no-such-game", "{genome}"])
+def test_missing_program_is_named(tmp_path: Path, make_harness: MakeHarness) -> None:
+    """The reason names it; the evaluator tries again in the next evaluation."""
+    harness = make_harness(["no-such-game", "{genome}"])
 
     for _ in range(2):
-        finished = player.play("")
+        finished = harness.play("")
         assert finished.outcome is Outcome.FAILED
         assert finished.reason == "cannot start 'no-such-game': no such program"
 
 
 @posix
-def test_program_without_execute_permission_is_named(tmp_path: Path, playing: Playing) -> None:
-    """A file without the right to execute it is told apart from one that is missing."""
+def test_program_without_execute_permission_is_named(tmp_path: Path, make_harness: MakeHarness) -> None:
+    """The message differs from that for a missing file."""
     (tmp_path / "game").write_text("#!/bin/sh\n")
-    player = playing(["game"], tmp_path)
+    harness = make_harness(["game"], tmp_path)
 
-    assert player.play("").reason == "cannot start 'game': not an executable file"
+    assert harness.play("").reason == "cannot start 'game': not an executable file"
 
 
-def test_placeholders_are_replaced(tmp_path: Path, playing: Playing) -> None:
+def test_placeholders_are_replaced(tmp_path: Path, make_harness: MakeHarness) -> None:
     """Placeholders become values, other braces stay, files of the folder become absolute paths."""
     argv = ["python", "echo.py", "{seed}/{trial}", "{genome}{genome}", "{}{x}{{seed}}", "data.txt", "other.txt"]
     (tmp_path / "data.txt").touch()
     (tmp_path / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv))")
 
-    finished = playing(argv, tmp_path).play("", seed=5, trial=2)
+    finished = make_harness(argv, tmp_path).play("", seed=5, trial=2)
 
     genome = str(tmp_path / "scratch" / "genome.py")
     data, script = str(tmp_path / "data.txt"), str(tmp_path / "echo.py")
     assert json.loads(finished.log) == [script, "5/2", genome + genome, "{}{x}{5}", data, "other.txt"]
 
 
-def test_python_runs_interpreter_of_agent(tmp_path: Path, playing: Playing) -> None:
-    """`python` runs with the agent's packages, and modules in the evaluator's folder can be imported."""
+def test_python_runs_interpreter_of_agent(tmp_path: Path, make_harness: MakeHarness) -> None:
+    """`python` has the agent's packages, and modules in the evaluator's folder can be imported."""
     code = "import sys, scripted; print(sys.executable, scripted.__file__)"
 
-    finished = playing(["python", "-c", code]).play("")
+    finished = make_harness(["python", "-c", code]).play("")
 
     assert finished.log.decode().split() == [sys.executable, str(SCRIPTED / "scripted.py")]
 
@@ -115,17 +98,17 @@ def test_python_runs_interpreter_of_agent(tmp_path: Path, playing: Playing) -> N
         pytest.param("os.mkfifo(result)", "result.json is not a regular file", marks=posix),
     ],
 )
-def test_unusable_result_file_gives_clear_reason(player: EvaluatorHarness, last_words: str, complaint: str) -> None:
-    """Absent, torn, not text, too deep, too large, no file at all: one clear reason each."""
-    finished = player.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
+def test_unusable_result_file_gives_clear_reason(harness: EvaluatorHarness, last_words: str, complaint: str) -> None:
+    """Missing, truncated, not text, too deep, too large, not a file: one clear reason each."""
+    finished = harness.play(f"result = Path('result.json'); {last_words}; os._exit(0)")
 
     assert finished.outcome is Outcome.FAILED
     assert finished.reason.startswith(complaint)
 
 
-def test_remaining_child_does_not_delay_result(player: EvaluatorHarness) -> None:
-    """The game is over when its main process is: who still holds its output is killed, the result counts."""
-    finished = player.play(
+def test_remaining_child_does_not_delay_result(harness: EvaluatorHarness) -> None:
+    """The evaluation ends with its main process: other processes with its output are killed, the result counts."""
+    finished = harness.play(
         """
         spawn(SLEEPER, "child")
         spawn(SLEEPER, "own-session", start_new_session=True)
@@ -136,16 +119,16 @@ def test_remaining_child_does_not_delay_result(player: EvaluatorHarness) -> None
 
     assert (finished.outcome, finished.fitness) == (Outcome.COMPLETED, 1)
     assert finished.seconds < 10
-    pids = [player.pid_in(note) for note in ("child", "own-session", "parent", "orphan")]
+    pids = [harness.pid_in(note) for note in ("child", "own-session", "parent", "orphan")]
     assert [pid for pid in pids if not is_gone(pid)] == []
 
 
-def test_any_program_can_be_evaluator(tmp_path: Path, playing: Playing) -> None:
-    """Whatever can be started can be an evaluator."""
+def test_any_program_can_be_evaluator(tmp_path: Path, make_harness: MakeHarness) -> None:
+    """Every executable program can be an evaluator."""
     if sys.platform == "win32":
         (tmp_path / "game.bat").write_text('@echo {"fitness": 6}> %1\n')
     else:
         (tmp_path / "game.bat").write_text('#!/bin/sh\necho \'{"fitness": 6}\' > "$1"\n')
         os.chmod(tmp_path / "game.bat", 0o755)
 
-    assert playing(["game.bat", "{result}"], tmp_path).play("").fitness == 6
+    assert make_harness(["game.bat", "{result}"], tmp_path).play("").fitness == 6

@@ -1,4 +1,4 @@
-"""The machine controller: actions on threads, limits for concurrent boots, saved evidence, reported states."""
+"""The machines of workers, as seen by the farm: actions on threads, limited boots, evidence, machine states."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction, WorkerEvidence
-from pipeline.machines import controller
+from pipeline.machines import controller as controller_module
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.controller import MachineController
 from pipeline.machines.evidence import MachineEvidence
@@ -21,17 +21,17 @@ from tests.harness.waiting import eventually
 
 
 class FakeMachines:
-    """Machines in memory that boot at once, or when the test allows it; every call is recorded."""
+    """Machines that execute actions at once or when a test lets them; every call is recorded."""
 
     def __init__(self, *names: str) -> None:
         self.state = dict.fromkeys(names, PowerState.OFF)
         self.heartbeat = dict.fromkeys(names, Heartbeat.OK)
-        self.calls: list[tuple[str, str]] = []
-        self.error: MachineError | None = None
-        self.may_boot = threading.Event()  #: if cleared, guests do not boot
-        self.may_boot.set()
+        self.done: list[tuple[str, str]] = []
+        self.trouble: MachineError | None = None
+        self.gate = threading.Event()  #: cleared: guests do not come up
+        self.gate.set()
         self.booting = self.booting_max = 0
-        self.ignores_shutdown = False
+        self.stubborn = False
         self.closed = False
         self._lock = threading.Lock()
 
@@ -39,14 +39,14 @@ class FakeMachines:
         return list(self.state)
 
     def infos(self) -> dict[str, MachineInfo]:
-        if self.error is not None:
-            raise self.error
+        if self.trouble is not None:
+            raise self.trouble
         return {name: self.info(name) for name in self.state}
 
     def info(self, name: str) -> MachineInfo:
-        up = self.may_boot.is_set() or self.state[name] is not PowerState.RUNNING
+        up = self.gate.is_set() or self.state[name] is not PowerState.RUNNING
         with self._lock:
-            self.booting_max = max(self.booting_max, 0 if self.may_boot.is_set() else self._starting())
+            self.booting_max = max(self.booting_max, 0 if self.gate.is_set() else self._starting())
         return MachineInfo(
             name=name, state=self.state[name], heartbeat=self.heartbeat[name] if up else Heartbeat.NONE, uptime_s=7.0
         )
@@ -55,23 +55,23 @@ class FakeMachines:
         return sum(state is PowerState.RUNNING for state in self.state.values())
 
     def start(self, name: str) -> None:
-        self.calls.append(("start", name))
+        self.done.append(("start", name))
         self.state[name] = PowerState.RUNNING
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
-        self.calls.append(("shutdown", name))
-        self.state[name] = PowerState.RUNNING if self.ignores_shutdown else PowerState.OFF
-        return not self.ignores_shutdown
+        self.done.append(("shutdown", name))
+        self.state[name] = PowerState.RUNNING if self.stubborn else PowerState.OFF
+        return not self.stubborn
 
     def power_off(self, name: str) -> None:
-        self.calls.append(("power_off", name))
+        self.done.append(("power_off", name))
         self.state[name] = PowerState.OFF
 
     def restart_agent(self, name: str) -> None:
-        self.calls.append(("restart_agent", name))
+        self.done.append(("restart_agent", name))
 
     def restore(self, name: str) -> None:
-        self.calls.append(("restore", name))
+        self.done.append(("restore", name))
 
     def screenshot(self, name: str) -> bytes | None:
         return b"a picture"
@@ -91,8 +91,9 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
         watch_interval_s: float = 0.02,
         **options: Any,
     ) -> tuple[MachineController, FakeMachines]:
-        machines = FakeMachines(*names)
-        pool = MachineController(
+        fake = FakeMachines(*names)
+        machines: Any = fake
+        controller = MachineController(
             machines,
             {f"w-{name}": name for name in names},
             BootQueue(machines, **{"stagger_s": 0.0, "boot_limit_s": 10.0, **options}),
@@ -100,22 +101,22 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
             on_change,
             watch_interval_s=watch_interval_s,
         )
-        pool.open(on_down)
-        opened.append((pool, machines))
-        assert eventually(lambda: not names or pool.status()[f"w-{names[0]}"].note != "it was not looked at yet")
-        return pool, machines
+        controller.open(on_down)
+        opened.append((controller, fake))
+        assert eventually(lambda: not names or controller.status()[f"w-{names[0]}"].note != "it was not looked at yet")
+        return controller, fake
 
     yield make
-    for pool, machines in opened:
-        machines.may_boot.set()
-        pool.close()
+    for controller, fake in opened:
+        fake.gate.set()
+        controller.close()
 
 
 Make = Callable[..., tuple[MachineController, FakeMachines]]
 
 
-def becomes_idle(pool: MachineController, worker: str) -> bool:
-    return eventually(lambda: not pool.status()[worker].busy)
+def idle(controller: MachineController, worker: str) -> bool:
+    return eventually(lambda: not controller.status()[worker].busy)
 
 
 @pytest.mark.parametrize(
@@ -128,76 +129,76 @@ def becomes_idle(pool: MachineController, worker: str) -> bool:
         (RecoveryAction.RESTORE, ["restore", "start"]),
     ],
 )
-def test_recovery_action_calls_its_verbs(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
-    """In this order, on this machine only."""
-    pool, machines = make("a", "b")
-    pool.execute(MachineAction("w-a", action))
-    seen = [pool.status()["w-a"]]
+def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None, verbs: list[str]) -> None:
+    """Each action is a fixed sequence of calls, on this machine alone."""
+    controller, fake = make("a", "b")
+    controller.execute(MachineAction("w-a", action))
+    seen = [controller.status()["w-a"]]
     while seen[-1].busy:
-        seen.append(pool.status()["w-a"])
+        seen.append(controller.status()["w-a"])
 
-    assert machines.calls == [(verb, "a") for verb in verbs]
-    assert sum(status.reverted for status in [*seen, pool.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
-        "a restore is confirmed once"
+    assert fake.done == [(verb, "a") for verb in verbs]
+    assert sum(one.reverted for one in [*seen, controller.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
+        "it is confirmed once"
     )
 
 
-def test_status_is_refreshed_before_action_ends(make: Make) -> None:
-    """With the status from before the action, a machine that has just started would be restarted for being off."""
-    pool, machines = make("a", watch_interval_s=60.0)
-    delay, original = threading.Event(), machines.infos
+def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an older status a machine that has just started would be restarted for being off."""
+    controller, fake = make("a", watch_interval_s=60.0)
+    slow, swift = threading.Event(), fake.infos
 
     def infos() -> dict[str, MachineInfo]:
-        found = original()
-        delay.wait(0.3)  # a slow response of the hypervisor
+        found = swift()
+        slow.wait(0.3)  # as long as a hypervisor may take, or longer
         return found
 
-    machines.infos = infos  # type: ignore[method-assign]
-    assert pool.status()["w-a"].state is MachineState.OFF
-    pool.execute(MachineAction("w-a", None))
-    assert becomes_idle(pool, "w-a")
+    monkeypatch.setattr(fake, "infos", infos)
+    assert controller.status()["w-a"].state is MachineState.OFF
+    controller.execute(MachineAction("w-a", None))
+    assert idle(controller, "w-a")
 
-    assert pool.status()["w-a"].state is MachineState.RUNNING
+    assert controller.status()["w-a"].state is MachineState.RUNNING
 
 
 def test_failed_shutdown_does_not_start_machine(make: Make) -> None:
-    """The action has failed; the next one cuts the power."""
-    pool, machines = make("a")
-    machines.ignores_shutdown = True
-    pool.execute(MachineAction("w-a", RecoveryAction.REBOOT))
-    assert becomes_idle(pool, "w-a")
+    """The action has failed; the next one will power the machine off."""
+    controller, fake = make("a")
+    fake.stubborn = True
+    controller.execute(MachineAction("w-a", RecoveryAction.REBOOT))
+    assert idle(controller, "w-a")
 
-    assert machines.calls == [("shutdown", "a")]
+    assert fake.done == [("shutdown", "a")]
 
 
 def test_one_action_per_machine(make: Make) -> None:
-    """During an action the machine is busy, and another action is ignored."""
-    pool, machines = make("a")
-    machines.may_boot.clear()
-    pool.execute(MachineAction("w-a", None))
-    assert eventually(lambda: ("start", "a") in machines.calls)
-    assert pool.status()["w-a"].busy
-    pool.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
-    machines.may_boot.set()
-    assert becomes_idle(pool, "w-a")
+    """While an action runs the machine is busy, and a second action is refused."""
+    controller, fake = make("a")
+    fake.gate.clear()
+    controller.execute(MachineAction("w-a", None))
+    assert eventually(lambda: ("start", "a") in fake.done)
+    assert controller.status()["w-a"].busy
+    controller.execute(MachineAction("w-a", RecoveryAction.POWER_CYCLE))
+    fake.gate.set()
+    assert idle(controller, "w-a")
 
-    assert machines.calls == [("start", "a")]
+    assert fake.done == [("start", "a")]
 
 
 def test_concurrent_boots_are_limited(make: Make) -> None:
-    """The other boots follow later."""
+    """The other machines wait for their turn, and get it."""
     names = [f"m{number}" for number in range(6)]
-    pool, machines = make(*names, booting_max=2)
-    machines.may_boot.clear()
+    controller, fake = make(*names, booting_max=2)
+    fake.gate.clear()
     for name in names:
-        pool.execute(MachineAction(f"w-{name}", None))
-    assert eventually(lambda: machines.booting_max == 2)
-    assert all(pool.status()[f"w-{name}"].busy for name in names)
-    assert len(machines.calls) == 2
+        controller.execute(MachineAction(f"w-{name}", None))
+    assert eventually(lambda: fake.booting_max == 2)
+    assert all(controller.status()[f"w-{name}"].busy for name in names)
+    assert len(fake.done) == 2
 
-    machines.may_boot.set()
+    fake.gate.set()
 
-    assert eventually(lambda: len(machines.calls) == 6)
+    assert eventually(lambda: len(fake.done) == 6)
 
 
 @pytest.mark.parametrize(
@@ -214,42 +215,44 @@ def test_concurrent_boots_are_limited(make: Make) -> None:
 def test_machine_state_from_power_and_heartbeat(
     make: Make, state: PowerState, heartbeat: Heartbeat, seen: MachineState
 ) -> None:
-    """A running machine is unhealthy only if its heartbeat was lost; a booting one has none yet."""
-    pool, machines = make("a")
-    machines.state["a"], machines.heartbeat["a"] = state, heartbeat
+    """Only a lost heartbeat makes a running machine unhealthy; a booting one has none yet."""
+    controller, fake = make("a")
+    fake.state["a"], fake.heartbeat["a"] = state, heartbeat
 
-    assert eventually(lambda: pool.status()["w-a"].state is seen)
+    assert eventually(lambda: controller.status()["w-a"].state is seen)
 
 
 def test_stuck_transition_is_unhealthy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is stuck in Stopping or paused does not recover by itself."""
-    monkeypatch.setattr(controller, "STUCK_AFTER_S", 0.0)
-    pool, machines = make("a")
-    machines.state["a"] = PowerState.CHANGING
+    """Stuck in Stopping, or paused: the machine will not change by itself."""
+    monkeypatch.setattr(controller_module, "STUCK_AFTER_S", 0.0)
+    controller, fake = make("a")
+    fake.state["a"] = PowerState.CHANGING
 
-    assert eventually(lambda: pool.status()["w-a"].state is MachineState.UNHEALTHY)
+    assert eventually(lambda: controller.status()["w-a"].state is MachineState.UNHEALTHY)
 
 
 def test_stale_status_is_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the hypervisor does not answer, the states of its machines are unknown; the note contains the error."""
-    pool, machines = make("a")
-    machines.error = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
-    monkeypatch.setattr(controller, "STALE_AFTER_S", 0.0)
+    """A hypervisor that does not respond gives no states; the note has the reason."""
+    controller, fake = make("a")
+    fake.trouble = MachineError("hv1", "no answer in time", Trouble.UNREACHABLE)
+    monkeypatch.setattr(controller_module, "STALE_AFTER_S", 0.0)
 
-    assert eventually(lambda: "no answer in time" in pool.status()["w-a"].note)
-    assert pool.status()["w-a"].state is MachineState.UNKNOWN
+    assert eventually(lambda: "no answer in time" in controller.status()["w-a"].note)
+    assert controller.status()["w-a"].state is MachineState.UNKNOWN
 
 
-def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """The error is logged in one line, and the machine accepts the next action."""
-    pool, machines = make("a")
+def test_failed_action_allows_next_action(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged as one line, and the machine accepts another action."""
+    controller, fake = make("a")
 
     def refuse(_name: str) -> None:
         raise MachineError("a", "the guest refused", Trouble.GUEST_REFUSED)
 
-    machines.restart_agent = refuse  # type: ignore[method-assign]
-    pool.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
-    assert becomes_idle(pool, "w-a")
+    monkeypatch.setattr(fake, "restart_agent", refuse)
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTART_AGENT))
+    assert idle(controller, "w-a")
 
     assert "w-a: restart_agent: a: the guest refused" in caplog.text
 
@@ -257,22 +260,22 @@ def test_failed_action_allows_next_action(make: Make, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize(
     ("action", "down"), [(RecoveryAction.POWER_CYCLE, ["w-a"]), (RecoveryAction.RESTART_AGENT, [])]
 )
-def test_power_cycle_reports_machine_down(make: Make, action: RecoveryAction, down: list[str]) -> None:
+def test_switched_off_machine_is_reported(make: Make, action: RecoveryAction, down: list[str]) -> None:
     """The host closes its connection to that machine; a restart of the agent leaves it open."""
     reported: list[str] = []
-    pool, _machines = make("a", on_down=reported.append)
-    pool.execute(MachineAction("w-a", action))
-    assert becomes_idle(pool, "w-a")
+    controller, _fake = make("a", on_down=reported.append)
+    controller.execute(MachineAction("w-a", action))
+    assert idle(controller, "w-a")
 
     assert reported == down
 
 
-def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
-    """Machine state, screenshot and the host's data of the worker; if saving fails, the machine is restored anyway."""
-    pool, machines = make("a")
+def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State, screen, and the host's data of its worker; if saving fails, the machine is restored all the same."""
+    controller, fake = make("a")
     known = WorkerEvidence(state="recovering", reason="its agent was silent", held=("g1-1.1.1-0",), heartbeat=None)
-    pool.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
-    assert becomes_idle(pool, "w-a")
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTORE, known))
+    assert idle(controller, "w-a")
 
     (folder,) = (tmp_path / "evidence").iterdir()
     assert orjson.loads((folder / "machine.json").read_bytes())["name"] == "a"
@@ -284,34 +287,37 @@ def test_evidence_is_saved_before_restore(make: Make, tmp_path: Path) -> None:
         "heartbeat": None,
     }
 
-    machines.screenshot = lambda _name: (_ for _ in ()).throw(OSError("disk full"))  # type: ignore[method-assign]
-    pool.execute(MachineAction("w-a", RecoveryAction.RESTORE))
-    assert becomes_idle(pool, "w-a")
-    assert machines.calls.count(("restore", "a")) == 2
+    def full(_name: str) -> bytes:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(fake, "screenshot", full)
+    controller.execute(MachineAction("w-a", RecoveryAction.RESTORE))
+    assert idle(controller, "w-a")
+    assert fake.done.count(("restore", "a")) == 2
 
 
 def test_closed_controller_starts_no_machine(make: Make) -> None:
-    """A machine whose boot is still queued when the host ends stays off."""
-    pool, machines = make("a", "b", booting_max=1)
-    machines.may_boot.clear()
-    pool.execute(MachineAction("w-a", None))
-    assert eventually(lambda: machines.calls == [("start", "a")])
-    pool.execute(MachineAction("w-b", None))
+    """A machine that waits for its turn when the host ends stays off; the next host finds it so."""
+    controller, fake = make("a", "b", booting_max=1)
+    fake.gate.clear()
+    controller.execute(MachineAction("w-a", None))
+    assert eventually(lambda: fake.done == [("start", "a")])
+    controller.execute(MachineAction("w-b", None))
 
-    pool.close()
+    controller.close()
 
-    assert becomes_idle(pool, "w-b")
-    assert machines.calls == [("start", "a")]
-    assert machines.closed
+    assert idle(controller, "w-b")
+    assert fake.done == [("start", "a")]
+    assert fake.closed
 
 
 def test_pools_dispatch_by_worker(make: Make) -> None:
     """Each worker's action goes to the pool of its machine."""
-    pool, machines = make("a")
-    other, other_machines = make("b")
-    pools = MachinePools({"w-a": pool, "w-b": other})
+    controller, fake = make("a")
+    other, other_fake = make("b")
+    pools = MachinePools({"w-a": controller, "w-b": other})
 
     assert pools.status().keys() == {"w-a", "w-b"}
     pools.execute(MachineAction("w-b", RecoveryAction.RESTART_AGENT))
-    assert eventually(lambda: other_machines.calls == [("restart_agent", "b")])
-    assert machines.calls == []
+    assert eventually(lambda: other_fake.done == [("restart_agent", "b")])
+    assert fake.done == []

@@ -1,4 +1,4 @@
-"""`pipeline doctor`: silent on a healthy share, one line with the fix on every other."""
+"""`pipeline doctor`: no output for a healthy share, one line with the fix for each problem."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that beats several times a second is missed sooner."""
+    """The heartbeats of these tests are frequent, so that a missing one is noticed early."""
     monkeypatch.setattr(doctor, "BEAT_WAIT_S", 2.0)
     monkeypatch.setattr(doctor, "FREE_BYTES_MIN", 1024 * 1024)
     monkeypatch.setenv("FARM_SECRET", PASSWORD)
@@ -31,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Samba]:
-    """A share as docs/how-to/smb.md asks for it: `inbox/` is the host's, everything else the agent's."""
+    """A share as in docs/how-to/smb.md: the host owns `inbox/`, the agent everything else."""
     with samba() as server:
         prepare(server)
         yield server
@@ -44,7 +45,7 @@ def prepare(server: Samba) -> None:
 
 
 class HeartbeatWriter:
-    """An agent's heart, beside the server's disk."""
+    """Writes heartbeats as an agent does, directly to the server's disk."""
 
     def __init__(self, share: Path) -> None:
         self._files, self._stop = LocalFiles(share), threading.Event()
@@ -70,14 +71,14 @@ def agent(server: Samba) -> Iterator[HeartbeatWriter]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     root.mkdir()
     return root
 
 
 def configure(root: Path, server: Samba, **other: object) -> None:
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "name": "vm-0",
         "share": server.unc(),
         "port": server.port,
@@ -85,7 +86,7 @@ def configure(root: Path, server: Samba, **other: object) -> None:
         "secret": "env:FARM_SECRET",
         **other,
     }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
     (root / "pipeline.toml").write_text("\n".join(["[local]", "workers = 0", "[[worker]]", *lines]))
 
 
@@ -97,13 +98,13 @@ def examined(capsys: pytest.CaptureFixture[str], root: Path, *args: str) -> tupl
 
 
 def test_healthy_share_prints_nothing(
-    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 0 and silence; with -v what was measured; and nothing is left there."""
-    configure(project, server)
+    """Exit code 0 and no output; with -v the measurements; no file is left there."""
+    configure(root, server)
 
-    assert examined(capsys, project) == (0, "")
-    code, out = examined(capsys, project, "-v")
+    assert examined(capsys, root) == (0, "")
+    code, out = examined(capsys, root, "-v")
 
     assert code == 0
     assert out.startswith("vm-0: SMB 3.1.1, encrypted; round trip ")
@@ -111,7 +112,7 @@ def test_healthy_share_prints_nothing(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"share": r"\\no-such-machine.invalid\exchange"}, "no-such-machine.invalid has no address; correct the name"),
         ({"port": free_port()}, "does not answer on port"),
@@ -126,50 +127,50 @@ def test_healthy_share_prints_nothing(
     ids=["name", "port", "secret", "account", "share", "folder"],
 )
 def test_configuration_error_is_reported(
-    server: Samba, project: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], said: str
+    server: Samba, root: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], expected: str
 ) -> None:
-    """Found on the way to the share; what depends on it is not asked any more."""
-    configure(project, server, **changes)
+    """It is found while connecting to the share; the checks after it are skipped."""
+    configure(root, server, **changes)
 
-    code, out = examined(capsys, project)
+    code, out = examined(capsys, root)
 
     assert code == 1
-    assert said in out
+    assert expected in out
     assert len(out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"encrypt": "off"}, "is not encrypted; `Set-SmbShare -EncryptData $true` there"),
         ({"min_protocol": "SMB3_00", "max_protocol": "SMB3_02"}, "does not speak SMB 3.1.1; update it"),
-        ({"users": "daemon"}, "account 'nobody' may not use"),
+        ({"users": "daemon"}, f"account '{ACCOUNT}' may not use"),
         ({"read_only": True}, "inbox/ cannot be written"),
     ],
     ids=["encryption", "dialect", "rights", "read-only"],
 )
 def test_server_error_is_reported(
-    project: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], said: str
+    root: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], expected: str
 ) -> None:
     with samba(**options) as server:
         prepare(server)
-        configure(project, server)
+        configure(root, server)
 
-        code, out = examined(capsys, project)
+        code, out = examined(capsys, root)
 
     assert code == 1
-    assert said in out
+    assert expected in out
     assert len(out.splitlines()) == 1
 
 
 def test_writable_outbox_is_reported(
-    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Law 1: only the agent writes `outbox/`."""
     give_to_account(server.shares["exchange"] / "outbox")
-    configure(project, server)
+    configure(root, server)
 
-    code, out = examined(capsys, project)
+    code, out = examined(capsys, root)
 
     assert (code, out) == (
         1,
@@ -178,56 +179,54 @@ def test_writable_outbox_is_reported(
 
 
 def test_foreign_owner_is_reported(
-    server: Samba, agent: HeartbeatWriter, project: Path, capsys: pytest.CaptureFixture[str]
+    server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another farm's, by what lies there."""
+    """A start signal of another farm shows it."""
     share = server.shares["exchange"]
     (share / "inbox/1.host.json").write_bytes(encode(records.host()))
-    Ledger(project / "state").close()
-    configure(project, server)
+    Ledger(root / "state").close()
+    configure(root, server)
 
-    code, out = examined(capsys, project)
+    code, out = examined(capsys, root)
 
     assert code == 1
     assert "it belongs to worker 'vm-0' of farm farm-1; if no other host is at work there: `pipeline take-over" in out
 
 
-def test_missing_agent_is_reported(server: Samba, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """None was ever there, or it is silent."""
-    configure(project, server)
-    assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, project)[1]
+def test_missing_agent_is_reported(server: Samba, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There never was one, or it is silent."""
+    configure(root, server)
+    assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, root)[1]
 
     (server.shares["exchange"] / "status/agent.json").write_bytes(encode(records.beat()))
-    assert "its agent was silent for 2 s" in examined(capsys, project)[1]
+    assert "its agent was silent for 2 s" in examined(capsys, root)[1]
 
     (server.shares["exchange"] / "status/agent.json").write_bytes(b"hello")
-    assert "install the same version" in examined(capsys, project)[1]
+    assert "install the same version" in examined(capsys, root)[1]
 
 
-def test_missing_folders_are_reported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_folders_are_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with samba() as server:
-        configure(project, server)
-        assert (
-            "no inbox/, outbox/, status/ there; `pipeline run` or the agent makes them" in examined(capsys, project)[1]
-        )
+        configure(root, server)
+        assert "no inbox/, outbox/, status/ there; `pipeline run` or the agent makes them" in examined(capsys, root)[1]
 
 
-def test_full_share_is_reported(tiny_disk: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The server says how much there is."""
+def test_full_share_is_reported(tiny_disk: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server reports the free space."""
     tiny_disk.chmod(0o755)
     with samba(disk=tiny_disk) as server:
         prepare(server)
         hog = tiny_disk / "hog"
         hog.write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 500_000))
-        configure(project, server)
-        assert "MiB are free on its disk; make room" in examined(capsys, project)[1]
+        configure(root, server)
+        assert "MiB are free on its disk; make room" in examined(capsys, root)[1]
 
 
-def test_share_by_path_is_checked(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same questions, as far as they make sense there."""
+def test_share_by_path_is_checked(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same checks, as far as they apply."""
     share = tmp_path / "mnt"
-    configure_by_path(project, {"vm-0": share})
-    assert examined(capsys, project) == (
+    configure_by_path(root, {"vm-0": share})
+    assert examined(capsys, root) == (
         1,
         f"vm-0: {share} is not there; mount it, or correct `share` in pipeline.toml\n",
     )
@@ -235,7 +234,7 @@ def test_share_by_path_is_checked(tmp_path: Path, project: Path, capsys: pytest.
     share.mkdir()
     LocalFiles(share).make_folders()
     beating = HeartbeatWriter(share)
-    assert examined(capsys, project) == (0, "")
+    assert examined(capsys, root) == (0, "")
     beating.close()
 
 
@@ -244,16 +243,16 @@ def configure_by_path(root: Path, shares: dict[str, Path]) -> None:
     (root / "pipeline.toml").write_text("[local]\nworkers = 0\n" + "".join(tables))
 
 
-def test_same_finding_is_merged(tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is wrong with many machines in the same way is one line, with their names or how many they are."""
+def test_same_finding_is_merged(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same problem of many machines is one line, with their names or their number."""
     shares = {f"vm-{number}": tmp_path / f"share-{number}" for number in range(6)}
     for share in shares.values():
         share.mkdir()
         if share != shares["vm-3"]:
             LocalFiles(share).make_folders()
-    configure_by_path(project, shares)
+    configure_by_path(root, shares)
 
-    code, out = examined(capsys, project)
+    code, out = examined(capsys, root)
 
     assert code == 1
     silent, empty = out.splitlines()
@@ -262,9 +261,9 @@ def test_same_finding_is_merged(tmp_path: Path, project: Path, capsys: pytest.Ca
 
 
 def test_heartbeats_are_checked_concurrently(
-    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All agents are listened to at the same time."""
+    """The waiting times for all agents overlap."""
     all_listened_to = threading.Barrier(3, timeout=20.0)
 
     def listen(_files: LocalFiles) -> Iterator[doctor.Fault]:
@@ -276,41 +275,41 @@ def test_heartbeats_are_checked_concurrently(
     for share in shares.values():
         share.mkdir()
         LocalFiles(share).make_folders()
-    configure_by_path(project, shares)
+    configure_by_path(root, shares)
 
-    assert examined(capsys, project) == (1, "vm-0, vm-1, vm-2: silent\n")
+    assert examined(capsys, root) == (1, "vm-0, vm-1, vm-2: silent\n")
 
 
 def test_share_lost_during_check_is_reported(
-    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a finding like any other."""
+    """The error is one of the findings."""
     share = tmp_path / "share"
     share.mkdir()
     LocalFiles(share).make_folders()
-    configure_by_path(project, {"vm-0": share})
+    configure_by_path(root, {"vm-0": share})
 
     def unplugged(_medium: object) -> Iterator[str]:
         shutil.rmtree(share)
         yield from ()
 
     monkeypatch.setattr(doctor, "_space", unplugged)
-    code, out = examined(capsys, project)
+    code, out = examined(capsys, root)
 
     assert code == 1
     assert out.startswith("vm-0: it went away while it was looked at (")
 
 
-def test_unknown_worker_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\npython = 'a:b'\n")
-    code, _, err = pipeline(capsys, "doctor", "vm-7", "--root", project)
+def test_unknown_worker_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\npython = 'a:b'\n")
+    code, _, err = pipeline(capsys, "doctor", "vm-7", "--root", root)
 
     assert code == 2
     assert "vm-7: no [[worker]] of that name; configured are: none" in err
 
 
-def test_doctor_runs_beside_host(server: Samba, agent: HeartbeatWriter, project: Path) -> None:
-    """It may be asked beside one that runs: it takes no lock."""
-    configure(project, server)
-    command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(project)]
+def test_doctor_runs_beside_host(server: Samba, agent: HeartbeatWriter, root: Path) -> None:
+    """It takes no lock, so it may run beside a host."""
+    configure(root, server)
+    command = [sys.executable, "-m", "pipeline", "doctor", "--root", str(root)]
     assert subprocess.run(command, check=False).returncode == 0

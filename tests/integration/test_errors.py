@@ -1,4 +1,4 @@
-"""The errors that commands and programs get: one base class, one exit code each, one line on standard error."""
+"""The errors of commands and programs: one base class, one exit code each, one line on standard error."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ from tests.harness.samba import free_port
 
 pytestmark = pytest.mark.timeout(60)
 
-#: As docs/reference/api.md and the README have them.
+#: As in docs/reference/api.md and the README.
 CODES: dict[type[PipelineError], int] = {
     VmError: 1,
     InputError: 2,
@@ -52,8 +52,8 @@ CODES: dict[type[PipelineError], int] = {
 
 
 def test_every_error_has_its_code() -> None:
-    """And every one is exported by `pipeline`."""
-    classes = {
+    """Every error is also exported by `pipeline`."""
+    classes: set[type[PipelineError]] = {
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, PipelineError) and kind is not PipelineError
@@ -61,12 +61,13 @@ def test_every_error_has_its_code() -> None:
     assert {kind: kind.exit_code for kind in classes} == CODES
     drawn = re.findall(r"── (\w+) +(\d)", errors.__doc__ or "")
     assert dict(drawn) == {kind.__name__: str(code) for kind, code in CODES.items()}
-    for kind in (PipelineError, *classes):
+    exported: set[type[PipelineError]] = {PipelineError, *classes}
+    for kind in exported:
         assert getattr(public, kind.__name__) is kind
         assert kind.__name__ in public.__all__
 
 
-def test_what_is_exported_is_there() -> None:
+def test_exported_names_exist() -> None:
     """A name of `__all__` that cannot be imported would break `from pipeline import *`."""
     for name in public.__all__:
         assert getattr(public, name) is not None
@@ -156,7 +157,7 @@ def with_an_evaluator_that_is_not_there(root: Path) -> list[str]:
 
 
 HOLDERS: list["subprocess.Popen[bytes]"] = []
-#: How each error comes about, but for that of a missing extra, which has a test of its own.
+#: How each error is caused, except that of a missing extra, which has its own test.
 CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
     (InputError, lambda _root: ["run", "--gen", "seven"]),
     (InputError, lambda _root: ["status"]),
@@ -176,10 +177,10 @@ CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
 
 
 @pytest.mark.parametrize(("kind", "prepare"), CASES, ids=[f"{n}-{kind.__name__}" for n, (kind, _) in enumerate(CASES)])
-def test_a_command_ends_with_its_error(
+def test_command_exits_with_code_of_error(
     kind: type[PipelineError], prepare: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error has that class, its message is on standard error, and its exit code is the command's."""
+    """The error has that class, its message is on standard error, and the command exits with its code."""
     new_project.init(tmp_path)
     command = [*prepare(tmp_path), *([] if kind is BundleError else ["--root", str(tmp_path)])]
     try:
@@ -194,16 +195,16 @@ def test_a_command_ends_with_its_error(
     assert type(raised.value) is kind
     assert code == kind.exit_code
     lines = err[err.index("pipeline: ") :].splitlines()
-    assert len(lines) == 1 or kind is StalledError  # which shows the last log, too
+    assert len(lines) == 1 or kind is StalledError  # which also shows the last log
     assert "Traceback" not in err
 
 
 def test_every_error_has_a_case() -> None:
-    """An error that no command ends with would be documented for nothing."""
+    """An error that no command ends with would be documented in vain."""
     assert {kind for kind, _ in CASES} | {MissingExtraError} == CODES.keys()
 
 
-def test_an_unexpected_error_of_the_system_is_a_defect(
+def test_unexpected_os_error_is_reported_as_defect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A FileNotFoundError of our own is not reported as a run that was stopped early."""
@@ -221,31 +222,31 @@ def test_an_unexpected_error_of_the_system_is_a_defect(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (OSError(28, "No space left on device", "there/file"), "there/file: No space left on device; "),
         (OSError(5, "Input/output error"), "state: Input/output error; "),
         (OSError("odd"), "state: odd; "),
     ],
 )
-def test_a_failure_of_the_disk_names_the_file(error: OSError, said: str) -> None:
+def test_disk_error_names_file(error: OSError, expected: str) -> None:
     """If the system does not name it, the message names the folder that was written."""
     with pytest.raises(HostError) as raised, disk_errors(Path("state")):
         raise error
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(expected)
     assert raised.value.__cause__ is error
 
 
-def test_a_genome_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """The message names its path; genomes that were already put into the folder are removed."""
+def test_unreadable_genome_is_refused(tmp_path: Path) -> None:
+    """The message names its path; genomes that were already copied to the folder are removed."""
     with public.open_farm(tmp_path, evaluator=public.Evaluator(python="game:play"), workers=1) as farm:
         with pytest.raises(GenomeError, match=r"missing\.bin: cannot be read: No such file"):
             farm.evaluate({"a": b"x", "b": tmp_path / "missing.bin"})
         assert not (tmp_path / "genomes/gen-0001").exists()
 
 
-def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the path and the reason, as bad input."""
+def test_init_reports_unwritable_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the path and the reason, as bad input."""
     (tmp_path / "file").touch()
 
     code, _, err = pipeline(capsys, "init", tmp_path / "file" / "project")
@@ -256,10 +257,10 @@ def test_init_reports_a_folder_that_it_cannot_write(tmp_path: Path, capsys: pyte
     assert "give another folder" in err
 
 
-def test_a_lock_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
+def test_lock_that_cannot_be_created_is_host_error(tmp_path: Path) -> None:
     """The message names the file; it does not say that another process is running."""
     new_project.init(tmp_path)
-    ProjectPaths(tmp_path).lock.mkdir(parents=True)  # nothing can be opened there
+    ProjectPaths(tmp_path).lock.mkdir(parents=True)  # no file can be opened there
 
     with (
         pytest.raises(HostError, match=r"host\.lock: "),
@@ -293,7 +294,7 @@ def without(names: tuple[str, ...], code: str) -> "subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize("names", [OF_THE_HOST, ("smbprotocol",)])
-def test_the_api_without_the_extra_says_what_to_install(names: tuple[str, ...]) -> None:
+def test_api_without_host_extra_names_pip_command(names: tuple[str, ...]) -> None:
     """In one line, as an ImportError and as a PipelineError; the package itself and its errors can be imported."""
     ran = without(names, "import pipeline\nprint(pipeline.PipelineError.__name__)\npipeline.open_farm")
 
@@ -306,15 +307,15 @@ def test_the_api_without_the_extra_says_what_to_install(names: tuple[str, ...]) 
     assert without(names, caught.format("pipeline.PipelineError")).stdout == "caught\n"
 
 
-def test_the_command_without_the_extra_says_what_to_install() -> None:
-    """One line, and the code for bad input."""
+def test_command_without_host_extra_names_pip_command() -> None:
+    """One line, and the exit code for bad input."""
     ran = without(OF_THE_HOST, "from pipeline.__main__ import main\nsys.exit(main())")
 
     assert ran.returncode == MissingExtraError.exit_code
     assert ran.stderr == 'pipeline: click is not installed; run: pip install "genome-pipeline[host]"\n'
 
 
-def test_a_defect_of_ours_is_not_taken_for_a_missing_library() -> None:
+def test_missing_own_module_is_not_reported_as_missing_extra() -> None:
     """If a module of this program is missing, installing the extra does not help."""
     ran = without((), "import pipeline\nsys.modules['pipeline.host.host'] = None\npipeline.open_farm")
 

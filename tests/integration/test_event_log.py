@@ -1,4 +1,4 @@
-"""The log: a line for each fact and each warning, that every tool can read and no share can spoil."""
+"""The event log: a line for each fact and each warning, valid JSON whatever a share contains."""
 
 import json
 import logging
@@ -27,10 +27,10 @@ def lines(tmp_path: Path) -> list[dict[str, object]]:
 
 
 def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Path) -> None:
-    """Each with its time; what is less than a warning is not kept."""
+    """Each with its time; records below a warning are left out."""
     journal.write([f.WorkerRecovered(worker="w0"), f.RunFinished()], 1_700_000_000.25, 7)
     logging.getLogger("pipeline.somewhere").warning("%s is %s", "w0", "slow")
-    logging.getLogger("pipeline.somewhere").info("nobody cares")
+    logging.getLogger("pipeline.somewhere").info("not important")
     journal.write([], 0.0, 7)
 
     first, second, third = lines(tmp_path)
@@ -41,7 +41,7 @@ def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Pat
 
 @pytest.mark.parametrize("mean", ["\x1b[2J", "\n{}", "\x9b31m", "\u202egnp.exe", "\u2028", "\U000e0041", "ü is fine"])
 def test_share_text_is_escaped_in_log(journal: EventLog, tmp_path: Path, mean: str) -> None:
-    """One line stays one line, of printable characters, and says the same."""
+    """A line stays one line, has only printable characters, and keeps its meaning."""
     journal.write([f.WorkerOut(worker="w0", reason=mean)], 0.0, 1)
     logging.getLogger("pipeline").warning("%s", mean)
 
@@ -52,7 +52,7 @@ def test_share_text_is_escaped_in_log(journal: EventLog, tmp_path: Path, mean: s
 
 
 def test_full_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And only so many are kept."""
+    """The number of files is limited."""
     monkeypatch.setattr(module, "FILE_BYTES_MAX", 2000)
     monkeypatch.setattr(module, "FILES_KEPT", 2)
     journal = EventLog(tmp_path)
@@ -65,8 +65,8 @@ def test_full_log_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert max(sizes.values()) <= 2000
 
 
-def test_only_warnings_of_this_program_are_kept(journal: EventLog, tmp_path: Path) -> None:
-    """What the program that uses it, or a library, logs is none of ours; nor is anything once it is closed."""
+def test_only_warnings_of_this_program_are_logged(journal: EventLog, tmp_path: Path) -> None:
+    """Records of the embedding program or of a library are left out, and all records after closing."""
     for name in (None, "my_game", "smbprotocol.connection", "pipelines"):
         logging.getLogger(name).warning("not ours")
     for name in ("hyperv_ops.hyperv.machines", "inbox_agent.system.folder_watcher", "pipeline.host.control_loop"):
@@ -118,8 +118,8 @@ assert not any(logging.getLogger(name).handlers for name in OURS)
 
 
 @pytest.mark.processes
-def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
-    """No handler on the root logger, no level of a foreign one; what the user logs stays out of our file."""
+def test_farm_does_not_change_logging_of_user(tmp_path: Path) -> None:
+    """No handler on the root logger, no level of a foreign logger; the user's records are not in the event log."""
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
     ran = subprocess.run(
         [sys.executable, "-c", OPENS_A_FARM, tmp_path], capture_output=True, text=True, check=False, timeout=60
@@ -132,8 +132,8 @@ def test_a_farm_leaves_the_logging_of_its_user_alone(tmp_path: Path) -> None:
 
 
 def test_unwritable_log_is_ignored(journal: EventLog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Not even with a word: the ledger has it."""
-    (tmp_path / "log/pipeline.jsonl").mkdir()  # as good as a full disk
+    """Without a message: the ledger has the facts."""
+    (tmp_path / "log/pipeline.jsonl").mkdir()  # has the effect of a full disk
 
     journal.write([f.RunFinished()], 0.0, 1)
     logging.getLogger("pipeline").warning("of this as well")

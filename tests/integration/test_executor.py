@@ -51,7 +51,12 @@ class ExecutorHarness:
     def responding_workers(self) -> list[str]:
         """Waits for the next responses; returns their workers."""
         found: list[ShareResponse] = []
-        assert eventually(lambda: found.extend(self.executor.completed()) or found)
+
+        def arrived() -> bool:
+            found.extend(self.executor.completed())
+            return bool(found)
+
+        assert eventually(arrived)
         return [response.worker for response in found]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The lock that ends with its process: other processes are started and killed for real."""
+"""The lock that ends with its process: other processes are started and killed."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A lock file in a folder that is not there yet."""
+    """A lock file in a folder that does not exist yet."""
     return tmp_path / "state" / "host.lock"
 
 
@@ -46,7 +46,7 @@ def holder(path: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def test_lock_is_exclusive(path: Path) -> None:
-    """Not even the same process gets it a second time, until it lets go."""
+    """Not even the same process gets it a second time, before it is released."""
     lock = FileLock(path)
     with pytest.raises(AlreadyLocked) as refused:
         FileLock(path)
@@ -58,7 +58,7 @@ def test_lock_is_exclusive(path: Path) -> None:
 
 
 def test_refused_lock_names_holding_process(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """Who is refused learns which file and which process it is, as often as it asks; an unknown one is unknown."""
+    """The error names the file and the process, however often it is raised; an unknown process is called unknown."""
     for _ in range(2):
         with pytest.raises(AlreadyLocked, match=f"host.lock is in use by process {holder.pid}"):
             FileLock(path)
@@ -70,7 +70,7 @@ def test_refused_lock_names_holding_process(path: Path, holder: "subprocess.Pope
 
 
 def test_lock_is_released_when_process_dies(path: Path, holder: "subprocess.Popen[bytes]") -> None:
-    """kill -9 leaves nothing to clean up: the lock is free at once, and the file's next holder is the one named."""
+    """After kill -9 the lock is free at once, and the next holder is the process that the file names."""
     holder.kill()
     holder.wait()
 
@@ -82,7 +82,7 @@ def test_lock_is_released_when_process_dies(path: Path, holder: "subprocess.Pope
 
 
 def test_child_does_not_inherit_lock(path: Path) -> None:
-    """What the holder started may outlive it, and does not keep the lock."""
+    """A child of the holder may live longer, and does not keep the lock."""
     lock = FileLock(path)
     child = subprocess.Popen(
         [sys.executable, "-S", "-c", "print('up', flush=True); input()"],
@@ -100,7 +100,7 @@ def test_child_does_not_inherit_lock(path: Path) -> None:
 
 
 def test_lock_file_is_not_removed(path: Path) -> None:
-    """Removing it would let two processes lock two files of one name."""
+    """Otherwise two processes could lock two files of one name."""
     FileLock(path).release()
 
     assert path.exists()

@@ -1,4 +1,4 @@
-"""Data of today and of before, as it lies on users' disks: what is read from it, and what is refused."""
+"""Data as earlier versions left them on users' disks: what is read, and what is refused."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ from tests.programs.golden import (
     write_share,
 )
 
-#: The tag of each fact on disk. Classes may get other names; another tag needs another version of the ledger.
+#: The tag of each fact on disk. Classes may be renamed; another tag needs another version of the ledger.
 TAGS: dict[str, type[Fact]] = {
     "host_started": f.HostStarted,
     "host_stopped": f.HostStopped,
@@ -78,7 +78,7 @@ TAGS: dict[str, type[Fact]] = {
 
 
 def rows(ledger: Path) -> list[tuple[Any, ...]]:
-    """Every row of a ledger but for its checksum, its body parsed, read without the code under test."""
+    """Every row of a ledger without its checksum, with its body parsed, read without the code under test."""
     db = sqlite3.connect(ledger)
     try:
         query = "SELECT seq, at, generation, run, kind, worker, attempt, body FROM facts ORDER BY seq"
@@ -96,7 +96,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def farm(state: Path) -> Callable[[int], Farm]:
-    """Replays the golden ledger as a host does that is configured with two of its three workers."""
+    """Replays the golden ledger like a host with two of its three workers in its configuration."""
 
     def replayed(generation: int) -> Farm:
         ledger = Ledger(state)
@@ -114,7 +114,7 @@ def farm(state: Path) -> Callable[[int], Farm]:
 
 
 def test_fact_tags_are_frozen() -> None:
-    """Each fact has its own explicit tag, whatever its class is called."""
+    """Each fact has its own explicit tag, independent of its class name."""
     assert {kind.__struct_config__.tag: kind for kind in get_args(AnyFact)} == TAGS
     assert {kind for kind in Fact.__subclasses__() if kind.__module__ == f.__name__} == set(get_args(AnyFact))
     assert {kind.__struct_config__.tag_field for kind in get_args(AnyFact)} == {"fact"}
@@ -122,7 +122,7 @@ def test_fact_tags_are_frozen() -> None:
 
 
 def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
-    """So that no field can change its name or its default unnoticed, and no enum its values."""
+    """So that no field, default or enum value can change unnoticed."""
     bodies = [body for *_columns, body in rows(state / LEDGER_FILE)]
     found: dict[str, set[str]] = {}
     for body in bodies:
@@ -131,11 +131,11 @@ def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
     assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}
     assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
     assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
-    assert {body["rung"] for body in bodies if "rung" in body} == {rung.value for rung in RecoveryAction}
+    assert {body["rung"] for body in bodies if "rung" in body} == {action.value for action in RecoveryAction}
 
 
 def test_golden_facts_encode_to_same_bytes(state: Path) -> None:
-    """A field that is not known any more would be dropped here."""
+    """A field that was removed would be missing here."""
     for *_columns, kind, _worker, _attempt, body in rows(state / LEDGER_FILE):
         fact = decode_fact(json.dumps(body))
         assert kind_of(fact) == kind == body["fact"]
@@ -143,7 +143,7 @@ def test_golden_facts_encode_to_same_bytes(state: Path) -> None:
 
 
 def test_golden_ledger_equals_ledger_written_now(state: Path, tmp_path: Path) -> None:
-    """Same facts, same rows; a fact may have got new fields."""
+    """The same facts, the same rows; a fact may have new fields."""
     write_ledger(tmp_path / "today")
     golden, today = rows(state / LEDGER_FILE), rows(tmp_path / "today" / LEDGER_FILE)
 
@@ -153,7 +153,7 @@ def test_golden_ledger_equals_ledger_written_now(state: Path, tmp_path: Path) ->
 
 
 def test_ledger_columns_match_fact_body(state: Path) -> None:
-    """Queries go by the columns, rules by the body."""
+    """Queries use the columns, rules the body."""
     for *_row, kind, worker, attempt_id, body in rows(state / LEDGER_FILE):
         assert (kind, worker) == (body["fact"], body.get("worker"))
         assert attempt_id == (body.get("attempt") or None)
@@ -199,7 +199,7 @@ def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
 
 
 def test_golden_attempts_are_replayed(farm: Callable[[int], Farm]) -> None:
-    """What a result said, who caused an end, and what is still wanted."""
+    """Results, causes of their ends, and what is still wanted."""
     attempts = farm(7).attempts
 
     played = attempts[tried(1, 1, 1)]
@@ -222,7 +222,7 @@ def test_golden_attempts_are_replayed(farm: Callable[[int], Farm]) -> None:
 
 
 def test_golden_workers_are_replayed(farm: Callable[[int], Farm]) -> None:
-    """Epochs and publications are counted over all generations; one worker is no longer configured."""
+    """Epochs and publications are counted over all generations; one worker is not configured any more."""
     found = farm(7)
 
     known = [(w.name, w.state, w.epoch, w.epoch_open, w.publications, w.reverting) for w in found.workers.values()]
@@ -258,7 +258,7 @@ REFUSAL = (
 
 @pytest.fixture
 def old_project(tmp_path: Path) -> Path:
-    """A project whose ledger was written before there were explicit tags."""
+    """A project whose ledger was written before facts had explicit tags."""
     init(tmp_path / "project")
     shutil.copytree(GOLDEN / "ledger-1", tmp_path / "project" / "state")
     return tmp_path / "project"
@@ -293,7 +293,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_version_1_ledger_is_refused_by_every_command(
     old_project: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    """One line says what is wrong, where, and what to do; nothing is printed otherwise and nothing changes on disk."""
+    """One line has problem, file and fix; nothing else is printed and nothing changes on disk."""
     before = files(old_project)
 
     code, out, err = pipeline(capsys, *command, "--root", old_project)
@@ -316,7 +316,7 @@ def test_version_1_ledger_is_refused_before_vm_restore(old_project: Path) -> Non
 @pytest.mark.parametrize("checkpointed", [True, False])
 @pytest.mark.parametrize("read_only", [True, False])
 def test_version_1_ledger_with_write_ahead_log_is_refused(tmp_path: Path, checkpointed: bool, read_only: bool) -> None:
-    """Its last commits are in the write-ahead log, or all of them; the log stays what it is."""
+    """Its last commits, or all of them, are in the write-ahead log; the log is not changed."""
     open_state, left = tmp_path / "open", tmp_path / "state"
     shutil.copytree(GOLDEN / "ledger-1", open_state)
     old = sqlite3.connect(open_state / LEDGER_FILE)
@@ -351,7 +351,7 @@ def share(tmp_path: Path) -> Path:
 
 
 def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
-    """Owner, start signals, genomes, heartbeat, claims, and results with what they speak for."""
+    """Owner, start signals, genomes, heartbeat, claims, and results with their payloads."""
     client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda _digest: "")
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
     measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
@@ -408,7 +408,7 @@ def test_host_reads_heartbeat_of_golden_share(share: Path, tmp_path: Path) -> No
 
 
 def test_agent_reads_golden_share(share: Path) -> None:
-    """The owner of the highest epoch, the start signals that can be read, and its own files."""
+    """The owner of the highest epoch, the readable start signals, and its own files."""
     lookout = ShareScanner(LocalFiles(share), clock=lambda: 0.0, share_is_local=True, limits=AgentLimits())
 
     seen = lookout.scan(running=attempt(3))
@@ -429,7 +429,7 @@ def test_agent_reads_golden_share(share: Path) -> None:
 
 
 def test_golden_share_equals_share_written_now(share: Path, tmp_path: Path) -> None:
-    """Same files, same payloads; a record may have got new fields. The reason of a damaged record is a library's."""
+    """Same files, same payloads; a record may have new fields. The reason of a damaged record is a library's."""
     write_share(tmp_path / "today")
 
     golden, today = files(share), files(tmp_path / "today")

@@ -1,4 +1,4 @@
-"""The hook: told of what matters, by standard input and nothing else; and whatever it does, the farm goes on."""
+"""The hook: it gets events on standard input only; no failure of it affects the farm."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from tests.harness.farm_project import FarmProject
 
 pytestmark = pytest.mark.timeout(60)
 WRITES = (
-    "import json, sys; told = json.load(sys.stdin); open('told-' + sys.argv[1], 'a').write(json.dumps(told) + '\\n')"
+    "import json, sys; event = json.load(sys.stdin); open('event-' + sys.argv[1], 'a').write(json.dumps(event) + '\\n')"
 )
 
 
@@ -23,7 +23,7 @@ def hooks(root: Path, code: str = WRITES, timeout_s: float = 20.0) -> Hooks:
 
 
 def test_hook_runs_for_important_events(tmp_path: Path) -> None:
-    """The end of a generation, quarantine, a worker that is out, a farm that stands still; nothing else."""
+    """The end of a generation, quarantine, an excluded worker, a farm that cannot continue; nothing else."""
     table = CoreHarness("w0", genomes=1)
     hook = hooks(tmp_path)
     quarantined = f.WorkerQuarantined(worker="w0", back_off_s=15, reason='lost; rm -rf "$HOME" `x`')
@@ -32,28 +32,28 @@ def test_hook_runs_for_important_events(tmp_path: Path) -> None:
     hook.notify_stuck(table.farm, "every worker is out")
     hook.close()
 
-    told = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("told-*")}
-    assert set(told) == {"told-quarantined", "told-out", "told-finished", "told-stuck"}
-    assert told["told-quarantined"]["worker"] == "w0"
-    assert 'rm -rf "$HOME" `x`' in told["told-quarantined"]["text"]
-    assert told["told-finished"]["summary"]["submitted"] == 1
-    assert told["told-stuck"]["text"] == "every worker is out"
+    events = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("event-*")}
+    assert set(events) == {"event-quarantined", "event-out", "event-finished", "event-stuck"}
+    assert events["event-quarantined"]["worker"] == "w0"
+    assert 'rm -rf "$HOME" `x`' in events["event-quarantined"]["text"]
+    assert events["event-finished"]["summary"]["submitted"] == 1
+    assert events["event-stuck"]["text"] == "every worker is out"
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         ("import sys; sys.exit('no network')", "the hook for finished ended with 1: no network"),
         ("import time; time.sleep(60)", "timed out after"),
     ],
 )
-def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, said: str) -> None:
-    """And the next event is told all the same."""
+def test_failing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, expected: str) -> None:
+    """The next event is passed all the same."""
     hook = hooks(tmp_path, code, timeout_s=0.5)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
-    assert said in caplog.text
+    assert expected in caplog.text
 
 
 def test_missing_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -74,7 +74,7 @@ def test_no_hook_starts_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
-    """Once, when the generation is finished; the log has a line for every fact of the ledger."""
+    """Once, when the generation is finished; the event log has a line for every fact of the ledger."""
     (project.root / "hook.py").parent.mkdir(parents=True)
     (project.root / "hook.py").write_text(WRITES)
     project.configure(workers=1, extra=f"[hooks]\ncommand = [{sys.executable!r}, 'hook.py', '{{event}}']")
@@ -82,24 +82,24 @@ def test_run_calls_hook_and_writes_event_log(project: FarmProject) -> None:
     code, out = project.run()
 
     assert code == 0, out
-    assert json.loads((project.root / "told-finished").read_text())["summary"]["completed"] == 2
+    assert json.loads((project.root / "event-finished").read_text())["summary"]["completed"] == 2
     lines = [json.loads(line) for line in (project.root / "state/log/pipeline.jsonl").read_text().splitlines()]
     facts = [line["fact"] for line in lines if "fact" in line]
     assert facts.count("trial_settled") == 2 and facts[0] == "host_started"
 
 
 def test_hook_python_is_interpreter_of_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for an evaluator's command: Debian has none of that name, and another one has not the user's packages."""
+    """As for an evaluator's command: Debian has no `python`, and another one lacks the user's packages."""
     monkeypatch.setenv("PATH", "")
     hook = Hooks(HooksTable(command=["python", "-c", WRITES, "{event}"]), tmp_path)
     hook.notify([f.RunFinished()], CoreHarness("w0").farm)
     hook.close()
 
-    assert (tmp_path / "told-finished").exists()
+    assert (tmp_path / "event-finished").exists()
 
 
 def test_results_are_written_before_hook(project: FarmProject) -> None:
-    """To mail them is what most hooks are for."""
+    """Most hooks send the results."""
     copies = "import shutil, sys; shutil.copy('results/gen-0001/summary.json', 'seen-' + sys.argv[1])"
     project.configure(extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', copies, '{event}'])}")
     project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})

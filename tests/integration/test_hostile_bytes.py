@@ -1,7 +1,7 @@
-"""Whoever reads bytes from outside says what they are, or that they are nothing: no other exception, and at once.
+"""Each reader of external bytes returns a value or its own error: no other exception, and without delay.
 
-Bytes at random, and messages that are nearly right. Names and records of a share: `test_share_names.py`,
-`test_share_records.py`; what either side makes of them: `test_hostile.py`.
+Random bytes, and messages that are almost valid. Names and records of a share: `test_share_names.py`,
+`test_share_records.py`; their effect on both sides: `test_hostile.py`.
 """
 
 import base64
@@ -56,17 +56,17 @@ from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatus, read_live_status
-from tests.harness.players import FUNCTION, SCRIPTED, EvaluatorHarness
+from tests.harness.evaluator_harness import FUNCTION, SCRIPTED, EvaluatorHarness
 from tests.harness.records import attempt
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
-# A fixture may be used again: each example overwrites what the last one left there.
+# A fixture may be reused: each example overwrites the files of the last one.
 CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 some = settings(deadline=None, max_examples=60, suppress_health_check=CHECKS)
 few = settings(some, max_examples=20)
 
 DEEP = b"[" * 5_000
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     -1,
@@ -93,7 +93,7 @@ VALUES = st.sampled_from(ODD) | st.recursive(
 
 
 def spoilt(data: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes, cut off somewhere, or with some that others stand for."""
+    """The bytes, truncated, or with some of them replaced."""
 
     def replaced(places: list[tuple[int, int]]) -> bytes:
         found = bytearray(data)
@@ -106,7 +106,7 @@ def spoilt(data: bytes) -> st.SearchStrategy[bytes]:
 
 
 def nearly(message: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """The message with a field that holds something else or is not there, damaged, or something else altogether."""
+    """The message with a field that is changed or missing, damaged, or replaced as a whole."""
     names = st.sampled_from(sorted(message))
     odd = st.builds(lambda name, value: {**message, name: value}, names, VALUES)
     missing = names.map(lambda gone: {name: value for name, value in message.items() if name != gone})
@@ -155,7 +155,7 @@ def test_ledger_row_is_fact_or_ledger_error(tmp_path_factory: pytest.TempPathFac
 @example(data=b"", pid=2**31)
 @some
 def test_live_file_is_status_or_none(tmp_path: Path, data: bytes, pid: object) -> None:
-    """A process id may be anything as well, in a file that is as fresh as can be."""
+    """Also with any process id, in a new file."""
     for content in (data, json.dumps({"at": time.time(), "pid": pid, "progress": None}).encode()):
         (tmp_path / LIVE_FILE).write_bytes(content)
 
@@ -170,7 +170,7 @@ TOML += [r"'\\a\b\c'", '"{seed} {sead}"', '["{sead}"]', '"mod:fun"', '"10.0.0.0/
 
 
 def tables() -> st.SearchStrategy[str]:
-    """One key of one table holds something, and nothing else is there but what makes the rest complete."""
+    """One key of one table has any value; only the required keys are added."""
     found = []
     for table in structs.fields(Config):
         kinds = [table.type, *getattr(table.type, "__args__", ())]
@@ -188,24 +188,24 @@ def tables() -> st.SearchStrategy[str]:
 @example(text="[settings]\n'a' = inf")
 @settings(some, max_examples=300)
 def test_settings_are_config_or_settings_error(tmp_path: Path, text: str | bytes) -> None:
-    """Whatever is in the file, what is wrong with it is told in one line that a terminal can show."""
+    """Any error in the file is reported in one printable line."""
     path = tmp_path / "pipeline.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     try:
         assert isinstance(load_config(tmp_path), Config)
     except ConfigError as error:
-        said = str(error)
-        assert said.startswith(str(path))
-        assert said.isprintable()
-        assert len(said) < len(str(path)) + 1000
+        message = str(error)
+        assert message.startswith(str(path))
+        assert message.isprintable()
+        assert len(message) < len(str(path)) + 1000
 
 
-# ------------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------------------------- replies
 
 
 @given(answer=nearly({"fitness": 1.0, "metrics": {"x": 1.0}}))
 @some
-def test_evaluator_answer_is_fitness_or_failure(answer: bytes) -> None:
+def test_evaluator_result_is_fitness_or_failure(answer: bytes) -> None:
     try:
         fitness, metrics = read_answer(parse_json(answer, "the answer"), "the answer")
     except InvalidAnswer as error:
@@ -227,32 +227,36 @@ return 2.0
 
 
 @pytest.fixture(scope="module")
-def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
     folder = tmp_path_factory.mktemp("agent")
-    tree = ProcessTree(folder / "leash")
+    tree = ProcessTree(folder / "processes")
     evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
     yield EvaluatorHarness(evaluator, folder / "scratch")
     evaluator.close()
     tree.close()
 
 
-REPLIES = ({"number": 1, "answer": {"fitness": 1.0}}, {"number": 1, "error": "x"}, {"broken": "x"})
+REPLIES: tuple[dict[str, Any], ...] = (
+    {"number": 1, "answer": {"fitness": 1.0}},
+    {"number": 1, "error": "x"},
+    {"broken": "x"},
+)
 
 
 @given(reply=st.one_of(*map(nearly, REPLIES)).filter(lambda reply: b"\n" not in reply and len(reply) < 4000))
 @few
-def test_worker_reply_ends_evaluation_or_is_ignored(player: EvaluatorHarness, reply: bytes) -> None:
-    """A game that speaks in its child's name harms itself at most: the next one is played."""
-    finished = player.play(REPLAY.format(reply=reply.hex()))
+def test_worker_reply_ends_evaluation_or_is_ignored(harness: EvaluatorHarness, reply: bytes) -> None:
+    """A game that writes replies of its worker process affects only its own evaluation."""
+    finished = harness.play(REPLAY.format(reply=reply.hex()))
 
     assert finished.outcome in (Outcome.COMPLETED, Outcome.FAILED)
-    assert player.play("return 1.0").fitness == 1.0
+    assert harness.play("return 1.0").fitness == 1.0
 
 
 @given(reply=nearly({"ok": True, "value": "[1]"}) | nearly({"ok": False, "id": "NoSpace,x", "message": "m"}))
 @some
 def test_script_output_is_reply_or_machine_error(reply: bytes) -> None:
-    """In Base64 as it should be, and as it is."""
+    """In valid Base64, and without it."""
     for line in (base64.b64encode(reply), reply):
         try:
             assert isinstance(unpack_reply("host", b"said\xff\r\nreply:" + line, reply), ScriptReply)
@@ -265,7 +269,7 @@ def test_script_output_is_reply_or_machine_error(reply: bytes) -> None:
 
 
 class Socket:
-    """Somebody at a socket: says something first, and has an answer to each question. Empty: hangs up."""
+    """A server on a socket: sends a greeting, then a response to each request. Empty: closes the connection."""
 
     def __init__(self, server: socket.socket, greeting: bytes, answer: Callable[[bytes], bytes]) -> None:
         self._server, self._greeting, self._answer = server, greeting, answer
@@ -277,7 +281,7 @@ class Socket:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # where nobody is woken by it, closing does
+        with contextlib.suppress(OSError):  # where shutdown does not end the wait, closing does
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._thread.join()
@@ -286,7 +290,7 @@ class Socket:
         with contextlib.suppress(OSError):  # the server is closed
             while True:
                 caller, _ = self._server.accept()
-                with contextlib.suppress(OSError), caller:  # the caller hung up
+                with contextlib.suppress(OSError), caller:  # the client closed the connection
                     self._talk(caller)
 
     def _talk(self, caller: socket.socket) -> None:
@@ -310,8 +314,8 @@ STATUS = {"return": {"status": "running", "running": True}, "id": "__qmp#00000"}
 @posix
 @given(greeting=nearly(GREETING) | st.just(json.dumps(GREETING).encode()), answer=nearly(STATUS))
 @few
-def test_qemu_output_is_answer_or_machine_error(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
-    """Whatever comes out of its monitor, and as much of it as there may be."""
+def test_qemu_output_is_response_or_machine_error(tmp_path: Path, greeting: bytes, answer: bytes) -> None:
+    """For any output of its monitor, of any length."""
     answers = iter((b'{"return": {}}\n', answer + b"\n", b""))
     with Socket(unix(tmp_path / "monitor"), greeting + b"\n", lambda _asked: next(answers)):
         try:
@@ -322,15 +326,15 @@ def test_qemu_output_is_answer_or_machine_error(tmp_path: Path, greeting: bytes,
 
 
 @posix
-@given(told=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
-@example(told=b'{"exited": true, "out-data": "x"}', pid=1)
+@given(values=nearly({"exited": True, "exitcode": 0, "out-data": "eA==", "err-data": ""}), pid=VALUES)
+@example(values=b'{"exited": true, "out-data": "x"}', pid=1)
 @few
-def test_guest_answer_is_result_or_machine_error(tmp_path: Path, told: bytes, pid: object) -> None:
-    """A guest belongs to whoever broke into it."""
+def test_guest_response_is_result_or_machine_error(tmp_path: Path, values: bytes, pid: object) -> None:
+    """A guest may be controlled by an attacker."""
 
     def answer(asked: bytes) -> bytes:
         question = json.loads(asked)
-        value = told
+        value = values
         if question["execute"] == "guest-sync":
             value = json.dumps(question["arguments"]["id"]).encode()
         elif question["execute"] == "guest-exec":
@@ -357,7 +361,7 @@ def filled(response: Any, **fields: Any) -> bytes:
 
 
 def entries(*names: str) -> bytes:
-    """A listing, or news: the structures are the same."""
+    """A listing, or a change notification: the structures are the same."""
     found = b""
     for name in names:
         text = name.encode("utf-16-le")
@@ -379,7 +383,7 @@ ANSWERS: dict[Callable[[smb.SmbReply], object], bytes] = {
 @given(data=st.data())
 @settings(some, max_examples=200)
 def test_smb_response_is_parsed_or_unavailable(data: st.DataObject) -> None:
-    """Which is as good as none."""
+    """Each response is parsed or treated as no response."""
     read, whole = data.draw(st.sampled_from(list(ANSWERS.items())))
     answer = data.draw(spoilt(whole) | st.binary(max_size=100))
     with contextlib.suppress(Unavailable):
@@ -387,7 +391,7 @@ def test_smb_response_is_parsed_or_unavailable(data: st.DataObject) -> None:
 
 
 def test_overlapping_names_are_refused() -> None:
-    """A megabyte of them would be as long as all books of a library."""
+    """A megabyte of them would expand to an enormous text."""
     listing = struct.pack("<III", 12, 0, 2**20) * 50_000
     answer = filled(SMB2QueryDirectoryResponse(), buffer=listing)
 
@@ -396,7 +400,7 @@ def test_overlapping_names_are_refused() -> None:
 
 
 class Wire:
-    """As much of a connection as listening needs."""
+    """The part of a connection that change notifications use."""
 
     def __init__(self) -> None:
         self.transport = SimpleNamespace(connected=True)
@@ -413,7 +417,7 @@ class Wire:
 @given(news=spoilt(NEWS) | st.binary(max_size=100))
 @some
 def test_change_response_notifies_or_rearms(news: bytes) -> None:
-    """Nobody catches what goes wrong in the thread of a library."""
+    """An exception in the thread of a library would be lost."""
     wire, rings = Wire(), []
     ChangeNotify(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
     (request,) = wire.asked
@@ -433,7 +437,7 @@ HELLO = filled(SMB2HeaderResponse(), data=filled(SMB2NegotiateResponse()))
 @given(body=spoilt(HELLO) | st.binary(max_size=100))
 @few
 def test_arbitrary_server_output_is_unavailable(body: bytes) -> None:
-    """From its first word on."""
+    """From its first message on."""
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]
     with Socket(server, b"", lambda _asked: struct.pack(">I", len(body)) + body):

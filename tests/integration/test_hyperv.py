@@ -1,4 +1,4 @@
-"""Hyper-V over WinRM when it does not go well: refusals, lost answers, quotas, calls without an end; and the wire."""
+"""Errors of Hyper-V over WinRM: refusals, lost responses, quotas, hanging calls; and the protocol."""
 
 import base64
 import sys
@@ -14,7 +14,6 @@ from hyperv_ops import (
     Difference,
     GuestIdentity,
     HyperVMachines,
-    MachineError,
     PowerState,
     ScriptReply,
     Template,
@@ -26,7 +25,7 @@ from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
 from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
-from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, hyperv_harness
+from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, access, hyperv_harness, refusal
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -34,18 +33,12 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setattr(hyperv_module, "_PAUSE_S", 0.05)
-    with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as bed:
-        yield bed
-
-
-def refusal(call: Callable[[], object]) -> MachineError:
-    with pytest.raises(MachineError) as error:
-        call()
-    return error.value
+    with hyperv_harness(tmp_path, "vm-1", "vm-2", "vm-3", existing=("vm-1", "vm-2"), boot_s=0.05) as harness:
+        yield harness
 
 
 class ScriptedRunner:
-    """A `Runner` that answers without a PowerShell, and records what it was asked."""
+    """A `Runner` that returns fixed replies without a PowerShell, and records its calls."""
 
     where = "hv1"
 
@@ -63,7 +56,7 @@ class ScriptedRunner:
 
 
 def row_of(name: str) -> dict[str, object]:
-    """A running machine, as Get-FarmVM writes it."""
+    """A running machine, as in the output of Get-FarmVM."""
     row = {"name": name, "state": "Running", "heartbeat": "Error", "uptime_s": 1, "cpu_percent": 0}
     return {**row, "memory_mb": 1, "addresses": [], "checkpoints": []}
 
@@ -81,7 +74,7 @@ def row_of(name: str) -> dict[str, object]:
     ],
 )
 def test_script_error_is_reported_with_fix(harness: HyperVHarness, missing: str, why: Why, fix: str) -> None:
-    """In one line, and nothing is tried again."""
+    """In one line, and the call is not retried."""
     harness.hyperv.missing.add(missing)
 
     error = refusal(lambda: harness.machines().create("vm-3"))
@@ -92,7 +85,7 @@ def test_script_error_is_reported_with_fix(harness: HyperVHarness, missing: str,
 
 
 def test_missing_machine_is_reported(harness: HyperVHarness) -> None:
-    """It is configured, and nobody has made it: the command that does is named."""
+    """It is configured but does not exist: the message names the command that creates it."""
     error = refusal(lambda: harness.machines().info("vm-3"))
 
     assert error.trouble is Why.NO_SUCH_MACHINE
@@ -100,7 +93,7 @@ def test_missing_machine_is_reported(harness: HyperVHarness) -> None:
 
 
 def test_wrong_password_is_not_retried(harness: HyperVHarness) -> None:
-    """It is refused, is not tried a second time, and is in no message."""
+    """It is refused, not tried a second time, and in no message."""
     error = refusal(lambda: harness.machines("Wr0ng-canary").start("vm-1"))
 
     assert (error.trouble, error.transient) == (Why.DENIED, False)
@@ -108,7 +101,7 @@ def test_wrong_password_is_not_retried(harness: HyperVHarness) -> None:
 
 
 def test_account_without_shell_right_is_reported(harness: HyperVHarness) -> None:
-    """Its password is right; what it lacks is a right that only WinRM's own list gives. It is not tried again."""
+    """Its password is right, but it lacks the right to use WinRM. The call is not retried."""
     harness.server.plan("Create", Trouble.ACCESS_DENIED)
 
     error = refusal(lambda: harness.machines().start("vm-1"))
@@ -118,19 +111,19 @@ def test_account_without_shell_right_is_reported(harness: HyperVHarness) -> None
 
 
 def test_untrusted_certificate_is_refused(tmp_path: Path) -> None:
-    """It is not talked to."""
-    with hyperv_harness(tmp_path, "vm-1", tls=True) as bed:
+    """No request is sent to it."""
+    with hyperv_harness(tmp_path, "vm-1", tls=True) as harness:
         access = WinRmAccess(
-            host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=bed.port
+            host="localhost", account=ACCOUNT, password=lambda: PASSWORD, transport="https", port=harness.port
         )
         error = refusal(lambda: WinRmRunner(access).run("Get-FarmVM", {"Name": ["vm-1"]}, 20))
 
     assert error.trouble is Why.UNTRUSTED
-    assert bed.server.commands == []
+    assert harness.server.commands == []
 
 
 def test_unreachable_host_is_transient(harness: HyperVHarness) -> None:
-    """A host that does not answer is unreachable, which may pass."""
+    """A host that does not respond is unreachable, which may pass."""
     harness.server.close()
 
     error = refusal(lambda: harness.machines().infos())
@@ -139,7 +132,7 @@ def test_unreachable_host_is_transient(harness: HyperVHarness) -> None:
 
 
 def test_missing_guest_account_is_reported(harness: HyperVHarness) -> None:
-    """It is said which key is missing."""
+    """The message names the missing key."""
     machines = HyperVMachines(WinRmRunner(harness.access()), ["vm-1"])
 
     assert "guest_account" in refusal(lambda: machines.restart_agent("vm-1")).reason
@@ -152,7 +145,7 @@ def test_missing_guest_account_is_reported(harness: HyperVHarness) -> None:
 @pytest.mark.parametrize("action", ["Create", "Command", "Send", "Receive", "Signal", "Delete"])
 @pytest.mark.parametrize("trouble", [Trouble.DROP_BEFORE, Trouble.DROP_AFTER, Trouble.HTTP_503])
 def test_start_with_unknown_outcome_is_not_repeated(harness: HyperVHarness, action: str, trouble: Trouble) -> None:
-    """Where the outcome is unknown it is looked at first; and no shell that can be named stays open."""
+    """The state is read first; no shell with a known id is left open."""
     harness.server.plan(action, trouble)
 
     harness.machines().start("vm-1")
@@ -173,7 +166,7 @@ def test_call_over_quota_is_retried(harness: HyperVHarness) -> None:
 
 
 def test_slow_host_does_not_end_running_script(harness: HyperVHarness) -> None:
-    """Its input has arrived, so its answer is waited for: who ended it now would end it in the middle of its work."""
+    """Its input has arrived, so its output is waited for: ending it now would interrupt its work."""
     harness.server.plan("Send", Trouble.UNACKNOWLEDGED)
 
     harness.machines().create("vm-3")
@@ -182,7 +175,7 @@ def test_slow_host_does_not_end_running_script(harness: HyperVHarness) -> None:
 
 
 def test_run_with_unknown_outcome_is_not_repeated(harness: HyperVHarness) -> None:
-    """Nobody knows what a second run would do, so an unknown outcome is told and not repeated."""
+    """The effect of a second run is unknown, so the unknown outcome is reported."""
     machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
@@ -195,7 +188,7 @@ def test_run_with_unknown_outcome_is_not_repeated(harness: HyperVHarness) -> Non
 
 
 def test_call_has_deadline(tmp_path: Path) -> None:
-    """A cmdlet that hangs for ever holds nobody up: at the deadline the outcome is unknown and the shell is closed."""
+    """A cmdlet that hangs does not block the caller: at the deadline the outcome is unknown and the shell is closed."""
     hang = threading.Event()
 
     def answer(_command: object) -> Answer:
@@ -203,7 +196,7 @@ def test_call_has_deadline(tmp_path: Path) -> None:
         return Answer()
 
     with WsmanServer(answer, accounts={ACCOUNT: PASSWORD}) as server:
-        runner = WinRmRunner(HyperVHarness(None, server, tmp_path, ()).access())  # type: ignore[arg-type]
+        runner = WinRmRunner(access(server))
         began = time.monotonic()
         error = refusal(lambda: runner.run("Get-FarmVM", {"Name": ["vm-1"]}, 1.0))
         hang.set()
@@ -214,7 +207,7 @@ def test_call_has_deadline(tmp_path: Path) -> None:
 
 
 def test_power_off_ends_machine_stuck_in_stopping(harness: HyperVHarness) -> None:
-    """Its shutdown does not come to an end; its worker process does."""
+    """Its shutdown does not end; its worker process is ended."""
     machines = harness.machines()
     machines.start("vm-1")
     harness.hyperv.hang_in_stopping("vm-1")
@@ -226,7 +219,7 @@ def test_power_off_ends_machine_stuck_in_stopping(harness: HyperVHarness) -> Non
 
 
 def test_failed_power_off_is_reported(harness: HyperVHarness) -> None:
-    """The script had all the time there is: it is not repeated, and what it advises is told."""
+    """The script used all its time: it is not repeated, and its advice is reported."""
     machines = harness.machines()
     machines.start("vm-1")
     harness.hyperv.ignore_power_off("vm-1")
@@ -238,13 +231,13 @@ def test_failed_power_off_is_reported(harness: HyperVHarness) -> None:
     assert harness.hyperv.scripts.count("Stop-FarmVM") == 1
 
 
-NOBODY = GuestIdentity(
+IDENTITY = GuestIdentity(
     computer="vm-1", share_account="exchange", share_password="secret", address="192.168.77.11", prefix_length=24
 )
 
 
 def test_script_timeouts_are_below_caller_deadlines(harness: HyperVHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or nobody would hear why: what a script waits for, and how long its answer is awaited."""
+    """Otherwise the reason would be lost: the script's time-outs, and the deadline of its caller."""
     waits: dict[str, tuple[float, float]] = {}
 
     def run(_runner: WinRmRunner, script: str, parameters: Mapping[str, object], timeout_s: float) -> ScriptReply:
@@ -256,7 +249,7 @@ def test_script_timeouts_are_below_caller_deadlines(harness: HyperVHarness, monk
     machines.shutdown("vm-1", 20)
     machines.restart_agent("vm-1")
     machines.run("vm-1", "x", [], 20)
-    machines.identify("vm-1", NOBODY)
+    machines.identify("vm-1", IDENTITY)
     guest_answers_within_s = {"Invoke-FarmVMCommand": 30}  # beyond the program's own time
 
     assert len(waits) == 4
@@ -265,18 +258,18 @@ def test_script_timeouts_are_below_caller_deadlines(harness: HyperVHarness, monk
 
 
 def test_machine_names_ignore_case(harness: HyperVHarness) -> None:
-    """As it is to Hyper-V: the machine `VM-1` is the one that is configured as `vm-1`."""
+    """Hyper-V ignores case, too: the machine `VM-1` is the configured `vm-1`."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("VM-1")]), ["vm-1"])
 
     assert machines.info("vm-1").name == "vm-1"
 
 
-# ------------------------------------------------------------------------------------------------------- the wire
+# --------------------------------------------------------------------------------------------------- the protocol
 
 
 def test_secrets_are_not_on_wire_or_command_line(harness: HyperVHarness) -> None:
-    """All that can be seen from outside is one constant command line; over HTTP not even that."""
+    """Only a constant command line is visible from outside; over HTTP not even that."""
     machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
@@ -293,13 +286,13 @@ def test_secrets_are_not_on_wire_or_command_line(harness: HyperVHarness) -> None
 
 
 def test_command_line_fits_limit() -> None:
-    """cmd.exe takes 8,191 characters; whatever is longer travels in standard input."""
+    """cmd.exe accepts 8,191 characters; longer data go to standard input."""
     assert len(" ".join(("powershell", *scripts.powershell_arguments()))) < 8191
     assert len(scripts.pack_call("Test-FarmTemplate", {})) > 8191
 
 
 def test_large_file_is_sent_in_parts(harness: HyperVHarness) -> None:
-    """Standard input is cut into pieces below the envelope's limit."""
+    """Standard input is split into parts below the limit of the envelope."""
     machines = harness.machines()
     machines.start("vm-1")
     assert wait_until_healthy(machines, "vm-1", 20, interval_s=0.05)
@@ -311,7 +304,7 @@ def test_large_file_is_sent_in_parts(harness: HyperVHarness) -> None:
 
 
 def test_screenshot_is_png_of_requested_size(harness: HyperVHarness) -> None:
-    """A PNG of the size that was asked for."""
+    """A PNG of the requested size."""
     png = harness.machines().screenshot("vm-1")
 
     assert png is not None
@@ -320,7 +313,7 @@ def test_screenshot_is_png_of_requested_size(harness: HyperVHarness) -> None:
 
 
 def test_screenshot_colours_are_converted() -> None:
-    """Red, green, blue and white of 16 bits are those of 24."""
+    """Red, green, blue and white in 16 bits become their 24-bit colours."""
     import zlib
 
     png = png_of_rgb565(b"\x00\xf8\xe0\x07\x1f\x00\xff\xff", 2, 2)
@@ -332,15 +325,15 @@ def test_screenshot_colours_are_converted() -> None:
         png_of_rgb565(b"abc", 1, 1)
 
 
-# ------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------------------- replies
 
 
-def reply(**told: object) -> bytes:
-    return b"reply:" + base64.b64encode(orjson.dumps(told))
+def reply(**fields: object) -> bytes:
+    return b"reply:" + base64.b64encode(orjson.dumps(fields))
 
 
 def test_only_reply_line_is_parsed() -> None:
-    """Progress in CLIXML, a profile's greeting: none of them is an answer; what else is on stdout is for people."""
+    """Progress in CLIXML and a profile's greeting are no replies; other text on stdout is for users."""
     out = b"Hello from a profile\r\nWhat if: Performing X\r\n" + reply(ok=True, value='[1, "ü"]')
 
     assert scripts.unpack_reply("hv1", out, b"#< CLIXML <Objs/>") == ScriptReply(
@@ -361,7 +354,7 @@ def test_only_reply_line_is_parsed() -> None:
     ],
 )
 def test_invalid_reply_leaves_outcome_unknown(out: bytes, why: Why) -> None:
-    """A reply that makes no sense leaves the outcome open; a refusal is one clean line."""
+    """An invalid reply leaves the outcome unknown; an error reply is one clean line."""
     error = refusal(lambda: scripts.unpack_reply("hv1", out, b"broken"))
 
     assert error.trouble is why
@@ -369,7 +362,7 @@ def test_invalid_reply_leaves_outcome_unknown(out: bytes, why: Why) -> None:
 
 
 def test_clixml_errors_are_decoded() -> None:
-    """PowerShell serializes its error stream when it is redirected; a message shows the words in it."""
+    """PowerShell serializes its redirected error stream; the message has its text."""
     stderr = (
         b'#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">'
         b'<Obj S="progress" RefId="0"><MS><PR N="Record"><AV>Preparing modules</AV></PR></MS></Obj>'
@@ -384,7 +377,7 @@ def test_clixml_errors_are_decoded() -> None:
 
 @pytest.mark.parametrize("stderr", [b"plain words", b'words #< CLIXML\n<Objs><S S="Error">cut', b"\xff\xfe"])
 def test_error_output_without_clixml_is_kept(stderr: bytes) -> None:
-    """It is part of a message, whatever it is."""
+    """It is part of the message, whatever it is."""
     assert refusal(lambda: scripts.unpack_reply("hv1", b"", stderr)).trouble is Why.UNKNOWN_OUTCOME
 
 
@@ -392,21 +385,21 @@ def test_error_output_without_clixml_is_kept(stderr: bytes) -> None:
     ("code_page", "written"), [(850, b"Gr\x81\xe1e"), (65001, "Grüße".encode()), (0, "Grüße".encode())]
 )
 def test_other_output_is_decoded_in_its_code_page(code_page: int, written: bytes) -> None:
-    """A console of Windows writes `What if:` in its own code page, which the reply names."""
+    """The Windows console writes `What if:` in its own code page, which the reply names."""
     out = b"What if: " + written + b"\r\n" + reply(ok=True, value="1", code_page=code_page)
 
     assert scripts.unpack_reply("hv1", out, b"").messages == ("What if: Grüße",)
 
 
 def test_reply_about_other_machine_is_ignored(harness: HyperVHarness) -> None:
-    """Only machines that were asked about are believed in."""
+    """Only machines that were asked for are accepted."""
 
     machines = HyperVMachines(ScriptedRunner(lambda _script, _parameters: [row_of("other")]), ["vm-1"])
 
     assert machines.infos() == {}
 
 
-def test_start_delays_grow_with_the_position_of_a_machine() -> None:
+def test_start_delay_grows_with_position_of_machine() -> None:
     """Hyper-V starts its machines with the host. The delay stays within what the script accepts."""
     runner = ScriptedRunner(lambda _script, _parameters: {})
     template = Template(disk="a", folder="b", switch="c", start_stagger_s=10.0)
@@ -419,7 +412,7 @@ def test_start_delays_grow_with_the_position_of_a_machine() -> None:
 
 
 def test_create_passes_template_machine_to_script() -> None:
-    """Its name goes to the script, and the script's warnings come back."""
+    """Its name is passed to the script, and the script's warnings are returned."""
     runner = ScriptedRunner(lambda _script, _parameters: {"created": True, "warnings": ["it gets an empty TPM"]})
     template = Template(disk="a", folder="b", switch="c", like="template")
 
@@ -429,7 +422,7 @@ def test_create_passes_template_machine_to_script() -> None:
 
 @pytest.mark.parametrize("warnings", ["text", [1], {"a": 1}])
 def test_invalid_warnings_are_refused(warnings: object) -> None:
-    """The answer of another computer is checked before it is shown."""
+    """A reply of another computer is checked before it is shown."""
     runner = ScriptedRunner(lambda _script, _parameters: {"warnings": warnings})
     machines = HyperVMachines(runner, ["vm-1"], template=Template(disk="a", folder="b", switch="c"))
 
@@ -437,7 +430,7 @@ def test_invalid_warnings_are_refused(warnings: object) -> None:
 
 
 def test_compare_lists_differing_settings() -> None:
-    """Each setting that differs is named with both values; only the named machines are compared."""
+    """Each setting that differs has both values; only the named machines are compared."""
     screen = {"what": "screen", "found": "Default", "wanted": "Single 1280x720"}
     answer = [{"name": "VM-1", "differs": [screen]}, {"name": "other", "differs": [screen]}]
     runner = ScriptedRunner(lambda _script, _parameters: answer)

@@ -1,4 +1,4 @@
-"""Looking on: `top`, `status`, `explain`, `results` and `report` on one project that met every outcome."""
+"""Inspection: `top`, `status`, `explain`, `results` and `report` on one project with every outcome."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fixture_project_has_every_outcome(finished: Path) -> None:
-    """Or what is shown below would be shown on a happy farm."""
+    """Otherwise the tests below would show too little."""
     with ProjectReader(finished) as reader:
         farms = [reader.farm(generation) for generation in reader.generations()]
     met = {outcome for farm in farms for outcome in Outcome if farm.outcomes[outcome]}
@@ -79,7 +79,7 @@ def test_display_fits_terminal_width(stopped: Path, width: int) -> None:
 
 
 def test_no_escape_sequences_without_colour(finished: Path) -> None:
-    """No escape sequence where none is wanted, and none that came with a genome's name where some are."""
+    """No escape sequence without colour, and none from the name of a genome with colour."""
     assert "\x1b" not in shown(finished, 80)
     assert "\x1b[31mred" not in shown(finished, 80, colour=True)
     assert "finished" in shown(finished, 80)
@@ -95,7 +95,7 @@ def test_top_without_terminal_prints_one_line(finished: Path, capsys: pytest.Cap
 
 
 def test_live_status_is_used_while_host_runs(stopped: Path) -> None:
-    """The host shows more than the ledger has; as soon as it is gone or stuck, that counts no longer."""
+    """The host's live status has more than the ledger; it is ignored as soon as the host is gone or stuck."""
     state = stopped / "state"
     with ProjectReader(stopped) as reader:
         generation = reader.latest()
@@ -106,8 +106,8 @@ def test_live_status_is_used_while_host_runs(stopped: Path) -> None:
             assert reader.is_playing(generation)
             assert not reader.is_playing(generation - 1)
             assert reader.progress(generation).per_minute == 123.0
-            told = json.loads((state / "live.json").read_text())
-            (state / "live.json").write_text(json.dumps({**told, "at": time.time() - 60}))
+            status = json.loads((state / "live.json").read_text())
+            (state / "live.json").write_text(json.dumps({**status, "at": time.time() - 60}))
             assert read_live_status(state) is None
             (state / "live.json").write_text("{")
             assert not reader.is_playing(generation)
@@ -117,7 +117,7 @@ def test_live_status_is_used_while_host_runs(stopped: Path) -> None:
 
 
 def test_reader_reads_only_new_facts(tmp_path: Path) -> None:
-    """A run that goes on while somebody looks: the same farm, a little further."""
+    """For a run that continues: the same farm with the new facts."""
     run = faulty_project(tmp_path, generations=1, share=0.5)
     with ProjectReader(tmp_path) as reader:
         before, facts = reader.farm(1).open_trials, reader.facts
@@ -139,23 +139,23 @@ def test_reader_reads_only_new_facts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "expected"),
     [
         ("bot-01-013.json", "It is charged with the loss of g0001-0013"),
         ("bot-01-009.json", "ValueError: <b>bad</b> opcode"),
         ("vm-1", "In this generation it was given"),
     ],
 )
-def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[str], what: str, said: str) -> None:
+def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[str], what: str, expected: str) -> None:
     """A genome or a worker of a generation."""
     code, out, _ = pipeline(capsys, "explain", what, "--gen", "1", "--root", finished)
 
     assert code == ExitCode.OK
-    assert said in out
+    assert expected in out
 
 
 def test_attempt_id_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The ledger knows the generation in which it was issued."""
+    """The ledger has the generation in which it was issued."""
     with ProjectReader(finished) as reader:
         attempt = next(iter(reader.farm(2).attempts))
 
@@ -164,14 +164,14 @@ def test_attempt_id_selects_its_generation(finished: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize("path", ["results/gen-0001/{}", "genomes/gen-0001/{}", "C:\\farm\\genomes\\gen-0001\\{}"])
 def test_genome_path_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
-    """As a shell completes it: the folder says which generation is meant."""
+    """From the shell's completion: the folder is that of the generation."""
     out = pipeline(capsys, "explain", path.format("bot-01-013.json"), "--root", finished)[1]
 
     assert "It is charged with the loss of g0001-0013" in out
 
 
 def test_genome_folder_wins_over_attempt_like_name(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which may look like an attempt of another generation."""
+    """The name may look like an attempt of another generation."""
     err = pipeline(capsys, "explain", "genomes/gen-0001/g0002-bot.json", "--root", finished)[2]
 
     assert "no genome, attempt or worker of generation 1" in err
@@ -179,7 +179,7 @@ def test_genome_folder_wins_over_attempt_like_name(finished: Path, capsys: pytes
 
 @pytest.mark.parametrize("name", ["{}", "{}.result.json", "state/shares/vm-1/outbox/{}.started.json"])
 def test_attempt_is_found_by_any_of_its_files(finished: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """As they are found when one looks into a share by hand."""
+    """As they are found in a share."""
     with ProjectReader(finished) as reader:
         attempt = next(iter(reader.farm(1).attempts))
 
@@ -187,7 +187,7 @@ def test_attempt_is_found_by_any_of_its_files(finished: Path, capsys: pytest.Cap
 
 
 def test_unknown_name_gets_suggestion(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line."""
+    """In one line."""
     code, _, err = pipeline(capsys, "explain", "VM-", "--root", finished)
 
     assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
@@ -195,14 +195,14 @@ def test_unknown_name_gets_suggestion(finished: Path, capsys: pytest.CaptureFixt
 
 
 def test_hostile_names_are_escaped_in_terminal(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not in tables, nor in stories."""
+    """Neither in tables nor in explanations."""
     for args in (("results", "--all"), ("explain", HOSTILE[2]), ("status",)):
         out = pipeline(capsys, *args, "--root", finished)[1]
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", out)
 
 
 def test_results_are_sorted_by_fitness(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The fittest first, those without a fitness last; the other way round, they are last again."""
+    """The fittest first, those without a fitness last, also in reverse order."""
     rows = json.loads(pipeline(capsys, "results", "--json", "--root", finished)[1])
     fitness = [row["fitness"] for row in rows]
     known = [value for value in fitness if value is not None]
@@ -214,7 +214,7 @@ def test_results_are_sorted_by_fitness(finished: Path, capsys: pytest.CaptureFix
 
 
 def test_results_of_all_generations_as_csv(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of them, as CSV, by any column; no cell is a formula."""
+    """As CSV, by any column; no cell is a formula."""
     out = pipeline(capsys, "results", "--all", "--sort", "generation", "--csv", "--root", finished)[1]
     rows = list(csv.DictReader(io.StringIO(out)))
 
@@ -225,7 +225,7 @@ def test_results_of_all_generations_as_csv(finished: Path, capsys: pytest.Captur
 
 
 def test_conflicting_result_formats_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Who asks for two is told to choose, instead of getting the last."""
+    """Two formats are refused instead of using the last one."""
     code, out, err = pipeline(capsys, "results", "--json", "--csv", "--root", finished)
 
     assert (code, out) == (ExitCode.BAD_INPUT, "")
@@ -233,7 +233,7 @@ def test_conflicting_result_formats_are_refused(finished: Path, capsys: pytest.C
 
 
 def test_commands_without_run_print_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, for each command; where there is not even a project, it is said how one is made."""
+    """One line for each command; without a project it names the command that creates one."""
     assert "pipeline init" in pipeline(capsys, "top", "--root", tmp_path)[2]
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
     for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",), ("serve",)):
@@ -246,7 +246,7 @@ def test_commands_without_run_print_one_line(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_report_is_self_contained(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No address is loaded from anywhere, and no string of the data can end the script it stands in."""
+    """It loads no address, and no string of the data can end the script that contains it."""
     code, out, _ = pipeline(capsys, "report", "--root", finished)
     text = Path(out.strip()).read_text(encoding="utf-8")
 
@@ -259,7 +259,7 @@ def test_report_is_self_contained(finished: Path, capsys: pytest.CaptureFixture[
 
 
 def test_report_has_all_generations(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """To be chosen on the page."""
+    """They can be selected on the page."""
     pipeline(capsys, "report", "--all", "--out", tmp_path / "r.html", "--root", finished)
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
@@ -273,7 +273,7 @@ def test_report_has_all_generations(finished: Path, tmp_path: Path, capsys: pyte
 def test_report_refuses_other_file_names(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
-    """It is HTML by its name, in a folder that is there."""
+    """The name has to end in .html, in an existing folder."""
     code, _, err = pipeline(capsys, "report", "--out", tmp_path / out, "--root", finished)
 
     assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
@@ -281,7 +281,7 @@ def test_report_refuses_other_file_names(
 
 
 def test_script_data_is_escaped() -> None:
-    """Whatever is in it."""
+    """Whatever the data contain."""
     hostile = {"a": "</script><script>alert(1)//<!--\u2028&"}
     assert json.loads(as_script_data(hostile)) == hostile
     assert "<" not in as_script_data(hostile)
@@ -296,7 +296,7 @@ def test_every_command_lists_its_options(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_share_text_is_not_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a log without a terminal, too: brackets and colons come out as they came in, and end no run."""
+    """Also in a log without a terminal: brackets and colons are unchanged, and no run ends because of them."""
     monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", 0.0)
     table = CoreHarness("w0", "w1")
     table.record(WorkerOut(worker="w0", reason="[/boom] [games] :x:"))
@@ -309,7 +309,7 @@ def test_share_text_is_not_markup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_metric_column_does_not_collide() -> None:
-    """Also not that of the one column which only a table of several generations has."""
+    """Also not with the column that only a table of several generations has."""
     table = CoreHarness("w0", genomes=1)
     table.run_until_ready()
     table.publish_result(table.claim("w0"), metrics={"generation": 42.0, "status": 1.0})
@@ -322,7 +322,7 @@ def test_metric_column_does_not_collide() -> None:
 
 
 def test_genome_named_like_attempt_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is one of the generation that was played last; only a whole attempt's id says itself where it belongs."""
+    """It is one of the latest generation; only a complete attempt id selects another one."""
     ledger = Ledger(tmp_path / "state")
     for generation in (1, 4):
         added = GenomeAdded(genome=1, name="g0001-elite.bin", suffix="", size_bytes=generation, sha256="0" * 64)

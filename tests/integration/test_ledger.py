@@ -1,4 +1,4 @@
-"""The ledger on a real disk: what it keeps, in which order, and how it says that it cannot be trusted."""
+"""The ledger on a real disk: its content, its order, and its errors when it is damaged."""
 
 import sqlite3
 import sys
@@ -39,7 +39,7 @@ def issued(number: int) -> AttemptIssued:
 
 
 class UnknownFact(Fact, frozen=True, kw_only=True, tag="from_the_future"):
-    """A fact that only a later version knows."""
+    """A fact of a later version."""
 
 
 STORY: Sequence[Fact] = (HostStarted(pid=1, workers=2), issued(1), issued(2), issued(3), HostStopped(reason="ended"))
@@ -47,13 +47,13 @@ STORY: Sequence[Fact] = (HostStarted(pid=1, workers=2), issued(1), issued(2), is
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A state folder that is not there yet."""
+    """A state folder that does not exist yet."""
     return tmp_path / "state"
 
 
 @pytest.fixture
 def written(folder: Path) -> Path:
-    """A ledger with a short story in it, closed in order; its path."""
+    """A ledger with a few facts, closed properly; its path."""
     ledger = Ledger(folder)
     ledger.append(STORY, at=1.5, generation=7, run=1)
     ledger.close()
@@ -61,7 +61,7 @@ def written(folder: Path) -> Path:
 
 
 def reads(folder: Path, *, read_only: bool = False) -> list[Entry]:
-    """Everything a new process finds."""
+    """Everything that a new process reads."""
     ledger = Ledger(folder, read_only=read_only)
     try:
         return list(ledger.entries())
@@ -70,7 +70,7 @@ def reads(folder: Path, *, read_only: bool = False) -> list[Entry]:
 
 
 def alter(path: Path, *statements: str) -> None:
-    """Somebody's hand in the database, past the ledger."""
+    """Changes the database without the ledger's code."""
     db = sqlite3.connect(path)
     for statement in statements:
         db.execute(statement)
@@ -79,33 +79,33 @@ def alter(path: Path, *statements: str) -> None:
 
 
 def complaint(folder: Path, *, read_only: bool = False) -> str:
-    """What a damaged ledger says, when it is opened or when it is read; it must be a LedgerError."""
-    said, other = "", "nothing is said"
+    """The error of a damaged ledger, when it is opened or read; it must be a LedgerError."""
+    message, other = "", "no error was raised"
     try:
         reads(folder, read_only=read_only)
     except LedgerError as error:
-        said = str(error)
+        message = str(error)
     except Exception as error:
         other = repr(error)
-    assert said, other
-    assert str(folder / LEDGER_FILE) in said
-    return said
+    assert message, other
+    assert str(folder / LEDGER_FILE) in message
+    return message
 
 
 def files_held_by_a_refusal(folder: Path) -> list[str]:
-    """Which files of the folder are still open while its ledger is being refused."""
+    """The files of the folder that are open while its ledger is refused."""
     try:
         Ledger(folder)
-    except LedgerError as _error:  # it still holds what was made so far
+    except LedgerError as _error:  # the exception still holds the objects created so far
         return [file.path for file in psutil.Process().open_files() if Path(file.path).parent == folder]
     raise AssertionError("it was not refused")
 
 
-# ------------------------------------------------------------------------------------------------------ what it keeps
+# ------------------------------------------------------------------------------------------------------------ content
 
 
 def test_facts_are_replayed_in_order(folder: Path) -> None:
-    """What was appended is replayed by the next process, numbered from one, with time, generation and run."""
+    """The next process replays the appended facts, numbered from one, with time, generation and run."""
     ledger = Ledger(folder)
     assert list(ledger.entries()) == []
     ledger.append(STORY[:2], at=1.5, generation=7, run=1)
@@ -121,7 +121,7 @@ def test_facts_are_replayed_in_order(folder: Path) -> None:
 
 
 def test_next_process_appends_to_ledger(folder: Path, written: Path) -> None:
-    """The next process appends behind the last fact of the one before."""
+    """The next process appends after the last fact of the previous one."""
     ledger = Ledger(folder)
     ledger.append([issued(4)], at=3.0, generation=7, run=1)
 
@@ -130,7 +130,7 @@ def test_next_process_appends_to_ledger(folder: Path, written: Path) -> None:
 
 
 def test_entries_after_number(folder: Path, written: Path) -> None:
-    """Who knows the first three facts asks for what came after."""
+    """A reader of the first three facts asks for the later ones."""
     ledger = Ledger(folder)
 
     assert [entry.seq for entry in ledger.entries(after=3)] == [4, 5]
@@ -139,7 +139,7 @@ def test_entries_after_number(folder: Path, written: Path) -> None:
 
 
 def test_farm_id_is_kept(folder: Path, tmp_path: Path) -> None:
-    """The id is drawn with the first opening and stays; another folder is another farm."""
+    """The id is generated when the ledger is created, and kept; another folder is another farm."""
     ids = []
     for _ in range(3):
         ledger = Ledger(folder)
@@ -153,7 +153,7 @@ def test_farm_id_is_kept(folder: Path, tmp_path: Path) -> None:
 
 
 def test_duplicate_attempt_id_is_refused(folder: Path, written: Path) -> None:
-    """An id that was ever issued is refused, whatever else is in the same commit, and nothing of that is written."""
+    """An id that was ever issued is refused, and nothing of the same commit is written."""
     ledger = Ledger(folder)
 
     with pytest.raises(LedgerError, match="cannot be written"):
@@ -176,7 +176,7 @@ def test_has_issued_finds_ids_of_all_runs(folder: Path, written: Path) -> None:
 
 
 def test_has_collected_finds_results_of_all_runs(folder: Path, written: Path) -> None:
-    """Collected, or noted as late, also while another generation was played; what the host ended has none yet."""
+    """Collected, or recorded as late, also during another generation; attempts that the host ended have none."""
     withdrawn = AttemptEnded(attempt=attempt(2), outcome=Outcome.WITHDRAWN, reason="host ended", by_host=True)
     back_after_all = AttemptEnded(attempt=attempt(2), outcome=Outcome.COMPLETED, fitness=1.0, has_result=True)
     ledger = Ledger(folder)
@@ -211,7 +211,7 @@ def test_entries_are_selected_by_kind(folder: Path, written: Path) -> None:
 
 
 def test_selection_uses_index(folder: Path, written: Path) -> None:
-    """SQLite finds them by an index, whatever else is in the ledger."""
+    """SQLite uses an index, whatever the size of the ledger."""
     ledger, asked = Ledger(folder), list[str]()
     ledger._db.set_trace_callback(asked.append)
     queries: list[Callable[[], object]] = [
@@ -233,7 +233,7 @@ def test_selection_uses_index(folder: Path, written: Path) -> None:
 
 
 def test_generations_are_listed(folder: Path, written: Path) -> None:
-    """Without reading a single fact of them."""
+    """Without reading their facts."""
     ledger = Ledger(folder)
 
     assert [ledger.has(generation) for generation in (6, 7, 8)] == [False, True, False]
@@ -242,7 +242,7 @@ def test_generations_are_listed(folder: Path, written: Path) -> None:
 
 
 def test_any_text_round_trips(folder: Path) -> None:
-    """Facts carry lines from evaluators: quotes, other scripts, control characters."""
+    """Facts have lines from evaluators: quotes, other scripts, control characters."""
     reason = "'\"\\ Ⅸ 🎲 \x00\x1b[2J ; DROP TABLE facts"
     ledger = Ledger(folder)
     ledger.append([HostStopped(reason=reason)], at=1.0, generation=1, run=1)
@@ -251,11 +251,11 @@ def test_any_text_round_trips(folder: Path) -> None:
     assert reads(folder)[0].fact == HostStopped(reason=reason)
 
 
-# ------------------------------------------------------------------------------------------------------- looking on
+# ---------------------------------------------------------------------------------------------------------- readers
 
 
 def test_reader_sees_whole_commits(folder: Path) -> None:
-    """A reader sees every commit of the writer, and never a part of one that is under way."""
+    """A reader sees every commit of the writer, and never a part of one in progress."""
     writer = Ledger(folder)
     writer.append([STORY[0]], at=1.0, generation=7, run=1)
     reader = Ledger(folder, read_only=True)
@@ -274,7 +274,7 @@ def test_reader_sees_whole_commits(folder: Path) -> None:
 
 
 def test_append_does_not_disturb_open_reader(folder: Path, written: Path) -> None:
-    """Facts that are appended while somebody is still reading do not disturb that reader."""
+    """Facts that are appended during a read do not disturb the reader."""
     writer, reader = Ledger(folder), Ledger(folder, read_only=True)
     entries = reader.entries()
     found = [next(entries)]
@@ -287,11 +287,11 @@ def test_append_does_not_disturb_open_reader(folder: Path, written: Path) -> Non
 
 
 def test_commit_during_open_does_not_raise(folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is committed between the first and the last look of a reader, it is not told of missing facts."""
+    """A commit between the first and the last query of a reader does not look like missing facts."""
     writer, numbers = Ledger(folder), iter(range(100, 200))
 
     class Interrupted(sqlite3.Connection):
-        """A real connection; before each of its questions somebody else commits."""
+        """A real connection; another process commits before each of its queries."""
 
         def execute(self, *question: Any) -> sqlite3.Cursor:
             writer.append([issued(next(numbers))], at=1.0, generation=7, run=1)
@@ -307,7 +307,7 @@ def test_commit_during_open_does_not_raise(folder: Path, written: Path, monkeypa
 
 
 def test_read_only_ledger_refuses_append(folder: Path, written: Path) -> None:
-    """Whoever only looks on changes nothing."""
+    """A reader never changes the ledger."""
     reader = Ledger(folder, read_only=True)
 
     with pytest.raises(LedgerError, match="cannot be written"):
@@ -318,24 +318,19 @@ def test_read_only_ledger_refuses_append(folder: Path, written: Path) -> None:
 
 
 def test_read_only_open_creates_nothing(folder: Path) -> None:
-    """Where nothing was ever run a reader is told so, and no folder appears."""
+    """Without any run a reader raises an error and creates no folder."""
     with pytest.raises(LedgerError):
         Ledger(folder, read_only=True)
 
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "Ⅸ", "a&b=c;d"])
+URI_CHARACTERS = ["C#", "100%25", *(["why?"] if sys.platform != "win32" else [])]
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "Ⅸ", "a&b=c;d", *URI_CHARACTERS])
 def test_ledger_opens_in_folder_of_any_name(tmp_path: Path, name: str) -> None:
-    """A reader finds the ledger in a folder of any name."""
-    Ledger(tmp_path / name).close()
-
-    assert reads(tmp_path / name, read_only=True) == []
-
-
-@pytest.mark.parametrize("name", ["C#", "100%25", *(["why?"] if sys.platform != "win32" else [])])
-def test_ledger_opens_in_folder_with_uri_characters(tmp_path: Path, name: str) -> None:
-    """`C#` is a folder like any other."""
+    """Also if the name contains characters that SQLite reads as part of a URI."""
     Ledger(tmp_path / name).close()
 
     assert reads(tmp_path / name, read_only=True) == []
@@ -345,7 +340,7 @@ def test_ledger_opens_in_folder_with_uri_characters(tmp_path: Path, name: str) -
 
 
 def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
-    """Every fact is checked when it is read; those before it are still told, none is guessed."""
+    """Every fact is checked when it is read; earlier ones are still returned, none is guessed."""
     data = bytearray(written.read_bytes())
     where = data.find(attempt(3).encode(), data.find(b'"fact":"attempt_issued"'))
     for bit in range(8):
@@ -364,7 +359,7 @@ def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
 @pytest.mark.parametrize("seq", [1, 3, 5])
 @pytest.mark.parametrize("change", ["body = body || ' '", "crc = crc + 1", "body = ''", "body = x'ff'"])
 def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change: str) -> None:
-    """First, middle or last: the checksum says so."""
+    """First, middle or last: the checksum shows it."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = {seq}")
 
     assert f"fact {seq} is damaged or missing; {FIX}" in complaint(folder)
@@ -379,7 +374,7 @@ def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change:
     ],
 )
 def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, change: str) -> None:
-    """The checksum covers every column: queries choose facts by them."""
+    """The checksum covers every column, because queries select facts by them."""
     alter(written, f"UPDATE facts SET {change} WHERE seq = 3")
 
     assert FIX in complaint(folder)
@@ -387,7 +382,7 @@ def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, chang
 
 @pytest.mark.parametrize("value", ["NULL", "1.5", str(2**62), "3"])
 def test_changed_column_type_is_detected(folder: Path, written: Path, value: str) -> None:
-    """A flipped bit may make a number or nothing of a text."""
+    """A flipped bit may turn text into a number or NULL."""
     any_type = "UPDATE sqlite_master SET sql = replace(sql, 'body TEXT NOT NULL', 'body')"
     alter(written, "PRAGMA writable_schema = ON", any_type)
     alter(written, f"UPDATE facts SET body = {value} WHERE seq = 3")
@@ -412,7 +407,7 @@ def test_deleted_last_fact_is_detected(folder: Path, written: Path) -> None:
 
 
 def test_swapped_facts_are_detected(folder: Path, written: Path) -> None:
-    """The checksum knows the number of its fact."""
+    """The checksum includes the number of the fact."""
     alter(
         written,
         "UPDATE facts SET seq = -2 WHERE seq = 2",
@@ -424,14 +419,16 @@ def test_swapped_facts_are_detected(folder: Path, written: Path) -> None:
 
 
 def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
-    """A fact that this version does not know is as bad as a damaged one."""
+    """A fact that this version does not know is treated as damage."""
     ledger = Ledger(folder)
     ledger.append([UnknownFact()], at=1.0, generation=7, run=1)
     ledger.close()
 
-    said = complaint(folder)
-    assert "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in said
-    assert FIX in said
+    message = complaint(folder)
+    assert (
+        "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in message
+    )
+    assert FIX in message
 
 
 def half(data: bytes) -> bytes:
@@ -451,18 +448,18 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_file_is_reported_with_fix(folder: Path, written: Path, damage: str) -> None:
-    """A truncated or overwritten file is told in one line with the fix, and nothing is made of it."""
+    """A truncated or overwritten file is reported in one line with the fix, and is not changed."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
-    said = complaint(folder)
+    message = complaint(folder)
 
-    assert FIX in said
-    assert "\n" not in said
+    assert FIX in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if "no text" not in name])
 def test_damaged_file_yields_no_facts(folder: Path, written: Path, damage: str) -> None:
-    """Whatever is said about it, host and onlookers get no fact from it."""
+    """Neither the host nor a reader gets a fact from it."""
     written.write_bytes(DAMAGES[damage](written.read_bytes()))
 
     complaint(folder)
@@ -470,7 +467,7 @@ def test_damaged_file_yields_no_facts(folder: Path, written: Path, damage: str) 
 
 
 def test_other_ledger_version_is_refused(folder: Path, written: Path) -> None:
-    """A ledger of a newer pipeline is not read with an older one's eyes."""
+    """This version does not read the ledger of a newer one."""
     alter(written, "UPDATE farm SET version = 3")
 
     assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder)
@@ -478,14 +475,14 @@ def test_other_ledger_version_is_refused(folder: Path, written: Path) -> None:
 
 
 def test_other_ledger_version_names_fix(folder: Path, written: Path) -> None:
-    """The line says what to do."""
+    """The line names the fix."""
     alter(written, "UPDATE farm SET version = 3")
 
     assert f"; use the pipeline that wrote it, {FIX}" in complaint(folder)
 
 
 def test_ledger_without_version_is_refused(folder: Path, written: Path) -> None:
-    """It is never completed: the facts in it may be of any version."""
+    """It is never completed: its facts may be of any version."""
     alter(written, "DELETE FROM farm")
 
     for read_only in (False, True):
@@ -521,20 +518,20 @@ def test_refused_ledger_file_is_closed(folder: Path, written: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: Path) -> None:
-    """Who looks on as another user is told what is missing, and not to throw the farm away."""
+    """A reader without permission gets a message about it, and no advice to delete the farm."""
     allow_traversal(folder)
     folder.chmod(0o555)
 
     with as_unprivileged_user():
-        said = complaint(folder, read_only=True)
+        message = complaint(folder, read_only=True)
 
-    assert "give this user the right to write in that folder" in said
-    assert FIX not in said
+    assert "give this user the right to write in that folder" in message
+    assert FIX not in message
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-def test_a_folder_that_may_not_be_searched_is_not_called_empty(folder: Path, written: Path) -> None:
-    """Otherwise another user would be told to begin a new farm there."""
+def test_unsearchable_folder_is_not_reported_empty(folder: Path, written: Path) -> None:
+    """Otherwise another user would be advised to start a new farm there."""
     assert ledgers.has_ledger(folder)
     allow_traversal(folder)
     folder.chmod(0o600)
@@ -561,10 +558,10 @@ def test_where_nothing_was_run_is_no_ledger(tmp_path: Path) -> None:
         lambda ledger: ledger.has_collected(attempt(1)),
     ],
 )
-def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
+def test_every_query_of_damaged_ledger_raises_its_error(
     ask: Callable[[Ledger], object], folder: Path, written: Path
 ) -> None:
-    """Also if it broke while it was open."""
+    """Also if it was damaged while it was open."""
     ledger = Ledger(folder)
     alter(written, "DROP TABLE facts")
 
@@ -574,7 +571,7 @@ def test_every_question_to_a_broken_ledger_is_answered_with_its_error(
 
 
 def test_any_flipped_bit_is_detected_or_harmless(folder: Path, written: Path) -> None:
-    """Bits all over the file: either the facts are those that were written, or it is told with the fix."""
+    """For bits all over the file: either the facts are unchanged, or the error names the fix."""
     data, entries = written.read_bytes(), reads(folder)
     wrong = []
     for position in range(0, len(data), 101):
@@ -599,7 +596,7 @@ def test_any_flipped_bit_is_detected_or_harmless(folder: Path, written: Path) ->
 
 
 def test_full_disk_writes_no_partial_commit(folder: Path, written: Path) -> None:
-    """A commit that does not fit is an error and leaves no part of it; with room again the same facts are written."""
+    """A commit that does not fit raises and writes nothing; when there is room again, the same facts are written."""
     ledger = Ledger(folder)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -618,7 +615,7 @@ def test_full_disk_writes_no_partial_commit(folder: Path, written: Path) -> None
 
 
 def test_partly_created_ledger_is_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one ended between two of its tables: either all of them are there, or none."""
+    """The creation was interrupted between two tables: either all of them exist, or none."""
     monkeypatch.setattr(ledgers, "_SCHEMA", f"{ledgers._SCHEMA}THE END;")
     with pytest.raises(LedgerError):
         Ledger(folder)

@@ -1,4 +1,4 @@
-"""What only a share on a mounted path can get wrong: links, FIFOs, full disks, busy files, power that goes."""
+"""Errors of a share on a mounted path: links, FIFOs, full disks, busy files, power cuts."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disk(root: Path) -> LocalFiles:
-    """A share with its folders on this computer's disk."""
+    """A share with its folders on a local disk."""
     root.mkdir()
     files = LocalFiles(root)
     files.make_folders()
@@ -41,14 +41,14 @@ def disk(root: Path) -> LocalFiles:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file outside the share that nobody on the share may reach through it."""
+    """A file outside of the share that must not be accessed through it."""
     path = tmp_path / "secret"
     path.write_bytes(b"secret")
     return path
 
 
 def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
-    """Whether every way to look at a path says that it is no file, and nothing was copied."""
+    """Whether every way to read a path raises FileInvalid, and nothing was copied."""
     for look in (
         lambda: files.size(path),
         lambda: files.read(path, 100),
@@ -61,7 +61,7 @@ def is_unfit(files: LocalFiles, path: str, destination: Path) -> bool:
 
 @posix
 def test_link_is_invalid(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
-    """A link to a file, to a folder, to nothing or to itself is unfit."""
+    """A link to a file, to a folder, to nothing or to itself is invalid."""
     for target in (secret, tmp_path, tmp_path / "nothing", root / PAYLOAD):
         (root / PAYLOAD).symlink_to(target)
         assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
@@ -70,7 +70,7 @@ def test_link_is_invalid(disk: LocalFiles, root: Path, secret: Path, tmp_path: P
 
 @posix
 def test_link_in_place_of_folder_is_not_followed(disk: LocalFiles, root: Path, secret: Path, tmp_path: Path) -> None:
-    """An artifacts' folder that leads out of the share holds nothing."""
+    """A folder of artifacts that is a link out of the share is empty."""
     (root / ARTIFACTS).symlink_to(secret.parent)
 
     assert is_unfit(disk, f"{ARTIFACTS}/secret", tmp_path / "fetched")
@@ -78,7 +78,7 @@ def test_link_in_place_of_folder_is_not_followed(disk: LocalFiles, root: Path, s
 
 @posix
 def test_removal_does_not_leave_share_through_link(disk: LocalFiles, root: Path, secret: Path) -> None:
-    """Who removes all that is staged removes nothing elsewhere, even if tmp/ was made a link."""
+    """Removing all staged files removes nothing elsewhere, even if tmp/ is a link."""
     (root / "inbox" / "tmp").rmdir()
     (root / "inbox" / "tmp").symlink_to(secret.parent)
 
@@ -90,9 +90,9 @@ def test_removal_does_not_leave_share_through_link(disk: LocalFiles, root: Path,
 
 @posix
 def test_writes_do_not_follow_links(disk: LocalFiles, root: Path, secret: Path) -> None:
-    """What a link leads to is never changed, whoever waits for a payload, a record or a heartbeat to be written."""
-    for planted in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
-        (root / planted).symlink_to(secret)
+    """The target of a link is never changed by writing a payload, a record or a heartbeat."""
+    for path in (PAYLOAD, "inbox/tmp/x.start.json", f"{BEAT}.new", BEAT, "outbox/x.result.json"):
+        (root / path).symlink_to(secret)
 
     with contextlib.suppress(Unavailable):
         disk.write(PAYLOAD, b"genome")
@@ -109,7 +109,7 @@ def test_writes_do_not_follow_links(disk: LocalFiles, root: Path, secret: Path) 
 
 @posix
 def test_remove_deletes_link_only(disk: LocalFiles, root: Path, secret: Path) -> None:
-    """Links to files and to folders go like any file."""
+    """Links to files and to folders are removed like any file."""
     (root / RECORD).symlink_to(secret)
     (root / ARTIFACTS).symlink_to(secret.parent)
 
@@ -122,7 +122,7 @@ def test_remove_deletes_link_only(disk: LocalFiles, root: Path, secret: Path) ->
 @posix
 @pytest.mark.timeout(20)
 def test_fifo_does_not_block_reader(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
-    """A FIFO without a writer is unfit at once, and can be removed."""
+    """A FIFO without a writer is invalid at once, and can be removed."""
     os.mkfifo(root / PAYLOAD)
 
     assert is_unfit(disk, PAYLOAD, tmp_path / "fetched")
@@ -131,11 +131,11 @@ def test_fifo_does_not_block_reader(disk: LocalFiles, root: Path, tmp_path: Path
 
 
 @posix
-@pytest.mark.parametrize("planted", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
+@pytest.mark.parametrize("path", ["inbox/tmp/x.start.json", PAYLOAD, f"{BEAT}.new", BEAT])
 @pytest.mark.timeout(20)
-def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) -> None:
-    """Who writes where somebody planted a FIFO gets done or is told so, and does not wait for its reader."""
-    os.mkfifo(root / planted)
+def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, path: str) -> None:
+    """Writing over a FIFO succeeds or raises, and does not wait for a reader."""
+    os.mkfifo(root / path)
 
     def write() -> None:
         for verb in (disk.publish, disk.write, disk.replace):
@@ -146,8 +146,8 @@ def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) 
     writer.start()
     writer.join(0.5)
     was_stuck = writer.is_alive()
-    if was_stuck:  # a reader lets it go
-        reader = os.open(root / planted, os.O_RDONLY | os.O_NONBLOCK)
+    if was_stuck:  # a reader unblocks it
+        reader = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK)
         writer.join(5)
         os.close(reader)
 
@@ -156,7 +156,7 @@ def test_fifo_does_not_block_writer(disk: LocalFiles, root: Path, planted: str) 
 
 @posix
 def test_read_is_bounded_by_limit(disk: LocalFiles, root: Path, tmp_path: Path) -> None:
-    """A file of a terabyte is unfit after no more than the limit was read."""
+    """A file of a terabyte is invalid after reading no more than the limit."""
     with open(root / PAYLOAD, "wb") as sparse:
         sparse.truncate(1 << 40)
 
@@ -169,7 +169,7 @@ def test_read_is_bounded_by_limit(disk: LocalFiles, root: Path, tmp_path: Path) 
 
 @posix
 def test_reader_of_removed_record_does_not_get_other_record(disk: LocalFiles, root: Path) -> None:
-    """Its file may be filled again by then: what is read is damaged or speaks of another attempt, and is asked anew."""
+    """Its file may have new content: the data are damaged or of another attempt, and are read again."""
     disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
     with open(root / RECORD, "rb", buffering=0) as reader:
         disk.remove([RECORD])
@@ -183,7 +183,7 @@ def test_reader_of_removed_record_does_not_get_other_record(disk: LocalFiles, ro
 
 @posix
 def test_record_removed_during_read_is_missing(disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system does not read at one stroke what is written meanwhile: neither a mixture nor another's is believed."""
+    """A file that changes during a read gives neither a mixture nor another record."""
     disk.publish(RECORD, b'{"attempt": "x", "fitness": 1}')
     real_read = os.read
 
@@ -202,7 +202,7 @@ def test_record_removed_during_read_is_missing(disk: LocalFiles, root: Path, mon
 
 @posix
 def test_published_record_is_never_reused(disk: LocalFiles, root: Path) -> None:
-    """As long as its name is there, so is what it said, however many records follow it."""
+    """While its name exists, a record keeps its content, however many records follow."""
     for number in range(20):
         disk.publish(f"inbox/{number}.start.json", b"record %d" % number)
         if number % 3 == 0:
@@ -214,7 +214,7 @@ def test_published_record_is_never_reused(disk: LocalFiles, root: Path) -> None:
 
 
 def test_file_in_place_of_folder_is_unavailable(disk: LocalFiles, root: Path) -> None:
-    """It cannot be listed, so nothing is known."""
+    """It cannot be listed, so its content is unknown."""
     (root / "status").rmdir()
     (root / "status").write_bytes(b"")
 
@@ -225,7 +225,7 @@ def test_file_in_place_of_folder_is_unavailable(disk: LocalFiles, root: Path) ->
 
 
 def test_full_disk_publishes_nothing(tiny_disk: Path) -> None:
-    """What does not fit is Unavailable, no name appears for it, and it can be published when there is room again."""
+    """A record that does not fit raises Unavailable, its name does not appear, and it can be published later."""
     files = LocalFiles(tiny_disk)
     files.make_folders()
     with pytest.raises(Unavailable):
@@ -245,10 +245,10 @@ def test_full_disk_publishes_nothing(tiny_disk: Path) -> None:
 
 @dataclass
 class Obstacle:
-    """Something real in the way of the heartbeat; asked whether the error is a passing one, it goes in the end."""
+    """A real obstacle for the heartbeat, which goes away after the error was checked several times."""
 
     path: Path
-    times: int  #: asked so often, it goes
+    times: int  #: after this number of checks it goes away
     passing: bool = True
     asked: int = 0
 
@@ -260,7 +260,7 @@ class Obstacle:
 
 
 def test_busy_file_is_retried(disk: LocalFiles, root: Path) -> None:
-    """An error that passes while it is asked again is never seen by the caller."""
+    """A transient error that passes during the retries does not reach the caller."""
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=3)
 
@@ -271,7 +271,7 @@ def test_busy_file_is_retried(disk: LocalFiles, root: Path) -> None:
 
 
 def test_other_errors_are_not_retried(disk: LocalFiles, root: Path) -> None:
-    """What does not pass by itself is said at once."""
+    """A permanent error is raised at once."""
     (root / BEAT).mkdir()
     obstacle = Obstacle(root / BEAT, times=99, passing=False)
 
@@ -285,7 +285,7 @@ def test_other_errors_are_not_retried(disk: LocalFiles, root: Path) -> None:
 def test_retries_of_busy_file_are_bounded(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, tries_max: int, wait_s_max: float
 ) -> None:
-    """Asking again is bounded in count and in time; then the file is Unavailable."""
+    """Retries are limited in number and time; then the file is Unavailable."""
     monkeypatch.setattr(file_retry, "TRIES_MAX", tries_max)
     monkeypatch.setattr(file_retry, "WAIT_S_MAX", wait_s_max)
     (root / BEAT).mkdir()
@@ -300,7 +300,7 @@ def test_retries_of_busy_file_are_bounded(
 
 
 class Busy:
-    """A call of the system that says so many times, as Windows would, that the file is busy; then it does its work."""
+    """A system call that fails several times as for a busy file on Windows, then works."""
 
     def __init__(self, call: Callable[..., object], winerror: int | None, times: int) -> None:
         self._call, self._winerror, self._times = call, winerror, times
@@ -320,7 +320,7 @@ class Busy:
 def test_three_windows_errors_mean_busy(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, winerror: int
 ) -> None:
-    """Access denied, a sharing violation and a lock are asked again, for writing, removing and listing alike."""
+    """Access denied, a sharing violation and a lock are retried, for writing, removing and listing."""
     disk.write(PAYLOAD, b"genome")
     busy = Busy(getattr(os, verb), winerror, times=2)
     with monkeypatch.context() as patch:
@@ -335,7 +335,7 @@ def test_three_windows_errors_mean_busy(
 
 
 def test_permission_error_means_busy_on_windows_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `os.open` says there has no number of Windows; elsewhere the same word means that it is forbidden."""
+    """Errors of `os.open` have no Windows number; on other systems the same error means forbidden."""
     refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     monkeypatch.setattr("sys.platform", "win32")
     assert is_busy(refusal)
@@ -346,7 +346,7 @@ def test_permission_error_means_busy_on_windows_only(monkeypatch: pytest.MonkeyP
 def test_share_lost_during_read_is_unavailable(
     disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk where the copy goes to has nothing to do with it."""
+    """The disk of the destination is not at fault."""
     disk.write(PAYLOAD, b"genome")
 
     def gone(_descriptor: int) -> None:
@@ -361,7 +361,7 @@ def test_share_lost_during_read_is_unavailable(
 def test_file_held_by_virus_scanner_is_refused(
     disk: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The C runtime of Windows has no word for it but "invalid"; a share that can be listed shows what that means."""
+    """The C runtime of Windows only reports "invalid"; a share that can be listed shows what that means."""
     disk.write(PAYLOAD, b"genome")
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
@@ -379,7 +379,7 @@ def test_file_held_by_virus_scanner_is_refused(
 def test_other_windows_errors_are_not_busy(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, winerror: int | None
 ) -> None:
-    """A full disk or a mapped file is said at once."""
+    """A full disk or a mapped file is reported at once."""
     busy = Busy(os.replace, winerror, times=99)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", busy)
@@ -393,7 +393,7 @@ def test_other_windows_errors_are_not_busy(
 
 
 def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """The disk becomes one that has no hard links."""
+    """The disk does not support hard links."""
 
     def link(*_args: object, **_options: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -406,7 +406,7 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def test_publish_without_hard_links_does_not_replace(
     disk: LocalFiles, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """On FAT, or on a share that refuses links, nothing is replaced either."""
+    """On FAT, or on a share without hard links, nothing is replaced either."""
     refuse_links(monkeypatch, number)
 
     disk.publish(RECORD, b"the first")
@@ -421,7 +421,7 @@ def test_publish_without_hard_links_does_not_replace(
 def test_publish_without_hard_links_refuses_dangling_link(
     disk: LocalFiles, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What looks absent but is not there to be replaced either stays."""
+    """A name that seems missing but cannot be replaced stays."""
     refuse_links(monkeypatch, errno.EPERM)
     (root / RECORD).symlink_to(tmp_path / "nothing")
 
@@ -433,7 +433,7 @@ def test_publish_without_hard_links_refuses_dangling_link(
 
 @posix
 def test_disk_error_of_link_is_raised(disk: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another error of `link` is told and does not lead to a rename."""
+    """Another error of `link` is raised and does not lead to a rename."""
     refuse_links(monkeypatch, errno.EIO)
 
     with pytest.raises(Unavailable):
@@ -446,7 +446,7 @@ def test_disk_error_of_link_is_raised(disk: LocalFiles, monkeypatch: pytest.Monk
 def test_durable_record_is_flushed_after_rename(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
 ) -> None:
-    """The disk is told to keep the file once it has its name, or the name might not outlive a power cut."""
+    """The file is flushed once it has its name, or the name might be lost in a power cut."""
     final, real_fsync = root / RECORD, os.fsync
     flushed: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""Machines that are processes of this computer: started, stopped, frozen and killed for real."""
+"""Machines that are local processes: started, stopped, frozen and killed."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from tests.harness.waiting import PATIENCE_S, eventually
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 OBEDIENT = "import sys; print('up', flush=True); sys.stdin.read(); print('bye')"
-#: Does not end when its owner hangs up.
+#: Does not end when its owner closes its input.
 STUBBORN = "import time; print('up', flush=True); [time.sleep(1) for _ in range(600)]"
 FOLDERS = ("inbox/tmp", "status")
 
@@ -32,8 +32,8 @@ class LocalMachinesHarness:
         self.machines = LocalMachines({})
         self.ended = threading.Semaphore(0)  #: released for every machine that has ended
 
-    def holds(self, **programs: str) -> LocalMachines:
-        """Machines by their names, each of which runs a few lines of Python."""
+    def make(self, **programs: str) -> LocalMachines:
+        """Machines by name, each of which runs a few lines of Python."""
         self.machines = LocalMachines(
             {name: self.spec(name, code) for name, code in programs.items()}, self.ended.release
         )
@@ -63,32 +63,32 @@ class LocalMachinesHarness:
         assert pid is not None
         return psutil.Process(pid)
 
-    def ends(self, name: str) -> str:
-        """Waits until a machine has ended by itself; what is said of it."""
+    def note_at_end(self, name: str) -> str:
+        """Waits until a machine has ended by itself; returns its note."""
         assert eventually(lambda: self.machines.info(name).state is PowerState.OFF)
         return self.machines.info(name).note
 
 
 @pytest.fixture
-def rack(tmp_path: Path) -> Iterator[LocalMachinesHarness]:
-    rack = LocalMachinesHarness(tmp_path)
-    yield rack
+def harness(tmp_path: Path) -> Iterator[LocalMachinesHarness]:
+    harness = LocalMachinesHarness(tmp_path)
+    yield harness
     with contextlib.suppress(ValueError):
-        rack.machines.close(timeout_s=0)
-    for process in rack.machines._processes.values():
+        harness.machines.close(timeout_s=0)
+    for process in harness.machines._processes.values():
         assert process.stdin is not None
         process.stdin.close()  # a machine that ended by itself still has its pipe
 
 
-def test_machine_life_cycle(rack: LocalMachinesHarness) -> None:
-    """off -> started -> running, with a process and an uptime -> shut down -> off, with its last words."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_machine_life_cycle(harness: LocalMachinesHarness) -> None:
+    """off -> started -> running, with a process and an uptime -> shut down -> off, with its last output."""
+    machines = harness.make(vm=OBEDIENT)
     assert machines.names() == ["vm"]
     assert machines.info("vm").state is PowerState.OFF
     assert machines.info("vm").note == "not started"
 
     machines.start("vm")
-    assert rack.is_up("vm")
+    assert harness.is_up("vm")
     info = machines.info("vm")
     assert (info.name, info.state, info.note) == ("vm", PowerState.RUNNING, "")
     assert psutil.pid_exists(info.pid or 0)
@@ -100,16 +100,16 @@ def test_machine_life_cycle(rack: LocalMachinesHarness) -> None:
     assert machines.info("vm").note == "exit code 0; bye"
 
 
-def test_verbs_are_idempotent(rack: LocalMachinesHarness) -> None:
-    """Starting what runs and stopping what is off changes nothing."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_verbs_are_idempotent(harness: LocalMachinesHarness) -> None:
+    """Starting a running machine and stopping one that is off change nothing."""
+    machines = harness.make(vm=OBEDIENT)
     machines.power_off("vm")
     assert machines.shutdown("vm", 0)
 
     machines.start("vm")
-    process = rack.process("vm")
+    process = harness.process("vm")
     machines.start("vm")
-    assert rack.process("vm") == process
+    assert harness.process("vm") == process
 
     assert machines.shutdown("vm", PATIENCE_S)
     assert machines.shutdown("vm", 0)
@@ -120,36 +120,36 @@ def test_verbs_are_idempotent(rack: LocalMachinesHarness) -> None:
     assert machines.info("vm").state is PowerState.OFF
 
 
-def test_machine_can_be_restarted(rack: LocalMachinesHarness) -> None:
-    """It is another process then, and its log goes on."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_machine_can_be_restarted(harness: LocalMachinesHarness) -> None:
+    """It is another process then, and its log is continued."""
+    machines = harness.make(vm=OBEDIENT)
     machines.start("vm")
-    first = rack.process("vm")
-    assert rack.is_up("vm")
+    first = harness.process("vm")
+    assert harness.is_up("vm")
     machines.shutdown("vm", PATIENCE_S)
     machines.start("vm")
 
-    assert rack.process("vm") != first
+    assert harness.process("vm") != first
     machines.shutdown("vm", PATIENCE_S)
-    assert rack.log("vm").split() == ["up", "bye"] * 2
+    assert harness.log("vm").split() == ["up", "bye"] * 2
 
 
-def test_shutdown_has_timeout(rack: LocalMachinesHarness) -> None:
-    """A machine that does not obey in time is said to be on, and still is."""
-    machines = rack.holds(vm=STUBBORN)
+def test_shutdown_has_timeout(harness: LocalMachinesHarness) -> None:
+    """A machine that does not stop in time is reported as on, and still runs."""
+    machines = harness.make(vm=STUBBORN)
     machines.start("vm")
-    assert rack.is_up("vm")
+    assert harness.is_up("vm")
 
     assert not machines.shutdown("vm", 0.01)
 
     assert machines.info("vm").state is PowerState.RUNNING
 
 
-def test_power_off_ends_process_ignoring_signals(rack: LocalMachinesHarness) -> None:
-    """What ignores its owner loses its power."""
-    machines = rack.holds(vm=STUBBORN)
+def test_power_off_ends_process_ignoring_signals(harness: LocalMachinesHarness) -> None:
+    """A process that ignores signals is killed."""
+    machines = harness.make(vm=STUBBORN)
     machines.start("vm")
-    process = rack.process("vm")
+    process = harness.process("vm")
 
     machines.power_off("vm")
 
@@ -158,12 +158,12 @@ def test_power_off_ends_process_ignoring_signals(rack: LocalMachinesHarness) -> 
 
 
 @posix
-def test_power_off_ends_stopped_process(rack: LocalMachinesHarness) -> None:
-    """A stopped process counts as running, obeys nothing, and dies at `power_off`."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_power_off_ends_stopped_process(harness: LocalMachinesHarness) -> None:
+    """A stopped process counts as running, ignores everything, and dies at `power_off`."""
+    machines = harness.make(vm=OBEDIENT)
     machines.start("vm")
-    assert rack.is_up("vm")
-    process = rack.process("vm")
+    assert harness.is_up("vm")
+    process = harness.process("vm")
     process.suspend()
     assert eventually(lambda: process.status() == psutil.STATUS_STOPPED)
     assert not machines.shutdown("vm", 0.01)
@@ -176,9 +176,9 @@ def test_power_off_ends_stopped_process(rack: LocalMachinesHarness) -> None:
 
 
 @posix
-def test_power_off_ends_process_group(rack: LocalMachinesHarness) -> None:
-    """What a machine started loses its power together with it."""
-    machines = rack.holds(
+def test_power_off_ends_process_group(harness: LocalMachinesHarness) -> None:
+    """The children of a machine are killed with it."""
+    machines = harness.make(
         vm="""
         import subprocess, sys, time
         child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
@@ -188,22 +188,22 @@ def test_power_off_ends_process_group(rack: LocalMachinesHarness) -> None:
         """
     )
     machines.start("vm")
-    assert rack.is_up("vm")
-    child = psutil.Process(int((rack.folder / "child").read_text()))
+    assert harness.is_up("vm")
+    child = psutil.Process(int((harness.folder / "child").read_text()))
 
     machines.power_off("vm")
 
     assert eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
-    """The owner holds the other end of its standard input, and no other machine does."""
-    machines = rack.holds(one=OBEDIENT, other=STUBBORN)
+def test_machine_ends_with_its_owner(harness: LocalMachinesHarness) -> None:
+    """The owner has the other end of its standard input, and no other machine does."""
+    machines = harness.make(one=OBEDIENT, other=STUBBORN)
     machines.start("one")
     machines.start("other")
-    assert rack.is_up("one")
+    assert harness.is_up("one")
 
-    assert machines.shutdown("one", PATIENCE_S)  # also while a later process runs that might have inherited that end
+    assert machines.shutdown("one", PATIENCE_S)  # also while a later process runs that could have inherited that end
     assert machines.info("other").state is PowerState.RUNNING
 
 
@@ -223,86 +223,86 @@ def test_machine_ends_with_its_owner(rack: LocalMachinesHarness) -> None:
         ),
     ],
 )
-def test_exit_reason_is_reported(rack: LocalMachinesHarness, code: str, note: str) -> None:
-    """Exit code or signal, and the last line it wrote."""
-    machines = rack.holds(vm=code)
+def test_exit_reason_is_reported(harness: LocalMachinesHarness, code: str, note: str) -> None:
+    """Exit code or signal, and the last line of output."""
+    machines = harness.make(vm=code)
     machines.start("vm")
 
-    assert rack.ends("vm") == note
+    assert harness.note_at_end("vm") == note
 
 
-def test_on_exit_is_called_for_every_exit(rack: LocalMachinesHarness) -> None:
-    """Wanted or not, an end is told at once and needs no question."""
-    machines = rack.holds(crashes="pass", obeys=OBEDIENT, ignores=STUBBORN)
+def test_on_exit_is_called_for_every_exit(harness: LocalMachinesHarness) -> None:
+    """Each end, wanted or not, is reported at once and without a query."""
+    machines = harness.make(crashes="pass", obeys=OBEDIENT, ignores=STUBBORN)
     for name in machines.names():
         machines.start(name)
-    assert rack.ended.acquire(timeout=PATIENCE_S)
-    assert rack.is_up("obeys")
+    assert harness.ended.acquire(timeout=PATIENCE_S)
+    assert harness.is_up("obeys")
     machines.shutdown("obeys", PATIENCE_S)
-    assert rack.ended.acquire(timeout=PATIENCE_S)
+    assert harness.ended.acquire(timeout=PATIENCE_S)
     machines.power_off("ignores")
-    assert rack.ended.acquire(timeout=PATIENCE_S)
+    assert harness.ended.acquire(timeout=PATIENCE_S)
 
-    assert not rack.ended.acquire(blocking=False)
+    assert not harness.ended.acquire(blocking=False)
 
 
 @posix
-def test_ended_machine_frees_its_pipe(rack: LocalMachinesHarness) -> None:
-    """Its pipe is closed, or a machine that crashes all the time would eat the owner's file descriptors."""
-    machines, before = rack.holds(vm="pass"), psutil.Process().num_fds()
+def test_ended_machine_frees_its_pipe(harness: LocalMachinesHarness) -> None:
+    """Its pipe is closed, or a machine that keeps crashing would use up the owner's file descriptors."""
+    machines, before = harness.make(vm="pass"), psutil.Process().num_fds()
     machines.start("vm")
-    rack.ends("vm")
-    assert rack.ended.acquire(timeout=PATIENCE_S)
+    harness.note_at_end("vm")
+    assert harness.ended.acquire(timeout=PATIENCE_S)
 
     assert psutil.Process().num_fds() == before
 
 
-def test_restore_empties_disk_and_keeps_log(rack: LocalMachinesHarness) -> None:
-    """It is off, its disk holds the empty folders it began with, and its log is kept: that is the owner's."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_restore_empties_disk_and_keeps_log(harness: LocalMachinesHarness) -> None:
+    """It is off, its disk has the initial empty folders, and its log, which is the owner's, is kept."""
+    machines = harness.make(vm=OBEDIENT)
     machines.start("vm")
-    assert rack.is_up("vm")
-    (rack.disk("vm") / "inbox" / "x.start.json").write_text("{}")
-    (rack.disk("vm") / "outbox").mkdir()
+    assert harness.is_up("vm")
+    (harness.disk("vm") / "inbox" / "x.start.json").write_text("{}")
+    (harness.disk("vm") / "outbox").mkdir()
 
     machines.restore("vm")
 
     assert machines.info("vm").state is PowerState.OFF
-    found = sorted(path.relative_to(rack.disk("vm")).as_posix() for path in rack.disk("vm").rglob("*"))
+    found = sorted(path.relative_to(harness.disk("vm")).as_posix() for path in harness.disk("vm").rglob("*"))
     assert found == ["inbox", "inbox/tmp", "status"]
-    assert "up" in rack.log("vm")
+    assert "up" in harness.log("vm")
 
 
-def test_start_creates_folders_and_keeps_files(rack: LocalMachinesHarness) -> None:
-    """Only `restore` goes back in time."""
-    machines = rack.holds(vm=OBEDIENT)
-    (rack.disk("vm") / "inbox").mkdir(parents=True)
-    (rack.disk("vm") / "inbox" / "x.start.json").write_text("{}")
+def test_start_creates_folders_and_keeps_files(harness: LocalMachinesHarness) -> None:
+    """Only `restore` removes files."""
+    machines = harness.make(vm=OBEDIENT)
+    (harness.disk("vm") / "inbox").mkdir(parents=True)
+    (harness.disk("vm") / "inbox" / "x.start.json").write_text("{}")
 
     machines.start("vm")
 
-    assert (rack.disk("vm") / "inbox" / "x.start.json").exists()
-    assert (rack.disk("vm") / "status").is_dir()
+    assert (harness.disk("vm") / "inbox" / "x.start.json").exists()
+    assert (harness.disk("vm") / "status").is_dir()
 
 
-def test_close_ends_all_machines(rack: LocalMachinesHarness) -> None:
-    """The obedient end in order, and those that do not obey lose their power."""
-    machines = rack.holds(a=OBEDIENT, b=STUBBORN, c=OBEDIENT, never="")
+def test_close_ends_all_machines(harness: LocalMachinesHarness) -> None:
+    """Machines that stop on request end in order, the others are killed."""
+    machines = harness.make(a=OBEDIENT, b=STUBBORN, c=OBEDIENT, never="")
     for name in "abc":
         machines.start(name)
-        assert rack.is_up(name)
+        assert harness.is_up(name)
 
     machines.close(timeout_s=0.5)
 
     assert [machines.info(name).state for name in "abc"] == [PowerState.OFF] * 3
-    assert "bye" in rack.log("a")
-    assert "bye" in rack.log("c")
+    assert "bye" in harness.log("a")
+    assert "bye" in harness.log("c")
     assert machines.info("never").note == "not started"
 
 
-def test_other_local_machines_are_refused(rack: LocalMachinesHarness) -> None:
-    """A name that is not of this farm is refused by every verb, for good."""
-    machines = rack.holds(vm=OBEDIENT)
+def test_other_local_machines_are_refused(harness: LocalMachinesHarness) -> None:
+    """Every method refuses a name that is not of this farm, permanently."""
+    machines = harness.make(vm=OBEDIENT)
     for verb in (
         lambda: machines.info("dc01"),
         lambda: machines.start("dc01"),
@@ -315,9 +315,9 @@ def test_other_local_machines_are_refused(rack: LocalMachinesHarness) -> None:
         assert not error.value.transient
 
 
-def test_missing_program_is_machine_error(rack: LocalMachinesHarness) -> None:
+def test_missing_program_is_machine_error(harness: LocalMachinesHarness) -> None:
     """The machine cannot be started, now or later, and is off."""
-    spec = rack.spec("vm", "")
+    spec = harness.spec("vm", "")
     machines = LocalMachines({"vm": LocalSpec(argv=["no-such-program"], disk=spec.disk, log=spec.log, cwd=spec.cwd)})
 
     with pytest.raises(MachineError, match="vm: cannot be started: ") as error:
@@ -328,34 +328,34 @@ def test_missing_program_is_machine_error(rack: LocalMachinesHarness) -> None:
 
 
 @pytest.mark.parametrize("place", ["disks", "logs"])
-def test_disk_error_is_machine_error(rack: LocalMachinesHarness, place: str) -> None:
-    """Whatever keeps a machine from starting is a MachineError, as the protocol says."""
-    machines = rack.holds(vm=OBEDIENT)
-    (rack.folder / place).write_text("in the way")
+def test_disk_error_is_machine_error(harness: LocalMachinesHarness, place: str) -> None:
+    """Every error of a start is a MachineError, as the protocol says."""
+    machines = harness.make(vm=OBEDIENT)
+    (harness.folder / place).write_text("in the way")
 
     with pytest.raises(MachineError):
         machines.start("vm")
 
 
-def test_long_log_is_rotated_at_start(rack: LocalMachinesHarness) -> None:
+def test_long_log_is_rotated_at_start(harness: LocalMachinesHarness) -> None:
     """A machine that starts with a large log gets a new one, and the old one is kept beside it."""
-    machines = rack.holds(vm=OBEDIENT)
-    log = rack.folder / "logs" / "vm" / "agent.log"
+    machines = harness.make(vm=OBEDIENT)
+    log = harness.folder / "logs" / "vm" / "agent.log"
     log.parent.mkdir(parents=True)
     log.write_bytes(b"x" * (1024 * 1024 + 1))
 
     machines.start("vm")
-    assert rack.is_up("vm")
+    assert harness.is_up("vm")
 
     assert log.stat().st_size < 100
     assert log.with_name("agent.log.1").stat().st_size == 1024 * 1024 + 1
 
 
 @posix
-def test_machine_does_not_get_ctrl_c(rack: LocalMachinesHarness) -> None:
+def test_machine_does_not_get_ctrl_c(harness: LocalMachinesHarness) -> None:
     """Ctrl-C goes to the owner's process group, and a machine has its own."""
-    machines = rack.holds(vm=OBEDIENT)
+    machines = harness.make(vm=OBEDIENT)
     machines.start("vm")
 
-    assert os.getpgid(rack.process("vm").pid) == rack.process("vm").pid
+    assert os.getpgid(harness.process("vm").pid) == harness.process("vm").pid
     assert signal.getsignal(signal.SIGINT) is not None

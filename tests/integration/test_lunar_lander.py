@@ -1,10 +1,12 @@
-"""The example: genomes are checked, evolution is pure and climbs, an episode depends on its seed alone."""
+"""The example: genomes are checked, evolution is pure and improves, an episode depends only on its seed."""
 
 import importlib.util
 import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,20 @@ if importlib.util.find_spec("Box2D") is None:
 FOLDER = ROOT / "examples" / "lunar_lander"
 sys.path.insert(0, str(FOLDER))  # as an agent does with the evaluator's folder
 
-import evaluator  # noqa: E402
-import evolution  # noqa: E402
-import policy  # noqa: E402
+evaluator, evolution, policy = map(import_module, ("evaluator", "evolution", "policy"))
 
 from inbox_agent.evaluation.trial import EvaluatorTrial  # noqa: E402
 
-# Box2D's binding warns while it is imported, and crashes the interpreter if that is made an error.
+# Box2D's binding warns at import, and crashes the interpreter if the warning is an error.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
 
-#: Steers against drift and tilt, brakes the fall: a pilot that lands.
+#: Compensates drift and tilt, brakes the fall: a policy that lands.
 PILOT = [0.5, 0, 1, 0, -1, -1, 0, 0, -0.05, -0.5, -1, -0.5, 0.3, 0, 0, 0, -0.05]
 SOME = np.random.default_rng(5).normal(size=(6, policy.PARAMS))
 
 
 def fly(params: Any, seed: int, **limits: int) -> dict[str, Any]:
-    return evaluator.episode(policy.Policy(np.asarray(params)), seed, **limits)
+    return dict(evaluator.episode(policy.Policy(np.asarray(params)), seed, **limits))
 
 
 # ---------------------------------------------------------------------------------------------------- genomes
@@ -65,7 +65,7 @@ def npy(array: Any) -> bytes:
 
 
 WHOLE = policy.encode(SOME[0])
-BROKEN = {
+BROKEN: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_bytes(b"left, left, right"),
     "cut": lambda path: path.write_bytes(WHOLE[:-40]),
@@ -82,7 +82,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_invalid_genome_is_refused(tmp_path: Path, how: str) -> None:
-    """Whatever is wrong with the file, it is one ValueError of one line; nothing is unpickled."""
+    """Any defect of the file is a ValueError of one line; nothing is unpickled."""
     genome = tmp_path / "genome.npz"
     BROKEN[how](genome)
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
@@ -90,7 +90,7 @@ def test_invalid_genome_is_refused(tmp_path: Path, how: str) -> None:
 
 
 def test_policy_is_mirror_symmetric() -> None:
-    """Left and right are the same game to a policy."""
+    """Left and right are equivalent for a policy."""
     mirrored_action = {0: 0, 1: 3, 2: 2, 3: 1}
     observations = np.random.default_rng(6).normal(size=(50, 8))
     for params in SOME:
@@ -102,8 +102,8 @@ def test_policy_is_mirror_symmetric() -> None:
 # -------------------------------------------------------------------------------------------------- evolution
 
 
-def climb(seed: int, generations: int) -> evolution.Search:
-    """Evolution where fitness is nearness to a point."""
+def climb(seed: int, generations: int) -> Any:
+    """Evolution with the distance to a point as fitness."""
     rng, search = np.random.default_rng(seed), evolution.first_search(5)
     for generation in range(1, generations + 1):
         genomes = search.population(rng, 40)
@@ -112,14 +112,14 @@ def climb(seed: int, generations: int) -> evolution.Search:
 
 
 def test_evolution_finds_maximum() -> None:
-    """On a smooth hill the search ends near the top and narrows."""
+    """On a smooth function the search ends near the maximum and narrows."""
     search = climb(seed=1, generations=15)
     assert np.abs(search.mean - 1.5).max() < 0.2
     assert search.sigma.max() < 0.2
 
 
 def test_evolution_is_deterministic() -> None:
-    """The same generator and fitnesses give the same search, bit by bit; the genomes stay as they were."""
+    """The same generator and fitnesses give the same search, bit by bit; the genomes are not changed."""
     assert climb(seed=2, generations=5).mean.tobytes() == climb(seed=2, generations=5).mean.tobytes()
     scored = [(row.copy(), float(n)) for n, row in enumerate(SOME)]
     evolution.next_search(scored, 1)
@@ -127,7 +127,7 @@ def test_evolution_is_deterministic() -> None:
 
 
 def test_only_elite_ranks_matter() -> None:
-    """Fitness stretched by any rising function, and worse losers, give the same search."""
+    """Any rising function of the fitness, and worse losers, give the same search."""
     fitness = [5.0, -3.0, 4.0, 0.0, 1.0, -2.0]
     plain = evolution.next_search(list(zip(SOME, fitness, strict=True)), 1)
     bent = [f**3 if f > 3 else f - 100 for f in fitness]
@@ -138,7 +138,7 @@ def test_only_elite_ranks_matter() -> None:
 
 
 def test_identical_population_keeps_positive_sigma() -> None:
-    """Noise keeps sigma above zero, and fades from generation to generation."""
+    """Noise keeps sigma above zero, and decreases from generation to generation."""
     twins = [(SOME[0], 1.0)] * 8
     early, late = (evolution.next_search(twins, generation).sigma for generation in (1, 8))
     assert (early > late).all()
@@ -149,7 +149,7 @@ def test_identical_population_keeps_positive_sigma() -> None:
 
 
 def test_episode_depends_on_seed_only() -> None:
-    """After other episodes, and after one that was broken off, the same bits as in a fresh environment."""
+    """After other episodes, also interrupted ones, the bits are those of a fresh environment."""
     fresh = []
     for seed, params in enumerate(SOME):
         evaluator.environment.cache_clear()
@@ -161,7 +161,7 @@ def test_episode_depends_on_seed_only() -> None:
 
 
 def test_different_seeds_give_different_episodes() -> None:
-    """Also the largest seed that a trial can have is taken."""
+    """Also with the largest seed of a trial."""
     assert len({fly(PILOT, seed)["fitness"] for seed in (0, 1, 2**31 - 1)}) == 3
 
 
@@ -171,7 +171,7 @@ def test_wind_is_off() -> None:
 
 
 def test_landing_is_distinguished_from_crash() -> None:
-    """A pilot that lands has a high fitness and `landed`; one that does nothing has neither."""
+    """A policy that lands has a high fitness and `landed`; one that does nothing has neither."""
     landing, crash = fly(PILOT, 0), fly(np.zeros(policy.PARAMS), 0)
     assert landing["fitness"] > 200
     assert landing["metrics"]["landed"] == 1
@@ -180,24 +180,24 @@ def test_landing_is_distinguished_from_crash() -> None:
 
 
 def test_evaluator_uses_seed_and_settings(tmp_path: Path) -> None:
-    """Seed and `max_steps` of the trial count, and the game says how far it is."""
+    """Seed and `max_steps` of the trial are used, and the progress is reported."""
     genome = tmp_path / "genome.npz"
     genome.write_bytes(policy.encode(np.array(PILOT)))
 
     class Watched(EvaluatorTrial):
         def progress(self, text: str) -> None:
-            said.append(text)
+            progress.append(text)
 
-    said: list[str] = []
+    progress: list[str] = []
     trial = Watched(number=1, seed=4, settings={"max_steps": 120}, time_limit_s=9.0, scratch=tmp_path)
     result = evaluator.play(genome, trial)
     assert result == fly(PILOT, 4, max_steps=120)
     assert result["metrics"] == {"steps": 120, "landed": 0}
-    assert said == ["step 100"]
+    assert progress == ["step 100"]
 
 
 def test_command_equals_callable(tmp_path: Path) -> None:
-    """`play.py` writes what the callable returns."""
+    """`play.py` writes what the function returns."""
     (tmp_path / "genome.npz").write_bytes(policy.encode(SOME[1]))
     (tmp_path / "settings.json").write_text('{"max_steps": 50}')
     words = ["genome.npz", "--seed", "9", "--settings", "settings.json", "--result", "result.json"]

@@ -1,4 +1,4 @@
-"""The runner of this computer's PowerShell, over a scripted process that speaks the bootstrap's protocol."""
+"""The runner of the local PowerShell, with a scripted process that implements the bootstrap's protocol."""
 
 import concurrent.futures
 import logging
@@ -6,16 +6,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from hyperv_ops import HyperVMachines, MachineError, PowerShellRunner, Trouble
+from hyperv_ops import HyperVMachines, PowerShellRunner, Trouble
 from hyperv_ops.hyperv import script_call as scripts
+from tests.harness.hyperv_farm import refusal
 
 pytestmark = pytest.mark.timeout(60)
 
-#: Reads jobs line by line and answers each, as bootstrap.ps1 does. Its parameters choose how it behaves.
+#: Reads jobs line by line and replies to each, as bootstrap.ps1 does. Its parameters choose how it behaves.
 PROGRAM = """
 import base64, json, os, sys, time
 mode = sys.argv[1]
@@ -50,7 +52,7 @@ Make = Callable[..., PowerShellRunner]
 
 @pytest.fixture
 def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many processes were started."""
+    """The number of started processes."""
     path = tmp_path / "starts"
     monkeypatch.setenv("STARTS", str(path))
     return lambda: len(path.read_text().split()) if path.exists() else 0
@@ -61,9 +63,9 @@ def make(tmp_path: Path, starts: Callable[[], int]) -> Iterator[Make]:
     (tmp_path / "powershell.py").write_text(PROGRAM)
     made: list[PowerShellRunner] = []
 
-    def make(mode: str = "streams", **limits: float) -> PowerShellRunner:
+    def make(mode: str = "streams", **limits: Any) -> PowerShellRunner:
         program = (sys.executable, "-I", str(tmp_path / "powershell.py"), mode)
-        made.append(PowerShellRunner(program, **limits))  # type: ignore[arg-type]
+        made.append(PowerShellRunner(program, **limits))
         return made[-1]
 
     yield make
@@ -72,14 +74,8 @@ def make(tmp_path: Path, starts: Callable[[], int]) -> Iterator[Make]:
 
 
 def pid_of(runner: PowerShellRunner, name: str = "vm-1") -> int:
-    """The process that answered."""
+    """The process that replied."""
     return int(runner.run("Start-FarmVM", {"Name": name}, 30).value["pid"])
-
-
-def refusal(call: Callable[[], object]) -> MachineError:
-    with pytest.raises(MachineError) as error:
-        call()
-    return error.value
 
 
 def test_local_powershell_gets_same_input(make: Make) -> None:
@@ -92,7 +88,7 @@ def test_local_powershell_gets_same_input(make: Make) -> None:
 
 
 def test_repeated_calls_use_one_process(make: Make, starts: Callable[[], int]) -> None:
-    """The computer that is asked every five seconds is the one that plays."""
+    """Hyper-V runs on the computer of the evaluations, and is queried every five seconds."""
     machines = HyperVMachines(make(), [f"vm-{n}" for n in range(16)])
 
     for _ in range(200):
@@ -105,7 +101,7 @@ def test_repeated_calls_use_one_process(make: Make, starts: Callable[[], int]) -
 def test_powershell_without_streaming_input_gets_process_per_job(
     make: Make, starts: Callable[[], int], mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The probe finds out once, and the log says so once."""
+    """The probe runs once, and its result is logged once."""
     runner = make(mode, probe_limit_s=1.0)
 
     with caplog.at_level(logging.WARNING):
@@ -119,7 +115,7 @@ def test_powershell_without_streaming_input_gets_process_per_job(
 
 
 def test_timed_out_probe_is_repeated(make: Make) -> None:
-    """The first call may be a short one on a busy computer; the next one probes again."""
+    """The first call may be short on a busy computer; the next one probes again."""
     runner = make("collects", probe_limit_s=10.0)
 
     error = refusal(lambda: runner.run("Start-FarmVM", {"Name": "hangs"}, 1.0))
@@ -129,7 +125,7 @@ def test_timed_out_probe_is_repeated(make: Make) -> None:
 
 
 def test_probe_of_exiting_powershell_is_repeated(make: Make) -> None:
-    """Why it ended is the answer to the call."""
+    """The reason of its end is the error of the call."""
     runner = make("broken")
 
     error = refusal(lambda: pid_of(runner))
@@ -139,7 +135,7 @@ def test_probe_of_exiting_powershell_is_repeated(make: Make) -> None:
 
 
 def test_process_is_replaced_after_job_count_age_or_request(make: Make) -> None:
-    """What leaks in a process is bounded."""
+    """Leaks in a process are bounded."""
     few, old, plain = make(jobs_max=4), make(age_max_s=0.0), make()
 
     assert len({pid_of(few) for _ in range(6)}) == 2  # the probe's two jobs count
@@ -148,7 +144,7 @@ def test_process_is_replaced_after_job_count_age_or_request(make: Make) -> None:
 
 
 def test_hung_job_times_out_without_delaying_others(make: Make) -> None:
-    """Another process takes the jobs that come meanwhile."""
+    """Another process runs the jobs that come meanwhile."""
     runner = make()
     hung_pid = pid_of(runner)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -162,7 +158,7 @@ def test_hung_job_times_out_without_delaying_others(make: Make) -> None:
 
 
 def test_hung_process_is_killed_at_limit(make: Make) -> None:
-    """With its job; what becomes of the job is not known."""
+    """With its job, whose outcome is unknown."""
     runner = make()
     process = psutil.Process(pid_of(runner))
 
@@ -185,7 +181,7 @@ def test_process_death_leaves_outcome_unknown(make: Make) -> None:
 
 
 def test_dead_idle_process_is_replaced(make: Make) -> None:
-    """The next call does not notice."""
+    """The next call succeeds."""
     runner = make()
     process = psutil.Process(pid_of(runner))
     process.kill()
@@ -221,7 +217,7 @@ def test_collected_runner_ends_its_processes(make: Make) -> None:
 
 
 def test_missing_powershell_is_reported(tmp_path: Path) -> None:
-    """It is no Hyper-V host."""
+    """The computer is no Hyper-V host."""
     error = refusal(lambda: PowerShellRunner((str(tmp_path / "nothing"),)).run("Start-FarmVM", {"Name": "x"}, 5))
 
     assert error.trouble is Trouble.NO_HYPER_V

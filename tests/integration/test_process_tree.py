@@ -1,4 +1,4 @@
-"""No process outlives its agent: agents are really killed here, and their games are looked for."""
+"""No process outlives its agent: agents are killed, and their games are looked for."""
 
 import os
 import subprocess
@@ -14,22 +14,22 @@ import psutil
 import pytest
 
 from inbox_agent.system.process_tree import AgentAlreadyRunning, ProcessTree, kill_leftovers, wait_for_exit
-from tests.harness.players import SCRIPTED, has_ended, is_gone
+from tests.harness.evaluator_harness import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel keeps the leash")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel ends the processes")
 
 AGENT = """
 import os, sys
 from subprocess import DEVNULL
 from pathlib import Path
 from inbox_agent.system.process_tree import ProcessTree
-leash = ProcessTree(Path("leash"))
+processes = ProcessTree(Path("processes"))
 silent = dict(stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
-leash.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
+processes.spawn([sys.executable, "-c", sys.argv[1]], cwd=Path.cwd(), env=os.environ, **silent)
 sys.stdin.read()
 """
-#: A game with a child in a session of its own and an orphan; says that it is complete by leaving its id.
+#: A game with a child in its own session and an orphan; it writes its id when it is complete.
 GAME = """
 from scripted import *
 spawn(SLEEPER, "own-session", start_new_session=True)
@@ -44,7 +44,7 @@ SILENT: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVN
 
 @dataclass
 class AgentProcess:
-    """An agent process with a leash in `folder`, and the game that it started."""
+    """An agent process with a process tree in `folder`, and the game that it started."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
@@ -54,11 +54,11 @@ class AgentProcess:
 
     @property
     def leftovers(self) -> list[int]:
-        """What still runs of its game."""
+        """The processes of its game that still run."""
         return [pid for pid in map(self.pid, ("game", "own-session", "orphan")) if not has_ended(pid)]
 
     def is_killed(self) -> None:
-        """SIGKILL, or its Windows twin: no chance to clean up."""
+        """SIGKILL, or its equivalent on Windows: no chance to clean up."""
         self.process.kill()
         self.process.wait()
 
@@ -102,7 +102,7 @@ def sleeper() -> "subprocess.Popen[bytes]":
 
 
 def begin(tree: ProcessTree, code: str, folder: Path) -> "subprocess.Popen[bytes]":
-    """Spawns a game on the leash and waits until it says that it is complete."""
+    """Starts a game in the process tree and waits until it is complete."""
     (folder / "game").unlink(missing_ok=True)
     process = tree.spawn([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, **SILENT)
     assert eventually(is_there(folder / "game"), 15)
@@ -111,7 +111,7 @@ def begin(tree: ProcessTree, code: str, folder: Path) -> "subprocess.Popen[bytes
 
 @pytest.mark.needs(*([] if sys.platform == "win32" else ["setpriv"]))
 def test_child_dies_with_killed_agent(agent: AgentProcess) -> None:
-    """kill -9 of the agent ends the process that it started, without anybody's help."""
+    """kill -9 of the agent ends the process that it started, without another program."""
     agent.is_killed()
 
     assert eventually(lambda: has_ended(agent.pid("game")), within_s=2)
@@ -120,7 +120,7 @@ def test_child_dies_with_killed_agent(agent: AgentProcess) -> None:
 def test_next_agent_kills_leftover_processes(
     agent: AgentProcess, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
 ) -> None:
-    """Orphans and escaped children are gone before the next agent does anything; others live on."""
+    """Orphans and escaped children are killed before the next agent does anything; other processes live on."""
     agent.is_killed()
     mine = tree.spawn(
         [sys.executable, "-c", "import time; time.sleep(600)"],
@@ -129,7 +129,7 @@ def test_next_agent_kills_leftover_processes(
         **SILENT,
     )
 
-    ProcessTree(agent.folder / "leash")
+    ProcessTree(agent.folder / "processes")
 
     assert agent.leftovers == []
     assert innocent.poll() is None
@@ -138,31 +138,31 @@ def test_next_agent_kills_leftover_processes(
 
 @posix
 def test_kill_leftovers_returns_number_of_killed_processes(agent: AgentProcess) -> None:
-    """`sweep` says how many processes it killed; the second time there are none."""
+    """The second time there are none."""
     agent.is_killed()
-    assert eventually(lambda: len(agent.leftovers) == 2)  # the game itself dies by the kernel's hand
+    assert eventually(lambda: len(agent.leftovers) == 2)  # the kernel ends the game itself
 
-    assert kill_leftovers(agent.folder / "leash") == 2
+    assert kill_leftovers(agent.folder / "processes") == 2
     assert agent.leftovers == []
-    assert kill_leftovers(agent.folder / "leash") == 0
+    assert kill_leftovers(agent.folder / "processes") == 0
     assert kill_leftovers(agent.folder / "no such file") == 0
 
 
 @posix
 def test_processes_of_live_agent_are_left_alone(agent: AgentProcess) -> None:
-    """A sweep during an agent's life does nothing, and nobody else gets its leash."""
-    assert kill_leftovers(agent.folder / "leash") == 0
+    """During an agent's life nothing is killed, and no other process gets its process tree."""
+    assert kill_leftovers(agent.folder / "processes") == 0
     with pytest.raises(AgentAlreadyRunning, match=f"process {agent.process.pid} holds"):
-        ProcessTree(agent.folder / "leash")
+        ProcessTree(agent.folder / "processes")
 
     assert len(agent.leftovers) == 3
 
 
 @posix
-def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
-    """The dead agent's id now belongs to another process: that one is neither spared for nor killed."""
+def test_reused_process_id_is_not_dead_agent(agent: AgentProcess, innocent: "subprocess.Popen[bytes]") -> None:
+    """The id of the dead agent now belongs to another process, which is not killed and protects nothing."""
     agent.is_killed()
-    token_file = agent.folder / "leash"
+    token_file = agent.folder / "processes"
     holder = msgspec.json.decode(token_file.read_bytes())
     token_file.write_bytes(msgspec.json.encode({**holder, "pid": innocent.pid}))
 
@@ -174,16 +174,16 @@ def test_reused_process_id_is_not_the_dead_agent(agent: AgentProcess, innocent: 
 
 @posix
 def test_invalid_token_file_is_replaced(tmp_path: Path) -> None:
-    """An agent starts on whatever it finds, and what it writes names it."""
-    (tmp_path / "leash").write_bytes(b'{"token": 1')
+    """An agent starts with any content of the file, and what it writes names it."""
+    (tmp_path / "processes").write_bytes(b'{"token": 1')
 
-    ProcessTree(tmp_path / "leash").close()
+    ProcessTree(tmp_path / "processes").close()
 
-    assert msgspec.json.decode((tmp_path / "leash").read_bytes())["pid"] == os.getpid()
+    assert msgspec.json.decode((tmp_path / "processes").read_bytes())["pid"] == os.getpid()
 
 
 def test_kill_ends_whole_process_tree(tree: ProcessTree, tmp_path: Path) -> None:
-    """Children in sessions of their own and orphans as well; nothing stays in the process table."""
+    """Children in their own sessions and orphans as well; nothing stays in the process table."""
     process = begin(tree, GAME, tmp_path)
 
     tree.kill(process)
@@ -197,7 +197,7 @@ def test_kill_ends_whole_process_tree(tree: ProcessTree, tmp_path: Path) -> None
 def test_kill_spares_other_process_trees(
     tree: ProcessTree, tmp_path: Path, innocent: "subprocess.Popen[bytes]"
 ) -> None:
-    """Another spawned process, its orphan, and what is not on the leash live on."""
+    """Another spawned process, its orphan, and other processes live on."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     doomed, neighbour = begin(tree, GAME, tmp_path / "a"), begin(tree, GAME, tmp_path / "b")
@@ -210,7 +210,7 @@ def test_kill_spares_other_process_trees(
 
 
 def test_child_without_token_is_found_through_parent(tree: ProcessTree, tmp_path: Path) -> None:
-    """No token and a session of its own do not help as long as its parent lives."""
+    """A child without token and in its own session is found while its parent lives."""
     hidden = "spawn(SLEEPER, 'hidden', env={}, start_new_session=True)"
     process = begin(tree, GAME.replace("spawn(ORPHAN", f"{hidden}; spawn(ORPHAN"), tmp_path)
 
@@ -221,7 +221,7 @@ def test_child_without_token_is_found_through_parent(tree: ProcessTree, tmp_path
 
 @posix
 def test_reaping_leaves_exit_codes_of_other_children(tree: ProcessTree) -> None:
-    """Reaping orphans steals no exit status from whoever waits for a child."""
+    """Reaping orphans takes no exit status from other code that waits for a child."""
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     assert wait_for_exit(child, 10)
 
@@ -247,7 +247,7 @@ def test_wait_for_exit_returns_at_exit_or_timeout(tree: ProcessTree, tmp_path: P
 
 
 def test_close_kills_all_processes(tree: ProcessTree, tmp_path: Path) -> None:
-    """Everything on the leash ends; closing twice is fine."""
+    """Every process of the tree ends; closing twice is no error."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         begin(tree, GAME, tmp_path / name)
@@ -260,6 +260,6 @@ def test_close_kills_all_processes(tree: ProcessTree, tmp_path: Path) -> None:
 
 
 def test_missing_program_raises_at_spawn(tree: ProcessTree, tmp_path: Path) -> None:
-    """And not an exit code of somebody in between."""
+    """Instead of an exit code of an intermediate process."""
     with pytest.raises(FileNotFoundError, match="no such program"):
         tree.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)

@@ -1,4 +1,4 @@
-"""QEMU machines without a guest: their processes are real and have nothing to boot from. Guests: `make test-vm`."""
+"""QEMU machines without a guest: real processes with nothing to boot from. With guests: `make test-vm`."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import QmpConnection
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
-from tests.harness.players import has_ended
+from tests.harness.evaluator_harness import has_ended
 from tests.harness.qemu_farm import QemuTestMachines
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
@@ -43,7 +43,7 @@ def spec(tmp_path: Path) -> QemuSpec:
 
 @pytest.fixture
 def machines(spec: QemuSpec) -> Iterator[QemuTestMachines]:
-    """One machine, made and off."""
+    """One machine, created and off."""
     require(*QEMU)
     machines = QemuTestMachines(spec, {"vm-1": free_port()})
     machines.create("vm-1")
@@ -52,7 +52,7 @@ def machines(spec: QemuSpec) -> Iterator[QemuTestMachines]:
 
 
 def test_machine_survives_its_host(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Its host is killed; the next one finds it running, and switches it off."""
+    """Its host is killed; the next host finds it running, and powers it off."""
     code = (
         "import sys, time; from pathlib import Path; from hyperv_ops.qemu.machines import QemuMachines, QemuSpec\n"
         f"spec = QemuSpec(image=Path({str(spec.image)!r}), folder=Path({str(spec.folder)!r}), memory_mb=128)\n"
@@ -72,7 +72,7 @@ def test_machine_survives_its_host(machines: QemuMachines, spec: QemuSpec) -> No
 
 
 def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) -> None:
-    """Its monitor does not answer; nothing is concluded from that, and its power can be cut."""
+    """Its monitor does not respond; its state is unknown, and it can be powered off."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
     assert pid is not None
@@ -86,7 +86,7 @@ def test_hung_process_is_unknown_and_can_be_powered_off(machines: QemuMachines) 
 
 
 def test_paused_machine_is_changing(machines: QemuTestMachines) -> None:
-    """Until it is let go on."""
+    """Until it is resumed."""
     machines.start("vm-1")
     machines.pause("vm-1")
     assert machines.info("vm-1").state is PowerState.CHANGING
@@ -99,7 +99,7 @@ def test_paused_machine_is_changing(machines: QemuTestMachines) -> None:
 
 @pytest.mark.timeout(30)
 def test_shutdown_of_paused_machine_returns_at_once(machines: QemuTestMachines) -> None:
-    """Its processors stand still: nobody in it hears what it is asked."""
+    """Its processors are paused: the guest cannot receive the request."""
     machines.start("vm-1")
     machines.pause("vm-1")
 
@@ -107,7 +107,7 @@ def test_shutdown_of_paused_machine_returns_at_once(machines: QemuTestMachines) 
 
 
 def test_saved_state_is_kept_beside_checkpoint(machines: QemuTestMachines) -> None:
-    """With memory and without; a later moment takes the place of an earlier one."""
+    """With memory and without; a later state replaces an earlier one."""
     machines.checkpoint("vm-1")
     machines.start("vm-1")
     machines.save_state("vm-1", "now")
@@ -127,7 +127,7 @@ def test_restore_without_checkpoint_is_refused(machines: QemuMachines) -> None:
 
 
 def test_screenshot_is_png(machines: QemuMachines) -> None:
-    """Of a machine that is on."""
+    """Of a running machine."""
     assert machines.screenshot("vm-1") is None
     machines.start("vm-1")
     picture = machines.screenshot("vm-1")
@@ -137,7 +137,7 @@ def test_screenshot_is_png(machines: QemuMachines) -> None:
 
 @pytest.mark.needs(*QEMU)
 def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
-    """QEMU's own words, not a page of them."""
+    """QEMU's own message, not several lines."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         machines = QemuMachines(spec, {"vm-1": port})
@@ -148,19 +148,19 @@ def test_used_port_is_reported_in_one_line(spec: QemuSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "folder", "said"),
+    ("image", "folder", "expected"),
     [("missing.raw", "m", "there is no image"), ("empty.raw", "m" * 100, "too long"), ("empty.raw", "a,b", "no comma")],
 )
-def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, said: str) -> None:
-    """Before anything of it exists."""
+def test_create_errors_are_reported(tmp_path: Path, spec: QemuSpec, image: str, folder: str, expected: str) -> None:
+    """Before any file of it exists."""
     machines = QemuMachines(QemuSpec(image=tmp_path / image, folder=tmp_path / folder), {"vm-1": 1})
-    with pytest.raises(MachineError, match=said):
+    with pytest.raises(MachineError, match=expected):
         machines.create("vm-1")
     assert machines.infos() == {}
 
 
 def test_machine_of_other_image_is_refused(machines: QemuMachines, spec: QemuSpec) -> None:
-    """A new image changes nothing in machines that were made from an older one; who asks for them is told."""
+    """A new image does not change machines of an older one; creating them again is refused."""
     newer = spec.image.with_name("newer.raw")
     newer.write_bytes(spec.image.read_bytes())
     machines.create("vm-1")
@@ -172,12 +172,12 @@ def test_machine_of_other_image_is_refused(machines: QemuMachines, spec: QemuSpe
 
 
 def test_disk_is_readable_by_owner_only(machines: QemuMachines, spec: QemuSpec) -> None:
-    """It holds what the share's password is checked against."""
+    """It contains the data that the share's password is checked against."""
     assert (spec.folder / "vm-1").stat().st_mode & 0o077 == 0
 
 
 def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec) -> None:
-    """The last words of a panic are there after the power cycle that cured it."""
+    """The last output of a panic is there after the power cycle."""
     console = spec.folder / "vm-1" / "console.log"
     console.write_text("Kernel panic - not syncing")
     machines.start("vm-1")
@@ -187,7 +187,7 @@ def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec
 
 
 def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines) -> None:
-    """Where there is nothing to go back to, the machine runs on."""
+    """Without a checkpoint to restore, the machine keeps running."""
     machines.start("vm-1")
     with pytest.raises(MachineError, match="no checkpoint"):
         machines.restore("vm-1")
@@ -195,7 +195,7 @@ def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines
 
 
 def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Somebody tidied up by hand; nothing holds its port afterwards."""
+    """Its disk was removed by hand; afterwards its port is free."""
     machines.start("vm-1")
     pid = machines.info("vm-1").pid
     (spec.folder / "vm-1" / "disk.qcow2").unlink()
@@ -207,14 +207,14 @@ def test_remove_ends_process_without_disk(machines: QemuMachines, spec: QemuSpec
 
 
 def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) -> None:
-    """Every verb says what it would do."""
-    said: list[str] = []
-    only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=said.append)
+    """Every method reports what it would do."""
+    expected: list[str] = []
+    only_saying = QemuMachines(spec, {"vm-1": 1, "vm-2": 2}, what_if=expected.append)
     only_saying.create("vm-2")
     for verb in (only_saying.start, only_saying.checkpoint, only_saying.restore, only_saying.remove):
         verb("vm-1")
 
-    assert [line.partition(": would ")[0] for line in said] == ["vm-2", "vm-1", "vm-1", "vm-1", "vm-1"]
+    assert [line.partition(": would ")[0] for line in expected] == ["vm-2", "vm-1", "vm-1", "vm-1", "vm-1"]
     info = machines.info("vm-1")
     assert (info.state, info.checkpoints) == (PowerState.OFF, ())
     assert list(machines.infos()) == ["vm-1"]
@@ -222,7 +222,7 @@ def test_qemu_what_if_changes_nothing(machines: QemuMachines, spec: QemuSpec) ->
 
 @pytest.mark.needs(*QEMU)
 def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    """Made, looked at, examined and removed as `pipeline.toml` says; machines of another kind are refused."""
+    """Created, listed, checked and removed as configured in `pipeline.toml`; other kinds of machines are refused."""
     (tmp_path / "pipeline.toml").write_text(
         f"[qemu]\nimage = '{spec.image}'\nfolder = 'm'\n"
         "[[worker]]\nname = 'a'\nmachine = 'vm-1'\naccount = 'x'\nsecret = 'env:X'\n"
@@ -231,21 +231,21 @@ def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys
     def vm(*words: str) -> tuple[int, str, str]:
         return pipeline(capsys, *words, "--root", tmp_path)
 
-    code, _, said = vm("vm", "create", "--all", "--backend", "hyperv")
-    assert (code, said.strip()) == (
+    code, _, expected = vm("vm", "create", "--all", "--backend", "hyperv")
+    assert (code, expected.strip()) == (
         ExitCode.BAD_INPUT,
         "pipeline: --backend hyperv: pipeline.toml has no [hyperv] table",
     )
-    code, said, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
-    assert (code, said.strip()) == (ExitCode.OK, f"vm-1: would make its disk on {spec.image}")
+    code, expected, _ = vm("vm", "create", "--all", "--backend", "qemu", "--what-if")
+    assert (code, expected.strip()) == (ExitCode.OK, f"vm-1: would make its disk on {spec.image}")
     assert vm("vm", "status")[0] == ExitCode.FAILED
 
     assert vm("vm", "create", "--all")[0] == ExitCode.OK
-    code, said, _ = vm("vm", "status")
+    code, expected, _ = vm("vm", "status")
     assert code == ExitCode.OK
-    assert "off" in said
-    said = " ".join(vm("doctor")[1:])
-    assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in said
+    assert "off" in expected
+    expected = " ".join(vm("doctor")[1:])
+    assert "vm-1 has no checkpoint 'clean'; `pipeline vm prepare a` if it is new" in expected
 
     assert vm("vm", "remove", "--all", "--yes")[0] == ExitCode.OK
     assert not (tmp_path / "m/vm-1").exists()
@@ -253,7 +253,7 @@ def test_vm_commands_manage_qemu_machines(tmp_path: Path, spec: QemuSpec, capsys
 
 @contextmanager
 def answering(path: Path, late: bytes = b"") -> Iterator[None]:
-    """A guest's agent that answers one caller; with an answer before that nobody has waited for."""
+    """A guest agent that serves one connection, and first sends a response to an earlier request."""
     with socket.socket(socket.AF_UNIX) as guest:
         guest.bind(str(path))
         guest.listen()
@@ -262,7 +262,7 @@ def answering(path: Path, late: bytes = b"") -> Iterator[None]:
             caller, _ = guest.accept()
             with caller:
                 early = late
-                while asked := caller.recv(65536):  # one question at a time, each is awaited
+                while asked := caller.recv(65536):  # one request at a time
                     caller.sendall(early)
                     early = b""
                     question = orjson.loads(asked)
@@ -276,27 +276,27 @@ def answering(path: Path, late: bytes = b"") -> Iterator[None]:
 def test_doctor_reports_unreachable_machine_only(
     tmp_path: Path, machines: QemuMachines, spec: QemuSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether it has a checkpoint is not known; that it does not answer is."""
+    """Its checkpoint is unknown; that it does not respond is reported."""
     (tmp_path / "pipeline.toml").write_text(
         f"[qemu]\nimage = '{spec.image}'\nfolder = '{spec.folder}'\n[[worker]]\nname = 'a'\nmachine = 'vm-1'\n"
     )
     machines.start("vm-1")
     psutil.Process(machines.info("vm-1").pid).suspend()
 
-    said = " ".join(pipeline(capsys, "doctor", "--root", tmp_path)[1:])
+    expected = " ".join(pipeline(capsys, "doctor", "--root", tmp_path)[1:])
 
-    assert "vm-1 cannot be asked: QEMU did not answer" in said
-    assert "checkpoint" not in said
+    assert "vm-1 cannot be asked: QEMU did not answer" in expected
+    assert "checkpoint" not in expected
 
 
-def test_old_guest_agent_answers_are_discarded(tmp_path: Path) -> None:
-    """A guest that comes to itself answers what it was asked long ago, under the same number; it is read past."""
+def test_old_guest_agent_responses_are_discarded(tmp_path: Path) -> None:
+    """A guest that resumes may respond to an old request with the same number; the response is skipped."""
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
         line = QmpConnection("vm-1", tmp_path / "guest", guest=True)
         assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
 
 
 def test_unwritable_heartbeat_file_is_ignored(tmp_path: Path) -> None:
-    """This computer's disk is full, or somebody has removed the machine's folder meanwhile."""
+    """This computer's disk is full, or the machine's folder was removed meanwhile."""
     with answering(tmp_path / "guest"):
         assert GuestAgent("vm-1", tmp_path / "guest", tmp_path / "gone/heard").heartbeat(ask=True) is Heartbeat.NONE

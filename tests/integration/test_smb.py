@@ -1,4 +1,5 @@
-"""Shares over SMB on a real Samba server: what the suite of all shares cannot ask, because only a server can do it."""
+"""Shares over SMB on a real Samba server: behaviour that needs a server. The contract of all shares is in
+tests/conformance."""
 
 import logging
 import threading
@@ -21,53 +22,53 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture
 def server() -> Iterator[Samba]:
-    """A server of this test's own, which it may kill, stop and start."""
+    """A server of this test alone, which it may kill, stop and start."""
     with samba() as server:
         yield server
 
 
 @pytest.fixture
-def bells() -> threading.Event:
+def notified() -> threading.Event:
     return threading.Event()
 
 
 @pytest.fixture
-def files(server: Samba, bells: threading.Event) -> Iterator[SmbFiles]:
+def files(server: Samba, notified: threading.Event) -> Iterator[SmbFiles]:
     """Its share, with the folders of the layout."""
     session = SmbSession(access(server), limit_s=2)
-    files = SmbFiles(session, bells.set)
+    files = SmbFiles(session, notified.set)
     files.make_folders()
     yield files
     session.drop()
 
 
 @pytest.fixture
-def outbox(server: Samba, files: SmbFiles, bells: threading.Event) -> Path:
-    """Where the agent publishes, on the server's own disk. Samba begins to listen a little after it has said so."""
+def outbox(server: Samba, files: SmbFiles, notified: threading.Event) -> Path:
+    """The outbox on the server's disk. Samba starts to watch a little after its response says so."""
     probe = server.shares["exchange"] / "outbox" / "probe.result.json"
 
-    def heard() -> bool:
+    def notifies() -> bool:
         files.names("outbox")
         probe.touch()
         probe.unlink()
-        return bells.wait(0.05)
+        return notified.wait(0.05)
 
     def quiet() -> bool:
-        bells.clear()
-        return files.names("outbox") == ["tmp"] and not bells.wait(0.2)
+        notified.clear()
+        return files.names("outbox") == ["tmp"] and not notified.wait(0.2)
 
-    assert eventually(heard, 10)
+    assert eventually(notifies, 10)
     assert eventually(quiet, 10)
     return probe.parent
 
 
-def access(server: Samba, **other: object) -> SmbAccess:
-    told: dict[str, object] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
-    return SmbAccess(server="127.0.0.1", share="exchange", **told)  # type: ignore[arg-type]
+def access(server: Samba, **other: Any) -> SmbAccess:
+    fields: dict[str, Any] = {"port": server.port, "account": ACCOUNT, "password": lambda: PASSWORD, **other}
+    return SmbAccess(server="127.0.0.1", share="exchange", **fields)
 
 
-def comes_back(files: SmbFiles) -> bool:
-    """The share can be asked again, by itself."""
+def is_available(files: SmbFiles) -> bool:
+    """Whether the share can be read again without help."""
 
     def asked() -> bool:
         try:
@@ -79,97 +80,97 @@ def comes_back(files: SmbFiles) -> bool:
     return eventually(asked, 20)
 
 
-# -------------------------------------------------------------------------------------------------------- doorbell
+# -------------------------------------------------------------------------------------------- change notifications
 
 
-def test_change_notification_after_publish(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
-    """A record that the agent publishes on the server's own disk rings; listing arms the bell again."""
+def test_change_notification_after_publish(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
+    """A record that the agent publishes on the server's disk notifies; listing re-arms the notification."""
     for number in range(3):
         files.names("outbox")
         assert files.notifies
-        bells.clear()
+        notified.clear()
         (outbox / f"{number}.result.json").write_bytes(b"{}")
-        assert bells.wait(5)
+        assert notified.wait(5)
         assert not files.notifies
 
 
-def test_change_between_listings_is_notified(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
-    """What arrives while nobody listens rings as soon as somebody does: the server keeps it for an open folder."""
+def test_change_between_listings_is_notified(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
+    """A change between two requests notifies at the next one: the server keeps it for an open folder."""
     (outbox / "1.result.json").write_bytes(b"{}")
-    assert bells.wait(5)
-    bells.clear()
+    assert notified.wait(5)
+    notified.clear()
     (outbox / "2.result.json").write_bytes(b"{}")
 
     assert sorted(files.names("outbox")) == ["1.result.json", "2.result.json", "tmp"]
-    assert bells.wait(5)
+    assert notified.wait(5)
 
 
-def test_own_writes_do_not_notify(outbox: Path, files: SmbFiles, bells: threading.Event) -> None:
-    """Only `outbox/` is listened to."""
+def test_own_writes_do_not_notify(outbox: Path, files: SmbFiles, notified: threading.Event) -> None:
+    """Only `outbox/` is watched."""
     files.deliver("inbox/x.genome", b"g", "inbox/x.start.json", b"{}")
     files.remove(["inbox/x.start.json", "inbox/x.genome"])
 
-    assert not bells.wait(0.3)
+    assert not notified.wait(0.3)
     assert files.notifies
 
 
-def test_lost_connection_notifies(server: Samba, files: SmbFiles, bells: threading.Event) -> None:
-    """Nobody would tell of anything any more, so a look must follow."""
+def test_lost_connection_notifies(server: Samba, files: SmbFiles, notified: threading.Event) -> None:
+    """No further notification would come, so a scan must follow."""
     files.names("outbox")
     server.kill()
 
-    assert bells.wait(5)
+    assert notified.wait(5)
     assert not files.notifies
     server.start()
-    assert comes_back(files)
+    assert is_available(files)
     assert files.notifies
 
 
-def test_server_without_notifications_is_polled(bells: threading.Event) -> None:
-    """It is asked once for each connection, and not again and again."""
+def test_server_without_notifications_is_polled(notified: threading.Event) -> None:
+    """It is asked once for each connection, and not again."""
     with samba(options="change notify = no") as server:
-        files = SmbFiles(SmbSession(access(server)), bells.set)
+        files = SmbFiles(SmbSession(access(server)), notified.set)
         files.make_folders()
         for _ in range(3):
             assert files.names("outbox") == ["tmp"]
 
         assert eventually(lambda: not files.notifies)
-        bells.clear()
+        notified.clear()
         assert files.names("outbox") == ["tmp"]
-        assert not bells.wait(0.3)
+        assert not notified.wait(0.3)
         assert not files.notifies
 
 
-# ---------------------------------------------------------------------------------------------- servers that vanish
+# ------------------------------------------------------------------------------------------- servers that disappear
 
 
 def test_client_reconnects_after_server_restart(server: Samba, files: SmbFiles) -> None:
-    """Connection, session and credentials are made anew; nothing that was published is lost."""
+    """Connection, session and credentials are new; no publication is lost."""
     files.publish("inbox/x.start.json", b"record")
     server.kill()
     with pytest.raises(Unavailable):
         files.read("inbox/x.start.json", 100)
     server.start()
 
-    assert comes_back(files)
+    assert is_available(files)
     assert files.read("inbox/x.start.json", 100) == b"record"
 
 
 def test_frozen_server_is_unavailable_after_deadline(server: Samba, files: SmbFiles) -> None:
-    """It holds the connection and answers nothing; the next exchange makes another one."""
+    """It keeps the connection open and does not respond; the next request makes a new one."""
     server.freeze()
     with pytest.raises(Unavailable, match="timeout"):
         files.read("inbox/x.start.json", 100)
     server.thaw()
 
-    assert comes_back(files)
+    assert is_available(files)
 
 
 @pytest.mark.timeout(90)
 def test_server_frozen_at_login_is_unavailable_after_deadline(
     server: Samba, files: SmbFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only the negotiation has a deadline."""
+    """Every step of the log-in has a deadline."""
     monkeypatch.setattr("pipeline.shares.smb.session.CONNECT_LIMIT_S", 2.0)
     server.freeze()
     session = SmbSession(access(server))
@@ -179,20 +180,20 @@ def test_server_frozen_at_login_is_unavailable_after_deadline(
 
 
 def test_blocked_send_has_deadline(server: Samba, files: SmbFiles, tmp_path: Path) -> None:
-    """A send that the socket does not take any more has a deadline, too."""
+    """A send that the socket does not accept has a deadline, too."""
     large = tmp_path / "large"
     large.write_bytes(bytes(24 * 1024 * 1024))
     server.freeze()
     with pytest.raises(Unavailable):
         files.write("inbox/x.genome", large)
     server.thaw()
-    assert comes_back(files)
+    assert is_available(files)
     files.write("inbox/x.genome", large)
     assert files.size("inbox/x.genome") == 24 * 1024 * 1024
 
 
 def test_recreated_share_has_no_folders(server: Samba, files: SmbFiles) -> None:
-    """Unknown while it is gone; bare when it is back."""
+    """Unknown while it is gone; without folders when it is back."""
     path = server.shares["exchange"]
     path.rename(path.with_name("gone"))
     with pytest.raises(Unavailable):
@@ -211,7 +212,7 @@ def _bare(files: SmbFiles) -> bool:
 
 
 def test_failed_connection_backs_off(server: Samba) -> None:
-    """Nobody is flooded with logins; in between the answer comes at once, with the reason."""
+    """Log-ins are not repeated at once; until the next one requests fail at once, with the reason."""
     server.kill()
     files = SmbFiles(SmbSession(access(server)))
     for _ in range(3):
@@ -226,7 +227,7 @@ def test_failed_connection_backs_off(server: Samba) -> None:
 
 
 def test_wrong_password_backs_off_longer(server: Samba) -> None:
-    """An account that is tried often gets locked."""
+    """An account with many failed log-ins may be locked."""
     files = SmbFiles(SmbSession(access(server, password=lambda: "wrong")))
     with pytest.raises(Unavailable) as refused:
         files.names("")
@@ -236,7 +237,7 @@ def test_wrong_password_backs_off_longer(server: Samba) -> None:
 
 
 def test_password_is_fetched_for_each_connection(server: Samba) -> None:
-    """The reference is what is configured, so the next connection uses what it leads to then."""
+    """The configuration has a reference, so the next connection uses its current value."""
     passwords = iter([PASSWORD, "another one"])
     session = SmbSession(access(server, password=lambda: next(passwords)))
     files = SmbFiles(session)
@@ -248,7 +249,7 @@ def test_password_is_fetched_for_each_connection(server: Samba) -> None:
 
 
 def test_read_only_share_can_be_read() -> None:
-    """It can be read; what cannot be written says why."""
+    """It can be read; the error of a write has the reason."""
     with samba(read_only=True) as server:
         for folder in ("inbox/tmp", "outbox/tmp", "status"):
             (server.shares["exchange"] / folder).mkdir(parents=True)
@@ -287,7 +288,7 @@ def test_connection_is_encrypted_by_default(files: SmbFiles, server: Samba) -> N
 
 
 def test_unencrypted_server_is_refused() -> None:
-    """Silently going on in the clear would be worse than not going on."""
+    """An error is better than continuing without encryption."""
     with samba(encrypt="off") as server:
         with pytest.raises(Unavailable, match="encrypt"):
             SmbFiles(SmbSession(access(server))).names("")
@@ -295,7 +296,7 @@ def test_unencrypted_server_is_refused() -> None:
 
 
 def test_old_dialect_is_refused() -> None:
-    """3.1.1 or nothing, unless the user says so."""
+    """Only 3.1.1, unless the configuration says otherwise."""
     with samba(min_protocol="SMB3_00", max_protocol="SMB3_02") as server:
         with pytest.raises(Unavailable, match=r"older than 3\.1\.1"):
             SmbFiles(SmbSession(access(server))).names("")
@@ -303,7 +304,7 @@ def test_old_dialect_is_refused() -> None:
 
 
 def test_accounts_of_one_server_use_separate_connections(server: Samba, files: SmbFiles) -> None:
-    """What one may do is no matter of who came before."""
+    """The rights of one account do not depend on earlier connections of another."""
     other = SmbSession(access(server, account=OTHER_ACCOUNT))
     wrong = SmbSession(access(server, account=OTHER_ACCOUNT, password=lambda: "wrong"))
 
@@ -313,7 +314,7 @@ def test_accounts_of_one_server_use_separate_connections(server: Samba, files: S
 
 
 def test_password_is_never_shown(server: Samba, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in a representation nor in a log nor in an error, however talkative."""
+    """Neither in a representation nor in a log or an error at any level."""
     caplog.set_level(logging.DEBUG)
     how = access(server)
     session = SmbSession(how)
@@ -327,7 +328,7 @@ def test_password_is_never_shown(server: Samba, caplog: pytest.LogCaptureFixture
 
 
 def test_status_of_each_compound_member_counts(smb_shares: SmbShares) -> None:
-    """What is missing among several files does not spoil the others."""
+    """A missing file does not affect the others of the same message."""
     files = smb_shares.fresh()
     files.make_folders()
     for name in ("a", "c"):
@@ -340,7 +341,7 @@ def test_status_of_each_compound_member_counts(smb_shares: SmbShares) -> None:
 
 
 def test_delivery_to_existing_name_is_refused(smb_shares: SmbShares) -> None:
-    """The record that was there stays, and nothing is left in the staging folder."""
+    """The existing record stays, and nothing is left in the staging folder."""
     files = smb_shares.fresh()
     files.make_folders()
     files.deliver("inbox/x.genome", b"one", "inbox/x.start.json", b"1")
@@ -352,7 +353,7 @@ def test_delivery_to_existing_name_is_refused(smb_shares: SmbShares) -> None:
 
 
 def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:
-    """More than fit into one message, or into one answer."""
+    """More than fit into one message, or into one response."""
     files = smb_shares.fresh()
     files.make_folders()
     names = {f"g0001-{number:04d}-t1-a1-abcdefghijkl.result.json" for number in range(200)}
@@ -367,15 +368,15 @@ def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:
 
 
 def test_large_listing_is_read_in_parts(server: Samba, files: SmbFiles) -> None:
-    """Twenty thousand names do not fit into one answer."""
+    """Twenty thousand names do not fit into one response."""
     for number in range(20_000):
         (server.shares["exchange"] / "outbox" / f"g0001-0001-t1-a1-{number:012d}.result.json").touch()
 
     assert len(files.names("outbox")) == 20_001
 
 
-class Fastidious(SmbSession):
-    """A session with a server that does not take several files in one message."""
+class SessionWithoutCompounds(SmbSession):
+    """A session with a server that does not accept several files in one message."""
 
     messages = 0
 
@@ -389,8 +390,8 @@ class Fastidious(SmbSession):
 
 
 def test_server_without_compounds_gets_single_files(server: Samba, files: SmbFiles) -> None:
-    """It is asked once, and then for one file at a time; all the same arrives."""
-    session = Fastidious(access(server))
+    """It is asked once, then for one file at a time; everything arrives all the same."""
+    session = SessionWithoutCompounds(access(server))
     slow = SmbFiles(session)
     for number in range(3):
         slow.deliver(f"inbox/{number}.genome", b"g", f"inbox/{number}.start.json", b"%d" % number)

@@ -1,4 +1,4 @@
-"""Intake: which files of a folder are genomes, how the others are told, and that a snapshot is what was there."""
+"""Import: which files of a folder are genomes, how others are reported, and that a snapshot is a consistent copy."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of a generation, with one good genome."""
+    """The folder of a generation, with one valid genome."""
     folder = tmp_path / "gen-0007"
     folder.mkdir()
     (folder / "good.json").write_bytes(b"good")
@@ -35,18 +35,18 @@ def snapshots(tmp_path: Path) -> Snapshots:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Callable[[], list[Path]]:
-    """Every file in the snapshots' folder, staged ones as well."""
+    """Every file in the snapshots' folder, also staged ones."""
     return lambda: [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
 
 
 def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
-    """What is said of the folder, without where it is."""
+    """The error for the folder, without its path."""
     with pytest.raises(GenomeError) as error:
         snapshots.import_folder(folder, **limits)
     return str(error.value).replace(f"{folder}{os.sep}", "").replace(f"{folder}: ", "")
 
 
-# ------------------------------------------------------------------------------------------------------ what is taken
+# -------------------------------------------------------------------------------------------------------- valid files
 
 
 def test_genomes_are_imported_in_name_order(folder: Path, snapshots: Snapshots) -> None:
@@ -87,7 +87,7 @@ NAMES = [
 @posix
 @pytest.mark.parametrize("name", NAMES)
 def test_unusual_file_names_are_accepted(folder: Path, snapshots: Snapshots, name: str) -> None:
-    """Spaces, other scripts, names that Windows reserves, long ones, ones that differ in case only: all fine."""
+    """Spaces, other scripts, names that Windows reserves, long ones, ones that differ only in case: all are valid."""
     (folder / name).write_bytes(b"genome")
 
     taken = {genome.name: genome for genome in snapshots.import_folder(folder)}
@@ -106,7 +106,7 @@ def test_unicode_spaces_are_accepted(folder: Path, snapshots: Snapshots, name: s
 
 
 def test_hidden_and_system_files_are_ignored(folder: Path, snapshots: Snapshots) -> None:
-    """Hidden files and thumbnails are not even looked at."""
+    """Hidden files and thumbnails are not read."""
     for name in (".DS_Store", ".gitkeep", "Thumbs.db", "thumbs.DB", "desktop.ini"):
         (folder / name).write_bytes(b"")
     (folder / ".git").mkdir()
@@ -115,7 +115,7 @@ def test_hidden_and_system_files_are_ignored(folder: Path, snapshots: Snapshots)
 
 
 def test_equal_genomes_share_one_snapshot(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
-    """A copy under another name takes part, and lies on the disk once."""
+    """A copy under another name is another genome, and is on the disk once."""
     (folder / "same.json").write_bytes(b"good")
 
     taken = snapshots.import_folder(folder)
@@ -126,7 +126,7 @@ def test_equal_genomes_share_one_snapshot(folder: Path, snapshots: Snapshots, ke
 
 
 def test_import_is_idempotent(folder: Path, snapshots: Snapshots) -> None:
-    """A host that starts again finds the same genomes, and the snapshot is not written again."""
+    """A host that starts again finds the same genomes, and does not write the snapshot again."""
     first = snapshots.import_folder(folder)
     before = os.stat(snapshots.path(first[0].sha256))
 
@@ -136,7 +136,7 @@ def test_import_is_idempotent(folder: Path, snapshots: Snapshots) -> None:
 
 
 def test_snapshot_is_independent_of_file(folder: Path, snapshots: Snapshots) -> None:
-    """What was taken in is played, whatever becomes of the folder."""
+    """The imported bytes are evaluated, whatever happens to the folder."""
     [genome] = snapshots.import_folder(folder)
     (folder / "good.json").write_bytes(b"evil")
 
@@ -145,10 +145,10 @@ def test_snapshot_is_independent_of_file(folder: Path, snapshots: Snapshots) -> 
 
 @pytest.mark.parametrize("damage", [b"", b"goo", b"evil"])
 def test_damaged_snapshot_is_rewritten(folder: Path, snapshots: Snapshots, damage: bytes) -> None:
-    """A power cut may leave an empty file under the right name; taking the genome in again is the fix."""
+    """A power cut may leave an empty file under the right name; the next import rewrites it."""
     [genome] = snapshots.import_folder(folder)
     snapshot = Path(snapshots.path(genome.sha256))
-    snapshot.chmod(0o600)  # it is read-only, which root alone may ignore
+    snapshot.chmod(0o600)  # it is read-only, which only root may ignore
     snapshot.write_bytes(damage)
 
     snapshots.import_folder(folder)
@@ -157,7 +157,7 @@ def test_damaged_snapshot_is_rewritten(folder: Path, snapshots: Snapshots, damag
 
 
 def test_large_genome_uses_bounded_memory(folder: Path, snapshots: Snapshots) -> None:
-    """64 MiB go through in pieces: at no time are more than a few of them in memory."""
+    """64 MiB are copied in pieces: at most a few of them are in memory."""
     with open(folder / "large.bin", "wb") as large:
         large.truncate(64 * MIB)
     tracemalloc.start()
@@ -172,7 +172,7 @@ def test_large_genome_uses_bounded_memory(folder: Path, snapshots: Snapshots) ->
 
 @pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 2 * MIB])
 def test_sizes_around_chunk_size(folder: Path, snapshots: Snapshots, size: int) -> None:
-    """Where the pieces end does not matter."""
+    """The boundaries of the pieces do not matter."""
     data = os.urandom(size)
     (folder / "large.bin").write_bytes(data)
 
@@ -183,7 +183,7 @@ def test_sizes_around_chunk_size(folder: Path, snapshots: Snapshots, size: int) 
 
 
 def test_no_staged_copy_is_left(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
-    """A large genome that is known already leaves no second copy on the disk."""
+    """A large genome that is already known leaves no second copy on the disk."""
     (folder / "large.bin").write_bytes(b"x" * 2 * MIB)
     for _ in range(2):
         digests = {genome.sha256 for genome in snapshots.import_folder(folder)}
@@ -191,21 +191,21 @@ def test_no_staged_copy_is_left(folder: Path, snapshots: Snapshots, kept: Callab
     assert {path.name for path in kept()} == digests
 
 
-# ----------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------- refused files
 
 
 def test_missing_folder_is_reported(snapshots: Snapshots, tmp_path: Path) -> None:
-    """The line says what belongs there."""
+    """The line says what the folder is for."""
     assert complaint(snapshots, tmp_path / "gen-0008") == "no such folder; put one file per genome there"
 
 
 def test_file_in_place_of_folder_is_reported(snapshots: Snapshots, folder: Path) -> None:
-    """Whatever keeps the folder from being listed is said."""
+    """The line has the reason why the folder cannot be listed."""
     assert "cannot be listed: " in complaint(snapshots, folder / "good.json")
 
 
 def test_empty_folder_is_refused(snapshots: Snapshots, folder: Path) -> None:
-    """No genomes are a mistake, also where there is only litter."""
+    """A folder without genomes is an error, also if it has ignored files."""
     (folder / "good.json").unlink()
     (folder / ".DS_Store").touch()
 
@@ -213,7 +213,7 @@ def test_empty_folder_is_refused(snapshots: Snapshots, folder: Path) -> None:
 
 
 def test_subfolder_is_refused(snapshots: Snapshots, folder: Path) -> None:
-    """A generation is flat."""
+    """A generation has no subfolders."""
     (folder / "old").mkdir()
 
     assert complaint(snapshots, folder) == "old: a folder; a generation is a flat folder of files, move it away"
@@ -222,7 +222,7 @@ def test_subfolder_is_refused(snapshots: Snapshots, folder: Path) -> None:
 @posix
 @pytest.mark.parametrize("target", ["good.json", "nothing", "."])
 def test_link_is_refused(snapshots: Snapshots, folder: Path, target: str) -> None:
-    """What a link leads to may change or vanish; it is not followed."""
+    """The target of a link may change or vanish; it is not followed."""
     (folder / "link").symlink_to(folder / target)
 
     assert complaint(snapshots, folder) == "link: a link; put the file itself there"
@@ -231,7 +231,7 @@ def test_link_is_refused(snapshots: Snapshots, folder: Path, target: str) -> Non
 @posix
 @pytest.mark.timeout(20)
 def test_fifo_is_refused(snapshots: Snapshots, folder: Path) -> None:
-    """Nobody waits for a writer."""
+    """The import does not wait for a writer."""
     os.mkfifo(folder / "pipe")
 
     assert complaint(snapshots, folder) == "pipe: not a regular file; move it away"
@@ -239,15 +239,15 @@ def test_fifo_is_refused(snapshots: Snapshots, folder: Path) -> None:
 
 @posix
 def test_unreadable_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
-    """The line says what to do about it."""
+    """The line names the fix."""
     allow_traversal(folder)
     folder.parent.chmod(0o777)  # the snapshots are another user's, too
     (folder / "good.json").chmod(0)
 
     with as_unprivileged_user():
-        said = complaint(snapshots, folder)
+        message = complaint(snapshots, folder)
 
-    assert said.startswith("good.json: cannot be read: Permission denied; correct its rights")
+    assert message.startswith("good.json: cannot be read: Permission denied; correct its rights")
 
 
 def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
@@ -258,7 +258,7 @@ def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
 
 
 def test_too_large_file_is_refused(snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]) -> None:
-    """It is refused by its size, unread; one byte less is fine."""
+    """It is refused by its size, unread; one byte less is accepted."""
     with open(folder / "huge.bin", "wb") as huge:
         huge.truncate(1 << 40)
     assert complaint(snapshots, folder, bytes_max=2 * MIB) == (
@@ -273,18 +273,18 @@ def test_too_large_file_is_refused(snapshots: Snapshots, folder: Path, kept: Cal
 @posix
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[2J.bin", "\x7f", "gen\udce4.bin", "a\u202egpj.exe", "a\u2028b"])
 def test_unprintable_name_is_refused(snapshots: Snapshots, folder: Path, name: str) -> None:
-    """Control characters, broken Unicode and reversed writing are refused, and told without being printed."""
+    """Control characters, invalid Unicode and reversed text are refused, and escaped in the message."""
     (folder / name).write_bytes(b"genome")
 
-    said = complaint(snapshots, folder)
+    message = complaint(snapshots, folder)
 
-    assert said.endswith("control characters or broken Unicode in its name; rename it")
-    assert said.isprintable()
+    assert message.endswith("control characters or broken Unicode in its name; rename it")
+    assert message.isprintable()
 
 
 @posix
 def test_all_errors_are_reported_together(snapshots: Snapshots, folder: Path) -> None:
-    """One line each, so that nobody has to try again for every mistake."""
+    """One line each, so that one attempt finds every error."""
     (folder / "a").mkdir()
     (folder / "b").touch()
     (folder / "c").symlink_to("a")
@@ -292,7 +292,7 @@ def test_all_errors_are_reported_together(snapshots: Snapshots, folder: Path) ->
     assert [line.partition(":")[0] for line in complaint(snapshots, folder).splitlines()] == ["a", "b", "c"]
 
 
-# --------------------------------------------------------------------------------------------- changed while it is read
+# -------------------------------------------------------------------------------------------- changes during the import
 
 
 def grow(path: Path) -> None:
@@ -305,18 +305,18 @@ def shrink(path: Path) -> None:
 
 
 def empty(path: Path) -> None:
-    """What a program does that is about to write the file anew."""
+    """Truncates the file, as a program does before it writes it anew."""
     os.truncate(path, 0)
 
 
 def rewrite(path: Path) -> None:
-    """Other bytes of the same size."""
+    """Writes other bytes of the same size."""
     with open(path, "r+b") as file:
         file.write(b"evil")
 
 
 def exchange(path: Path) -> None:
-    """Another file of the same size and time takes the name."""
+    """Replaces the file by another one of the same size and time."""
     new = path.with_name(".new")
     new.write_bytes(path.read_bytes()[::-1])
     os.utime(new, (1e9, 1e9))
@@ -331,15 +331,15 @@ def become_a_link(path: Path) -> None:
 
 
 class RacingWriter:
-    """Another program that changes a genome at the worst moment; the looks are the real ones."""
+    """Another program that changes a genome at the worst moment; the calls of `stat` are real."""
 
     def __init__(self, path: Path, write: Callable[[Path], object]) -> None:
         self._path, self._write = path, write
         self._looks = 0
-        os.utime(path, (1e9, 1e9))  # an old file, so that the writing shows in its time
+        os.utime(path, (1e9, 1e9))  # an old file, so that a write changes its time
 
     def behind(self, look: Callable[[str], os.stat_result]) -> Callable[[str], os.stat_result]:
-        """Writes as soon as `look` has seen the file."""
+        """Writes after the first `stat` of the path."""
 
         def wrapped(path: str) -> os.stat_result:
             seen = look(path)
@@ -350,7 +350,7 @@ class RacingWriter:
         return wrapped
 
     def between(self, look: Callable[[int], os.stat_result]) -> Callable[[int], os.stat_result]:
-        """Writes after the first `look` at the open file and before the second."""
+        """Writes between the two calls of `stat` for the open file."""
 
         def wrapped(descriptor: int) -> os.stat_result:
             self._looks += 1
@@ -369,13 +369,13 @@ SIZES = pytest.mark.parametrize("size", [4, 3 * MIB], ids=["small", "large"])
 def test_genome_changed_during_read_is_refused(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is still being written is refused, whatever its writer does to it, up to the end of the reading."""
+    """A file that is still being written is refused, whatever its writer does, until the end of the read."""
     (folder / "good.json").write_bytes(b"good" * (size // 4))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", RacingWriter(folder / "good.json", write).between(os.fstat))
-        said = complaint(snapshots, folder)
+        message = complaint(snapshots, folder)
 
-    assert said == "good.json: it changes while it is read; run again when it is written"
+    assert message == "good.json: it changes while it is read; run again when it is written"
 
 
 @SIZES
@@ -383,7 +383,7 @@ def test_genome_changed_during_read_is_refused(
 def test_genome_changed_before_open_is_consistent(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at its name and the opening: it is taken as it is then, or refused, but never mixed."""
+    """Between `stat` of its path and the opening: the new file is imported or refused, but never a mixture."""
     (folder / "good.json").write_bytes(b"good" * (size // 4))
     monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", write).behind(os.lstat))
 
@@ -401,14 +401,14 @@ def test_genome_changed_before_open_is_consistent(
 def test_genome_invalid_at_open_is_refused(
     snapshots: Snapshots, folder: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is empty, too large or a link by then is refused as if it had always been."""
+    """A file that is empty, too large or a link by then is refused as usual."""
     monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", write).behind(os.lstat))
 
     assert complaint(snapshots, folder, bytes_max=4).startswith("good.json: ")
 
 
 def test_vanished_genome_is_refused(snapshots: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removed right after it was looked at, it is told like any unreadable file."""
+    """A file that is removed after the listing is reported as unreadable."""
     monkeypatch.setattr(os, "lstat", RacingWriter(folder / "good.json", os.unlink).behind(os.lstat))
 
     assert complaint(snapshots, folder).startswith("good.json: cannot be read: No such file or directory")
@@ -418,13 +418,13 @@ def test_vanished_genome_is_refused(snapshots: Snapshots, folder: Path, monkeypa
 
 
 def fill(disk: Path, leave_bytes: int) -> None:
-    """Leaves only so much room on a disk."""
+    """Fills a disk up to this rest."""
     with open(disk / "filler", "wb") as filler:
         filler.write(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave_bytes))
 
 
 def test_full_disk_is_host_error(folder: Path, tiny_disk: Path) -> None:
-    """No room for the snapshot is the host's trouble, told as what it is."""
+    """A full disk for the snapshot is an error of the host, and is reported so."""
     (folder / "large.bin").write_bytes(b"x" * 4 * MIB)
     fill(tiny_disk, MIB)
 
@@ -434,7 +434,7 @@ def test_full_disk_is_host_error(folder: Path, tiny_disk: Path) -> None:
 
 @pytest.mark.parametrize("size", [MIB // 2, MIB + MIB // 2])
 def test_disk_full_at_last_chunk_fails_import(folder: Path, tiny_disk: Path, size: int) -> None:
-    """A snapshot is whole or there is an error: half a genome under the digest of a whole one is worse than none."""
+    """A snapshot is complete or there is an error: no partial genome exists under the digest of a complete one."""
     (folder / "good.json").write_bytes(os.urandom(size))
     fill(tiny_disk, size - 64 * 1024)
 
@@ -443,7 +443,7 @@ def test_disk_full_at_last_chunk_fails_import(folder: Path, tiny_disk: Path, siz
 
 
 def test_failed_import_frees_its_space(folder: Path, tiny_disk: Path) -> None:
-    """The room that an intake took in vain is given back, or the ledger beside it could not be written either."""
+    """The space of a failed import is freed, or the ledger on the same disk could not be written either."""
     (folder / "good.json").write_bytes(b"x" * 16 * MIB)
 
     with pytest.raises(HostError, match="No space left"):
@@ -455,7 +455,7 @@ def test_failed_import_frees_its_space(folder: Path, tiny_disk: Path) -> None:
 def test_staged_leftover_of_killed_host_is_replaced(
     snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]
 ) -> None:
-    """It had write-protected it already, which Windows would neither write to nor remove."""
+    """It was already write-protected, which Windows neither writes to nor removes."""
     staged = Path(snapshots.path("00")).parents[1] / "staged"
     staged.parent.mkdir(parents=True)
     staged.write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""`pipeline verify` on a real run: it holds, and whoever tampers with ledger, results or snapshots is found out."""
+"""`pipeline verify` on a real run: it passes, and any tampering with ledger, results or snapshots is detected."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one generation, played for real: four genomes, three trials each."""
+    """A project with one generation of a real run: four genomes, three trials each."""
     root = tmp_path_factory.mktemp("played")
     assert main.run_commands(["init", str(root)]) == ExitCode.OK
     assert main.run_commands(["run", "--gen", "1", "--root", str(root)]) == ExitCode.OK
@@ -46,13 +46,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def verified_project(played: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be spoilt."""
+    """A copy of it that may be changed."""
     return Path(shutil.copytree(played, tmp_path / "project"))
 
 
 @pytest.fixture(scope="module")
 def spoilt_outputs(played: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another copy, whose outputs are spoilt again and again."""
+    """Another copy, whose outputs are changed repeatedly."""
     return Path(shutil.copytree(played, tmp_path_factory.mktemp("spoilt") / "project"))
 
 
@@ -65,14 +65,14 @@ def facts_of(root: Path) -> list[Fact]:
 
 
 def append(root: Path, *facts: Fact) -> None:
-    """A host with a defect: facts that no farm would state, in a ledger that is sound."""
+    """Appends facts that no host would record, to a valid ledger."""
     ledger = Ledger(root / "state")
     ledger.append(facts, 0.0, 1, 1)
     ledger.close()
 
 
 def a_settlement(root: Path) -> TrialSettled:
-    """Of camel.txt's first trial: trials end in any order."""
+    """The settlement of camel.txt's first trial; trials end in any order."""
     settled = (fact for fact in facts_of(root) if isinstance(fact, TrialSettled))
     return min(settled, key=lambda fact: (fact.genome, fact.trial))
 
@@ -201,7 +201,7 @@ def fail_by_a_stranger(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "said"),
+    ("tamper", "expected"),
     [
         (lose_a_result, "unexpected: trial 1 of"),
         (change_a_result, "counted was"),
@@ -221,22 +221,22 @@ def fail_by_a_stranger(root: Path) -> None:
     ],
 )
 def test_tampering_is_detected(
-    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], said: str
+    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], expected: str
 ) -> None:
-    """Exit code 1, and a line that says what and where."""
+    """Exit code 1, and a line with the place and the problem."""
     tamper(verified_project)
 
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
 
     assert code == ExitCode.FAILED
     assert "NOT VERIFIED" in out
-    assert said in out
+    assert expected in out
 
 
 @given(table=st.binary(max_size=200) | st.text('a,\n\r"0.e-', max_size=60).map(str.encode), summary=st.binary())
-@settings(deadline=None, max_examples=8)  # each opens a ledger, which takes Wine seconds
+@settings(deadline=None, max_examples=8)  # each opens a ledger, which takes seconds under Wine
 def test_damaged_outputs_are_reported(spoilt_outputs: Path, table: bytes, summary: bytes) -> None:
-    """It is told, not tripped over."""
+    """They are reported without an exception."""
     results = spoilt_outputs / "results" / "gen-0001"
     (results / "results.csv").write_bytes(table)
     (results / "summary.json").write_bytes(summary)
@@ -247,7 +247,7 @@ def test_damaged_outputs_are_reported(spoilt_outputs: Path, table: bytes, summar
 
 
 def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is guessed: one line with the fix."""
+    """One line with the fix; nothing is guessed."""
     with sqlite3.connect(verified_project / "state" / "ledger.db") as db:
         db.execute("DELETE FROM facts WHERE seq = 5")
     db.close()
@@ -260,20 +260,20 @@ def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("args", "said"), [((), "nothing was run here yet"), (("--gen", "9"), "generation 9 was never run here")]
+    ("args", "expected"), [((), "nothing was run here yet"), (("--gen", "9"), "generation 9 was never run here")]
 )
 def test_verify_refuses_generation_that_never_ran(
-    played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: Sequence[str], said: str
+    played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: Sequence[str], expected: str
 ) -> None:
     """Exit code 2."""
     code, _, err = pipeline(capsys, "verify", *args, "--root", played if args else tmp_path)
 
     assert code == ExitCode.BAD_INPUT
-    assert said in err
+    assert expected in err
 
 
 def test_verify_rereads_while_host_records(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It archives first and records then; who looks in between looks once more."""
+    """The host archives before it records; a difference in between is checked again."""
     plant_an_orphan(verified_project)
     LiveStatusFile(verified_project / "state").write({})
     looks: list[list[Audit]] = []
@@ -291,7 +291,7 @@ def test_verify_rereads_while_host_records(verified_project: Path, monkeypatch: 
 
 
 def test_lasting_problem_is_reported_beside_host(verified_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked at several times, and not for ever."""
+    """The check is repeated several times, not for ever."""
     plant_an_orphan(verified_project)
     LiveStatusFile(verified_project / "state").write({})
     monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
@@ -301,7 +301,7 @@ def test_lasting_problem_is_reported_beside_host(verified_project: Path, monkeyp
 
 @pytest.mark.processes
 def test_running_farm_can_be_verified(project: FarmProject) -> None:
-    """Again and again while it plays, and each time the promise holds."""
+    """Repeated checks pass during the run."""
     project.configure(trials=3)
     project.add_genomes({f"g{n:03d}.json": {"n": n} for n in range(100)})
     host, looks = project.start(), 0
@@ -316,7 +316,7 @@ def test_running_farm_can_be_verified(project: FarmProject) -> None:
 
 
 def test_ledger_without_run_is_not_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that was refused leaves one: there is nothing to verify, which is not the same as all being well."""
+    """A refused run leaves one: it cannot be verified, which is not the same as a passed check."""
     Ledger(tmp_path / "state").close()
 
     for command in (["verify"], ["results", "--all"]):

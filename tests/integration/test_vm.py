@@ -1,10 +1,11 @@
-"""`pipeline vm` and the doctor of machines, typed as a user would: through WinRM to a simulated Hyper-V host."""
+"""`pipeline vm` and the doctor of machines, as typed by a user: through WinRM to a simulated Hyper-V host."""
 
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,12 +30,12 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVH
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
     monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
-    with hyperv_harness(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as bed:
-        configure(tmp_path, bed)
-        yield bed
+    with hyperv_harness(tmp_path, *NAMES, existing=("vm-1",), boot_s=0.05) as harness:
+        configure(tmp_path, harness)
+        yield harness
 
 
-def configure(root: Path, harness: HyperVHarness, **hyperv: object) -> None:
+def configure(root: Path, harness: HyperVHarness, **hyperv: Any) -> None:
     (root / "pipeline.toml").write_text(harness.tables(**hyperv))
 
 
@@ -44,7 +45,7 @@ def vm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Command) -> None:
-    """Create, start, stop, checkpoint, restore, remove: each says what it did to whom."""
+    """Create, start, stop, checkpoint, restore, remove: each names its action and its machines."""
     assert vm("vm", "create", "vm-2", "vm-3")[0] == ExitCode.OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
     assert vm("vm", "stop", "vm-2")[1] == "vm-2: is off\n"
@@ -58,7 +59,7 @@ def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Comm
 
 
 def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> None:
-    """A table for people, and JSON for programs."""
+    """A table for users, JSON for programs."""
     vm("vm", "start", "vm-1", "--wait")
 
     code, out, _ = vm("vm", "status")
@@ -68,12 +69,12 @@ def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> Non
     assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
     assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
     assert lines[2] == [*["vm-2", "there", "is", "none"]]
-    told = json.loads(vm("vm", "status", "vm-1", "--json")[1])
-    assert (told[0]["worker"], told[0]["state"], told[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
+    rows = json.loads(vm("vm", "status", "vm-1", "--json")[1])
+    assert (rows[0]["worker"], rows[0]["state"], rows[0]["checkpoints"]) == ("vm-1", "running", ["clean"])
 
 
 def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
-    """Every verb says what it would do, in the words of the host's own PowerShell, and does not ask."""
+    """Every command reports what it would do, in the words of the host's PowerShell, and does not ask."""
     for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
         assert (code, err) == (ExitCode.OK, "")
@@ -88,7 +89,7 @@ def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None
 def test_destructive_commands_ask_for_confirmation(
     harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an answer nothing is done, and it is said how to answer beforehand."""
+    """Without an answer nothing is done; the message names the option that confirms."""
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for args in (("remove", "vm-1"), ("restore", "vm-1"), ("stop", "--power-off", "vm-1"), ("prepare", "vm-1")):
         code, _, err = vm("vm", *args)
@@ -99,7 +100,7 @@ def test_destructive_commands_ask_for_confirmation(
 
 
 def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """Each gets its own name, address and share password, and its clean checkpoint after that."""
+    """Each gets its own name, address and share password, and then its clean checkpoint."""
     tables = harness.tables(network="'192.168.77.0/24'").replace(
         "[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'"
     )
@@ -121,9 +122,9 @@ def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Comma
 def test_prepare_checks_identity_before_boot(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password that is not there, or a name that is too long: nothing was switched on for nothing."""
-    told = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
-    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", told)
+    """A missing password or a too long name is found before any machine is started."""
+    table = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", table)
     for name in NAMES:
         tables = tables.replace(f"share = '{harness.disks / name}'", "")
     long = "a-name-that-windows-cuts"
@@ -140,7 +141,7 @@ def test_prepare_checks_identity_before_boot(
 
 
 def test_check_template_reports_problems(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """The check goes into the guest, runs there, and what is not well is told with its fix."""
+    """The check runs in the guest, and each problem is reported with its fix."""
     configure(tmp_path, harness, template_machine="'vm-1'", network="'10.1.0.0/24'", task="'my agent'")
     vm("vm", "start", "vm-1", "--wait")
     well = {"item": "sleep", "ok": True, "found": "never", "cure": ""}
@@ -164,7 +165,7 @@ def test_check_template_reports_problems(harness: HyperVHarness, vm: Command, tm
 
 
 def test_switch_is_created_with_host_address(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """With the first address of its network for the host; without a network nothing is guessed."""
+    """The host gets the first address of the network; without a configured network the command fails."""
     assert "`switch` and `network`" in vm("vm", "switch")[2]
     configure(tmp_path, harness, network="'192.168.77.0/24'")
     harness.hyperv.missing.add("switch")
@@ -186,7 +187,7 @@ def test_script_warnings_are_printed(harness: HyperVHarness, vm: Command) -> Non
 
 
 def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """Settings that no disk carries are listed with both values, and the exit code says whether there are any."""
+    """Settings that are not on a disk are listed with both values, and the exit code says whether any differ."""
     vm("vm", "create", "vm-2", "vm-3")
     harness.hyperv.set_screen("vm-1", "Single 1280x720")
     code, _, err = vm("vm", "compare")
@@ -205,7 +206,7 @@ def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (("start",), "which machines? Name workers, or give --all or --count; there are vm-1, vm-2, vm-3"),
         (("start", "vm-1", "--all"), "which machines?"),
@@ -216,17 +217,19 @@ def test_vm_compare_lists_differences(harness: HyperVHarness, vm: Command, tmp_p
         (("create", "--count", "500"), "500 is not in the range 1<=x<=256"),
     ],
 )
-def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args: tuple[str, ...], said: str) -> None:
-    """Nothing is asked of the host."""
+def test_invalid_selection_is_one_line(
+    harness: HyperVHarness, vm: Command, args: tuple[str, ...], expected: str
+) -> None:
+    """No request is sent to the host."""
     code, _, err = vm("vm", *args)
 
     assert code == ExitCode.BAD_INPUT
-    assert said in err
+    assert expected in err
     assert harness.hyperv.scripts == []
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "expected"),
     [
         ("template", "vm-2: New-FarmVM: 127.0.0.1: there is no template D:\\template.vhdx; correct `template`"),
         ("space", "3 GB are free on D:; make some room"),
@@ -234,14 +237,14 @@ def test_invalid_selection_is_one_line(harness: HyperVHarness, vm: Command, args
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_host_error_is_one_line_with_fix(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_error_is_one_line_with_fix(harness: HyperVHarness, vm: Command, missing: str, expected: str) -> None:
     """With the fix, on standard error."""
     harness.hyperv.missing.add(missing)
 
     code, out, err = vm("vm", "create", "vm-2")
 
     assert (code, out) == (ExitCode.FAILED, "")
-    assert said in err
+    assert expected in err
     assert len(err.splitlines()) == 1
 
 
@@ -259,7 +262,7 @@ def test_refused_account_is_reported_without_password(
 
 
 def test_no_machines_configured_is_reported(vm: Command, tmp_path: Path) -> None:
-    """It is said how one is named."""
+    """The line says how to configure one."""
     (tmp_path / "pipeline.toml").write_text("[[worker]]\nname = 'a'\nshare = '/nowhere'\n")
 
     code, _, err = vm("vm", "status")
@@ -272,12 +275,12 @@ def test_no_machines_configured_is_reported(vm: Command, tmp_path: Path) -> None
 
 
 def complaints(vm: Command) -> list[str]:
-    """Without what is said of the shares, where no agent is at work."""
+    """The findings without those of the shares, where no agent runs."""
     return [line for line in vm("doctor")[1].splitlines() if "mount it" not in line and "no agent has" not in line]
 
 
 def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> None:
-    """Silence is the best of findings; asked for, it tells what it measured."""
+    """No output without problems; with -v the measurements."""
     vm("vm", "create", "--all")
     vm("vm", "checkpoint", "vm-2", "vm-3")
 
@@ -286,7 +289,7 @@ def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> 
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "expected"),
     [
         ("switch", "[hyperv]: hv1 has no switch 'farm'; New-FarmSwitch.ps1 makes it"),
         ("template", r"[hyperv]: D:\template.vhdx is not there on hv1"),
@@ -294,11 +297,11 @@ def test_healthy_machines_print_nothing(harness: HyperVHarness, vm: Command) -> 
         ("hyperv", "the Hyper-V module is not installed"),
     ],
 )
-def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, said: str) -> None:
+def test_host_problems_are_reported(harness: HyperVHarness, vm: Command, missing: str, expected: str) -> None:
     """One line for each, with the fix."""
     harness.hyperv.missing.add(missing)
 
-    assert any(said in line for line in complaints(vm))
+    assert any(expected in line for line in complaints(vm))
 
 
 COLLECTING_POWERSHELL = """
@@ -315,7 +318,7 @@ print("reply:" + base64.b64encode(json.dumps(reply).encode()).decode())
 def test_doctor_reports_powershell_without_streaming_input(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look at the machines starts a process then, which costs the games processor time."""
+    """Each query of the machines starts a process then, which takes processor time from evaluations."""
     (tmp_path / "powershell.py").write_text(COLLECTING_POWERSHELL)
     program = (sys.executable, "-I", str(tmp_path / "powershell.py"))
     monkeypatch.setattr(connections, "PowerShellRunner", lambda: PowerShellRunner(program, probe_limit_s=0.5))
@@ -329,7 +332,7 @@ def test_doctor_reports_powershell_without_streaming_input(
 
 
 def test_internal_switch_from_other_computer_is_reported(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
-    """An internal switch ends there; from another computer every share would be away, and nobody would know why."""
+    """An internal switch ends at its host; from another computer every share would be unreachable without a reason."""
     tables = harness.tables().replace(
         f"share = '{harness.disks / 'vm-1'}'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'"
     )
@@ -339,7 +342,7 @@ def test_internal_switch_from_other_computer_is_reported(harness: HyperVHarness,
 
 
 def test_unknown_free_memory_is_not_reported(harness: HyperVHarness, vm: Command) -> None:
-    """Free memory that is not told is not missing."""
+    """An unknown amount of free memory is no problem."""
     harness.hyperv.missing.add("administrator")
     vm("vm", "create", "--all")
     vm("vm", "checkpoint", "vm-2", "vm-3")
@@ -349,22 +352,22 @@ def test_unknown_free_memory_is_not_reported(harness: HyperVHarness, vm: Command
 
 
 def test_machine_problems_are_reported(harness: HyperVHarness, vm: Command) -> None:
-    """One that nobody made, one without a clean checkpoint, one that has lost its heartbeat."""
+    """One that does not exist, one without a clean checkpoint, one that has lost its heartbeat."""
     vm("vm", "create", "vm-2")
     vm("vm", "start", "vm-1", "--wait")
     harness.hyperv.freeze("vm-1")
 
-    told = "\n".join(complaints(vm))
+    found = "\n".join(complaints(vm))
 
-    assert "vm-1: the guest of vm-1 has lost its heartbeat" in told
-    assert "vm-2: vm-2 has no checkpoint 'clean'; `pipeline vm prepare vm-2` if it is new" in told
-    assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in told
+    assert "vm-1: the guest of vm-1 has lost its heartbeat" in found
+    assert "vm-2: vm-2 has no checkpoint 'clean'; `pipeline vm prepare vm-2` if it is new" in found
+    assert "vm-3: there is no machine vm-3; `pipeline vm create vm-3` makes it" in found
 
 
 def test_unreachable_host_is_reported_once(
     harness: HyperVHarness, vm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong password, an unset secret, nobody there: what is wrong is told once, and what follows is not guessed."""
+    """A wrong password, an unset secret, an unreachable host: reported once, without the consequences."""
     monkeypatch.setenv("HYPERV_SECRET", "Wr0ng-canary")
     assert "correct `account` or `secret`" in "\n".join(complaints(vm))
     monkeypatch.delenv("HYPERV_SECRET")

@@ -1,6 +1,6 @@
-"""The page in a real browser: live updates, hostile strings that stay text, keys, narrow screens; and who may look.
+"""The page in a real browser: live updates, hostile strings, keyboard, narrow screens; and access control.
 
-Chromium without a head, driven from outside; the server is the shipped command in a process of its own.
+Headless Chromium; the server is the shipped command in its own process.
 """
 
 import os
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def served(root: Path, *options: str) -> Iterator[str]:
-    """The address that the command told."""
+    """The address that the command printed."""
     command = [sys.executable, "-m", "pipeline", "serve", "--root", str(root), "--port", str(free_port()), *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert server.stdout is not None
@@ -56,7 +56,7 @@ def served(root: Path, *options: str) -> Iterator[str]:
 
 
 def here(address: str) -> str:
-    """The same on this computer, whatever name it tells others."""
+    """The same address on this computer, whatever name it uses for others."""
     return address.replace(socket.gethostname(), "127.0.0.1")
 
 
@@ -74,7 +74,7 @@ def status(address: str, **headers: str) -> int:
 
 @contextmanager
 def opened(browser: Browser, address: str, width: int = 1280) -> Iterator[Page]:
-    """The page, drawn; anything that its console complains of fails the test."""
+    """The page, rendered; any message on its console fails the test."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
@@ -96,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_page_of_finished_run(browser: Browser, project: Path) -> None:
-    """Its counts, its plots, its stories, and another generation when it is chosen."""
+    """Counts, plots, explanations, and another generation when it is selected."""
     with served(project) as address, opened(browser, address) as page:
         expect(page.locator("#state")).to_have_text("finished")
         expect(page.locator("#tiles div").first).to_have_text("genomes24")
@@ -112,7 +112,7 @@ def test_page_of_finished_run(browser: Browser, project: Path) -> None:
 
 
 def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None:
-    """In every table and every plot, the one with an image in it as well."""
+    """In every table and every plot, also if the name contains an image."""
     with served(project) as address, opened(browser, address) as page:
         expect(page.get_by_role("cell", name="<img src=x onerror=alert(1)>.json")).to_be_visible()
         expect(page.get_by_role("cell", name="a&amp;b\"'.json")).to_be_visible()
@@ -123,7 +123,7 @@ def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None
 
 
 def test_report_equals_served_page(browser: Browser, project: Path, tmp_path: Path) -> None:
-    """From a file, without any server, with all generations to choose from."""
+    """As a file, without a server, with all generations to select from."""
     from pipeline.cli import main
 
     assert main.run_commands(["report", "--all", "--out", str(tmp_path / "r.html"), "--root", str(project)]) == 0
@@ -134,7 +134,7 @@ def test_report_equals_served_page(browser: Browser, project: Path, tmp_path: Pa
 
 
 def test_page_works_with_keyboard(browser: Browser, project: Path) -> None:
-    """To the content, to a column's order and back, and into the search."""
+    """To the content, to the order of a column and back, and into the search."""
     with served(project) as address, opened(browser, address) as page:
         page.keyboard.press("Tab")
         expect(page.locator(".skip")).to_be_focused()
@@ -152,7 +152,7 @@ def test_page_works_with_keyboard(browser: Browser, project: Path) -> None:
 
 
 def test_page_fits_narrow_screen(browser: Browser, project: Path) -> None:
-    """Nothing is wider than a telephone; tables scroll by themselves."""
+    """Nothing is wider than a telephone; tables scroll separately."""
     with served(project) as address, opened(browser, address, width=360) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         heights = page.evaluate("[...document.querySelectorAll('#genomes tbody tr')].map((row) => row.offsetHeight)")
@@ -160,7 +160,7 @@ def test_page_fits_narrow_screen(browser: Browser, project: Path) -> None:
 
 
 class _Playing:
-    """A host at work, as those who look on see it: its ledger and its live file grow."""
+    """A running host as readers see it: its ledger and its live status grow."""
 
     def __init__(self, root: Path, run: FaultyRun) -> None:
         self._root, self._run = root, run
@@ -181,7 +181,7 @@ class _Playing:
 
 
 def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> None:
-    """The page follows by itself: counts, workers, plots; and it says when the run has ended."""
+    """Counts, workers and plots are updated; the end of the run is shown."""
     run = faulty_project(tmp_path, generations=1, share=0.3)
     host = _Playing(tmp_path, run)
     host.go_on(1)
@@ -201,11 +201,11 @@ def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> No
         expect(page.locator("#state")).to_have_text("finished", timeout=15_000)
 
 
-# ----------------------------------------------------------------------------------------------------- who may look
+# --------------------------------------------------------------------------------------------------- access control
 
 
 def test_foreign_host_header_is_refused(project: Path) -> None:
-    """A page of somebody else's whose name leads here gets nothing; nothing can be written."""
+    """A foreign page whose name resolves to this server gets no data; nothing can be written."""
     with served(project) as address:
         assert status(address) == 200
         assert status(address, Host="evil.example") == 400
@@ -218,7 +218,7 @@ def test_foreign_host_header_is_refused(project: Path) -> None:
 
 
 def test_content_security_policy_is_strict(project: Path) -> None:
-    """No script but its own, no address but its own."""
+    """Only its own script and its own address."""
     plain = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with served(project) as address, plain.open(address, timeout=5) as answer:
         policy = answer.headers["Content-Security-Policy"]
@@ -230,12 +230,13 @@ def test_content_security_policy_is_strict(project: Path) -> None:
     ("host", "name"), [("0.0.0.0", socket.gethostname()), ("::", socket.gethostname()), ("::1", "[::1]"), ("a", "a")]
 )
 def test_printed_url_is_reachable(host: str, name: str) -> None:
-    """Nobody can go to all addresses at once."""
+    """With all addresses bound, one of them is printed."""
     assert url_host(host) == name
 
 
 def test_token_is_required_beyond_loopback(browser: Browser, project: Path) -> None:
-    """Without it nothing is told; with it, once, the browser remembers, and the address shows it no more."""
+    """Without it the server returns no data; the browser stores it after the first use, and removes it from the
+    address."""
     with served(project, "--host", "0.0.0.0") as address:
         bare, _, token = here(address).partition("?token=")
         assert len(token) >= 32
@@ -246,7 +247,7 @@ def test_token_is_required_beyond_loopback(browser: Browser, project: Path) -> N
 
 
 def test_ctrl_c_ends_server_with_open_page(project: Path) -> None:
-    """An open page is let go; nothing is printed, and nothing is to be resumed."""
+    """Open connections are closed; nothing is printed, and there is nothing to resume."""
     port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--root", str(project), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
@@ -255,6 +256,6 @@ def test_ctrl_c_ends_server_with_open_page(project: Path) -> None:
             page.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert b"200" in page.recv(4096)
             server.send_signal(signal.SIGINT)
-            _, said = server.communicate(timeout=30)
+            _, output = server.communicate(timeout=30)
 
-    assert (server.returncode, said) == (0, b"")
+    assert (server.returncode, output) == (0, b"")

@@ -1,4 +1,4 @@
-"""The WS-Management server of the tests, as the real pywinrm sees it."""
+"""The WS-Management server of the tests, used with the real pywinrm."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from tests.harness.waiting import eventually
 ACCOUNT, PASSWORD = "operator", "S3cret-canary!"
 OTHER = {"username": r"FARM\other", "password": "An0ther-canary!"}
 ACCOUNTS = {ACCOUNT: PASSWORD, OTHER["username"]: OTHER["password"]}
-#: In bytes that are no text, so that nothing on the way may take them for it.
+#: In bytes that are not text, so that no layer can take them for text.
 STDIN = bytes(range(256))
 
 Answers = Callable[[Command], Answer]
@@ -35,8 +35,8 @@ def echo(command: Command) -> Answer:
 
 @contextmanager
 def client(server: WsmanServer, **other: Any) -> Iterator[Protocol]:
-    """A client that takes nothing from its environment."""
-    told: dict[str, Any] = {
+    """A client that uses nothing of its environment."""
+    fields: dict[str, Any] = {
         "transport": "ssl" if server.tls else "ntlm",
         "username": ACCOUNT,
         "password": PASSWORD,
@@ -46,7 +46,7 @@ def client(server: WsmanServer, **other: Any) -> Iterator[Protocol]:
         "operation_timeout_sec": 1,
         "read_timeout_sec": 10,
     }
-    protocol = Protocol(server.endpoint, **{**told, **other})
+    protocol = Protocol(server.endpoint, **{**fields, **other})
     try:
         yield protocol
     finally:
@@ -54,7 +54,7 @@ def client(server: WsmanServer, **other: Any) -> Iterator[Protocol]:
 
 
 def start(protocol: Protocol, line: str = "work", stdin: bytes = b"") -> tuple[str, str]:
-    """A command in a shell of its own that got all its input."""
+    """A command in its own shell that got all its input."""
     shell = protocol.open_shell()
     command = protocol.run_command(shell, line)
     protocol.send_command_input(shell, command, stdin, end=True)
@@ -62,7 +62,7 @@ def start(protocol: Protocol, line: str = "work", stdin: bytes = b"") -> tuple[s
 
 
 def run(protocol: Protocol, line: str = "work", stdin: bytes = b"") -> tuple[bytes, bytes, int]:
-    """What comes of a command; nothing of it is left on the server."""
+    """The outcome of a command; nothing of it is left on the server."""
     shell, command = start(protocol, line, stdin)
     try:
         return protocol.get_command_output(shell, command)
@@ -92,11 +92,11 @@ def protocol(server: WsmanServer) -> Iterator[Protocol]:
         yield protocol
 
 
-# --- What works ---
+# --- Success ---
 
 
 def test_command_over_encrypted_ntlm(server: WsmanServer, protocol: Protocol) -> None:
-    """A command gets its input, and its output and exit code come back; it leaves nothing open."""
+    """A command gets its input, and its output and exit code are returned; it leaves nothing open."""
     shell = protocol.open_shell()
     command = protocol.run_command(shell, "work", ["-n", "3"])
     protocol.send_command_input(shell, command, STDIN[:100])
@@ -110,9 +110,9 @@ def test_command_over_encrypted_ntlm(server: WsmanServer, protocol: Protocol) ->
 
 
 def test_encrypted_messages_hide_command_and_input(server: WsmanServer, protocol: Protocol) -> None:
-    """Over HTTP neither the command nor its input, encoded or not, is in what the client sends."""
+    """Over HTTP neither the command nor its input, encoded or not, is in the client's data."""
     run(protocol, "canary-command", b"canary-input")
-    bodies = [body for body in server.seen if body]  # the first message has none: it only authenticates
+    bodies = [body for body in server.seen if body]  # the first message has no body: it only authenticates
     assert len(bodies) >= 6
     for body in bodies:
         assert b"application/HTTP-SPNEGO-session-encrypted" in body
@@ -124,7 +124,7 @@ def test_encrypted_messages_hide_command_and_input(server: WsmanServer, protocol
     ("transport", "encryption"), [("ssl", "auto"), ("ntlm", "auto"), ("ntlm", "always")], ids=["basic", "ntlm", "both"]
 )
 def test_command_over_https(serve: Callable[..., WsmanServer], transport: str, encryption: str) -> None:
-    """A client that trusts the certificate comes in by Basic and NTLM, the latter encrypted once more if it wants."""
+    """A client that trusts the certificate logs on with Basic and NTLM, the latter also with message encryption."""
     server = serve(tls=True)
     with client(server, transport=transport, message_encryption=encryption) as protocol:
         assert run(protocol, stdin=STDIN) == (STDIN[::-1], b"work", 7)
@@ -140,14 +140,14 @@ def test_certificate_is_valid_for_address(serve: Callable[..., WsmanServer]) -> 
 
 
 def test_account_may_have_domain(server: WsmanServer) -> None:
-    """An account may have a domain; the command is told of both."""
+    """An account may have a domain; the command gets both."""
     with client(server, **OTHER) as protocol:
         run(protocol)
     assert server.commands == [Command("work", b"", OTHER["username"])]
 
 
-def test_large_output_is_split_over_answers(serve: Callable[..., WsmanServer]) -> None:
-    """More output than fits into one answer comes in several."""
+def test_large_output_is_split_over_responses(serve: Callable[..., WsmanServer]) -> None:
+    """More output than fits into one response comes in several."""
     big = bytes(range(256)) * 2000
     server = serve(lambda _: Answer(big, big[:150_000], 1))
     with client(server) as protocol:
@@ -160,7 +160,7 @@ def test_large_output_is_split_over_answers(serve: Callable[..., WsmanServer]) -
 
 
 def test_two_clients_run_concurrently(serve: Callable[..., WsmanServer]) -> None:
-    """Clients do not hear each other, even when their commands run at the same time."""
+    """Clients are separated, even when their commands run at the same time."""
     both = threading.Barrier(2)
 
     def answer(command: Command) -> Answer:
@@ -179,12 +179,12 @@ def test_two_clients_run_concurrently(serve: Callable[..., WsmanServer]) -> None
     assert server.shells == set()
 
 
-# --- Who is refused ---
+# --- Refusals ---
 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("who", [{"password": "wrong"}, {"username": "nobody"}], ids=["password", "account"])
-def test_a_wrong_password_is_refused(serve: Callable[..., WsmanServer], tls: bool, who: dict[str, str]) -> None:
+def test_wrong_password_opens_no_shell(serve: Callable[..., WsmanServer], tls: bool, who: dict[str, str]) -> None:
     """Neither a wrong password nor an unknown account opens a shell."""
     server = serve(tls=tls)
     with client(server, **who) as protocol, pytest.raises(InvalidCredentialsError):
@@ -193,7 +193,7 @@ def test_a_wrong_password_is_refused(serve: Callable[..., WsmanServer], tls: boo
 
 
 def test_basic_over_http_is_refused(server: WsmanServer) -> None:
-    """Without TLS the right password is no good if it is sent in the open."""
+    """Without TLS even the right password is refused."""
     in_the_open = {"transport": "plaintext", "message_encryption": "auto"}
     with client(server, **in_the_open) as protocol, pytest.raises(InvalidCredentialsError):
         protocol.open_shell()
@@ -201,14 +201,14 @@ def test_basic_over_http_is_refused(server: WsmanServer) -> None:
 
 
 def test_unencrypted_message_is_refused(server: WsmanServer) -> None:
-    """Over HTTP whoever is authenticated still has to encrypt."""
+    """Over HTTP an authenticated client still has to encrypt."""
     with client(server, message_encryption="never") as protocol, pytest.raises(WinRMTransportError) as refused:
         protocol.open_shell()
     assert refused.value.code == 500
     assert server.shells == set()
 
 
-def test_an_untrusted_certificate_is_refused(serve: Callable[..., WsmanServer]) -> None:
+def test_client_refuses_untrusted_certificate(serve: Callable[..., WsmanServer]) -> None:
     """A client that does not know the certificate sends nothing; the next one is served."""
     server = serve(tls=True)
     with client(server, ca_trust_path=None) as protocol, pytest.raises(requests.exceptions.SSLError):
@@ -219,7 +219,7 @@ def test_an_untrusted_certificate_is_refused(serve: Callable[..., WsmanServer]) 
 
 
 def test_shell_belongs_to_its_account(server: WsmanServer, protocol: Protocol) -> None:
-    """Nobody else can use or delete it."""
+    """Another account can neither use nor delete it."""
     shell = protocol.open_shell()
     with client(server, **OTHER) as other, pytest.raises(WSManFaultError, match="not found"):
         other.close_shell(shell)
@@ -227,7 +227,7 @@ def test_shell_belongs_to_its_account(server: WsmanServer, protocol: Protocol) -
 
 
 def test_shell_quota_is_enforced(server: WsmanServer, protocol: Protocol) -> None:
-    """An account has its quota of shells; who closes one may open another, and other accounts have their own."""
+    """An account has a quota of shells; closing one allows another, and other accounts have their own."""
     shells = [protocol.open_shell() for _ in range(MAX_SHELLS)]
     with pytest.raises(WSManFaultError) as refused:
         protocol.open_shell()
@@ -238,11 +238,11 @@ def test_shell_quota_is_enforced(server: WsmanServer, protocol: Protocol) -> Non
     protocol.open_shell()
 
 
-# --- What goes wrong ---
+# --- Faults ---
 
 
 def test_receive_times_out_and_continues(serve: Callable[..., WsmanServer]) -> None:
-    """Waiting for output ends with the operation's time, and goes on when the client asks again."""
+    """Waiting for output ends with the operation's time-out, and continues when the client asks again."""
     done = threading.Event()
 
     def answer(command: Command) -> Answer:
@@ -258,7 +258,7 @@ def test_receive_times_out_and_continues(serve: Callable[..., WsmanServer]) -> N
 
 
 def test_terminate_ends_receive(serve: Callable[..., WsmanServer]) -> None:
-    """A client that waits for a terminated command is told so at once, and the shell can be closed."""
+    """A client that waits for a terminated command gets a response at once, and the shell can be closed."""
     done = threading.Event()
     running = threading.Event()
 
@@ -289,7 +289,7 @@ def test_drop_before_does_nothing(server: WsmanServer, protocol: Protocol) -> No
 
 
 def test_drop_after_executes_request(server: WsmanServer, protocol: Protocol) -> None:
-    """DROP_AFTER: the client loses its connection and the shell is there."""
+    """DROP_AFTER: the client loses its connection and the shell exists."""
     server.plan("Create", Trouble.DROP_AFTER)
     with pytest.raises(requests.ConnectionError):
         protocol.open_shell()
@@ -297,7 +297,7 @@ def test_drop_after_executes_request(server: WsmanServer, protocol: Protocol) ->
 
 
 def test_dropped_client_needs_new_session(server: WsmanServer, protocol: Protocol) -> None:
-    """pywinrm goes on sealing for the lost connection, in vain, until its session is closed."""
+    """pywinrm encrypts for the lost connection until its session is closed."""
     server.plan("Create", Trouble.DROP_BEFORE)
     with pytest.raises(requests.ConnectionError):
         protocol.open_shell()
@@ -310,7 +310,7 @@ def test_dropped_client_needs_new_session(server: WsmanServer, protocol: Protoco
 
 
 def test_refused_client_needs_new_protocol(server: WsmanServer) -> None:
-    """pywinrm sends the next message in the open: whoever was refused needs a new `Protocol`."""
+    """pywinrm sends the next message unencrypted: after a refusal it needs a new `Protocol`."""
     with client(server, password="wrong") as protocol:
         with pytest.raises(InvalidCredentialsError):
             protocol.open_shell()
@@ -321,7 +321,7 @@ def test_refused_client_needs_new_protocol(server: WsmanServer) -> None:
 
 
 def test_http_503_does_nothing(server: WsmanServer, protocol: Protocol) -> None:
-    """HTTP_503: nothing is done; troubles come in order, and then all is well."""
+    """HTTP_503: the message has no effect; faults come in order, and later messages succeed."""
     server.plan("Create", Trouble.HTTP_503, Trouble.HTTP_503)
     for _ in range(2):
         with pytest.raises(WinRMTransportError) as unavailable:
@@ -340,8 +340,8 @@ def test_quota_fault_is_returned(server: WsmanServer, protocol: Protocol) -> Non
     assert server.shells == set()
 
 
-def test_slow_answer_times_out_at_client(server: WsmanServer) -> None:
-    """SLOW: the client gives up by itself, and what it asked for is done."""
+def test_slow_response_times_out_at_client(server: WsmanServer) -> None:
+    """SLOW: the client times out by itself, and the request takes effect."""
     server.plan("Create", Trouble.SLOW)
     with client(server, read_timeout_sec=2) as protocol, pytest.raises(requests.exceptions.ReadTimeout):
         protocol.open_shell()
@@ -349,7 +349,7 @@ def test_slow_answer_times_out_at_client(server: WsmanServer) -> None:
 
 
 def test_progress_in_stderr(server: WsmanServer, protocol: Protocol) -> None:
-    """CLIXML: PowerShell's noise stands before what the command said."""
+    """CLIXML: PowerShell's progress comes before the command's output."""
     server.plan("Receive", Trouble.CLIXML)
     stdout, stderr, exit_code = run(protocol, stdin=b"abc")
     assert (stdout, exit_code) == (b"cba", 7)
@@ -359,7 +359,7 @@ def test_progress_in_stderr(server: WsmanServer, protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("action", ["Command", "Send", "Receive", "Signal", "Delete"])
 def test_faults_apply_to_their_action(server: WsmanServer, protocol: Protocol, action: str) -> None:
-    """A trouble meets the messages of its action and no other."""
+    """A fault applies to the messages of its action and no other."""
     server.plan(action, Trouble.HTTP_503)
     with pytest.raises(WinRMTransportError):
         run(protocol)
@@ -367,7 +367,7 @@ def test_faults_apply_to_their_action(server: WsmanServer, protocol: Protocol, a
 
 
 def test_server_close_ends_waiting_clients(serve: Callable[..., WsmanServer]) -> None:
-    """Whoever waits for output when the server closes loses the connection at once; no thread of it is left."""
+    """Clients that wait for output when the server closes lose the connection at once; no thread is left."""
     before = set(threading.enumerate())
     running, done = threading.Event(), threading.Event()
 

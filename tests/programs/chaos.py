@@ -1,7 +1,7 @@
 """`python -m tests.programs.chaos [--seed N] [--runs M]`: real hosts, agents and games, killed and stopped at random.
 
-Nothing waits for a good moment here, so what a seed meets depends on the machine as well. The verdict comes from
-outside: fitness computed a second time from bytes and seeds, `pipeline verify`, and no process left behind.
+Faults come at any time, so the effect of a seed depends on the speed of the machine as well. The checks are independent
+of the code under test: fitness computed from bytes and seeds, `pipeline verify`, no process left.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,9 +25,13 @@ from tests.harness.waiting import eventually
 HOST_ENDS_WITHIN_S = 180.0
 
 
+def has_exited(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is not None
+
+
 @dataclass
 class FaultInjector:
-    """One generation, and somebody who kills and stops whatever plays it, at random."""
+    """One generation whose processes are killed and stopped at random."""
 
     project: FarmProject
     random: random.Random
@@ -34,11 +39,11 @@ class FaultInjector:
     stopped: list[psutil.Process] = field(default_factory=list)
 
     def play(self, *, faults: int, pause_s: float) -> str:
-        """Plays the generation under so many blows; returns what the last host printed."""
+        """Runs the generation with this number of faults; returns the output of the last host."""
         host = self.project.start()
         verbs = [self.kill_agent, self.kill_agent, self.stop_agent, self.kill_game, self.stop_host, self.kill_host]
         while faults and host.poll() is None:
-            if eventually(lambda host=host: host.poll() is not None, self.random.expovariate(1 / pause_s)):
+            if eventually(partial(has_exited, host), self.random.expovariate(1 / pause_s)):
                 break
             verb = self.random.choice(verbs)
             if verb(host):
@@ -54,7 +59,7 @@ class FaultInjector:
         return out
 
     def kill_host(self, host: "subprocess.Popen[bytes]") -> bool:
-        """`kill -9` of the host, and sometimes of all it has started in the same moment."""
+        """`kill -9` of the host, and sometimes of all its children at the same moment."""
         if self.random.random() < 0.3:
             for process in self.project.processes():
                 _try(process.kill)
@@ -63,7 +68,7 @@ class FaultInjector:
         return True
 
     def stop_host(self, host: "subprocess.Popen[bytes]") -> bool:
-        """The host stands still for a while, as if its machine slept."""
+        """The host is suspended for a while, as if its machine slept."""
         host.send_signal(signal.SIGSTOP)
         eventually(lambda: False, self.random.uniform(0.1, 2.0))
         host.send_signal(signal.SIGCONT)
@@ -75,7 +80,7 @@ class FaultInjector:
         return agent is not None and _try(agent.kill)
 
     def stop_agent(self, host: "subprocess.Popen[bytes]") -> bool:
-        """An agent freezes, with its game; it thaws only when all is over, if it still lives then."""
+        """An agent is suspended with its game; it is resumed at the end, if it still lives."""
         agent = self._an_agent()
         if agent is None or agent in self.stopped:
             return False
@@ -83,7 +88,7 @@ class FaultInjector:
         return _try(agent.suspend)
 
     def kill_game(self, host: "subprocess.Popen[bytes]") -> bool:
-        """`kill -9` of what an agent has started."""
+        """`kill -9` of the children of an agent."""
         agent = self._an_agent()
         if agent is None:
             return False
@@ -104,7 +109,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _try(verb: Callable[[], object]) -> bool:
-    """Whether it was still there to be hit."""
+    """Whether the process still existed."""
     try:
         verb()
     except psutil.Error:
@@ -113,11 +118,11 @@ def _try(verb: Callable[[], object]) -> bool:
 
 
 def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
-    """One generation of a seed; raises AssertionError if the promise was broken. Returns how its attempts ended."""
+    """One generation of a seed; raises AssertionError if a check fails. Returns the outcomes of its attempts."""
     dice = random.Random(seed)
-    bed = FarmProject(root)
-    # A genome that is hit again and again is rightly taken for poison; with much patience, few of them are.
-    bed.configure(
+    project = FarmProject(root)
+    # A genome that is hit repeatedly counts as poison; with high limits few do.
+    project.configure(
         workers=dice.randint(1, 3),
         trials=dice.randint(1, 3),
         time_limit_s=3.0,
@@ -129,26 +134,26 @@ def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
         losses_per_trial_max=30,
     )
     orders = ["play"] * 30 + dice.choice([[], ["raise"], ["die", "exit"], ["hang"]])
-    bed.add_genomes(
+    project.add_genomes(
         {f"g{n:03d}.json": {"n": n, "do": do, "seconds": dice.choice([0, 0.2, 0.6])} for n, do in enumerate(orders)}
     )
-    chaos = FaultInjector(bed, dice)
+    chaos = FaultInjector(project, dice)
     try:
         chaos.play(faults=dice.randint(4, 16), pause_s=dice.choice([0.2, 0.6]))
-        failed = {name: row for name, row in bed.results().items() if row["status"] == "failed"}
+        failed = {name: row for name, row in project.results().items() if row["status"] == "failed"}
         for name, row in failed.items():
             number = int(name[1:4])
             assert orders[number] != "play" or "poison" in row["reason"], (name, row["reason"])
-        bed.assert_counted_once(failed=frozenset(failed))
-        code, out = bed.run("verify")
+        project.assert_counted_once(failed=frozenset(failed))
+        code, out = project.run("verify")
         assert code == 0, out
     finally:
-        bed.close()
-    return chaos, Counter({key: n for key, n in bed.summary()["attempts"].items() if n})
+        project.close()
+    return chaos, Counter({key: n for key, n in project.summary()["attempts"].items() if n})
 
 
 def main() -> int:
-    """Runs so many; exit code 1 if the promise was broken in one of them."""
+    """Runs the generations; exit code 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.programs.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=10)

@@ -1,7 +1,8 @@
-"""A project whose generations met every outcome, to show the screens on: `python -m tests.programs.faulty_run DIR`.
+"""Writes a project whose generations have every outcome, to show in displays: `python -m tests.programs.faulty_run
+DIR`.
 
-The rules are the shipped ones (tests.harness.core); agents, machines and games are played here from one seed, so
-the ledger is the same every time. Some names are hostile, as the owner of a share could make them, unless the run is
+The rules are the shipped ones (tests.harness.core); agents, machines and evaluations are simulated from one seed,
+so the ledger is the same every time. Some names are hostile, as the owner of a share could make them, unless the run is
 `plain`.
 """
 
@@ -32,7 +33,7 @@ BEGAN_AT = 1_795_000_000.0
 
 
 class FaultyRun:
-    """Plays generation after generation."""
+    """Simulates generation after generation."""
 
     def __init__(self, genomes: int, trials: int, seed: int, *, plain: bool = False) -> None:
         self._plain, self._workers = plain, PLAIN_WORKERS if plain else WORKERS
@@ -46,14 +47,14 @@ class FaultyRun:
         )
         self.generation = 0
         self.facts: list[tuple[int, float, Fact]] = []
-        self._until: dict[str, float] = {}  #: attempt -> when its game ends
+        self._until: dict[str, float] = {}  #: attempt -> when its evaluation ends
         self._seconds: dict[str, float] = {}
         self._silent_until: dict[str, float] = {}
         for name in self._workers:
             self.table.machines[name] = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction))
 
     def play(self, *, share: float = 1.0, until_busy: bool = False) -> None:
-        """Plays the next generation, or the first `share` of it and then, if asked, until no worker is idle."""
+        """Simulates the next generation, or the first `share` of it and then, if asked, until no worker is idle."""
         table = self.table
         self.generation += 1
         settings = table.settings
@@ -95,7 +96,7 @@ class FaultyRun:
         table.tick(1.0)
 
     def _act(self, name: str) -> None:
-        """An agent's second: it claims, plays, and says how it went."""
+        """One second of an agent: it claims, evaluates and reports."""
         table, share = self.table, self.table.shares[name]
         playing = share.claims - share.results.keys()
         waiting = share.starts - share.claims - share.results.keys()
@@ -141,7 +142,7 @@ class FaultyRun:
         if number == 11:
             return Outcome.TIMED_OUT
         if number == 13 and self.generation == 1:
-            return Outcome.INTERRUPTED  # it takes every agent down that plays it
+            return Outcome.INTERRUPTED  # it kills every agent that evaluates it
         luck = self._dice.random()
         return next(
             (outcome for limit, outcome in ((0.02, Outcome.CORRUPT), (0.05, Outcome.INTERRUPTED)) if luck < limit),
@@ -153,7 +154,7 @@ class FaultyRun:
             self.facts.append((self.generation, BEGAN_AT + at, fact))
 
     def write(self, root: Path, *, later_s: float = 0.0) -> None:
-        """As a project folder with its ledger and the outputs of its last generation; all of it so much later."""
+        """Writes a project folder with its ledger and the outputs of its last generation, with all times shifted."""
         root.mkdir(parents=True, exist_ok=True)
         remote = [name for name in self._workers if not name.startswith("local-")]
         tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in remote)
@@ -178,7 +179,7 @@ def faulty_project(
     plain: bool = False,
     until_busy: bool = False,
 ) -> FaultyRun:
-    """A project with so many generations, the last of them played in part if `share` is below 1."""
+    """A project with this number of generations; the last one is incomplete if `share` is below 1."""
     run = FaultyRun(genomes, trials, seed, plain=plain)
     for _ in range(generations - 1):
         run.play()

@@ -1,11 +1,11 @@
 """Writes the golden data: a ledger with every kind of fact, and a share with every kind of record.
 
-    python -m tests.programs.golden tests/data/golden
+python -m tests.programs.golden tests/data/golden
 
-writes `ledger-<version>/` and `share-<layout>/`. They stand for what users have on disk: they are written again only
-when a fact, a field or a record is added, and a new version gets a folder beside the old one. `ledger-1/` was written
-by this file with the code of ledger version 1. `tests/integration/test_golden.py` reads the data, and checks that this
-program still writes the same.
+writes `ledger-<version>/` and `share-<layout>/`. They represent what users have on disk: they are written again only
+when a fact, a field or a record is added, and a new version gets its own folder. `ledger-1/` was written by this file
+with the code of ledger version 1. `tests/integration/test_golden.py` reads the data, and checks that this program still
+writes the same.
 """
 
 import shutil
@@ -54,12 +54,12 @@ from pipeline.core.requests import ShareAction
 from pipeline.shares.share_client import ShareClient
 from pipeline.storage.ledger import VERSION, Ledger
 from tests.harness import records
-from tests.harness.agent_guest import FakeClock, ScriptedEvaluator
+from tests.harness.agent_harness import FakeClock, ScriptedEvaluator
 from tests.harness.records import FARM, WORKER, attempt
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LEDGER_FARM_ID = "60d1f4c7a95e2b38"
-BEGAN_AT = 1_790_000_000.0  #: of the ledger; each commit comes a second after the one before
+BEGAN_AT = 1_790_000_000.0  #: of the ledger; commits are a second apart
 
 # ---------------------------------------------------------------------------------------------------------- the ledger
 
@@ -87,7 +87,7 @@ def genome(number: int) -> GenomeAdded:
 
 
 class _Publications:
-    """Issues attempts; counts the publications of each worker, as a farm does."""
+    """Issues attempts and counts the publications of each worker, as a farm does."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -255,7 +255,7 @@ def write_ledger(folder: Path) -> None:
         ledger.append(facts, BEGAN_AT + number, generation, run)
     ledger.close()
     db = sqlite3.connect(ledger.path)
-    db.execute("UPDATE farm SET id = ?", (LEDGER_FARM_ID,))  # drawn anew for every ledger
+    db.execute("UPDATE farm SET id = ?", (LEDGER_FARM_ID,))  # random for every ledger
     db.commit()
     db.close()
 
@@ -274,7 +274,7 @@ FAILED = EvaluationResult(outcome=Outcome.FAILED, reason="ValueError: no such le
 
 
 def write_share(root: Path) -> None:
-    """A share in mid-run, written by the host's and the agent's own code.
+    """Writes a share during a run, with the code of host and agent.
 
     Attempt 1 has its result with log and artifacts, attempt 2 failed, attempt 3 is being evaluated, attempt 4 waits and
     the start signal of attempt 5 is damaged.
@@ -300,7 +300,7 @@ def _host_publishes(root: Path, scratch: Path) -> None:
     assert report.sent == {start.attempt: True for start in starts}, report
     (root / INBOX / Kind.START.of(attempt(5))).write_bytes(b'{"layout": 1, "farm": ')
     (root / INBOX / Kind.GENOME.of(attempt(5))).write_bytes(GENOME_BYTES)
-    # The host's copy of a genome may be a link to its snapshot; a working tree has files.
+    # The host's copy of a genome may be a link to its snapshot; a working tree needs files.
     for number in range(1, 6):
         path = root / INBOX / Kind.GENOME.of(attempt(number))
         path.unlink()
@@ -335,7 +335,7 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
         agent.wait(0.0)
         agent.step()
     evaluator.progress = "level 3 of 7"
-    for _ in range(20):  # the agent gives the damaged start signal up, and beats
+    for _ in range(20):  # the agent gives the damaged start signal up, and writes a heartbeat
         agent.wait(agent.step())
 
 

@@ -1,24 +1,26 @@
 """`python -m tests.programs.latency`: from the start signal in `inbox/` to the evaluator, in milliseconds.
 
-One agent at a time, on this system's Python and on Windows CPython under Wine, with nothing else to do. Both read the
-same clock. The time is taken from before the record is published until the evaluator's first line.
+One agent at a time, on this system's Python and on Windows CPython under Wine, without other load. Both read the same
+clock. The time is measured from before the record is published until the evaluator's first line.
 """
 
-import hashlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from inbox_agent.evaluation.protocol import environment
-from inbox_agent.protocol.layout import HostRecord, Kind, ResultRecord, StartRecord, attempt_id, decode, encode
+from inbox_agent.protocol.layout import Kind, ResultRecord, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
+from tests.harness import records
+from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
-from tests.harness.wine import ROOT, path_there, windows_python
+from tests.harness.wine import path_there, windows_python
 
 GAMES = 40
 GENOME = b"{}"
@@ -35,11 +37,14 @@ EVALUATORS = {
     "command": ["--", "python", "game.py", "{result}"],
 }
 
+#: A command line, its environment, and how it spells a path of this system.
+Interpreter = tuple[list[str], Mapping[str, str], Callable[[Path], str]]
+
 
 def main() -> None:
     python = windows_python()
-    here = ([sys.executable], environment(), str)
-    there = (python.argv(), python.environment(), path_there)
+    here: Interpreter = ([sys.executable], environment(), str)
+    there: Interpreter = (python.argv(), python.environment(), path_there)
     print(f"start signal to evaluator, {GAMES} games, milliseconds     median     95 %      worst")
     for system, (program, env, named) in {"this system": here, "Windows CPython": there}.items():
         for kind, evaluator in EVALUATORS.items():
@@ -62,41 +67,27 @@ def main() -> None:
                 stack.callback(agent.communicate)
                 stack.callback(agent.kill)
                 times = sorted(_play(LocalFiles(share), number) for number in range(1, GAMES + 2))[:-1]
-                # The first one starts the evaluator; it is the slowest, and no start signal is to blame.
+                # The first one starts the evaluator and is the slowest; it is left out.
                 high = times[int(0.95 * len(times))]
                 label = f"{system}, {kind} evaluator"
                 print(f"{label:51} {statistics.median(times):9.1f} {high:9.1f} {times[-1]:9.1f}", flush=True)
 
 
 def _play(files: LocalFiles, number: int) -> float:
-    """Sends one start signal and waits for its result; milliseconds until its evaluator began."""
+    """Sends one start signal and waits for its result. Returns the milliseconds until its evaluator started."""
     files.make_folders()
     if number == 1:
-        files.publish("inbox/1.host.json", encode(HostRecord(farm="f", worker="w", epoch=1)))
-    attempt = attempt_id(1, number, 1, 1, "0123456789ab")
-    start = StartRecord(
-        farm="f",
-        worker="w",
-        epoch=1,
-        publication=number,
-        attempt=attempt,
-        trial=1,
-        seed=1,
-        time_limit_s=60.0,
-        genome_name="g",
-        genome_suffix="",
-        genome_bytes=len(GENOME),
-        genome_sha256=hashlib.sha256(GENOME).hexdigest(),
-        settings={},
-    )
-    files.write(f"inbox/{Kind.GENOME.of(attempt)}", GENOME)
+        files.publish("inbox/1.host.json", encode(records.host()))
+    start = records.start(number, GENOME)
+    payload, signal = f"inbox/{Kind.GENOME.of(start.attempt)}", f"inbox/{Kind.START.of(start.attempt)}"
+    files.write(payload, GENOME)
     began = time.time()
-    files.publish(f"inbox/{Kind.START.of(attempt)}", encode(start))
-    result = f"outbox/{Kind.RESULT.of(attempt)}"
+    files.publish(signal, encode(start))
+    result = f"outbox/{Kind.RESULT.of(start.attempt)}"
     assert eventually((files.root / result).exists, 60), "no result"
     record = decode(ResultRecord, files.read(result, 65536), result)
     assert record.fitness is not None, record.reason
-    files.remove([f"inbox/{Kind.START.of(attempt)}", f"inbox/{Kind.GENOME.of(attempt)}"])
+    files.remove([signal, payload])
     return 1000 * (record.fitness - began)
 
 

@@ -1,8 +1,7 @@
-"""`python -m tests.programs.soak --hours H`: real virtual machines that meet one fault after the other, drawn from a
-seed.
+"""`python -m tests.programs.soak --hours H`: real virtual machines with one random fault after the other, from a seed.
 
-Every generation is counted a second time from genomes and seeds, and by `pipeline verify`; the first loss ends it with
-exit code 1. Figures are printed as they come: boots, what each fault cost, evaluations, losses.
+The fitness of every generation is computed independently and checked by `pipeline verify`; the first loss ends the
+program with exit code 1. Figures are printed as they come: boots, recovery from each fault, evaluations, losses.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from tests.harness.vm_farm import NOTHING_LOST, Figures, draw_faults, measure_bo
 
 
 def main() -> int:
-    """Plays generations until the time is up."""
+    """Runs generations until the time is up."""
     parser = argparse.ArgumentParser("python -m tests.programs.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--machines", type=int, default=2)

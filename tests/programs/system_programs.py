@@ -20,10 +20,10 @@ from vm_image.build import TOOLS
 
 QEMU = ("qemu-system-x86_64", "qemu-img")
 SAMBA = ("smbd", "smbpasswd")
-#: With what Playwright's own Node.js is linked to.
+#: The libraries that Playwright's own Node.js needs.
 BROWSER = ("chromium", "libatomic.so.1")
 WINE = ("wine", "wineboot", "winecfg", "wineserver")
-#: What `make test-vm` needs: its guests, and their image.
+#: For `make test-vm`: its guests, and their image.
 GUESTS = (*QEMU, *TOOLS)
 
 PACKAGES = {
@@ -46,7 +46,7 @@ _NEEDS, _INSTALL = "needs ", "(Debian: apt-get install "
 
 
 def find(program: str) -> str | None:
-    """The path of a program, under any name that it has, or a library's name; None if there is none."""
+    """The path of a program, under any of its names, or the name of a library; None if there is none."""
     assert program in PACKAGES, f"{program} has no package in the table"
     if ".so." in program:
         try:
@@ -57,7 +57,7 @@ def find(program: str) -> str | None:
 
 
 def missing(*programs: str, root: bool = False) -> str:
-    """What this system lacks of that, with the packages to install; empty if nothing is missing."""
+    """What this system lacks of them, with the packages to install; empty if nothing is missing."""
     absent = [program for program in programs if find(program) is None]
     lacking = ", ".join([*absent, *(["root"] if root and not is_root() else [])])
     install = " ".join(sorted({PACKAGES[program] for program in absent}))
@@ -70,13 +70,13 @@ def is_root() -> bool:
 
 
 def require(*programs: str, root: bool = False) -> None:
-    """Skips the running test if one of the programs, or root's rights, is missing."""
+    """Skips the running test if one of the programs, or the rights of root, are missing."""
     if lacking := missing(*programs, root=root):
         leave_out(lacking)
 
 
 def leave_out(lacking: str) -> NoReturn:
-    """Skips the running test for what is missing here; it is counted in the last line of the run."""
+    """Skips the running test for a missing program; the last line of the run counts it."""
     import pytest
 
     if sys.platform == "win32":
@@ -85,13 +85,13 @@ def leave_out(lacking: str) -> NoReturn:
 
 
 def left_out(skipped: Iterable[Any]) -> list[str]:
-    """The reasons of those skipped tests that lacked something; `skipped` are pytest's reports."""
+    """The reasons of skipped tests that lacked something; `skipped` are pytest's reports."""
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in skipped]
     return [reason for reason in reasons if reason.startswith(_NEEDS)]
 
 
 def closing_line(reasons: list[str]) -> str:
-    """How many tests were left out, and what to do about it; empty if there is none."""
+    """The number of tests left out, and the command that installs the programs; empty if there are none."""
     if not reasons:
         return ""
     packages = {name for reason in reasons for name in reason.partition(_INSTALL)[2].rstrip(")").split()}
@@ -104,7 +104,7 @@ def closing_line(reasons: list[str]) -> str:
 
 
 def main() -> int:
-    """Installs the missing packages. The exit code: 1 if that cannot be done here, otherwise that of apt-get."""
+    """Installs the missing packages. Returns 1 if that is impossible here, otherwise apt-get's exit code."""
     packages = sorted({package for program, package in PACKAGES.items() if find(program) is None})
     if not is_root():
         print("test-system: only root can install packages and run the tests that need root", file=sys.stderr)

@@ -20,7 +20,7 @@ from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, Outcome
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, AgentHarness
+from tests.harness.agent_harness import COMPLETED, AgentHarness
 from tests.harness.records import GENOME, attempt
 
 pytestmark = pytest.mark.properties

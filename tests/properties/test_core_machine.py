@@ -5,6 +5,7 @@ faults stop, and the run must finish. `FARM_EXAMPLES=5000 pytest -k test_core_ma
 """
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -97,7 +98,7 @@ class FarmMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.farm.attempts)
     @rule(number=st.integers(0, 99), field=st.sampled_from(["seed", "trial", "genome_sha256", "worker", "farm"]))
     def forged_result_is_published(self, number: int, field: str) -> None:
-        forged = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
+        forged: Any = {"seed": 4711, "trial": 99, "genome_sha256": "f" * 64, "worker": "w9", "farm": "abcd"}[field]
         self.core.publish_result(self.attempt_of_number(number).id, fitness=1e9, **{field: forged})
 
     @precondition(lambda self: self.core.farm.attempts)

@@ -15,7 +15,7 @@ from tests.harness.source_tree import PACKAGES, ROOT, imports, is_within, module
 MODULES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
 ROOT_FILES_MAX, FLOORS_MAX = 7, 7
 
-#: What a unit, or one module, may import besides its own unit. From the bottom up: a row names rows above it only.
+#: What a unit, or one module, may import besides its own unit, from the bottom up: a row lists only rows above it.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "inbox_agent.system": (),
     "inbox_agent.protocol": ("inbox_agent.system",),
@@ -164,7 +164,7 @@ def imports_of(module: str) -> frozenset[str]:
 
 
 def ours(names: Iterable[str]) -> set[str]:
-    """The modules of our packages among names of modules and of what is in them."""
+    """The shipped modules among names of modules and of their members."""
     return {module for name in names if (module := _module_of(name))}
 
 
@@ -175,13 +175,13 @@ def _module_of(name: str) -> str:
 
 
 def permissions(module: str, imported: str) -> set[tuple[str, str]]:
-    """The rows of the table that let one module import another one of another unit."""
+    """The rows of the table that let a module import a module of another unit."""
     return {(who, what) for who in (unit(module), module) for what in ALLOWED.get(who, ()) if is_within(imported, what)}
 
 
 @cache
 def crossings() -> frozenset[tuple[str, str]]:
-    """Each import across units: the module, and the module that it imports. A package is loaded before its modules."""
+    """Each import across units: importing and imported module. A package counts before its modules."""
     return frozenset(
         (module, imported)
         for module in MODULES
@@ -191,7 +191,7 @@ def crossings() -> frozenset[tuple[str, str]]:
 
 
 def arrows(package: str = "pipeline") -> dict[str, set[str]]:
-    """Which units of a package each of its units imports."""
+    """The units that each unit of a package imports."""
     found: dict[str, set[str]] = {unit(module): set() for module in MODULES if is_within(module, package)}
     for module, imported in crossings():
         if is_within(module, package) and is_within(imported, package):
@@ -200,12 +200,12 @@ def arrows(package: str = "pipeline") -> dict[str, set[str]]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> set[tuple[str, str]]:
-    """The arrows from whose end their beginning can be reached."""
+    """The imports that are part of a cycle."""
     return {(start, end) for start, ends in graph.items() for end in ends if start in reached(graph, end)}
 
 
 def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    """What can be reached from a node, and itself."""
+    """All nodes reachable from a node, and the node itself."""
     found, left = set[str](), [start]
     while left:
         node = left.pop()
@@ -216,7 +216,7 @@ def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
 
 
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """How many units stand below each, in the longest chain of imports, counted from 1. Without circles only."""
+    """The length of the longest chain of imports below each unit, counted from 1. There must be no cycles."""
 
     @cache
     def floor(node: str) -> int:
@@ -226,12 +226,12 @@ def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def module_graph() -> dict[str, set[str]]:
-    """Which of our modules each of them imports."""
+    """The shipped modules that each of them imports."""
     return {module: {name for name in ours(imports_of(module)) if not is_within(module, name)} for module in MODULES}
 
 
 def loaded_with(module: str) -> set[str]:
-    """Our modules that are loaded when one is imported: imports in functions and for type checkers do not count."""
+    """The shipped modules that are loaded with a module, without imports in functions and for type checkers."""
     found, left = set[str](), [module]
     while left:
         name = left.pop()

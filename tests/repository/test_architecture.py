@@ -1,4 +1,4 @@
-"""The shape of the house, enforced: who may import whom, what pure modules may touch, how long things may grow."""
+"""The architecture, enforced: imports between units, side effects of pure modules, sizes."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from pipeline import paths
-from tests.harness.source_tree import PACKAGES, PYPROJECT, is_within
+from tests.harness.source_tree import PACKAGES, PYPROJECT, ROOT, imports, is_within
 from tests.repository.architecture import (
     ALLOWED,
     FLOORS_MAX,
@@ -28,9 +28,9 @@ from tests.repository.architecture import (
 
 pytestmark = pytest.mark.source
 
-#: The rules, as the measurement of their coverage lists them.
+#: The rules, as listed for the measurement of their coverage.
 RULES: list[str] = PYPROJECT["tool"]["coverage"]["run"]["source_pkgs"]
-#: What a pure module may import of the standard library: nothing that acts, waits, rolls dice or tells the time.
+#: What a pure module may import of the standard library: no I/O, waiting, randomness or clock.
 PURE_IMPORTS = {
     "collections",
     "dataclasses",
@@ -47,10 +47,10 @@ PURE_IMPORTS = {
 #: The rules that the dispatcher applies one after another.
 INDEPENDENT_RULES = ("ownership", "acceptance", "deadlines", "recovery", "assignment")
 
-#: Modules that are loaded with a pure one may name paths in their messages, too.
+#: Modules that are loaded with a pure one may also name paths in their messages.
 OF_THE_LOADED = {"contextlib", "pathlib"}
 
-#: Libraries that are touched in one place each.
+#: Libraries that only some modules import.
 ONE_PLACE = {
     "watchdog": {"inbox_agent.system.folder_watcher"},
     "apscheduler": {"pipeline.host.timers"},
@@ -79,16 +79,37 @@ ONE_PLACE = {
     },
 }
 
-#: Calls that are refused, where they are allowed after all, and what to do instead.
+#: Refused calls, where they are allowed, and what to use instead.
 BANNED_CALLS = {
     "time.sleep": ({"inbox_agent.system.file_retry", "inbox_agent.__main__"}, "wait for an event"),
-    "os.system": (set(), "use the leash"),
+    "os.system": (set(), "use ProcessTree"),
     "shutil.move": (set(), "publish without replacing"),
     "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.host"}, "publish without replacing"),
     "eval": (set(), "decode with msgspec"),
     "exec": (set(), "decode with msgspec"),
     "pickle.loads": (set(), "genomes and results are data"),
 }
+
+#: What a unit test may not import. A test that starts processes or servers belongs to tests/integration.
+NOT_IN_UNIT_TESTS = (
+    "http.server",
+    "multiprocessing",
+    "psutil",
+    "socket",
+    "subprocess",
+    "inbox_agent.system.process_tree",
+    "pipeline.ui.web_server",
+    "tests.fakes.simulated_hyperv",
+    "tests.fakes.smb_proxy",
+    "tests.fakes.wsman_server",
+    "tests.harness.evaluator_harness",
+    "tests.harness.farm_project",
+    "tests.harness.hyperv_farm",
+    "tests.harness.qemu_farm",
+    "tests.harness.samba",
+    "tests.harness.vm_farm",
+    "tests.harness.wine",
+)
 
 #: Where `except Exception` is allowed: at the exit code, and around the user's code.
 CATCHES_EVERYTHING = {"pipeline.cli.main", "inbox_agent.evaluation.worker_process"}
@@ -121,7 +142,7 @@ def test_imports_follow_table() -> None:
 
 
 def test_rows_list_only_rows_above_them() -> None:
-    """The table is ordered from the bottom up, so no import goes up."""
+    """The table is ordered from the bottom up, so no import goes upwards."""
     rows = list(ALLOWED)
     for number, row in enumerate(rows):
         for what in ALLOWED[row]:
@@ -129,7 +150,7 @@ def test_rows_list_only_rows_above_them() -> None:
 
 
 def test_imports_have_no_cycles() -> None:
-    """Neither units nor modules import each other in a circle."""
+    """Neither units nor modules import each other in a cycle."""
     assert circles(arrows()) | circles(arrows("inbox_agent")) | circles(module_graph()) == set()
 
 
@@ -149,7 +170,7 @@ def test_root_files_and_import_depth_are_bounded() -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if any(is_within(module, rule) for rule in RULES)])
 def test_pure_modules_have_no_side_effects(module: str) -> None:
-    """No I/O, no clock, no threads, no dice in the rules, nor in any module of ours that is loaded with them."""
+    """No I/O, clock, threads or randomness in the rules, nor in any shipped module that is loaded with them."""
     for loaded in loaded_with(module):
         outside = {imported.partition(".")[0] for imported in imports_of(loaded)} - set(PACKAGES)
         assert outside <= (PURE_IMPORTS if loaded == module else PURE_IMPORTS | OF_THE_LOADED), loaded
@@ -158,19 +179,19 @@ def test_pure_modules_have_no_side_effects(module: str) -> None:
 
 @pytest.mark.parametrize("library", ONE_PLACE)
 def test_library_is_imported_in_allowed_modules(library: str) -> None:
-    """Who wants to know what we rely on in a library reads one file."""
+    """All uses of a library are found in a few files."""
     assert users(library) <= ONE_PLACE[library]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_banned_calls_are_absent(module: str) -> None:
-    """Some calls are traps here; each has something better."""
+    """Each of these calls has a pitfall and a replacement."""
     for call in calls(module):
         allowed, instead = BANNED_CALLS.get(call, ({module}, ""))
         assert module in allowed, f"{call}: {instead}"
 
 
-#: What its own data is found by: packaged files, and the bundle's installer, which is no part of the running program.
+#: Names of the package's own data: packaged files, and the bundle's installer, which is not part of the program.
 OWN_FILES = ("pipeline.bundle.bundle", "pipeline.bundle.installer", "pipeline.cli.new_project", "pipeline.ui.html")
 FILE_NAMES = {name for key, name in vars(paths).items() if key.isupper() and isinstance(name, str) and "." in name}
 HOST_MODULES = [
@@ -181,7 +202,7 @@ HOST_MODULES = [
 
 
 def literals_of_paths(tree: ast.AST) -> Iterator[str]:
-    """What joins a path with a literal name, and strings that are the name of a file or of a generation's folder."""
+    """Paths joined with a literal name, and strings that are the name of a file or of a generation's folder."""
     with_docstring = (ast.Module, ast.ClassDef, ast.FunctionDef)
     first = [node.body[0] for node in ast.walk(tree) if isinstance(node, with_docstring)]
     docstrings = {id(node.value) for node in first if isinstance(node, ast.Expr)}
@@ -197,32 +218,32 @@ def literals_of_paths(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", HOST_MODULES)
-def test_paths_of_a_project_are_spelt_in_one_module(module: str) -> None:
-    """Whoever wants to know where something is, or to move it, reads `pipeline.paths`."""
+def test_project_paths_are_defined_in_one_module(module: str) -> None:
+    """The names of files are found, and changed, in `pipeline.paths`."""
     assert not list(literals_of_paths(tree_of(module)))
 
 
 @pytest.mark.parametrize(
     "code", ["root / 'state'", "root / f'gen-{n}'", "files.read('results.csv')", "f'{folder}/result.json'"]
 )
-def test_a_literal_of_a_path_is_found(code: str) -> None:
+def test_literal_path_is_found(code: str) -> None:
     assert len(list(literals_of_paths(ast.parse(code)))) >= 1
 
 
-def test_errors_of_the_agent_are_converted_in_one_place() -> None:
-    """Whoever catches PipelineError catches what the agent's package finds wrong in a file."""
+def test_agent_errors_are_converted_in_one_module() -> None:
+    """A caller that catches PipelineError also catches the agent's errors about a file."""
     raised = "inbox_agent.settings.SettingsError"
     assert {module for module in HOST_MODULES if raised in set(imports_of(module))} == {"pipeline.config"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_except_exception_only_in_command_line(module: str) -> None:
-    """`except Exception` hides defects; it stands once, where the exit code is chosen."""
+    """`except Exception` hides defects; it is used once, where the exit code is chosen."""
     assert not catches_everything(module) or module in CATCHES_EVERYTHING
 
 
 def test_every_import_permission_is_used() -> None:
-    """A module that moved away leaves no permission behind, and every rule that is measured exists."""
+    """A moved module leaves no permission behind, and every measured rule exists."""
     used = {row for module, imported in crossings() for row in permissions(module, imported)}
     assert used == {(who, what) for who, row in ALLOWED.items() for what in row}
     assert {library: users(library) for library in ONE_PLACE} == ONE_PLACE
@@ -234,7 +255,7 @@ def test_every_import_permission_is_used() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_have_docstrings_and_bounded_size(module: str) -> None:
-    """A docstring that names the subject, no vague names, and a bound on what fits into one head."""
+    """Each module has a docstring about its subject, no vague name, and a bounded number of lines."""
     path, tree = MODULES[module], tree_of(module)
     assert ast.get_docstring(tree)
     assert path.stem not in {"utils", "helpers", "common", "manager", "base", "misc"}
@@ -243,3 +264,14 @@ def test_modules_have_docstrings_and_bounded_size(module: str) -> None:
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+def test_unit_tests_start_no_processes_or_servers() -> None:
+    """They import nothing that starts one, so that `make unit` stays fast."""
+    found = {
+        f"{path.relative_to(ROOT).as_posix()} imports {name}"
+        for path in (ROOT / "tests" / "unit").rglob("*.py")
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if any(is_within(name, refused) for refused in NOT_IN_UNIT_TESTS)
+    }
+    assert found == set()

@@ -1,4 +1,4 @@
-"""The documents say what is so: commands work, blocks parse, files and words that they name exist."""
+"""The documents are correct: commands work, blocks parse, named files and terms exist."""
 
 import json
 import re
@@ -53,7 +53,7 @@ DOCUMENTS = (
 
 
 def text_of(document: str) -> str:
-    """All of a document, or of another file."""
+    """The text of a document, or of another file."""
     return (ROOT / document).read_text(encoding="utf-8")
 
 
@@ -78,7 +78,7 @@ def test_relative_links_exist(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_modules_named_in_docs_exist(document: str) -> None:
-    """Documents name a module, or something in it, by its dotted name, so that a change of imports finds them."""
+    """Documents name modules and their members by dotted name, so that a search for an import finds them."""
     text = text_of(document)
     for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
         module, _, attribute = name.rpartition(".")
@@ -89,7 +89,7 @@ def test_modules_named_in_docs_exist(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_test_files_named_in_docs_exist(document: str) -> None:
-    """Documents name a test file without its folder, as `pytest -k` finds it, and there is one of that name."""
+    """Documents name a test file without its folder, as `pytest -k` does; exactly one has that name."""
     for name in re.findall(r"\btest_\w+\.py\b", text_of(document)):
         assert len([*(ROOT / "tests").rglob(name)]) == 1, name
     assert not re.search(r"\btests/[\w/]*test_\w+\.py", text_of(document))
@@ -104,9 +104,9 @@ def test_make_targets_in_docs_exist() -> None:
 
 
 def test_readme_lists_all_exit_codes() -> None:
-    """Its table has a row for each, in their order."""
-    told = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
-    assert [int(code) for code in told] == list(errors.ExitCode)
+    """The table has a row for each exit code, in their order."""
+    codes = re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE)
+    assert [int(code) for code in codes] == list(errors.ExitCode)
 
 
 def test_readme_first_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_readme_toml_blocks_are_valid(tmp_path: Path) -> None:
 
 
 def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
-    """Every `[[worker]]` of docs/how-to/smb.md is one, reached over SMB, with a secret that is a reference."""
+    """Every `[[worker]]` of docs/how-to/smb.md is valid, uses SMB, and has a reference as its secret."""
     for block in blocks("docs/how-to/smb.md", "toml"):
         (tmp_path / "pipeline.toml").write_text(block)
         (worker,) = load_config(tmp_path).worker
@@ -142,7 +142,7 @@ def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
 
 
 def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
-    """The blocks of docs/how-to/hyper-v.md are configurations; the tables name the defaults; its commands exist."""
+    """The blocks of docs/how-to/hyper-v.md are configurations; the tables have the defaults; its commands exist."""
     here, from_elsewhere = blocks("docs/how-to/hyper-v.md", "toml")
     (tmp_path / "pipeline.toml").write_text(here.replace("[hyperv]\n", from_elsewhere))
     elsewhere = load_config(tmp_path).hyperv
@@ -163,7 +163,7 @@ def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
 
 
 def test_qemu_docs_configurations_are_valid(tmp_path: Path) -> None:
-    """The block of docs/how-to/qemu.md is a configuration; its table names the defaults; its commands exist."""
+    """The block of docs/how-to/qemu.md is a configuration; its table has the defaults; its commands exist."""
     (block,) = blocks("docs/how-to/qemu.md", "toml")
     (tmp_path / "pipeline.toml").write_text(block)
     config = load_config(tmp_path)
@@ -177,7 +177,7 @@ def test_qemu_docs_configurations_are_valid(tmp_path: Path) -> None:
 
 
 def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
-    """The arithmetic of the capacity table, from the defaults."""
+    """The figures of the capacity table follow from the defaults."""
     table, rows = (
         HyperVTable(),
         text_of("docs/how-to/hyper-v.md").partition("## How many machines")[2],
@@ -198,7 +198,7 @@ def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", ["docs/how-to/hyper-v.md", "docs/how-to/template-vm.md", "docs/how-to/smb.md"])
 def test_powershell_in_docs_parses(document: str) -> None:
-    """By the same grammar as the scripts, which a user may run by the names and parameters that are given."""
+    """With the grammar for the scripts; each script in a document exists and has the parameters that it shows."""
     paths = [path for folder in (script_folder(), INSTALLER) for path in folder.glob("*-*.ps1")]
     scripts = {path.name: path.read_text(encoding="utf-8") for path in paths}
     for block in blocks(document, "powershell"):
@@ -210,7 +210,7 @@ def test_powershell_in_docs_parses(document: str) -> None:
 
 
 def test_installer_readme_is_valid() -> None:
-    """README.txt of the bundle: its PowerShell parses and uses parameters that there are."""
+    """README.txt of the bundle: its PowerShell parses and uses existing parameters."""
     text = (INSTALLER / "README.txt").read_text(encoding="utf-8")
     script = (INSTALLER / "install-agent.ps1").read_text(encoding="utf-8")
     commands = "\n".join(re.findall(r"^    (.*)", text, re.MULTILINE))
@@ -220,7 +220,7 @@ def test_installer_readme_is_valid() -> None:
 
 
 def test_agent_commands_in_docs_are_valid() -> None:
-    """`pipeline agent bundle` and `inbox-agent doctor`, as docs/how-to/template-vm.md has them."""
+    """`pipeline agent bundle` and `inbox-agent doctor`, as in docs/how-to/template-vm.md."""
     (bundle,) = (shlex.split(block) for block in blocks("docs/how-to/template-vm.md", "sh"))
     assert bundle[:3] == ["pipeline", "agent", "bundle"]
     assert agent_commands.commands["bundle"].make_context("bundle", bundle[3:]).params["python"] == "3.12"
@@ -231,7 +231,7 @@ def test_agent_commands_in_docs_are_valid() -> None:
 
 @pytest.mark.needs("testparm")
 def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
-    """Samba's own checker takes it."""
+    """Samba's `testparm` accepts it."""
     (conf,) = blocks("docs/how-to/smb.md", "ini")
     (tmp_path / "smb.conf").write_text(conf)
     done = subprocess.run(["testparm", "-s", tmp_path / "smb.conf"], capture_output=True, text=True, check=False)
@@ -241,7 +241,7 @@ def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
 
 
 def test_documented_mutations_match_tests() -> None:
-    """The table names each mutation with its rule and its function, in their order, and a seed that detected it."""
+    """The table has each mutation with its rule and its function, in their order, and a seed that detected it."""
     table = text_of("docs/reliability.md").partition("## Mutation tests")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -252,8 +252,8 @@ def test_documented_mutations_match_tests() -> None:
 @pytest.mark.parametrize(
     ("document", "programs"), [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/reference/api.md", 2)]
 )
-def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: Path) -> None:
-    """The Python blocks, as they stand, with a game beside them."""
+def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: Path) -> None:
+    """The Python blocks run as they are, beside a game."""
     (tmp_path / "my-project").mkdir()
     (tmp_path / "my-project/my_game.py").write_text("def play(genome, trial):\n    return float(trial.seed)\n")
     found = blocks(document, "python")
@@ -264,8 +264,8 @@ def test_the_programs_of_a_document_run(document: str, programs: int, tmp_path: 
         assert "look at the workers" not in ran.stdout
 
 
-def test_the_table_of_errors_is_the_program() -> None:
-    """Each error with its exit code, which the README has too, and nothing else; a kind of InputError says so."""
+def test_documented_errors_match_code() -> None:
+    """The table has exactly the errors with their exit codes, as the README does; a kind of InputError says so."""
     rows = re.findall(r"^\| `(\w+Error)` \| (\d+) \| (.+) \|$", text_of("docs/reference/api.md"), re.MULTILINE)
     classes = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
     del classes["PipelineError"]
@@ -277,8 +277,8 @@ def test_the_table_of_errors_is_the_program() -> None:
     assert {code for _, code, _ in rows} <= set(readme)
 
 
-def test_the_table_of_loggers_is_the_program() -> None:
-    """Each module that logs, with the levels at which it does."""
+def test_documented_loggers_match_code() -> None:
+    """The table has each module that logs, with its levels."""
     used: dict[str, set[str]] = {}
     for package in ("hyperv_ops", "inbox_agent", "pipeline"):
         for path in (ROOT / package).rglob("*.py"):
@@ -322,7 +322,7 @@ def test_documented_seed_is_that_of_the_first_trial() -> None:
 
 
 def test_every_command_is_documented_and_has_help() -> None:
-    """A command that nobody is told of does not exist; each explains itself."""
+    """Each command is in the documents and has a help text."""
     readme = text_of("README.md")
     for name, command in main.commands.commands.items():
         assert f"pipeline {name}" in readme
@@ -351,7 +351,7 @@ def test_glossary_has_terms_of_code() -> None:
 
 
 def test_generated_reference_is_current() -> None:
-    """`make reference` writes what is there, and every key of pipeline.toml has a meaning."""
+    """`make reference` would change nothing, and every key of pipeline.toml has a description."""
     code = "import json; from docs.reference.__main__ import PAGES as p; print(json.dumps({n: p[n]() for n in p}))"
     written = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     pages = json.loads(written.stdout)

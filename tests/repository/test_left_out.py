@@ -1,4 +1,4 @@
-"""The table of tests that Windows leaves out names each by a name that is unique, wherever its file is."""
+"""The tests that Windows leaves out have unique names, whatever their files are."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.windows.left_out import left_out, node_of, nodes_by_name
 
 
 def test_every_left_out_name_is_one_test() -> None:
-    """Reading the table fails otherwise; and none is named twice."""
+    """Reading the table fails otherwise; no name is listed twice."""
     nodes = [(node, one.wine) for one in left_out() for node in one.tests]
     assert nodes
     assert len(set(nodes)) == len(nodes)
@@ -16,7 +16,7 @@ def test_every_left_out_name_is_one_test() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Test modules in two folders: one test in each, and one that both have."""
+    """Test modules in two folders: each has its own test, and both have one of the same name."""
     for name in ("unit/test_one", "test_two"):
         path = tmp_path / "tests" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def test_left_out_name_is_found_in_any_folder(root: Path, name: str, node: str) 
 
 
 def test_left_out_name_of_two_tests_is_error(root: Path) -> None:
-    """With both, so that one can be renamed."""
+    """The error names both, so that one can be renamed."""
     with pytest.raises(LookupError, match=r"2 tests .* tests/test_two.py::test_of_both, tests/unit/test_one.py::"):
         node_of("test_of_both", nodes_by_name(root))
 

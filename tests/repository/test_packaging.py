@@ -1,4 +1,4 @@
-"""The wheel, as a user gets it: the agent runs from it with the base dependencies only."""
+"""The wheel, as installed by a user: the agent runs from it with the base dependencies only."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def agent_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_base_dependencies_are_those_of_agent(agent_only: Path) -> None:
-    """A VM gets four libraries and what they need, and nothing of the host."""
+    """A VM gets four libraries and their dependencies, and nothing of the host."""
     listed = subprocess.run(
         [agent_only / "python", "-m", "pip", "list", "--format=json"], check=True, capture_output=True
     ).stdout
@@ -39,7 +39,7 @@ def test_base_dependencies_are_those_of_agent(agent_only: Path) -> None:
 
 
 def test_agent_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
-    """It makes the folders, beats, and leaves when its standard input ends."""
+    """It makes the folders, writes heartbeats, and ends when its standard input ends."""
     (tmp_path / "share").mkdir()
     (tmp_path / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
     agent = subprocess.Popen(
@@ -52,8 +52,8 @@ def test_agent_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
     )
     try:
         assert eventually((tmp_path / "share/status/agent.json").exists, 20)
-        _, said = agent.communicate(timeout=20)
-        assert agent.returncode == 0, said.decode()
+        _, output = agent.communicate(timeout=20)
+        assert agent.returncode == 0, output.decode()
     finally:
         agent.kill()
 
@@ -66,8 +66,8 @@ def test_missing_host_extra_is_reported(agent_only: Path) -> None:
     assert 'run: pip install "genome-pipeline[host]"' in run.stderr
 
 
-def test_the_api_without_its_extra_says_what_to_install(agent_only: Path) -> None:
-    """The package can be imported, its errors can be caught; the last line names the pip command."""
+def test_api_of_wheel_without_host_extra_names_pip_command(agent_only: Path) -> None:
+    """The package can be imported and its errors can be caught; the last line names the pip command."""
     code = "import pipeline; print(pipeline.PipelineError.__name__); from pipeline import open_farm"
     run = subprocess.run([agent_only / "python", "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout == "PipelineError\n"
@@ -87,8 +87,8 @@ def test_example_project_is_in_the_wheel(agent_only: Path) -> None:
     assert {path.name for path in Path(str(EXAMPLE)).rglob("*")} <= names
 
 
-def test_the_packages_ship_their_types(agent_only: Path) -> None:
-    """A type checker of a user reads the annotations of all three only with their marker."""
+def test_packages_ship_type_markers(agent_only: Path) -> None:
+    """Users' type checkers read the annotations of all three packages only with this marker."""
     code = (
         "from importlib.resources import files\n"
         "for name in ('hyperv_ops', 'inbox_agent', 'pipeline'):\n"

@@ -1,7 +1,7 @@
-"""The PowerShell scripts are held to account by their syntax trees, for no PowerShell runs them here.
+"""The PowerShell scripts are checked by their syntax trees, because PowerShell is not available here.
 
-What they may call stands in `tests/data/cmdlets.toml`, which was taken from Microsoft's reference. Each check
-is a function from a script to complaints; planted violations show for each of them that it catches what it is for.
+The cmdlets that they may call are in `tests/data/cmdlets.toml`, which was taken from Microsoft's reference. Each check
+is a function from a script to complaints; scripts with an inserted violation show that each check finds it.
 """
 
 import re
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.source
 
 FOLDER = script_folder()
 TABLE = tomllib.loads((ROOT / "tests" / "data" / "cmdlets.toml").read_text(encoding="utf-8"))
-# The one place that turns a text into a script, and no script for people: it has to parse, that is all.
+# The only script that turns a text into a script, and not for users: it only has to parse.
 BOOTSTRAP = "bootstrap.ps1"
 # Functions that scripts load.
 LIBRARY = "Common.ps1"
@@ -36,7 +36,8 @@ ALONE = {
     "install-agent.ps1",
     "uninstall-agent.ps1",
 }
-NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}  # its page is in no repository that could be read; not Microsoft's
+# The documentation of the first is in no public repository; the second is not Microsoft's.
+NOT_LOOKED_UP = {"powercfg.exe", "python.exe"}
 COMMON = {"ErrorAction", "ErrorVariable"}  # about_CommonParameters
 OPENING = (
     "Set-StrictMode -Version 3.0",
@@ -71,7 +72,7 @@ REASONS = {
     "NotAllowed",
     "TimedOut",
 }
-# What makes code of a string, by whatever name: types, members, cmdlets.
+# Everything that turns a string into code: types, members, cmdlets.
 CODE_MAKERS = re.compile(
     r"^(scriptblock\]::|.*\.(Create|NewScriptBlock|InvokeScript|ExpandString|AddScript|AddCommand)$)", re.IGNORECASE
 )
@@ -100,11 +101,11 @@ class Script:
             waiting.extend(reversed(node.children))
 
     def commands(self) -> Iterator[Node]:
-        """The calls of cmdlets, functions and programs by a name."""
+        """The named calls of cmdlets, functions and programs."""
         return (node for node in self.nodes("command") if child(node, "command_name") is not None)
 
     def functions(self) -> dict[str, Node]:
-        """The functions it defines, by name."""
+        """The functions that it defines, by name."""
         return {text(name): node for node in self.nodes("function_statement") if (name := child(node, "function_name"))}
 
     def parameters(self) -> list[str]:
@@ -140,8 +141,10 @@ def child(node: Node, kind: str) -> Node | None:
 
 
 def ancestors(node: Node) -> Iterator[Node]:
-    while (node := node.parent) is not None:  # type: ignore[assignment]
-        yield node
+    above = node.parent
+    while above is not None:
+        yield above
+        above = above.parent
 
 
 def called(command: Node) -> str:
@@ -160,12 +163,12 @@ def arguments(command: Node) -> list[Node]:
 
 
 def switches(command: Node) -> list[str]:
-    """The parameters of a call, without what they are given."""
+    """The parameters of a call, without their values."""
     return [text(node)[1:] for node in arguments(command) if node.type == "command_parameter"]
 
 
-def said(node: Node) -> str:
-    """A call on one line, for complaints and for silencers."""
+def one_line(node: Node) -> str:
+    """A call on one line, for complaints and exemptions."""
     return " ".join(text(node).replace("`\n", " ").split())
 
 
@@ -183,7 +186,7 @@ def check_it_parses(script: Script) -> list[str]:
         node = waiting.pop()
         bad += [node] if node.is_missing else []
         waiting.extend(node.children)
-    return [f"{line(node)}{node.type} {said(node)[:60]!r}" for node in bad]
+    return [f"{line(node)}{node.type} {one_line(node)[:60]!r}" for node in bad]
 
 
 def check_it_opens_as_all_do(script: Script) -> list[str]:
@@ -192,14 +195,14 @@ def check_it_opens_as_all_do(script: Script) -> list[str]:
     if not re.search(r"^\[CmdletBinding\(", script.source, re.MULTILINE):
         return ["no CmdletBinding"]
     body = child(script.root, "statement_list")
-    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    first = [one_line(node) for node in (body.children if body else []) if node.type != "comment"]
     return [] if first[: len(OPENING)] == list(OPENING) else [f"opens with {first[: len(OPENING)]}"]
 
 
 def check_errors_of_functions_stop_it(script: Script) -> list[str]:
     called_of = {TABLE[bare(node)]["module"] for node in script.commands() if bare(node) in TABLE} & FUNCTIONS
     body = child(script.root, "statement_list")
-    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    first = [one_line(node) for node in (body.children if body else []) if node.type != "comment"]
     if not called_of or REACHES_FUNCTIONS in first[: len(OPENING) + 1]:
         return []
     return [f"errors of {', '.join(sorted(called_of))} do not stop it"]
@@ -218,7 +221,9 @@ def check_its_help_is_complete(script: Script) -> list[str]:
 def check_parameters_are_typed(script: Script) -> list[str]:
     block = child(script.root, "param_block")
     found = script.nodes("script_parameter", below=block) if block else iter(())
-    return [f"{said(node)[:60]!r} has no type" for node in found if not list(script.nodes("type_literal", below=node))]
+    return [
+        f"{one_line(node)[:60]!r} has no type" for node in found if not list(script.nodes("type_literal", below=node))
+    ]
 
 
 def check_calls_stand_in_the_table(script: Script) -> list[str]:
@@ -232,15 +237,15 @@ def check_calls_stand_in_the_table(script: Script) -> list[str]:
         if entry is None:
             complaints.append(f"{line(node)}{name} does not stand in cmdlets.toml")
             continue
-        # Names of modules that clash with others' are said; those of PowerShell itself are not.
+        # Names of modules that clash with others' are written out; those of PowerShell itself are not.
         plain = entry["module"].startswith("Microsoft.PowerShell.") or entry["module"] == "Windows"
         full = bare(node) if plain else f"{entry['module']}\\{bare(node)}"
-        # A program that lies in the current folder is called by that: PowerShell looks nowhere else for it then.
+        # A program in the current folder is called by its full path: PowerShell does not look there otherwise.
         complaints += [f"{line(node)}{name} is called {full}"] if name.removeprefix(".\\") != full else []
         unknown = set(switches(node)) - set(entry["parameters"]) - COMMON
         complaints += [f"{line(node)}{name} -{one} does not stand in cmdlets.toml" for one in sorted(unknown)]
         splat = [text(one) for one in arguments(node) if text(one).startswith("@") and not text(one).startswith("@(")]
-        complaints += [f"{line(node)}{name} {one}: parameters that nobody can see" for one in splat if one[1] != "{"]
+        complaints += [f"{line(node)}{name} {one}: parameters that are not visible" for one in splat if one[1] != "{"]
     return complaints
 
 
@@ -248,7 +253,7 @@ def check_nothing_prompts(script: Script) -> list[str]:
     complaints = []
     for node in script.commands():
         needed = TABLE.get(bare(node), {}).get("silenced_by", ())
-        missing = [one for one in needed if not re.search(rf"{re.escape(one)}(?![\w:])", said(node))]
+        missing = [one for one in needed if not re.search(rf"{re.escape(one)}(?![\w:])", one_line(node))]
         complaints += [f"{line(node)}{called(node)} without {one}" for one in missing]
     return complaints
 
@@ -273,7 +278,7 @@ def check_changes_ask_first(script: Script) -> list[str]:
                     and inside is not None
                     and inside.start_byte <= node.start_byte < inside.end_byte
                     and re.search(r"(?<!-not )\$PSCmdlet\.ShouldProcess\(", text(condition))
-                    and " -or " not in said(condition)
+                    and " -or " not in one_line(condition)
                 ):
                     return True
             if above.type == "function_statement":
@@ -283,7 +288,7 @@ def check_changes_ask_first(script: Script) -> list[str]:
         return False
 
     found = [node for node in (*script.commands(), *script.nodes("invokation_expression")) if changes(node)]
-    complaints = [f"{line(node)}{said(node)[:60]!r} without ShouldProcess" for node in found if not asked(node)]
+    complaints = [f"{line(node)}{one_line(node)[:60]!r} without ShouldProcess" for node in found if not asked(node)]
     declared = bool(re.search(r"^\[CmdletBinding\(SupportsShouldProcess\)\]$", script.source, re.MULTILINE))
     if declared != bool(found):
         complaints.append("SupportsShouldProcess is declared" if declared else "SupportsShouldProcess is missing")
@@ -298,10 +303,10 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
     }
     complaints = []
     for node in script.nodes("command"):
-        if child(node, "command_invokation_operator") is not None and said(node) != LOAD_COMMON:
+        if child(node, "command_invokation_operator") is not None and one_line(node) != LOAD_COMMON:
             target = child(node, "command_name_expr")
             if target is None or text(target) not in blocks:
-                complaints.append(f"{line(node)}{said(node)[:60]!r} calls what is no block of this script")
+                complaints.append(f"{line(node)}{one_line(node)[:60]!r} calls what is no block of this script")
         if bare(node).lower() in CODE_CMDLETS:
             complaints.append(f"{line(node)}{called(node)}")
         given = arguments(node)
@@ -309,10 +314,10 @@ def check_no_string_becomes_code(script: Script) -> list[str]:
             if text(parameter).lower() == "-scriptblock" and not text(value).startswith("{"):
                 complaints.append(f"{line(node)}-ScriptBlock {text(value)[:40]!r} is not written there")
     for node in script.nodes("invokation_expression", "member_access"):
-        target, member = text(node).partition("(")[0], child(node, "member_name")
-        name = f"{target}" if member is None else f"{text(node.children[0])}.{text(member)}"
+        member = child(node, "member_name")
+        name = text(node).partition("(")[0] if member is None else f"{text(node.children[0])}.{text(member)}"
         if CODE_MAKERS.match(name.removeprefix("[")) or "ExecutionContext" in name:
-            complaints.append(f"{line(node)}{said(node)[:60]!r}")
+            complaints.append(f"{line(node)}{one_line(node)[:60]!r}")
     return complaints
 
 
@@ -328,9 +333,9 @@ def check_errors_have_known_ids(script: Script) -> list[str]:
 def check_one_json_comes_out(script: Script) -> list[str]:
     writers = [node for node in script.commands() if bare(node) == "ConvertTo-Json"]
     wrong = [
-        f"{line(node)}{said(node)[:60]!r}"
+        f"{line(node)}{one_line(node)[:60]!r}"
         for node in writers
-        if not said(node).startswith("ConvertTo-Json -Compress -Depth 4 -InputObject ")
+        if not one_line(node).startswith("ConvertTo-Json -Compress -Depth 4 -InputObject ")
     ]
     return wrong if writers else ["writes no JSON"]
 
@@ -352,13 +357,15 @@ def check_expand_archive_has_no_confirm(script: Script) -> list[str]:
         if bare(node).lower() == "expand-archive":
             confirms = [one for one in switches(node) if "confirm".startswith(one.lower()) or one.lower() == "cf"]
             splats = [one for one in arguments(node) if text(one).startswith("@")]
-            complaints += [f"{line(node)}{said(node)[:60]!r}"] if confirms or splats else []
+            complaints += [f"{line(node)}{one_line(node)[:60]!r}"] if confirms or splats else []
     defaults = [node for node in script.nodes("assignment_expression") if "PSDefaultParameterValues" in text(node)]
-    return complaints + [f"{line(node)}{said(node)[:60]!r}" for node in defaults if ":confirm" in text(node).lower()]
+    return complaints + [
+        f"{line(node)}{one_line(node)[:60]!r}" for node in defaults if ":confirm" in text(node).lower()
+    ]
 
 
 def check_the_agent_is_never_started_directly(script: Script) -> list[str]:
-    """For Restart-FarmVMAgent alone."""
+    """Only for Restart-FarmVMAgent."""
     did = [bare(node) for node in script.commands() if changes(node)]
     types = {text(node) for node in script.nodes("type_literal")}
     strange = types & {"[System.Diagnostics.Process]", "[System.Diagnostics.ProcessStartInfo]", "[wmiclass]"}
@@ -408,18 +415,18 @@ def test_bootstrap_parses() -> None:
 
 
 def test_bootstrap_has_no_loose_pattern_and_no_confirm() -> None:
-    """These two faults would be faults in the bootstrap as well."""
+    """These two faults would also be faults in the bootstrap."""
     assert check_patterns_match_no_line_break_at_the_end(script(BOOTSTRAP)) == []
     assert check_expand_archive_has_no_confirm(script(BOOTSTRAP)) == []
 
 
 def test_agent_is_restarted_by_scheduled_task() -> None:
-    """Restart-FarmVMAgent ends and starts a scheduled task, and has no other way to start anything."""
+    """Restart-FarmVMAgent stops and starts a scheduled task, and starts nothing in another way."""
     assert check_the_agent_is_never_started_directly(script("Restart-FarmVMAgent.ps1")) == []
 
 
 def test_every_cmdlet_entry_is_used() -> None:
-    """Every cmdlet of the table is called somewhere, with every parameter of its entry."""
+    """Every cmdlet of the table is called, with every parameter of its entry."""
     used: dict[str, set[str]] = {}
     for name in SCRIPTS:
         for node in script(name).commands():
@@ -431,7 +438,7 @@ def test_every_cmdlet_entry_is_used() -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_cmdlet_entry_names_its_source(name: str) -> None:
-    """Each entry says where in Microsoft's reference it was looked up."""
+    """Each entry has its source in Microsoft's reference."""
     entry = TABLE[name]
     assert set(entry) - {"reads"} == {"module", "parameters", "changes", "silenced_by", "source"}
     if name not in NOT_LOOKED_UP:
@@ -453,7 +460,7 @@ def test_functions_are_defined_once() -> None:
 
 
 def test_repeated_functions_of_lone_scripts_are_identical() -> None:
-    """What a script that is copied alone repeats must not drift apart."""
+    """A script that is copied alone repeats functions of others; the copies must be identical."""
     seen: dict[str, dict[str, str]] = {}
     for name in (*sorted(ALONE), LIBRARY):
         for function, node in written(name).functions().items():
@@ -467,7 +474,7 @@ def test_common_functions_are_loaded_where_called(name: str) -> None:
     found = written(name)
     calls = {called(node) for node in found.commands()} & written(LIBRARY).functions().keys() - found.functions().keys()
     body = child(found.root, "statement_list")
-    first = [said(node) for node in (body.children if body else []) if node.type != "comment"]
+    first = [one_line(node) for node in (body.children if body else []) if node.type != "comment"]
     opening = [*OPENING, *([REACHES_FUNCTIONS] if REACHES_FUNCTIONS in first else []), LOAD_COMMON]
     assert found.source.count(LOAD_COMMON) == (len(calls) > 0)
     if calls:
@@ -494,7 +501,7 @@ def test_common_file_only_defines_functions() -> None:
     assert check_it_parses(found) == []
 
 
-# ------------------------------------------------------------------------------------------------ planted violations
+# ----------------------------------------------------------------------------------------------- inserted violations
 
 GOOD = """<#
 .SYNOPSIS
@@ -524,7 +531,7 @@ if ($PSCmdlet.ShouldProcess($Name, 'stop')) {
 ConvertTo-Json -Compress -Depth 4 -InputObject @()
 """
 STOP = "Hyper-V\\Stop-VM -VM $Name -TurnOff -Force -AsJob -Confirm:$false"
-PLANTED = [
+VIOLATIONS = [
     (check_it_parses, "if ($PSCmdlet", "if $PSCmdlet"),
     (check_it_parses, "'stop')) {", "'stop') {"),
     (check_it_opens_as_all_do, "Set-StrictMode -Version 3.0\n", ""),
@@ -591,22 +598,22 @@ PLANTED = [
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_valid_script_passes(check: Callable[[Script], list[str]]) -> None:
-    """What the violations are planted in is without one."""
+    """The script into which violations are inserted passes without one."""
     assert check(Script("good", GOOD)) == []
 
 
 @pytest.mark.parametrize("pattern", [r"'^vm\z'", r"'\$'", "'^[$a-z]'", "'x', '$1'"])
 def test_anchored_patterns_pass(pattern: str) -> None:
-    """An escaped `$`, one in a character class or in a replacement is no anchor."""
-    planted = Script("planted", GOOD.replace(STOP, f"$Name -replace {pattern}"))
-    assert check_patterns_match_no_line_break_at_the_end(planted) == []
+    """An escaped `$`, and one in a character class or in a replacement, are no anchors."""
+    script = Script("violation", GOOD.replace(STOP, f"$Name -replace {pattern}"))
+    assert check_patterns_match_no_line_break_at_the_end(script) == []
 
 
-@pytest.mark.parametrize(("check", "old", "new"), PLANTED)
+@pytest.mark.parametrize(("check", "old", "new"), VIOLATIONS)
 def test_script_violation_is_detected(check: Callable[[Script], list[str]], old: str, new: str) -> None:
-    """Each check complains of what it is for."""
+    """Each check finds its violation."""
     assert old in GOOD
-    assert check(Script("planted", GOOD.replace(old, new))) != []
+    assert check(Script("violation", GOOD.replace(old, new))) != []
 
 
 @pytest.mark.parametrize(
@@ -620,7 +627,7 @@ def test_script_violation_is_detected(check: Callable[[Script], list[str]], old:
     ],
 )
 def test_direct_agent_start_is_detected(old: str, new: str) -> None:
-    """A program, a process or another CIM method in place of the task is found."""
+    """A program, a process or another CIM method instead of the task is found."""
     source = script("Restart-FarmVMAgent.ps1").source
     assert old in source
-    assert check_the_agent_is_never_started_directly(Script("planted", source.replace(old, new, 1))) != []
+    assert check_the_agent_is_never_started_directly(Script("violation", source.replace(old, new, 1))) != []

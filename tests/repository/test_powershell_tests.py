@@ -1,7 +1,7 @@
-"""The Pester files of `tests/powershell` are checked by their syntax trees, for no PowerShell runs them here.
+"""The Pester files of `tests/powershell` are checked by their syntax trees, because PowerShell is not available here.
 
-They have to run in Windows PowerShell 5.1 as well as in PowerShell 7, and their stand-ins have to agree with
-`cmdlets.toml`. Each check is a function from a file to complaints; planted violations show that each can fail.
+They have to run in Windows PowerShell 5.1 and in PowerShell 7, and their stand-ins have to agree with `cmdlets.toml`.
+Each check is a function from a file to complaints; inserted violations show that each can fail.
 """
 
 import re
@@ -14,11 +14,11 @@ import pytest
 from tree_sitter import Node
 
 from hyperv_ops.hyperv.script_call import LOAD_COMMON
+from tests.harness.source_tree import ROOT
 from tests.powershell.__main__ import main, passes
 from tests.repository.test_powershell_scripts import (
     BOOTSTRAP,
     COMMON,
-    ROOT,
     SCRIPTS,
     TABLE,
     Script,
@@ -27,7 +27,7 @@ from tests.repository.test_powershell_scripts import (
     check_it_parses,
     child,
     line,
-    said,
+    one_line,
     script,
     switches,
     text,
@@ -41,7 +41,7 @@ FILES = sorted(path for ext in ("ps1", "psm1", "psd1") for path in FOLDER.rglob(
 SOURCES = sorted(FOLDER.rglob("*.cs"))
 STAND_INS = [(suite, path) for suite in SUITES for path in sorted((FOLDER / suite / "Modules").glob("*/*.psm1"))]
 SHOULD_PROCESS = {"Confirm", "WhatIf"}
-# What PowerShell 7 has and Windows PowerShell 5.1 has not.
+# Features of PowerShell 7 that Windows PowerShell 5.1 lacks.
 COMMANDS = {"Get-Error", "Get-Uptime", "Join-String", "Remove-Alias", "Start-ThreadJob", "Test-Json"}
 PARAMETERS = {
     "ConvertFrom-Json": {"AsHashtable", "DateKind", "Depth", "NoEnumerate"},
@@ -61,14 +61,14 @@ MEMBERS = re.compile(
     r"\.Kill\(\$true\)|\.ArgumentList\.Add\(|::(ProcessPath|GetRelativePath|ToHexString|Shared|HashData|IsWindows)\b",
     re.IGNORECASE,
 )
-# What C# 6 and later have: Add-Type of Windows PowerShell compiles C# 5.
+# Features of C# 6 and later: Add-Type of Windows PowerShell compiles C# 5.
 NEW_CSHARP = (
     *(r"\$\"", r"\?\.", r"\?\?=", r"\bnameof\(", r"\bout var\b", r"\busing var\b", r"\bis not\b", r"\bnew\(\)"),
     r"\w!\s*[;,).]",  # null-forgiving
     r"\[\^?\d*\.\.",  # a range
-    r"^\s*(public|private|internal|static)[^={(]*\s=>",  # a member with an expression as its body
+    r"^\s*(public|private|internal|static)[^={(]*\s=>",  # an expression-bodied member
 )
-PROVIDED = {  # by Pester and by PowerShell, as far as `cmdlets.toml` has no entry
+PROVIDED = {  # by Pester and by PowerShell, if `cmdlets.toml` has no entry
     *("AfterAll", "BeforeAll", "BeforeDiscovery", "BeforeEach", "Context", "Describe", "Invoke-Pester", "It"),
     *("New-PesterConfiguration", "New-PesterContainer", "Should"),
     *("Add-Type", "Compare-Object", "ConvertTo-Json", "Export-ModuleMember", "ForEach-Object", "Get-ChildItem"),
@@ -90,7 +90,7 @@ def functions(script: Script) -> set[str]:
 
 @cache
 def used(suite: str) -> dict[str, set[str]]:
-    """The cmdlets that the scripts with a test file in a suite call, with the parameters that they use."""
+    """The cmdlets, with parameters, that the scripts with a test file in a suite call."""
     found: dict[str, set[str]] = {}
     for name in (*SCRIPTS, BOOTSTRAP):
         if (FOLDER / suite / f"{Path(name).stem}.Tests.ps1").exists():
@@ -103,7 +103,7 @@ def declared(function: Node) -> set[str]:
     """The parameters of a function by name, with -Confirm and -WhatIf where it declares them."""
     script = Script("", text(function))
     found = {text(name)[1:] for node in script.nodes("script_parameter") if (name := child(node, "variable"))}
-    return found | (SHOULD_PROCESS if "SupportsShouldProcess" in said(function) else set())
+    return found | (SHOULD_PROCESS if "SupportsShouldProcess" in one_line(function) else set())
 
 
 # ---------------------------------------------------------------------------------------------------------- the checks
@@ -115,14 +115,14 @@ def check_encoding(data: bytes) -> list[str]:
 
 
 def is_guarded(node: Node, name: str) -> bool:
-    """Whether an enclosing `if` asks for the version of PowerShell or for this command."""
+    """Whether an enclosing `if` checks the version of PowerShell or this command."""
     above = (child(one, "pipeline") for one in ancestors(node) if one.type == "if_statement")
-    conditions = [said(one) for one in above if one is not None]
+    conditions = [one_line(one) for one in above if one is not None]
     return any("$PSVersionTable.PSVersion" in one or f"Get-Command -Name {name} " in one for one in conditions)
 
 
 def check_windows_powershell(script: Script) -> list[str]:
-    """Nothing that Windows PowerShell 5.1 has not, except behind a guard. The grammar refuses `?:`, `??` and `?.`."""
+    """Only features of Windows PowerShell 5.1, except behind a guard. The grammar refuses `?:`, `??` and `?.`."""
     found: list[tuple[Node, str]] = [(node, "&&") for node in script.nodes("pipeline_chain_tail")]
     for node in script.commands():
         found += [(node, bare(node))] if bare(node) in COMMANDS else []
@@ -130,7 +130,7 @@ def check_windows_powershell(script: Script) -> list[str]:
         found += [(node, f"{bare(node)} -{one}") for one in sorted(new)]
     found += [(node, text(node)) for node in script.nodes("variable") if text(node) in VARIABLES]
     members = script.nodes("invokation_expression", "member_access")
-    found += [(node, one.group()) for node in members if (one := MEMBERS.search(said(node)))]
+    found += [(node, one.group()) for node in members if (one := MEMBERS.search(one_line(node)))]
     return [f"{line(node)}{name}" for node, name in found if not is_guarded(node, name)]
 
 
@@ -146,7 +146,7 @@ def check_stand_in(script: Script, module: str, suite: str) -> list[str]:
         entry = TABLE.get(name)
         if entry is None or entry["module"] == "Windows":
             continue
-        own = {"FakeComputer", "PowerShellDirect"}  # of PowerShell itself, and not of a module of Windows
+        own = {"FakeComputer", "PowerShellDirect"}  # of PowerShell itself, not of a module of Windows
         if module not in own and entry["module"] != module:
             complaints.append(f"{name} is in {module}, and in cmdlets.toml in {entry['module']}")
         missing = (set(entry["parameters"]) & used(suite).get(name, set())) - declared(node) - COMMON
@@ -172,7 +172,7 @@ def test_all_test_files_are_found() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_test_file_is_valid_in_both_powershells(path: Path) -> None:
-    """It parses, can be read in any code page, and uses nothing that Windows PowerShell 5.1 has not."""
+    """It parses, can be read in any code page, and uses only features of Windows PowerShell 5.1."""
     assert check_encoding(path.read_bytes()) == []
     script = read(path)
     assert check_it_parses(script) == []
@@ -242,17 +242,17 @@ def test_missing_powershell_prints_one_line(
     ],
 )
 def test_powershell_passes_only_with_test_counts(tmp_path: Path, body: str, passed: bool) -> None:
-    """Exit code 0 alone is no success: Wine's powershell.exe ends so and runs nothing."""
+    """Exit code 0 alone is not enough: Wine's powershell.exe returns it and runs nothing."""
     program = tmp_path / "pwsh"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o755)
     assert passes(str(program)) is passed
 
 
-# ------------------------------------------------------------------------------------------------ planted violations
+# ----------------------------------------------------------------------------------------------- inserted violations
 
 GOOD = "$list = Get-ChildItem -Path C:\\farm-tests | ForEach-Object { $_.FullName }"
-PLANTED: list[tuple[Callable[[Script], list[str]], str]] = [
+VIOLATIONS: list[tuple[Callable[[Script], list[str]], str]] = [
     *((check_it_parses, code) for code in ("$a = $b ? 1 : 2", "$a = $b ?? 1", "$a ??= 1", "${a}?.Length", "if $a { }")),
     *((check_windows_powershell, code) for code in ("Get-Item a && Get-Item b", "Get-Item a || Get-Item b")),
     *((check_windows_powershell, name) for name in sorted(COMMANDS)),
@@ -280,9 +280,9 @@ def test_valid_code_passes(code: str) -> None:
     assert check_it_parses(script) == check_windows_powershell(script) == check_commands_exist(script, set()) == []
 
 
-@pytest.mark.parametrize(("check", "code"), PLANTED)
+@pytest.mark.parametrize(("check", "code"), VIOLATIONS)
 def test_violation_in_test_file_is_detected(check: Callable[[Script], list[str]], code: str) -> None:
-    assert check(Script("planted", f"{GOOD}\n{code}\n")) != []
+    assert check(Script("violation", f"{GOOD}\n{code}\n")) != []
 
 
 @pytest.mark.parametrize(

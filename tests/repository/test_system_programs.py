@@ -1,4 +1,4 @@
-"""The suite on a machine with git, make and Python only: tests that need more are left out and counted, none fails."""
+"""The tests on a machine with only git, make and Python: those that need more are skipped and counted, none fails."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every user may write in, with a short path: the sockets of QEMU machines lie in it."""
+    """A folder that every user may write to, with a short path: the sockets of QEMU machines are in it."""
     with tempfile.TemporaryDirectory(prefix="bare-") as place:
         Path(place).chmod(0o777)
         yield Path(place)
@@ -43,7 +43,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def python(place: Path) -> Run:
-    """Runs Python in the checkout with next to nothing in the PATH: as another user than root, if that user can."""
+    """Runs Python in the checkout with an almost empty PATH, as a user other than root if that user can access it."""
     programs = place / "bin"
     programs.mkdir()
     for path in filter(None, map(shutil.which, ("git", "make", "sh"))):
@@ -54,49 +54,49 @@ def python(place: Path) -> Run:
         command = [sys.executable, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **user)
 
-    nobody = {"user": NOBODY_UID, "group": NOBODY_UID, "extra_groups": []}
+    other_user = {"user": NOBODY_UID, "group": NOBODY_UID, "extra_groups": []}
     try:
-        unprivileged = is_root() and run("-c", "import pytest", **nobody).returncode == 0
-    except PermissionError:  # this Python lies in a folder of root's
+        unprivileged = is_root() and run("-c", "import pytest", **other_user).returncode == 0
+    except PermissionError:  # this Python is in a folder of root
         unprivileged = False
-    return lambda *arguments: run(*arguments, **(nobody if unprivileged else {}))
+    return lambda *arguments: run(*arguments, **(other_user if unprivileged else {}))
 
 
 @pytest.fixture
 def suite(python: Run, place: Path) -> Run:
-    """Runs pytest there."""
+    """Runs pytest in the same way."""
     options = ("-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={place / 'tests'}")
     return lambda *arguments: python(*options, *arguments)
 
 
 def left_out(done: "subprocess.CompletedProcess[str]") -> tuple[int, set[str]]:
-    """How many tests lacked something, by their own lines, and the packages that the last line names.
+    """The number of tests that lacked something, and the packages that the last line names.
 
-    Every such line names a package, unless it is root that is missing; the last line has their number.
+    Every such line names a package, unless the rights of root are missing; the last line has their number.
     """
     assert done.returncode == 0, done.stdout
     assert not re.search(r"^(FAILED|ERROR)|\d (failed|error)", done.stdout, re.MULTILINE), done.stdout
     lines = re.findall(r"^SKIPPED \[(\d+)\] \S+: needs (.+)$", done.stdout, re.MULTILINE)
     for _, lacking in lines:
         assert lacking == "root" or re.search(r"\(Debian: apt-get install [\w\d -]+\)$", lacking), lacking
-    told = re.findall(
+    counts = re.findall(
         r"^left out: (\d+) tests?; make test-system installs what they need: (.+)$", done.stdout, re.MULTILINE
     )
-    ((count, packages),) = told
+    ((count, packages),) = counts
     assert int(count) == sum(int(number) for number, _ in lines)
     return int(count), set(packages.partition("; ")[0].split(", "))
 
 
-def test_all_tests_are_collected_and_those_that_declare_programs_are_left_out(suite: Run) -> None:
-    """Programs that a test itself names; the guests of `make test-vm` are among them."""
+def test_tests_that_declare_missing_programs_are_skipped(suite: Run) -> None:
+    """For programs that a test itself declares; the guests of `make test-vm` are among them."""
     count, packages = left_out(suite("-m", "needs"))
 
     assert count >= 10
     assert packages >= {PACKAGES[name] for name in ("chattr", "mmdebstrap", "setpriv", "testparm", *QEMU)}
 
 
-def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
-    """The others in the same files run."""
+def test_tests_with_fixtures_that_need_programs_are_skipped(suite: Run) -> None:
+    """The other tests in the same files run."""
     done = suite(*WITH_FIXTURES)
     count, packages = left_out(done)
 
@@ -105,7 +105,7 @@ def test_tests_whose_fixtures_need_programs_are_left_out(suite: Run) -> None:
     assert re.search(r"\b\d+ passed", done.stdout)
 
 
-def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
+def test_make_test_system_fails_if_test_is_skipped(suite: Run) -> None:
     done = suite("--nothing-left-out", "tests/integration/test_bundle_windows.py")
 
     assert done.returncode == 1
@@ -113,7 +113,7 @@ def test_make_test_system_fails_if_a_test_is_left_out(suite: Run) -> None:
 
 
 def test_missing_installer_is_reported_in_one_line(python: Run) -> None:
-    """This is another user than root, or there is no apt-get."""
+    """The user is not root, or there is no apt-get."""
     done = python("-m", "tests.programs.system_programs")
 
     assert done.returncode == 1
@@ -135,7 +135,7 @@ def test_complete_run_prints_no_summary() -> None:
 
 
 def test_only_one_module_looks_for_programs() -> None:
-    """A test that asks the PATH itself would be left out without being counted."""
+    """A test that searched the PATH itself would be skipped without being counted."""
     asking = [path.name for path in (ROOT / "tests").rglob("*.py") if "shutil.which" in path.read_text()]
-    asking.remove("__main__.py")  # of tests/powershell, which is no test: `make test-powershell`
+    asking.remove("__main__.py")  # of tests/powershell, which are not Python tests: `make test-powershell`
     assert sorted(asking) == ["system_programs.py", "test_system_programs.py"]

@@ -217,6 +217,10 @@ def _plan_faults(world: World, participants: _Participants) -> None:
         if options.hostile_bytes and world.draw_fault("copied result", 0.05):
             one().copy_result(path)
 
+    def save_all() -> None:
+        for machine in machines:
+            machine.save_state()
+
     for machine in machines:
         machine.on_result = copy_result
     world.every("host kill", options.host_kill, host.kill)
@@ -227,7 +231,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
     world.every("hypervisor down", options.hypervisor_down if options.hypervisor else 0.0, hypervisor_down)
     world.every("outage", options.outage, outage)
     world.every("disk full for a while", options.full, full)
-    world.every("checkpoint", 6.0 if options.revert else 0.0, lambda: [m.save_state() for m in machines])
+    world.every("checkpoint", 6.0 if options.revert else 0.0, save_all)
     world.every("revert", options.revert, lambda: one().load_state())
     world.every("held file", options.held, hold)
     world.every("suspend", options.suspend, suspend)

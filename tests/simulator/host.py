@@ -260,7 +260,7 @@ class SimulatedHost:
 
     def _make_executor(self, shares: Mapping[str, ExecuteRequest]) -> Any:
         if not self.world.options.remote:
-            checked = {name: lambda request, do=do: self._check_response(do(request)) for name, do in shares.items()}  # type: ignore[misc]
+            checked = {name: lambda request, do=do: self._check_response(do(request)) for name, do in shares.items()}
             return ShareExecutor(checked, (), lambda: None)
         incarnation = self._incarnation
         self._executor = SimulatedExecutor(
@@ -339,7 +339,7 @@ class SimulatedHost:
         if self.world.draw_fault("doubled notification", self.world.options.notification_doubled):
             self.world.schedule(0.01, lambda: self._notify(worker))
 
-    def _repeat(self, incarnation: int, interval_s: float, request) -> None:
+    def _repeat(self, incarnation: int, interval_s: float, request: Callable[[Wakeups], None]) -> None:
         def repeat() -> None:
             if incarnation == self._incarnation and self.loop is not None:
                 request(self.wakeups)

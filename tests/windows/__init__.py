@@ -1,1 +1,1 @@
-"""Official Windows CPython under Wine: the bed, what is left out, and the suite on it (`python -m tests.windows`)."""
+"""The test suite on Windows CPython under Wine, and the tests that are left out (`python -m tests.windows`)."""

@@ -1,6 +1,6 @@
-"""`python -m tests.windows [pytest arguments]`: the suite on Windows CPython under Wine, and how much of it ran there.
+"""`python -m tests.windows [pytest arguments]`: the test suite on Windows CPython under Wine.
 
-Ends with 1 if a test failed, or if so many were left out that it says too little.
+Exits with 1 if a test failed, or if too many were left out.
 """
 
 import argparse
@@ -11,12 +11,13 @@ from collections import Counter
 from typing import IO
 from xml.etree import ElementTree
 
-from tests.harness.wine import ROOT, WindowsPython, WindowsUnavailable, path_there, windows_python
+from tests.harness.source_tree import ROOT
+from tests.harness.wine import WindowsPython, WindowsUnavailable, path_there, windows_python
 from tests.windows.left_out import left_out
 
 AT_LEAST = 0.8
 WORKERS = 2
-TEST_LIMIT_S = 480  # of tests without a limit of their own: four times what it is elsewhere (pyproject.toml)
+TEST_LIMIT_S = 480  # of tests without their own limit: four times the limit elsewhere (pyproject.toml)
 LAST_WORDS_S = 2.0
 REPORT = ROOT / "build" / "windows.xml"
 
@@ -39,7 +40,7 @@ def main() -> int:
 
 
 def _play(python: WindowsPython, chosen: list[str]) -> int:
-    """Runs pytest there; its exit code."""
+    """Runs pytest under Wine; returns its exit code."""
     REPORT.parent.mkdir(exist_ok=True)
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     pytest += [f"--timeout={TEST_LIMIT_S}", f"--junitxml={path_there(REPORT)}"]
@@ -52,7 +53,7 @@ def _play(python: WindowsPython, chosen: list[str]) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None
-        # Wine's own services have the other end of the pipe, too, and they stay: its end says nothing.
+        # Wine's services also hold the other end of the pipe and keep running, so its end of file says nothing.
         reader = threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True)
         reader.start()
         code = process.wait()
@@ -68,8 +69,8 @@ def _pass_on(stream: IO[bytes]) -> None:
 
 
 def _conclude(*, show_all: bool) -> int:
-    """How many of all tests passed there, and why the others were left out."""
-    cases = ElementTree.parse(REPORT).getroot().iter("testcase")  # written by our own pytest
+    """The share of tests that passed there, and the reasons of those left out."""
+    cases = ElementTree.parse(REPORT).getroot().iter("testcase")  # written by pytest
     skipped: Counter[str] = Counter()
     passed = 0
     for case in cases:
@@ -99,7 +100,7 @@ def _conclude(*, show_all: bool) -> int:
 
 
 def _collected() -> list[str]:
-    """All tests there are, as this system collects them."""
+    """All tests that this system collects."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Which tests Windows does not run, and why: `left_out.toml`, as pytest wants it."""
+"""The tests that Windows does not run, and why: applies `left_out.toml` to pytest."""
 
 import re
 import sys
@@ -17,25 +17,25 @@ FILE = Path(__file__).with_suffix(".toml")
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Tests that have one reason."""
+    """Tests with the same reason."""
 
     tests: list[str]  #: node ids of files, or of tests without their parameters
     reason: str
-    wine: bool  #: whether only Wine cannot, so that real Windows runs them
+    wine: bool  #: whether only Wine fails, so that real Windows runs them
 
     def covers(self, node: str) -> bool:
-        """Whether a test, or a whole file, is one of them."""
+        """Whether it includes a test, or a whole file."""
         return any(covers(name, node) for name in self.tests)
 
 
 def covers(name: str, node: str) -> bool:
-    """Whether a test, or a whole file, is what a name of the table means."""
+    """Whether a name of the table matches a test, or a whole file."""
     return node == name or node.startswith((f"{name}::", f"{name}["))
 
 
 @cache
 def left_out() -> list[LeftOut]:
-    """All of them. Raises LookupError if a name of the table is not the name of one test or test module."""
+    """All entries. Raises LookupError if a name of the table is not that of exactly one test or test module."""
     tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["left_out"]
     nodes = nodes_by_name()
     return [
@@ -45,7 +45,7 @@ def left_out() -> list[LeftOut]:
 
 
 def nodes_by_name(root: Path = ROOT) -> dict[str, list[str]]:
-    """The node ids of the test modules and test functions below `root`, by their names."""
+    """The node ids of the test modules and test functions below `root`, by name."""
     nodes: dict[str, list[str]] = {}
     for path in sorted((root / "tests").rglob("test_*.py")):
         node = path.relative_to(root).as_posix()
@@ -56,7 +56,7 @@ def nodes_by_name(root: Path = ROOT) -> dict[str, list[str]]:
 
 
 def node_of(name: str, nodes: Mapping[str, list[str]]) -> str:
-    """The one node of that name. Raises LookupError if there is none, or more than one."""
+    """The node with that name. Raises LookupError if there is none, or more than one."""
     found = nodes.get(name, [])
     if len(found) != 1:
         raise LookupError(f"{FILE.name}: {len(found)} tests are named {name}: {', '.join(found) or 'none'}")
@@ -64,7 +64,7 @@ def node_of(name: str, nodes: Mapping[str, list[str]]) -> str:
 
 
 def left_out_here() -> list[LeftOut]:
-    """Those that this system leaves out."""
+    """The entries for this system."""
     return [one for one in left_out() if sys.platform == "win32" and (is_wine() or not one.wine)]
 
 
@@ -78,7 +78,7 @@ def is_wine() -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Whole files are not even read: what they import may not exist there."""
+    """Whole files are not imported: their imports may not exist here."""
     node = _node(collection_path, config)
     return True if any(node in one.tests for one in left_out_here()) else None
 

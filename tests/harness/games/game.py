@@ -1,4 +1,4 @@
-"""A game for tests: what it does is written in the genome, its fitness follows from bytes and seed.
+"""An evaluator for tests: the genome says what it does; its fitness follows from bytes and seed.
 
 A genome is JSON: `{"seconds": 0.2, "do": "kill_agent"}`. Any mix-up of genomes or seeds shows in the fitness.
 """
@@ -15,13 +15,13 @@ import psutil
 
 
 def fitness_of(genome: bytes, seed: int) -> float:
-    """The one true fitness; tests compute it for themselves from the genome file."""
+    """The fitness of a genome; tests compute it from the genome file."""
     digest = hashlib.sha256(genome + b"/" + str(seed).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**40
 
 
 def play(genome_path: str, trial: Any) -> dict[str, Any]:
-    """The callable evaluator."""
+    """The Python evaluator."""
     data = Path(genome_path).read_bytes()
     orders = json.loads(data)
     _obey(orders.get("do", ""))

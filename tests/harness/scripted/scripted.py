@@ -1,6 +1,6 @@
-"""An evaluator whose genomes are the games: Python lines that see `genome`, `trial` and the words below.
+"""An evaluator whose genomes are lines of Python that may use `genome`, `trial` and the names below.
 
-`play` is called by the Python evaluator; as a command the file does the same and writes the result file.
+`play` is the function for the Python evaluator; run as a command, the file does the same and writes the result file.
 """
 
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 SLEEPER = "import time; time.sleep(600)"
-#: Starts a process in a session of its own and ends, so that the process is an orphan; leaves its id in a file.
+#: Starts a process in its own session and ends, so that the process is an orphan; writes its id to a file.
 ORPHAN = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True)
 open('orphan', 'w').write(str(child.pid))
-child.returncode = 0  # says that nobody is to wait for it
+child.returncode = 0  # prevents a wait for it
 """
 
 
@@ -35,7 +35,7 @@ def play(genome: str | Path, trial: Any) -> Any:
 def spawn(
     code: str, note: str, env: Mapping[str, str] = os.environ, start_new_session: bool = False
 ) -> "subprocess.Popen[bytes]":
-    """Starts another Python and leaves its process id in a file."""
+    """Starts another Python and writes its process id to a file."""
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, env=env, start_new_session=start_new_session
     )
@@ -50,17 +50,17 @@ def hang() -> None:
 
 
 def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str) -> None:
-    """The command: the arguments in the order of the placeholders."""
+    """The command; the arguments have the order of the placeholders."""
     from inbox_agent.evaluation.trial import EvaluatorTrial
 
-    told = EvaluatorTrial(
+    job = EvaluatorTrial(
         number=int(trial),
         seed=int(seed),
         settings=json.loads(Path(settings).read_text("utf-8")),
         time_limit_s=0.0,
         scratch=Path(scratch),
     )
-    answer = play(genome, told)
+    answer = play(genome, job)
     Path(result).write_text(json.dumps(answer if isinstance(answer, dict) else {"fitness": answer}), encoding="utf-8")
 
 

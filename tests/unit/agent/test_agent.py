@@ -1,4 +1,5 @@
-"""The agent's loop, step by step, on a share in memory: the test is the host, moves the clock and plays the games."""
+"""The agent's loop, step by step, on a share in memory: the test acts as the host, moves the clock and ends
+evaluations."""
 
 import sys
 from dataclasses import replace
@@ -12,14 +13,14 @@ from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
-# ------------------------------------------------------------------------------------------------ claim, play, report
+# ------------------------------------------------------------------------------------------ claim, evaluation, result
 
 
 def test_attempt_runs_from_start_signal_to_result(agent: AgentHarness) -> None:
-    """start signal -> claim -> game -> result -> the host takes it away -> the agent cleans and idles."""
+    """start signal -> claim -> evaluation -> result -> start signal removed -> the agent cleans and idles."""
     agent.publish_start()
     agent.step()
     assert agent.outbox == {started()}
@@ -50,8 +51,8 @@ def test_evaluator_gets_values_of_start_signal(agent: AgentHarness) -> None:
     assert (job.attempt, job.genome.name, genome) == (attempt(1), "genome.json", GENOME)
 
 
-def test_the_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
-    """The order of publication counts, not that of the names; one at a time."""
+def test_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
+    """The order of publication counts, not that of the names; one attempt at a time."""
     agent.publish_start(1, publication=30)
     agent.publish_start(2, publication=20)
     agent.publish_start(3, publication=9)
@@ -65,7 +66,7 @@ def test_the_lowest_publication_is_claimed_first(agent: AgentHarness) -> None:
 
 
 def test_claim_is_published_before_evaluation_starts(agent: AgentHarness) -> None:
-    """When the evaluator is started, the claim is there for everyone to see."""
+    """When the evaluator starts, the claim is already published."""
     at_start: list[set[str]] = []
     agent.evaluator.on_start = lambda: at_start.append(agent.outbox)
     agent.publish_start()
@@ -76,7 +77,7 @@ def test_claim_is_published_before_evaluation_starts(agent: AgentHarness) -> Non
 
 
 def test_claim_is_durable_and_result_is_published_last(agent: AgentHarness, tmp_path: Path) -> None:
-    """claim, then log and artifacts, then the record that speaks for them."""
+    """claim, then log and artifacts, then the record that refers to them."""
     (tmp_path / "replay.bin").write_bytes(b"replay")
     agent.publish_start()
     agent.step()
@@ -96,7 +97,7 @@ def test_claim_is_durable_and_result_is_published_last(agent: AgentHarness, tmp_
 
 
 def test_finished_attempt_stays_until_start_signal_is_removed(agent: AgentHarness) -> None:
-    """As long as the start signal is there nothing of the attempt is removed or played again."""
+    """While the start signal exists, nothing of the attempt is removed and it is not repeated."""
     agent.publish_start()
     agent.step()
     agent.finish_evaluation()
@@ -107,7 +108,7 @@ def test_finished_attempt_stays_until_start_signal_is_removed(agent: AgentHarnes
 
 
 def test_empty_log_is_not_published(agent: AgentHarness) -> None:
-    """An empty log is not written and not spoken for."""
+    """The record does not refer to an empty log."""
     agent.publish_start()
     agent.step()
     agent.finish_evaluation()
@@ -119,7 +120,7 @@ def test_empty_log_is_not_published(agent: AgentHarness) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="some of these names cannot be made there")
 def test_artifacts_with_unsafe_names_are_stored_by_number(agent: AgentHarness, tmp_path: Path) -> None:
-    """Names that are not safe everywhere are replaced, and there are never more than allowed."""
+    """Names that are not safe everywhere are replaced, and the number of artifacts is limited."""
     names = ["Replay.BIN", "con.txt", "a b", "trail.", *(f"{n:02d}.png" for n in range(20))]
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
@@ -136,7 +137,7 @@ def test_artifacts_with_unsafe_names_are_stored_by_number(agent: AgentHarness, t
 
 
 def test_numbered_artifacts_do_not_collide(agent: AgentHarness, tmp_path: Path) -> None:
-    """`BAD` is stored as `artifact-0`, which is what the next one is called already."""
+    """`BAD` is stored as `artifact-0`, which is also the name of the next artifact."""
     names = ["BAD", "artifact-0", "artifact-0-1"]
     for name in names:
         (tmp_path / name).write_text(name)
@@ -150,7 +151,7 @@ def test_numbered_artifacts_do_not_collide(agent: AgentHarness, tmp_path: Path) 
 
 
 def test_failure_reason_is_one_printable_line(agent: AgentHarness) -> None:
-    """What the evaluator said is cleaned and cut before it is published."""
+    """The evaluator's reason is cleaned and truncated before it is published."""
     agent.publish_start()
     agent.step()
     agent.finish_evaluation(EvaluationResult(outcome=Outcome.FAILED, reason="\x1b[2J\n" + "no " * 1000, seconds=1.0))
@@ -163,7 +164,7 @@ def test_failure_reason_is_one_printable_line(agent: AgentHarness) -> None:
 
 
 def test_vanished_artifact_does_not_block_result(agent: AgentHarness, tmp_path: Path) -> None:
-    """A game's leftover may remove a file after it was listed; the fitness counts all the same."""
+    """A leftover process of a game may remove a file after it was listed; the fitness still counts."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
     agent.step()
@@ -178,7 +179,7 @@ def test_vanished_artifact_does_not_block_result(agent: AgentHarness, tmp_path: 
 
 
 def test_withdrawn_attempt_is_stopped_and_cleaned(agent: AgentHarness) -> None:
-    """When its start signal goes, the game ends unfinished and nothing of the attempt stays."""
+    """When its start signal is removed, the evaluation is stopped and all files of the attempt are removed."""
     agent.publish_start()
     agent.step()
     agent.withdraw()
@@ -191,7 +192,7 @@ def test_withdrawn_attempt_is_stopped_and_cleaned(agent: AgentHarness) -> None:
 
 
 def test_next_attempt_starts_in_same_round_after_withdrawal(agent: AgentHarness) -> None:
-    """One round stops, cleans, and claims what waits."""
+    """One round stops, cleans, and claims the next attempt."""
     agent.publish_start(1)
     agent.publish_start(2)
     agent.step()
@@ -203,7 +204,7 @@ def test_next_attempt_starts_in_same_round_after_withdrawal(agent: AgentHarness)
 
 
 def test_result_of_withdrawn_attempt_is_not_published(agent: AgentHarness) -> None:
-    """Withdrawn while its result could not be published, an attempt leaves nothing."""
+    """An attempt that is withdrawn before its result could be published leaves no files."""
     agent.publish_start()
     agent.step()
     agent.files.troubles = {("publish", "outbox")}
@@ -233,7 +234,7 @@ def test_records_are_removed_before_their_payloads(agent: AgentHarness, tmp_path
 
 
 def test_unknown_files_are_not_removed(agent: AgentHarness) -> None:
-    """Only what bears an attempt's name is ever removed."""
+    """Only files named after an attempt are ever removed."""
     agent.files.write("outbox/notes.txt", b"a person was here")
     agent.files.write("outbox/g1.result.json", b"almost an attempt")
 
@@ -243,7 +244,7 @@ def test_unknown_files_are_not_removed(agent: AgentHarness) -> None:
 
 
 def test_staged_leftovers_are_removed_after_owner_is_known(tmp_path: Path) -> None:
-    """Halves in `outbox/tmp/` go, but not before somebody says whose share it is."""
+    """Partial files in `outbox/tmp/` are removed, but not before the owner is known."""
     guest = AgentHarness(tmp_path)
     guest.files.write("outbox/tmp/half", b"...")
     guest.run_for(60)
@@ -259,7 +260,7 @@ def test_staged_leftovers_are_removed_after_owner_is_known(tmp_path: Path) -> No
 
 
 def beats_during(agent: AgentHarness, seconds: float) -> list[float]:
-    """When the agent beats, counted from now."""
+    """The times of heartbeats, counted from now."""
     began, times, counter = agent.time.now, [], agent.counter
     while agent.time.now < began + seconds:
         rest = agent.step()
@@ -270,8 +271,8 @@ def beats_during(agent: AgentHarness, seconds: float) -> list[float]:
     return times
 
 
-def test_heartbeat_is_written_while_idle_and_while_playing(agent: AgentHarness) -> None:
-    """Every 5 s, while there is nothing to do and while a game is played."""
+def test_heartbeat_is_written_while_idle_and_during_evaluation(agent: AgentHarness) -> None:
+    """Every 5 s, both while idle and during an evaluation."""
     assert beats_during(agent, 21) == [0, 5, 10, 15, 20]
 
     agent.publish_start()
@@ -279,13 +280,13 @@ def test_heartbeat_is_written_while_idle_and_while_playing(agent: AgentHarness) 
 
 
 def test_new_agent_sends_heartbeat_before_silence_limit() -> None:
-    """Also one that watches a foreign share first: else a healthy worker would be restarted for its patience."""
+    """Also while it watches a share on another disk first: otherwise a healthy worker would be restarted."""
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().silence_limit_s
     assert 2 * LIMITS.newcomer_beats * LIMITS.beat_s <= Limits().agent_restart_limit_s
 
 
-def test_heartbeat_shows_playing_state(agent: AgentHarness) -> None:
-    """The first beat after a game began shows it."""
+def test_heartbeat_shows_running_evaluation(agent: AgentHarness) -> None:
+    """The first heartbeat after the start of an evaluation shows it."""
     agent.step()
     agent.publish_start()
     agent.run_for(LIMITS.beat_s)
@@ -295,7 +296,7 @@ def test_heartbeat_shows_playing_state(agent: AgentHarness) -> None:
 
 
 def test_heartbeat_has_owner_attempt_and_progress(agent: AgentHarness) -> None:
-    """Who, whose, what and how far, in a record that a host decodes."""
+    """Agent, owner, attempt and progress, in a record that a host decodes."""
     agent.publish_start()
     agent.step()
     agent.evaluator.progress = "level 3"
@@ -318,7 +319,7 @@ def test_heartbeat_has_owner_attempt_and_progress(agent: AgentHarness) -> None:
     ],
 )
 def test_heartbeat_reports_missing_desktop(agent: AgentHarness, session: DesktopSession) -> None:
-    """Also when it was different at the agent's start."""
+    """Also when the desktop changed after the agent's start."""
     agent.publish_start()
     agent.step()
     agent.session = session
@@ -329,7 +330,7 @@ def test_heartbeat_reports_missing_desktop(agent: AgentHarness, session: Desktop
 
 
 def test_long_adapter_name_is_truncated_in_heartbeat(agent: AgentHarness) -> None:
-    """What a driver calls itself is cut to what the record takes."""
+    """The name from the driver is truncated to the limit of the record."""
     agent.session = DesktopSession(id="1", desktop="Default", adapter="\x07 Display" * 40)
     agent.publish_start()
     agent.step()
@@ -339,7 +340,7 @@ def test_long_adapter_name_is_truncated_in_heartbeat(agent: AgentHarness) -> Non
 
 
 def test_agent_never_busy_loops(agent: AgentHarness) -> None:
-    """Through work, damage, trouble and withdrawal no round asks for another at once without having done something."""
+    """During work, damage, errors and withdrawal no round asks for another at once without having done something."""
     numbers = iter(range(1, 1000))
     for trouble in (set(), {("publish", "outbox")}, {("names", "inbox")}, {("replace", "status")}, set()):
         agent.files.troubles = set()
@@ -356,5 +357,5 @@ def test_agent_never_busy_loops(agent: AgentHarness) -> None:
         agent.withdraw(damaged)
         agent.run_for(20)
 
-    assert len(agent.evaluator.jobs) >= 3  # it did play meanwhile
+    assert len(agent.evaluator.jobs) >= 3  # evaluations did run meanwhile
     assert agent.outbox == set()

@@ -1,11 +1,12 @@
-"""What reaches the agent damaged, late, or not at all: it is asked for again, given up, and silences nobody."""
+"""Damaged, late or missing deliveries: they are read again, then given up, and do not stop heartbeats."""
 
 import pytest
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Outcome
+from tests.fakes.memory_files import HELD
 from tests.harness import records
-from tests.harness.agent_guest import LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, attempt, sha256
 
 
@@ -25,7 +26,7 @@ HOPE_S = (LIMITS.delivery_tries_max - 1) * LIMITS.delivery_pause_s
     ("genome", "complaint"), [(b"a henome", "digest"), (b"", "digest"), (GENOME + b"!", "digest"), (None, attempt(1))]
 )
 def test_damaged_genome_is_retried_then_undelivered(agent: AgentHarness, genome: bytes | None, complaint: str) -> None:
-    """Wrong bytes, none yet, or too many: five looks, one second apart, then `undelivered`, and never a claim."""
+    """Wrong bytes, no bytes, or too many: five scans a second apart, then `undelivered`, and never a claim."""
     agent.publish_start()
     if genome is None:
         agent.files.remove([f"inbox/{attempt(1)}.genome"])
@@ -48,7 +49,7 @@ def test_damaged_genome_is_retried_then_undelivered(agent: AgentHarness, genome:
     ids=["empty", "half", "binary", "of another attempt", "too large", "without fields"],
 )
 def test_damaged_start_signal_is_retried_then_undelivered(agent: AgentHarness, data: bytes) -> None:
-    """An empty or half-written record, or one under a wrong name, ends as `undelivered` without echoes."""
+    """An empty or partial record, or one under a wrong name, ends as `undelivered` without echoes."""
     agent.files.write(f"inbox/{attempt(1)}.genome", GENOME)
     agent.publish_start_record(1, data)
 
@@ -62,8 +63,8 @@ def test_damaged_start_signal_is_retried_then_undelivered(agent: AgentHarness, d
     assert agent.evaluator.jobs == []
 
 
-def test_late_delivery_is_played(agent: AgentHarness) -> None:
-    """A record and then a genome that become whole while they are asked for are played as if nothing had been."""
+def test_late_delivery_is_evaluated(agent: AgentHarness) -> None:
+    """A record and a genome that become complete during the retries are evaluated normally."""
     agent.publish_start_record(1, b"")
     agent.run_for(2)
     agent.files.write(f"inbox/{attempt(1)}.start.json", layout.encode(records.start(1)))
@@ -77,7 +78,7 @@ def test_late_delivery_is_played(agent: AgentHarness) -> None:
 
 
 def test_damaged_delivery_does_not_block_next_attempt(agent: AgentHarness) -> None:
-    """While one genome is waited for, the next one is played."""
+    """While the agent waits for one genome, it evaluates the next attempt."""
     agent.publish_start(1)
     agent.files.write(f"inbox/{attempt(1)}.genome", b"damaged")
     agent.publish_start(2)
@@ -88,7 +89,7 @@ def test_damaged_delivery_does_not_block_next_attempt(agent: AgentHarness) -> No
 
 
 def test_undelivered_attempt_is_forgotten_with_its_start_signal(agent: AgentHarness) -> None:
-    """The host takes the attempt away, the agent cleans its answer, and both go on."""
+    """The host removes the attempt, the agent removes its result, and both continue."""
     agent.publish_start_record(1, b"")
     seconds_until_answered(agent)
     agent.withdraw()
@@ -99,7 +100,7 @@ def test_undelivered_attempt_is_forgotten_with_its_start_signal(agent: AgentHarn
 
 
 def test_unknown_layout_is_rejected_without_retry(agent: AgentHarness) -> None:
-    """A complete record of another version is no damage: one line says which versions met."""
+    """A complete record of another version is not damaged: the reason names both versions."""
     agent.publish_start_record(1, records.of_another_version(records.start(1)))
     agent.step()
 
@@ -109,7 +110,7 @@ def test_unknown_layout_is_rejected_without_retry(agent: AgentHarness) -> None:
 
 
 def test_agent_survives_scratch_folder_that_cannot_be_cleaned(agent: AgentHarness) -> None:
-    """On Windows a leftover may be held open: the attempt goes elsewhere after some tries, and the agent beats on."""
+    """On Windows a leftover may be held open: after some tries the attempt is undelivered; heartbeats continue."""
     agent.evaluator.broken = PermissionError(13, "a leftover is held open")
     agent.publish_start()
 
@@ -120,7 +121,7 @@ def test_agent_survives_scratch_folder_that_cannot_be_cleaned(agent: AgentHarnes
 
 
 def test_local_write_error_closes_evaluator_and_retries(agent: AgentHarness) -> None:
-    """On Windows a warm process may hold the last one: it has to go, and the agent beats on."""
+    """On Windows a worker process may hold the last file open: it is closed, and heartbeats continue."""
     kept = agent.evaluator.folder
     agent.evaluator.folder = kept / "gone"
     agent.evaluator.on_stop = lambda: setattr(agent.evaluator, "folder", kept)
@@ -132,8 +133,8 @@ def test_local_write_error_closes_evaluator_and_retries(agent: AgentHarness) -> 
 
 
 @pytest.mark.parametrize("kind", ["start.json", "genome"])
-def test_refused_genome_is_undelivered_and_next_is_played(agent: AgentHarness, kind: str) -> None:
-    """A virus scanner takes a genome for what it is not: that one is `undelivered`, and the next one is played."""
+def test_refused_genome_is_undelivered_and_next_is_evaluated(agent: AgentHarness, kind: str) -> None:
+    """A virus scanner may refuse a genome: that attempt is `undelivered`, and the next one is evaluated."""
     agent.publish_start(1)
     agent.publish_start(2)
     agent.files.held = {f"inbox/{attempt(1)}.{kind}"}
@@ -146,12 +147,12 @@ def test_refused_genome_is_undelivered_and_next_is_played(agent: AgentHarness, k
     agent.run_for(30)
 
     assert agent.result(1).outcome is Outcome.UNDELIVERED
-    assert "somebody has it open" in agent.result(1).reason
+    assert HELD in agent.result(1).reason
     assert agent.result(2).outcome is Outcome.COMPLETED
 
 
 def test_refused_start_signal_counts_as_present(agent: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No listing shows it any more, and an open by name is refused: it is there, and its game goes on."""
+    """No listing shows it any more, and opening it by name is refused: it is present, and its evaluation continues."""
     agent.publish_start()
     agent.step()
     assert agent.playing == attempt(1)

@@ -1,21 +1,22 @@
-"""Whose share it is, and who is its agent: owners, former lives, newcomers, and shares on another disk."""
+"""Ownership of a share, on both sides: owners, earlier runs, second agents, and shares on another disk."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from inbox_agent.agent import OtherAgentActive
+from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
 
 
 @pytest.fixture
 def other_agent(tmp_path: Path) -> AgentHarness:
-    """An agent on a share that is not on its own disk; it has watched it long enough."""
+    """An agent on a share that is not on its own disk, after its watching period."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
@@ -23,12 +24,12 @@ def other_agent(tmp_path: Path) -> AgentHarness:
     return guest
 
 
-# ---------------------------------------------------------------------------------------------------- whose share
+# ------------------------------------------------------------------------------------------------------ the owner
 
 
 @pytest.mark.parametrize("owner", [None, records.of_another_version(records.host())], ids=["none", "another layout"])
 def test_share_without_host_record_is_left_alone(tmp_path: Path, owner: bytes | None) -> None:
-    """Without a host.json that it can read nothing is claimed, nothing removed, and the agent beats without a farm."""
+    """Without a readable host.json nothing is claimed or removed, and heartbeats name no farm."""
     guest = AgentHarness(tmp_path)
     if owner is not None:
         guest.files.publish("inbox/1.host.json", owner)
@@ -46,7 +47,7 @@ def test_share_without_host_record_is_left_alone(tmp_path: Path, owner: bytes | 
 
 
 def test_evaluation_continues_while_host_record_is_missing(agent: AgentHarness) -> None:
-    """A lost host.json stops nothing and loses no result: it may be a moment of a mount that comes back."""
+    """A missing host.json stops no evaluation and loses no result: a mount may be gone for a moment."""
     agent.publish_start()
     agent.step()
     agent.files.remove(["inbox/1.host.json", f"inbox/{attempt(1)}.start.json"])
@@ -60,8 +61,8 @@ def test_evaluation_continues_while_host_record_is_missing(agent: AgentHarness) 
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}, {"epoch": 2}])
-def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: dict[str, object]) -> None:
-    """A start signal of another farm, for another worker or of another epoch is neither claimed nor answered."""
+def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: dict[str, Any]) -> None:
+    """Start signals of another farm, for another worker or of another epoch are neither claimed nor answered."""
     agent.publish_start(**other)
 
     agent.run_for(60)
@@ -71,7 +72,7 @@ def test_start_signals_of_other_owners_are_ignored(agent: AgentHarness, other: d
 
 
 def test_highest_epoch_counts(agent: AgentHarness) -> None:
-    """When the epoch rises, what waits from before is left alone and the new is played."""
+    """When the epoch rises, earlier start signals are ignored and new ones are evaluated."""
     agent.publish_start(1)
     agent.publish_owner(epoch=10)
     agent.publish_owner(epoch=9)
@@ -84,7 +85,7 @@ def test_highest_epoch_counts(agent: AgentHarness) -> None:
 
 
 def test_heartbeat_echoes_new_epoch_at_once(agent: AgentHarness) -> None:
-    """The beat that echoes a new epoch does not wait for its turn."""
+    """The heartbeat that echoes a new epoch is written before its time."""
     agent.step()
     assert agent.heartbeat is not None
     assert (agent.counter, agent.heartbeat.epoch) == (1, 1)
@@ -97,7 +98,7 @@ def test_heartbeat_echoes_new_epoch_at_once(agent: AgentHarness) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", layout.encode(records.host(3)), b"x" * 70_000])
 def test_unreadable_host_record_makes_owner_unknown(agent: AgentHarness, data: bytes) -> None:
-    """While the highest host.json is not whole, or speaks of another epoch, nothing is known: no claim, no beat."""
+    """While the highest host.json is incomplete, or has another epoch, the owner is unknown: no claim, no heartbeat."""
     agent.step()
     agent.files.publish("inbox/2.host.json", data)
     agent.publish_start()
@@ -112,7 +113,7 @@ def test_unreadable_host_record_makes_owner_unknown(agent: AgentHarness, data: b
 
 
 def test_claim_of_earlier_run_is_reported_interrupted(agent: AgentHarness) -> None:
-    """claim -> agent killed -> agent again: the attempt is answered, not played a second time; then the next one."""
+    """claim -> agent killed -> agent restarted: the attempt is reported and not repeated; then the next one runs."""
     agent.publish_start(1)
     agent.publish_start(2)
     agent.step()
@@ -126,7 +127,7 @@ def test_claim_of_earlier_run_is_reported_interrupted(agent: AgentHarness) -> No
 
 
 def test_result_of_earlier_run_is_kept(agent: AgentHarness) -> None:
-    """claim -> result -> agent killed -> agent again: nothing is changed and nothing played."""
+    """claim -> result -> agent killed -> agent restarted: nothing is changed, nothing is evaluated."""
     agent.publish_start()
     agent.step()
     agent.finish_evaluation()
@@ -140,8 +141,8 @@ def test_result_of_earlier_run_is_kept(agent: AgentHarness) -> None:
     assert len(agent.evaluator.jobs) == 1
 
 
-def test_unclaimed_attempt_is_played_after_restart(agent: AgentHarness) -> None:
-    """A new run id alone ends nothing that was not claimed."""
+def test_unclaimed_attempt_is_evaluated_after_restart(agent: AgentHarness) -> None:
+    """A new run id alone ends only claimed attempts."""
     agent.step()
     agent.publish_start()
     agent.start_agent()
@@ -151,7 +152,7 @@ def test_unclaimed_attempt_is_played_after_restart(agent: AgentHarness) -> None:
 
 
 def test_files_without_start_signal_are_removed_at_start(agent: AgentHarness) -> None:
-    """Whatever an earlier life left of attempts that nobody wants goes."""
+    """Files of unwanted attempts from an earlier run are removed."""
     agent.files.write(f"outbox/{attempt(1)}.log", b"...")
     agent.files.write(f"outbox/{attempt(2)}.files/replay", b"...")
     agent.files.publish(f"outbox/{started(3)}", b"")
@@ -162,7 +163,7 @@ def test_files_without_start_signal_are_removed_at_start(agent: AgentHarness) ->
 
 
 def test_claim_of_older_epoch_is_not_answered(agent: AgentHarness) -> None:
-    """After a revert the attempts of the older epoch are the host's to judge."""
+    """After a revert the host decides about attempts of the older epoch."""
     agent.publish_start()
     agent.step()
     agent.publish_owner(epoch=2)
@@ -176,7 +177,7 @@ def test_claim_of_older_epoch_is_not_answered(agent: AgentHarness) -> None:
 
 
 def test_new_agent_watches_foreign_disk_before_writing(tmp_path: Path) -> None:
-    """On a disk that is not its own an agent is silent for two beats, announces itself for one, and then begins."""
+    """On another disk an agent waits silently for two intervals, announces itself for one, and then begins."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.publish_start()
@@ -198,7 +199,7 @@ def test_new_agent_watches_foreign_disk_before_writing(tmp_path: Path) -> None:
 
 
 def test_new_agent_exits_if_other_heartbeat_advances(tmp_path: Path) -> None:
-    """If the counter moves under another run id the newcomer ends, having written nothing."""
+    """If the counter rises under another run id, the new agent exits without having written anything."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 7)))
@@ -213,7 +214,7 @@ def test_new_agent_exits_if_other_heartbeat_advances(tmp_path: Path) -> None:
 
 
 def test_new_agent_exits_if_other_agent_starts_meanwhile(tmp_path: Path) -> None:
-    """An agent whose first beat comes while the newcomer watches is noticed by its second."""
+    """An agent whose first heartbeat comes during the watching period is noticed by its second one."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.run_for(5)
@@ -226,12 +227,13 @@ def test_new_agent_exits_if_other_agent_starts_meanwhile(tmp_path: Path) -> None
 
 
 def test_one_of_two_new_agents_exits(tmp_path: Path) -> None:
-    """Both begin at once and see nobody -> both announce themselves -> the one whose announcement is gone ends."""
+    """Both start at once and see no other agent -> both announce themselves -> the one whose announcement is gone
+    exits."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     first = guest.agent
     guest.start_agent()
-    ended = set()
+    ended: set[Agent] = set()
     for _ in range(60):
         for agent in {first, guest.agent} - ended:
             try:
@@ -246,7 +248,7 @@ def test_one_of_two_new_agents_exits(tmp_path: Path) -> None:
 
 
 def test_new_agent_waits_one_interval_after_late_announcement(tmp_path: Path) -> None:
-    """the disk takes seconds for it -> whoever else announced itself must still be seen (seed 67844)."""
+    """the disk delays the announcement by seconds -> another announcement must still be noticed (seed 67844)."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.publish_start()
@@ -263,7 +265,7 @@ def test_new_agent_waits_one_interval_after_late_announcement(tmp_path: Path) ->
 
 
 def test_frozen_agent_exits_when_successor_took_over(tmp_path: Path) -> None:
-    """frozen in mid-game -> another one has watched, seen nobody and taken over -> it ends, and writes nothing."""
+    """frozen during an evaluation -> another agent has watched and taken over -> it exits without writing anything."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
@@ -281,7 +283,7 @@ def test_frozen_agent_exits_when_successor_took_over(tmp_path: Path) -> None:
 
 
 def test_agent_frozen_between_artifacts_exits_too(tmp_path: Path) -> None:
-    """Every beat looks first, also the one that shows that a large result is on its way."""
+    """Every heartbeat first reads the last one, also the heartbeats during the publication of a large result."""
     (tmp_path / "replay").write_bytes(b"replay")
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
@@ -304,7 +306,7 @@ def test_agent_frozen_between_artifacts_exits_too(tmp_path: Path) -> None:
 
 
 def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path) -> None:
-    """Who announces itself has not begun: it will see this one beat, and end."""
+    """An announcement does not begin work: the new agent will see this heartbeat, and exit."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
@@ -317,7 +319,7 @@ def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path) -> None
 
 
 def test_unreadable_share_restarts_watching_period(tmp_path: Path) -> None:
-    """unreadable for three beats -> readable: only now the three beats begin."""
+    """unreadable for three intervals -> readable: only now the three intervals begin."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.files.troubles = {("read", "status")}
@@ -331,16 +333,16 @@ def test_unreadable_share_restarts_watching_period(tmp_path: Path) -> None:
         guest.run_for(2)
 
 
-def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -> None:
-    """Where a claim appears between look and claim, somebody else plays here: the agent ends and starts no game."""
+def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a claim appears between scan and claim, another agent works here: the agent exits and starts no evaluation."""
     agent.publish_start()
     original = agent.files.fetch
 
     def fetch(path: str, destination: Path, bytes_max: int) -> str:
-        agent.files.files[f"outbox/{started()}"] = b"claimed by somebody else"
+        agent.files.files[f"outbox/{started()}"] = b"claimed by another agent"
         return original(path, destination, bytes_max)
 
-    agent.files.fetch = fetch  # type: ignore[method-assign]
+    monkeypatch.setattr(agent.files, "fetch", fetch)
 
     with pytest.raises(OtherAgentActive, match="claimed by another agent"):
         agent.step()
@@ -349,7 +351,7 @@ def test_agent_exits_if_attempt_is_claimed_by_other_agent(agent: AgentHarness) -
 
 
 def test_absence_on_foreign_disk_counts_after_delay(other_agent: AgentHarness) -> None:
-    """A start signal that is gone stops the game only after 12 s, because Windows serves old listings."""
+    """A missing start signal stops the evaluation only after 12 s, because Windows may return stale listings."""
     other_agent.publish_start()
     other_agent.run_for(1)
     other_agent.withdraw()
@@ -364,7 +366,7 @@ def test_absence_on_foreign_disk_counts_after_delay(other_agent: AgentHarness) -
 
 
 def test_reappearing_start_signal_restarts_delay(other_agent: AgentHarness) -> None:
-    """A start signal that shows up again in between starts the 12 s anew."""
+    """A start signal that appears again in between restarts the 12 s."""
     other_agent.publish_start()
     other_agent.run_for(1)
     for _ in range(5):
@@ -378,12 +380,11 @@ def test_reappearing_start_signal_restarts_delay(other_agent: AgentHarness) -> N
 
 
 def test_successful_open_restarts_absence_delay(other_agent: AgentHarness) -> None:
-    """A start signal that can be opened by its name is there, whatever the listing says, and the 12 s begin anew."""
+    """A start signal that can be opened by name is present, whatever the listing says, and the 12 s restart."""
     other_agent.publish_start()
     other_agent.run_for(1)
     path = f"inbox/{attempt(1)}.start.json"
-    listing = other_agent.files.names
-    other_agent.files.names = lambda folder: [name for name in listing(folder) if name not in path]  # type: ignore[method-assign]
+    other_agent.files.unlisted = {path}
     for _ in range(5):
         record = other_agent.files.files.pop(path)
         other_agent.run_for(LIMITS.gone_after_s - 1)
@@ -395,13 +396,10 @@ def test_successful_open_restarts_absence_delay(other_agent: AgentHarness) -> No
 
 
 def test_stale_listing_does_not_stop_evaluation(agent: AgentHarness) -> None:
-    """What a listing does not show may still be opened by its name, and then it is there."""
+    """A file that a listing omits but that can be opened by name is present."""
     agent.publish_start()
     agent.step()
-    listing = agent.files.names
-    agent.files.names = lambda folder: [  # type: ignore[method-assign]
-        name for name in listing(folder) if not name.endswith(".start.json")
-    ]
+    agent.files.unlisted = {f"inbox/{attempt(1)}.start.json"}
 
     agent.run_for(60)
 

@@ -1,4 +1,4 @@
-"""The agent when its share is not well: full, kept back or out of reach; claims and results that go astray."""
+"""Errors of the share: full, files held open, unreachable; claims and results with lost responses."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,12 @@ from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.results import REFUSALS_MAX
 from inbox_agent.share_scanner import AgentLimits
 from tests.harness import records
-from tests.harness.agent_guest import COMPLETED, LIMITS, AgentHarness, answered, started
+from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
 from tests.harness.records import FARM, WORKER, attempt
 
 
 def test_open_file_does_not_stop_heartbeat(agent: AgentHarness) -> None:
-    """An ended attempt's log lies open in somebody's editor: the agent beats, plays on, and tries again later."""
+    """Another program holds an old log open: heartbeats and evaluations continue, removal is retried."""
     agent.publish_start(1)
     agent.step()
     agent.finish_evaluation(replace(COMPLETED, log=b"hello"))
@@ -36,8 +36,8 @@ def test_open_file_does_not_stop_heartbeat(agent: AgentHarness) -> None:
     assert agent.outbox == {started(2)}
 
 
-def test_unreadable_outbox_stops_the_round(agent: AgentHarness) -> None:
-    """Then nothing else is done either, until the share is well again."""
+def test_unreadable_outbox_ends_round(agent: AgentHarness) -> None:
+    """The rest of the round is skipped until the outbox can be read."""
     agent.publish_start(1)
     agent.step()
     agent.finish_evaluation(COMPLETED)
@@ -55,7 +55,7 @@ def test_unreadable_outbox_stops_the_round(agent: AgentHarness) -> None:
 
 
 def test_scratch_folder_is_cleared_when_share_is_full(agent: AgentHarness) -> None:
-    """The share and the scratch folder are on one disk; a fitness is worth more than what the game left behind."""
+    """Share and scratch folder are on one disk; the fitness is more important than the game's files."""
     agent.publish_start()
     agent.step()
     name = f"outbox/{answered()}"
@@ -69,12 +69,17 @@ def test_scratch_folder_is_cleared_when_share_is_full(agent: AgentHarness) -> No
 
 
 def test_copied_artifact_stays_in_result_after_clearing_scratch(agent: AgentHarness, tmp_path: Path) -> None:
-    """Making room removes what the game left behind, and not what was copied already."""
+    """Clearing removes the game's files, but not the copies on the share."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
     agent.step()
     agent.files.too_big = {f"outbox/{answered()}"}
-    agent.evaluator.on_prepare = lambda _suffix: ((tmp_path / "replay").unlink(), agent.files.too_big.clear())
+
+    def make_room(_suffix: str) -> None:
+        (tmp_path / "replay").unlink()
+        agent.files.too_big.clear()
+
+    agent.evaluator.on_prepare = make_room
     agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / "replay"]))
 
     agent.run_for(LIMITS.poll_s)
@@ -84,7 +89,7 @@ def test_copied_artifact_stays_in_result_after_clearing_scratch(agent: AgentHarn
 
 
 def test_failed_heartbeat_between_artifacts_is_ignored(agent: AgentHarness, tmp_path: Path) -> None:
-    """Between two of them it may fail; what matters is the result."""
+    """A heartbeat between two artifacts may fail without an effect on the result."""
     (tmp_path / "replay").write_bytes(b"replay")
     agent.publish_start()
     agent.step()
@@ -98,7 +103,7 @@ def test_failed_heartbeat_between_artifacts_is_ignored(agent: AgentHarness, tmp_
 
 
 def test_scratch_folder_is_kept_on_foreign_disk(tmp_path: Path) -> None:
-    """What the game left behind lies elsewhere; its artifacts are still to be copied."""
+    """The game's files are on another disk than the share; its artifacts still have to be copied."""
     guest = AgentHarness(tmp_path, share_is_local=False)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
@@ -115,7 +120,7 @@ def test_scratch_folder_is_kept_on_foreign_disk(tmp_path: Path) -> None:
 
 
 def test_heartbeat_is_written_between_artifacts(agent: AgentHarness, tmp_path: Path) -> None:
-    """Each may take its time on a slow share; together they are longer than any silence."""
+    """Each artifact may take long on a slow share; together they exceed the silence limit."""
     paths = [tmp_path / f"replay-{number}" for number in range(8)]
     for path in paths:
         path.write_bytes(b"replay")
@@ -133,7 +138,7 @@ def test_heartbeat_is_written_between_artifacts(agent: AgentHarness, tmp_path: P
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
 def test_result_is_retried_until_disk_has_room(agent: AgentHarness, verb: str) -> None:
-    """The result waits in the agent's hands, the agent beats and claims nothing, and publishes it when it can."""
+    """The agent keeps the result in memory, writes heartbeats, claims nothing, and publishes when there is room."""
     agent.publish_start(1)
     agent.publish_start(2)
     agent.step()
@@ -153,7 +158,7 @@ def test_result_is_retried_until_disk_has_room(agent: AgentHarness, verb: str) -
 
 
 def test_artifact_without_room_is_left_out(agent: AgentHarness, tmp_path: Path) -> None:
-    """An artifact that does not fit is left out, and what was written of it makes room again; the result is told."""
+    """An artifact that does not fit is left out and its partial copy removed; the result is published."""
     (tmp_path / "replay").write_bytes(b"replay")
     (tmp_path / "notes").write_bytes(b"notes")
     files = f"outbox/{attempt(1)}.files"
@@ -171,7 +176,7 @@ def test_artifact_without_room_is_left_out(agent: AgentHarness, tmp_path: Path) 
 
 @pytest.mark.parametrize("payload", ["log", "files/screen"])
 def test_refused_payload_is_left_out_after_retries(agent: AgentHarness, tmp_path: Path, payload: str) -> None:
-    """A virus scanner refuses one payload: it is tried a few times, and then the result counts without it."""
+    """A virus scanner refuses one payload: after some retries the result is published without it."""
     for name in ("replay", "screen"):
         (tmp_path / name).write_bytes(name.encode())
     agent.publish_start()
@@ -188,7 +193,7 @@ def test_refused_payload_is_left_out_after_retries(agent: AgentHarness, tmp_path
 
 
 def test_payload_accepted_on_retry_is_in_result(agent: AgentHarness) -> None:
-    """Whoever had it open has let go of it before the agent gave up."""
+    """Another program closed the file before the agent gave up."""
     agent.publish_start()
     agent.step()
     agent.files.held = {f"outbox/{attempt(1)}.log"}
@@ -203,7 +208,7 @@ def test_payload_accepted_on_retry_is_in_result(agent: AgentHarness) -> None:
 
 
 def test_unconfirmed_claim_is_kept_while_owner_is_unknown(agent: AgentHarness) -> None:
-    """For a moment there is no `host.json`: nothing can be said to be gone."""
+    """For a moment `host.json` is missing: no claim may be treated as gone."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
     agent.step()
@@ -220,7 +225,7 @@ def test_unconfirmed_claim_is_kept_while_owner_is_unknown(agent: AgentHarness) -
 
 
 def test_evaluation_waits_until_claim_is_published(agent: AgentHarness) -> None:
-    """Without its claim on the disk a game is not begun; it is tried again with every look."""
+    """An evaluation starts only when its claim is on the disk; publication is retried with every scan."""
     agent.files.troubles = {("publish", "outbox")}
     agent.publish_start()
     agent.run_for(30)
@@ -233,7 +238,7 @@ def test_evaluation_waits_until_claim_is_published(agent: AgentHarness) -> None:
 
 
 def test_claim_with_lost_response_is_used(agent: AgentHarness) -> None:
-    """It is there, and the agent was told that it is not: the game is begun with the next look, and nobody pays."""
+    """The claim exists, but its publication reported an error: the next scan starts the evaluation without a charge."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
     agent.step()
@@ -249,7 +254,7 @@ def test_claim_with_lost_response_is_used(agent: AgentHarness) -> None:
 
 
 def test_torn_claim_is_given_up(agent: AgentHarness) -> None:
-    """Nobody can tell whose it is, so the attempt is not played."""
+    """Its run is unknown, so the attempt is not evaluated."""
     agent.files.unheard = {("publish", "outbox")}
     agent.publish_start()
     agent.step()
@@ -263,7 +268,7 @@ def test_torn_claim_is_given_up(agent: AgentHarness) -> None:
 
 
 def test_agent_exits_if_unconfirmed_claim_is_of_other_agent(agent: AgentHarness) -> None:
-    """Of two agents on one share the second one ends."""
+    """Of two agents on one share the second one exits."""
     agent.files.troubles = {("publish", "outbox")}
     agent.publish_start()
     agent.step()
@@ -276,7 +281,7 @@ def test_agent_exits_if_unconfirmed_claim_is_of_other_agent(agent: AgentHarness)
 
 
 def test_agent_without_readable_inbox_stops_heartbeat(agent: AgentHarness) -> None:
-    """An agent that does not see its start signals must not look alive; its game goes on."""
+    """An agent that cannot see start signals must not seem alive; its evaluation continues."""
     agent.publish_start()
     agent.step()
     agent.run_for(10)
@@ -293,7 +298,7 @@ def test_agent_without_readable_inbox_stops_heartbeat(agent: AgentHarness) -> No
 
 
 def test_failed_heartbeat_is_retried_early(tmp_path: Path) -> None:
-    """Three beats in a row that fail would make room for a successor on a foreign disk (seed 81246)."""
+    """Three failed heartbeats in a row would let another agent take over on another disk (seed 81246)."""
     limits = AgentLimits(poll_s=30.0)
     guest = AgentHarness(tmp_path, limits=limits)
     guest.publish_start()
@@ -305,7 +310,7 @@ def test_failed_heartbeat_is_retried_early(tmp_path: Path) -> None:
 
 
 def test_unreadable_share_is_not_treated_as_empty(agent: AgentHarness) -> None:
-    """Neither game nor files are touched while a listing or an open by name fails."""
+    """Neither evaluation nor files are touched while a listing or an open by name fails."""
     agent.publish_start()
     agent.step()
     agent.withdraw()
@@ -319,7 +324,7 @@ def test_unreadable_share_is_not_treated_as_empty(agent: AgentHarness) -> None:
 
 
 def test_existing_result_is_not_replaced(agent: AgentHarness) -> None:
-    """A publication whose answer was lost is not made twice: the first record stands and the agent goes on."""
+    """A publication whose response was lost is not repeated: the first record remains."""
     agent.publish_start(1)
     agent.publish_start(2)
     agent.step()

@@ -1,4 +1,4 @@
-"""Windows opens no path of more than 259 characters unless its machine was told to; people hear of it at the start."""
+"""The check for Windows' limit of 259 characters per path, unless long paths are enabled."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def folder_of(length: int) -> Path:
 
 
 def test_longest_allowed_folder_passes() -> None:
-    """One character more, and what lies deepest in it could not be opened."""
+    """With one more character the deepest file could not be opened."""
     fits = PATH_CHARS_MAX - 1 - IN_A_SHARE
     assert too_long(folder_of(fits), IN_A_SHARE, enabled=lambda: False) == ""
     problem = too_long(folder_of(fits + 1), IN_A_SHARE, enabled=lambda: False)
@@ -24,14 +24,14 @@ def test_longest_allowed_folder_passes() -> None:
     assert "LongPathsEnabled" in problem
 
 
-def test_enabled_long_paths_lift_the_limit() -> None:
-    """Also every machine that is no Windows."""
+def test_enabled_long_paths_remove_limit() -> None:
+    """The limit does not apply to other systems either."""
     assert too_long(folder_of(2000), IN_A_SHARE, enabled=lambda: True) == ""
     assert (too_long(folder_of(2000), IN_A_SHARE) == "") is long_paths_enabled()
 
 
 def test_deepest_names_match_limits() -> None:
-    """An artifact of the longest name, in the share and in the archive."""
+    """An artifact with the longest name, in the share and in the archive."""
     in_share = f"outbox/{Kind.FILES.of(LONGEST)}/{ARTIFACT}"
     in_project = f"results/gen-999999999/attempts/{LONGEST}/files/{ARTIFACT}"
     assert IN_A_SHARE - 10 <= len(in_share) <= IN_A_SHARE
@@ -39,5 +39,5 @@ def test_deepest_names_match_limits() -> None:
 
 
 def test_long_path_setting_is_read() -> None:
-    """Whatever it is, it can be asked for without any right."""
+    """It can be read without special rights."""
     assert isinstance(long_paths_enabled(), bool)

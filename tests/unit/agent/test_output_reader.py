@@ -14,7 +14,7 @@ MARKER = new_marker()
 
 
 class Child:
-    """The writing end of a pipe, and the output that is read from the other end."""
+    """The writing end of a pipe, and a reader of its other end."""
 
     def __init__(self, marker: bytes = b"") -> None:
         read_end, self._write_end = os.pipe()
@@ -52,7 +52,7 @@ def warm() -> Iterator[Child]:
 
 
 def test_log_is_everything_written_once(child: Child) -> None:
-    """All of it, in order, once."""
+    """All output, in order, once."""
     child.writes(b"one\n", b"two")
 
     assert child.ends() == b"one\ntwo"
@@ -61,7 +61,7 @@ def test_log_is_everything_written_once(child: Child) -> None:
 
 @pytest.mark.parametrize("piece", [b"x", b"0123456789abcdef\n", b"y" * 70_000])
 def test_log_keeps_last_bytes(child: Child, piece: bytes) -> None:
-    """However it is cut into pieces, the last bytes are the log."""
+    """However the output is split, the log has its last bytes."""
     written = piece * (3 * LOG_BYTES_MAX // len(piece) + 1)
 
     child.writes(written, b"the end")
@@ -81,7 +81,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("filler", FLOODS.values(), ids=FLOODS)
 def test_endless_line_uses_bounded_memory(warm: Child, filler: bytes) -> None:
-    """2 MB without sense or newline, even of the bytes that announce replies, take less than 2 MB."""
+    """2 MB without a newline, even of bytes that begin a reply marker, take less than 2 MB."""
     flood = filler * (1024 * 1024 // len(filler))
     tracemalloc.start()
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_endless_line_uses_bounded_memory(warm: Child, filler: bytes) -> None:
 
 
 def test_latest_progress_line_is_returned(child: Child) -> None:
-    """Only whole lines that begin with the word; the latest wins."""
+    """Only complete lines that begin with the marker count; the latest one is returned."""
     child.writes(b"progress: 1\nnot progress: 2\nprogress: 3\r\nmore\nprogress: unfinish")
     assert eventually(lambda: child.output.progress == "3")
 
@@ -106,7 +106,7 @@ def test_latest_progress_line_is_returned(child: Child) -> None:
 
 
 def test_progress_may_arrive_byte_by_byte(child: Child) -> None:
-    """Where the pieces end does not matter."""
+    """The boundaries of the pieces do not matter."""
     child.writes(b"x" * 100_000, b"progress: no\n")
     child.writes(*(bytes([byte]) for byte in "progress: Über ✓\n".encode()))
 
@@ -114,7 +114,7 @@ def test_progress_may_arrive_byte_by_byte(child: Child) -> None:
 
 
 def test_progress_is_one_short_printable_line(child: Child) -> None:
-    """Control characters, broken UTF-8 and length are dealt with."""
+    """Control characters and invalid UTF-8 are replaced, long lines are truncated."""
     child.writes(b"progress: \x1b[2J\xff" + b"x" * 100_000 + b"\n")
 
     assert eventually(lambda: child.output.progress)
@@ -123,7 +123,7 @@ def test_progress_is_one_short_printable_line(child: Child) -> None:
 
 
 def test_reply_carries_log_before_it(warm: Child) -> None:
-    """Log, reply, log, reply: each log belongs to the reply behind it, also without a newline in between."""
+    """Log, reply, log, reply: each log belongs to the reply after it, also without a newline in between."""
     warm.writes(b"first" + MARKER + b"{1}\nsecond\n" + MARKER + b"{2}\nthird")
 
     replies = [warm.output.wait(5), warm.output.wait(5)]
@@ -133,7 +133,7 @@ def test_reply_carries_log_before_it(warm: Child) -> None:
 
 
 def test_reply_may_arrive_byte_by_byte(warm: Child) -> None:
-    """A marker or a reply that is cut anywhere is found; what only looks like the beginning of one is log."""
+    """A marker or a reply may be split anywhere; an incomplete marker is part of the log."""
     almost = MARKER[:-2]
     warm.writes(*(bytes([byte]) for byte in b"a\x1eb" + almost + b"\n" + MARKER + b"{}\n"))
 
@@ -144,7 +144,7 @@ def test_reply_may_arrive_byte_by_byte(warm: Child) -> None:
 
 
 def test_largest_reply_is_accepted(warm: Child) -> None:
-    """A reply of the size of a record comes whole; one byte more is not a reply."""
+    """A reply of the size limit is returned; one byte more is no reply."""
     warm.writes(MARKER + b"x" * RECORD_BYTES_MAX + b"\n")
     reply = warm.output.wait(5)
     assert reply is not None
@@ -157,7 +157,7 @@ def test_largest_reply_is_accepted(warm: Child) -> None:
 
 
 def test_wait_respects_its_timeout(warm: Child) -> None:
-    """Without a reply `wait` returns None, and the stream has not ended; after its end it returns at once."""
+    """Without a reply `wait` returns None and the stream is open; after its end it returns at once."""
     assert warm.output.wait(0) is None
     assert warm.output.wait(0.01) is None
     assert not warm.output.ended
@@ -169,7 +169,7 @@ def test_wait_respects_its_timeout(warm: Child) -> None:
 
 
 def test_reply_before_end_of_stream_is_returned(warm: Child) -> None:
-    """A child that answers and dies has answered."""
+    """A reply counts although the child ended after it."""
     warm.writes(b"bye" + MARKER + b"{}\n")
     os.close(warm._write_end)
     warm._write_end = -1

@@ -1,7 +1,8 @@
-"""What the agent does next, told as stories; then for everything that a share could ever show."""
+"""The agent's next step: single cases, then properties over all states of a share."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
 from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
+from tests.harness import records
 
 pytestmark = pytest.mark.rules
 
@@ -24,20 +26,7 @@ INTERRUPTED = ReportUnplayed(FIRST, Outcome.INTERRUPTED, "the agent restarted wh
 
 def start(attempt: str, publication: int = 1, owner: HostRecord = OURS) -> StartRecord:
     """A start signal of the share's owner, or of another one."""
-    return StartRecord(
-        farm=owner.farm,
-        worker=owner.worker,
-        epoch=owner.epoch,
-        publication=publication,
-        attempt=attempt,
-        trial=1,
-        seed=7,
-        time_limit_s=60.0,
-        genome_name="elite.json",
-        genome_suffix=".json",
-        genome_bytes=1,
-        genome_sha256="a" * 64,
-    )
+    return records.start(publication, attempt=attempt, farm=owner.farm, worker=owner.worker, epoch=owner.epoch)
 
 
 def share_state(
@@ -49,7 +38,7 @@ def share_state(
     running: str | None = None,
     unconfirmed_claims: Collection[str] = (),
 ) -> ShareState:
-    """A look: `starts` are there and read, `unread` are there; what is hopeless is there as well."""
+    """A scan: `starts` are present and read, `unread` are present; undeliverable ones are present as well."""
     undeliverable = undeliverable or {}
     return ShareState(
         owner=owner,
@@ -63,7 +52,7 @@ def share_state(
 
 
 def steps(state: ShareState) -> list[Step]:
-    """What the agent does from one look on, until it plays or waits."""
+    """The agent's steps from one scan until it runs an evaluation or waits."""
     done = [next_step(state)]
     while not isinstance(done[-1], Run | Wait):
         assert len(done) <= 20, "it does not come to rest"
@@ -72,20 +61,20 @@ def steps(state: ShareState) -> list[Step]:
     return done
 
 
-# ------------------------------------------------------------------------------------------------ whose share is it
+# -------------------------------------------------------------------------------------------------------- the owner
 
 
 def test_empty_share_means_wait() -> None:
     assert next_step(share_state()) == Wait()
 
 
-def test_nothing_is_played_without_owner() -> None:
-    """Without a host.json the start signals may be anybody's."""
+def test_no_evaluation_without_owner() -> None:
+    """Without a host.json the start signals may belong to any host."""
     assert next_step(share_state(start(FIRST), owner=None)) == Wait()
 
 
 def test_nothing_is_removed_without_owner() -> None:
-    """An unmounted folder is empty too: results whose start signal is not seen may still be wanted."""
+    """An unmounted folder is empty, too: results without a visible start signal may still be wanted."""
     assert next_step(share_state(owner=None, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
@@ -103,7 +92,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_start_signal_of_other_owner_is_left_alone(other: HostRecord) -> None:
-    """It is neither played nor answered, and it does not hold up the next one."""
+    """It is neither evaluated nor answered, and does not block the next one."""
     foreign, ours = start(FIRST, 1, other), start(SECOND, 2)
 
     assert next_step(share_state(foreign)) == Wait()
@@ -111,34 +100,34 @@ def test_start_signal_of_other_owner_is_left_alone(other: HostRecord) -> None:
     assert next_step(share_state(foreign, ours)) == Run(ours)
 
 
-def test_start_signal_under_wrong_name_is_not_played() -> None:
-    """A record must speak of the attempt whose name it bears."""
+def test_start_signal_under_wrong_name_is_not_evaluated() -> None:
+    """A record must be of the attempt in its name."""
     state = share_state(start(FIRST))
 
     assert next_step(replace(state, present={SECOND}, starts={SECOND: start(FIRST)})) == Wait()
 
 
-# ------------------------------------------------------------------------------------------------------- to play
+# ---------------------------------------------------------------------------------------------------- evaluation
 
 
-def test_a_waiting_start_signal_is_played() -> None:
+def test_waiting_start_signal_is_evaluated() -> None:
     assert next_step(share_state(start(FIRST))) == Run(start(FIRST))
 
 
-def test_the_lowest_publication_is_played_first() -> None:
-    """Not the lowest attempt id: the order in which the host published is the order of play."""
+def test_lowest_publication_is_evaluated_first() -> None:
+    """Evaluation follows the order of publication, not that of attempt ids."""
     assert next_step(share_state(start(FIRST, 12), start(SECOND, 9), start(THIRD, 10))) == Run(start(SECOND, 9))
 
 
-def test_one_game_at_a_time() -> None:
-    """While one runs the next one waits."""
+def test_one_evaluation_at_a_time() -> None:
+    """While one runs, the next one waits."""
     state = share_state(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert next_step(state) == Wait()
 
 
 def test_unreadable_start_signal_is_waited_for() -> None:
-    """It is there, so nothing of it is cleaned; it is not whole, so it is not played."""
+    """It is present, so its files are not cleaned; it is incomplete, so it is not evaluated."""
     assert next_step(share_state(unread=[FIRST])) == Wait()
     assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.LOG}})) == Wait()
 
@@ -147,35 +136,35 @@ def test_unreadable_start_signal_does_not_block_others() -> None:
     assert next_step(share_state(start(SECOND), unread=[FIRST])) == Run(start(SECOND))
 
 
-def test_start_signal_removed_after_reading_is_not_played() -> None:
-    """It was taken back between two looks."""
+def test_start_signal_removed_after_reading_is_not_evaluated() -> None:
+    """It was withdrawn between two scans."""
     assert next_step(replace(share_state(start(FIRST)), present=())) == Wait()
 
 
 @pytest.mark.parametrize("left", [Kind.LOG, Kind.FILES, Kind.RESULT])
-def test_attempt_with_files_in_outbox_is_not_played_again(left: Kind) -> None:
-    """Whatever lies in the outbox for it: an attempt is played once or not at all."""
+def test_attempt_with_files_in_outbox_is_not_repeated(left: Kind) -> None:
+    """Whatever its files in the outbox are: an attempt is evaluated at most once."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {left}})) == Wait()
 
 
-# ------------------------------------------------------------------------------------------------ what is given up
+# ------------------------------------------------------------------------------------------ undeliverable attempts
 
 
 @pytest.mark.parametrize("verdict", [UNDELIVERED, REJECTED])
 def test_undeliverable_attempt_is_reported(verdict: tuple[Outcome, str]) -> None:
-    """With the outcome and the reason that were found, although nothing of it could be read."""
+    """With outcome and reason, although no field of it could be read."""
     assert next_step(share_state(undeliverable={FIRST: verdict})) == ReportUnplayed(FIRST, *verdict)
 
 
-def test_undeliverable_genome_is_reported_and_not_played() -> None:
-    """The start signal itself may be well."""
+def test_undeliverable_genome_is_reported_and_not_evaluated() -> None:
+    """The start signal itself may be valid."""
     assert next_step(share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED})) == ReportUnplayed(
         FIRST, *UNDELIVERED
     )
 
 
 def test_claim_with_damaged_start_signal_is_interrupted() -> None:
-    """A power cut takes what was not flushed; a genome that caused it must not get away with "undelivered"."""
+    """A power cut loses unflushed data; a genome that caused it must not end as "undelivered"."""
     state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}})
 
     found = next_step(state)
@@ -189,7 +178,7 @@ def test_report_is_made_once() -> None:
 
 
 def test_reports_precede_next_evaluation() -> None:
-    """The host learns at once what it must publish elsewhere; a game may take half an hour."""
+    """The host learns at once what it must publish elsewhere; an evaluation may take half an hour."""
     state = share_state(start(SECOND), undeliverable={FIRST: UNDELIVERED})
 
     assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
@@ -215,19 +204,19 @@ def test_incomplete_result_of_earlier_run_is_interrupted() -> None:
 
 
 def test_interruption_is_reported_before_next_evaluation() -> None:
-    """Even if what waits was published earlier."""
+    """Even if the next start signal was published earlier."""
     state = share_state(start(FIRST, 2), start(SECOND, 1), outbox={FIRST: {Kind.STARTED}})
 
     assert next_step(state) == INTERRUPTED
 
 
 def test_result_of_earlier_run_is_not_touched() -> None:
-    """It waits for the host to collect it."""
+    """It waits until the host collects it."""
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
 def test_interruption_waits_for_readable_start_signal() -> None:
-    """Who reports should repeat what was asked; it is soon read, or given up."""
+    """The report should echo the start signal, which is soon read or given up."""
     assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
 
 
@@ -236,45 +225,45 @@ def test_running_attempt_is_not_reported_interrupted() -> None:
 
 
 def test_running_attempt_is_not_reported_undeliverable() -> None:
-    """It was read and its genome was fetched, whatever a later look says."""
+    """Its start signal and genome have been read, whatever a later scan shows."""
     state = share_state(start(FIRST), undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert next_step(state) == Wait()
 
 
-# ------------------------------------------------------------------------------- claims that were published unheard
+# ------------------------------------------------------------------------- claims whose publication raised an error
 
 
-def test_unconfirmed_claim_is_played_if_it_exists() -> None:
-    """This life of the agent has not played it: no genome pays for that."""
+def test_unconfirmed_claim_is_evaluated_if_it_exists() -> None:
+    """This run of the agent has not evaluated it, so the genome is not charged."""
     state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(FIRST))
 
 
 def test_unconfirmed_claim_that_is_missing_waits_in_order() -> None:
-    """Nothing of it is there, so it waits like any other."""
+    """None of its files exists, so it waits like any other."""
     state = share_state(start(FIRST, 2), start(SECOND, 1), unconfirmed_claims={FIRST})
 
     assert next_step(state) == Run(start(SECOND, 1))
 
 
 def test_at_most_one_claim_at_a_time() -> None:
-    """Who dies in one game must not be found with the claim of another: the half claimed one comes first, or waits."""
-    half = {"outbox": {FIRST: {Kind.STARTED}}, "unconfirmed_claims": {FIRST}}
+    """A crash in one evaluation must not leave the claim of another: the unconfirmed one comes first, or waits."""
+    half = partial(share_state, outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
-    assert next_step(share_state(start(FIRST, 2), start(SECOND, 1), **half)) == Run(start(FIRST, 2))  # type: ignore[arg-type]
-    assert next_step(share_state(start(SECOND), unread=[FIRST], **half)) == Wait()  # type: ignore[arg-type]
+    assert next_step(half(start(FIRST, 2), start(SECOND, 1))) == Run(start(FIRST, 2))
+    assert next_step(half(start(SECOND), unread=[FIRST])) == Wait()
 
 
 def test_undeliverable_attempt_with_unconfirmed_claim_is_undelivered() -> None:
-    """It was never played, and says so."""
+    """It was never evaluated, and is reported so."""
     state = share_state(undeliverable={FIRST: UNDELIVERED}, outbox={FIRST: {Kind.STARTED}}, unconfirmed_claims={FIRST})
 
     assert next_step(state) == ReportUnplayed(FIRST, *UNDELIVERED)
 
 
-# ------------------------------------------------------------------------------------------- what is no longer wanted
+# -------------------------------------------------------------------------------------------------- unwanted attempts
 
 
 def test_running_attempt_without_start_signal_is_stopped() -> None:
@@ -283,7 +272,7 @@ def test_running_attempt_without_start_signal_is_stopped() -> None:
 
 
 def test_stop_precedes_all_other_steps() -> None:
-    """The machine belongs to those who wait."""
+    """The worker is needed for the attempts that wait."""
     state = share_state(
         start(THIRD),
         undeliverable={SECOND: UNDELIVERED},
@@ -295,14 +284,14 @@ def test_stop_precedes_all_other_steps() -> None:
 
 
 def test_stopped_attempt_is_cleaned() -> None:
-    """stopped -> cleaned -> the next one is played."""
+    """stopped -> cleaned -> the next one is evaluated."""
     state = share_state(start(SECOND), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert steps(state) == [Stop(FIRST), Clean(FIRST, {Kind.STARTED}), Run(start(SECOND))]
 
 
 def test_restart_cleans_and_reports_before_evaluation() -> None:
-    """cleaned -> interrupted, undelivered -> the next one is played; each of them once, from a single look."""
+    """cleaned -> interrupted, undelivered -> the next one is evaluated; each once, from a single scan."""
     fourth = attempt_id(7, 4, 1, 1, "0" * 12)
     state = share_state(
         start(SECOND, 1),
@@ -320,7 +309,7 @@ def test_restart_cleans_and_reports_before_evaluation() -> None:
 
 
 def test_next_start_signal_is_tried_after_failed_run() -> None:
-    """After a Run that began no game the next one in line is tried; waiting changes nothing."""
+    """After a Run that started no evaluation the next start signal is tried; waiting changes nothing."""
     state = share_state(start(FIRST), start(SECOND, 2))
 
     assert next_step(apply_step(state, Run(start(FIRST)))) == Run(start(SECOND, 2))
@@ -329,12 +318,12 @@ def test_next_start_signal_is_tried_after_failed_run() -> None:
 
 @pytest.mark.parametrize("left", [*Kind])
 def test_all_files_without_start_signal_are_cleaned(left: Kind) -> None:
-    """Also the remains of a cleaning that was cut short."""
+    """Also files that an incomplete cleaning left."""
     assert next_step(share_state(outbox={FIRST: {left}})) == Clean(FIRST, {left})
 
 
 def test_cleaning_precedes_reports_and_evaluations() -> None:
-    """A full disk is helped first."""
+    """Cleaning frees a full disk."""
     state = share_state(start(THIRD), undeliverable={SECOND: UNDELIVERED}, outbox={FIRST: {Kind.RESULT}})
 
     assert next_step(state) == Clean(FIRST, {Kind.RESULT})
@@ -347,33 +336,36 @@ def test_other_attempts_are_cleaned_during_evaluation() -> None:
 
 
 def test_files_with_foreign_start_signal_are_not_cleaned() -> None:
-    """Cleaning goes by presence alone: whoever put the start signal there will take it away."""
+    """Only the presence of a start signal counts: the host that wrote it will remove it."""
     foreign = start(FIRST, 1, OTHERS["another farm"])
 
     assert next_step(share_state(foreign, outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
-# ---------------------------------------------------------------------------------- for all that a share could show
+# --------------------------------------------------------------------------------------------------- for all states
 
 ATTEMPTS = [attempt_id(1, genome, 1, 1, "0" * 12) for genome in (1, 2, 3, 4)]
 LEFT = [None, (), (Kind.STARTED,), (Kind.RESULT,), (Kind.STARTED, Kind.RESULT), (Kind.LOG,), (Kind.STARTED, Kind.FILES)]
-#: Whose start signal was read: nobody's, the owner's, another's, or one that bears the name of another attempt.
+#: Whose start signal was read: none, the owner's, another's, or one with the name of another attempt.
 READ = [None, OURS, OURS, *OTHERS.values(), "misnamed"]
 SITUATIONS = list(product([True, False], READ, [None, UNDELIVERED, REJECTED], LEFT))
 
 
 @st.composite
 def looks(draw: st.DrawFn) -> ShareState:
-    """Any look at up to four attempts, consistent or not; publications may tie."""
-    present, starts, hopeless, outbox = set(), {}, {}, {}
+    """Any scan of up to four attempts, consistent or not; publication numbers may be equal."""
+    present: set[str] = set()
+    starts: dict[str, StartRecord] = {}
+    undeliverable: dict[str, tuple[Outcome, str]] = {}
+    outbox: dict[str, Collection[Kind]] = {}
     for attempt, other in zip(ATTEMPTS, reversed(ATTEMPTS), strict=True):
         is_there, read, verdict, left = draw(st.sampled_from(SITUATIONS))
         present |= {attempt} if is_there else set()
-        if read == "misnamed":
-            starts[attempt] = start(other)
-        elif read is not None:
+        if isinstance(read, HostRecord):
             starts[attempt] = start(attempt, draw(st.integers(1, 9)), read)
-        hopeless |= {attempt: verdict} if verdict else {}
+        elif read is not None:
+            starts[attempt] = start(other)
+        undeliverable |= {attempt: verdict} if verdict else {}
         outbox |= {attempt: left} if left is not None else {}
     owner = draw(st.sampled_from([OURS, OURS, *OTHERS.values(), None]))
     running = draw(st.sampled_from([None, *ATTEMPTS]))
@@ -382,7 +374,7 @@ def looks(draw: st.DrawFn) -> ShareState:
         owner=owner,
         present=present,
         starts=starts,
-        undeliverable=hopeless,
+        undeliverable=undeliverable,
         outbox=outbox,
         running=running,
         unconfirmed_claims=half_claimed,
@@ -402,7 +394,7 @@ def test_no_step_without_owner(state: ShareState) -> None:
 @given(state=LOOKS)
 @quick
 def test_every_step_meets_its_conditions(state: ShareState) -> None:
-    """What may be stopped, cleaned, reported and played, each with all its conditions."""
+    """Attempts to stop, clean, report or run meet all conditions for it."""
     step = next_step(state)
     match step:
         case Stop(attempt):
@@ -435,7 +427,7 @@ def test_every_step_meets_its_conditions(state: ShareState) -> None:
 @given(state=LOOKS)
 @quick
 def test_steps_are_taken_in_order(state: ShareState) -> None:
-    """stop, clean, report, play: nothing later while something earlier is due."""
+    """stop, clean, report, run: no later kind of step while an earlier one is due."""
     if state.owner is None:
         return
     step = next_step(state)
@@ -454,7 +446,7 @@ def test_steps_are_taken_in_order(state: ShareState) -> None:
 @given(state=LOOKS, order=st.permutations(ATTEMPTS))
 @quick
 def test_order_of_listing_does_not_matter(state: ShareState, order: list[str]) -> None:
-    """A file system lists names in any order, and a host never publishes a number twice."""
+    """A file system lists names in any order, and a host never uses a publication number twice."""
     state = replace(state, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()})
     shuffled = replace(
         state,
@@ -470,7 +462,7 @@ def test_order_of_listing_does_not_matter(state: ShareState, order: list[str]) -
 @given(state=LOOKS)
 @quick
 def test_planner_reaches_run_or_wait(state: ShareState) -> None:
-    """Each step removes its own cause: nothing is done twice, and in the end the agent plays or waits."""
+    """Each step removes its own cause: nothing is done twice, and in the end the agent runs an evaluation or waits."""
     done = steps(state)
 
     assert all(step not in done[:number] for number, step in enumerate(done))
@@ -480,12 +472,12 @@ def test_planner_reaches_run_or_wait(state: ShareState) -> None:
 @given(state=LOOKS)
 @quick
 def test_applied_step_equals_new_scan(state: ShareState) -> None:
-    """What the agent believes after a step is what a new look would show."""
+    """The state after a step is what a new scan would show."""
     step = next_step(state)
     later = apply_step(state, step)
 
     assert (later.owner, later.present, later.undeliverable) == (state.owner, state.present, state.undeliverable)
-    tried = {step.start.attempt} if isinstance(step, Run) else set()  # asked for again at the next look, not before
+    tried = {step.start.attempt} if isinstance(step, Run) else set()  # read again at the next scan, not before
     assert dict(later.starts) == {a: record for a, record in state.starts.items() if a not in tried}
     assert later.running == (None if isinstance(step, Stop) else state.running)
     expected = {attempt: set(kinds) for attempt, kinds in state.outbox.items()}
@@ -498,7 +490,7 @@ def test_applied_step_equals_new_scan(state: ShareState) -> None:
 
 
 def playable(state: ShareState, attempt: str) -> bool:
-    """Law 7, told a second time: there, read, and in every respect the owner's."""
+    """Law 7 a second time: present, read, and of the owner in every field."""
     found = state.starts.get(attempt)
     return (
         found is not None
@@ -512,7 +504,7 @@ def playable(state: ShareState, attempt: str) -> bool:
 
 
 def waits(state: ShareState, attempt: str) -> bool:
-    """Whether an attempt might be played if nothing else were to be done."""
+    """Whether an attempt could run if no other step were due."""
     begun = {a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]}
     free = attempt in begun if begun else attempt not in state.outbox
     return playable(state, attempt) and free and attempt not in state.undeliverable

@@ -1,4 +1,4 @@
-"""The scratch folder: what of it is reused, and what an evaluation may not do to the next."""
+"""The scratch folder: which files are reused, and how an evaluation is protected from the previous one."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ def scratch(tmp_path: Path) -> Scratch:
 
 
 def test_genome_file_is_reused(scratch: Scratch) -> None:
-    """Creating files is dear: the next genome of the same kind is written into the same file."""
+    """Creating files is slow: the next genome with the same suffix is written into the same file."""
     first = scratch.prepare(".py")
     first.write_bytes(b"1")
     node = first.stat().st_ino
@@ -27,7 +27,7 @@ def test_genome_file_is_reused(scratch: Scratch) -> None:
 
 
 def test_rewritten_files_are_reused(scratch: Scratch) -> None:
-    """The settings file stays, a result file never does."""
+    """The settings file is kept, a result file never is."""
     genome = scratch.prepare("")
     genome.with_name("settings.json").touch()
     scratch.result.touch()
@@ -39,7 +39,7 @@ def test_rewritten_files_are_reused(scratch: Scratch) -> None:
 
 
 def test_hard_linked_file_is_not_overwritten(scratch: Scratch, tmp_path: Path) -> None:
-    """A second name of the genome's file keeps its bytes; a read-only file does not stop the next genome."""
+    """A hard link to the genome's file keeps its bytes; a read-only file does not block the next genome."""
     scratch.prepare("").write_bytes(b"the first")
     os.link(scratch.prepare(""), tmp_path / "kept")
     scratch.prepare("").write_bytes(b"the second")
@@ -51,7 +51,7 @@ def test_hard_linked_file_is_not_overwritten(scratch: Scratch, tmp_path: Path) -
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links need rights on Windows")
 def test_links_are_removed_and_not_followed(scratch: Scratch, tmp_path: Path) -> None:
-    """Neither cleaning nor collecting leaves the folder, wherever a link in it leads."""
+    """Neither cleaning nor collecting follows a link out of the folder."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
@@ -70,7 +70,7 @@ def test_links_are_removed_and_not_followed(scratch: Scratch, tmp_path: Path) ->
 
 
 def test_too_large_artifact_is_left_out(scratch: Scratch) -> None:
-    """The others come along all the same."""
+    """The other artifacts are returned."""
     folder = scratch.prepare("").with_name("artifacts")
     (folder / "small").touch()
     with (folder / "large").open("wb") as file:
@@ -80,7 +80,7 @@ def test_too_large_artifact_is_left_out(scratch: Scratch) -> None:
 
 
 def test_removed_scratch_folder_is_created_again(scratch: Scratch) -> None:
-    """A game may remove all there is; the next one finds what it needs."""
+    """A game may remove the whole folder; the next one finds it again."""
     scratch.prepare("")
     os.rmdir(scratch.folder / "artifacts")
     os.rmdir(scratch.folder)
@@ -91,9 +91,9 @@ def test_removed_scratch_folder_is_created_again(scratch: Scratch) -> None:
     assert os.listdir(genome.parent) == ["artifacts"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody goes that deep there: no folder so deep can be entered")
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder so deep can be entered there")
 def test_deep_tree_is_removed(scratch: Scratch) -> None:
-    """It may be deeper than the stack, and its paths longer than any that can be opened."""
+    """It may be deeper than the recursion limit, and its paths longer than the system's limit."""
     start, here = scratch.prepare("").parent, os.getcwd()
     os.chdir(start)
     try:
@@ -111,7 +111,7 @@ def test_deep_tree_is_removed(scratch: Scratch) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="read-only folders are no obstacle there")
 def test_write_protected_folder_is_removed(scratch: Scratch) -> None:
-    """So that nobody but root would be kept from it."""
+    """Only root may remove its files otherwise."""
     start = scratch.prepare("").parent
     (start / "locked" / "inner").mkdir(parents=True)
     (start / "locked" / "inner" / "file").touch()
@@ -124,7 +124,7 @@ def test_write_protected_folder_is_removed(scratch: Scratch) -> None:
 
 
 def test_next_agent_clears_scratch_of_killed_agent(scratch: Scratch) -> None:
-    """It may be what fills the disk, so that there is no room even to say so."""
+    """It may fill the disk, so that there is no room for a heartbeat."""
     (scratch.prepare("").parent / "large").touch()
 
     Scratch(scratch.folder)

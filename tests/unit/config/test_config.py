@@ -1,4 +1,4 @@
-"""`pipeline.toml`: what may be set, and that a mistake is found before anything is done."""
+"""`pipeline.toml`: its settings, and errors that are found before anything is started."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def config(**tables: Any) -> Config:
 
 
 def complaint(**tables: Any) -> str:
-    """What is said of such a configuration, in one line."""
+    """The one-line error for a configuration."""
     with pytest.raises(SettingsError) as error:
         config(**tables)
     assert "\n" not in str(error.value)
@@ -39,7 +39,7 @@ def workers(*shares: str) -> list[dict[str, Any]]:
 
 
 def test_empty_configuration_uses_defaults() -> None:
-    """Without a word there is one local worker per core, and the limits are those of the core."""
+    """By default there is one local worker per core, and the limits are those of the core."""
     defaults = config()
 
     assert len(defaults.worker_names()) == os.cpu_count()
@@ -48,7 +48,7 @@ def test_empty_configuration_uses_defaults() -> None:
 
 
 def test_example_configuration_is_valid(tmp_path: Path) -> None:
-    """The example project is valid and says in its comments what the defaults are."""
+    """The example project is valid, and its comments have the defaults."""
     init(tmp_path)
 
     example = load_config(tmp_path)
@@ -59,7 +59,7 @@ def test_example_configuration_is_valid(tmp_path: Path) -> None:
 
 
 def test_missing_evaluator_is_reported(tmp_path: Path) -> None:
-    """The first thing a new user gets wrong is answered with the way out."""
+    """The error names the missing setting and how to write it."""
     with pytest.raises(ConfigError, match="there is none; `pipeline init` makes one"):
         load_config(tmp_path)
 
@@ -67,7 +67,7 @@ def test_missing_evaluator_is_reported(tmp_path: Path) -> None:
 
 
 def test_configuration_without_worker_is_refused(tmp_path: Path) -> None:
-    """No local worker and no other one is a mistake."""
+    """A configuration without local or other workers is an error."""
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 0\n")
 
     with pytest.raises(ConfigError, match="no worker at all"):
@@ -75,7 +75,7 @@ def test_configuration_without_worker_is_refused(tmp_path: Path) -> None:
 
 
 def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
-    """Who names workers gets those, and local ones besides only by their number; each has its own depth of queue."""
+    """With `[[worker]]` there are only as many local workers as configured; each worker has its own queue depth."""
     named = config(worker=[{"name": "vm-0", "share": "/mnt/vm-0", "queue_depth": 5}])
     assert named.worker_names() == ["vm-0"]
 
@@ -84,7 +84,7 @@ def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    ("tables", "expected"),
     [
         ({"generations": {}}, "unknown key `generations`; the nearest valid key is `generation`"),
         ({"generation": {"trials": 3}}, "unknown key `trials` in [generation]; the nearest valid key is"),
@@ -94,13 +94,13 @@ def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
         ({"evaluator": {"cmd": ["x"]}}, "unknown key `cmd` in [evaluator]; the nearest valid key is `command`"),
     ],
 )
-def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], said: str) -> None:
+def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], expected: str) -> None:
     """In every table of the file."""
-    assert said in complaint(**tables)
+    assert expected in complaint(**tables)
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    ("tables", "expected"),
     [
         ({"generation": {"trials_per_genome": "3"}}, "Expected `int`, got `str` - at `generation.trials_per_genome`"),
         ({"generation": {"trials_per_genome": 0}}, "Expected `int` >= 1 - at `generation.trials_per_genome`"),
@@ -126,14 +126,14 @@ def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], said: str) 
         ({"limits": {"losses_per_trial_max": 1}}, "losses_per_trial_max must not be below losses_max - at `limits`"),
     ],
 )
-def test_wrong_config_value_is_reported_with_key(tables: dict[str, Any], said: str) -> None:
-    """What was expected, what was found, and under which key."""
-    assert said in complaint(**tables)
+def test_wrong_config_value_is_reported_with_key(tables: dict[str, Any], expected: str) -> None:
+    """The error has the expected type, the value and the key."""
+    assert expected in complaint(**tables)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", ".a", "-a", "ä", "a.b", "x" * 64, "a\n"])
 def test_invalid_worker_name_is_refused(name: str) -> None:
-    """It appears in paths, records and tables."""
+    """The name is part of paths, records and tables."""
     assert complaint(worker=[{"name": name, "share": "x"}]).startswith("worker name ")
 
 
@@ -145,7 +145,7 @@ def test_plain_worker_name_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vm-0", "VM-0", "local-0", "LOCAL-0"])
 def test_worker_names_equal_but_for_case_are_refused(name: str) -> None:
-    """Two workers of one name, also in another case, also one of the local ones, are a mistake."""
+    """Equal names are an error, also if they differ in case or if one is of a local worker."""
     both = [{"name": "vm-0", "share": "/mnt/a"}, {"name": name, "share": "/mnt/b"}]
 
     assert complaint(worker=both, local={"workers": 1}).startswith("two workers are named ")
@@ -168,12 +168,12 @@ def test_worker_names_equal_but_for_case_are_refused(name: str) -> None:
     ],
 )
 def test_same_server_share_twice_is_refused(one: str, other: str) -> None:
-    """Case, direction of the slashes and detours make no other share."""
+    """Case, direction of slashes and `..` do not make another share."""
     assert "'vm-0' and 'vm-1' have the same share" in complaint(worker=workers(one, other))
 
 
 def test_same_local_share_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trailing slashes, detours and relative paths make no other share."""
+    """Trailing slashes, `..` and relative paths do not make another share."""
     monkeypatch.chdir(tmp_path)
     for other in (f"{tmp_path}/vm/", f"{tmp_path}/vm/../vm", f"{tmp_path}/./vm", "vm", "./vm"):
         assert "have the same share" in complaint(worker=workers(str(tmp_path / "vm"), other))
@@ -181,7 +181,7 @@ def test_same_local_share_twice_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 @posix
 def test_same_share_through_link_is_refused(tmp_path: Path) -> None:
-    """Two paths that lead to one folder are one share."""
+    """Two paths to one folder are the same share."""
     (tmp_path / "vm").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "vm")
 
@@ -189,20 +189,20 @@ def test_same_share_through_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_different_shares_are_accepted(tmp_path: Path) -> None:
-    """Neighbours on one server or disk are told apart."""
+    """Different shares on one server or disk are distinguished."""
     shares = workers(r"\\srv\farm\vm-0", r"\\srv\farm\vm-1", r"\\srv2\farm\vm-0", str(tmp_path), str(tmp_path / "vm"))
 
     assert len(config(worker=shares).worker_names()) == 5
 
 
 def test_empty_share_is_refused() -> None:
-    """It would be whatever folder the command is run in."""
+    """It would be the current folder of the command."""
     assert "share" in complaint(worker=workers(""))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_timed_out_fitness_must_be_finite(value: float) -> None:
-    """`-inf` looks like the natural worst, but neither the ledger nor a result can carry it."""
+    """`-inf` seems the natural worst value, but neither the ledger nor a result can store it."""
     assert "timed_out_fitness" in complaint(generation={"timed_out_fitness": value})
 
 
@@ -236,12 +236,12 @@ def test_timed_out_fitness_must_be_finite(value: float) -> None:
     ],
 )
 def test_settings_too_large_for_start_signal_are_refused(settings: dict[str, Any]) -> None:
-    """What would fail with the first publication is said before anything is done."""
+    """The error comes before the first publication would fail."""
     assert complaint(settings=settings)
 
 
 def test_accepted_settings_fit_start_signal() -> None:
-    """Text, numbers and booleans come out of a start signal as they were set."""
+    """Text, numbers and booleans are unchanged in a start signal."""
     settings = {"map": "Ⅸ" * 1000, "fast": True, "level": -(2**53), "speed": 1e300, "x" * 64: 2**53}
     start = records.start(settings=config(settings=settings).settings)
 
@@ -249,7 +249,7 @@ def test_accepted_settings_fit_start_signal() -> None:
 
 
 def test_run_settings_round_trip_through_ledger() -> None:
-    """Settings are compared with those of the first run, so they must come back as they went in, in any order."""
+    """Settings are compared with those of the first run, so the ledger must return them unchanged, in any order."""
     one = config(settings={"b": 1.0, "a": 0.1}, evaluator=PLAYABLE, generation={"timed_out_fitness": -1e300})
     other = config(settings={"a": 0.1, "b": 1.0}, evaluator=PLAYABLE, generation={"timed_out_fitness": -1e300})
     fact = RunOpened(generation=1, run=1, settings=one.run_settings())
@@ -259,12 +259,12 @@ def test_run_settings_round_trip_through_ledger() -> None:
 
 
 def test_attempts_max_of_generation_counts() -> None:
-    """`[generation] attempts_max` is the one that counts, besides `[limits]`."""
+    """`[generation] attempts_max` overrides the default."""
     rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).core_limits()
 
     assert (rules.attempts_max, rules.silence_limit_s) == (7, 5.0)
 
 
 def test_attempts_max_in_limits_is_refused() -> None:
-    """`attempts_max` is a rule of the generation; in the other table it would do nothing."""
+    """`attempts_max` is a rule of the generation; in the other table it would have no effect."""
     assert "it stands under [generation]" in complaint(limits={"attempts_max": 1})

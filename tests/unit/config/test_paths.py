@@ -1,4 +1,4 @@
-"""Where the files of a project are, written out."""
+"""The paths of the files of a project."""
 
 from pathlib import Path
 
@@ -30,13 +30,13 @@ PATHS = ProjectPaths(ROOT)
         (PATHS.agent_log("local-0"), "state/local/local-0/agent.log"),
     ],
 )
-def test_a_path_of_a_project(path: Path, written: str) -> None:
+def test_project_paths(path: Path, written: str) -> None:
     """Projects of earlier versions have these paths, and users' programs read some of them."""
     assert path.relative_to(ROOT).as_posix() == written
 
 
 @pytest.mark.parametrize("generation", [1, 7, 9999, 123456789])
-def test_the_folder_of_a_generation_is_found_and_read_again(generation: int) -> None:
+def test_generation_folder_name_round_trips(generation: int) -> None:
     name = generation_folder(generation)
 
     assert Path(name).match(GENERATION_GLOB)

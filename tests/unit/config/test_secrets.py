@@ -1,7 +1,8 @@
-"""Where passwords come from: fetched when needed, named and never shown."""
+"""Passwords are fetched when needed, referred to by name and never shown."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keyring
 import pytest
@@ -15,7 +16,10 @@ from pipeline.secrets import check_reference, fetch_secret
 class RingInMemory(KeyringBackend):
     """A keyring for tests."""
 
-    priority = 1  # type: ignore[assignment]
+    priority = 1
+
+    def __init__(self) -> None:
+        """Without the properties that keyring reads from the environment."""
 
     def get_password(self, service: str, username: str) -> str | None:
         return {("farm", "vm-3"): "from the ring"}.get((service, username))
@@ -45,7 +49,7 @@ def test_secret_from_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.mark.parametrize("written", ["of a file\n", "of a file\r\n", "\ufeffof a file"])
 def test_secret_from_file(tmp_path: Path, written: str) -> None:
-    """Relative to the project, without the line end or the mark that an editor left there."""
+    """The path is relative to the project; a line end and a byte order mark are removed."""
     (tmp_path / "secret").write_bytes(written.encode())
     (tmp_path / "secret").chmod(0o600)
     assert fetch_secret("file:secret", tmp_path) == "of a file"
@@ -59,31 +63,33 @@ def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
         fetch_secret("file:secret", tmp_path)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")])
-def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")]
+)
+def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
         (tmp_path / "secret").chmod(0o600)
-    with pytest.raises(SecretError, match=said):
+    with pytest.raises(SecretError, match=expected):
         fetch_secret("file:secret", tmp_path)
 
 
 def test_no_reference_gives_no_secret(tmp_path: Path) -> None:
-    """Windows then comes as whoever runs the pipeline."""
+    """Windows then uses the account that runs the pipeline."""
     assert fetch_secret("", tmp_path) == ""
 
 
 @pytest.mark.parametrize("reference", ["hunter2", "env:", "vault:x", "password: hunter2"])
 def test_invalid_reference_is_refused_without_showing_it(reference: str, tmp_path: Path) -> None:
-    """Somebody may have put the password itself there, so no message shows it."""
+    """The value may be the password itself, so no message shows it."""
     with pytest.raises(SecretError, match="keyring:SERVICE/NAME, env:VARIABLE or file:PATH") as refused:
         check_reference(reference)
     assert "hunter2" not in str(refused.value)
 
     (tmp_path / "pipeline.toml").write_text(f"[[worker]]\nname = 'a'\nshare = '//srv/x'\nsecret = '{reference}'\n")
-    with pytest.raises(ConfigError, match="worker 'a': secret") as refused:
+    with pytest.raises(ConfigError, match="worker 'a': secret") as invalid:
         load_config(tmp_path)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(invalid.value)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,7 @@ def test_incomplete_unc_path_is_refused(share: str) -> None:
 
 @pytest.mark.parametrize("key", ["account", "secret"])
 def test_smb_keys_are_refused_for_path_share(key: str) -> None:
-    """It would do nothing, and somebody would rely on it."""
+    """The setting would have no effect there."""
+    smb: dict[str, Any] = {key: "env:X"}
     with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
-        Config(worker=[WorkerTable(name="a", share="/mnt/x", **{key: "env:X"})])
+        Config(worker=[WorkerTable(name="a", share="/mnt/x", **smb)])

@@ -1,4 +1,4 @@
-"""Settings files: what is read, and how a mistake is told in one line that says what, where and what to do."""
+"""Settings files: how they are read, and one-line errors with file, key and fix."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def complaint(path: Path, text: str | bytes) -> str:
-    """What is said of a file with that text."""
+    """The error for a file with that text."""
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(SettingsError) as error:
         read_settings(path, Outer)
@@ -38,7 +38,7 @@ def complaint(path: Path, text: str | bytes) -> str:
 
 
 def test_settings_file_is_read_with_defaults(path: Path) -> None:
-    """TOML becomes records, with defaults for what is not said."""
+    """TOML becomes records, with defaults for missing keys."""
     path.write_text(
         '[evaluator]\ncommand = ["play", "{genome}"]\n[[worker]]\n[[worker]]\ndepth = 5\n[free]\nx = 1\n',
         encoding="utf-8",
@@ -52,7 +52,7 @@ def test_settings_file_is_read_with_defaults(path: Path) -> None:
 
 
 def test_empty_settings_file_gives_defaults(path: Path) -> None:
-    """Nothing has to be said."""
+    """Every key may be missing."""
     path.write_text("", encoding="utf-8")
 
     assert read_settings(path, Outer) == Outer()
@@ -72,19 +72,19 @@ def test_missing_settings_file_is_named(path: Path) -> None:
 
 
 def test_unreadable_settings_file_is_named(tmp_path: Path) -> None:
-    """Whatever keeps it from being read is said."""
+    """The line has the error of the system."""
     with pytest.raises(SettingsError, match="cannot be read: "):
         read_settings(tmp_path, Outer)
 
 
 @pytest.mark.parametrize("text", ["x = ", "[evaluator", b"\xff\xfe", 'a = "\x01"', "a = 1\na = 2"])
 def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> None:
-    """The line says so, and where the reader stumbled."""
+    """The line has the position of the syntax error."""
     assert complaint(path, text).startswith("not valid TOML: ")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("evaluater = 1", "unknown key `evaluater`; the nearest valid key is `evaluator`"),
         (
@@ -97,13 +97,13 @@ def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> N
         ('"" = 1', "unknown key ``; the nearest valid key is `"),
     ],
 )
-def test_unknown_key_suggests_nearest_key(path: Path, text: str, said: str) -> None:
-    """A typo is no silent default: the line names the table and what was probably meant."""
-    assert complaint(path, text).startswith(said)
+def test_unknown_key_suggests_nearest_key(path: Path, text: str, expected: str) -> None:
+    """The line names the table and the most similar key."""
+    assert complaint(path, text).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[evaluator]\ntime_limit_s = 'long'", "Expected `float`, got `str` - at `evaluator.time_limit_s`"),
         ("[evaluator]\ntime_limit_s = 0", "Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
@@ -118,13 +118,13 @@ def test_unknown_key_suggests_nearest_key(path: Path, text: str, said: str) -> N
         ("free = {a = 'b'}", "Expected `int`, got `str` - at `free[...]`"),
     ],
 )
-def test_wrong_value_is_reported_with_its_key(path: Path, text: str, said: str) -> None:
-    """What was expected, what was found, and under which key."""
-    assert complaint(path, text) == said
+def test_wrong_value_is_reported_with_its_key(path: Path, text: str, expected: str) -> None:
+    """The error has the expected type, the value and the key."""
+    assert complaint(path, text) == expected
 
 
 def test_command_and_python_together_are_refused(path: Path) -> None:
-    """A command and a callable at once is a contradiction."""
+    """A command and a Python function exclude each other."""
     text = '[evaluator]\ncommand = ["play"]\npython = "play:play"'
 
     assert complaint(path, text).startswith("give one of `command` and `python`, not both")
@@ -138,7 +138,7 @@ def test_python_target_is_module_and_function(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["", "play", "play:", ":play", "1play:play", "play:a.b", "play:play()", "play:a\n"])
 def test_invalid_python_target_is_refused(target: str) -> None:
-    """Before an agent tries to import it."""
+    """The error comes before an agent imports it."""
     with pytest.raises(SettingsError, match="expected module:function"):
         convert({"python": target}, EvaluatorTable, "arguments")
 
@@ -152,5 +152,5 @@ def test_invalid_python_target_is_refused(target: str) -> None:
     ],
 )
 def test_evaluator_table_describes_itself(table: EvaluatorTable, playable: bool, words: str) -> None:
-    """A host without local workers needs none, and then says so."""
+    """A host without local workers needs no evaluator, and its description says so."""
     assert (table.is_playable, str(table)) == (playable, words)

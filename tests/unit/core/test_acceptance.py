@@ -1,5 +1,7 @@
 """Acceptance of results, lost attempts and deadlines."""
 
+from typing import Any
+
 import pytest
 
 from inbox_agent.protocol.layout import HostRecord, Outcome
@@ -55,7 +57,7 @@ def test_late_completed_result_counts_while_trial_is_open() -> None:
         {"attempt": "g0001-0001-t1-a9-000000000000"},
     ],
 )
-def test_result_with_wrong_echo_is_corrupt(fields: dict[str, object]) -> None:
+def test_result_with_wrong_echo_is_corrupt(fields: dict[str, Any]) -> None:
     """The worker is charged with a loss, and the trial is retried."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()

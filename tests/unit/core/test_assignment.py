@@ -10,7 +10,8 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import REMOVE_AGAIN_S
-from pipeline.core.reconcile import ShareAction, plan
+from pipeline.core.reconcile import plan
+from pipeline.core.requests import ShareAction
 from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
@@ -176,16 +177,16 @@ def test_probation_uses_genome_without_losses() -> None:
     core.run_until_ready()
     core.publish_result(core.claim("w0"), Outcome.INTERRUPTED)
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert core.state("w0") is WorkerState.QUARANTINED
 
     core.run(16)
 
-    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    assert core.state("w0") is WorkerState.PROBATION
     (tried,) = core.farm.workers["w0"].wanted.values()
     assert tried.trial.genome.number == 2
     core.publish_result(tried.id)
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
 
 
 def test_probation_uses_lost_genome_if_no_other_waits() -> None:
@@ -290,7 +291,7 @@ def test_busy_probation_worker_is_not_waited_for() -> None:
     core.tick()
     core.publish_result(core.claim("w1"), Outcome.FAILED)
     core.run(17)
-    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    assert core.state("w0") is WorkerState.PROBATION
     assert len(core.farm.workers["w0"].wanted) == 1
 
     assert len(core.farm.workers["w1"].wanted) == 1

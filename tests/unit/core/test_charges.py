@@ -24,7 +24,7 @@ def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
         core.publish_result(attempt, outcome, reason="no such level")
         core.tick()
     trial = core.farm.genomes[0].trials[0]
-    assert trial.settlement == outcome
+    assert trial.settlement is Settlement(outcome)
     assert (trial.fitness, trial.reason) == (None, "no such level")
     assert len({attempt.worker for attempt in trial.attempts}) == 2, "a retry prefers a worker that has not tried it"
 

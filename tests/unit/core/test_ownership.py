@@ -148,7 +148,7 @@ def test_returning_run_raises_epoch_and_alternating_runs_quarantine() -> None:
         share.run_id = run_id
         core.tick()
         core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert core.state("w0") is WorkerState.QUARANTINED
     assert "two agents" in core.farm.workers["w0"].reason
 
 
@@ -178,7 +178,7 @@ def test_worker_with_foreign_share_is_excluded(owner: HostRecord) -> None:
     core.shares["w0"].owner = owner
     before = set(core.shares["w0"].starts)
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert core.state("w0") is WorkerState.OUT
     assert "pipeline take-over w0" in core.farm.workers["w0"].reason
     assert core.shares["w0"].starts == before
     core.play_all()
@@ -207,7 +207,7 @@ def test_unknown_start_signal_excludes_worker() -> None:
     core.run_until_ready()
     core.shares["w0"].unknown_starts.add("g0001-0001-t1-a1-zzzzzzzzzzzz")
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert core.state("w0") is WorkerState.OUT
 
 
 def test_missing_start_signal_counts_only_after_it_was_listed() -> None:
@@ -293,7 +293,7 @@ def test_damaged_foreign_host_record_excludes_worker() -> None:
 
     core.tick()
 
-    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert core.state("w0") is WorkerState.OUT
     assert "never wrote" in core.farm.workers["w0"].reason
 
 

@@ -1,5 +1,7 @@
 """The reasons why a trial is pending, and the texts of `explain`."""
 
+from typing import Any
+
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
@@ -24,7 +26,7 @@ def trial_of(core: CoreHarness, number: int) -> Trial:
     return core.farm.genomes[number - 1].trials[0]
 
 
-def ready_core(**options: int) -> CoreHarness:
+def ready_core(**options: Any) -> CoreHarness:
     core = CoreHarness("w0", **options)
     core.run_until_ready()
     return core
@@ -119,8 +121,8 @@ def test_every_state_has_a_text() -> None:
         (explain.WORKERS, WorkerState),
         (explain.RECOVERY_ACTIONS, RecoveryAction),
     ):
-        assert texts.keys() == set(kind)  # type: ignore[comparison-overlap]
-        assert len(set(texts.values())) == len(texts)  # type: ignore[attr-defined]
+        assert texts.keys() == set(kind)
+        assert len(set(texts.values())) == len(texts)
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -1,6 +1,7 @@
 """Recovery actions, quarantine and probation."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_losses_lead_to_quarantine_then_exclusion() -> None:
     facts = core.run(120)
     backs_off = [fact.back_off_s for fact in facts_of(facts, f.WorkerQuarantined)]
     assert backs_off == [2, 4, 8]
-    assert core.farm.workers["w0"].state is WorkerState.OUT
+    assert core.state("w0") is WorkerState.OUT
     assert "every worker is out" in stuck_reason(core.farm, 1)
 
 
@@ -31,13 +32,13 @@ def test_one_completed_attempt_ends_probation() -> None:
     """On probation a worker holds one attempt; its result makes the worker ready."""
     core = CoreHarness("w0", genomes=6, limits=Limits(claim_limit_s=2, back_off_s=2))
     core.run_until_ready()
-    while core.farm.workers["w0"].state is not WorkerState.PROBATION:
+    while core.state("w0") is not WorkerState.PROBATION:
         core.tick(1.0)
     core.tick()
     (attempt,) = core.farm.workers["w0"].wanted
     core.publish_result(attempt)
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
     core.play_all()
 
 
@@ -60,10 +61,10 @@ def test_heartbeat_ends_recovery() -> None:
     core.run_until_ready()
     core.shares["w0"].sends_heartbeats = False
     core.run(33)
-    assert core.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert core.state("w0") is WorkerState.RECOVERING
     core.shares["w0"].sends_heartbeats = True
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
     core.play_all()
     assert len(core.machine_actions) == 1
 
@@ -96,7 +97,7 @@ def test_recently_seen_worker_is_not_restarted_after_quarantine() -> None:
     quarantine(core)
     core.shares["w0"].sends_heartbeats = False  # for a while no scan shows a new heartbeat
 
-    while core.farm.workers["w0"].state is not WorkerState.PROBATION:
+    while core.state("w0") is not WorkerState.PROBATION:
         core.tick(1.0)
     core.tick()
 
@@ -176,7 +177,7 @@ def test_worker_without_machine_is_quarantined() -> None:
     facts = core.run(32)
 
     assert facts_of(facts, f.RecoveryStarted) == []
-    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert core.state("w0") is WorkerState.QUARANTINED
 
 
 def test_repeatedly_ending_agent_is_quarantined() -> None:
@@ -189,7 +190,7 @@ def test_repeatedly_ending_agent_is_quarantined() -> None:
     facts = core.run(5)
 
     assert [fact.action for fact in facts_of(facts, f.RecoveryStarted)] == [RecoveryAction.RESTART_AGENT] * 3
-    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert core.state("w0") is WorkerState.QUARANTINED
     assert "its agent ended again: exit code 1" in core.farm.workers["w0"].reason
 
 
@@ -221,7 +222,7 @@ def machine_status(
     return MachineStatus(state, tuple(RecoveryAction), "Hyper-V says so", boots=True, uptime_s=uptime_s, busy=busy)
 
 
-def silent_core(seen: MachineStatus, **limits: float) -> CoreHarness:
+def silent_core(seen: MachineStatus, **limits: Any) -> CoreHarness:
     """A worker on a machine that boots; it was ready and is silent now."""
     core = CoreHarness(
         "w0", genomes=2, machines=True, limits=Limits(agent_restart_limit_s=10, boot_limit_s=100, **limits)
@@ -270,7 +271,7 @@ def test_action_limit_starts_when_action_is_done() -> None:
     core.shares["w0"].sends_heartbeats = True
     core.run(2)
 
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
     assert [action.recovery for action in core.machine_actions] == [RecoveryAction.POWER_CYCLE]
 
 
@@ -285,7 +286,7 @@ def test_booting_machine_is_not_silent() -> None:
     core.machines["w0"] = machine_status(uptime_s=101)
     core.run(40)
 
-    assert core.farm.workers["w0"].state is not WorkerState.READY
+    assert core.state("w0") is not WorkerState.READY
 
 
 def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
@@ -300,7 +301,7 @@ def test_attempts_of_booting_machine_are_retried_elsewhere() -> None:
     core.run(40)
 
     assert (held.outcome, held.left_published) == (Outcome.LOST, True)
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
     assert held.trial.open_attempt is not None
     assert held.trial.open_attempt.worker == "w1"
 
@@ -316,7 +317,7 @@ def test_booting_machine_is_not_quarantined_for_losses() -> None:
     facts = core.run(200)
 
     assert core.farm.workers["w0"].losses == 3
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
     assert recovery_actions(facts) == []
 
 
@@ -332,17 +333,17 @@ def test_scan_requested_before_restore_shows_no_recovery(
     seen = MachineStatus(MachineState.RUNNING, (action,), boots=True, uptime_s=10_000.0)
     core = silent_core(seen)
     core.run(31)
-    assert core.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert core.state("w0") is WorkerState.RECOVERING
     action_at, scan = core.observed.workers["w0"].recovery_at, core.scan
     monkeypatch.setattr(core, "scan", lambda name, **how: replace(scan(name, **how), requested_at=action_at - 1))
     core.shares["w0"].sends_heartbeats = True
 
     core.tick()
-    assert core.farm.workers["w0"].state == state
+    assert core.state("w0") == state
     monkeypatch.undo()
     core.tick()
 
-    assert core.farm.workers["w0"].state is WorkerState.READY
+    assert core.state("w0") is WorkerState.READY
 
 
 def test_losing_machine_is_quarantined_while_action_runs() -> None:
@@ -356,7 +357,7 @@ def test_losing_machine_is_quarantined_while_action_runs() -> None:
             core.publish_result(attempt, Outcome.UNDELIVERED)
         core.tick(0.5)
 
-    assert core.farm.workers["w0"].state is not WorkerState.READY
+    assert core.state("w0") is not WorkerState.READY
     assert core.settlements() == [None] * 12
 
 
@@ -367,7 +368,7 @@ def test_attempts_of_busy_probation_machine_are_given_up() -> None:
     core.run_until_ready()
     quarantine(core)
     core.run(17)
-    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    assert core.state("w0") is WorkerState.PROBATION
     (held,) = core.farm.workers["w0"].wanted.values()
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
     core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
@@ -375,7 +376,7 @@ def test_attempts_of_busy_probation_machine_are_given_up() -> None:
     core.run(32)
 
     assert held.outcome is Outcome.LOST
-    assert core.farm.workers["w0"].state is WorkerState.QUARANTINED
+    assert core.state("w0") is WorkerState.QUARANTINED
 
 
 def test_attempts_of_restarting_machine_are_given_up() -> None:
@@ -387,14 +388,14 @@ def test_attempts_of_restarting_machine_are_given_up() -> None:
     core.shares["w0"].unknown, core.shares["w0"].sends_heartbeats = "no route", False
     core.machines["w0"] = machine_status(MachineState.OFF, uptime_s=0)
     core.tick()
-    assert core.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert core.state("w0") is WorkerState.RECOVERING
     assert held.outcome is None
     core.machines["w0"] = machine_status(MachineState.OFF, busy=True)
 
     core.run(40)
 
     assert held.outcome is Outcome.LOST
-    assert core.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert core.state("w0") is WorkerState.RECOVERING
 
 
 def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
@@ -404,7 +405,7 @@ def test_machine_seen_since_boot_has_normal_silence_limit() -> None:
 
     core.run(32)
 
-    assert core.farm.workers["w0"].state is WorkerState.RECOVERING
+    assert core.state("w0") is WorkerState.RECOVERING
 
 
 def test_endlessly_rebooting_machine_is_escalated() -> None:
@@ -443,7 +444,7 @@ def test_probation_waits_for_running_action() -> None:
     facts = core.run(200)
 
     assert recovery_actions(facts) == []
-    assert core.farm.workers["w0"].state is WorkerState.PROBATION
+    assert core.state("w0") is WorkerState.PROBATION
 
 
 # ----------------------------------------------------------------------------------------------------------- desktops

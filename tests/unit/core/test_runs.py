@@ -11,7 +11,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
 from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
 from pipeline.errors import InputError
-from tests.harness.core import SETTINGS, CoreHarness, replace_struct
+from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
 
@@ -61,34 +61,34 @@ def test_new_files_extend_generation() -> None:
 
     facts = opening_facts(farm, 1, [genome("b"), genome("c")], SETTINGS, fresh=False)
 
-    assert [(fact.genome, fact.name) for fact in facts] == [(3, "c")]
+    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
 
 
 def test_new_generation_opens_with_run_1() -> None:
     """Whatever the farm played before."""
     farm = opened("a")
-    first, *added = opening_facts(farm, 2, [genome("x")], SETTINGS, fresh=False)
+    facts = opening_facts(farm, 2, [genome("x")], SETTINGS, fresh=False)
 
-    assert (first.generation, first.run) == (2, 1)
-    assert [fact.name for fact in added] == ["x"]
+    assert [(fact.generation, fact.run) for fact in facts_of(facts[:1], f.RunOpened)] == [(2, 1)]
+    assert [fact.name for fact in facts_of(facts[1:], f.GenomeAdded)] == ["x"]
 
 
 def test_fresh_opens_next_run() -> None:
     """The ledger keeps the earlier run."""
     farm = opened("a")
     complete(farm)
-    first, *added = opening_facts(farm, 1, [genome("a", "1" * 64)], SETTINGS, fresh=True)
+    facts = opening_facts(farm, 1, [genome("a", "1" * 64)], SETTINGS, fresh=True)
 
-    assert (first.generation, first.run) == (1, 2)
-    assert [fact.sha256 for fact in added] == ["1" * 64]
+    assert [(fact.generation, fact.run) for fact in facts_of(facts[:1], f.RunOpened)] == [(1, 2)]
+    assert [fact.sha256 for fact in facts_of(facts[1:], f.GenomeAdded)] == ["1" * 64]
 
 
 def test_settings_may_change_until_first_result() -> None:
     """No fitness was counted under the old settings."""
     farm = opened("a")
-    first, *_ = opening_facts(farm, 1, [genome("a")], replace_struct(SETTINGS, time_limit_s=9.0), fresh=False)
+    facts = opening_facts(farm, 1, [genome("a")], replace_struct(SETTINGS, time_limit_s=9.0), fresh=False)
 
-    assert (first.run, first.settings.time_limit_s) == (2, 9.0)
+    assert [(fact.run, fact.settings.time_limit_s) for fact in facts_of(facts, f.RunOpened)] == [(2, 9.0)]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_retry_failed_reopens_trials_without_fitness() -> None:
     for number, settlement in ((1, Settlement.FAILED), (2, Settlement.SKIPPED)):
         farm.evolve(f.TrialSettled(genome=2, trial=number, settlement=settlement), 0.0)
 
-    assert [(fact.genome, fact.trial) for fact in reopening_facts(farm)] == [(2, 1), (2, 2)]
+    assert [(fact.genome, fact.trial) for fact in facts_of(reopening_facts(farm), f.TrialReopened)] == [(2, 1), (2, 2)]
 
 
 def test_withdrawals_include_removed_workers() -> None:
@@ -127,9 +127,11 @@ def test_withdrawals_include_removed_workers() -> None:
     for fact, at in core.facts:
         reduced.evolve(fact, at)
 
-    assert {fact.attempt for fact in withdrawals(reduced, "host ended")} == set(core.farm.attempts)
+    ended = facts_of(withdrawals(reduced, "host ended"), f.AttemptEnded)
+    assert {fact.attempt for fact in ended} == set(core.farm.attempts)
     (attempt,) = core.farm.workers["w1"].wanted
-    assert [fact.attempt for fact in withdrawals(reduced, "host ended", ["w1"])] == [attempt]
+    ended = facts_of(withdrawals(reduced, "host ended", ["w1"]), f.AttemptEnded)
+    assert [fact.attempt for fact in ended] == [attempt]
 
 
 def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
@@ -139,7 +141,7 @@ def test_closing_facts_withdraw_local_attempts_then_stop() -> None:
 
     *withdrawn, last = closing_facts(core.farm, ["local-0"], "stopped")
 
-    assert [fact.attempt for fact in withdrawn] == list(core.farm.workers["local-0"].wanted)
+    assert [fact.attempt for fact in facts_of(withdrawn, f.AttemptEnded)] == list(core.farm.workers["local-0"].wanted)
     assert last == f.HostStopped(reason="stopped")
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -23,7 +24,7 @@ def test_result_is_collected_with_log_and_artifacts(owner: HostShareHarness) -> 
     """Record, its bytes, log and artifacts; the artifacts are stored under the attempt's id."""
     owner.files.write(f"outbox/{attempt(1)}.log", b"hello")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
-    refs = {"log": ref(f"{attempt(1)}.log", b"hello"), "artifacts": [ref("replay", b"replay")]}
+    refs: dict[str, Any] = {"log": ref(f"{attempt(1)}.log", b"hello"), "artifacts": [ref("replay", b"replay")]}
     owner.publish_result(1, **refs)
 
     seen = owner.collect()

@@ -1,6 +1,7 @@
 """The share client over a share in memory: scans, the order of operations in a request, damaged and foreign files."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
-def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, str]) -> None:
+def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, Any]) -> None:
     """The other host is about to rename it."""
     host.publish_owner(1, **other)
     host.files.write("inbox/tmp/being-staged", b"...")

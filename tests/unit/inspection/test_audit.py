@@ -1,4 +1,4 @@
-"""What the audit believes of a ledger: what a host may decide, what it may not, and what cannot have happened."""
+"""The audit of a ledger: valid decisions, invalid ones, and impossible sequences."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.rules
 
 
 def run_of(trials: int = 1, timed_out_fitness: float | None = None, genomes: Sequence[str] = ("a",)) -> list[Fact]:
-    """A run that has just begun."""
+    """A run that has just started."""
     settings = RunSettings(
         trials_per_genome=trials,
         seed=0,
@@ -67,7 +67,7 @@ def settled(settlement: Settlement, fitness: float | None = None, attempt: str =
 
 
 def result(of: AttemptIssued, outcome: Outcome, **other: Any) -> ResultRecord:
-    """What an agent says to an attempt of such a run."""
+    """An agent's result for an attempt of such a run."""
     opened = OPENED[0]
     assert isinstance(opened, RunOpened)
     echo = {"attempt": of.attempt, "trial": of.trial, "seed": seed_of(opened, of.trial), "genome_sha256": "0" * 64}
@@ -88,7 +88,7 @@ POISONED = GenomePoisoned(genome=1, charges=3)
 
 
 def archive(*results: ResultRecord) -> Evidence:
-    """These results, and the genomes as they were taken in."""
+    """An archive with these results, and the genomes as they were added."""
     return replace(NOTHING, archived={record.attempt: record for record in results})
 
 
@@ -110,14 +110,14 @@ def archive(*results: ResultRecord) -> Evidence:
     ],
 )
 def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
-    """Each settlement with all that must come before it."""
+    """Each kind of settlement with all facts that it requires."""
     results = [result(FIRST, fact.outcome) for fact in story if isinstance(fact, AttemptEnded) and fact.has_result]
 
     assert audit([*run_of(2, -5.0), *story], archive(*results)).problems == []
 
 
 @pytest.mark.parametrize(
-    ("story", "said"),
+    ("story", "expected"),
     [
         ([FIRST, TIME_IS_UP, settled(Settlement.TIMED_OUT, 1e9, ATTEMPT)], "the fitness 1e+09, expected is -5"),
         ([FIRST, TIME_IS_UP, settled(Settlement.TIMED_OUT, None, ATTEMPT)], "the fitness none, expected is -5"),
@@ -143,18 +143,18 @@ def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
         ([FIRST, NO, FAILED, structs.replace(SKIPPED, trial=3)], "trial 3 of a: no such trial in the roster"),
     ],
 )
-def test_settlements_without_matching_result_fail(story: Sequence[Fact], said: str) -> None:
-    """Whatever is settled, by which attempt, with which fitness: it must follow from what was answered."""
+def test_settlements_without_matching_result_fail(story: Sequence[Fact], expected: str) -> None:
+    """Settlement, attempt and fitness must follow from the results."""
     played = result(FIRST, Outcome.COMPLETED if PLAYED in story else Outcome.TIMED_OUT)
 
     found = audit([*run_of(2, -5.0, ("a", "b")), *story], archive(played))
 
-    assert any(said in problem for problem in found.unexpected), found.problems
+    assert any(expected in problem for problem in found.unexpected), found.problems
     assert not found.passed
 
 
 @pytest.mark.parametrize(
-    ("story", "said"),
+    ("story", "expected"),
     [
         ([GAVE_UP], f"{ATTEMPT} ended, and was never issued"),
         ([FIRST, GAVE_UP, GAVE_UP], f"{ATTEMPT} ended twice"),
@@ -175,11 +175,11 @@ def test_settlements_without_matching_result_fail(story: Sequence[Fact], said: s
         ([FIRST, PLAYED, COUNTED, TrialReopened(genome=1, trial=1)], "was reopened, and had the fitness 1"),
     ],
 )
-def test_impossible_course_of_attempts_fails(story: Sequence[Fact], said: str) -> None:
-    """The course of attempts and trials is checked as well, whatever came of it."""
+def test_impossible_course_of_attempts_fails(story: Sequence[Fact], expected: str) -> None:
+    """The order of attempts and trials is checked as well, whatever their outcome."""
     problems = audit([*OPENED, *story], archive(result(FIRST, Outcome.COMPLETED))).problems
 
-    assert any(said in problem for problem in problems), problems
+    assert any(expected in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("settlement", [Settlement.COMPLETED, Settlement.TIMED_OUT])
@@ -194,25 +194,25 @@ def test_archived_result_must_match_settlement(settlement: Settlement) -> None:
 
 
 def test_undelivered_result_without_echo_passes() -> None:
-    """That is no contradiction."""
+    """A missing echo is no contradiction."""
     silent = result(FIRST, Outcome.FAILED, trial=None, seed=None, genome_sha256=None)
 
     assert audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(silent)).passed
 
 
 @pytest.mark.parametrize(
-    ("results", "said"),
+    ("results", "expected"),
     [([], "it is missing"), ([result(FIRST, Outcome.INTERRUPTED)], "it says outcome interrupted, counted was failed")],
 )
-def test_archive_must_have_failed_results(results: Sequence[ResultRecord], said: str) -> None:
-    """It is why the trial has no fitness."""
+def test_archive_must_have_failed_results(results: Sequence[ResultRecord], expected: str) -> None:
+    """The failed result is the reason for the missing fitness."""
     found = audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(*results))
 
-    assert found.others == [f"attempts/{ATTEMPT}: {said}"]
+    assert found.others == [f"attempts/{ATTEMPT}: {expected}"]
 
 
 def test_open_trials_are_not_lost() -> None:
-    """Open is not lost: the same command resumes."""
+    """An open trial is not lost: the same command resumes it."""
     found = audit(OPENED, NOTHING)
 
     assert (found.open, found.lost, found.passed) == (1, [], True)
@@ -228,45 +228,45 @@ def test_failed_trial_may_have_no_result() -> None:
 
 
 def test_two_accepted_results_are_duplicate() -> None:
-    """However the trial was settled."""
+    """Whatever the settlement of the trial is."""
     story = [FIRST, GAVE_UP, SECOND, answered(Outcome.COMPLETED, SECOND), PLAYED]
 
     assert audit([*OPENED, *story], NOTHING).duplicated == ["trial 1 of a: 2 results were accepted"]
 
 
 def test_missing_archive_of_interrupted_attempt_is_found() -> None:
-    """An interrupted attempt's report is evidence, and was promised to lie there."""
+    """The report of an interrupted attempt is evidence, and must be in the archive."""
     interrupted = answered(Outcome.INTERRUPTED, FIRST, archived=True)
 
     assert audit([*OPENED, FIRST, interrupted], NOTHING).others == [f"attempts/{ATTEMPT}: it is missing"]
 
 
 def test_settlement_of_unknown_genome_is_found() -> None:
-    """A fold that made up a genome would be found out."""
+    """A fold that invents a genome would be detected."""
     stray = structs.replace(COUNTED, genome=7)
 
     assert audit([*OPENED, FIRST, stray], NOTHING).unexpected == ["trial 1 of genome 7: no such genome in the roster"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected"),
     [
         ([], "results.csv has 0 genomes, the ledger 1"),
         ([{"fitness": "2.5", "sha256": "0" * 64}], "results.csv gives a the fitness 2.5, the ledger none"),
         ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the fitness none, the ledger none"),
     ],
 )
-def test_differing_results_table_is_found(rows: list[dict[str, str]], said: str) -> None:
-    """A row too few, a fitness that is no number, another genome's digest."""
+def test_differing_results_table_is_found(rows: list[dict[str, str]], expected: str) -> None:
+    """A missing row, a fitness that is not a number, the digest of another genome."""
     evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
 
     problems = audit([*OPENED, FIRST, GAVE_UP, FAILED, RunFinished()], evidence).problems
 
-    assert any(said in problem for problem in problems)
+    assert any(expected in problem for problem in problems)
 
 
 def test_invalid_fitness_in_table_is_reported() -> None:
-    """It is told, not tripped over."""
+    """The audit reports it and does not raise."""
     rows = [{"fitness": "high", "sha256": "0" * 64}]
     evidence = replace(archive(result(FIRST, Outcome.TIMED_OUT)), rows=rows)
     story = [FIRST, TIME_IS_UP, settled(Settlement.TIMED_OUT, -5.0, ATTEMPT), RunFinished()]

@@ -1,10 +1,10 @@
-"""The wire protocol: `share_layout.md` is executed; its records, names and numbers are those of the code."""
+"""The protocol: examples, fields, names and numbers of `share_layout.md` agree with the code."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +84,7 @@ def test_every_json_block_is_tested() -> None:
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
 def test_examples_decode_and_encode_to_same_bytes(kind: type[Record], text: str) -> None:
-    """Decoded it has the documented fields; encoded again it has the documented bytes."""
+    """Decoded, it has the documented fields; encoded again, the documented bytes."""
     record = decoded(kind, text.encode())
 
     assert msgspec.to_builtins(record) == json.loads(text)
@@ -93,7 +93,7 @@ def test_examples_decode_and_encode_to_same_bytes(kind: type[Record], text: str)
 
 
 def test_examples_are_consistent() -> None:
-    """Result, claim and heartbeat answer the start signal, and the digests are those of the payloads shown."""
+    """Result, claim and heartbeat match the start signal, and the digests are those of the payloads shown."""
     host, start = decoded(HostRecord, FIRST[HostRecord]), decoded(StartRecord, FIRST[StartRecord])
     result = decoded(ResultRecord, FIRST[ResultRecord])
     claim, beat = decoded(StartedRecord, FIRST[StartedRecord]), decoded(AgentRecord, FIRST[AgentRecord])
@@ -126,8 +126,8 @@ def test_seed_example_computes_the_seeds_of_the_host(run_seed: int, generation: 
 
 
 @pytest.mark.parametrize(("heading", "kind"), [*RECORDS.items(), ("Payloads", PayloadRef)])
-def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]) -> None:
-    """Type, limits and default of each row are those of the code, in the order in which records are written."""
+def test_field_tables_match_records(heading: str, kind: type[msgspec.Struct]) -> None:
+    """Type, limits and default of each row agree with the code, in the order in which fields are written."""
     table = rows(section(heading), "field")
 
     assert [row[:4] for row in table] == list(expected_rows(kind))
@@ -135,7 +135,7 @@ def test_field_tables_match_the_records(heading: str, kind: type[msgspec.Struct]
 
 
 def worded_type(kind: inspect.Type) -> str:
-    """A type in words, with its limits if it has any."""
+    """A type in words, with its limits."""
     match kind:
         case inspect.StrType(max_length=None):
             return "a string"
@@ -172,7 +172,7 @@ def test_limits_of_object_members_are_documented(kind: type[Record], name: str, 
 
 
 def test_outcomes_and_states_are_documented() -> None:
-    """The tables hold exactly what an agent may say; the other outcomes are named as the host's."""
+    """The tables have exactly the values that an agent may write; the other outcomes are described as the host's."""
     result = section("`outbox/<attempt>.result.json`")
 
     assert [row[0] for row in rows(result, "outcome")] == [o for o in Outcome if o in SAID_BY_AGENT]
@@ -182,7 +182,7 @@ def test_outcomes_and_states_are_documented() -> None:
 
 
 class Edge(NamedTuple):
-    """What a field table allows at the edges of a field's limits, and what it does not."""
+    """Values at the limits of a field in a field table, and values beyond them."""
 
     kind: type[Record]
     field: str
@@ -191,8 +191,9 @@ class Edge(NamedTuple):
 
 
 def edges() -> Iterator[Edge]:
-    """The limits that the document states, as values on both sides of them."""
-    for heading, kind in [*RECORDS.items(), ("Payloads", ResultRecord)]:
+    """The documented limits, as values on both sides of them."""
+    tables: list[tuple[str, type[Record]]] = [*RECORDS.items(), ("Payloads", ResultRecord)]
+    for heading, kind in tables:
         for name, type_name, limits, *_ in rows(section(heading), "field"):
             found = re.match(r"(> )?([\d,]+) … ([\d,]+)", limits)
             if found is None:
@@ -200,7 +201,7 @@ def edges() -> Iterator[Edge]:
             lowest, highest = (int(number.replace(",", "")) for number in found.groups()[1:])
             lowest += found[1] is not None
             inside = [of_size(name, type_name, size) for size in (lowest, highest)]
-            # Nothing has fewer than no characters.
+            # A length cannot be negative.
             below = [lowest - 1] if lowest > 0 or type_name.startswith(("integer", "number")) else []
             outside = [of_size(name, type_name, size) for size in (*below, highest + 1)]
             if heading == "Payloads":
@@ -225,7 +226,7 @@ def of_size(field: str, type_name: str, size: int) -> Any:
 
 @pytest.mark.parametrize("edge", list(edges()), ids=lambda edge: f"{edge.kind.__name__}.{edge.field}")
 def test_documented_limits_are_enforced(edge: Edge) -> None:
-    """The last value within it is read, the first one beyond it is not."""
+    """The last value within a limit is accepted, the first one beyond it is not."""
     for value in edge.inside:
         assert survives(edge.kind, example(edge.kind, **{edge.field: value})), value
     for value in edge.outside:
@@ -238,7 +239,7 @@ def test_documented_limits_are_enforced(edge: Edge) -> None:
     ids=["text", "largest", "smallest", "beyond 64 bits", "beyond a double"],
 )
 def test_setting_limits_are_enforced(inside: Any, outside: Any) -> None:
-    """The last value within the limits arrives as it is; the first one beyond is refused."""
+    """The last value within the limits is returned unchanged; the first one beyond is refused."""
     arrived = decoded(StartRecord, example(StartRecord, settings={"x": inside})).settings["x"]
 
     assert (arrived, type(arrived)) == (inside, type(inside))
@@ -249,7 +250,7 @@ def test_setting_limits_are_enforced(inside: Any, outside: Any) -> None:
 
 
 def test_layout_tree_matches_names_of_code() -> None:
-    """Each folder of the tree holds what `Kind` and the other names say, and nothing else."""
+    """Each folder of the tree has exactly the names that the code defines."""
     folder, tree = "", set()
     for line in blocks(section("Layout tree"), "")[0].splitlines()[1:]:
         name = line.split("── ")[1].split()[0]
@@ -277,7 +278,7 @@ def test_layout_tree_matches_names_of_code() -> None:
 
 
 def test_layout_tree_matches_created_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a heartbeat that is cut off leaves the file that the tree names."""
+    """An interrupted heartbeat leaves the file that the tree names."""
     files = LocalFiles(tmp_path)
     files.make_folders()
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
@@ -301,7 +302,10 @@ def test_suffix_table_matches_kinds() -> None:
     assert table == {kind.value: (f"{INBOX}/", "host") if kind in by_host else (f"{OUTBOX}/", "agent") for kind in Kind}
 
 
-CHECKS = {"attempt id": is_attempt, "host record": lambda name: epoch_of(name) is not None}
+CHECKS: dict[str, Callable[[str], bool]] = {
+    "attempt id": is_attempt,
+    "host record": lambda name: epoch_of(name) is not None,
+}
 NAMES = st.one_of(
     st.text(max_size=40),
     st.text("g0123456789-ta.hostjn\n٣Gé", max_size=40),
@@ -314,7 +318,7 @@ NAMES = st.one_of(
 @given(text=NAMES)
 @quick
 def test_name_grammar_matches_code(name: str, text: str) -> None:
-    """A text is a name for the code exactly when it is one for the document."""
+    """A text is a valid name for the code exactly when it is one for the document."""
     assert CHECKS[name](text) == (GRAMMAR[name].fullmatch(text) is not None)
 
 
@@ -361,20 +365,20 @@ def test_every_limit_is_documented() -> None:
 
 
 def test_numbers_in_prose_match_table() -> None:
-    """Every duration, size and count that the text mentions is one that the table has."""
+    """Every duration, size and count in the text is in the table."""
     known = {value for value, _source in NUMBERS}
-    said = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
+    stated = re.findall(r"(?<![\w.…])(\d[\d,.]*) (s|KiB|MiB)\b", prose())
     counted = re.findall(r"(?<![\w.…])(\d[\d,]*) (?:times|looks|readings|names|results)\b", prose())
 
-    assert said
-    assert {f"{number} {unit}" for number, unit in said} <= known
+    assert stated
+    assert {f"{number} {unit}" for number, unit in stated} <= known
     assert counted
     assert set(counted) <= known
     assert f"{AgentLimits().newcomer_beats} × {AgentLimits().beat_s:g} s" in prose()
 
 
 def test_document_has_valid_lines_links_and_version() -> None:
-    """Lines are not too long, links lead to headings, and the version it describes is the code's."""
+    """Lines are short enough, links lead to headings, and the version is that of the code."""
     slugs = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", DOCUMENT, re.M)

@@ -1,4 +1,4 @@
-"""Names in a share: what is ours, what is hostile, and how an artifact is called that has a strange name."""
+"""Names in a share: valid names, hostile names, and replacements for unsafe names of artifacts."""
 
 import os
 
@@ -37,7 +37,7 @@ NONCES = st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=12, max_size=1
 def test_attempt_id_is_parsed_from_file_names(
     generation: int, genome: int, trial: int, number: int, nonce: str, kind: Kind
 ) -> None:
-    """Whatever the numbers; and an id is never taken for the name of a file."""
+    """For all numbers; an id alone is never the name of a file."""
     attempt = attempt_id(generation, genome, trial, number, nonce)
 
     assert attempt_of(kind.of(attempt)) == (attempt, kind)
@@ -45,7 +45,7 @@ def test_attempt_id_is_parsed_from_file_names(
 
 
 def test_attempt_id_is_padded_and_documented() -> None:
-    """Generation and genome are padded, so that a listing is in their order; the document explains the same id."""
+    """Generation and genome are padded, so that a listing is in their order; the document has the same example."""
     assert blocks(section("Names"), "")[0].splitlines()[0] == ATTEMPT
     assert attempt_id(7, 42, 1, 2, "4kq7zt0m0003") == ATTEMPT
     assert attempt_id(12345, 67890, 10, 11, "000000000000") == "g12345-67890-t10-a11-000000000000"
@@ -63,7 +63,7 @@ def test_attempt_id_is_padded_and_documented() -> None:
     ],
 )
 def test_invalid_attempt_id_is_not_built(numbers: tuple[int, int, int, int], nonce: str) -> None:
-    """Numbers beyond the grammar and odd nonces are defects of the caller."""
+    """Numbers beyond the grammar and invalid nonces are defects of the caller."""
     with pytest.raises(AssertionError):
         attempt_id(*numbers, nonce)
 
@@ -109,7 +109,7 @@ HOSTILE_STEMS = [
 
 @pytest.mark.parametrize("stem", HOSTILE_STEMS)
 def test_hostile_name_is_not_an_attempt(stem: str) -> None:
-    """Nothing but an attempt id in its one spelling is ever made part of a path."""
+    """Only a canonical attempt id becomes part of a path."""
     assert not is_attempt(stem)
     for kind in Kind:
         assert attempt_of(kind.of(stem)) is None
@@ -138,7 +138,7 @@ def test_hostile_name_is_not_an_attempt(stem: str) -> None:
     ],
 )
 def test_unknown_suffix_is_not_an_attempt(tail: str) -> None:
-    """A suffix counts in its one spelling, and only at the end."""
+    """A suffix counts only in its exact spelling, at the end."""
     assert attempt_of(ATTEMPT + tail) is None
 
 
@@ -221,14 +221,14 @@ def test_safe_artifact_name_is_kept(name: str) -> None:
     ],
 )
 def test_unsafe_artifact_name_is_refused(name: str) -> None:
-    """Every name that is a path, a device, two files on another system, or not visible as it is."""
+    """Every name that is a path, a device, ambiguous on another system, or not printable."""
     assert not is_artifact(name)
 
 
 @given(st.text())
 @quick
 def test_accepted_artifact_name_is_safe(name: str) -> None:
-    """Whatever is accepted is a plain lower-case name without a path, and fits the document's grammar."""
+    """Every accepted name is a plain lower-case name without a path, and matches the document's grammar."""
     if is_artifact(name):
         assert GRAMMAR["artifact"].fullmatch(name)
         assert os.path.basename(name) == name.lower() == name.strip(" .") == name

@@ -1,4 +1,4 @@
-"""Records are shown what a hostile peer might send, and the other side's words what people may see of them."""
+"""Records from a hostile peer, and texts of the other side in displays."""
 
 import json
 import math
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.rules
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_layout_is_distinguished_from_damage(kind: type[Record]) -> None:
-    """Also when nothing else in the record is as it should be."""
+    """Also when nothing else in the record is valid."""
     for version in (0, -1, LAYOUT + 1, 2**63, 10**400):
         for other in (example(kind, layout=version), {"layout": version}, {"layout": version, "farm": [7], "new": {}}):
             with pytest.raises(UnknownLayout):
@@ -52,7 +52,7 @@ def test_unknown_layout_is_distinguished_from_damage(kind: type[Record]) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_incomplete_record_of_unknown_layout_is_damaged(kind: type[Record]) -> None:
-    """Only a complete record is ever rejected for its version."""
+    """Only a complete record is rejected for its version."""
     data = json.dumps(example(kind, layout=LAYOUT + 1)).encode()
 
     for cut in range(len(data)):
@@ -87,7 +87,7 @@ JSON_VALUES = st.recursive(
 @given(value=JSON_VALUES)
 @quick
 def test_unknown_field_is_ignored(value: Any) -> None:
-    """Whatever it holds."""
+    """Whatever its value."""
     for kind in KINDS:
         assert decoded(kind, example(kind, field_of_tomorrow=value)) == decoded(kind, FIRST[kind])
 
@@ -137,7 +137,7 @@ def test_invalid_bytes_raise_layout_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_truncated_or_zeroed_record_is_damaged(kind: type[Record]) -> None:
-    """Cut off, or filled up with zeros as some file systems do after a power cut."""
+    """Truncated, or padded with zeros as by some file systems after a power cut."""
     whole = FIRST[kind].rstrip()
 
     for cut in range(len(whole)):
@@ -147,7 +147,7 @@ def test_truncated_or_zeroed_record_is_damaged(kind: type[Record]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_white_space_may_surround_record(kind: type[Record]) -> None:
-    """A byte order mark, a second record or zeros make it invalid."""
+    """A byte order mark, a second record or zeros make the record invalid."""
     data = FIRST[kind]
 
     assert survives(kind, b"\r\n\t " + data + b" \n")
@@ -158,13 +158,31 @@ def test_only_white_space_may_surround_record(kind: type[Record]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_record_size_limit_is_enforced(kind: type[Record]) -> None:
-    """White space counts; one byte more and it is not even parsed."""
+    """White space counts; a record one byte longer is not parsed."""
     assert survives(kind, FIRST[kind].ljust(RECORD_BYTES_MAX))
     with pytest.raises(LayoutError, match=f"allowed are {RECORD_BYTES_MAX}"):
         decoded(kind, FIRST[kind].ljust(RECORD_BYTES_MAX + 1))
 
 
-WRONG = [None, True, False, 0, -1, 10**30, 1.5, "", "x", "\0", "x" * 1000, [], [[]], {}, {"": None}, {"x": []}, [{}]]
+WRONG: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    10**30,
+    1.5,
+    "",
+    "x",
+    "\0",
+    "x" * 1000,
+    [],
+    [[]],
+    {},
+    {"": None},
+    {"x": []},
+    [{}],
+]
 RAW = [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"9" * 5000, b"1" + b"0" * 400, b"-0", b"0x1", b"01"]
 RAW += [b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\x"', b'"\n"', b"'x'", b"tru", b""]
 
@@ -186,7 +204,7 @@ def test_wrong_field_value_raises_layout_error(kind: type[Record]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_boolean_is_not_number(kind: type[Record]) -> None:
-    """Nor is a text that looks like one, nor a fraction an integer."""
+    """Neither is a text that looks like a number, and a fraction is no integer."""
     for field in fields_of(kind):
         name = shown(field.type)[0]
         if name.startswith(("integer", "number")):
@@ -217,7 +235,7 @@ def test_required_fields_and_defaults(kind: type[Record]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_last_duplicate_field_counts(kind: type[Record]) -> None:
-    """The version is no exception; and what does not count must be valid all the same."""
+    """Also for the version; the earlier values must be valid, too."""
     rest = FIRST[kind].lstrip(b"{")
     unknown = b'{"layout": 2,'
 
@@ -262,7 +280,7 @@ def test_layout_error_is_one_printable_line() -> None:
     assert len(caught.value.reason) <= 200
 
 
-# --------------------------------------------------------------------------------------------- what a result may say
+# ----------------------------------------------------------------------------------------------------- valid results
 
 COMPLETED = decoded(ResultRecord, FIRST[ResultRecord])
 EXPECTED = Echo(COMPLETED.attempt, COMPLETED.trial, COMPLETED.seed, COMPLETED.genome_sha256)
@@ -271,7 +289,7 @@ OTHERS = Echo("g0007-0042-t1-a3-4kq7zt0m0003", 2, COMPLETED.seed + 1, "0" * 64)
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_host_only_outcomes_are_refused(outcome: Outcome) -> None:
-    """`lost`, `corrupt` and `withdrawn` are the host's own words."""
+    """Only the host uses `lost`, `corrupt` and `withdrawn`."""
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
 
     assert survives(ResultRecord, example(ResultRecord, outcome=outcome, fitness=fitness)) is (outcome in SAID_BY_AGENT)
@@ -286,7 +304,7 @@ def test_only_completed_result_has_fitness(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("name", ["trial", "seed", "genome_sha256"])
 def test_completed_result_must_echo_start_signal(name: str) -> None:
-    """Other outcomes may not know, since their start signal could not be read."""
+    """Other outcomes may lack the echo, since their start signal could not be read."""
     assert not survives(ResultRecord, example(ResultRecord, **{name: None}))
     assert survives(ResultRecord, example(ResultRecord, outcome="undelivered", fitness=None, **{name: None}))
 
@@ -298,7 +316,7 @@ def test_matching_result_has_no_echo_problem() -> None:
 @pytest.mark.parametrize("name", Echo._fields)
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.FAILED])
 def test_wrong_echo_is_named(name: str, outcome: Outcome) -> None:
-    """Whatever the outcome: an echo that is there must be the right one."""
+    """Whatever the outcome: an existing echo must be right."""
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
     result = decoded(ResultRecord, example(ResultRecord, outcome=outcome, fitness=fitness))
 
@@ -344,7 +362,7 @@ def test_largest_result_and_heartbeat_fit_size_limit() -> None:
 
 @pytest.mark.parametrize("character", ["x", "\x01", '"', "é", "\u2028", "🎮"])
 def test_largest_settings_fit_size_limit(character: str) -> None:
-    """What is 32 KiB as JSON in ASCII, which is how the host's configuration counts, whatever it is made of."""
+    """Up to 32 KiB of JSON in ASCII, which is how the host's configuration counts, with any content."""
     table = {f"setting {number:02d}": "" for number in range(layout.SETTINGS_MAX)}
     for name in table:
         room = layout.SETTINGS_BYTES_MAX - len(json.dumps(table))
@@ -370,7 +388,7 @@ SETTINGS = st.dictionaries(
 @given(SETTINGS)
 @quick
 def test_settings_round_trip_with_types(given_settings: dict[str, Any]) -> None:
-    """Value and type, whatever the characters: `1`, `1.0`, `True` and `"1"` stay apart."""
+    """Value and type, with any characters: `1`, `1.0`, `True` and `"1"` are distinguished."""
     start = msgspec.structs.replace(decoded(StartRecord, FIRST[StartRecord]), settings=given_settings)
 
     arrived = decoded(StartRecord, encode(start)).settings
@@ -398,14 +416,14 @@ def test_non_finite_numbers_are_not_encoded(value: float) -> None:
 
 @pytest.mark.parametrize("number", [2**53 + 1, 2**64, -(2**63) - 1])
 def test_integers_beyond_2_53_are_refused(number: int) -> None:
-    """Not every reader of JSON has it."""
+    """Not every JSON reader supports larger ones."""
     start = json.loads(FIRST[StartRecord])
     with pytest.raises(LayoutError):
         decoded(StartRecord, {**start, "settings": {"x": number}})
 
 
 def test_epoch_limit_of_names_holds_in_records() -> None:
-    """The last one within the limit has a name, and the first one beyond it is refused."""
+    """The last epoch within the limit has a name, and the first one beyond it is refused."""
     last = 10**9 - 1
     host, start = json.loads(FIRST[HostRecord]), json.loads(FIRST[StartRecord])
 
@@ -417,13 +435,13 @@ def test_epoch_limit_of_names_holds_in_records() -> None:
         decoded(StartRecord, {**start, "epoch": last + 1})
 
 
-# ------------------------------------------------------------------------------------------- words from the other side
+# --------------------------------------------------------------------------------------------- texts of the other side
 
 
 @given(text=st.text(), chars_max=st.integers(1, 50))
 @quick
 def test_clean_returns_bounded_printable_line(text: str, chars_max: int) -> None:
-    """And cleaning it again changes nothing."""
+    """Cleaning it again changes nothing."""
     line = clean(text, chars_max)
 
     assert len(line) <= chars_max
@@ -500,7 +518,7 @@ def test_invalid_metrics_are_refused(metrics: object) -> None:
 @given(st.dictionaries(st.text(max_size=70), st.integers() | st.floats() | st.booleans(), max_size=METRICS_MAX + 2))
 @quick
 def test_accepted_metrics_decode_in_result(metrics: dict[str, Any]) -> None:
-    """Whatever an evaluator hands in: it is refused, or the host can read it."""
+    """Metrics of an evaluator are either refused or readable by the host."""
     try:
         accepted = finite_metrics(metrics)
     except ValueError:

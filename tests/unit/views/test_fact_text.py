@@ -1,4 +1,4 @@
-"""What people read: facts as lines, durations, and where a run stands."""
+"""Texts for users: facts as lines, durations, and the progress of a run."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ HELD = "g0001-0001-t1-a1-000000020001"
 
 @pytest.fixture
 def core() -> CoreHarness:
-    """One worker, one genome, one attempt in its hands."""
+    """One worker, one genome, one running attempt."""
     table = CoreHarness("w0", genomes=1)
     table.run_until_ready()
     assert list(table.farm.attempts) == [HELD]
@@ -26,7 +26,7 @@ def core() -> CoreHarness:
 
 
 @pytest.mark.parametrize(
-    ("fact", "said"),
+    ("fact", "expected"),
     [
         (f.AttemptEnded(attempt=HELD, outcome=Outcome.COMPLETED), ""),
         (f.AttemptEnded(attempt=HELD, outcome=Outcome.WITHDRAWN, reason="no matter"), ""),
@@ -58,13 +58,13 @@ def core() -> CoreHarness:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fact) else "",
 )
-def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, said: str) -> None:
-    """Who, what and why; nothing for what is only worth a number."""
-    assert describe(fact, core.farm) == said
+def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, expected: str) -> None:
+    """Subject, event and reason; no line for facts that are only counted."""
+    assert describe(fact, core.farm) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (None, "?"),
         (0, "0 ms"),
@@ -75,12 +75,12 @@ def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, said: str)
         (7200, "2:00:00"),
     ],
 )
-def test_duration_fits_six_characters(seconds: float | None, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration_fits_six_characters(seconds: float | None, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 def test_progress_counts_trials_and_workers(core: CoreHarness) -> None:
-    """Counts of trials, an estimate as soon as there is one, and what each worker does."""
+    """Counts of trials, an estimate as soon as possible, and the state of each worker."""
     now = measure_progress(core.farm, core.observed, core.now)
     assert (now.trials, now.settled, now.eta_s) == (1, 0, None)
     assert (now.workers[0].state, now.workers[0].waiting) == ("idle", 1)
@@ -102,7 +102,7 @@ def beat(**changes: Any) -> AgentRecord:
 
 
 def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
-    """What is wrong with it, else what its game says, else what is wrong with its share, else that it is awaited."""
+    """The worker's fault, else the evaluation's progress, else the share's fault, else the expected event."""
 
     def note() -> str:
         return measure_progress(core.farm, core.observed, core.now).workers[0].note
@@ -129,7 +129,7 @@ def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:
 
 
 def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
-    """From the ledger alone: its clock stands still, and what was being played is no longer."""
+    """From the ledger alone: its clock stands still, and no attempt counts as running."""
     core.claim("w0")
     core.tick(10)
     now = measure_progress(core.farm, None, core.now + 99_999)
@@ -142,7 +142,7 @@ def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
 
 
 def test_facts_of_earlier_run_have_no_line(core: CoreHarness) -> None:
-    """A generation that was begun afresh has forgotten its attempts."""
+    """A generation that was started again has no earlier attempts."""
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
 
     assert describe_any(unknown, core.farm) == ""

@@ -1,7 +1,7 @@
-"""One corpus of hostile bytes and names, in every place of a share where a record may lie, before both sides.
+"""Hostile bytes and names in every place of a share that may have a record, read by both sides.
 
-Whatever lies there: nobody crashes, nobody believes it, memory stays bounded, nothing outside of the share is touched.
-What each parser says of it: `test_share_names.py`, `test_share_records.py` and `test_collecting.py`.
+Neither side crashes or accepts them, memory stays bounded, nothing outside of the share is touched. The parsers'
+results: `test_share_names.py`, `test_share_records.py` and `test_collecting.py`.
 """
 
 import os
@@ -69,7 +69,7 @@ NAMES = ["..", "...", "a:b", "CON", "nul.result.json", "x" * 240, "..result.json
 
 
 def places(number: int = 1) -> dict[str, str]:
-    """Where a record may lie."""
+    """The places for records."""
     return {
         "whose share": f"{INBOX}/{host_name(2)}",
         "start signal": f"{INBOX}/{Kind.START.of(attempt(number))}",
@@ -80,7 +80,7 @@ def places(number: int = 1) -> dict[str, str]:
 
 
 class FinishedEvaluator:
-    """An evaluator whose games are over as soon as they have begun."""
+    """An evaluator whose evaluations end at once."""
 
     fingerprint, progress = "0123456789abcdef", ""
 
@@ -101,7 +101,7 @@ class FinishedEvaluator:
 
 
 class NoWait:
-    """A doorbell that nobody rings."""
+    """A wait function without notifications."""
 
     def wait(self, timeout_s: float) -> bool:
         return False
@@ -120,7 +120,7 @@ class HostileHarness:
         return self.files.root
 
     def rounds(self, count: int) -> None:
-        """So many rounds of the agent's loop, a second apart."""
+        """Runs rounds of the agent's loop, a second apart."""
         for _ in range(count):
             self.agent.step()
             self.agent.wait(0.0)
@@ -128,7 +128,7 @@ class HostileHarness:
 
 
 def publish_start(files: LocalFiles) -> None:
-    """As a host does it: whose share it is, the genome, the start signal."""
+    """Writes the files of a host: host.json, the genome, the start signal."""
     files.publish(f"{INBOX}/{host_name(1)}", encode(records.host()))
     files.write(f"{INBOX}/{Kind.GENOME.of(attempt(1))}", GENOME)
     files.publish(f"{INBOX}/{Kind.START.of(attempt(1))}", encode(records.start()))
@@ -136,7 +136,7 @@ def publish_start(files: LocalFiles) -> None:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> HostileHarness:
-    """A share with one attempt in it, an agent beside it, and a file outside that nobody may touch."""
+    """A share with one attempt, an agent, and a file outside of the share that must stay unchanged."""
     (tmp_path / "secret.json").write_bytes(WHOLE)
     files, clock = LocalFiles(tmp_path / "share"), [0.0]
     files.root.mkdir()
@@ -156,7 +156,7 @@ def host(agent: HostileHarness, tmp_path: Path) -> ShareClient:
 
 @pytest.fixture(autouse=True)
 def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
-    """After every story the file beside the share is what it was, and the only one."""
+    """After every test the file beside the share is unchanged and the only one."""
     yield
     assert (tmp_path / "secret.json").read_bytes() == WHOLE
     assert {path.name for path in tmp_path.iterdir()} <= {"secret.json", "share", "incoming", "genome.bin"}
@@ -165,7 +165,7 @@ def nothing_outside_is_touched(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("place", places())
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
 def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient, place: str, data: bytes) -> None:
-    """The host counts nothing that is not an answer to what it asked; the agent goes on or waits, and plays once."""
+    """The host counts only results for its attempt; the agent continues or waits, and evaluates once."""
     path = agent.root / places()[place]
     path.unlink(missing_ok=True)
     path.write_bytes(data)
@@ -182,7 +182,7 @@ def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient,
 
 
 def answers_what_was_asked(seen: CollectedResult) -> bool:
-    """Whether the core would count it: this farm's, this worker's, and every echo as it was asked for."""
+    """Whether the core would count it: of this farm and this worker, with the right echoes."""
     asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME))
     record = seen.record
     return record is not None and (record.farm, record.worker) == (FARM, WORKER) and not echo_problem(record, asked)
@@ -191,7 +191,7 @@ def answers_what_was_asked(seen: CollectedResult) -> bool:
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("folder", [INBOX, OUTBOX, STATUS])
 def test_hostile_names_are_ignored(agent: HostileHarness, host: ShareClient, folder: str, name: str) -> None:
-    """They are left where they are, and the game beside them is played and collected."""
+    """The files are left alone; the attempt beside them is evaluated and collected."""
     litter = agent.root / folder / name.replace("..", "__dots__" if name == ".." else "..")
     litter.write_bytes(WHOLE)
 
@@ -208,7 +208,7 @@ def test_hostile_names_are_ignored(agent: HostileHarness, host: ShareClient, fol
 def test_folder_in_staging_folder_is_ignored(
     agent: HostileHarness, host: ShareClient, folder: str, litter: str
 ) -> None:
-    """What cannot be tidied makes no share unreadable, and keeps nobody from playing."""
+    """A file that cannot be removed neither makes the share unreadable nor stops evaluations."""
     (agent.root / folder / STAGING / litter).mkdir(parents=True)
 
     agent.rounds(3)
@@ -226,7 +226,7 @@ def test_folder_in_staging_folder_is_ignored(
 def test_special_files_do_not_block(
     agent: HostileHarness, host: ShareClient, tmp_path: Path, place: str, trap: str
 ) -> None:
-    """What is no regular file is never opened, followed or waited for."""
+    """Only regular files are opened; nothing is followed or waited for."""
     path = agent.root / places()[place]
     path.unlink(missing_ok=True)
     match trap:
@@ -252,7 +252,7 @@ def test_special_files_do_not_block(
 @pytest.mark.timeout(110)
 @pytest.mark.parametrize(("folder", "kind"), [(INBOX, Kind.START), (INBOX, Kind.GENOME), (OUTBOX, Kind.LOG)])
 def test_flood_of_files_uses_bounded_memory(agent: HostileHarness, host: ShareClient, folder: str, kind: Kind) -> None:
-    """A flood costs no more memory than its names, and neither side loses what is its own."""
+    """Many files cost no more memory than their names, and neither side loses its own files."""
     for number in range(100_000):
         name = kind.of(f"g0007-0042-t1-a1-{number:012d}")
         os.close(os.open(agent.root / folder / name, os.O_CREAT | os.O_WRONLY))
@@ -266,6 +266,6 @@ def test_flood_of_files_uses_bounded_memory(agent: HostileHarness, host: ShareCl
     assert report.scan is not None
     assert "a flood" in report.scan.unknown
     assert peak_bytes < 100 * 2**20
-    # Only the host writes in `inbox/`: flooded with start signals it is not to be believed, and the agent falls silent.
+    # Only the host writes in `inbox/`: a flood of start signals makes it invalid, and the agent stops its heartbeat.
     assert (agent.root / STATUS / HEARTBEAT).exists() == (kind is not Kind.START)
     assert (agent.root / INBOX / Kind.GENOME.of(attempt(1))).exists()

@@ -1,7 +1,8 @@
-"""A machine for the agent's loop: a share in memory, a clock that waiting moves, games that end when a test says so."""
+"""A harness for the agent's loop: a share in memory, a clock that `wait` advances, evaluations that a test ends."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
@@ -19,7 +20,7 @@ COMPLETED = EvaluationResult(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0
 
 
 class FakeClock:
-    """The agent's clock and its bell: waiting is what makes time pass."""
+    """The agent's clock and wait function: waiting advances the time."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,14 +34,14 @@ class FakeClock:
 
 
 class ScriptedEvaluator:
-    """Plays nothing: a game lasts until the test says how it ended."""
+    """Runs nothing: an evaluation lasts until the test sets its result."""
 
     fingerprint = "0123456789abcdef"
 
     def __init__(self, time: FakeClock, folder: Path) -> None:
         self.progress = ""
-        self.jobs: list[EvaluationJob] = []  #: every game that was begun
-        self.played: list[bytes] = []  #: the genomes as they were at that moment
+        self.jobs: list[EvaluationJob] = []  #: every evaluation that was started
+        self.played: list[bytes] = []  #: the contents of the genomes at that moment
         self.running: EvaluationJob | None = None
         self.stops = 0
         self.ending: EvaluationResult | None = None
@@ -82,7 +83,7 @@ class ScriptedEvaluator:
 
 
 class AgentHarness:
-    """A machine with one agent at a time on one share, and the host's hands on that share."""
+    """One agent at a time on one share, and the host's side of that share."""
 
     def __init__(self, scratch: Path, *, share_is_local: bool = True, limits: AgentLimits = LIMITS) -> None:
         self.files = ProbedFiles()
@@ -94,10 +95,10 @@ class AgentHarness:
         self.session = DesktopSession(id="1", desktop="Default", width=1280, height=720, adapter="Display")
         self.start_agent()
 
-    # ---------------------------------------------------------------------------------------------- what the agent does
+    # -------------------------------------------------------------------------------------------------------- the agent
 
     def start_agent(self) -> None:
-        """The agent starts, or starts again after it was killed with its game."""
+        """The agent starts, or restarts after it was killed with its evaluation."""
         self._runs += 1
         self.evaluator.running = None
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
@@ -114,7 +115,7 @@ class AgentHarness:
         self._idle_rests = 0
 
     def step(self) -> float:
-        """One round; an agent that does nothing must rest."""
+        """One round. An agent that did nothing must ask for a wait."""
         changes = len(self.files.journal) + len(self.evaluator.jobs) + self.evaluator.stops
         rest = self.agent.step()
         changed = changes != len(self.files.journal) + len(self.evaluator.jobs) + self.evaluator.stops
@@ -124,23 +125,23 @@ class AgentHarness:
         return rest
 
     def run_for(self, seconds: float) -> None:
-        """So much time passes in rounds, and one more round is made at its end."""
+        """Runs rounds for this time, and one more round at its end."""
         until = self.time.now + seconds
         while (rest := self.step()) == 0 or self.time.now < until:
             self.agent.wait(min(rest, until - self.time.now))
 
     def finish_evaluation(self, finished: EvaluationResult = COMPLETED) -> None:
-        """The running game ends, and the agent notices."""
+        """The running evaluation ends, and the agent collects it."""
         self.evaluator.ending = finished
         self.agent.wait(0)
 
-    # ----------------------------------------------------------------------------------------------- what the host does
+    # ------------------------------------------------------------------------------------------------ the host's writes
 
-    def publish_owner(self, epoch: int = 1, **other: object) -> None:
+    def publish_owner(self, epoch: int = 1, **other: Any) -> None:
         self.files.publish(f"inbox/{epoch}.host.json", layout.encode(records.host(epoch, **other)))
         self.files.journal.clear()
 
-    def publish_start(self, number: int = 1, genome: bytes = GENOME, **other: object) -> str:
+    def publish_start(self, number: int = 1, genome: bytes = GENOME, **other: Any) -> str:
         """Publishes a genome and its start signal."""
         self.files.write(f"inbox/{attempt(number)}.genome", genome)
         return self.publish_start_record(number, layout.encode(records.start(number, **other)))
@@ -154,7 +155,7 @@ class AgentHarness:
         self.files.remove([f"inbox/{attempt(number)}.start.json", f"inbox/{attempt(number)}.genome"])
         self.files.journal.clear()
 
-    # ------------------------------------------------------------------------------------------ what the host finds
+    # ------------------------------------------------------------------------------------------------- the host's reads
 
     @property
     def outbox(self) -> set[str]:
@@ -167,7 +168,7 @@ class AgentHarness:
 
     @property
     def counter(self) -> int:
-        """How often the agent has beaten in its life."""
+        """The number of heartbeats in the agent's life."""
         return self.heartbeat.counter if self.heartbeat else 0
 
     def result(self, number: int = 1) -> ResultRecord:
