@@ -20,7 +20,7 @@ from inbox_agent.protocol.files import (
 from inbox_agent.protocol.layout import FOLDERS, STAGING
 
 #: The reason of FileRefused; tests/unit/host compares it.
-HELD = "somebody has it open"
+HELD = "another process has it open"
 
 
 class MemoryFiles(OneByOne):
