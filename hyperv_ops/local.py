@@ -36,6 +36,7 @@ class LocalSpec:
     folders: Sequence[str] = ()  #: the empty folders on a new disk
     log: Path  #: its standard output and error; the previous file is kept as `.1`
     cwd: Path
+    env: Mapping[str, str] | None = None  #: None: as this process
 
 
 class LocalMachines:
@@ -76,6 +77,7 @@ class LocalMachines:
                 self._processes[name] = subprocess.Popen(
                     list(spec.argv),
                     cwd=spec.cwd,
+                    env=spec.env,
                     stdin=subprocess.PIPE,
                     stdout=out,
                     stderr=subprocess.STDOUT,

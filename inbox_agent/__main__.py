@@ -20,9 +20,7 @@ from msgspec.structs import asdict
 from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.doctor import CheckTarget, check_agent
-from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import GenomeEvaluator
-from inbox_agent.evaluation.python_function import FunctionEvaluator
+from inbox_agent.evaluators import WorkerPlace, make_evaluator
 from inbox_agent.identity import make_identity
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import INBOX, ORDERS
@@ -34,6 +32,8 @@ from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import PROCESSES_FILE, AgentAlreadyRunning, ProcessTree
+
+log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has exited
 
@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
     # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
     tree = ProcessTree(state / PROCESSES_FILE)
-    evaluator = _evaluator(table, folder, state / "scratch", tree)
+    log.info("plays %s of %s", table, folder)
+    evaluator = make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers))
     wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)
     watcher = FolderWatcher({"inbox": share / INBOX}, wakeup.set, suffixes=ORDERS)
@@ -105,13 +106,6 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         evaluator.close()
         tree.close()
     return 0
-
-
-def _evaluator(table: EvaluatorTable, folder: Path, scratch: Path, tree: ProcessTree) -> GenomeEvaluator:
-    if table.python is not None:
-        return FunctionEvaluator(table.python, folder, scratch, tree)
-    assert table.command is not None
-    return CommandEvaluator(table.command, folder, scratch, tree)
 
 
 def _diagnose(argv: list[str]) -> int:

@@ -17,7 +17,7 @@ LOCK = "agent.lock"  #: in the state folder: held while the agent runs
 
 
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`agent.toml`: the evaluator of an agent that is started automatically, e.g. in a VM."""
+    """`agent.toml` or `agent.json`: the evaluator of an agent that is started by a program, e.g. in a VM."""
 
     evaluator: EvaluatorTable
 
@@ -33,6 +33,8 @@ def agent_parser() -> argparse.ArgumentParser:
     _add_what_is_played(parser)
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
+    parser.add_argument("--worker", type=int, default=0, metavar="N", help="its number on this computer (default: 0)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="workers on this computer (default: 1)")
     parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
     parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
     return parser
@@ -56,7 +58,7 @@ def doctor_parser() -> argparse.ArgumentParser:
 
 def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with an [evaluator] table")
+    parser.add_argument("--config", metavar="FILE", help="a TOML or JSON file with an [evaluator] table")
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
     parser.add_argument("--state", metavar="DIR", help="this machine's own notes and scratch, not in the share")

@@ -8,7 +8,6 @@ import platform
 import secrets
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,6 @@ from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
 from inbox_agent.checks import CheckResult
-from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
-from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
@@ -31,10 +27,10 @@ from inbox_agent.protocol.layout import FOLDERS, HEARTBEAT, INBOX, OUTBOX, STAGI
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
+from inbox_agent.single_game import play_genome, temporary_evaluator
 from inbox_agent.system.desktop import DesktopSession, look_at_session
 from inbox_agent.system.file_lock import holder_of, note_path
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
-from inbox_agent.system.process_tree import ProcessTree
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 BEAT_FRESH_S = 15.0  #: three beats
@@ -270,7 +266,7 @@ def _age_s(path: Path) -> float:
 
 
 def _evaluator(target: CheckTarget) -> str:
-    with _trial_evaluator(target) as evaluator:
+    with temporary_evaluator(target.table, target.folder) as evaluator:
         if problem := evaluator.problem():
             raise _CheckFailed(problem, "correct [evaluator] or the arguments after --share, or put the file there")
     return f"{target.table} of {target.folder}"
@@ -281,24 +277,18 @@ def _trial(target: CheckTarget) -> str:
     assert target.genome is not None
     if (holder := _holder(target)) is not None:
         raise _CheckFailed(f"not played: the agent, process {holder}, may be playing", "end its task, then try again")
-    with _trial_evaluator(target) as evaluator:
-        place = evaluator.prepare(layout.safe_suffix(target.genome.name))
+    with temporary_evaluator(target.table, target.folder) as evaluator:
         try:
-            shutil.copyfile(target.genome, place)
+            finished = play_genome(
+                evaluator,
+                target.genome,
+                trial=1,
+                seed=target.seed,
+                time_limit_s=target.table.time_limit_s,
+                settings={},
+            )
         except OSError as error:
             raise _CheckFailed(f"{target.genome}: {error.strerror}", "correct --genome") from error
-        job = EvaluationJob(
-            attempt="doctor",
-            genome=place,
-            trial=1,
-            seed=target.seed,
-            time_limit_s=target.table.time_limit_s,
-            settings={},
-        )
-        evaluator.start(job)
-        finished: EvaluationResult | None = None
-        while finished is None:
-            finished = evaluator.wait(0.5)
     if finished.outcome is not Outcome.COMPLETED:
         last = layout.clean(finished.log.decode("utf-8", "replace")[-300:], 300)
         raise _CheckFailed(
@@ -306,22 +296,3 @@ def _trial(target: CheckTarget) -> str:
             f"correct the game; it wrote: {last}",
         )
     return f"fitness {finished.fitness:g} after {finished.seconds:.1f} s"
-
-
-@contextmanager
-def _trial_evaluator(target: CheckTarget) -> Iterator[CommandEvaluator | FunctionEvaluator]:
-    """The agent's evaluator, in a temporary folder instead of the agent's own."""
-    with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as notes:
-        tree = ProcessTree(Path(notes, "processes"))
-        scratch = Path(notes, "scratch")
-        evaluator: CommandEvaluator | FunctionEvaluator
-        if target.table.python is not None:
-            evaluator = FunctionEvaluator(target.table.python, target.folder, scratch, tree)
-        else:
-            assert target.table.command is not None
-            evaluator = CommandEvaluator(target.table.command, target.folder, scratch, tree)
-        try:
-            yield evaluator
-        finally:
-            evaluator.close()
-            tree.close()

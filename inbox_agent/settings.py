@@ -5,6 +5,7 @@ Not here: other settings; callers pass their record types.
 """
 
 import difflib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -19,21 +20,44 @@ T = TypeVar("T", bound=Struct)
 
 
 _LINE_CHARS_MAX = 500
-PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch")
+PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch", "worker")
 
 
 class SettingsError(ValueError):
     """Invalid settings; the message is one line: what, where and what to do."""
 
 
+class EnvironmentTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """`[evaluator.environment]`: the environment variables of a game. What it does not name is not passed on, except
+    for what programs usually need: paths, language, display, Python, graphics card.
+    """
+
+    allow: list[str] = []  #: further variables that games inherit; `*` stands for any characters
+    set: dict[str, str] = {}  #: variables with fixed values
+
+    def __post_init__(self) -> None:
+        for name in (*self.allow, *self.set):
+            if not name or "=" in name or "\0" in name:
+                raise ValueError(f"environment: {name!r} is no name of a variable")
+        for name, value in self.set.items():
+            if "\0" in value:
+                raise ValueError(f"environment: the value of {name} has a zero character")
+
+
 class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """`[evaluator]`: what evaluates a genome, one of `command` and `python`."""
 
     #: a program, started for every evaluation, with the placeholders `{genome}`, `{result}`, `{seed}`, `{trial}`,
-    #: `{settings}` and `{scratch}`
+    #: `{settings}`, `{scratch}` and `{worker}`
     command: Annotated[list[str], Meta(min_length=1)] | None = None
     python: str | None = None  #: `module:function`, called in a process that is kept between evaluations
     time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then an evaluation is killed
+    #: of a game with all its processes; a game that needs more is killed and fails
+    memory_limit_mb: Annotated[int, Meta(ge=16, le=2**24)] | None = None
+    #: with `python`: a process is replaced after so many games; unset: kept while its games complete and clean up
+    games_per_process: Annotated[int, Meta(ge=1)] | None = None
+    result_is_final: bool = False  #: with `command`: a game ends as soon as its result file is complete
+    environment: EnvironmentTable = EnvironmentTable()
 
     def __post_init__(self) -> None:
         if self.command is not None and self.python is not None:
@@ -55,19 +79,22 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
 
 def read_settings(path: Path, kind: type[T]) -> T:
-    """The settings in a TOML file as a `kind`.
+    """The settings in a TOML file, or in a JSON file named `*.json`, as a `kind`.
 
     Raises:
-        SettingsError: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
+        SettingsError: no such file, not TOML or JSON, an unknown key, a value of the wrong type or out of range.
     """
+    form, parse = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except RecursionError:
-        raise SettingsError(f"{path}: not valid TOML: it is nested too deep") from None
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, an integer of too many digits
-        raise SettingsError(f"{path}: not valid TOML: {clean(str(error), _LINE_CHARS_MAX)}") from error
+        raise SettingsError(f"{path}: not valid {form}: it is nested too deep") from None
+    except ValueError as error:  # invalid text of that form or encoding, an integer of too many digits
+        raise SettingsError(f"{path}: not valid {form}: {clean(str(error), _LINE_CHARS_MAX)}") from error
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: expected an object")
     return convert(table, kind, str(path))
 
 

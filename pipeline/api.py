@@ -3,17 +3,19 @@
 Owns: what a caller sees of a run: fitness by name, progress, and files in `results/`. A failed genome does not raise.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from msgspec.structs import replace
 
+from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
-from inbox_agent.settings import EvaluatorTable
+from inbox_agent.settings import EnvironmentTable, EvaluatorTable
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.runs import GENERATION_MAX
@@ -33,6 +35,11 @@ class Evaluator:
     python: str | None = None
     folder: Path | None = None  #: where the evaluator's files are; None: the farm's root
     time_limit_s: float = 1800.0
+    memory_limit_mb: int | None = None  #: of a game with all its processes
+    games_per_process: int | None = None  #: of a callable; None: as many as complete and clean up
+    result_is_final: bool = False  #: a command's game ends as soon as its result file is complete
+    environment: Mapping[str, str] = field(default_factory=dict)  #: variables of the games, with their values
+    inherited: Sequence[str] = ()  #: further variables that games inherit; `*` stands for any characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +158,16 @@ def open_farm(
     """Opens the farm of a project folder; local workers run until the block ends. Arguments override `pipeline.toml`.
 
     Raises:
-        InputError: the configuration (ConfigError) or the folder cannot be used.
+        InputError: the configuration (ConfigError) or the folder cannot be used, or an evaluator calls it.
         ProjectBusyError: another process has this project open.
         HostError: the folder cannot be written.
         LedgerError: the ledger is damaged, or of another version.
     """
+    if IN_A_GAME in os.environ:
+        raise InputError(
+            "open_farm was called in a game, so each game would open another farm; "
+            'put the call below `if __name__ == "__main__":`'
+        )
     root = Path(root).resolve()
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -187,6 +199,10 @@ def _overridden(
             command=[str(part) for part in evaluator.command] if evaluator.command is not None else None,
             python=evaluator.python,
             time_limit_s=evaluator.time_limit_s,
+            memory_limit_mb=evaluator.memory_limit_mb,
+            games_per_process=evaluator.games_per_process,
+            result_is_final=evaluator.result_is_final,
+            environment=EnvironmentTable(allow=list(evaluator.inherited), set=dict(evaluator.environment)),
         )
     if workers is not None:
         changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)

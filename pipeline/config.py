@@ -246,6 +246,11 @@ class Config(_Table, frozen=True, kw_only=True):
             wanted |= {"[hyperv] secret": self.hyperv.secret, "[hyperv] guest_secret": self.hyperv.guest_secret}
         return {whose: reference for whose, reference in wanted.items() if reference}
 
+    def secret_variables(self) -> set[str]:
+        """The environment variables that hold secrets; no game may see them."""
+        references = [reference.partition(":") for reference in self.secrets().values()]
+        return {name.upper() if os.name == "nt" else name for kind, _colon, name in references if kind == "env"}
+
     def queue_depths(self) -> dict[str, int]:
         """Worker -> how many attempts it may hold."""
         depths = dict.fromkeys(self.local_names(), self.local.queue_depth)

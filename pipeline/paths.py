@@ -109,6 +109,10 @@ class ProjectPaths:
         """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
+    def agent_settings(self, worker: str) -> Path:
+        """What a local worker's agent plays."""
+        return self.agent_state(worker) / "agent.json"
+
     def agent_log(self, worker: str) -> Path:
         """The output of a local worker's agent."""
         return self.agent_state(worker) / "agent.log"

@@ -17,8 +17,8 @@ _OPENING = """\
 # `pipeline.toml`
 
 Written by `make reference` from the code. Every key may be left out; an unknown key is an error.
-What a fitness depends on is fixed at the first run of a generation: `[settings]`, `[evaluator]`, and of `[generation]`
-all but `direction`, `attempts_max` and `genome_bytes_max`.
+What a fitness depends on is fixed at the first run of a generation: `[settings]`; `command`, `python` and
+`time_limit_s` of `[evaluator]`; and of `[generation]` all but `direction`, `attempts_max` and `genome_bytes_max`.
 """
 
 
@@ -30,20 +30,27 @@ def configuration() -> str:
         if kind is None:
             parts.append("## `[settings]`\n\nAny keys and values; every evaluation gets them, as JSON.\n")
             continue
-        title = f"[[{field.name}]]" if field.name == "worker" else f"[{field.name}]"
-        meaning = inspect.getdoc(kind) or ""
-        meaning = meaning.partition(": ")[2] if meaning.startswith("`") else meaning
-        first, _, rest = meaning.partition("\n")
-        parts.append(f"## `{title}`\n\n{first[:1].upper()}{first[1:]}\n{rest}")
-        rows = ["| key | value | default | meaning |", "|---|---|---|---|", *_rows(kind)]
-        parts.append("\n".join(rows) + "\n")
+        parts += _table(f"[[{field.name}]]" if field.name == "worker" else f"[{field.name}]", kind)
+        for inner in msgspec.structs.fields(kind):
+            if (table := _struct_in(inner.type)) is not None:
+                parts += _table(f"[{field.name}.{inner.name}]", table)
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _table(title: str, kind: type[msgspec.Struct]) -> Iterator[str]:
+    meaning = inspect.getdoc(kind) or ""
+    meaning = meaning.partition(": ")[2] if meaning.startswith("`") else meaning
+    first, _, rest = meaning.partition("\n")
+    yield f"## `{title}`\n\n{first[:1].upper()}{first[1:]}\n{rest}"
+    yield "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *_rows(kind)]) + "\n"
 
 
 def _rows(kind: type[msgspec.Struct]) -> Iterator[str]:
     meanings = field_comments(kind)
     shown = {field.name: field for field in types.type_info(kind).fields}  # type: ignore[attr-defined]
     for field in msgspec.structs.fields(kind):
+        if _struct_in(field.type) is not None:
+            continue  # a table of its own
         cells = (f"`{field.name}`", _type(shown[field.name].type), _default(field), meanings[field.name])
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -56,6 +63,8 @@ def _type(kind: types.Type) -> str:
             return ", ".join(f"`{value!s}`" for value in values)
         case types.IntType(ge=least, le=most) if least is not None and most is not None:
             return f"{least} to {most}"
+        case types.IntType(ge=least) if least is not None:
+            return f"from {least}"
         case types.FloatType(le=most, ge=least) if most is not None:
             return f"number, {'above 0' if least is None else f'{least:g}'} to {most:g}"
         case types.FloatType():
@@ -64,6 +73,8 @@ def _type(kind: types.Type) -> str:
             return "`true`, `false`"
         case types.ListType():
             return "list of texts"
+        case types.DictType():
+            return "table of texts"
         case types.StrType():
             return "text"
     raise TypeError(kind)

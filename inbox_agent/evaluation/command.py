@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inbox_agent.evaluation.environment import with_modules_of
+from inbox_agent.evaluation.memory import MemoryLimit
+from inbox_agent.evaluation.options import EvaluatorOptions
 from inbox_agent.evaluation.output_reader import OutputReader
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
@@ -18,8 +21,8 @@ from inbox_agent.evaluation.protocol import (
     EvaluationResult,
     describe_exit,
     describe_start_error,
-    environment,
     fingerprint_of,
+    memory_limit_reason,
     parse_json,
     read_answer,
     time_limit_reason,
@@ -30,7 +33,8 @@ from inbox_agent.system.process_tree import ProcessTree, find_program, interpret
 
 SETTINGS = "settings.json"
 _PYTHON = re.compile(r"pythonw?[\d.]*(\.exe)?", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"\{(genome|result|seed|trial|settings|scratch)\}")
+_RESULT_POLL_S = 0.1  #: how often the result file is looked for, if it ends the game
+_PLACEHOLDER = re.compile(r"\{(genome|result|seed|trial|settings|scratch|worker)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class _RunningCommand:
     job: EvaluationJob
     process: "subprocess.Popen[bytes]"
     output: OutputReader
+    memory: MemoryLimit
     started: float
 
     @property
@@ -50,17 +55,20 @@ class _RunningCommand:
 class CommandEvaluator:
     """Runs a command for every evaluation; it answers through `result.json` in the scratch folder.
 
-    `{genome}` `{result}` `{seed}` `{trial}` `{settings}` `{scratch}` in its arguments are replaced; an argument that
-    names a file in `folder` becomes its absolute path; `python` is the interpreter that runs the agent.
+    `{genome}` `{result}` `{seed}` `{trial}` `{settings}` `{scratch}` `{worker}` in its arguments are replaced; an
+    argument that names a file in `folder` becomes its absolute path; `python` is the interpreter that runs the agent.
     """
 
-    def __init__(self, argv: Sequence[str], folder: Path, scratch: Path, tree: ProcessTree) -> None:
+    def __init__(
+        self, argv: Sequence[str], folder: Path, scratch: Path, tree: ProcessTree, options: EvaluatorOptions
+    ) -> None:
         self.fingerprint = fingerprint_of("command", *argv)
         self._argv, self._folder, self._tree = list(argv), Path(os.path.abspath(folder)), tree
+        self._options = options
         self._settings = any("{settings}" in argument for argument in argv)
         self._scratch = Scratch(scratch, *([SETTINGS] if self._settings else []))
         # Unbuffered, so that a Python program's progress is not delayed and its log not lost when it is killed.
-        self._environment = {"PYTHONUNBUFFERED": "1", **environment(self._folder)}
+        self._environment = {"PYTHONUNBUFFERED": "1", **with_modules_of(self._folder, options.environment)}
         self._game: _RunningCommand | None = None
         self._start_error: EvaluationResult | None = None
 
@@ -79,7 +87,7 @@ class CommandEvaluator:
         return f"{script}: no such file in {self._folder}" if missing and _PYTHON.fullmatch(Path(program).name) else ""
 
     def prepare(self, suffix: str) -> Path:
-        return self._scratch.prepare(suffix)
+        return self._scratch.prepare_or_replace(suffix)
 
     def start(self, job: EvaluationJob) -> None:
         assert self._game is None and self._start_error is None, "one evaluation at a time"
@@ -100,7 +108,8 @@ class CommandEvaluator:
             self._start_error = EvaluationResult(outcome=Outcome.FAILED, reason=reason, seconds=seconds)
             return
         assert process.stdout is not None
-        self._game = _RunningCommand(job, process, OutputReader(process.stdout), started)
+        memory = MemoryLimit(process.pid, self._options.memory_limit_mb)
+        self._game = _RunningCommand(job, process, OutputReader(process.stdout), memory, started)
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         if self._start_error is not None:
@@ -108,20 +117,21 @@ class CommandEvaluator:
             return finished
         game = self._game
         assert game is not None, "nothing was started"
-        if wait_for_exit(game.process, min(timeout_s, game.deadline - time.monotonic())):
-            seconds = time.monotonic() - game.started
-            log = self._end(game)  # kills its children, which may still write, before the answer is read
-            return self._judge(game.process.returncode, seconds, log)
-        if time.monotonic() < game.deadline:
-            return None
-        log = self._end(game)
-        return EvaluationResult(
-            outcome=Outcome.TIMED_OUT,
-            reason=time_limit_reason(game.job.time_limit_s),
-            seconds=time.monotonic() - game.started,
-            log=log,
-            artifacts=self._scratch.artifacts(),
-        )
+        until = time.monotonic() + timeout_s
+        while True:
+            now = time.monotonic()
+            pause_s = min(until - now, game.deadline - now, game.memory.until_due_s())
+            if wait_for_exit(game.process, min(pause_s, _RESULT_POLL_S) if self._options.result_is_final else pause_s):
+                return self._exited(game)
+            if self._options.result_is_final and self._has_answer():
+                return self._answered(game)
+            if (used_mb := game.memory.exceeded_mb()) is not None:
+                assert self._options.memory_limit_mb is not None
+                return self._killed(game, Outcome.FAILED, memory_limit_reason(self._options.memory_limit_mb, used_mb))
+            if time.monotonic() >= game.deadline:
+                return self._killed(game, Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s))
+            if time.monotonic() >= until:
+                return None
 
     def stop(self) -> None:
         self._start_error = None
@@ -142,6 +152,7 @@ class CommandEvaluator:
             "trial": str(job.trial),
             "settings": str(settings),
             "scratch": str(self._scratch.folder),
+            "worker": str(self._options.worker),
         }
         arguments = [self._program(), *map(self._locate, self._argv[1:])]
         return [_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in arguments]
@@ -161,25 +172,57 @@ class CommandEvaluator:
         game.output.wait(LAST_OUTPUT_S)  # short: with the tree dead the pipe has no writer
         return game.output.take_log()
 
-    def _judge(self, returncode: int, seconds: float, log: bytes) -> EvaluationResult:
-        artifacts = self._scratch.artifacts()
+    def _exited(self, game: _RunningCommand) -> EvaluationResult:
+        seconds = time.monotonic() - game.started
+        log = self._end(game)  # kills its children, which may still write, before the answer is read
+        returncode = game.process.returncode
+        if returncode != 0 and not (self._options.result_is_final and self._has_answer()):
+            reason = ": ".join(filter(None, (describe_exit(returncode), _last_line(log))))
+            return self._result(Outcome.FAILED, reason + self._unused_answer(), seconds, log)
+        return self._judge(seconds, log)
+
+    def _answered(self, game: _RunningCommand) -> EvaluationResult:
+        """Ends a game that has written its result, which is final."""
+        seconds = time.monotonic() - game.started
+        return self._judge(seconds, self._end(game))
+
+    def _killed(self, game: _RunningCommand, outcome: Outcome, reason: str) -> EvaluationResult:
+        log = self._end(game)
+        return self._result(outcome, reason + self._unused_answer(), time.monotonic() - game.started, log)
+
+    def _judge(self, seconds: float, log: bytes) -> EvaluationResult:
         try:
-            if returncode != 0:
-                raise InvalidAnswer(": ".join(filter(None, (describe_exit(returncode), _last_line(log)))))
-            what = self._scratch.result.name
-            fitness, metrics = read_answer(parse_json(self._scratch.answer(), what), what)
+            fitness, metrics = self._read_answer()
         except InvalidAnswer as error:
-            return EvaluationResult(
-                outcome=Outcome.FAILED, reason=str(error), seconds=seconds, log=log, artifacts=artifacts
-            )
-        return EvaluationResult(
-            outcome=Outcome.COMPLETED,
-            fitness=fitness,
-            metrics=metrics,
-            seconds=seconds,
-            log=log,
-            artifacts=artifacts,
-        )
+            return self._result(Outcome.FAILED, str(error), seconds, log)
+        return replace(self._result(Outcome.COMPLETED, "", seconds, log), fitness=fitness, metrics=metrics)
+
+    def _result(self, outcome: Outcome, reason: str, seconds: float, log: bytes) -> EvaluationResult:
+        artifacts = self._scratch.artifacts()
+        return EvaluationResult(outcome=outcome, reason=reason, seconds=seconds, log=log, artifacts=artifacts)
+
+    def _read_answer(self) -> tuple[float, dict[str, float]]:
+        what = self._scratch.result.name
+        return read_answer(parse_json(self._scratch.answer(), what), what)
+
+    def _has_answer(self) -> bool:
+        """Whether the result file is complete: a valid answer, which a part of one is not."""
+        if not self._scratch.result.exists():
+            return False
+        try:
+            self._read_answer()
+        except InvalidAnswer:
+            return False
+        return True
+
+    def _unused_answer(self) -> str:
+        """Names the result of a game that failed after it had written one."""
+        try:
+            fitness, _metrics = self._read_answer()
+        except InvalidAnswer:
+            return ""
+        written = f"; {self._scratch.result.name} was written before, with fitness {fitness:g}"
+        return f"{written}, which `result_is_final = true` would count"
 
 
 def _last_line(log: bytes) -> str:

@@ -6,7 +6,6 @@ Not here: how an evaluator runs (command, python_function) and how processes are
 
 import hashlib
 import json
-import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -126,14 +125,11 @@ def time_limit_reason(time_limit_s: float) -> str:
     return f"the time limit of {time_limit_s:g} s passed"
 
 
+def memory_limit_reason(limit_mb: int, used_mb: float) -> str:
+    """Why an evaluation was killed."""
+    return f"the game used {used_mb:.0f} MB of memory, more than memory_limit_mb = {limit_mb}"
+
+
 def fingerprint_of(kind: str, *parts: str) -> str:
     """16 hex digits for an evaluator, independent of where it is installed."""
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def environment(folder: Path | None = None) -> dict[str, str]:
-    """The agent's environment, in which Python prints any character and finds the modules in `folder`."""
-    found = {"PYTHONIOENCODING": "utf-8:backslashreplace", **os.environ}
-    if folder is not None:
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    return found

@@ -1,6 +1,7 @@
 """The evaluator that calls a Python function in a worker process, kept from one evaluation to the next.
 
-Owns: when the worker process is started and killed, and when its replies count.
+Owns: when the worker process is started, replaced and killed, and when its replies count. After a game that failed in
+any way, left threads or processes running, or made the process grow, the next game gets a new process.
 Not here: what counts as an answer (protocol), how the worker process serves a request (worker_process).
 """
 
@@ -9,22 +10,26 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from inbox_agent.evaluation import worker_process
+from inbox_agent.evaluation.environment import with_modules_of
+from inbox_agent.evaluation.memory import GrowthLimit, MemoryLimit
+from inbox_agent.evaluation.options import EvaluatorOptions
 from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply, new_marker
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
+    LINE_CHARS_MAX,
     EvaluationJob,
     EvaluationResult,
     describe_exit,
     describe_start_error,
-    environment,
     fingerprint_of,
+    memory_limit_reason,
     parse_json,
     read_answer,
     time_limit_reason,
@@ -42,14 +47,17 @@ class _Worker:
     process: "subprocess.Popen[bytes]"
     output: OutputReader
     started: float
+    growth: GrowthLimit
     ready: bool = False
     broken: str = ""
+    games: int = 0  #: completed in it
 
 
 @dataclass(slots=True)
 class _RunningCall:
     job: EvaluationJob
     number: int
+    memory: MemoryLimit
     started: float | None = None  #: when the request was sent; None while the child still imports
     log: bytes = b""  #: output of the import
 
@@ -57,13 +65,13 @@ class _RunningCall:
 class FunctionEvaluator:
     """Calls `module:function` of `folder` as `function(genome_path, trial)` for every evaluation."""
 
-    def __init__(self, target: str, folder: Path, scratch: Path, tree: ProcessTree) -> None:
+    def __init__(self, target: str, folder: Path, scratch: Path, tree: ProcessTree, options: EvaluatorOptions) -> None:
         self.fingerprint = fingerprint_of("python", target)
         self._target, self._folder, self._tree = target, Path(os.path.abspath(folder)), tree
+        self._options = options
         self._scratch = Scratch(scratch)
         # The child adds the folder to its path after its own imports; its children get PYTHONPATH.
-        self._environment = environment()
-        self._python_path = environment(self._folder)["PYTHONPATH"]
+        self._python_path = with_modules_of(self._folder, options.environment)["PYTHONPATH"]
         self._child: _Worker | None = None
         self._game: _RunningCall | None = None
         self._start_error = ""
@@ -98,7 +106,7 @@ class FunctionEvaluator:
             path = self._scratch.prepare(suffix)
         except OSError:  # Windows: the last evaluation left a file open in the worker process
             self._kill_child()
-            path = self._scratch.prepare(suffix)
+            path = self._scratch.prepare_or_replace(suffix)
         if self._child is None or self._child.broken:
             with contextlib.suppress(OSError):  # `start` tries again and reports it
                 self._ensure_child()  # it imports while the genome is fetched
@@ -107,12 +115,13 @@ class FunctionEvaluator:
     def start(self, job: EvaluationJob) -> None:
         assert self._game is None, "one evaluation at a time"
         self._count += 1
-        self._game = _RunningCall(job, self._count)
         try:
             child = self._ensure_child()
         except OSError as error:
+            self._game = _RunningCall(job, self._count, MemoryLimit(os.getpid(), None))
             self._start_error = describe_start_error(interpreter(), error)
             return
+        self._game = _RunningCall(job, self._count, MemoryLimit(child.process.pid, self._options.memory_limit_mb))
         child.output.forget_progress()
         if child.ready:
             self._ask(child, self._game)
@@ -127,13 +136,16 @@ class FunctionEvaluator:
         while True:
             # A reply that has arrived counts, however late it is read here.
             now = time.monotonic()
-            reply = child.output.wait(max(0.0, min(until - now, self._deadline - now, _POLL_S)))
+            pause_s = min(until - now, self._deadline - now, game.memory.until_due_s(), _POLL_S)
+            reply = child.output.wait(max(0.0, pause_s))
             if reply is not None:
                 finished = self._handle_reply(child, game, reply)
             elif child.output.ended or wait_for_exit(child.process, 0):
                 finished = self._died(child)
             elif time.monotonic() >= self._deadline:
-                finished = self._timed_out(child, game)
+                finished = self._timed_out(game)
+            elif (used_mb := game.memory.exceeded_mb()) is not None:
+                finished = self._exceeded_memory(used_mb)
             elif time.monotonic() >= until:
                 return None
             else:
@@ -160,14 +172,15 @@ class FunctionEvaluator:
             # -P: do not import from the current folder, which is the scratch folder.
             [interpreter(), "-P", worker_process.__file__, self._target],
             cwd=self._scratch.folder,
-            env=self._environment,
+            env=self._options.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         assert process.stdin is not None and process.stdout is not None
         marker = new_marker()
-        self._child = _Worker(process, OutputReader(process.stdout, marker), time.monotonic())
+        growth = GrowthLimit(process.pid, self._options.memory_limit_mb)
+        self._child = _Worker(process, OutputReader(process.stdout, marker), time.monotonic(), growth)
         self._write(
             self._child,
             {
@@ -176,10 +189,16 @@ class FunctionEvaluator:
                 "target": self._target,
                 "folder": str(self._folder),
                 "python_path": self._python_path,
-                "scratch": str(self._scratch.folder),
+                "worker": self._options.worker,
             },
         )
         return self._child
+
+    def _renew_child(self) -> None:
+        """Replaces the process; the new one imports the function while the result is published."""
+        self._kill_child()
+        with contextlib.suppress(OSError):  # the next `start` tries again and reports it
+            self._ensure_child()
 
     def _kill_child(self) -> bytes:
         child, self._child = self._child, None
@@ -216,6 +235,7 @@ class FunctionEvaluator:
             child,
             {
                 "number": game.number,
+                "scratch": str(self._scratch.folder),
                 "genome": str(job.genome),
                 "trial": job.trial,
                 "seed": job.seed,
@@ -231,8 +251,8 @@ class FunctionEvaluator:
         except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
         match message:
-            case {"number": game.number, "answer": answer}:
-                return self._judge(answer, reply)
+            case {"number": game.number, "answer": answer, "left": list(left)}:
+                return self._judge(answer, reply, left)
             case {"number": game.number, "error": str(reason)}:
                 return self._failed(reason, reply.log, reply.at)
             case {"ready": True}:
@@ -246,12 +266,18 @@ class FunctionEvaluator:
                 return None  # an evaluation that was given up
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
-    def _judge(self, answer: object, reply: WorkerReply) -> EvaluationResult:
+    def _judge(self, answer: object, reply: WorkerReply, left: list[object]) -> EvaluationResult:
         try:
             fitness, metrics = read_answer(answer, "the returned value")
         except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
-        return self._finish(Outcome.COMPLETED, "", reply.log, reply.at, fitness, metrics)
+        assert self._child is not None
+        self._child.games += 1
+        worn = self._child.games == self._options.games_per_process or self._child.growth.has_grown()
+        if left or worn:
+            self._renew_child()
+        finished = self._finish(Outcome.COMPLETED, "", reply.log + _describe_left(left), reply.at)
+        return replace(finished, fitness=fitness, metrics=metrics)
 
     def _died(self, child: _Worker) -> EvaluationResult:
         log = self._kill_child()
@@ -259,33 +285,38 @@ class FunctionEvaluator:
         how = describe_exit(returncode) if returncode is not None else "unknown cause"
         return self._failed(f"evaluator process died: {how}", log)
 
-    def _timed_out(self, child: _Worker, game: _RunningCall) -> EvaluationResult:
+    def _exceeded_memory(self, used_mb: float) -> EvaluationResult:
+        assert self._options.memory_limit_mb is not None
+        return self._failed(memory_limit_reason(self._options.memory_limit_mb, used_mb), self._kill_child())
+
+    def _timed_out(self, game: _RunningCall) -> EvaluationResult:
         log = self._kill_child()
         if game.started is None:
             return self._failed(f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s", log)
         return self._finish(Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s), log)
 
     def _failed(self, reason: str, log: bytes, at: float | None = None) -> EvaluationResult:
+        if self._child is not None and not self._child.broken:
+            self._renew_child()  # whatever this game has left behind must not reach the next one
         return self._finish(Outcome.FAILED, clean(reason, REASON_CHARS_MAX), log, at)
 
-    def _finish(
-        self,
-        outcome: Outcome,
-        reason: str,
-        log: bytes,
-        at: float | None = None,
-        fitness: float | None = None,
-        metrics: dict[str, float] | None = None,
-    ) -> EvaluationResult:
+    def _finish(self, outcome: Outcome, reason: str, log: bytes, at: float | None = None) -> EvaluationResult:
         game, self._game, self._start_error = self._game, None, ""
         assert game is not None
+        seconds = 0.0 if game.started is None else (at or time.monotonic()) - game.started
         self._tree.reap()  # reap ended orphans of the evaluation; the child may live for days
         return EvaluationResult(
             outcome=outcome,
-            fitness=fitness,
-            metrics=metrics or {},
             reason=reason,
-            seconds=0.0 if game.started is None else (at or time.monotonic()) - game.started,
+            seconds=seconds,
             log=(game.log + log)[-LOG_BYTES_MAX:],
             artifacts=self._scratch.artifacts(),
         )
+
+
+def _describe_left(left: list[object]) -> bytes:
+    """A line for the log of a game that left something running; the empty string if it left nothing."""
+    if not left:
+        return b""
+    what = clean(", ".join(map(str, left)), LINE_CHARS_MAX)
+    return f"\nstill running when the game returned: {what}; the next game gets a new process\n".encode()

@@ -1,10 +1,12 @@
 """The scratch folder of an evaluation: cleaned before, searched for answer and artifacts after.
 
 Owns: what is reused, what counts as an answer file and what as an artifact. Creating files is the most expensive
-operation here, so the folder and the genome's file are kept.
+operation here, so the folder and the genome's file are kept. A folder that cannot be cleaned, because a process has a
+file of it open or took the right to delete it, is replaced by a new one.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import stat
@@ -15,6 +17,8 @@ from pathlib import Path
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
 from inbox_agent.system.file_kind import is_link, is_regular
 from inbox_agent.system.file_retry import retry_while_busy
+
+log = logging.getLogger(__name__)
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
 
@@ -27,16 +31,41 @@ class Scratch:
     """A folder used by one evaluation after the other. `overwritten` names files that are written for each of them."""
 
     def __init__(self, folder: Path, *overwritten: str) -> None:
-        self.folder = Path(os.path.abspath(folder))
-        self.result = self.folder / RESULT
+        self._base = Path(os.path.abspath(folder))
         self._overwritten = overwritten
-        self._artifacts = os.path.join(self.folder, ARTIFACTS)
-        os.makedirs(self.folder, exist_ok=True)
+        self._use(self._base)
+        self._abandoned = [path for path in self._base.parent.glob(f"{self._base.name}-*") if path.is_dir()]
         with contextlib.suppress(OSError):  # the next `prepare` tries again and raises
             self.prepare("")  # files of a killed agent's last evaluation may fill the disk
 
+    def _use(self, folder: Path) -> None:
+        self.folder, self.result = folder, folder / RESULT
+        self._artifacts = os.path.join(folder, ARTIFACTS)
+        os.makedirs(folder, exist_ok=True)
+
+    def prepare_or_replace(self, suffix: str) -> Path:
+        """As `prepare`; a folder that cannot be cleaned is replaced by a new one, and removed once that is possible."""
+        try:
+            return self.prepare(suffix)
+        except OSError as error:
+            log.warning("%s cannot be cleaned, a new folder takes its place: %s", self.folder, error)
+            uncleanable = self.folder
+            self._use(self._base.with_name(f"{self._base.name}-{secrets.token_hex(4)}"))
+            path = self.prepare(suffix)
+            self._abandoned.append(uncleanable)
+            return path
+
+    def _remove_abandoned(self) -> None:
+        for folder in list(self._abandoned):
+            with contextlib.suppress(OSError):  # tried again before the next evaluation
+                for name in os.listdir(folder):  # one by one: what stays must stay in this folder
+                    _remove(os.path.join(folder, name))
+                os.rmdir(folder)
+                self._abandoned.remove(folder)
+
     def prepare(self, suffix: str) -> Path:
         """Removes the last evaluation's files; returns the path for the genome. Raises OSError if that fails."""
+        self._remove_abandoned()
         genome = "genome" + suffix
         kept = (genome, *self._overwritten)
         artifacts_there = False

@@ -12,6 +12,7 @@ class EvaluatorTrial:
 
     number: int  #: which of the genome's trials this is, counted from 1
     seed: int  #: the same for every genome of a generation
+    worker: int = 0  #: which of the workers on this computer plays it, counted from 0; e.g. for a port or a display
     settings: Mapping[str, str | int | float | bool]
     time_limit_s: float  #: after this many seconds the process is killed
     scratch: Path  #: an empty folder, also the current one; files in its `artifacts` folder are kept

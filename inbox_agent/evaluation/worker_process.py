@@ -1,8 +1,8 @@
 """The worker process of a Python evaluator: imports the function once, then answers requests one by one.
 
 It reads its configuration and requests from standard input, ends when that ends, and imports as little as it can.
-Owns: how an answer is written to the stream.
-Not here: whether an answer counts (protocol).
+Owns: how an answer is written to the stream, and what is restored between two games.
+Not here: whether an answer counts (protocol), when this process is replaced (python_function).
 """
 
 import contextlib
@@ -10,7 +10,9 @@ import faulthandler
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from typing import IO, Any
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 _BYTES_MAX = 64 * 1024  # layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
 
+_LEFT_NAMED_MAX = 3  # threads that are named in a log
 _TEXT_CHARS_MAX = 1000  # of an error; the agent cuts it again
 
 Function = Callable[[Path, Any], Any]
@@ -47,7 +50,7 @@ def main() -> None:
 class _RequestLoop:
     def __init__(self, hello: dict[str, Any], requests: IO[str], replies: int, trial: Callable[..., Any]) -> None:
         self._marker, self._folder, self._target = hello["marker"].encode(), hello["folder"], hello["target"]
-        self._scratch = Path(hello["scratch"])
+        self._worker = hello["worker"]
         self._requests, self._replies, self._trial = requests, replies, trial
         self._pid = os.getpid()
 
@@ -55,26 +58,29 @@ class _RequestLoop:
         function = self._import()
         if function is None:
             return
+        before = _ProcessState()
         self._send({"ready": True})
-        genome = Path()
+        genome = scratch = Path()
         for line in self._requests:
             request = json.loads(line)
             if request["genome"] != str(genome):  # usually the same file: creating a Path costs more than comparing
-                genome = Path(request["genome"])
-            os.chdir(self._scratch)  # the last evaluation may have changed it
+                genome, scratch = Path(request["genome"]), Path(request["scratch"])
+            os.chdir(scratch)
             trial = self._trial(
                 number=request["trial"],
                 seed=request["seed"],
+                worker=self._worker,
                 settings=request["settings"],
                 time_limit_s=request["time_limit_s"],
-                scratch=self._scratch,
+                scratch=scratch,
             )
             answer = self._play(function, genome, trial)
             if os.getpid() != self._pid:
                 os._exit(0)  # the function forked, and this is the child
             with contextlib.suppress(OSError):  # the function removed the folder
-                os.chdir(self._scratch)  # Windows cannot delete a folder that is a current folder
-            self._send({"number": request["number"], **answer})
+                os.chdir(scratch)  # Windows cannot delete a folder that is a current folder
+            self._send({"number": request["number"], "left": before.left_running(), **answer})
+            before.restore()  # only now: the agent need not wait for it
 
     def _import(self) -> Function | None:
         module, _, name = self._target.partition(":")
@@ -92,8 +98,11 @@ class _RequestLoop:
 
     def _play(self, function: Function, genome: Path, trial: Any) -> dict[str, Any]:
         try:
-            found = function(genome, trial)
-        except BaseException as error:  # also SystemExit and KeyboardInterrupt: the process continues
+            try:
+                found = function(genome, trial)
+            finally:
+                _stop_timers()  # a handler that raises must do so in here
+        except BaseException as error:  # also SystemExit and KeyboardInterrupt
             self._print_traceback(error)
             return {"error": self._describe(error)}
         return {"answer": found if isinstance(found, dict) else {"fitness": found}}
@@ -139,6 +148,92 @@ class _RequestLoop:
         with contextlib.suppress(BaseException):  # stderr replaced by the evaluator, or an exception without a text
             rest = error.__traceback__.tb_next if error.__traceback__ else None  # without this file's frame
             traceback.print_exception(type(error), error, rest)
+
+
+class _ProcessState:
+    """What a game may change in its process, as it was when the function had been imported."""
+
+    def __init__(self) -> None:
+        self._environment = os.environ.copy()
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._streams = sys.stdin, sys.stdout, sys.stderr
+        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._threads = set(threading.enumerate())
+        self._children = _count_children()
+
+    def restore(self) -> None:
+        """Undoes what the last game changed."""
+        sys.settrace(None)
+        sys.setprofile(None)
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+        os.umask(self._umask)
+        if os.environ != self._environment:
+            os.environ.clear()
+            os.environ.update(self._environment)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) != handler and handler is not None:  # None: not set by Python
+                signal.signal(number, handler)
+
+    def left_running(self) -> list[str]:
+        """Threads and child processes that the last game has left behind, in words."""
+        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
+        children = _count_children() - self._children
+        found = [f"thread {thread.name}" for thread in threads[:_LEFT_NAMED_MAX]]
+        if len(threads) > _LEFT_NAMED_MAX:
+            found.append(f"{len(threads) - _LEFT_NAMED_MAX} more threads")
+        if children > 0:
+            found.append("1 child process" if children == 1 else f"{children} child processes")
+        return found
+
+
+def _stop_timers() -> None:
+    """Stops the timers whose signals would reach the next game."""
+    if sys.platform != "win32":
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+
+
+if sys.platform == "win32":
+
+    def _count_children() -> int:
+        """The processes in this process's job, as far as they can be counted."""
+        import ctypes
+
+        accounting = (ctypes.c_ulong * 12)()  # JOBOBJECT_BASIC_ACCOUNTING_INFORMATION: 4 large integers, 4 counts
+        query = ctypes.WinDLL("kernel32").QueryInformationJobObject
+        query.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p]
+        found = query(None, 1, ctypes.byref(accounting), ctypes.sizeof(accounting), None)
+        return int(accounting[10]) if found else 0  # ActiveProcesses
+
+else:
+
+    def _count_children() -> int:
+        """The child processes of this process that have not ended; those that multiprocessing keeps are not counted."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # the common case: there is none
+            return 0
+        kept = {
+            getattr(getattr(sys.modules.get(f"multiprocessing.{module}"), name, None), attribute, None)
+            for module, name, attribute in (
+                ("resource_tracker", "_resource_tracker", "_pid"),
+                ("forkserver", "_forkserver", "_forkserver_pid"),
+            )
+        }
+        children: list[bytes] = []
+        for thread in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ():
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
+                children += file.read().split()
+        return sum(int(pid) not in kept and _is_running(pid) for pid in children)
+
+
+def _is_running(pid: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid.decode()}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int]]:

@@ -71,14 +71,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     snapshots = Snapshots(paths.snapshots)
     hooks = stack.enter_context(closing(Hooks(config.hooks, root)))
 
-    local_workers = LocalWorkers(
-        config.local_names(),
-        paths,
-        config.evaluator,
-        evaluator_folder,
-        silence_limit_s=config.limits.silence_limit_s,
-        on_exit=wakeups.request_sweep,
-    )
+    local_workers = LocalWorkers(config, paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
     machine_controller = _machine_controller(root, config, wakeups)
     if machine_controller is not None:

@@ -4,14 +4,19 @@ Owns: which calls a recovery action makes. Not here: when it is due (`core.recov
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+import orjson
+
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
-from inbox_agent.settings import EvaluatorTable
+from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
+from pipeline.config import Config
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import MachineAction
@@ -31,20 +36,12 @@ _STATES = {
 class LocalWorkers:
     """The local agents, each with a share in the state folder."""
 
-    def __init__(
-        self,
-        names: list[str],
-        paths: ProjectPaths,
-        evaluator: EvaluatorTable,
-        folder: Path,
-        *,
-        silence_limit_s: float,
-        on_exit: Callable[[], None],
-    ) -> None:
-        self._paths = paths
-        self._beat_s = silence_limit_s / 6
+    def __init__(self, config: Config, paths: ProjectPaths, folder: Path, on_exit: Callable[[], None]) -> None:
+        """`folder` has the evaluator's files; `on_exit` is called from a thread when an agent has ended."""
+        names = config.local_names()
+        self._config, self._paths = config, paths
         self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
-        self._machines = LocalMachines({name: self._spec(name, evaluator, folder) for name in names}, on_exit)
+        self._machines = LocalMachines({name: self._spec(name, n, folder) for n, name in enumerate(names)}, on_exit)
         self._reverted: set[str] = set()
 
     def names(self) -> list[str]:
@@ -82,10 +79,18 @@ class LocalWorkers:
             log.warning("%s", error)
 
     def prepare(self) -> None:
-        """Creates the shares' top folders, so that they can be scanned before any agent runs. Raises HostError."""
-        for share in self.shares.values():
+        """Creates what agents need before they run: the shares' top folders, which can be scanned then, and settings.
+
+        Raises:
+            HostError: the disk refuses.
+        """
+        settings = orjson.dumps({"evaluator": msgspec.to_builtins(self._config.evaluator)})
+        for name, share in self.shares.items():
             with disk_errors(share):
                 share.mkdir(parents=True, exist_ok=True)
+            with disk_errors(path := self._paths.agent_settings(name)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(path, settings)
 
     def close(self) -> None:
         """Ends all agents, and processes that a killed agent left running."""
@@ -96,20 +101,20 @@ class LocalWorkers:
         for name in self._machines.names():
             kill_leftovers(self._paths.agent_state(name) / PROCESSES_FILE)
 
-    def _spec(self, name: str, evaluator: EvaluatorTable, folder: Path) -> LocalSpec:
+    def _spec(self, name: str, number: int, folder: Path) -> LocalSpec:
         own = self._paths.agent_state(name)
         share = self.shares[name]
         # -P: a user's file must not shadow a module of the standard library in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
-        argv += ["--folder", str(folder), "--leave-with-parent", "--beat", f"{self._beat_s:g}"]
-        if evaluator.python is not None:
-            argv += ["--python", evaluator.python]
-        else:
-            argv += ["--", *(evaluator.command or ())]
+        argv += ["--config", str(self._paths.agent_settings(name)), "--folder", str(folder), "--leave-with-parent"]
+        argv += ["--worker", str(number), "--workers", str(len(self._config.local_names()))]
+        argv += ["--beat", f"{self._config.limits.silence_limit_s / 6:g}"]
+        secret = self._config.secret_variables()
         return LocalSpec(
             argv=argv,
             disk=share,
             folders=(f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS),
             log=self.log_path(name),
             cwd=folder,
+            env={variable: value for variable, value in os.environ.items() if variable not in secret},
         )

@@ -13,7 +13,7 @@ from inbox_agent.evaluation.protocol import GenomeEvaluator
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.protocol.layout import ARTIFACTS_MAX, LOG_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree, interpreter
-from tests.harness.evaluator_harness import COMMAND, FUNCTION, SCRIPTED, EvaluatorHarness, is_gone
+from tests.harness.evaluator_harness import COMMAND, FUNCTION, SCRIPTED, EvaluatorHarness, evaluator_options, is_gone
 
 
 @pytest.fixture(params=["command", "python"])
@@ -21,9 +21,9 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path, tree: ProcessTree) -
     evaluator: GenomeEvaluator
     scratch = tmp_path / "scratch"
     if request.param == "command":
-        evaluator = CommandEvaluator(COMMAND, SCRIPTED, scratch, tree)
+        evaluator = CommandEvaluator(COMMAND, SCRIPTED, scratch, tree, evaluator_options())
     else:
-        evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, scratch, tree)
+        evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, scratch, tree, evaluator_options())
     yield EvaluatorHarness(evaluator, scratch)
     evaluator.close()
 
@@ -290,11 +290,11 @@ def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.M
 def test_fingerprint_is_independent_of_folder(tmp_path: Path, tree: ProcessTree) -> None:
     """Equal on all workers with the same evaluator, different otherwise; 16 hexadecimal digits."""
     evaluators: list[GenomeEvaluator] = [
-        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree),
-        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree),
-        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", tree),
-        FunctionEvaluator("game:play", SCRIPTED, tmp_path / "d", tree),
-        FunctionEvaluator("game:other", SCRIPTED, tmp_path / "e", tree),
+        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree, evaluator_options()),
+        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree, evaluator_options()),
+        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", tree, evaluator_options()),
+        FunctionEvaluator("game:play", SCRIPTED, tmp_path / "d", tree, evaluator_options()),
+        FunctionEvaluator("game:other", SCRIPTED, tmp_path / "e", tree, evaluator_options()),
     ]
     prints = [evaluator.fingerprint for evaluator in evaluators]
 

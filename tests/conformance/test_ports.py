@@ -10,6 +10,7 @@ import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from inbox_agent.settings import EvaluatorTable
+from pipeline.config import Config, LocalTable
 from pipeline.core.facts import AttemptEnded, AttemptIssued, Fact, RecoveryAction, ResultLate
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from pipeline.core.requests import MachineAction, ScanRequest, ShareRequest
@@ -236,28 +237,29 @@ def test_share_that_answers_soon_is_not_timed_out(executor: ExecutorCase) -> Non
 @contextmanager
 def local_workers(folder: Path) -> Iterator[MachinePool]:
     """An agent as a process of this computer."""
-    paths, table = ProjectPaths(folder), EvaluatorTable(command=[sys.executable, "-c", ""])
-    workers = LocalWorkers(["vm-0"], paths, table, folder, silence_limit_s=30.0, on_exit=lambda: None)
+    table = EvaluatorTable(command=[sys.executable, "-c", ""])
+    config = Config(evaluator=table, local=LocalTable(workers=1))
+    workers = LocalWorkers(config, ProjectPaths(folder), folder, on_exit=lambda: None)
     workers.prepare()
-    yield MachinePools({"vm-0": workers})
+    yield MachinePools({"local-0": workers})
     workers.close()
 
 
 @contextmanager
 def hyperv_machines(folder: Path) -> Iterator[MachinePool]:
     """A machine of a simulated Hyper-V host, over WinRM."""
-    with hyperv_harness(folder, "vm-0", boot_s=0.1) as host:
+    with hyperv_harness(folder, "local-0", boot_s=0.1) as host:
         machines = host.machines()
         controller = MachineController(
             machines,
-            {"vm-0": "vm-0"},
+            {"local-0": "local-0"},
             BootQueue(machines, stagger_s=0.0, boot_limit_s=PATIENCE_S),
             MachineEvidence(machines, folder / "evidence"),
             lambda: None,
             watch_interval_s=0.05,
         )
         controller.open(on_down=lambda _worker: None)
-        yield MachinePools({"vm-0": controller})
+        yield MachinePools({"local-0": controller})
         controller.close()
 
 
@@ -265,7 +267,7 @@ def hyperv_machines(folder: Path) -> Iterator[MachinePool]:
 def memory_machines(folder: Path) -> Iterator[MachinePool]:
     """The fake; `folder` is not used."""
     del folder
-    yield MemoryMachines({"vm-0": MachineStatus(MachineState.OFF, tuple(RecoveryAction))})
+    yield MemoryMachines({"local-0": MachineStatus(MachineState.OFF, tuple(RecoveryAction))})
 
 
 @pytest.fixture(
@@ -281,21 +283,21 @@ def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine
 
 
 def has_state(machines: MachinePool, state: MachineState) -> bool:
-    return eventually(lambda: machines.status()["vm-0"].state is state and not machines.status()["vm-0"].busy)
+    return eventually(lambda: machines.status()["local-0"].state is state and not machines.status()["local-0"].busy)
 
 
 def test_machine_is_off_until_its_first_start(machines: MachinePool) -> None:
     """And runs afterwards."""
     assert has_state(machines, MachineState.OFF)
 
-    machines.execute(MachineAction("vm-0", None))
+    machines.execute(MachineAction("local-0", None))
 
     assert has_state(machines, MachineState.RUNNING)
 
 
 def test_machine_offers_recovery_actions_least_disruptive_first(machines: MachinePool) -> None:
     """In the order of their definition; the core escalates along it."""
-    offered = machines.status()["vm-0"].actions
+    offered = machines.status()["local-0"].actions
 
     assert offered
     assert list(offered) == sorted(offered, key=list(RecoveryAction).index)
@@ -305,11 +307,11 @@ def test_restore_is_reported_once(machines: MachinePool) -> None:
     """The core begins a new epoch for each report."""
     assert has_state(machines, MachineState.OFF)
 
-    machines.execute(MachineAction("vm-0", RecoveryAction.RESTORE))
+    machines.execute(MachineAction("local-0", RecoveryAction.RESTORE))
 
-    assert eventually(lambda: machines.status()["vm-0"].reverted)
+    assert eventually(lambda: machines.status()["local-0"].reverted)
     assert has_state(machines, MachineState.RUNNING)
-    assert not machines.status()["vm-0"].reverted
+    assert not machines.status()["local-0"].reverted
 
 
 # -------------------------------------------------------------------------------------------------------- the clock

@@ -1,5 +1,6 @@
 """A harness for evaluators: runs lines of Python as an evaluation."""
 
+import os
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +11,14 @@ from typing import Any
 
 import psutil
 
+from inbox_agent.evaluation.options import EvaluatorOptions
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
 from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S, eventually
 
 SCRIPTED = ROOT / "tests" / "harness" / "scripted"
-COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}"]
+COMMAND = ["python", "scripted.py", "{genome}", "{result}", "{seed}", "{trial}", "{settings}", "{scratch}", "{worker}"]
 FUNCTION = "scripted:play"
 
 
@@ -68,11 +70,16 @@ def harness_factory(kind: Callable[..., GenomeEvaluator], scratch: Path, tree: P
     with ExitStack() as stack:
 
         def make(target: object, folder: Path = SCRIPTED) -> EvaluatorHarness:
-            evaluator = kind(target, folder, scratch, tree)
+            evaluator = kind(target, folder, scratch, tree, evaluator_options())
             stack.callback(evaluator.close)
             return EvaluatorHarness(evaluator, scratch)
 
         yield make
+
+
+def evaluator_options(**changes: Any) -> EvaluatorOptions:
+    """The options of an evaluator whose games inherit the environment of the test."""
+    return EvaluatorOptions(**{"environment": dict(os.environ), **changes})
 
 
 def is_gone(pid: int | None) -> bool:

@@ -56,7 +56,7 @@ from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatus, read_live_status
-from tests.harness.evaluator_harness import FUNCTION, SCRIPTED, EvaluatorHarness
+from tests.harness.evaluator_harness import FUNCTION, SCRIPTED, EvaluatorHarness, evaluator_options
 from tests.harness.records import attempt
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="QEMU machines run on Linux")
@@ -230,7 +230,7 @@ return 2.0
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EvaluatorHarness]:
     folder = tmp_path_factory.mktemp("agent")
     tree = ProcessTree(folder / "processes")
-    evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree)
+    evaluator = FunctionEvaluator(FUNCTION, SCRIPTED, folder / "scratch", tree, evaluator_options())
     yield EvaluatorHarness(evaluator, folder / "scratch")
     evaluator.close()
     tree.close()

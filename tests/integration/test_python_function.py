@@ -49,12 +49,10 @@ def test_one_process_runs_many_evaluations(harness: EvaluatorHarness) -> None:
 
 
 def test_exit_in_function_fails_only_that_evaluation(harness: EvaluatorHarness) -> None:
-    """`sys.exit` and other exceptions fail that evaluation; the process lives on."""
-    first = harness.play("return os.getpid()").fitness
-
+    """`sys.exit` and `KeyboardInterrupt` are failures like any other."""
     assert harness.play("sys.exit(3)").reason.startswith("SystemExit: 3 (scripted.py, line ")
     assert harness.play("raise KeyboardInterrupt").reason.startswith("KeyboardInterrupt (scripted.py")
-    assert harness.play("return os.getpid()").fitness == first
+    assert harness.play("return 1").fitness == 1
 
 
 def test_error_names_innermost_line_of_evaluator(tmp_path: Path, make_harness: MakeHarness) -> None:
@@ -197,11 +195,17 @@ def test_output_is_utf_8_in_any_environment(make_harness: MakeHarness, monkeypat
     assert finished.log.decode().split() == ["Grüße", "✓", "日本"]
 
 
-def test_children_survive_evaluation_and_end_with_close(harness: EvaluatorHarness) -> None:
-    """A server that the evaluator keeps for its games stays; `close` ends it."""
-    harness.play("spawn(SLEEPER, '../server'); return 1")
-    server = harness.pid_in("../server")
-    assert harness.play("return 1").fitness == 1
+def test_children_of_import_survive_evaluations_and_end_with_close(make_harness: MakeHarness, tmp_path: Path) -> None:
+    """A server that the module starts for all its games."""
+    module = (
+        "import subprocess, sys\n"
+        "server = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "def play(genome, trial):\n    return server.pid\n"
+    )
+    (tmp_path / "served.py").write_text(module)
+    harness = make_harness("served:play", tmp_path)
+    server = int(harness.play("").fitness or 0)
+    assert harness.play("").fitness == server
     assert not is_gone(server)
 
     harness.evaluator.close()

@@ -4,6 +4,7 @@ One agent at a time, on this system's Python and on Windows CPython under Wine, 
 clock. The time is measured from before the record is published until the evaluator's first line.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from inbox_agent.evaluation.protocol import environment
+from inbox_agent.evaluation.environment import game_environment
 from inbox_agent.protocol.layout import Kind, ResultRecord, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
 from tests.harness import records
@@ -43,7 +44,7 @@ Interpreter = tuple[list[str], Mapping[str, str], Callable[[Path], str]]
 
 def main() -> None:
     python = windows_python()
-    here: Interpreter = ([sys.executable], environment(), str)
+    here: Interpreter = ([sys.executable], game_environment(os.environ, (), {}, threads=1, windows=False), str)
     there: Interpreter = (python.argv(), python.environment(), path_there)
     print(f"start signal to evaluator, {GAMES} games, milliseconds     median     95 %      worst")
     for system, (program, env, named) in {"this system": here, "Windows CPython": there}.items():

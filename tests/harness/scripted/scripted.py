@@ -49,13 +49,14 @@ def hang() -> None:
         time.sleep(60)
 
 
-def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str) -> None:
+def main(genome: str, result: str, seed: str, trial: str, settings: str, scratch: str, worker: str = "0") -> None:
     """The command; the arguments have the order of the placeholders."""
     from inbox_agent.evaluation.trial import EvaluatorTrial
 
     job = EvaluatorTrial(
         number=int(trial),
         seed=int(seed),
+        worker=int(worker),
         settings=json.loads(Path(settings).read_text("utf-8")),
         time_limit_s=0.0,
         scratch=Path(scratch),

@@ -1,0 +1,15 @@
+"""What both kinds of evaluators are told beside what they run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatorOptions:
+    """Environment and limits of games."""
+
+    environment: Mapping[str, str]
+    worker: int = 0  #: which of the workers on this computer it is, counted from 0
+    memory_limit_mb: int | None = None  #: of a game with all its processes
+    games_per_process: int | None = None
+    result_is_final: bool = False  #: a command's game ends as soon as its result file is complete

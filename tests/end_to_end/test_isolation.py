@@ -1,0 +1,61 @@
+"""What one game does reaches no other one: whole farms of local workers."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import Evaluator, StalledError, open_farm
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+RUINOUS = """
+STATE = {"ruined": False}
+
+
+def play(genome, trial):
+    if STATE["ruined"]:
+        raise RuntimeError("an earlier game has ruined this process")
+    if genome.read_bytes() == b"ruin":
+        STATE["ruined"] = True
+        raise ValueError("ruined")
+    return 1.0
+"""
+
+UNGUARDED = """
+from pipeline import Evaluator, open_farm
+
+
+def play(genome, trial):
+    return 1.0
+
+
+with open_farm("farm-of-a-game", evaluator=Evaluator(python="game:play"), workers=1) as farm:
+    farm.evaluate({"a": b"a"})
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("position", [0, 20, 39])
+def test_failing_genome_costs_no_other_genome(tmp_path: Path, workers: int, position: int) -> None:
+    """It ruins the module's state and fails; wherever it is in the queue, all others get their fitness."""
+    (tmp_path / "game.py").write_text(RUINOUS)
+    genomes = {f"g{n:02}": b"ruin" if n == position else b"fine" for n in range(40)}
+
+    with open_farm(tmp_path, evaluator=Evaluator(python="game:play"), workers=workers) as farm:
+        scores = farm.evaluate(genomes)
+
+    assert [name for name, score in scores.items() if score.value is None] == [f"g{position:02}"]
+    assert "ValueError: ruined" in scores[f"g{position:02}"].reason
+
+
+def test_evaluator_that_opens_a_farm_is_one_clear_error(tmp_path: Path) -> None:
+    """Without the guard every import would open another farm, whose workers import it again."""
+    (tmp_path / "game.py").write_text(UNGUARDED)
+
+    with (
+        open_farm(tmp_path, evaluator=Evaluator(python="game:play"), workers=1) as farm,
+        pytest.raises(StalledError, match='below `if __name__ == "__main__":`'),
+    ):
+        farm.evaluate({f"g{n}": b"x" for n in range(6)})
+
+    assert not list(tmp_path.rglob("farm-of-a-game"))
