@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
+from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option
 from pipeline.cli.vm import vm_commands
@@ -48,6 +49,7 @@ def commands() -> None:
 
     \b
     pipeline init            make a project that runs at once
+    pipeline check           load the evaluator and play one genome on this computer
     pipeline run --gen 1     play the genomes in genomes/gen-0001/
     pipeline status          show the state of a generation
     pipeline verify          count again, independently
@@ -152,6 +154,8 @@ def take_over_share(worker: str, root: Path) -> int:
     return ExitCode.OK
 
 
+commands.add_command(check_evaluator)
+commands.add_command(try_genome)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 for inspection_command in inspection_commands:

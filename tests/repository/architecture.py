@@ -53,7 +53,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.machines": (
         "hyperv_ops",
         "inbox_agent.protocol",
-        "inbox_agent.settings",
         "inbox_agent.system",
         "pipeline.config",
         "pipeline.core",
@@ -88,7 +87,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "hyperv_ops",
         "inbox_agent.checks",
         "inbox_agent.protocol",
+        "inbox_agent.single_game",
         "pipeline.config",
+        "pipeline.core",
         "pipeline.errors",
         "pipeline.machines",
         "pipeline.paths",
@@ -103,6 +104,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.api": (
+        "inbox_agent.evaluation.environment",
         "inbox_agent.protocol.layout",
         "inbox_agent.settings",
         "inbox_agent.system.atomic_file",
@@ -121,6 +123,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.cli": (
         "hyperv_ops",
+        "inbox_agent.protocol.layout",
         "pipeline.bundle",
         "pipeline.config",
         "pipeline.core",

@@ -56,6 +56,7 @@ ONE_PLACE = {
     "apscheduler": {"pipeline.host.timers"},
     "click": {
         "pipeline.cli.agent",
+        "pipeline.cli.evaluator",
         "pipeline.cli.main",
         "pipeline.cli.inspect",
         "pipeline.cli.options",

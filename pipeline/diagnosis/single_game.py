@@ -1,0 +1,90 @@
+"""Plays one genome with the project's evaluator on this computer, without a farm: `pipeline check`, `pipeline try`."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inbox_agent.protocol.layout import Outcome
+from inbox_agent.single_game import play_genome, temporary_evaluator
+from pipeline.config import Config
+from pipeline.core.model import trial_seed
+from pipeline.errors import GenomeError, InputError
+from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB, ProjectPaths
+from pipeline.storage.snapshots import is_ignored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayedGame:
+    """What came of one game."""
+
+    seed: int
+    outcome: Outcome
+    reason: str  #: why it has no fitness
+    fitness: float | None
+    metrics: dict[str, float]
+    seconds: float
+    log: bytes
+    artifacts: dict[str, int] = field(default_factory=dict)  #: names and sizes in bytes
+
+
+def evaluator_problem(root: Path, config: Config) -> str:
+    """Why the evaluator cannot be loaded, in one line; empty if it can. A function is imported for that."""
+    with temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator:
+        return evaluator.problem()
+
+
+def play_game(
+    root: Path, config: Config, genome: Path, *, trial: int = 1, seed: int | None = None, keep: Path | None = None
+) -> PlayedGame:
+    """Plays one genome once. Without a seed it is the one of this trial in the genome's generation, or in the first.
+
+    Raises:
+        GenomeError: it cannot be read.
+        InputError: the artifacts cannot be copied to `keep`.
+    """
+    if seed is None:
+        folder = GENERATION_FOLDER.fullmatch(genome.resolve().parent.name)
+        seed = trial_seed(config.generation.seed, int(folder[1]) if folder else 1, trial)
+    with temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator:
+        try:
+            game = play_genome(
+                evaluator,
+                genome,
+                trial=trial,
+                seed=seed,
+                time_limit_s=config.evaluator.time_limit_s,
+                settings=config.settings,
+            )
+        except OSError as error:
+            raise GenomeError(f"{genome}: cannot be read: {error.strerror}; give the path of a genome file") from error
+        artifacts = {path.name: path.stat().st_size for path in game.artifacts}
+        if keep is not None:
+            _copy(game.artifacts, keep)
+    return PlayedGame(
+        seed=seed,
+        outcome=game.outcome,
+        reason=game.reason,
+        fitness=game.fitness,
+        metrics=game.metrics,
+        seconds=game.seconds,
+        log=game.log,
+        artifacts=artifacts,
+    )
+
+
+def example_genome(root: Path) -> Path | None:
+    """The first genome of the newest generation; None if there is none."""
+    for folder in sorted(ProjectPaths(root).all_genomes.glob(GENERATION_GLOB), reverse=True):
+        genomes = [path for path in sorted(folder.iterdir()) if path.is_file() and not is_ignored(path.name)]
+        if genomes:
+            return genomes[0]
+    return None
+
+
+def _copy(artifacts: list[Path], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in artifacts:
+            shutil.copyfile(path, folder / path.name)
+    except OSError as error:
+        raise InputError(f"{folder}: the artifacts cannot be copied: {error.strerror}; give another folder") from error
