@@ -35,6 +35,7 @@ from inbox_agent.evaluation.protocol import (
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
+from inbox_agent.evaluation.worker_process import describe_children
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.system.process_tree import ProcessTree, interpreter, wait_for_exit
 
@@ -51,6 +52,7 @@ class _Worker:
     ready: bool = False
     broken: str = ""
     games: int = 0  #: completed in it
+    processes: int = 1  #: in its tree when the function had been imported
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class FunctionEvaluator:
             reply = child.output.wait(_POLL_S)
             match reply and parse_json(reply.body, "the evaluator process's reply"):
                 case {"ready": True}:
-                    child.ready = True
+                    self._note_ready(child)
                     return ""
                 case {"broken": str(reason)}:
                     child.broken = reason
@@ -194,6 +196,9 @@ class FunctionEvaluator:
         )
         return self._child
 
+    def _note_ready(self, child: _Worker) -> None:
+        child.ready, child.processes = True, self._tree.count(child.process)
+
     def _renew_child(self) -> None:
         """Replaces the process; the new one imports the function while the result is published."""
         self._kill_child()
@@ -256,7 +261,8 @@ class FunctionEvaluator:
             case {"number": game.number, "error": str(reason)}:
                 return self._failed(reason, reply.log, reply.at)
             case {"ready": True}:
-                child.ready, game.log = True, reply.log
+                self._note_ready(child)
+                game.log = reply.log
                 self._ask(child, game)
                 return None
             case {"broken": str(reason)}:
@@ -271,10 +277,12 @@ class FunctionEvaluator:
             fitness, metrics = read_answer(answer, "the returned value")
         except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
-        assert self._child is not None
-        self._child.games += 1
-        worn = self._child.games == self._options.games_per_process or self._child.growth.has_grown()
-        if left or worn:
+        child = self._child
+        assert child is not None
+        child.games += 1
+        if (processes := self._tree.count(child.process) - child.processes) > 0:
+            left = [*left, describe_children(processes)]
+        if left or child.games == self._options.games_per_process or child.growth.has_grown():
             self._renew_child()
         finished = self._finish(Outcome.COMPLETED, "", reply.log + _describe_left(left), reply.at)
         return replace(finished, fitness=fitness, metrics=metrics)

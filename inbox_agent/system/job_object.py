@@ -118,9 +118,9 @@ if sys.platform == "win32":
             """Kills every process of the job and of the jobs nested in it, waits for them, and closes the job."""
             try:
                 deadline = time.monotonic() + within_s
-                if self._active():
+                if self.active():
                     _checked(_terminate(self._handle, _EXIT_CODE))
-                while self._active() and time.monotonic() < deadline:
+                while self.active() and time.monotonic() < deadline:
                     threading.Event().wait(_PAUSE_S)
             finally:
                 self.close()
@@ -129,7 +129,8 @@ if sys.platform == "win32":
             """Closes the handle, which kills the processes still in the job."""
             _close(self._handle)
 
-        def _active(self) -> int:
+        def active(self) -> int:
+            """How many of its processes have not ended."""
             found = _Accounting()
             _checked(_query(self._handle, _BASIC_ACCOUNTING, ctypes.byref(found), ctypes.sizeof(found), None))
             return int(found.ActiveProcesses)

@@ -98,6 +98,7 @@ def test_what_a_game_leaves_running_ends_with_its_process(harness: EvaluatorHarn
     assert harness.play("return 1").log == b""
 
 
+@posix
 def test_process_is_kept_after_a_closed_pool(harness: EvaluatorHarness) -> None:
     """What `multiprocessing` keeps for itself is not left by the game."""
     pool = (
