@@ -9,7 +9,6 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import pipeline
 from pipeline.errors import BundleError
 
 NAME = "genome-pipeline"
@@ -29,7 +28,7 @@ def pack_own_wheel(folder: Path) -> Path:
         raise BundleError(f"{NAME} runs here without being installed; `pip install -e .` in its checkout") from error
     stem = f"{NAME.replace('-', '_')}-{installed.version}"
     contents: dict[str, bytes] = {}
-    site = Path(pipeline.__file__).parent.parent
+    site = Path(__file__).resolve().parents[2]
     for package in PACKAGES:
         for path in sorted((site / package).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
