@@ -1,4 +1,4 @@
-# Each target sets up what it needs in .venv. Windows equivalents are in the README.
+# Each target sets up what it needs in .venv. Windows equivalents are in CONTRIBUTING.md.
 PYTHON ?= python3
 BIN := .venv/bin
 

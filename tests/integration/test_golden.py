@@ -128,7 +128,10 @@ def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
     for body in bodies:
         found.setdefault(body["fact"], set()).update(body.keys() - {"fact"})
 
-    assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}
+    assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}, (
+        "give each field a value other than its default in tests/programs/golden.py, "
+        "then run: python -m tests.programs.golden tests/data/golden"
+    )
     assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
     assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
     assert {body["rung"] for body in bodies if "rung" in body} == {action.value for action in RecoveryAction}

@@ -26,6 +26,7 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import trial_seed
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
+from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS
 from tests.harness.source_tree import PACKAGES, ROOT
 from tests.simulator.mutations import MUTATIONS
 
@@ -319,6 +320,12 @@ def test_documented_seed_is_that_of_the_first_trial() -> None:
     """docs/how-to/your-game.md reproduces trial 1 of generation 1 with the run seed that `init` writes."""
     seed = trial_seed(Config().generation.seed, generation=1, trial=1)
     assert f"--seed {seed} --result" in text_of("docs/how-to/your-game.md")
+
+
+@pytest.mark.parametrize("column", [*RESULT_COLUMNS, *ATTEMPT_COLUMNS])
+def test_columns_of_results_are_documented(column: str) -> None:
+    """Each column of both tables is on the page of the results."""
+    assert f"`{column}`" in text_of("docs/reference/results.md")
 
 
 def test_every_command_is_documented_and_has_help() -> None:
