@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -33,11 +34,24 @@ def agent_parser() -> argparse.ArgumentParser:
     _add_what_is_played(parser)
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
-    parser.add_argument("--worker", type=int, default=0, metavar="N", help="its number on this computer (default: 0)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="workers on this computer (default: 1)")
+    parser.add_argument(
+        "--worker", type=_at_least(0), default=0, metavar="N", help="its number on this computer (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=_at_least(1), default=1, metavar="N", help="workers on this computer (default: 1)"
+    )
     parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
     parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected a number from {least}")
+        return int(text)
+
+    return number
 
 
 def doctor_parser() -> argparse.ArgumentParser:
