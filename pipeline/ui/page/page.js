@@ -72,7 +72,7 @@ function drawTrend(trend) {
   const quarter = (n) => trend.map((one) => one.quarters[n]);
   plot("trend", [
     { ...line("lower quarter", quarter(0), { width: 0 }), mode: "lines", showlegend: false, hoverinfo: "skip" },
-    { ...line("middle half", quarter(2), { width: 0 }), mode: "lines", fill: "tonexty", fillcolor: colour("--quiet") + "66", hoverinfo: "skip" },
+    { ...line("interquartile range", quarter(2), { width: 0 }), mode: "lines", fill: "tonexty", fillcolor: colour("--quiet") + "66", hoverinfo: "skip" },
     line("best", trend.map((one) => one.best), { color: colour("--good"), width: 2.5 }),
     line("mean", trend.map((one) => one.mean), { width: 2 }),
     line("median", quarter(1), { width: 1.5, dash: "dot" }),
@@ -125,7 +125,7 @@ function tiles(sheet) {
   const lost = ["lost", "interrupted", "corrupt", "undelivered"].reduce((sum, name) => sum + counts.attempts[name], 0);
   const entries = [
     ["genomes", counts.submitted], ["completed", counts.completed, "good"], ["failed", counts.failed, bad(counts.failed)],
-    ["open", counts.open], ["missing", counts.lost, bad(counts.lost)], ["counted twice", counts.duplicated, bad(counts.duplicated)],
+    ["open", counts.open], ["lost", counts.lost, bad(counts.lost)], ["duplicated", counts.duplicated, bad(counts.duplicated)],
     ["attempts", counts.attempts.issued], ["attempts lost", lost, lost ? "warn" : ""],
     ["time", duration(counts.wall_s)], ["utilisation", `${Math.round(100 * counts.utilisation)} %`],
     ["best fitness", sheet.best ? figure(sheet.best.fitness) : "–"], ["best genome", sheet.best ? sheet.best.name : "–", "name"],
