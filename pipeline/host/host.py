@@ -72,6 +72,7 @@ class Host:
             closing.callback(self._lock.release)
             self._parts = build(root, config, evaluator_folder, closing)
             self._closing = closing.pop_all()
+        self._evaluator_checked = False  #: whether the local workers can load their evaluator
         self._loaded = False  #: whether the ledger was replayed into the farm
         self.outputs: Outputs | None = None
         self._timers: Timers | None = None
@@ -161,6 +162,7 @@ class Host:
     ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
 
+        Before the first attempt of this host it checks that its local workers can load their evaluator.
         `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end.
 
         Raises:
@@ -172,6 +174,12 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.local_workers.prepare()
+        if not self._evaluator_checked:
+            if problem := self.local_workers.evaluator_problem(self._stop.is_set):
+                diagnosis = f"the evaluator cannot be loaded: {problem}"
+                self._parts.hooks.notify_stuck(self.farm, diagnosis)
+                return Ending(finished=False, diagnosis=diagnosis)
+            self._evaluator_checked = not self._stop.is_set()
         if self._parts.machine_controller is not None:
             self._parts.machine_controller.open(on_down=self._close_connection)
         if self._timers is None:

@@ -5,6 +5,7 @@ Owns: which calls a recovery action makes. Not here: when it is due (`core.recov
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ import msgspec
 import orjson
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
+from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.system.atomic_file import replace_file
-from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
+from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers, wait_for_exit
 from pipeline.config import Config
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
@@ -25,6 +27,7 @@ from pipeline.paths import ProjectPaths
 
 log = logging.getLogger(__name__)
 
+_CHECK_POLL_S, _PROBLEM_BYTES_MAX = 0.1, 1000
 LOCAL_ACTIONS = (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE)
 _STATES = {
     PowerState.RUNNING: MachineState.RUNNING,
@@ -38,10 +41,12 @@ class LocalWorkers:
 
     def __init__(self, config: Config, paths: ProjectPaths, folder: Path, on_exit: Callable[[], None]) -> None:
         """`folder` has the evaluator's files; `on_exit` is called from a thread when an agent has ended."""
-        names = config.local_names()
-        self._config, self._paths = config, paths
+        names, secret = config.local_names(), config.secret_variables()
+        self._config, self._paths, self._folder = config, paths, folder
+        #: of the agents: without the host's secrets, so that no game can inherit them
+        self._environment = {name: value for name, value in os.environ.items() if name not in secret}
         self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
-        self._machines = LocalMachines({name: self._spec(name, n, folder) for n, name in enumerate(names)}, on_exit)
+        self._machines = LocalMachines({name: self._spec(name, n) for n, name in enumerate(names)}, on_exit)
         self._reverted: set[str] = set()
 
     def names(self) -> list[str]:
@@ -92,6 +97,28 @@ class LocalWorkers:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, settings)
 
+    def evaluator_problem(self, stopped: Callable[[], bool]) -> str:
+        """Why the agents cannot load their evaluator, in one line; empty if they can, or if `stopped` came first.
+
+        A function is imported for that, in a process of its own, so it takes as long. Call `prepare` first.
+        """
+        if not self.names():
+            return ""
+        settings = self._paths.agent_settings(self.names()[0])
+        argv = [sys.executable, "-P", "-m", "inbox_agent.evaluator_check", str(settings), str(self._folder)]
+        with subprocess.Popen(
+            argv, cwd=self._folder, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                while not wait_for_exit(process, _CHECK_POLL_S):
+                    if stopped():
+                        return ""
+                problem = process.stdout.read(_PROBLEM_BYTES_MAX).decode("utf-8", "replace")
+            finally:
+                process.kill()  # it has ended, or is not needed any more
+        return layout.clean(problem, _PROBLEM_BYTES_MAX) if process.returncode else ""
+
     def close(self) -> None:
         """Ends all agents, and processes that a killed agent left running."""
         try:
@@ -101,20 +128,19 @@ class LocalWorkers:
         for name in self._machines.names():
             kill_leftovers(self._paths.agent_state(name) / PROCESSES_FILE)
 
-    def _spec(self, name: str, number: int, folder: Path) -> LocalSpec:
+    def _spec(self, name: str, number: int) -> LocalSpec:
         own = self._paths.agent_state(name)
         share = self.shares[name]
         # -P: a user's file must not shadow a module of the standard library in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
-        argv += ["--config", str(self._paths.agent_settings(name)), "--folder", str(folder), "--leave-with-parent"]
+        argv += ["--config", str(self._paths.agent_settings(name)), "--folder", str(self._folder)]
         argv += ["--worker", str(number), "--workers", str(len(self._config.local_names()))]
-        argv += ["--beat", f"{self._config.limits.silence_limit_s / 6:g}"]
-        secret = self._config.secret_variables()
+        argv += ["--leave-with-parent", "--beat", f"{self._config.limits.silence_limit_s / 6:g}"]
         return LocalSpec(
             argv=argv,
             disk=share,
             folders=(f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS),
             log=self.log_path(name),
-            cwd=folder,
-            env={variable: value for variable, value in os.environ.items() if variable not in secret},
+            cwd=self._folder,
+            env=self._environment,
         )

@@ -21,6 +21,16 @@ def play(genome, trial):
     return 1.0
 """
 
+SLOW_IMPORT = """
+import time
+
+time.sleep(3)
+
+
+def play(genome, trial):
+    return 1.0
+"""
+
 UNGUARDED = """
 from pipeline import Evaluator, open_farm
 
@@ -59,3 +69,39 @@ def test_evaluator_that_opens_a_farm_is_one_clear_error(tmp_path: Path) -> None:
         farm.evaluate({f"g{n}": b"x" for n in range(6)})
 
     assert not list(tmp_path.rglob("farm-of-a-game"))
+
+
+@pytest.mark.parametrize(
+    "evaluator",
+    [Evaluator(python="no_such_module:play"), Evaluator(command=["no-such-program", "{genome}", "{result}"])],
+    ids=["function", "command"],
+)
+def test_missing_evaluator_costs_no_attempt(tmp_path: Path, evaluator: Evaluator) -> None:
+    """The host checks it before the first attempt."""
+    with (
+        open_farm(tmp_path, evaluator=evaluator, workers=2) as farm,
+        pytest.raises(StalledError, match=r"cannot be loaded: .*no.such.(module|program)"),
+    ):
+        farm.evaluate({f"g{n:03}": b"x" for n in range(104)})
+
+    assert not (tmp_path / "results" / "gen-0001" / "attempts").exists()
+
+
+def test_generation_continues_once_the_evaluator_can_be_loaded(tmp_path: Path) -> None:
+    """In the same program, with the same generation."""
+    with open_farm(tmp_path, evaluator=Evaluator(python="game:play"), workers=1) as farm:
+        with pytest.raises(StalledError, match="cannot be loaded"):
+            farm.evaluate({"g": b"fine"}, generation=1)
+        (tmp_path / "game.py").write_text(RUINOUS)
+
+        assert farm.evaluate({"g": b"fine"}, generation=1)["g"].value == 1.0
+
+
+def test_import_longer_than_the_time_limit_costs_no_genome(tmp_path: Path) -> None:
+    """The time limit is that of a game."""
+    (tmp_path / "game.py").write_text(SLOW_IMPORT)
+
+    with open_farm(tmp_path, evaluator=Evaluator(python="game:play", time_limit_s=2), workers=2) as farm:
+        scores = farm.evaluate({f"g{n}": b"x" for n in range(6)})
+
+    assert [score.value for score in scores.values()] == [1.0] * 6
