@@ -1,6 +1,7 @@
 """A harness for evaluators: runs lines of Python as an evaluation."""
 
 import os
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from inbox_agent.evaluation.environment import game_environment
 from inbox_agent.evaluation.options import EvaluatorOptions
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
 from inbox_agent.system.process_tree import ProcessTree
@@ -79,7 +81,8 @@ def harness_factory(kind: Callable[..., GenomeEvaluator], scratch: Path, tree: P
 
 def evaluator_options(**changes: Any) -> EvaluatorOptions:
     """The options of an evaluator whose games inherit the environment of the test."""
-    return EvaluatorOptions(**{"environment": dict(os.environ), **changes})
+    environment = game_environment(os.environ, ["*"], {}, threads=1, windows=sys.platform == "win32")
+    return EvaluatorOptions(**{"environment": environment, **changes})
 
 
 def is_gone(pid: int | None) -> bool:
