@@ -34,7 +34,8 @@ class ExitCode(enum.IntEnum):
     FAILED = 1  #: some genomes have no fitness, a check failed, or a machine did not do what it was asked
     BAD_INPUT = 2
     STOPPED = 3  #: stopped early; the same command resumes
-    CANNOT_CONTINUE = 4  #: no worker can go on, everything fails, or the ledger cannot be used
+    #: no worker can go on, the evaluator cannot be loaded, everything fails, or the ledger cannot be used
+    CANNOT_CONTINUE = 4
     INTERNAL_ERROR = 70  #: a defect of this program
 
 

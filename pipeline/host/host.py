@@ -177,6 +177,7 @@ class Host:
         if not self._evaluator_checked:
             if problem := self.local_workers.evaluator_problem(self._stop.is_set):
                 diagnosis = f"the evaluator cannot be loaded: {problem}"
+                self.outputs.write(self.farm)
                 self._parts.hooks.notify_stuck(self.farm, diagnosis)
                 return Ending(finished=False, diagnosis=diagnosis)
             self._evaluator_checked = not self._stop.is_set()

@@ -263,7 +263,7 @@ def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> No
 def test_broken_evaluator_stops_farm_early(project: FarmProject) -> None:
     """If every evaluation fails from the start, the farm stops and prints the last log."""
     project.configure(workers=2)
-    (project.root / "game.py").write_text("import no_such_module\n")
+    (project.root / "game.py").write_text("def play(genome, trial):\n    import no_such_module\n")
     project.add_genomes(games(40))
     code, out = project.run()
     assert code == 4

@@ -197,7 +197,9 @@ def test_corrected_configuration_runs_without_fresh(tmp_path: Path, capsys: pyte
     pipeline(capsys, "init", tmp_path)
     config = tmp_path / "pipeline.toml"
     config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
-    assert pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)[0] == 1
+    code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
+    assert code == ExitCode.CANNOT_CONTINUE
+    assert "the evaluator cannot be loaded: plya.py: no such file" in err
     config.write_text(config.read_text().replace('"plya.py"', '"play.py"'))
     code, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 0
