@@ -21,6 +21,7 @@ from typing import IO, Any
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 _BYTES_MAX = 64 * 1024  # layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
 
+_REAL_TIME_SIGNALS = 32  # the first number of those that no program sends by itself
 _LEFT_NAMED_MAX = 3  # threads that are named in a log
 _TEXT_CHARS_MAX = 1000  # of an error; the agent cuts it again
 
@@ -154,11 +155,12 @@ class _ProcessState:
     """What a game may change in its process, as it was when the function had been imported."""
 
     def __init__(self) -> None:
-        self._environment = os.environ.copy()
+        self._environment = _raw_environment().copy()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._streams = sys.stdin, sys.stdout, sys.stderr
-        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        standard = (number for number in signal.valid_signals() if number < _REAL_TIME_SIGNALS)
+        self._handlers = {number: signal.getsignal(number) for number in standard}
         self._threads = set(threading.enumerate())
         self._children = _count_children()
 
@@ -168,9 +170,10 @@ class _ProcessState:
         sys.setprofile(None)
         sys.stdin, sys.stdout, sys.stderr = self._streams
         os.umask(self._umask)
-        if os.environ != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)
+        if _raw_environment() != self._environment:
+            for name in _raw_environment().keys() - self._environment.keys():
+                del os.environ[_decode(name)]
+            os.environ.update((_decode(name), _decode(value)) for name, value in self._environment.items())
         for number, handler in self._handlers.items():
             if signal.getsignal(number) != handler and handler is not None:  # None: not set by Python
                 signal.signal(number, handler)
@@ -185,6 +188,15 @@ class _ProcessState:
         if children > 0:
             found.append(describe_children(children))
         return found
+
+
+def _raw_environment() -> dict[Any, Any]:
+    """The variables as `os.environ` keeps them: comparing these costs 1 µs, comparing decoded ones 40."""
+    return os.environ._data  # type: ignore[attr-defined, no-any-return]
+
+
+def _decode(text: bytes | str) -> str:
+    return text if isinstance(text, str) else os.fsdecode(text)  # Windows keeps text
 
 
 def describe_children(count: int) -> str:
