@@ -120,7 +120,7 @@ class OpenFarm:
 
     def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
         """Runs the generation that was begun; for callers that begin it themselves."""
-        return self._host.play(on_progress) if on_progress is not None else self._host.play()
+        return self._host.play(on_progress)
 
     def progress(self) -> Progress:
         """The progress of the run."""

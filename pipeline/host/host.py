@@ -157,7 +157,7 @@ class Host:
 
     def play(
         self,
-        on_progress: Callable[[Progress], None] = lambda _progress: None,
+        on_progress: Callable[[Progress], None] | None = None,
         on_facts: Callable[[list[Fact]], None] = lambda _facts: None,
     ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
@@ -220,7 +220,7 @@ class Host:
         self,
         outputs: Outputs,
         timers: Timers,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None] | None,
         on_facts: Callable[[list[Fact]], None],
     ) -> Ending:
         parts, progress_due = self._parts, 0.0
@@ -229,7 +229,7 @@ class Host:
             if self.farm.finished:  # before callbacks and hooks, which may read them
                 outputs.write(self.farm)
             on_facts(facts)
-            if self.farm.finished or time.monotonic() >= progress_due:
+            if on_progress is not None and (self.farm.finished or time.monotonic() >= progress_due):
                 progress_due = time.monotonic() + PROGRESS_INTERVAL_S
                 on_progress(self.progress())
             parts.hooks.notify(facts, self.farm)
