@@ -21,7 +21,6 @@ from typing import IO, Any
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 _BYTES_MAX = 64 * 1024  # layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
 
-_REAL_TIME_SIGNALS = 32  # the first number of those that no program sends by itself
 _LEFT_NAMED_MAX = 3  # threads that are named in a log
 _TEXT_CHARS_MAX = 1000  # of an error; the agent cuts it again
 
@@ -159,8 +158,10 @@ class _ProcessState:
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._streams = sys.stdin, sys.stdout, sys.stderr
-        standard = (number for number in signal.valid_signals() if number < _REAL_TIME_SIGNALS)
-        self._handlers = {number: signal.getsignal(number) for number in standard}
+        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._handlers_changed = False
+        self._set_handler = signal.signal
+        signal.signal = self._note_handler
         self._threads = set(threading.enumerate())
         self._children = _count_children()
 
@@ -174,13 +175,23 @@ class _ProcessState:
             for name in _raw_environment().keys() - self._environment.keys():
                 del os.environ[_decode(name)]
             os.environ.update((_decode(name), _decode(value)) for name, value in self._environment.items())
-        for number, handler in self._handlers.items():
-            if signal.getsignal(number) != handler and handler is not None:  # None: not set by Python
-                signal.signal(number, handler)
+        if self._handlers_changed:
+            self._handlers_changed = False
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) != handler and handler is not None:  # None: not set by Python
+                    self._set_handler(number, handler)
+
+    def _note_handler(self, signalnum: int, handler: Any) -> Any:
+        """In place of `signal.signal`: comparing all handlers after each game would cost more than a short game."""
+        self._handlers_changed = True
+        return self._set_handler(signalnum, handler)
 
     def left_running(self) -> list[str]:
         """Threads and child processes that the last game has left behind, in words."""
-        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
+        threads: list[threading.Thread] = []
+        # Cheaper than a comparison of all threads, for the common case of one that is always there.
+        if threading.active_count() != len(self._threads) or not all(thread.is_alive() for thread in self._threads):
+            threads = [thread for thread in threading.enumerate() if thread not in self._threads]
         children = _count_children() - self._children
         found = [f"thread {thread.name}" for thread in threads[:_LEFT_NAMED_MAX]]
         if len(threads) > _LEFT_NAMED_MAX:
