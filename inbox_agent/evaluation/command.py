@@ -207,8 +207,6 @@ class CommandEvaluator:
 
     def _has_answer(self) -> bool:
         """Whether the result file is complete: a valid answer, which a part of one is not."""
-        if not self._scratch.result.exists():
-            return False
         try:
             self._read_answer()
         except InvalidAnswer:

@@ -59,7 +59,7 @@ def game_environment(
         "PYTHONIOENCODING": "utf-8:backslashreplace",  # Python prints any character
         **dict.fromkeys(THREAD_POOLS, str(threads)),
         **passed,
-        **fixed,
+        **({name.upper(): value for name, value in fixed.items()} if windows else fixed),
         IN_A_GAME: "1",
     }
 

@@ -35,7 +35,7 @@ class GrowthLimit:
 
     def __init__(self, pid: int, limit_mb: int | None) -> None:
         self._pid = pid
-        self._growth_max_mb = GROWTH_MAX_MB if limit_mb is None else min(GROWTH_MAX_MB, limit_mb / 2)
+        self._limit_mb = float("inf") if limit_mb is None else limit_mb
         self._first_mb: float | None = None
         self._due = 0.0
 
@@ -47,7 +47,8 @@ class GrowthLimit:
         used_mb = _used_mb(self._pid)
         if self._first_mb is None:
             self._first_mb = used_mb
-        return used_mb > self._first_mb + self._growth_max_mb
+        # What earlier games have left must not bring a later one above the limit.
+        return used_mb > min(self._first_mb + GROWTH_MAX_MB, (self._first_mb + self._limit_mb) / 2)
 
 
 def _used_mb(pid: int) -> float:

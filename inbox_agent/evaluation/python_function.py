@@ -142,6 +142,8 @@ class FunctionEvaluator:
             reply = child.output.wait(max(0.0, pause_s))
             if reply is not None:
                 finished = self._handle_reply(child, game, reply)
+                if finished is None:
+                    continue  # it is ready, and has its request now
             elif child.output.ended or wait_for_exit(child.process, 0):
                 finished = self._died(child)
             elif time.monotonic() >= self._deadline:
@@ -260,7 +262,7 @@ class FunctionEvaluator:
                 return self._judge(answer, reply, left)
             case {"number": game.number, "error": str(reason)}:
                 return self._failed(reason, reply.log, reply.at)
-            case {"ready": True}:
+            case {"ready": True} if not child.ready:
                 self._note_ready(child)
                 game.log = reply.log
                 self._ask(child, game)
@@ -268,8 +270,6 @@ class FunctionEvaluator:
             case {"broken": str(reason)}:
                 child.broken = reason  # the next evaluation gets a new child: the user may have fixed the module
                 return self._failed(reason, reply.log)
-            case {"number": int()}:
-                return None  # an evaluation that was given up
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
     def _judge(self, answer: object, reply: WorkerReply, left: list[object]) -> EvaluationResult:

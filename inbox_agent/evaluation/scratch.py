@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from inbox_agent.system.file_kind import is_link, is_regular
 from inbox_agent.system.file_retry import retry_while_busy
 
 log = logging.getLogger(__name__)
+
+_REMOVE_AGAIN_S = 10.0
+#: A FIFO must not block the agent, a link must not be followed.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 RESULT, ARTIFACTS = "result.json", "artifacts"
 
@@ -35,6 +40,7 @@ class Scratch:
         self._overwritten = overwritten
         self._use(self._base)
         self._abandoned = [path for path in self._base.parent.glob(f"{self._base.name}-*") if path.is_dir()]
+        self._remove_abandoned_at = 0.0
         with contextlib.suppress(OSError):  # the next `prepare` tries again and raises
             self.prepare("")  # files of a killed agent's last evaluation may fill the disk
 
@@ -49,18 +55,23 @@ class Scratch:
             return self.prepare(suffix)
         except OSError as error:
             log.warning("%s cannot be cleaned, a new folder takes its place: %s", self.folder, error)
-            uncleanable = self.folder
+            self._abandoned.append(self.folder)
+            self._remove_abandoned_at = time.monotonic() + _REMOVE_AGAIN_S
             self._use(self._base.with_name(f"{self._base.name}-{secrets.token_hex(4)}"))
-            path = self.prepare(suffix)
-            self._abandoned.append(uncleanable)
-            return path
+            return self.prepare(suffix)
 
     def _remove_abandoned(self) -> None:
+        """Removes abandoned folders, not too often: each file that is still open takes seconds on Windows."""
+        if not self._abandoned or time.monotonic() < self._remove_abandoned_at:
+            return
+        self._remove_abandoned_at = time.monotonic() + _REMOVE_AGAIN_S
         for folder in list(self._abandoned):
-            with contextlib.suppress(OSError):  # tried again before the next evaluation
+            with contextlib.suppress(OSError):
+                os.chmod(folder, stat.S_IRWXU)
                 for name in os.listdir(folder):  # one by one: what stays must stay in this folder
                     _remove(os.path.join(folder, name))
                 os.rmdir(folder)
+            if not folder.exists():
                 self._abandoned.remove(folder)
 
     def prepare(self, suffix: str) -> Path:
@@ -89,16 +100,23 @@ class Scratch:
         except FileNotFoundError:  # the evaluator removed the folder itself
             os.makedirs(self.folder)
             return []
+        except PermissionError:  # the evaluator took the right to list it
+            os.chmod(self.folder, stat.S_IRWXU)
+            return os.listdir(self.folder)
 
     def answer(self) -> bytes:
         """The bytes of `result.json`. Raises InvalidAnswer."""
         try:
-            found = os.lstat(self.result)
-            if not stat.S_ISREG(found.st_mode):  # a FIFO would block the agent, a link may lead anywhere
+            if not is_regular(os.lstat(self.result)):
                 raise InvalidAnswer(f"{RESULT} is not a regular file")
-            if found.st_size > RECORD_BYTES_MAX:
-                raise InvalidAnswer(f"{RESULT} has {found.st_size} bytes, allowed are {RECORD_BYTES_MAX}")
-            return self.result.read_bytes()
+            # The game may still run, and put a FIFO or a link in its place after this look.
+            with open(os.open(self.result, _OPEN_FLAGS), "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    raise InvalidAnswer(f"{RESULT} is not a regular file")
+                if found.st_size > RECORD_BYTES_MAX:
+                    raise InvalidAnswer(f"{RESULT} has {found.st_size} bytes, allowed are {RECORD_BYTES_MAX}")
+                return file.read(RECORD_BYTES_MAX + 1)
         except FileNotFoundError:
             raise InvalidAnswer(f"the evaluator ended well but wrote no {RESULT}") from None
         except OSError as error:

@@ -55,10 +55,11 @@ class _RequestLoop:
         self._pid = os.getpid()
 
     def serve(self) -> None:
+        handlers = _HandlerWatch()
         function = self._import()
         if function is None:
             return
-        before = _ProcessState()
+        before = _ProcessState(handlers)
         self._send({"ready": True})
         genome = scratch = Path()
         for line in self._requests:
@@ -79,8 +80,8 @@ class _RequestLoop:
                 os._exit(0)  # the function forked, and this is the child
             with contextlib.suppress(OSError):  # the function removed the folder
                 os.chdir(scratch)  # Windows cannot delete a folder that is a current folder
-            self._send({"number": request["number"], "left": before.left_running(), **answer})
-            before.restore()  # only now: the agent need not wait for it
+            left = before.left_running() + before.restore()
+            self._send({"number": request["number"], "left": left, **answer})
 
     def _import(self) -> Function | None:
         module, _, name = self._target.partition(":")
@@ -116,9 +117,7 @@ class _RequestLoop:
             problem = f"the answer cannot be used: {error}"
             text = json.dumps({"number": message.get("number"), "error": problem[:_TEXT_CHARS_MAX]})
         # Output before the answer is its log, so it must be in the stream before the answer.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced or closed by the evaluator
-                stream.flush()
+        _flush_output()
         data = self._marker + text.encode() + b"\n"
         while data:
             data = data[os.write(self._replies, data) :]
@@ -150,41 +149,62 @@ class _RequestLoop:
             traceback.print_exception(type(error), error, rest)
 
 
+class _HandlerWatch:
+    """Notes that a signal handler was set: comparing all of them after each game would cost more than a short game."""
+
+    def __init__(self) -> None:
+        self.changed = False
+        self.set_handler = signal.signal
+        signal.signal = self._note  # before the evaluator's modules take a name of their own for it
+
+    def _note(self, signalnum: int, handler: Any) -> Any:
+        self.changed = True
+        return self.set_handler(signalnum, handler)
+
+
 class _ProcessState:
     """What a game may change in its process, as it was when the function had been imported."""
 
-    def __init__(self) -> None:
-        self._environment = _raw_environment().copy()
+    def __init__(self, handlers: _HandlerWatch) -> None:
+        self._environ, self._variables = os.environ, _raw(os.environ).copy()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._streams = sys.stdin, sys.stdout, sys.stderr
+        self._outputs = _outputs()
+        self._traces = sys.gettrace(), sys.getprofile()
+        self._watch = handlers
         self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-        self._handlers_changed = False
-        self._set_handler = signal.signal
-        signal.signal = self._note_handler
+        handlers.changed = False
         self._threads = set(threading.enumerate())
         self._children = _count_children()
 
-    def restore(self) -> None:
-        """Undoes what the last game changed."""
-        sys.settrace(None)
-        sys.setprofile(None)
-        sys.stdin, sys.stdout, sys.stderr = self._streams
+    def restore(self) -> list[str]:
+        """Undoes what the last game changed; returns what cannot be undone, in words."""
+        try:
+            self._restore()
+        except BaseException as error:  # whatever a game has put in place of something
+            return [f"a change that cannot be undone ({type(error).__name__})"]
+        return []
+
+    def _restore(self) -> None:
+        sys.settrace(self._traces[0])
+        sys.setprofile(self._traces[1])
+        if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
+            _flush_output()
+            sys.stdin, sys.stdout, sys.stderr = self._streams
+        if _outputs() != self._outputs or any(stream is not None and stream.closed for stream in self._streams):
+            raise OSError("standard output or error was closed or redirected")
         os.umask(self._umask)
-        if _raw_environment() != self._environment:
-            for name in _raw_environment().keys() - self._environment.keys():
+        os.environ = self._environ  # noqa: B003  the object, which a game may have replaced
+        if _raw(os.environ) != self._variables:
+            for name in _raw(os.environ).keys() - self._variables.keys():
                 del os.environ[_decode(name)]
-            os.environ.update((_decode(name), _decode(value)) for name, value in self._environment.items())
-        if self._handlers_changed:
-            self._handlers_changed = False
+            os.environ.update((_decode(name), _decode(value)) for name, value in self._variables.items())
+        if self._watch.changed:
+            self._watch.changed = False
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) != handler and handler is not None:  # None: not set by Python
-                    self._set_handler(number, handler)
-
-    def _note_handler(self, signalnum: int, handler: Any) -> Any:
-        """In place of `signal.signal`: comparing all handlers after each game would cost more than a short game."""
-        self._handlers_changed = True
-        return self._set_handler(signalnum, handler)
+                    self._watch.set_handler(number, handler)
 
     def left_running(self) -> list[str]:
         """Threads and child processes that the last game has left behind, in words."""
@@ -201,9 +221,20 @@ class _ProcessState:
         return found
 
 
-def _raw_environment() -> dict[Any, Any]:
+def _raw(environ: Any) -> dict[Any, Any]:
     """The variables as `os.environ` keeps them: comparing these costs 1 µs, comparing decoded ones 40."""
-    return os.environ._data  # type: ignore[attr-defined, no-any-return]
+    return environ._data  # type: ignore[no-any-return]
+
+
+def _outputs() -> list[tuple[int, int]]:
+    """Which files standard output and error are; they may be closed or redirected below Python's streams."""
+    return [(found.st_dev, found.st_ino) for found in map(os.fstat, (1, 2))]
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced or closed by the evaluator
+            stream.flush()
 
 
 def _decode(text: bytes | str) -> str:

@@ -89,6 +89,15 @@ def ended_child() -> int | None:
     return 0 if ended is None else ended.si_pid
 
 
+def children() -> set[int]:
+    """Linux: the children of this process's main thread, which is also the one that adopts orphans."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return set(map(int, file.read().split()))
+    except OSError:  # a kernel without this list
+        return set()
+
+
 def reap(own: Container[int]) -> None:
     """Reaps adopted orphans that have ended; `own` are children that other code waits for."""
     while (pid := ended_child()) and pid not in own and _in_foreign_session(pid):

@@ -115,6 +115,7 @@ def test_game_within_memory_limit_completes(make: Make, monkeypatch: pytest.Monk
 
 def test_scratch_folder_that_cannot_be_cleaned_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next game gets a new one; the old one is removed once that is possible."""
+    monkeypatch.setattr(scratch, "_REMOVE_AGAIN_S", 0.0)
     harness = make()
     harness.play("Path('stuck').touch(); return 1")
     remove = scratch._remove
@@ -135,9 +136,10 @@ def test_scratch_folder_that_cannot_be_cleaned_is_replaced(make: Make, monkeypat
     assert not harness.scratch.exists()
 
 
-def test_scratch_folder_with_a_mount_is_replaced(make: Make) -> None:
+def test_scratch_folder_with_a_mount_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A game that mounted something there, as an emulator does, does not stop its worker."""
     require("mount", root=True)
+    monkeypatch.setattr(scratch, "_REMOVE_AGAIN_S", 0.0)
     harness = make()
     mount = harness.scratch / "artifacts" / "disk"
     harness.play("os.makedirs('artifacts/disk'); return 1")

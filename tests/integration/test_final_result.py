@@ -1,5 +1,6 @@
 """The result file of a command that does not end well: counted if the user says that it is final, named otherwise."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,3 +63,12 @@ def test_result_of_a_failed_game_is_named(make: Callable[[bool], EvaluatorHarnes
     assert finished.reason == (
         f"{reason}; result.json was written before, with fitness 5, which `result_is_final = true` would count"
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+@pytest.mark.parametrize("trick", ["os.mkfifo('result.json')", "os.symlink('/dev/zero', 'result.json')"])
+def test_result_that_is_no_file_does_not_block_the_agent(make: Callable[[bool], EvaluatorHarness], trick: str) -> None:
+    """It is looked at while the game runs, which may put anything in its place."""
+    finished = make(True).play(f"{trick}; hang()", time_limit_s=1.5)
+
+    assert finished.outcome is Outcome.TIMED_OUT

@@ -26,8 +26,8 @@ PID = "return os.getpid()"
 def make(tmp_path: Path, tree: ProcessTree) -> Iterator[Make]:
     with ExitStack() as stack:
 
-        def make(**keys: Any) -> EvaluatorHarness:
-            evaluator = make_evaluator(EvaluatorTable(python=FUNCTION, **keys), SCRIPTED, tmp_path / "scratch", tree)
+        def make(*, folder: Path = SCRIPTED, python: str = FUNCTION, **keys: Any) -> EvaluatorHarness:
+            evaluator = make_evaluator(EvaluatorTable(python=python, **keys), folder, tmp_path / "scratch", tree)
             stack.callback(evaluator.close)
             return EvaluatorHarness(evaluator, tmp_path / "scratch")
 
@@ -96,6 +96,15 @@ def test_what_a_game_leaves_running_ends_with_its_process(harness: EvaluatorHarn
     assert finished.fitness is not None
     assert eventually(lambda: is_gone(int(finished.fitness or 0)))
     assert harness.play("return 1").log == b""
+
+
+@posix
+def test_daemon_that_a_game_leaves_is_noticed(harness: EvaluatorHarness) -> None:
+    """Its parent has ended, so it is no child of the game's process any more."""
+    finished = harness.play("spawn(ORPHAN, 'parent').wait(); return int(Path('orphan').read_text())")
+
+    assert b"still running when the game returned: 1 child process" in finished.log
+    assert eventually(lambda: is_gone(int(finished.fitness or 0)))
 
 
 @posix
@@ -174,3 +183,53 @@ def test_alarm_at_the_end_of_a_game_fails_that_game(harness: EvaluatorHarness) -
 def test_standard_output_is_restored(harness: EvaluatorHarness) -> None:
     """A game that redirects its output does so for itself."""
     assert same_process(harness, "sys.stdout = open(os.devnull, 'w')", "sys.stdout is sys.__stdout__") == 1
+
+
+@pytest.mark.parametrize("game", ["sys.stdout.close()", "os.close(1)", "os.dup2(os.open(os.devnull, os.O_WRONLY), 1)"])
+def test_process_with_closed_or_redirected_output_is_replaced(harness: EvaluatorHarness, game: str) -> None:
+    """The next game can print."""
+    assert harness.play(f"{game}; return 1").fitness == 1
+
+    finished = harness.play("print('hello'); return 2")
+
+    assert (finished.fitness, finished.log.split()) == (2, [b"hello"])
+
+
+def test_process_whose_state_cannot_be_restored_is_replaced(harness: EvaluatorHarness) -> None:
+    """The game counts, and the next one is not affected."""
+    finished = harness.play("os.environ._data = None; return 1")
+
+    assert finished.fitness == 1
+    assert b"a change that cannot be undone" in finished.log
+    assert harness.play("return float('PATH' in os.environ)").fitness == 1
+
+
+@posix
+def test_handler_set_by_an_imported_name_is_restored(make: Make, tmp_path: Path) -> None:
+    """`from signal import signal` in the module takes the function when it is imported."""
+    (tmp_path / "trapping.py").write_text(
+        "from signal import SIG_IGN, SIGUSR1, getsignal, signal\n"
+        "def play(genome, trial):\n"
+        "    before = getsignal(SIGUSR1)\n"
+        "    signal(SIGUSR1, SIG_IGN)\n"
+        "    return float(before == SIG_IGN)\n"
+    )
+    harness = make(folder=tmp_path, python="trapping:play")
+
+    assert [harness.play("").fitness for _ in range(3)] == [0, 0, 0]
+
+
+def test_replies_that_nothing_asked_for_end_the_game(harness: EvaluatorHarness) -> None:
+    """A game can read the marker of replies; with it, it could restart its own time limit or flood the agent."""
+    forge = """
+        import inspect
+        owners = [found.frame.f_locals.get("self") for found in inspect.stack()]
+        loop = next(owner for owner in owners if type(owner).__name__ == "_RequestLoop")
+        for _ in range(1000):
+            loop._send({"ready": True})
+        hang()
+    """
+    finished = harness.play(forge, time_limit_s=20.0)
+
+    assert (finished.outcome, finished.reason) == (Outcome.FAILED, "the evaluator process's reply makes no sense")
+    assert harness.play("return 1").fitness == 1

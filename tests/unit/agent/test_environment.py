@@ -48,3 +48,10 @@ def test_modules_of_folder_come_first() -> None:
 
     assert with_modules_of(folder, {})["PYTHONPATH"] == "games"
     assert with_modules_of(folder, {"PYTHONPATH": "mine"})["PYTHONPATH"].replace(";", ":") == "games:mine"
+
+
+def test_fixed_name_is_folded_on_windows() -> None:
+    """Its block of variables would have two of them otherwise."""
+    found = game_environment({"PATH": "a"}, (), {"Path": "b"}, threads=1, windows=True)
+
+    assert {name: value for name, value in found.items() if name.upper() == "PATH"} == {"PATH": "b"}
