@@ -12,18 +12,23 @@ from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluators import make_evaluator
 from inbox_agent.protocol.layout import Setting, safe_suffix
 from inbox_agent.settings import EvaluatorTable
-from inbox_agent.system.process_tree import ProcessTree
+from inbox_agent.system.process_tree import PROCESSES_FILE, ProcessTree
 
 _WAIT_S = 0.5
 
 
 @contextmanager
 def temporary_evaluator(
-    table: EvaluatorTable, folder: Path, *, secrets: Collection[str] = ()
+    table: EvaluatorTable, folder: Path, *, secrets: Collection[str] = (), state: Path | None = None
 ) -> Iterator[CommandEvaluator | FunctionEvaluator]:
-    """The evaluator of a table, as an agent makes it, in a temporary folder instead of the agent's own."""
-    with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as place:
-        tree = ProcessTree(Path(place, "processes"))
+    """The evaluator of a table, as an agent makes it, in a temporary folder instead of the agent's own.
+
+    Args:
+        secrets: as of `make_evaluator`.
+        state: where the temporary folder is made, and the file of its processes; None: where the system has such.
+    """
+    with tempfile.TemporaryDirectory(prefix="inbox-agent-", dir=state, ignore_cleanup_errors=True) as place:
+        tree = ProcessTree((state or Path(place)) / PROCESSES_FILE)
         evaluator = make_evaluator(table, folder, Path(place, "scratch"), tree, secrets=secrets)
         try:
             yield evaluator

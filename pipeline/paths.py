@@ -109,6 +109,11 @@ class ProjectPaths:
         """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
+    @property
+    def evaluator_check(self) -> Path:
+        """The state folder of the check of the local workers' evaluator."""
+        return self.state / "evaluator-check"
+
     def agent_settings(self, worker: str) -> Path:
         """What a local worker's agent plays."""
         return self.agent_state(worker) / "agent.json"

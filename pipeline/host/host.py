@@ -162,7 +162,7 @@ class Host:
     ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
 
-        Before the first attempt of this host it checks that its local workers can load their evaluator.
+        Before the first attempt of a host with local workers only, it checks that they can load their evaluator.
         `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end.
 
         Raises:
@@ -174,7 +174,8 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.local_workers.prepare()
-        if not self._evaluator_checked:
+        only_local = not self.config.worker
+        if only_local and not self._evaluator_checked:
             if problem := self.local_workers.evaluator_problem(self._stop.is_set):
                 diagnosis = f"the evaluator cannot be loaded: {problem}"
                 self.outputs.write(self.farm)

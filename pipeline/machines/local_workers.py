@@ -27,7 +27,11 @@ from pipeline.paths import ProjectPaths
 
 log = logging.getLogger(__name__)
 
-_CHECK_POLL_S, _PROBLEM_BYTES_MAX = 0.1, 1000
+_CHECK_POLL_S, _PROBLEM_BYTES_MAX = 0.1, 4000
+if sys.platform == "win32":
+    _CREATION_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+else:
+    _CREATION_FLAGS = 0
 LOCAL_ACTIONS = (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE)
 _STATES = {
     PowerState.RUNNING: MachineState.RUNNING,
@@ -104,20 +108,35 @@ class LocalWorkers:
         """
         if not self.names():
             return ""
+        state = self._paths.evaluator_check
         settings = self._paths.agent_settings(self.names()[0])
-        argv = [sys.executable, "-P", "-m", "inbox_agent.evaluator_check", str(settings), str(self._folder)]
-        with subprocess.Popen(
-            argv, cwd=self._folder, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None
+        argv = [sys.executable, "-P", "-m", "inbox_agent.evaluator_check", str(settings), str(self._folder), str(state)]
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            process = subprocess.Popen(
+                argv,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # A new process group, so that only the host handles Ctrl-C at its terminal.
+                start_new_session=sys.platform != "win32",
+                creationflags=_CREATION_FLAGS,
+            )
+        except OSError as error:
+            return f"it cannot be started in {self._folder}: {error.strerror}"
+        with process:
+            assert process.stdout is not None
             try:
                 while not wait_for_exit(process, _CHECK_POLL_S):
                     if stopped():
                         return ""
-                problem = process.stdout.read(_PROBLEM_BYTES_MAX).decode("utf-8", "replace")
+                problem = layout.clean(process.stdout.read(_PROBLEM_BYTES_MAX).decode("utf-8", "replace"), 500)
             finally:
                 process.kill()  # it has ended, or is not needed any more
-        return layout.clean(problem, _PROBLEM_BYTES_MAX) if process.returncode else ""
+                kill_leftovers(state / PROCESSES_FILE)
+        how = f"the process that loads it ended with {process.returncode}"
+        return (problem or how) if process.returncode else ""
 
     def close(self) -> None:
         """Ends all agents, and processes that a killed agent left running."""
