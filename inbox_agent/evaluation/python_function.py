@@ -90,7 +90,7 @@ class FunctionEvaluator:
         except OSError as error:
             return describe_start_error(interpreter(), error)
         while time.monotonic() < child.started + IMPORT_LIMIT_S:
-            reply = child.output.wait(_POLL_S)
+            reply = self._next_reply(child, _POLL_S)
             match reply and parse_json(reply.body, "the evaluator process's reply"):
                 case {"ready": True}:
                     self._note_ready(child)
@@ -139,7 +139,7 @@ class FunctionEvaluator:
             # A reply that has arrived counts, however late it is read here.
             now = time.monotonic()
             pause_s = min(until - now, self._deadline - now, game.memory.until_due_s(), _POLL_S)
-            reply = child.output.wait(max(0.0, pause_s))
+            reply = self._next_reply(child, max(0.0, pause_s))
             if reply is not None:
                 finished = self._handle_reply(child, game, reply)
                 if finished is None:
@@ -197,6 +197,14 @@ class FunctionEvaluator:
             },
         )
         return self._child
+
+    @staticmethod
+    def _next_reply(child: _Worker, timeout_s: float) -> WorkerReply | None:
+        """The next reply; of a process that has ended also the one that is still being read."""
+        reply = child.output.wait(timeout_s)
+        if reply is None and not child.output.ended and wait_for_exit(child.process, 0):
+            reply = child.output.wait(LAST_OUTPUT_S)
+        return reply
 
     def _note_ready(self, child: _Worker) -> None:
         child.ready, child.processes = True, self._tree.count(child.process)

@@ -226,9 +226,10 @@ def _raw(environ: Any) -> dict[Any, Any]:
     return environ._data  # type: ignore[no-any-return]
 
 
-def _outputs() -> list[tuple[int, int]]:
+def _outputs() -> list[tuple[int, int, int]]:
     """Which files standard output and error are; they may be closed or redirected below Python's streams."""
-    return [(found.st_dev, found.st_ino) for found in map(os.fstat, (1, 2))]
+    # Windows numbers neither pipes nor devices, but tells them apart by their mode.
+    return [(found.st_mode, found.st_dev, found.st_ino) for found in map(os.fstat, (1, 2))]
 
 
 def _flush_output() -> None:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from inbox_agent.evaluation import worker_process
+from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
@@ -285,3 +286,29 @@ def test_child_exits_when_its_input_ends(harness: EvaluatorHarness) -> None:
     worker.process.stdin.close()
 
     assert eventually(lambda: has_ended(pid))
+
+
+@posix
+def test_reply_of_ended_process_is_still_read(
+    make_harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow machine a process may end before its last words have been read."""
+    read, asked = OutputReader.wait, []
+
+    def wait(reader: OutputReader, timeout_s: float) -> WorkerReply | None:
+        asked.append(timeout_s)
+        if len(asked) > 1:
+            return read(reader, timeout_s)
+        assert eventually(lambda: not any(child.is_running() for child in children()))
+        return None
+
+    def children() -> list[psutil.Process]:
+        found = psutil.Process().children()
+        return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+
+    (tmp_path / "broken.py").write_text("import no_such_library")
+    harness = make_harness("broken:play", tmp_path)
+    monkeypatch.setattr(OutputReader, "wait", wait)
+    assert isinstance(harness.evaluator, FunctionEvaluator)
+
+    assert "No module named 'no_such_library'" in harness.evaluator.problem()
