@@ -37,7 +37,7 @@ def make_evaluator(
     """The evaluator that plays the files in `folder`, in the scratch folder.
 
     Args:
-        secrets: environment variables of this process that no game may see, whatever the table allows.
+        secrets: environment variables of this process that no game may inherit, whatever the table allows.
     """
     options = EvaluatorOptions(
         environment=game_environment(

@@ -247,7 +247,7 @@ class Config(_Table, frozen=True, kw_only=True):
         return {whose: reference for whose, reference in wanted.items() if reference}
 
     def secret_variables(self) -> set[str]:
-        """The environment variables that hold secrets; no game may see them."""
+        """The environment variables that hold secrets; no game may inherit them."""
         references = [reference.partition(":") for reference in self.secrets().values()]
         return {name.upper() if os.name == "nt" else name for kind, _colon, name in references if kind == "env"}
 

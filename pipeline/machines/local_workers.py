@@ -134,6 +134,7 @@ class LocalWorkers:
                 problem = layout.clean(process.stdout.read(_PROBLEM_BYTES_MAX).decode("utf-8", "replace"), 500)
             finally:
                 process.kill()  # it has ended, or is not needed any more
+                process.wait()  # while it lives, what it has started counts as its own
                 kill_leftovers(state / PROCESSES_FILE)
         how = f"the process that loads it ended with {process.returncode}"
         return (problem or how) if process.returncode else ""
