@@ -20,6 +20,8 @@ from msgspec.structs import asdict
 from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
 from inbox_agent.doctor import CheckTarget, check_agent
+from inbox_agent.evaluation.versioned import VersionedEvaluator
+from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.evaluators import WorkerPlace, make_evaluator
 from inbox_agent.identity import make_identity
 from inbox_agent.protocol.files import ShareError
@@ -73,7 +75,10 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
     tree = ProcessTree(state / PROCESSES_FILE)
     log.info("plays %s of %s", table, folder)
-    evaluator = make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers))
+    evaluator = VersionedEvaluator(
+        make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers)),
+        EvaluatorFiles(table, folder).look,
+    )
     wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)
     watcher = FolderWatcher({"inbox": share / INBOX}, wakeup.set, suffixes=ORDERS)

@@ -12,9 +12,21 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
-from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
+from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
-from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
+from inbox_agent.planner import (
+    Clean,
+    ReportUnplayed,
+    Run,
+    ShareState,
+    Step,
+    Stop,
+    Wait,
+    apply_step,
+    next_start,
+    next_step,
+)
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import (
     FileAlreadyExists,
@@ -50,6 +62,7 @@ log = logging.getLogger(__name__)
 #: The claim goes first: without its result it would look like an unfinished evaluation. Then the result, and only then
 #: the payloads that it refers to.
 _CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
+LOADING_REPORTED_AFTER_S = 1.0  #: by the heartbeat, if the evaluator was loaded before
 CLEAN_AGAIN_S = 10.0  #: after a file could not be removed because another process has it open
 
 
@@ -70,7 +83,7 @@ class Agent:
     def __init__(
         self,
         files: ShareFiles,
-        evaluator: GenomeEvaluator,
+        evaluator: VersionedEvaluator,
         identity: AgentIdentity,
         wakeup: Waitable,
         *,
@@ -83,13 +96,16 @@ class Agent:
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
+        self._loaded = LoadStatus()
+        self._loading_since: float | None = None  #: when a replaced evaluator began to load; None: at the agent's start
+        self._renewed_for = ""  #: the attempt for which the evaluator was loaded anew
         self._unconfirmed_claims: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts with files that could not be removed
         self._results = ResultWriter(files, identity, self._heartbeat)
         self._scanner = ShareScanner(files, clock=clock, share_is_local=share_is_local, limits=limits)
         self._counter = 0
         self._heartbeat_due = 0.0
-        self._heartbeat_owner: HostRecord | None = None
+        self._reported: tuple[HostRecord | None, LoadStatus | None] = (None, None)  #: in the last heartbeat
         self._other_agent: tuple[str, int] | None = None
         self._announced = False
         self._watching_until = None if share_is_local else clock() + limits.newcomer_beats * limits.beat_s
@@ -100,9 +116,11 @@ class Agent:
         return self._running is not None and self._finished is None
 
     def wait(self, seconds: float) -> None:
-        """Waits for the evaluator while an evaluation runs, for a change notification otherwise."""
+        """Waits for the evaluator while it runs or loads, for a change notification otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
+        elif self._loaded.is_loading:
+            self._evaluator.load(seconds)
         else:
             self._wakeup.wait(seconds)
 
@@ -136,11 +154,14 @@ class Agent:
         if state.owner is not None:  # without an owner, no absence is confirmed
             self._unconfirmed_claims &= set(state.present)
         state = replace(state, unconfirmed_claims=self._unconfirmed_claims, outbox=self._without_held_open(state))
+        state = replace(state, evaluator=self._load(state))
         while not isinstance(step := next_step(state), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
                 break
             state = apply_step(state, step)
+            if isinstance(step, Stop):
+                state = replace(state, evaluator=self._load(state))
         self._heartbeat()
 
     def _without_held_open(self, state: ShareState) -> dict[str, Collection[Kind]]:
@@ -149,6 +170,23 @@ class Agent:
         held_open = {a for a, again_at in self._clean_again_at.items() if again_at > now and a not in state.present}
         self._clean_again_at = {a: again_at for a, again_at in self._clean_again_at.items() if a in state.outbox}
         return {a: kinds for a, kinds in state.outbox.items() if a not in held_open}
+
+    def _load(self, state: ShareState) -> str | None:
+        """The version of the evaluator that is loaded for the next start signal; None if none is."""
+        if self._running is not None:
+            return None
+        start = next_start(state)
+        if start is None or start.evaluator not in (None, self._loaded.version):
+            # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played.
+            self._evaluator.reload_if_changed(at_once=start is not None)
+        if start is not None and start.new_process and self._renewed_for != start.attempt:
+            self._renewed_for = start.attempt
+            self._evaluator.renew()
+        was_loaded = self._loaded.version is not None
+        self._loaded = self._evaluator.load()
+        if was_loaded and self._loaded.is_loading:
+            self._loading_since = self._clock()
+        return self._loaded.version
 
     @property
     def _running_id(self) -> str | None:
@@ -205,6 +243,7 @@ class Agent:
             worker=start.worker,
             epoch=start.epoch,
             attempt=attempt,
+            evaluator=self._loaded.version,
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
         )
@@ -261,14 +300,28 @@ class Agent:
 
     def _heartbeat(self) -> None:
         now, owner = self._clock(), self._scanner.owner
-        if now >= self._heartbeat_due or owner != self._heartbeat_owner:
+        report = owner, self._load_report()
+        if now >= self._heartbeat_due or report != self._reported:
             self._check_for_newer_agent()
             self._write_heartbeat(owner)
-            self._heartbeat_owner, self._heartbeat_due = owner, now + self._limits.beat_s
+            self._reported, self._heartbeat_due = report, now + self._limits.beat_s
+
+    def _load_report(self) -> LoadStatus:
+        """What the heartbeat says of the evaluator. A process that is replaced within a second is not mentioned: the
+        host would give it no work until it reads the next heartbeat.
+        """
+        before = self._reported[1]
+        if self._running is not None or (self._loaded.is_loading and self._is_loading_for_short()):
+            return before or LoadStatus()
+        return self._loaded
+
+    def _is_loading_for_short(self) -> bool:
+        return self._loading_since is not None and self._clock() < self._loading_since + LOADING_REPORTED_AFTER_S
 
     def _write_heartbeat(self, owner: HostRecord | None) -> None:
         self._counter += 1
         session = self._session()  # it may be locked or moved to another screen at any time
+        loaded = self._load_report()
         record = AgentRecord(
             farm=owner.farm if owner else None,
             worker=owner.worker if owner else None,
@@ -276,20 +329,25 @@ class Agent:
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
             counter=self._counter,
-            state=self._state(owner),
+            state=self._state(owner, loaded),
             attempt=self._running_id,
             progress=self._evaluator.progress if self.playing else "",
             versions=self._identity.versions,
             session=layout.clean(session.id, layout.SESSION_CHARS_MAX),
             desktop=layout.clean(str(session), layout.SESSION_CHARS_MAX),
-            evaluator=self._evaluator.fingerprint,
+            evaluator=loaded.version,
+            problem=layout.clean(loaded.problem, layout.REASON_CHARS_MAX),
         )
         self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))
 
-    def _state(self, owner: HostRecord | None) -> AgentState:
+    def _state(self, owner: HostRecord | None, loaded: LoadStatus) -> AgentState:
         if self._running is not None:
             return AgentState.PLAYING if self._finished is None else AgentState.REPORTING
-        return AgentState.IDLE if owner else AgentState.UNOWNED
+        if owner is None:
+            return AgentState.UNOWNED
+        if loaded.version is not None:
+            return AgentState.IDLE
+        return AgentState.BROKEN if loaded.problem else AgentState.LOADING
 
     def _watch_for_other_agent(self) -> float:
         """Law 7 of share_layout.md: on a foreign disk a new agent watches for three beats before it acts.

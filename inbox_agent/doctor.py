@@ -27,7 +27,7 @@ from inbox_agent.protocol.layout import FOLDERS, HEARTBEAT, INBOX, OUTBOX, STAGI
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
-from inbox_agent.single_game import play_genome, temporary_evaluator
+from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
 from inbox_agent.system.desktop import DesktopSession, look_at_session
 from inbox_agent.system.file_lock import holder_of, note_path
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
@@ -267,7 +267,7 @@ def _age_s(path: Path) -> float:
 
 def _evaluator(target: CheckTarget) -> str:
     with temporary_evaluator(target.table, target.folder) as evaluator:
-        if problem := evaluator.problem():
+        if problem := load_problem(evaluator):
             raise _CheckFailed(problem, "correct [evaluator] or the arguments after --share, or put the file there")
     return f"{target.table} of {target.folder}"
 

@@ -51,6 +51,7 @@ def make_evaluator(
         memory_limit_mb=table.memory_limit_mb,
         games_per_process=table.games_per_process,
         result_is_final=table.result_is_final,
+        load_limit_s=table.load_limit_s,
     )
     if table.python is not None:
         return FunctionEvaluator(table.python, folder, scratch, tree, options)

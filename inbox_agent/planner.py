@@ -61,6 +61,7 @@ class ShareState:
     undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
     outbox: Mapping[str, Collection[Kind]]  #: contents of `outbox/`, by attempt
     running: str | None = None
+    evaluator: str | None = None  #: the version of the evaluator that is loaded; None: nothing can be played yet
     #: claims published by this process without confirmation, not evaluated yet
     unconfirmed_claims: Collection[str] = ()
 
@@ -107,13 +108,20 @@ def _next_report(state: ShareState) -> ReportUnplayed | None:
 
 
 def _next_run(state: ShareState) -> Run | None:
+    start = next_start(state)
+    loaded = state.evaluator is not None
+    return Run(start) if start is not None and loaded and start.evaluator in (None, state.evaluator) else None
+
+
+def next_start(state: ShareState) -> StartRecord | None:
+    """The start signal to be played next; None if none waits, or while an evaluation runs."""
     if state.running is not None:
         return None
     unconfirmed = [a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]]
     # Never two claims at once: a crash must leave only the claim of the evaluation that was running.
     untouched = unconfirmed or [a for a in state.starts if a not in state.outbox]
     waiting = [state.starts[a] for a in untouched if a in state.present and _is_ours(state, a)]
-    return Run(min(waiting, key=lambda start: start.publication)) if waiting else None
+    return min(waiting, key=lambda start: start.publication) if waiting else None
 
 
 def _is_ours(state: ShareState, attempt: str) -> bool:

@@ -50,6 +50,7 @@ class ResultWriter:
             trial=start.trial if start else None,
             seed=start.seed if start else None,
             genome_sha256=start.genome_sha256 if start else None,
+            evaluator=finished.evaluator,
             outcome=finished.outcome,
             fitness=finished.fitness,
             metrics=finished.metrics,

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inbox_agent.evaluation.command import CommandEvaluator
-from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult, GenomeEvaluator
+from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult, GenomeEvaluator
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluators import make_evaluator
-from inbox_agent.protocol.layout import Setting, safe_suffix
+from inbox_agent.protocol.layout import Outcome, Setting, safe_suffix
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import PROCESSES_FILE, ProcessTree
 
@@ -19,22 +19,31 @@ _WAIT_S = 0.5
 
 @contextmanager
 def temporary_evaluator(
-    table: EvaluatorTable, folder: Path, *, secrets: Collection[str] = (), state: Path | None = None
+    table: EvaluatorTable, folder: Path, *, secrets: Collection[str] = ()
 ) -> Iterator[CommandEvaluator | FunctionEvaluator]:
     """The evaluator of a table, as an agent makes it, in a temporary folder instead of the agent's own.
 
     Args:
         secrets: as of `make_evaluator`.
-        state: where the temporary folder is made, and the file of its processes; None: where the system has such.
     """
-    with tempfile.TemporaryDirectory(prefix="inbox-agent-", dir=state, ignore_cleanup_errors=True) as place:
-        tree = ProcessTree((state or Path(place)) / PROCESSES_FILE)
+    with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as place:
+        tree = ProcessTree(Path(place) / PROCESSES_FILE)
         evaluator = make_evaluator(table, folder, Path(place, "scratch"), tree, secrets=secrets)
         try:
             yield evaluator
         finally:
             evaluator.close()
             tree.close()
+
+
+def load_problem(evaluator: GenomeEvaluator) -> str:
+    """Loads an evaluator; returns why it cannot be loaded, in one line, or the empty string."""
+    try:
+        while not evaluator.load(_WAIT_S):
+            pass
+    except CannotLoad as error:
+        return str(error)
+    return ""
 
 
 def play_genome(
@@ -46,7 +55,14 @@ def play_genome(
     time_limit_s: float,
     settings: Mapping[str, Setting],
 ) -> EvaluationResult:
-    """Evaluates a genome once and waits for the end. Raises OSError: the genome cannot be copied."""
+    """Loads the evaluator, evaluates a genome once and waits for the end. Raises OSError: it cannot be copied."""
+    try:
+        while not evaluator.load(_WAIT_S):
+            pass
+    except CannotLoad as error:
+        return EvaluationResult(
+            outcome=Outcome.FAILED, reason=f"the evaluator cannot be loaded: {error}", seconds=0.0, log=error.log
+        )
     copy = evaluator.prepare(safe_suffix(genome.name))
     shutil.copyfile(genome, copy)
     evaluator.start(

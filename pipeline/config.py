@@ -43,6 +43,8 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
     direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
     timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
+    #: whether workers with different evaluators may play one generation; `results.csv` says which played what
+    allow_mixed_evaluators: bool = False
     #: larger genome files are refused
     genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
 
@@ -189,6 +191,8 @@ class Config(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
         if self.limits.attempts_max != Limits().attempts_max:
             raise ValueError("[limits] attempts_max: it stands under [generation]")
+        if self.limits.load_limit_s != Limits().load_limit_s:
+            raise ValueError("[limits] load_limit_s: it stands under [evaluator]")
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
@@ -256,8 +260,13 @@ class Config(_Table, frozen=True, kw_only=True):
         depths = dict.fromkeys(self.local_names(), self.local.queue_depth)
         return depths | {worker.name: worker.queue_depth for worker in self.worker}
 
-    def run_settings(self) -> RunSettings:
-        """The settings that a fitness depends on."""
+    @property
+    def knows_evaluator(self) -> bool:
+        """Whether the evaluator's files on this computer are those that the workers must play."""
+        return bool(self.local_names() or self.evaluator.version or self.evaluator.files)
+
+    def run_settings(self, evaluator_version: str = "") -> RunSettings:
+        """The settings that a fitness depends on; without a version, that of the first worker counts."""
         return RunSettings(
             trials_per_genome=self.generation.trials_per_genome,
             seed=self.generation.seed,
@@ -265,12 +274,15 @@ class Config(_Table, frozen=True, kw_only=True):
             evaluator=str(self.evaluator),
             time_limit_s=self.evaluator.time_limit_s,
             timed_out_fitness=self.generation.timed_out_fitness,
+            evaluator_version=evaluator_version,
+            allow_mixed_evaluators=self.generation.allow_mixed_evaluators,
         )
 
     def core_limits(self) -> Limits:
-        """The limits of the core: `[limits]`, with `attempts_max` from `[generation]`."""
+        """The limits of the core: `[limits]`, with those that stand in other tables."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
-        return Limits(**{**values, "attempts_max": self.generation.attempts_max})
+        elsewhere = {"attempts_max": self.generation.attempts_max, "load_limit_s": self.evaluator.load_limit_s}
+        return Limits(**{**values, **elsewhere})
 
 
 def load_config(root: Path, *, check: bool = True) -> Config:

@@ -109,10 +109,9 @@ class ProjectPaths:
         """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
-    @property
-    def evaluator_check(self) -> Path:
-        """The state folder of the check of the local workers' evaluator."""
-        return self.state / "evaluator-check"
+    def evaluator_files(self, version: str) -> Path:
+        """Paths and digests of the files of one version of the evaluator."""
+        return self.state / "evaluators" / f"{version}.json"
 
     def agent_settings(self, worker: str) -> Path:
         """What a local worker's agent plays."""

@@ -17,11 +17,11 @@ from inbox_agent.evaluation.output_reader import OutputReader
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
     LINE_CHARS_MAX,
+    CannotLoad,
     EvaluationJob,
     EvaluationResult,
     describe_exit,
     describe_start_error,
-    fingerprint_of,
     memory_limit_reason,
     parse_json,
     read_answer,
@@ -62,7 +62,8 @@ class CommandEvaluator:
     def __init__(
         self, argv: Sequence[str], folder: Path, scratch: Path, tree: ProcessTree, options: EvaluatorOptions
     ) -> None:
-        self.fingerprint = fingerprint_of("command", *argv)
+        self.reads_files_at_each_game = True
+        self.loads = 0  #: games that were started: each reads the files
         self._argv, self._folder, self._tree = list(argv), Path(os.path.abspath(folder)), tree
         self._options = options
         self._settings = any("{settings}" in argument for argument in argv)
@@ -76,15 +77,24 @@ class CommandEvaluator:
     def progress(self) -> str:
         return self._game.output.progress if self._game else ""
 
-    def problem(self) -> str:
-        """Why the command cannot be started, in one line; the empty string if no problem is found."""
+    @property
+    def is_unused(self) -> bool:
+        return True  # every game has a process of its own
+
+    def load(self, timeout_s: float = 0.0) -> bool:
+        """Always true. Raises CannotLoad: there is no such program, or no script for `python`."""
         try:
             program = find_program(self._program(), self._environment)
         except OSError as error:
-            return describe_start_error(self._argv[0], error)
+            raise CannotLoad(describe_start_error(self._argv[0], error)) from error
         script = self._argv[1] if len(self._argv) > 1 else ""
         missing = script[:1] not in ("", "-", "{") and not os.path.exists(os.path.join(self._folder, script))
-        return f"{script}: no such file in {self._folder}" if missing and _PYTHON.fullmatch(Path(program).name) else ""
+        if missing and _PYTHON.fullmatch(Path(program).name):
+            raise CannotLoad(f"{script}: no such file in {self._folder}")
+        return True
+
+    def unload(self) -> None:
+        """Nothing to do: every game has a process of its own."""
 
     def prepare(self, suffix: str) -> Path:
         return self._scratch.prepare_or_replace(suffix)
@@ -92,6 +102,7 @@ class CommandEvaluator:
     def start(self, job: EvaluationJob) -> None:
         assert self._game is None and self._start_error is None, "one evaluation at a time"
         started = time.monotonic()
+        self.loads += 1
         try:
             argv = self._command(job)
             process = self._tree.spawn(

@@ -12,4 +12,5 @@ class EvaluatorOptions:
     worker: int = 0  #: which of the workers on this computer it is, counted from 0
     memory_limit_mb: int | None = None  #: of a game with all its processes
     games_per_process: int | None = None
+    load_limit_s: float = 300.0  #: for the import of a function
     result_is_final: bool = False  #: a command's game ends as soon as its result file is complete

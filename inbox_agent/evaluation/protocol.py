@@ -4,7 +4,6 @@ Not here: how an evaluator runs (command, python_function) and how processes are
 (inbox_agent.system.process_tree).
 """
 
-import hashlib
 import json
 import signal
 from collections.abc import Mapping
@@ -44,14 +43,43 @@ class EvaluationResult:
     seconds: float
     log: bytes = b""  #: the end of the evaluator's output
     artifacts: list[Path] = field(default_factory=list)  #: in the scratch folder, until the next `prepare`
+    evaluator: str | None = None  #: the version that played it; None: unknown
+
+
+class CannotLoad(Exception):
+    """An evaluator cannot be loaded; the text is one line."""
+
+    def __init__(self, reason: str, log: bytes = b"") -> None:
+        super().__init__(clean(reason, REASON_CHARS_MAX))
+        self.log = log  #: what it wrote before
 
 
 class GenomeEvaluator(Protocol):
     """Evaluates one genome at a time."""
 
     @property
-    def fingerprint(self) -> str:
-        """16 hex digits that are equal on all workers with the same evaluator."""
+    def reads_files_at_each_game(self) -> bool:
+        """Whether every game reads the files; otherwise `load` does, and they are kept for the games that follow."""
+
+    @property
+    def loads(self) -> int:
+        """How often the files were read: rises with every game or process that reads them."""
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing that an earlier game may have changed is used for the next one."""
+
+    def load(self, timeout_s: float) -> bool:
+        """Loads what the next evaluation needs, and waits at most `timeout_s` for it; returns whether it is loaded.
+
+        A call for an evaluator that is loaded costs next to nothing. After an error the next call tries again.
+
+        Raises:
+            CannotLoad: a program or module is missing, the import failed or took too long.
+        """
+
+    def unload(self) -> None:
+        """Ends what is loaded; the next `load` reads the files again. Not while an evaluation runs."""
 
     @property
     def progress(self) -> str:
@@ -61,7 +89,7 @@ class GenomeEvaluator(Protocol):
         """Cleans the scratch folder; returns the path for the genome's copy. Raises OSError."""
 
     def start(self, job: EvaluationJob) -> None:
-        """Starts the evaluation and returns at once; if that fails, `wait` reports it."""
+        """Starts the evaluation and returns at once; if that fails, `wait` reports it. Call it once `load` is true."""
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         """Waits at most `timeout_s` for the end of the evaluation, and enforces its time limit.
@@ -128,8 +156,3 @@ def time_limit_reason(time_limit_s: float) -> str:
 def memory_limit_reason(limit_mb: int, used_mb: float) -> str:
     """Why an evaluation was killed."""
     return f"the game used {used_mb:.0f} MB of memory, more than memory_limit_mb = {limit_mb}"
-
-
-def fingerprint_of(kind: str, *parts: str) -> str:
-    """16 hex digits for an evaluator, independent of where it is installed."""
-    return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]

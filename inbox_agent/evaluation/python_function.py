@@ -24,11 +24,11 @@ from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply, new_
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
     LINE_CHARS_MAX,
+    CannotLoad,
     EvaluationJob,
     EvaluationResult,
     describe_exit,
     describe_start_error,
-    fingerprint_of,
     memory_limit_reason,
     parse_json,
     read_answer,
@@ -39,7 +39,6 @@ from inbox_agent.evaluation.worker_process import describe_children
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.system.process_tree import ProcessTree, interpreter, wait_for_exit
 
-IMPORT_LIMIT_S = 300.0  # for the import; the evaluation's own time limit starts after it
 _POLL_S = 0.25  # how soon a dead child is noticed while another process keeps its output open
 
 
@@ -50,8 +49,8 @@ class _Worker:
     started: float
     growth: GrowthLimit
     ready: bool = False
-    broken: str = ""
-    games: int = 0  #: completed in it
+    import_log: bytes = b""  #: output of the import, for the log of its first game
+    games: int = 0  #: that were started in it
     processes: int = 1  #: in its tree when the function had been imported
 
 
@@ -61,14 +60,15 @@ class _RunningCall:
     number: int
     memory: MemoryLimit
     started: float | None = None  #: when the request was sent; None while the child still imports
-    log: bytes = b""  #: output of the import
+    log: bytes = b""  #: output before it
 
 
 class FunctionEvaluator:
     """Calls `module:function` of `folder` as `function(genome_path, trial)` for every evaluation."""
 
     def __init__(self, target: str, folder: Path, scratch: Path, tree: ProcessTree, options: EvaluatorOptions) -> None:
-        self.fingerprint = fingerprint_of("python", target)
+        self.reads_files_at_each_game = False
+        self.loads = 0  #: processes that were started
         self._target, self._folder, self._tree = target, Path(os.path.abspath(folder)), tree
         self._options = options
         self._scratch = Scratch(scratch)
@@ -83,25 +83,55 @@ class FunctionEvaluator:
     def progress(self) -> str:
         return self._child.output.progress if self._game and self._child else ""
 
-    def problem(self) -> str:
-        """Imports the function; returns in one line why it cannot be called, or the empty string if it can."""
+    @property
+    def is_unused(self) -> bool:
+        return self._child is None or self._child.games == 0
+
+    def load(self, timeout_s: float = 0.0) -> bool:
+        """Starts the worker process, if there is none, and waits for its import."""
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                child = self._ensure_child()
+            except OSError as error:
+                raise CannotLoad(describe_start_error(interpreter(), error)) from error
+            if child.ready:
+                return True
+            now = time.monotonic()
+            reply = self._next_reply(child, max(0.0, min(until - now, _POLL_S)))
+            if reply is not None:
+                self._take_first_reply(child, reply)
+            elif child.output.ended or wait_for_exit(child.process, 0):
+                log = self._kill_child()
+                raise CannotLoad(f"evaluator process died: {describe_exit(child.process.returncode)}", log)
+            elif now >= child.started + self._options.load_limit_s:
+                raise CannotLoad(self._load_limit_reason, self._kill_child())
+            elif now >= until:
+                return False
+
+    def unload(self) -> None:
+        assert self._game is None, "a game is running"
+        self._kill_child()
+
+    def _take_first_reply(self, child: _Worker, reply: WorkerReply) -> None:
         try:
-            child = self._ensure_child()
-        except OSError as error:
-            return describe_start_error(interpreter(), error)
-        while time.monotonic() < child.started + IMPORT_LIMIT_S:
-            reply = self._next_reply(child, _POLL_S)
-            match reply and parse_json(reply.body, "the evaluator process's reply"):
-                case {"ready": True}:
-                    self._note_ready(child)
-                    return ""
-                case {"broken": str(reason)}:
-                    child.broken = reason
-                    return reason
-            if child.output.ended or wait_for_exit(child.process, 0):
-                self._kill_child()
-                return f"evaluator process died: {describe_exit(child.process.returncode)}"
-        return f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s"
+            message = parse_json(reply.body, "the evaluator process's reply")
+        except InvalidAnswer as error:
+            message, reason = None, str(error)
+        match message:
+            case {"ready": True}:
+                self._note_ready(child, reply.log)
+                return
+            case {"broken": str(text)}:
+                reason = text
+            case _:
+                reason = "the evaluator process's reply makes no sense"
+        self._kill_child()
+        raise CannotLoad(reason, reply.log)
+
+    @property
+    def _load_limit_reason(self) -> str:
+        return f"importing {self._target} took longer than load_limit_s = {self._options.load_limit_s:g}"
 
     def prepare(self, suffix: str) -> Path:
         try:
@@ -109,9 +139,6 @@ class FunctionEvaluator:
         except OSError:  # Windows: the last evaluation left a file open in the worker process
             self._kill_child()
             path = self._scratch.prepare_or_replace(suffix)
-        if self._child is None or self._child.broken:
-            with contextlib.suppress(OSError):  # `start` tries again and reports it
-                self._ensure_child()  # it imports while the genome is fetched
         return path
 
     def start(self, job: EvaluationJob) -> None:
@@ -169,9 +196,10 @@ class FunctionEvaluator:
     # -------------------------------------------------------------------------------------------- worker process
 
     def _ensure_child(self) -> _Worker:
-        if self._child is not None and not self._child.broken and not wait_for_exit(self._child.process, 0):
+        if self._child is not None and not wait_for_exit(self._child.process, 0):
             return self._child
         self._kill_child()
+        self.loads += 1
         process = self._tree.spawn(
             # -P: do not import from the current folder, which is the scratch folder.
             [interpreter(), "-P", worker_process.__file__, self._target],
@@ -206,8 +234,8 @@ class FunctionEvaluator:
             reply = child.output.wait(LAST_OUTPUT_S)
         return reply
 
-    def _note_ready(self, child: _Worker) -> None:
-        child.ready, child.processes = True, self._tree.count(child.process)
+    def _note_ready(self, child: _Worker, log: bytes) -> None:
+        child.ready, child.import_log, child.processes = True, log, self._tree.count(child.process)
 
     def _renew_child(self) -> None:
         """Replaces the process; the new one imports the function while the result is published."""
@@ -239,12 +267,14 @@ class FunctionEvaluator:
     def _deadline(self) -> float:
         assert self._game is not None and self._child is not None
         if self._game.started is None:
-            return self._child.started + IMPORT_LIMIT_S
+            return self._child.started + self._options.load_limit_s
         return self._game.started + self._game.job.time_limit_s
 
     def _ask(self, child: _Worker, game: _RunningCall) -> None:
         # Only sent to a ready child: it reads at once, so a full pipe never blocks the agent.
         game.started = time.monotonic()
+        game.log, child.import_log = child.import_log, b""
+        child.games += 1
         job = game.job
         self._write(
             child,
@@ -271,12 +301,11 @@ class FunctionEvaluator:
             case {"number": game.number, "error": str(reason)}:
                 return self._failed(reason, reply.log, reply.at)
             case {"ready": True} if not child.ready:
-                self._note_ready(child)
-                game.log = reply.log
+                self._note_ready(child, reply.log)
                 self._ask(child, game)
                 return None
             case {"broken": str(reason)}:
-                child.broken = reason  # the next evaluation gets a new child: the user may have fixed the module
+                self._kill_child()
                 return self._failed(reason, reply.log)
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
@@ -287,7 +316,6 @@ class FunctionEvaluator:
             return self._failed(str(error), reply.log, reply.at)
         child = self._child
         assert child is not None
-        child.games += 1
         if (processes := self._tree.count(child.process) - child.processes) > 0:
             left = [*left, describe_children(processes)]
         if left or child.games == self._options.games_per_process or child.growth.has_grown():
@@ -308,11 +336,11 @@ class FunctionEvaluator:
     def _timed_out(self, game: _RunningCall) -> EvaluationResult:
         log = self._kill_child()
         if game.started is None:
-            return self._failed(f"importing {self._target} took longer than {IMPORT_LIMIT_S:g} s", log)
+            return self._failed(self._load_limit_reason, log)
         return self._finish(Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s), log)
 
     def _failed(self, reason: str, log: bytes, at: float | None = None) -> EvaluationResult:
-        if self._child is not None and not self._child.broken:
+        if self._child is not None:
             self._renew_child()  # whatever this game has left behind must not reach the next one
         return self._finish(Outcome.FAILED, clean(reason, REASON_CHARS_MAX), log, at)
 

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-LAYOUT = 1  # the version in every record; an agent answers a start signal of another version with `rejected`
+LAYOUT = 2  # the version in every record; an agent answers a start signal of another version with `rejected`
 
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
 FOLDERS = (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS)  #: a folder after the one it is in
@@ -160,6 +160,8 @@ class AgentState(enum.StrEnum):
     """What the agent did when it wrote its heartbeat."""
 
     IDLE = "idle"
+    LOADING = "loading"  #: its evaluator is being loaded; it claims nothing yet
+    BROKEN = "broken"  #: its evaluator cannot be loaded, `problem` says why; it claims nothing and tries again
     PLAYING = "playing"
     REPORTING = "reporting"  #: a result could not be published yet
     UNOWNED = "unowned"  #: no `host.json`: it claims nothing until it knows the share's owner
@@ -208,6 +210,8 @@ class StartRecord(Record, frozen=True, kw_only=True):
     genome_bytes: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)]
     genome_sha256: Digest
     settings: Settings = {}
+    evaluator: Token | None = None  #: the version of the evaluator that must play it; None: any
+    new_process: bool = False  #: whether the evaluator must be loaded anew for it: an earlier attempt failed
 
     def __post_init__(self) -> None:
         _require_finite(self.settings)
@@ -221,6 +225,7 @@ class StartedRecord(Record, frozen=True, kw_only=True):
     worker: Name
     epoch: Positive
     attempt: AttemptId
+    evaluator: Token | None = None  #: the version that is loaded
     boot_id: Token
     run_id: Token
 
@@ -243,6 +248,7 @@ class ResultRecord(Record, frozen=True, kw_only=True):
     trial: Positive | None  #: None where the start signal could not be read, so there was nothing to echo
     seed: Seed | None
     genome_sha256: Digest | None
+    evaluator: Token | None  #: the version that played it; None where nothing was played
     outcome: Outcome
     fitness: float | None = None
     metrics: Annotated[dict[Name, float], Meta(max_length=METRICS_MAX)] = {}
@@ -259,8 +265,8 @@ class ResultRecord(Record, frozen=True, kw_only=True):
         completed = self.outcome is Outcome.COMPLETED
         if completed != (self.fitness is not None):
             raise ValueError("a fitness belongs to `completed` and to nothing else")
-        if completed and None in (self.trial, self.seed, self.genome_sha256):
-            raise ValueError("`completed` must echo trial, seed and genome_sha256")
+        if completed and None in (self.trial, self.seed, self.genome_sha256, self.evaluator):
+            raise ValueError("`completed` must echo trial, seed and genome_sha256, and name its evaluator")
         _require_finite(self.metrics)
         _require_finite({"fitness": self.fitness, "seconds": self.seconds})
 
@@ -280,7 +286,8 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     versions: Annotated[dict[Name, Annotated[str, Meta(max_length=64)]], Meta(max_length=16)] = {}
     session: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: the login session in which its windows open
     desktop: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: empty: no window can be shown there
-    evaluator: Annotated[str, Meta(max_length=64)] = ""  #: the evaluator's fingerprint
+    evaluator: Token | None = None  #: the version of the evaluator that is loaded; None: none is
+    problem: Line = ""  #: why the evaluator cannot be loaded
 
 
 class Echo(NamedTuple):
@@ -290,6 +297,7 @@ class Echo(NamedTuple):
     trial: int
     seed: int
     genome_sha256: str
+    evaluator: str | None  #: None: any may have played it
 
 
 def echo_problem(result: ResultRecord, expected: Echo) -> str:
@@ -299,7 +307,7 @@ def echo_problem(result: ResultRecord, expected: Echo) -> str:
     """
     for field, value in expected._asdict().items():
         said = getattr(result, field)
-        if said != value and said is not None:
+        if said != value and None not in (said, value):
             return f"{field} is {said!r}, expected {value!r}"
     return ""
 
@@ -313,7 +321,7 @@ _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 class _Envelope(Struct):
-    layout: int
+    layout: int = 1  #: of a record without the field
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -343,15 +351,13 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
     """
     if len(data) > RECORD_BYTES_MAX:
         raise LayoutError(name, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
+    version = _version_of(data)
+    if version not in (None, LAYOUT):
+        raise UnknownLayout(name, f"layout {version}, this program uses layout {LAYOUT}")
     try:
         record: R = _decoders[kind].decode(data)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
-        version = _version_of(data)
-        if version not in (None, LAYOUT):
-            raise UnknownLayout(name, f"layout {version}, spoken is {LAYOUT}") from None
         raise LayoutError(name, clean(str(error), 200)) from None
-    if record.layout != LAYOUT:
-        raise UnknownLayout(name, f"layout {record.layout}, spoken is {LAYOUT}")
     return record
 
 
@@ -397,6 +403,7 @@ def _require_finite(values: dict[str, Any]) -> None:
 
 
 def _version_of(data: bytes) -> int | None:
+    """The layout version of a complete record; None for anything else."""
     try:
         return _decode_envelope(data).layout
     except (ValueError, RecursionError):

@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from inbox_agent.system.atomic_file import replace_file
+from inbox_agent.system.file_retry import retry_while_busy
 
 if sys.platform == "win32":
     from inbox_agent.system.job_object import JobObject, spawn_in_job
@@ -30,6 +31,11 @@ else:
     from inbox_agent.system import orphans
 
 KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing without it
+#: Errors of a start that say nothing about the program: the system is short of memory, processes or descriptors, or the
+#: program is being written. EFAULT and Windows' internal error were seen on busy machines, and never twice in a row.
+_TRANSIENT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EFAULT, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
+#: The same of Windows: not enough memory (8, 14), sharing violation, internal error, no resources, commitment limit.
+_TRANSIENT_WINERRORS = frozenset({8, 14, 32, 1359, 1450, 1455})
 Stream = int | IO[bytes] | None
 
 #: All spawned processes of this process, with their tags. Global: Linux gives orphans to a process, not to one tree.
@@ -118,11 +124,16 @@ class ProcessTree:
         stdout: Stream,
         stderr: Stream,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a program in this tree. Raises OSError or ValueError when it cannot be started."""
+        """Starts a program in this tree; retries for 2.5 s if the system cannot at the moment.
+
+        Raises:
+            OSError, ValueError: it cannot be started.
+        """
         command = [find_program(argv[0], env), *argv[1:]]
         self._count += 1
         tag = f"{self._token}:{self._count}"
-        return self._start(command, tag, {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr})
+        how = {"cwd": cwd, "env": env, "stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return retry_while_busy(lambda: self._start(command, tag, how), may_start_later)
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
@@ -229,6 +240,12 @@ class ProcessTree:
 
             orphans.kill_all(orphans.descendants if self._adopts else orphans.all_processes, is_of_this_tree)
             self.reap()
+
+
+def may_start_later(error: OSError) -> bool:
+    """Whether the start of a program failed for a reason that may pass."""
+    winerror = getattr(error, "winerror", None)
+    return error.errno in _TRANSIENT if winerror is None else winerror in _TRANSIENT_WINERRORS
 
 
 def find_program(program: str, env: Mapping[str, str]) -> str:

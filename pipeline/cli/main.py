@@ -75,9 +75,12 @@ def init(folder: Path) -> int:
 @click.option("--gen", "gen", required=True, help="The generation: 7, gen-7 or genomes/gen-0007.")
 @click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
 @click.option("--fresh", is_flag=True, help="Start the generation again; old results are moved aside.")
+@click.option(
+    "--accept-evaluator", is_flag=True, help="Go on although the evaluator was changed; the results are then mixed."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
-def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) -> int:
+def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbose: bool, root: Path) -> int:
     """Play every genome of a generation, or resume a stopped one.
 
     Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
@@ -88,7 +91,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, verbose: bool, root: Path) ->
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
     with Host(root, config, root) as host:
-        host.begin(generation, fresh=fresh, retry_failed=retry_failed)
+        host.begin(generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:

@@ -88,6 +88,7 @@ def _attempt_ended(attempt: Attempt, result: CollectedResult, problem: str) -> A
         metrics=record.metrics,
         seconds=record.seconds,
         archived=True,
+        evaluator="" if attempt.wanted_evaluator else record.evaluator or "",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from inbox_agent.protocol.layout import attempt_id
+from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, Worker, WorkerState
@@ -42,7 +43,14 @@ def _assignable(tx: Transaction) -> list[Worker]:
     """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    return [w for w in workers if w.state in states and not w.left_published and tx.observed.may_get_work(w)]
+    return [
+        worker
+        for worker in workers
+        if worker.state in states
+        and not worker.left_published
+        and tx.observed.may_get_work(worker)
+        and can_play(tx.farm, tx.observed.workers[worker.name])
+    ]
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
@@ -112,10 +120,11 @@ def rebalance(tx: Transaction, queues: Queues) -> None:
     farm, observed, assignable = tx.farm, tx.observed, _assignable(tx)
     idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, queues) is None]
     for worker in farm.workers.values() if idle else ():
-        claims = observed.workers[worker.name].claims
-        playing = [claims[a] for a in worker.wanted if a in claims]
-        waiting = [a for a in worker.wanted.values() if a.id not in claims]
-        if not playing or observed.time - min(playing) <= tx.limits.take_back_after_s:
+        seen = observed.workers[worker.name]
+        playing = [seen.claims[a] for a in worker.wanted if a in seen.claims]
+        waiting = [a for a in worker.wanted.values() if a.id not in seen.claims]
+        busy_since = min(playing, default=seen.loading_since)
+        if busy_since is None or observed.time - busy_since <= tx.limits.take_back_after_s:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
             # A worker that has tried it would not get it, and it would return to the same queue.

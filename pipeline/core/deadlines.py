@@ -49,10 +49,16 @@ def _enforce_claim_limit(tx: Transaction, worker: Worker, seen: ObservedWorker, 
     unclaimed = first.id, first.id in seen.delivered
     if unclaimed != seen.oldest_unclaimed:
         seen.oldest_unclaimed, seen.oldest_unclaimed_since = unclaimed, tx.observed.time
-    elif tx.observed.time - seen.oldest_unclaimed_since > tx.limits.claim_limit_s:
+    elif tx.observed.time - seen.oldest_unclaimed_since > _claim_limit_s(tx, seen):
         if first.id in seen.delivered:
-            reason = f"not claimed within {tx.limits.claim_limit_s:g} s by an idle worker"
+            reason = f"not claimed within {_claim_limit_s(tx, seen):g} s by an idle worker"
             tx.give_up(first, Outcome.LOST, reason)
         else:
             reason = f"not published within {tx.limits.claim_limit_s:g} s: its share takes nothing"
             tx.give_up(first, Outcome.UNDELIVERED, reason)
+
+
+def _claim_limit_s(tx: Transaction, seen: ObservedWorker) -> float:
+    """Longer while the agent loads its evaluator: it claims nothing before, and ends a load that takes too long."""
+    loading = seen.loading_since is not None
+    return tx.limits.claim_limit_s + (tx.limits.load_limit_s if loading else 0.0)

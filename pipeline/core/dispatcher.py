@@ -1,15 +1,17 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, deadlines, recovery, assignment.
+Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, assignment.
 Not here: the actions that follow (`reconcile`).
 """
 
 from pipeline.core.acceptance import accept_results
 from pipeline.core.assignment import Queues, assign, rebalance
 from pipeline.core.deadlines import enforce_deadlines
+from pipeline.core.evaluator import check_evaluator
 from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
+from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import Observation
 from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
@@ -25,6 +27,7 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
     for scan in observation.scans:
         check_ownership(tx, scan)
         accept_results(tx, scan)
+        check_evaluator(tx, scan)
     for scan in first_scans:
         seen = observed.workers[scan.worker]
         if scan.worker in queues.local and seen.readable and not seen.machine_started:
@@ -47,9 +50,17 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     if farm.finished or not farm.open_trials:
         return ""
     if not farm.usable():
-        reasons = "; ".join(f"{w.name}: {w.reason}" for w in farm.workers.values())
-        return f"every worker is out ({reasons})"
+        return f"every worker is out ({_reasons([*farm.workers.values()])})"
+    if all(worker.state is WorkerState.UNFIT for worker in farm.usable()):
+        return f"no worker can play: {_reasons(farm.usable())}"
     first = max(5, 2 * workers)
     if farm.settled_since_start >= first and farm.failed_since_start == farm.settled_since_start:
         return f"the first {farm.settled_since_start} trials since this start all failed"
     return ""
+
+
+def _reasons(workers: list[Worker]) -> str:
+    """Why workers cannot play; what holds for all of them is said once."""
+    if len({worker.reason for worker in workers}) == 1:
+        return workers[0].reason
+    return "; ".join(f"{worker.name}: {worker.reason}" for worker in workers)

@@ -42,6 +42,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     evaluator: str  #: the command or the callable, as text
     time_limit_s: float
     timed_out_fitness: float | None = None
+    evaluator_version: str = ""  #: empty: the host does not know it, and the first worker's counts
+    allow_mixed_evaluators: bool = False
 
 
 class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", omit_defaults=True):
@@ -80,6 +82,19 @@ class GenomeAdded(Fact, frozen=True, kw_only=True, tag="genome_added"):
     suffix: str
     size_bytes: int
     sha256: str
+
+
+class EvaluatorFixed(Fact, frozen=True, kw_only=True, tag="evaluator_fixed"):
+    """The host does not know the evaluator's version: that of this worker counts for the generation."""
+
+    version: str
+    worker: str
+
+
+class EvaluatorAccepted(Fact, frozen=True, kw_only=True, tag="evaluator_accepted"):
+    """At the user's request the generation goes on with another evaluator; what was counted stays."""
+
+    version: str  #: empty: the first worker's counts
 
 
 class RunFinished(Fact, frozen=True, kw_only=True, tag="run_finished"):
@@ -127,6 +142,7 @@ class AttemptEnded(
     metrics: dict[str, float] = {}
     seconds: float = 0.0
     archived: bool = False  #: its result is in `attempts/<attempt>/`
+    evaluator: str = ""  #: the version that played it, if the generation is played by any
 
 
 class AttemptReleased(Fact, frozen=True, kw_only=True, tag="attempt_released"):
@@ -209,6 +225,13 @@ class WorkerOut(Fact, frozen=True, kw_only=True, tag="worker_excluded"):
     reason: str
 
 
+class WorkerUnfit(Fact, frozen=True, kw_only=True, tag="worker_unfit"):
+    """The worker is alive and cannot play this generation: its evaluator cannot be loaded, or is another one."""
+
+    worker: str
+    reason: str
+
+
 class RecoveryStarted(Fact, frozen=True, kw_only=True, tag="recovery_started", rename={"action": "rung"}):
     """A recovery action was requested."""
 
@@ -242,6 +265,8 @@ AnyFact = (
     | HostStopped
     | RunOpened
     | GenomeAdded
+    | EvaluatorFixed
+    | EvaluatorAccepted
     | RunFinished
     | AttemptIssued
     | AttemptClaimed
@@ -256,6 +281,7 @@ AnyFact = (
     | EpochRaised
     | EpochOpened
     | WorkerOut
+    | WorkerUnfit
     | RecoveryStarted
     | WorkerRecovered
     | WorkerQuarantined

@@ -46,6 +46,7 @@ class Farm:
         self.generation = 0
         self.run = 0
         self.settings: RunSettings | None = None
+        self.evaluator_version = ""  #: the version that may play; empty: not known yet
         self.genomes: list[Genome] = []
         self.attempts: dict[str, Attempt] = {}
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
@@ -68,6 +69,11 @@ class Farm:
         return bool(self.retries or self.fresh)
 
     @property
+    def allows_any_evaluator(self) -> bool:
+        """Whether workers with different evaluators may play this generation."""
+        return self.settings is not None and self.settings.allow_mixed_evaluators
+
+    @property
     def time_limit_s(self) -> float:
         """The time limit of a trial; 0 before a generation is open."""
         return self.settings.time_limit_s if self.settings is not None else 0.0
@@ -79,7 +85,7 @@ class Farm:
     def echo(self, attempt: Attempt) -> Echo:
         """What a result of this attempt must repeat."""
         trial = attempt.trial
-        return Echo(attempt.id, trial.number, trial.seed, trial.genome.sha256)
+        return Echo(attempt.id, trial.number, trial.seed, trial.genome.sha256, attempt.wanted_evaluator or None)
 
     def story(self, trial: Trial) -> str:
         """What happened to a trial, one line per attempt."""
@@ -122,6 +128,7 @@ class Farm:
         self._forget_generation()
         self.settled_since_start = self.failed_since_start = 0
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
+        self.evaluator_version = fact.settings.evaluator_version
         self.spans.append([at, at])
 
     def _genome_added(self, fact: f.GenomeAdded, at: float) -> None:
@@ -136,6 +143,16 @@ class Farm:
             self.open_trials += 1
         self.finished = False
 
+    def _evaluator_fixed(self, fact: f.EvaluatorFixed, at: float) -> None:
+        if self.evaluator_version:
+            raise IllegalFact(f"evaluator {fact.version} of {fact.worker} after {self.evaluator_version}")
+        self.evaluator_version = fact.version
+
+    def _evaluator_accepted(self, fact: f.EvaluatorAccepted, at: float) -> None:
+        if held := [worker.name for worker in self.workers.values() if worker.wanted]:
+            raise IllegalFact(f"evaluator {fact.version} was accepted while {held[0]} holds attempts")
+        self.evaluator_version = fact.version
+
     def _run_finished(self, fact: f.RunFinished, at: float) -> None:
         if self.open_trials:
             raise IllegalFact(f"finished with {self.open_trials} open trials")
@@ -147,7 +164,15 @@ class Farm:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
         attempt = Attempt(
-            fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.run_alone
+            fact.attempt,
+            trial,
+            fact.number,
+            fact.worker,
+            fact.epoch,
+            fact.publication,
+            at,
+            trial.run_alone,
+            "" if self.allows_any_evaluator else self.evaluator_version,
         )
         trial.attempts.append(attempt)
         self.attempts[fact.attempt] = attempt
@@ -172,6 +197,8 @@ class Farm:
         attempt.has_result, attempt.by_host, attempt.left_published = fact.has_result, fact.by_host, fact.left_published
         attempt.fitness, attempt.metrics, attempt.seconds = fact.fitness, fact.metrics or None, fact.seconds
         attempt.archived = fact.archived
+        if fact.has_result:
+            attempt.evaluator = fact.evaluator or attempt.wanted_evaluator
         self.outcomes[fact.outcome] += 1
         if fact.outcome is Outcome.COMPLETED:
             self.seconds_played += fact.seconds
@@ -251,6 +278,9 @@ class Farm:
     def _worker_out(self, fact: f.WorkerOut, at: float) -> None:
         self._move_worker(fact, fact.worker).reason = fact.reason
 
+    def _worker_unfit(self, fact: f.WorkerUnfit, at: float) -> None:
+        self._move_worker(fact, fact.worker).reason = fact.reason
+
     def _recovery_started(self, fact: f.RecoveryStarted, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
         worker.recovery, worker.reason = fact.action, fact.reason
@@ -316,6 +346,8 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.HostStopped: Farm._host_stopped,
     f.RunOpened: Farm._run_opened,
     f.GenomeAdded: Farm._genome_added,
+    f.EvaluatorFixed: Farm._evaluator_fixed,
+    f.EvaluatorAccepted: Farm._evaluator_accepted,
     f.RunFinished: Farm._run_finished,
     f.AttemptIssued: Farm._attempt_issued,
     f.AttemptClaimed: Farm._attempt_claimed,
@@ -330,6 +362,7 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.EpochRaised: Farm._epoch_raised,
     f.EpochOpened: Farm._epoch_opened,
     f.WorkerOut: Farm._worker_out,
+    f.WorkerUnfit: Farm._worker_unfit,
     f.RecoveryStarted: Farm._recovery_started,
     f.WorkerRecovered: Farm._worker_recovered,
     f.WorkerQuarantined: Farm._worker_quarantined,

@@ -23,6 +23,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     claim_limit_s: Seconds = 30.0  #: for an idle worker to claim an attempt in its inbox
     grace_s: Seconds = 20.0  #: beyond the time limit, for the agent to end a game and report it
     agent_restart_limit_s: Seconds = 30.0  #: for a restart of the agent to bring a heartbeat
+    load_limit_s: Seconds = 300.0  #: set it in `[evaluator]`
     boot_limit_s: Seconds = 240.0  #: the same for recovery actions after which a machine boots
     back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
     take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker

@@ -29,6 +29,7 @@ class WorkerState(enum.StrEnum):
     RECOVERING = "recovering"  #: a recovery action was requested; no heartbeat since
     QUARANTINED = "quarantined"  #: no work until the back-off is over
     PROBATION = "probation"  #: gets one attempt as a test
+    UNFIT = "unfit"  #: alive, but its evaluator cannot be loaded or is another one; gets no work
     OUT = "out"  #: takes no further part in this run
 
 
@@ -41,7 +42,7 @@ TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
     (_S, f.TrialReopened): _P,
 }
 
-_READY, _RECOVERING, _QUARANTINED, _PROBATION, _OUT = WorkerState
+_READY, _RECOVERING, _QUARANTINED, _PROBATION, _UNFIT, _OUT = WorkerState
 #: (state of the worker, fact) -> next state.
 WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
     (_READY, f.RecoveryStarted): _RECOVERING,
@@ -53,6 +54,10 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
     (_PROBATION, f.RecoveryStarted): _PROBATION,
     (_PROBATION, f.WorkerRecovered): _READY,
     (_PROBATION, f.WorkerQuarantined): _QUARANTINED,
+    **{(state, f.WorkerUnfit): _UNFIT for state in (_READY, _PROBATION, _UNFIT)},
+    (_UNFIT, f.WorkerRecovered): _READY,
+    (_UNFIT, f.RecoveryStarted): _RECOVERING,
+    (_UNFIT, f.WorkerQuarantined): _QUARANTINED,
     **{(state, f.WorkerOut): _OUT for state in WorkerState},
 }
 
@@ -74,6 +79,7 @@ class Attempt:
     publication: int
     issued_at: float
     run_alone: bool
+    wanted_evaluator: str  #: the version that must play it; empty: any
     claimed_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
@@ -83,6 +89,7 @@ class Attempt:
     left_published: bool = False
     charged: bool = False
     archived: bool = False
+    evaluator: str = ""  #: the version that played it
     fitness: float | None = None
     metrics: dict[str, float] | None = None
     seconds: float = 0.0

@@ -9,7 +9,7 @@ See: law 5 of share_layout.md.
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from inbox_agent.protocol.layout import AgentRecord
+from inbox_agent.protocol.layout import AgentRecord, AgentState
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Worker
@@ -29,6 +29,8 @@ class ObservedWorker:
     readable: bool = False
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
+    heartbeats: int = 0  #: different ones in this process and epoch
+    loading_since: float | None = None  #: when a heartbeat first said that the agent loads its evaluator
     replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
     returned_runs: int = 0  #: how often one of them came back
     starts: set[str] = field(default_factory=set)  #: start signals in `inbox/`, by the last full scan and later actions
@@ -103,6 +105,16 @@ class Observed:
         seen.seen_alive_at, seen.alive = self.time, True
         seen.seen_alive_requested_at = min(self.time, scan.requested_at)
 
+    def note_heartbeat(self, seen: ObservedWorker, scan: ShareScan, heartbeat: AgentRecord) -> None:
+        """Records a new heartbeat of this epoch."""
+        seen.heartbeat = heartbeat
+        seen.heartbeats += 1
+        if heartbeat.state is not AgentState.LOADING:
+            seen.loading_since = None
+        elif seen.loading_since is None:
+            seen.loading_since = self.time
+        self.note_alive(seen, scan)
+
     def silence_s(self, name: str) -> float:
         """Seconds since a worker's last sign of life."""
         return self.time - self.workers[name].seen_alive_at
@@ -139,6 +151,7 @@ class Observed:
             memory.clear()
         seen.claims.clear()
         seen.heartbeat, seen.reverted = None, False
+        seen.heartbeats, seen.loading_since = 0, None
 
     def note_published(self, name: str, attempt: str, *, confirmed: bool) -> None:
         """Records a publication; if it is not confirmed, the next full scan decides."""

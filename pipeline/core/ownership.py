@@ -113,8 +113,7 @@ def _take_heartbeat(
             seen.returned_runs += 1
             _old_run_returned(tx, worker, seen, scan, heartbeat)
             return
-    seen.heartbeat = heartbeat
-    tx.observed.note_alive(seen, scan)
+    tx.observed.note_heartbeat(seen, scan, heartbeat)
 
 
 def _old_run_returned(

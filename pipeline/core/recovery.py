@@ -29,7 +29,7 @@ _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 def check_worker(tx: Transaction, worker: Worker) -> None:
     """Checks one worker and takes the next recovery step; called at every sweep. A worker that is out is skipped."""
     match worker.state:
-        case WorkerState.READY:
+        case WorkerState.READY | WorkerState.UNFIT:
             _check_ready(tx, worker)
         case WorkerState.RECOVERING:
             _check_recovering(tx, worker)

@@ -89,4 +89,5 @@ def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
         genome_bytes=genome.size_bytes,
         genome_sha256=genome.sha256,
         settings=farm.settings.settings,
+        evaluator=attempt.wanted_evaluator or None,
     )

@@ -6,6 +6,8 @@ changed files and settings are refused; a finished generation stays finished.
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
@@ -13,6 +15,7 @@ from pipeline.core.facts import (
     Entry,
     EpochOpened,
     EpochRaised,
+    EvaluatorAccepted,
     Fact,
     GenomeAdded,
     HostStopped,
@@ -52,13 +55,20 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
 
 
 def opening_facts(
-    farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
+    farm: Farm,
+    generation: int,
+    genomes: Sequence[GenomeFile],
+    settings: RunSettings,
+    *,
+    fresh: bool,
 ) -> list[Fact]:
     """The facts that open a generation, or continue it with the new files of its folder.
 
     Raises:
         InputError: a genome's bytes or a setting differs from the first run.
     """
+    if not fresh:
+        settings = _with_version_of(farm, settings)
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
     no_genome_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
     if nothing_counted and no_genome_missing and farm.settings != settings:
@@ -71,6 +81,30 @@ def opening_facts(
     run = farm.run + 1 if farm.generation == generation else 1
     opened = RunOpened(generation=generation, run=run, settings=settings)
     return [opened, *_added(genomes, after=0)]
+
+
+def evaluator_differs(farm: Farm, settings: RunSettings) -> bool:
+    """Whether the open generation was begun with another evaluator than that of these settings, both being known."""
+    return (
+        bool(farm.evaluator_version and settings.evaluator_version)
+        and farm.evaluator_version != settings.evaluator_version
+        and not farm.allows_any_evaluator
+    )
+
+
+def accepting_facts(farm: Farm, settings: RunSettings) -> list[Fact]:
+    """The facts of `--accept-evaluator`: the open generation goes on with the evaluator of these settings."""
+    return [
+        *withdrawals(farm, "another evaluator was accepted"),
+        EvaluatorAccepted(version=settings.evaluator_version),
+    ]
+
+
+def _with_version_of(farm: Farm, settings: RunSettings) -> RunSettings:
+    """These settings with the version that the generation was begun with: a change of it has a rule of its own."""
+    if farm.settings is None or not any(trial.fitness is not None for g in farm.genomes for trial in g.trials):
+        return settings
+    return replace(settings, evaluator_version=farm.settings.evaluator_version)
 
 
 def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -> list[Fact]:

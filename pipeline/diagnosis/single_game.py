@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inbox_agent.protocol.layout import Outcome
-from inbox_agent.single_game import play_genome, temporary_evaluator
+from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
 from pipeline.config import Config
 from pipeline.core.model import trial_seed
 from pipeline.errors import GenomeError, InputError
@@ -30,7 +30,7 @@ class PlayedGame:
 def evaluator_problem(root: Path, config: Config) -> str:
     """Why the evaluator cannot be loaded, in one line; empty if it can. A function is imported for that."""
     with temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator:
-        return evaluator.problem()
+        return load_problem(evaluator)
 
 
 def play_game(

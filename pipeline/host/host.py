@@ -21,12 +21,13 @@ from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config
 from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
-from pipeline.core.facts import Fact, HostStarted, RunOpened
+from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
+from pipeline.host.project_evaluator import ProjectEvaluator
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
 from pipeline.machines.connections import require_secrets
@@ -72,7 +73,7 @@ class Host:
             closing.callback(self._lock.release)
             self._parts = build(root, config, evaluator_folder, closing)
             self._closing = closing.pop_all()
-        self._evaluator_checked = False  #: whether the local workers can load their evaluator
+        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder)
         self._loaded = False  #: whether the ledger was replayed into the farm
         self.outputs: Outputs | None = None
         self._timers: Timers | None = None
@@ -122,8 +123,10 @@ class Host:
         self.loop.switch_farm(farm)
         self._loaded = True
 
-    def begin(self, generation: int, *, fresh: bool = False, retry_failed: bool = False) -> None:
-        """Opens a generation, or resumes it.
+    def begin(
+        self, generation: int, *, fresh: bool = False, retry_failed: bool = False, accept_evaluator: bool = False
+    ) -> None:
+        """Opens a generation, or resumes it; `accept_evaluator` resumes one that was begun with another evaluator.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -138,7 +141,8 @@ class Host:
             if not known or fresh or _holds_files(folder):
                 raise
             genomes = []  # the genomes are fixed; files that went missing still belong to the generation
-        opening = rules.opening_facts(self.farm, generation, genomes, self.config.run_settings(), fresh=fresh)
+        settings = self.config.run_settings(self._evaluator.version())
+        opening = rules.opening_facts(self.farm, generation, genomes, settings, fresh=fresh)
         if opening or retry_failed or self.farm.open_trials:
             require_secrets(self.config, self.root)
         if any(isinstance(fact, RunOpened) for fact in opening):
@@ -147,10 +151,12 @@ class Host:
         reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
         # A finished generation without new work is not resumed: same facts, same outputs.
         if opening or reopening or self.farm.open_trials:
+            is_new = any(isinstance(fact, RunOpened) for fact in opening)
+            accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
             started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
             # Attempts on workers that are no longer configured will never be played.
             retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
-            self.loop.record([started, *retired, *opening, *reopening])
+            self.loop.record([started, *retired, *accepting, *opening, *reopening])
         if not self.farm.attempts:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
@@ -162,7 +168,6 @@ class Host:
     ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
 
-        Before the first attempt of a host with local workers only, it checks that they can load their evaluator.
         `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end.
 
         Raises:
@@ -174,14 +179,6 @@ class Host:
             self.outputs.write(self.farm)
             return Ending(finished=True)
         self.local_workers.prepare()
-        only_local = not self.config.worker
-        if only_local and not self._evaluator_checked:
-            if problem := self.local_workers.evaluator_problem(self._stop.is_set):
-                diagnosis = f"the evaluator cannot be loaded: {problem}"
-                self.outputs.write(self.farm)
-                self._parts.hooks.notify_stuck(self.farm, diagnosis)
-                return Ending(finished=False, diagnosis=diagnosis)
-            self._evaluator_checked = not self._stop.is_set()
         if self._parts.machine_controller is not None:
             self._parts.machine_controller.open(on_down=self._close_connection)
         if self._timers is None:
@@ -238,7 +235,7 @@ class Host:
                 return Ending(finished=True)
             if self._stop.is_set():
                 return Ending(finished=False, stopped=True)
-            if diagnosis := stuck_reason(self.farm, len(self.farm.workers)):
+            if diagnosis := self._stuck_reason():
                 parts.hooks.notify_stuck(self.farm, diagnosis)
                 logs = [self.local_workers.log_path(name) for name in self.local_workers.names()]
                 return Ending(finished=False, diagnosis=f"{diagnosis}{last_log(self.farm, outputs.folder, logs)}")
@@ -250,6 +247,30 @@ class Host:
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(SWEEP_INTERVAL_S)
+
+    def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
+        """The facts that let a generation go on with another evaluator; none if it is the same.
+
+        Raises:
+            InputError: it is another one, and that was not accepted.
+        """
+        if accepted and self.farm.evaluator_version != settings.evaluator_version:
+            return rules.accepting_facts(self.farm, settings)
+        if rules.evaluator_differs(self.farm, settings):
+            before, now = self.farm.evaluator_version, settings.evaluator_version
+            changes = self._evaluator.changes_since(before) or "its files are not known any more"
+            raise InputError(
+                f"generation {self.farm.generation} was begun with evaluator {before}, and it is {now} now: {changes}; "
+                "put the files back, begin it anew with --fresh, or go on with --accept-evaluator, which counts "
+                "fitness of both"
+            )
+        return []
+
+    def _stuck_reason(self) -> str:
+        reason = stuck_reason(self.farm, len(self.farm.workers))
+        if reason and (changes := self._evaluator.changes_since(self.farm.evaluator_version)):
+            reason += f"; changed since the generation was begun: {changes}"
+        return reason
 
     def _readable(self) -> set[str]:
         return {name for name, seen in self.loop.observed.workers.items() if seen.readable and seen.scanned}

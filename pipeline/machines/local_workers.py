@@ -5,7 +5,6 @@ Owns: which calls a recovery action makes. Not here: when it is due (`core.recov
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +13,9 @@ import msgspec
 import orjson
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
-from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.system.atomic_file import replace_file
-from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers, wait_for_exit
+from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
 from pipeline.config import Config
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
@@ -27,11 +25,6 @@ from pipeline.paths import ProjectPaths
 
 log = logging.getLogger(__name__)
 
-_CHECK_POLL_S, _PROBLEM_BYTES_MAX = 0.1, 4000
-if sys.platform == "win32":
-    _CREATION_FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-else:
-    _CREATION_FLAGS = 0
 LOCAL_ACTIONS = (RecoveryAction.RESTART_AGENT, RecoveryAction.RESTORE)
 _STATES = {
     PowerState.RUNNING: MachineState.RUNNING,
@@ -100,44 +93,6 @@ class LocalWorkers:
             with disk_errors(path := self._paths.agent_settings(name)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, settings)
-
-    def evaluator_problem(self, stopped: Callable[[], bool]) -> str:
-        """Why the agents cannot load their evaluator, in one line; empty if they can, or if `stopped` came first.
-
-        A function is imported for that, in a process of its own, so it takes as long. Call `prepare` first.
-        """
-        if not self.names():
-            return ""
-        state = self._paths.evaluator_check
-        settings = self._paths.agent_settings(self.names()[0])
-        argv = [sys.executable, "-P", "-m", "inbox_agent.evaluator_check", str(settings), str(self._folder), str(state)]
-        try:
-            state.mkdir(parents=True, exist_ok=True)
-            process = subprocess.Popen(
-                argv,
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # A new process group, so that only the host handles Ctrl-C at its terminal.
-                start_new_session=sys.platform != "win32",
-                creationflags=_CREATION_FLAGS,
-            )
-        except OSError as error:
-            return f"it cannot be started in {self._folder}: {error.strerror}"
-        with process:
-            assert process.stdout is not None
-            try:
-                while not wait_for_exit(process, _CHECK_POLL_S):
-                    if stopped():
-                        return ""
-                problem = layout.clean(process.stdout.read(_PROBLEM_BYTES_MAX).decode("utf-8", "replace"), 500)
-            finally:
-                process.kill()  # it has ended, or is not needed any more
-                process.wait()  # while it lives, what it has started counts as its own
-                kill_leftovers(state / PROCESSES_FILE)
-        how = f"the process that loads it ended with {process.returncode}"
-        return (problem or how) if process.returncode else ""
 
     def close(self) -> None:
         """Ends all agents, and processes that a killed agent left running."""

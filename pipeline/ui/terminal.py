@@ -24,13 +24,14 @@ PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
 WORKERS_SHOWN_MAX = 24
 WIDE = 120
-_ABNORMAL = ("awaited", "recovering", "quarantined", "out")
+_ABNORMAL = ("awaited", "recovering", "quarantined", "unfit", "out")
 _STYLES = {
     "playing": "green",
     "idle": "dim",
     "awaited": "dim",
     "recovering": "yellow",
     "quarantined": "yellow",
+    "unfit": "red",
     "probation": "yellow",
     "out": "red",
 }

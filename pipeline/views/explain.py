@@ -56,8 +56,8 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "repair one of them (`pipeline status` says why each is out), then run the same command again",
     ),
     PendingReason.NO_WORKER_READY: (
-        "every worker that is not out is being recovered or quarantined",
-        "one of them recovers or passes its probation",
+        "every worker that is not out is being recovered, quarantined or unfit",
+        "one of them recovers, passes its probation or loads the right evaluator",
     ),
     PendingReason.NO_SHARE_READY: (
         "no ready worker's share has shown the `host.json` of this farm yet",
@@ -84,6 +84,10 @@ WORKERS: dict[WorkerState, tuple[str, str]] = {
     ),
     WorkerState.QUARANTINED: ("is quarantined", "after its back-off it gets one attempt on probation"),
     WorkerState.PROBATION: ("is on probation", "one finished attempt makes it a worker like any other"),
+    WorkerState.UNFIT: (
+        "cannot play this generation",
+        "it gets work once its agent has loaded the right evaluator; the agent tries again every 10 s",
+    ),
     WorkerState.OUT: ("is out for this run", "correct what is wrong and run the same command again: it starts fresh"),
 }
 

@@ -32,6 +32,12 @@ def describe(fact: Fact, farm: Farm) -> str:
             return f"{fact.worker}: {fact.action}{_because(fact.reason)}"
         case f.WorkerQuarantined():
             return f"{fact.worker}: quarantined for {fact.back_off_s:g} s{_because(fact.reason)}"
+        case f.WorkerUnfit():
+            return f"{fact.worker}: gets no work{_because(fact.reason)}"
+        case f.EvaluatorFixed():
+            return f"evaluator {fact.version} of {fact.worker} is that of this generation"
+        case f.EvaluatorAccepted():
+            return f"evaluator {fact.version or 'of the first worker'} was accepted; the results are mixed"
         case f.WorkerOut():
             return f"{fact.worker}: out{_because(fact.reason)}"
         case f.WorkerRecovered():

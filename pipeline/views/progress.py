@@ -102,6 +102,8 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
     if worker.state is WorkerState.READY:
         alive = seen.alive if seen is not None else worker.epoch_open
         state = ("playing" if seen else "was playing") if playing else ("idle" if alive else "awaited")
+        if state == "idle" and seen is not None and seen.loading_since is not None:
+            state = "loading"
     unknown = seen.unknown if seen is not None else ""
     return WorkerRow(
         name=worker.name,

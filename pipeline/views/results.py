@@ -10,11 +10,11 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, TrialState
 
 RESULT_COLUMNS = (
-    "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "reason"
+    "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason"
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
-    "issued", "claimed", "ended", "seconds",
+    "issued", "claimed", "ended", "seconds", "evaluator",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -61,6 +61,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "evaluator": " ".join(sorted({attempt.evaluator for attempt in counted})),
         "reason": failure_reason(genome),
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
@@ -88,6 +89,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _iso_time(attempt.claimed_at),
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
+            spreadsheet_cell(attempt.evaluator),
         )
 
 
@@ -118,6 +120,8 @@ def summary(farm: Farm) -> dict[str, Any]:
             "open": sum(attempt.outcome is None for attempt in farm.attempts.values()),
             **{str(outcome): farm.outcomes[outcome] for outcome in Outcome},
         },
+        "evaluator": farm.evaluator_version,
+        "evaluators": evaluators(farm),
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
         "wall_s": round(wall_s, 3),
@@ -125,6 +129,21 @@ def summary(farm: Farm) -> dict[str, Any]:
         "utilisation": round(busy_s / (wall_s * len(workers)), 4) if wall_s and workers else 0.0,
         "workers": sorted(workers),
     }
+
+
+def evaluators(farm: Farm) -> list[str]:
+    """The versions of the evaluator that gave the fitness of this generation; more than one: it is mixed."""
+    trials = (trial for genome in farm.genomes for trial in genome.trials)
+    return sorted({farm.attempts[t.decided_by].evaluator for t in trials if t.fitness is not None and t.decided_by})
+
+
+def evaluator_text(farm: Farm) -> str:
+    """What plays this generation and with which version; says so if several did."""
+    assert farm.settings is not None
+    text = farm.settings.evaluator + (f", version {farm.evaluator_version}" if farm.evaluator_version else "")
+    if len(versions := evaluators(farm)) > 1:
+        text += f"; mixed, its fitness is of versions {', '.join(versions)}"
+    return text
 
 
 def _duplicated(farm: Farm) -> int:

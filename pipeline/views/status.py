@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, TrialState
-from pipeline.views.results import summary
+from pipeline.views.results import evaluator_text, summary
 
 OPEN_SHOWN_MAX = 10
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
@@ -22,6 +22,7 @@ def _counts(farm: Farm) -> list[str]:
     attempts = ", ".join(f"{n} {name}" for name, n in counts["attempts"].items() if n and name != "issued")
     return [
         f"generation {farm.generation}, run {farm.run}: {'finished' if farm.finished else 'not finished'}",
+        f"evaluator: {evaluator_text(farm)}",
         "genomes: " + ", ".join(f"{counts[name]} {name}" for name in _COUNTED),
         f"attempts: {counts['attempts']['issued']} issued: {attempts or 'none'}",
     ]

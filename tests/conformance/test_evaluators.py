@@ -285,19 +285,3 @@ def test_pythonw_agent_uses_console_python(tmp_path: Path, monkeypatch: pytest.M
     assert interpreter() == str(beside)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.11"))
     assert interpreter() == sys.executable
-
-
-def test_fingerprint_is_independent_of_folder(tmp_path: Path, tree: ProcessTree) -> None:
-    """Equal on all workers with the same evaluator, different otherwise; 16 hexadecimal digits."""
-    evaluators: list[GenomeEvaluator] = [
-        CommandEvaluator(["python", "game.py"], SCRIPTED, tmp_path / "a", tree, evaluator_options()),
-        CommandEvaluator(["python", "game.py"], tmp_path, tmp_path / "b", tree, evaluator_options()),
-        CommandEvaluator(["python", "other.py"], SCRIPTED, tmp_path / "c", tree, evaluator_options()),
-        FunctionEvaluator("game:play", SCRIPTED, tmp_path / "d", tree, evaluator_options()),
-        FunctionEvaluator("game:other", SCRIPTED, tmp_path / "e", tree, evaluator_options()),
-    ]
-    prints = [evaluator.fingerprint for evaluator in evaluators]
-
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 4
-    assert all(len(found) == 16 and int(found, 16) >= 0 for found in prints)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from inbox_agent.agent import Agent
-from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
@@ -13,7 +14,7 @@ from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import DesktopSession
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
-from tests.harness.records import GENOME, attempt
+from tests.harness.records import GENOME, VERSION, attempt
 
 LIMITS = AgentLimits()
 COMPLETED = EvaluationResult(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
@@ -36,8 +37,6 @@ class FakeClock:
 class ScriptedEvaluator:
     """Runs nothing: an evaluation lasts until the test sets its result."""
 
-    fingerprint = "0123456789abcdef"
-
     def __init__(self, time: FakeClock, folder: Path) -> None:
         self.progress = ""
         self.jobs: list[EvaluationJob] = []  #: every evaluation that was started
@@ -47,10 +46,32 @@ class ScriptedEvaluator:
         self.ending: EvaluationResult | None = None
         self.on_start: Callable[[], None] = lambda: None
         self.on_prepare: Callable[[str], object] = lambda _suffix: None
-        self.broken: OSError | None = None
+        self.broken: OSError | None = None  #: raised when the scratch folder is prepared
+        self.version = VERSION  #: of its files
+        self.load_problem = ""
+        self.is_loading = False  #: whether a load takes longer than the test
+        self.reads_files_at_each_game = False
+        self.loads = 0
+        self.is_unused = True
+        self._is_loaded = False
         self.on_stop: Callable[[], object] = lambda: None
         self.folder = folder
         self._time = time
+
+    def load(self, timeout_s: float) -> bool:
+        if self.load_problem:
+            raise CannotLoad(self.load_problem)
+        if self.is_loading:
+            self._time.wait(timeout_s)
+            return False
+        if not self._is_loaded:
+            self.loads += 1
+            self._is_loaded = self.is_unused = True
+        return True
+
+    def unload(self) -> None:
+        assert self.running is None, "a game is running"
+        self._is_loaded = False
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
@@ -60,6 +81,8 @@ class ScriptedEvaluator:
 
     def start(self, job: EvaluationJob) -> None:
         assert self.running is None, "one game at a time"
+        assert self._is_loaded
+        self.is_unused = False
         self.jobs.append(job)
         self.played.append(job.genome.read_bytes())
         self.running = job
@@ -104,7 +127,7 @@ class AgentHarness:
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
-            self.evaluator,
+            VersionedEvaluator(self.evaluator, lambda: FilesState(self.evaluator.version, 0), self.time),
             identity,
             self.time,
             clock=self.time,

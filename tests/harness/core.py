@@ -21,7 +21,10 @@ from pipeline.core.requests import MachineAction, ShareAction
 from pipeline.core.transaction import Transaction
 
 FARM = "f00d"
-SETTINGS = RunSettings(trials_per_genome=1, seed=7, settings={}, evaluator="test", time_limit_s=60.0)
+VERSION = "0123456789abcdef"  #: of the evaluator
+SETTINGS = RunSettings(
+    trials_per_genome=1, seed=7, settings={}, evaluator="test", time_limit_s=60.0, evaluator_version=VERSION
+)
 
 
 @dataclass
@@ -42,6 +45,9 @@ class FakeShare:
     unknown_starts: set[str] = field(default_factory=set)
     damaged_epoch: int = 0
     desktop: str = ""
+    evaluator: str | None = VERSION
+    agent_state: AgentState = AgentState.IDLE
+    problem: str = ""
 
 
 class CoreHarness:
@@ -149,8 +155,10 @@ class CoreHarness:
             boot_id="boot",
             run_id=share.run_id,
             counter=share.counter,
-            state=AgentState.IDLE,
+            state=share.agent_state,
             desktop=share.desktop,
+            evaluator=share.evaluator,
+            problem=share.problem,
         )
         outbox = ShareScan(
             worker=name,
@@ -235,6 +243,7 @@ class CoreHarness:
             "trial": echo.trial,
             "seed": echo.seed,
             "genome_sha256": echo.genome_sha256,
+            "evaluator": echo.evaluator or self.shares[attempt.worker].evaluator,
             "outcome": outcome,
             "fitness": 1.0 if outcome is Outcome.COMPLETED else None,
             "boot_id": "boot",

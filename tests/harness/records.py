@@ -8,6 +8,7 @@ from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Out
 
 FARM, WORKER = "farm-1", "vm-0"
 GENOME = b"a genome"
+VERSION = "0123456789abcdef"  #: of the evaluator
 
 
 def attempt(number: int) -> str:
@@ -38,6 +39,7 @@ def start(number: int = 1, genome: bytes = GENOME, **other: Any) -> StartRecord:
         "genome_suffix": ".bin",
         "genome_bytes": len(genome),
         "genome_sha256": sha256(genome),
+        "evaluator": VERSION,
     }
     return StartRecord(**{**fields, **other})
 
@@ -52,6 +54,7 @@ def result(number: int = 1, **other: Any) -> ResultRecord:
         "trial": 1,
         "seed": 7,
         "genome_sha256": sha256(GENOME),
+        "evaluator": VERSION,
         "outcome": Outcome.COMPLETED,
         "fitness": 2.5,
         "seconds": 1.0,
@@ -68,4 +71,4 @@ def beat(run_id: str = "run", counter: int = 1, **other: Any) -> AgentRecord:
 
 def of_another_version(record: layout.Record) -> bytes:
     """A complete record of an unknown layout version."""
-    return layout.encode(record).replace(b'"layout": 1', b'"layout": 2')
+    return layout.encode(record).replace(b'"layout": 2', b'"layout": 1')

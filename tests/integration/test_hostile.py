@@ -14,6 +14,7 @@ import pytest
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import (
@@ -82,10 +83,15 @@ def places(number: int = 1) -> dict[str, str]:
 class FinishedEvaluator:
     """An evaluator whose evaluations end at once."""
 
-    fingerprint, progress = "0123456789abcdef", ""
+    progress, loads, is_unused, reads_files_at_each_game = "", 1, True, False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def load(self, timeout_s: float) -> bool:
+        return True
+
+    def unload(self) -> None: ...
 
     def prepare(self, suffix: str) -> Path:
         return self._folder / f"genome{suffix}"
@@ -143,9 +149,8 @@ def agent(tmp_path: Path) -> HostileHarness:
     files.make_folders()
     publish_start(files)
     identity = AgentIdentity(boot_id="boot", run_id="run")
-    return HostileHarness(
-        Agent(files, FinishedEvaluator(tmp_path), identity, NoWait(), clock=lambda: clock[0]), files, clock
-    )
+    evaluator = VersionedEvaluator(FinishedEvaluator(tmp_path), lambda: FilesState(records.VERSION, 0))
+    return HostileHarness(Agent(files, evaluator, identity, NoWait(), clock=lambda: clock[0]), files, clock)
 
 
 @pytest.fixture
@@ -183,7 +188,7 @@ def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient,
 
 def answers_what_was_asked(seen: CollectedResult) -> bool:
     """Whether the core would count it: of this farm and this worker, with the right echoes."""
-    asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME))
+    asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME), records.VERSION)
     record = seen.record
     return record is not None and (record.farm, record.worker) == (FARM, WORKER) and not echo_problem(record, asked)
 

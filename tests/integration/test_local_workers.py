@@ -61,23 +61,3 @@ def test_agent_gets_the_whole_evaluator_table(workers: LocalWorkers, tmp_path: P
 
     assert settings["evaluator"]["memory_limit_mb"] == 500
     assert workers.names() == ["local-0", "local-1"]
-
-
-def test_folder_that_is_missing_is_a_problem_of_the_evaluator(tmp_path: Path) -> None:
-    """And no traceback."""
-    table = EvaluatorTable(command=["python", "-c", ""])
-    config = Config(evaluator=table, local=LocalTable(workers=1))
-    workers = LocalWorkers(config, ProjectPaths(tmp_path), tmp_path / "missing", on_exit=lambda: None)
-    workers.prepare()
-
-    assert "it cannot be started in" in workers.evaluator_problem(lambda: False)
-
-
-def test_check_that_dies_is_a_problem(tmp_path: Path) -> None:
-    """Whatever kills the process that loads the evaluator, the agents' processes would not fare better."""
-    (tmp_path / "deadly.py").write_text("import os, signal, psutil\npsutil.Process().parent().kill()\n")
-    config = Config(evaluator=EvaluatorTable(python="deadly:play"), local=LocalTable(workers=1))
-    workers = LocalWorkers(config, ProjectPaths(tmp_path), tmp_path, on_exit=lambda: None)
-    workers.prepare()
-
-    assert "the process that loads it ended with" in workers.evaluator_problem(lambda: False)

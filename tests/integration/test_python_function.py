@@ -14,6 +14,7 @@ from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
+from inbox_agent.single_game import load_problem
 from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.evaluator_harness import (
     FUNCTION,
@@ -309,4 +310,4 @@ def test_reply_of_ended_process_is_still_read(
     evaluator: Any = make_harness("broken:play", tmp_path).evaluator
     monkeypatch.setattr(OutputReader, "wait", wait)
 
-    assert "No module named 'no_such_library'" in evaluator.problem()
+    assert "No module named 'no_such_library'" in load_problem(evaluator)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationResult
+from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
@@ -298,7 +299,7 @@ def _host_publishes(root: Path, scratch: Path) -> None:
     ]
     report = share.execute(ShareAction(WORKER, publish=tuple(starts)))
     assert report.sent == {start.attempt: True for start in starts}, report
-    (root / INBOX / Kind.START.of(attempt(5))).write_bytes(b'{"layout": 1, "farm": ')
+    (root / INBOX / Kind.START.of(attempt(5))).write_bytes(b'{"layout": 2, "farm": ')
     (root / INBOX / Kind.GENOME.of(attempt(5))).write_bytes(GENOME_BYTES)
     # The host's copy of a genome may be a link to its snapshot; a working tree needs files.
     for number in range(1, 6):
@@ -312,7 +313,7 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
     evaluator = ScriptedEvaluator(time, scratch)
     agent = Agent(
         LocalFiles(root),
-        evaluator,
+        VersionedEvaluator(evaluator, lambda: FilesState(evaluator.version, 0), time),
         AgentIdentity(
             boot_id="7d1c2c1e-boot",
             run_id="9f2b6a51c0de4e77",

@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from tests.simulator.host import LIMITS, SimulatedHost
-from tests.simulator.machine import SimulatedMachine
+from tests.simulator.machine import EDITED_VERSION, VERSION, SimulatedMachine
 from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
@@ -204,6 +204,16 @@ def _plan_faults(world: World, participants: _Participants) -> None:
             host.swap(a, b)
             world.schedule(rng.choice([3, 20, 60]), host.mount_all)
 
+    def edit_evaluator() -> None:
+        machine = one()
+        machine.edit_evaluator(EDITED_VERSION)
+        world.schedule(rng.choice([0.05, 1, 5, 30, 120]), lambda: machine.edit_evaluator(VERSION))
+
+    def break_evaluator() -> None:
+        machine = one()
+        machine.evaluator_is_broken = True
+        world.schedule(rng.choice([1, 10, 60]), lambda: setattr(machine, "evaluator_is_broken", False))
+
     def hypervisor_down() -> None:
         machine = one()
         machine.hypervisor_down = True
@@ -234,6 +244,8 @@ def _plan_faults(world: World, participants: _Participants) -> None:
     world.every("checkpoint", 6.0 if options.revert else 0.0, save_all)
     world.every("revert", options.revert, lambda: one().load_state())
     world.every("held file", options.held, hold)
+    world.every("evaluator edit", options.evaluator_edit, edit_evaluator)
+    world.every("evaluator break", options.evaluator_break, break_evaluator)
     world.every("suspend", options.suspend, suspend)
     world.every("wall clock jump", options.wall_jump, wall_jump)
     world.every("hostile bytes", options.hostile_bytes, lambda: one().write_hostile_bytes())

@@ -40,7 +40,7 @@ from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.ledger_checker import LedgerChecker
-from tests.simulator.machine import SimulatedMachine
+from tests.simulator.machine import VERSION, SimulatedMachine
 from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5
@@ -293,8 +293,9 @@ class SimulatedHost:
                 trials_per_genome=self.world.options.trials,
                 seed=self.seed,
                 settings={},
-                evaluator="pretended",
+                evaluator="simulated",
                 time_limit_s=TIME_LIMIT_S,
+                evaluator_version=VERSION,
             )
             facts.append(RunOpened(generation=self.generation, run=1, settings=settings))
             for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):

@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from inbox_agent.agent import Agent, OtherAgentActive
-from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
 from inbox_agent.share_scanner import AgentLimits
@@ -30,9 +31,14 @@ SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a re
 POLL_S = 6.0  # slower than shipped: fewer polls make histories faster
 
 
-def fitness_of(genome: bytes, seed: int) -> float:
-    """The only correct fitness of a game."""
-    digest = hashlib.sha256(genome + b"/" + str(seed).encode()).digest()
+#: The version of the evaluator that all generations are played with, and the one of a machine whose files were edited.
+VERSION, EDITED_VERSION = "v1", "v2"
+LOAD_S, SLOW_LOAD_S = (0.0, 1.5), (20.0, 60.0)
+
+
+def fitness_of(genome: bytes, seed: int, version: str = VERSION) -> float:
+    """The only correct fitness of a game; an evaluator of another version gives another one."""
+    digest = hashlib.sha256(genome + b"/" + str(seed).encode() + b"/" + version.encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**40
 
 
@@ -45,15 +51,49 @@ def behaviour_of(genome: bytes) -> dict[str, Any]:
 
 
 class SimulatedEvaluator:
-    """Executes the genome's behaviour in virtual time. Implements the `Evaluator` protocol."""
+    """Executes the genome's behaviour in virtual time. Implements the `GenomeEvaluator` protocol.
 
-    fingerprint = "0" * 16
+    It is loaded like a function, which reads its files in a process that is kept, or reads them at every game, like a
+    command. Games of a ruined process fail.
+    """
+
     progress = ""
 
     def __init__(self, machine: "SimulatedMachine") -> None:
         self._machine = machine
         self._job: EvaluationJob | None = None
         self._done_at = 0.0
+        self.reads_files_at_each_game = machine.world.options.commands
+        self.loads = 0
+        self.is_unused = True
+        self._version = ""  #: of the files that were read; empty: nothing is loaded
+        self._load_ends_at: float | None = None
+        self._version_read_first = ""
+        self._is_ruined = False
+
+    def load(self, timeout_s: float) -> bool:
+        machine, world = self._machine, self._machine.world
+        if self._version:
+            return True
+        if self._load_ends_at is None:
+            self.loads += 1
+            self._version_read_first = machine.evaluator_version
+            slow = world.draw_fault("slow load", world.options.slow_load)
+            load_s = world.rng.uniform(*(SLOW_LOAD_S if slow else LOAD_S))
+            self._load_ends_at = world.now + load_s
+        if world.now < self._load_ends_at:
+            return False
+        self._load_ends_at = None
+        if machine.evaluator_is_broken:
+            raise CannotLoad("No module named 'game'")
+        # It may have read its files at any moment of the load.
+        self._version = world.rng.choice([self._version_read_first, machine.evaluator_version])
+        self.is_unused, self._is_ruined = True, False
+        return True
+
+    def unload(self) -> None:
+        assert self._job is None, "a game is running"
+        self._version, self._load_ends_at = "", None
 
     def prepare(self, suffix: str) -> Path:
         return Path(f"/scratch/{self._machine.name}/genome{suffix}")
@@ -61,6 +101,10 @@ class SimulatedEvaluator:
     def start(self, job: EvaluationJob) -> None:
         world = self._machine.world
         self._job = job
+        self.is_unused = False
+        if world.options.commands:
+            self.loads += 1
+            self._version = self._machine.evaluator_version
         behaviour = behaviour_of(self._machine.files.fetched[job.genome])
         self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
@@ -68,26 +112,31 @@ class SimulatedEvaluator:
             world.schedule(0.2, self._machine.crash)
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
-        if self._job is None or self._machine.world.now < self._done_at:
+        world = self._machine.world
+        if self._job is None or world.now < self._done_at:
             return None
         job, self._job = self._job, None
         self._machine.note_played(job.attempt)
         data = self._machine.files.fetched[job.genome]
         behaviour = behaviour_of(data)
-        if behaviour["do"] == "fail":
+        version = self._version
+        if self._is_ruined or behaviour["do"] == "fail":
+            self._version = ""  # the next game runs in a new process
             return EvaluationResult(
                 outcome=Outcome.FAILED, seconds=1.0, metrics={}, artifacts=[], reason="it failed", log=b"no"
             )
         if behaviour["do"] == "hang":
+            self._version = ""
             return EvaluationResult(outcome=Outcome.TIMED_OUT, seconds=job.time_limit_s, metrics={}, artifacts=[])
-        fitness = fitness_of(data, job.seed)
+        self._is_ruined = not world.options.commands and world.draw_fault("ruined process", world.options.ruin)
+        fitness = fitness_of(data, job.seed, version)
         return EvaluationResult(
             outcome=Outcome.COMPLETED, fitness=fitness, seconds=1.0, metrics={"n": 1.0}, artifacts=[]
         )
 
     def next_at(self) -> float | None:
-        """The time at which the running game ends."""
-        return self._done_at if self._job is not None else None
+        """The time at which the running game or load ends."""
+        return self._done_at if self._job is not None else self._load_ends_at
 
     def delay_end(self, reverted_s: float) -> None:
         """Moves the end of the game by the time for which it was frozen."""
@@ -96,7 +145,7 @@ class SimulatedEvaluator:
     def stop(self) -> None:
         if self._job is not None:
             self._machine.note_played(self._job.attempt)
-            self._job = None
+            self._job, self._version = None, ""
 
     def close(self) -> None:
         self.stop()
@@ -131,6 +180,9 @@ class SimulatedMachine:
         self.disk = disk or SimulatedDisk()
         self.own_disk = share_is_local
         self.listeners: dict[str, Callable[[str], None]] = {}  #: notified of each result that the agent publishes
+        self.evaluator_version = VERSION  #: of its evaluator's files as they are now
+        self.evaluator_edits = 0
+        self.evaluator_is_broken = False
         self.files = self._open_files()
         self.agent: Agent | None = None
         self.hung = False
@@ -201,16 +253,27 @@ class SimulatedMachine:
             self.disk.make_folders()
             self.agent = Agent(
                 self.files,
-                self._evaluator,
+                VersionedEvaluator(self._evaluator, self._look_at_files, self._read_clock),
                 identity,
                 NoWait(),
-                clock=lambda: self.world.now + self.clock_s,
+                clock=self._read_clock,
                 share_is_local=self.own_disk,
                 limits=limits,
             )
         except Killed:
             return
         self._schedule_step(0.0)
+
+    def _look_at_files(self) -> FilesState:
+        return FilesState(self.evaluator_version, self.evaluator_edits)
+
+    def edit_evaluator(self, version: str) -> None:
+        """Writes the evaluator's files."""
+        self.evaluator_version = version
+        self.evaluator_edits += 1
+
+    def _read_clock(self) -> float:
+        return self.world.now + self.clock_s
 
     def kill_agent(self) -> None:
         """Ends the agent and its game between two operations."""
@@ -250,9 +313,9 @@ class SimulatedMachine:
             self.world.fired["second agent detected"] += 1
             self.crash_agent()
             return
-        game_ends = self._evaluator.next_at()
-        if game_ends is not None:
-            pause_s = min(pause_s, max(0.0, game_ends - self.world.now))
+        ends_at = self._evaluator.next_at()
+        if ends_at is not None:
+            pause_s = min(pause_s, max(0.0, ends_at - self.world.now))
         self._schedule_step(max(pause_s, 0.001))
 
     @property
@@ -370,6 +433,7 @@ class SimulatedMachine:
             b"{",
             b"[" * 5000,
             b'{"layout": 1, "fitness": 1e9}',
+            b'{"layout": 2, "fitness": 1e9}',
             b"\xff\xfe",
             b"null",
             self._forged(attempt),
@@ -398,6 +462,7 @@ class SimulatedMachine:
             trial=1,
             seed=4711,
             genome_sha256="0" * 64,
+            evaluator=VERSION,
             outcome=Outcome.COMPLETED,
             fitness=1e9,
             metrics={},
@@ -419,6 +484,8 @@ class SimulatedMachine:
     def stop_faults(self) -> None:
         """Ends faults of disk and network. What hangs or has ended stays so, and the host has to recover it."""
         self.disk.reachable, self.disk.full, self.hypervisor_down = True, False, False
+        self.edit_evaluator(VERSION)
+        self.evaluator_is_broken = False
         self.disk.held.clear()
 
     def _start_if_none(self) -> None:

@@ -56,10 +56,26 @@ class Options:
     action_lost: float  #: probability that a recovery action is confirmed and not executed
     host_stop: float  #: the host ends gracefully
     generations: int  #: played one after the other, on the same shares
+    commands: bool  #: the evaluator reads its files at every game, not once in a process that is kept
+    slow_load: float  #: probability that the evaluator takes up to a minute to load
+    evaluator_edit: float  #: a machine's evaluator is edited, and put back after a while
+    evaluator_break: float  #: a machine's evaluator cannot be loaded for a while
+    ruin: float  #: probability that a completed game leaves a process in which every game fails
     held: float  #: a file that its share refuses to every process for a while
 
 
-_SIZES = {"workers", "genomes", "trials", "depth", "local", "fault_phase_s", "remote", "hypervisor", "generations"}
+_SIZES = {
+    "workers",
+    "genomes",
+    "trials",
+    "depth",
+    "local",
+    "fault_phase_s",
+    "remote",
+    "hypervisor",
+    "generations",
+    "commands",
+}
 
 
 def fault_free_options(options: Options) -> Options:
@@ -115,6 +131,11 @@ def draw_options(rng: random.Random) -> Options:
         action_lost=0.2,
         host_stop=sometimes(0.3, 1.0),
         generations=generations,
+        commands=rng.random() < 0.4,
+        slow_load=sometimes(0.2, 0.2),
+        evaluator_edit=sometimes(0.3, 2.0),
+        evaluator_break=sometimes(0.2, 1.0),
+        ruin=sometimes(0.2, 0.1),
         held=sometimes(0.3, 3.0),
     )
 

@@ -100,11 +100,14 @@ def test_examples_are_consistent() -> None:
     (genome,) = blocks(section("`inbox/<attempt>.start.json`"), "text")
     (log,) = blocks(section("Payloads"), "text")
 
-    assert echo_problem(result, Echo(start.attempt, start.trial, start.seed, start.genome_sha256)) == ""
+    assert (
+        echo_problem(result, Echo(start.attempt, start.trial, start.seed, start.genome_sha256, start.evaluator)) == ""
+    )
     assert {(r.farm, r.worker, r.epoch) for r in (host, start, claim, result, beat)} == {
         ("9f2c41d07be85a36", "vm-03", 3)
     }
     assert claim.attempt == beat.attempt == start.attempt
+    assert claim.evaluator == beat.evaluator == result.evaluator == start.evaluator is not None
     assert (claim.boot_id, claim.run_id) == (result.boot_id, result.run_id) == (beat.boot_id, beat.run_id)
     assert (len(genome), hashlib.sha256(genome.encode()).hexdigest()) == (start.genome_bytes, start.genome_sha256)
     digest = hashlib.sha256(log.encode()).hexdigest()

@@ -283,8 +283,8 @@ def test_layout_error_is_one_printable_line() -> None:
 # ----------------------------------------------------------------------------------------------------- valid results
 
 COMPLETED = decoded(ResultRecord, FIRST[ResultRecord])
-EXPECTED = Echo(COMPLETED.attempt, COMPLETED.trial, COMPLETED.seed, COMPLETED.genome_sha256)
-OTHERS = Echo("g0007-0042-t1-a3-4kq7zt0m0003", 2, COMPLETED.seed + 1, "0" * 64)
+EXPECTED = Echo(COMPLETED.attempt, COMPLETED.trial, COMPLETED.seed, COMPLETED.genome_sha256, COMPLETED.evaluator)
+OTHERS = Echo("g0007-0042-t1-a3-4kq7zt0m0003", 2, COMPLETED.seed + 1, "0" * 64, "another")
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -302,7 +302,7 @@ def test_only_completed_result_has_fitness(outcome: Outcome) -> None:
     assert not survives(ResultRecord, example(ResultRecord, outcome=outcome, fitness=other))
 
 
-@pytest.mark.parametrize("name", ["trial", "seed", "genome_sha256"])
+@pytest.mark.parametrize("name", ["trial", "seed", "genome_sha256", "evaluator"])
 def test_completed_result_must_echo_start_signal(name: str) -> None:
     """Other outcomes may lack the echo, since their start signal could not be read."""
     assert not survives(ResultRecord, example(ResultRecord, **{name: None}))

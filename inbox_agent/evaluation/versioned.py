@@ -1,0 +1,172 @@
+"""An evaluator and the version of what it has loaded.
+
+Owns: which version a result is reported with. The files are looked at before the evaluator reads them and once more
+after; if they were changed meanwhile, it reads them again, and a game that may have read both counts for neither.
+Not here: what a version is made of (version), how an evaluator is loaded (command, python_function).
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult, GenomeEvaluator
+
+log = logging.getLogger(__name__)
+
+LOAD_AGAIN_S = 10.0  #: after an evaluator could not be loaded
+CHECK_FILES_S = 1.0  #: between two looks at the files of an evaluator that has nothing to play
+CHANGED = "changed-while-played"  #: in place of the version of a game whose files were changed while it was played
+_LOG_CHARS_MAX = 4000  #: of an import's output, in the agent's log
+
+
+class FilesState(NamedTuple):
+    """The state of an evaluator's files at one moment."""
+
+    version: str
+    stamp: object  #: differs from that of an earlier moment if a file was written between them
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStatus:
+    """Whether the next game can be played, and by what."""
+
+    version: str | None = None  #: of what is loaded; None: nothing is
+    problem: str = ""  #: why it cannot be loaded, in one line; empty while it is being loaded
+
+    @property
+    def is_loading(self) -> bool:
+        return self.version is None and not self.problem
+
+
+class VersionedEvaluator:
+    """Loads an evaluator, and evaluates with it."""
+
+    def __init__(
+        self,
+        evaluator: GenomeEvaluator,
+        look_at_files: Callable[[], FilesState],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`look_at_files` raises ValueError with one line if they cannot be read."""
+        self._evaluator, self._look_at_files, self._clock = evaluator, look_at_files, clock
+        self._status = LoadStatus()
+        self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
+        self._looked_at = self._load_again_at = -1e9
+        self._load_has_begun = False  #: whether the files were looked at for the load that is in progress
+        self._loads = -1  #: of the evaluator, when it was last known which files it had read
+        self._game_loads = -1  #: of the evaluator, after the running game was started
+
+    @property
+    def progress(self) -> str:
+        """As of `GenomeEvaluator`."""
+        return self._evaluator.progress
+
+    def load(self, timeout_s: float = 0.0) -> LoadStatus:
+        """Loads the evaluator if it is not, and waits at most `timeout_s` for it. Not while an evaluation runs.
+
+        One that could not be loaded is tried again after `LOAD_AGAIN_S`.
+        """
+        if self._status.problem and self._clock() < self._load_again_at:
+            threading.Event().wait(min(timeout_s, self._load_again_at - self._clock()))
+        elif not self._is_still_loaded():
+            self._status = self._load(timeout_s)
+        return self._status
+
+    def reload_if_changed(self, *, at_once: bool) -> None:
+        """Drops what is loaded if its files were changed since; `at_once` looks also if it did a moment ago."""
+        if not at_once and self._clock() < self._looked_at + CHECK_FILES_S:
+            return
+        before = self._files.version if self._files is not None else None
+        try:
+            changed = self._look().version != before
+        except ValueError:
+            return  # reported when it has to be loaded
+        if changed:
+            self._drop()
+
+    def renew(self) -> None:
+        """Drops what is loaded if an earlier game may have changed it."""
+        if not self._evaluator.is_unused:
+            self._drop()
+
+    def prepare(self, suffix: str) -> Path:
+        """As of `GenomeEvaluator`."""
+        return self._evaluator.prepare(suffix)
+
+    def start(self, job: EvaluationJob) -> None:
+        """As of `GenomeEvaluator`."""
+        self._evaluator.start(job)
+        self._game_loads = self._evaluator.loads
+
+    def wait(self, timeout_s: float) -> EvaluationResult | None:
+        """As of `GenomeEvaluator`; the result names the version that was played."""
+        finished = self._evaluator.wait(timeout_s)
+        return replace(finished, evaluator=self._version_played()) if finished is not None else None
+
+    def stop(self) -> None:
+        """As of `GenomeEvaluator`."""
+        self._evaluator.stop()
+
+    def close(self) -> None:
+        """As of `GenomeEvaluator`."""
+        self._evaluator.close()
+
+    # ------------------------------------------------------------------------------------------------------- loading
+
+    def _is_still_loaded(self) -> bool:
+        if self._status.version is None or self._evaluator.loads != self._loads:
+            return False
+        with contextlib.suppress(CannotLoad):  # it is loaded once more, which raises it again
+            return self._evaluator.load(0.0)
+        return False
+
+    def _load(self, timeout_s: float) -> LoadStatus:
+        try:
+            if not self._load_has_begun:
+                self._look()
+                self._load_has_begun = True
+            if not self._evaluator.load(timeout_s):
+                return self._status if self._status.problem else LoadStatus()
+            before = self._files
+            if not self._evaluator.reads_files_at_each_game and self._look() != before:
+                self._drop()  # it may have read some files before the change, and some after
+                return LoadStatus()
+        except (CannotLoad, ValueError) as error:
+            return self._broken(error)
+        assert self._files is not None
+        self._load_has_begun, self._loads = False, self._evaluator.loads
+        if self._status.version != self._files.version:
+            log.info("the evaluator is loaded, version %s", self._files.version)
+        return LoadStatus(version=self._files.version)
+
+    def _broken(self, error: Exception) -> LoadStatus:
+        status = LoadStatus(problem=str(error))
+        if status != self._status:
+            output = error.log.decode("utf-8", "replace")[-_LOG_CHARS_MAX:] if isinstance(error, CannotLoad) else ""
+            log.warning("the evaluator cannot be loaded: %s\n%s", error, output)
+        self._load_has_begun, self._load_again_at = False, self._clock() + LOAD_AGAIN_S
+        return status
+
+    def _look(self) -> FilesState:
+        self._files, self._looked_at = None, self._clock()
+        self._files = self._look_at_files()
+        return self._files
+
+    def _drop(self) -> None:
+        self._evaluator.unload()
+        self._status, self._load_has_begun, self._load_again_at = LoadStatus(), False, -1e9
+
+    def _version_played(self) -> str | None:
+        if self._game_loads == self._loads:
+            return self._status.version  # of files that were read before the game began
+        before = self._files
+        with contextlib.suppress(ValueError):
+            if self._look() == before:
+                return self._status.version
+        self._drop()
+        return CHANGED

@@ -1,0 +1,58 @@
+"""The project's evaluator as the host sees it: its version, and which files differ from an earlier version.
+
+Owns: the record of the files of each version that was used, in the state folder.
+Not here: which files count (`inbox_agent.evaluator_files`), what a change means for a generation (`core.runs`).
+"""
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from inbox_agent.evaluation.version import changed_files, in_one_line
+from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
+from inbox_agent.system.atomic_file import replace_file
+from pipeline.config import Config
+from pipeline.errors import ConfigError, disk_errors
+from pipeline.paths import ProjectPaths
+
+log = logging.getLogger(__name__)
+
+_NAMED_MAX = 5  # files that are named in a message
+
+
+class ProjectEvaluator:
+    """The evaluator of a project; `folder` has its files."""
+
+    def __init__(self, config: Config, paths: ProjectPaths, folder: Path) -> None:
+        self._config, self._paths = config, paths
+        self._files = EvaluatorFiles(config.evaluator, folder)
+
+    def version(self) -> str:
+        """The version that must be played; empty if this computer does not have what the workers play.
+
+        Raises:
+            ConfigError: the files cannot be read.
+            HostError: the state folder cannot be written.
+        """
+        if not self._config.knows_evaluator:
+            return ""
+        try:
+            files = self._files.read()
+            version = self._files.version(files)
+        except EvaluatorFilesError as error:
+            raise ConfigError(str(error)) from error
+        record = self._paths.evaluator_files(version)
+        with disk_errors(record):
+            if not record.exists():
+                record.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(record, msgspec.json.format(msgspec.json.encode(files)))
+        return version
+
+    def changes_since(self, version: str) -> str:
+        """Which files differ from those of an earlier version, in one line; empty if that is not known."""
+        try:
+            before = msgspec.json.decode(self._paths.evaluator_files(version).read_bytes(), type=dict[str, str])
+            return in_one_line(changed_files(before, self._files.read()), _NAMED_MAX)
+        except (OSError, msgspec.MsgspecError, EvaluatorFilesError):
+            return ""
