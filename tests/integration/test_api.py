@@ -1,5 +1,6 @@
 """The farm as a library: the contract of `open_farm`, with real local workers."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import (
+    ConfigError,
     Evaluator,
     GenomeError,
     InputError,
@@ -192,4 +194,27 @@ def test_command_must_be_list(tmp_path: Path) -> None:
         pass
     command: list[Any] = ["python", tmp_path / "play.py"]
     with open_farm(tmp_path, evaluator=Evaluator(command=command)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "problem"),
+    [
+        (Evaluator(command=["x"], python="a:b"), "open_farm: give one of `command` and `python`, not both"),
+        (Evaluator(python="a:b", environment={"A=B": "x"}), "open_farm: environment: 'A=B' is no name of a variable"),
+        (Evaluator(python="a:b", time_limit_s=0), "open_farm: Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
+    ],
+)
+def test_unusable_evaluator_is_configuration_error(tmp_path: Path, evaluator: Evaluator, problem: str) -> None:
+    """As if it stood in `pipeline.toml`, so that a caller catches one class."""
+    with pytest.raises(ConfigError) as error, open_farm(tmp_path, evaluator=evaluator):
+        pass
+
+    assert str(error.value).startswith(problem)
+
+
+def test_infinite_setting_is_configuration_error(tmp_path: Path) -> None:
+    """JSON has no such number."""
+    problem = pytest.raises(ConfigError, match="a finite number is needed")
+    with problem, open_farm(tmp_path, evaluator=GAME, settings={"speed": math.inf}):
         pass
