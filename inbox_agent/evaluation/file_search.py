@@ -13,11 +13,12 @@ from fnmatch import translate
 from pathlib import PurePosixPath
 from typing import Protocol
 
-#: Folders that no wildcard enters: directly in the folder that is searched, and anywhere.
-_TOP_FOLDERS = frozenset({"genomes", "results", "state"})
-_FOLDERS = frozenset({"__pycache__", "node_modules"})
-#: What is in a folder that is a virtual environment, of Python or of conda.
-_VIRTUAL_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
+#: Folders that no wildcard enters: of a project, which the searched folder is or contains, and of tools.
+_OF_A_PROJECT = frozenset({"genomes", "results", "state"})
+_OF_TOOLS = frozenset({"__pycache__", "node_modules"})
+#: What marks further ones: virtual environments, of Python or of conda, and the state folder of an agent.
+_MARKS = ("pyvenv.cfg", "conda-meta", "agent.lock")
+_PROJECT_MARK = os.path.join("state", "host.lock")
 _ANY_DEPTH = "**"
 _WILDCARDS = re.compile(r"[*?[]")
 _JUNCTION = 0xA0000003  # Source: Microsoft, "Reparse Point Tags": IO_REPARSE_TAG_MOUNT_POINT
@@ -71,8 +72,9 @@ def find_files(folder: str, patterns: Sequence[str], *, names_max: int) -> Itera
     """Each match: the path of what is no folder, relative and with `/`, and the number of its pattern; in no order.
 
     `*`, `?` and `[…]` match within a name, `**` any number of folders, and case counts on every system. No wildcard
-    matches a hidden name, or enters a folder that is hidden, linked, a virtual environment, `__pycache__` or
-    `node_modules`, or `genomes`, `results` or `state` directly in `folder`; a pattern that writes out the name does.
+    matches a hidden name, or enters a folder that is hidden, linked, a virtual environment, an agent's state folder,
+    `__pycache__` or `node_modules`, or `genomes`, `results` or `state` directly in `folder` or in a project below it; a
+    pattern that writes out the name does.
 
     Args:
         patterns: accepted by `refuse_pattern`.
@@ -170,11 +172,15 @@ def _is_left_out(entry: _Entry, *, is_top: bool) -> bool:
     """Whether no wildcard enters a folder."""
     return (
         entry.name.startswith(".")
-        or entry.name in _FOLDERS
-        or (is_top and entry.name in _TOP_FOLDERS)
+        or entry.name in _OF_TOOLS
+        or (entry.name in _OF_A_PROJECT and (is_top or _is_project(os.path.dirname(entry.path))))
         or _leads_elsewhere(entry.path)
-        or any(os.path.lexists(os.path.join(entry.path, name)) for name in _VIRTUAL_ENVIRONMENT)
+        or any(os.path.lexists(os.path.join(entry.path, mark)) for mark in _MARKS)
     )
+
+
+def _is_project(path: str) -> bool:
+    return os.path.lexists(os.path.join(path, _PROJECT_MARK))
 
 
 def _leads_elsewhere(path: str) -> bool:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from inbox_agent.arguments import LOCK
 from inbox_agent.evaluation.version import changed_files
 from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError, FileLimits, open_to_read
 from inbox_agent.settings import EvaluatorTable
+from pipeline.paths import ProjectPaths
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
@@ -177,6 +179,22 @@ def test_folder_named_results_below_counts(folder: Path) -> None:
     write(folder, "game/results/table.py", "game/state/x.py", "game/genomes/__init__.py")
 
     assert len(counted(folder, **PYTHON)) == 4
+
+
+def test_project_below_does_not_count(folder: Path) -> None:
+    """A program may open a farm in a subfolder; the genomes and artifacts there may be Python files."""
+    write(folder, "runs/1/state/local/local-0/scratch/genome.py", "runs/1/evaluator.py")
+    write(folder, "runs/1/genomes/gen-0001/a.py", "runs/1/results/gen-0001/attempts/x/files/a.py")
+    ProjectPaths(folder / "runs" / "1").lock.touch()
+
+    assert counted(folder, **PYTHON) == ["play.py", "runs/1/evaluator.py"]
+
+
+def test_state_folder_of_agent_does_not_count(folder: Path) -> None:
+    """Its scratch folder has each genome in turn, which may be a Python file."""
+    write(folder, f"notes/{LOCK}", "notes/scratch/genome.py")
+
+    assert counted(folder, **PYTHON) == ["play.py"]
 
 
 def test_named_file_in_skipped_folder_counts(folder: Path) -> None:
