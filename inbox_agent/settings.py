@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from inbox_agent.protocol.layout import clean
+from inbox_agent.evaluation.file_search import refuse_pattern
+from inbox_agent.protocol.layout import Token, clean
 
 T = TypeVar("T", bound=Struct)
 
@@ -58,6 +59,11 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     #: with `python`: a process is replaced after so many games; unset: kept while its games complete and clean up
     games_per_process: Annotated[int, Meta(ge=1)] | None = None
     result_is_final: bool = False  #: with `command`: a game ends as soon as its result file is complete
+    #: the files whose content is compared between host and workers, as patterns like `bots/**/*.lua`; unset: those that
+    #: `command` names, and all `*.py`
+    files: Annotated[list[str], Meta(min_length=1)] | None = None
+    #: a name that you change with your evaluator, compared instead of its files
+    version: str | None = None
     environment: EnvironmentTable = EnvironmentTable()
 
     def __post_init__(self) -> None:
@@ -69,6 +75,21 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
             near = difflib.get_close_matches(word, PLACEHOLDERS, n=1)
             if word not in PLACEHOLDERS and near:
                 raise ValueError(f"command: unknown placeholder {{{word}}}; the nearest is {{{near[0]}}}")
+        self._refuse_unusable_version()
+
+    def _refuse_unusable_version(self) -> None:
+        if self.files is not None and self.version is not None:
+            raise ValueError("give one of `files` and `version`, not both: no file counts when there is a version")
+        for pattern in self.files or ():
+            try:
+                refuse_pattern(pattern)
+            except ValueError as error:
+                raise ValueError(f"files: {error}") from None
+        if self.version is not None:
+            try:
+                msgspec.convert(self.version, Token)
+            except msgspec.ValidationError:
+                raise ValueError(f"version = {self.version!r}: expected 1 to 64 of 0-9 a-z A-Z _ . : -") from None
 
     @property
     def is_playable(self) -> bool:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
-from inbox_agent.settings import EnvironmentTable, EvaluatorTable
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config, LocalTable, changed, checked, load_config
 from pipeline.core.runs import GENERATION_MAX
@@ -40,6 +39,8 @@ class Evaluator:
     result_is_final: bool = False  #: a command's game ends as soon as its result file is complete
     environment: Mapping[str, str] = field(default_factory=dict)  #: variables of the games, with their values
     inherited: Sequence[str] = ()  #: further variables that games inherit; `*` stands for any characters
+    files: Sequence[str] | None = None  #: patterns of the files whose content is compared; None: the usual ones
+    version: str | None = None  #: a name that is compared instead of files
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +196,19 @@ def _overridden(
     if evaluator is not None:
         if isinstance(evaluator.command, str):
             raise InputError(f"command {evaluator.command!r}: expected its parts one by one, as a list")
-        changes["evaluator"] = EvaluatorTable(
-            command=[str(part) for part in evaluator.command] if evaluator.command is not None else None,
-            python=evaluator.python,
-            time_limit_s=evaluator.time_limit_s,
-            memory_limit_mb=evaluator.memory_limit_mb,
-            games_per_process=evaluator.games_per_process,
-            result_is_final=evaluator.result_is_final,
-            environment=EnvironmentTable(allow=list(evaluator.inherited), set=dict(evaluator.environment)),
-        )
+        if isinstance(evaluator.files, str):
+            raise InputError(f"files {evaluator.files!r}: expected a list of patterns")
+        changes["evaluator"] = {
+            "command": [str(part) for part in evaluator.command] if evaluator.command is not None else None,
+            "python": evaluator.python,
+            "time_limit_s": evaluator.time_limit_s,
+            "memory_limit_mb": evaluator.memory_limit_mb,
+            "games_per_process": evaluator.games_per_process,
+            "result_is_final": evaluator.result_is_final,
+            "files": [str(pattern) for pattern in evaluator.files] if evaluator.files is not None else None,
+            "version": evaluator.version,
+            "environment": {"allow": list(evaluator.inherited), "set": dict(evaluator.environment)},
+        }
     if workers is not None:
         changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
     if settings is not None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field, to_builtins
-from msgspec.structs import replace
 
 from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
@@ -301,7 +300,8 @@ def load_config(root: Path, *, check: bool = True) -> Config:
 def changed(config: Config, changes: Mapping[str, object], source: str) -> Config:
     """The configuration with tables replaced; checked like the file. Raises ConfigError."""
     try:
-        return convert(to_builtins(replace(config, **changes)), Config, source)
+        # Converted from plain values: a table that is made directly raises its errors as ValueError.
+        return convert({**to_builtins(config), **to_builtins(dict(changes))}, Config, source)
     except SettingsError as error:
         raise ConfigError(str(error)) from error
 

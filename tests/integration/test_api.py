@@ -1,5 +1,6 @@
 """The farm as a library: the contract of `open_farm`, with real local workers."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import (
+    ConfigError,
     Evaluator,
     GenomeError,
     InputError,
@@ -193,3 +195,43 @@ def test_command_must_be_list(tmp_path: Path) -> None:
     command: list[Any] = ["python", tmp_path / "play.py"]
     with open_farm(tmp_path, evaluator=Evaluator(command=command)):
         pass
+
+
+def test_files_must_be_list(tmp_path: Path) -> None:
+    """A string would be split into its characters."""
+    game = Evaluator(python="game:play", files="*.py")
+    with pytest.raises(InputError, match="expected a list of patterns"), open_farm(tmp_path, evaluator=game):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "problem"),
+    [
+        (Evaluator(command=["x"], python="a:b"), "open_farm: give one of `command` and `python`, not both"),
+        (Evaluator(python="a:b", environment={"A=B": "x"}), "open_farm: environment: 'A=B' is no name of a variable"),
+        (Evaluator(python="a:b", time_limit_s=0), "open_farm: Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
+        (Evaluator(python="a:b", files=["../a.py"]), "open_farm: files: '../a.py': a pattern cannot leave the folder"),
+        (Evaluator(python="a:b", version="two words"), "open_farm: version = 'two words': expected 1 to 64 of"),
+    ],
+)
+def test_unusable_evaluator_is_configuration_error(tmp_path: Path, evaluator: Evaluator, problem: str) -> None:
+    """As if it stood in `pipeline.toml`, so that a caller catches one class."""
+    with pytest.raises(ConfigError) as error, open_farm(tmp_path, evaluator=evaluator):
+        pass
+
+    assert str(error.value).startswith(problem)
+
+
+def test_infinite_setting_is_configuration_error(tmp_path: Path) -> None:
+    """JSON has no such number."""
+    problem = pytest.raises(ConfigError, match="a finite number is needed")
+    with problem, open_farm(tmp_path, evaluator=GAME, settings={"speed": math.inf}):
+        pass
+
+
+@pytest.mark.parametrize("keys", [{"files": ("game.py", "**/game.py")}, {"version": "2026-11.a"}])
+def test_evaluator_names_its_version_or_files(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """What the keys of that name in `[evaluator]` say."""
+    game = Evaluator(python="game:play", folder=GAMES, **keys)
+    with open_farm(tmp_path, evaluator=game, workers=1, trials_per_genome=1) as farm:
+        assert farm.evaluate({"a": b"{}"})["a"].status == "completed"

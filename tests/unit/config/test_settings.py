@@ -154,3 +154,32 @@ def test_invalid_python_target_is_refused(target: str) -> None:
 def test_evaluator_table_describes_itself(table: EvaluatorTable, playable: bool, words: str) -> None:
     """A host without local workers needs no evaluator, and its description says so."""
     assert (table.is_playable, str(table)) == (playable, words)
+
+
+def test_evaluator_has_files_or_version() -> None:
+    """Patterns, or a name."""
+    assert convert({"files": ["play.py", "./bots/**/*.lua"]}, EvaluatorTable, "arguments").files is not None
+    assert convert({"version": "2026-11:a_B.c"}, EvaluatorTable, "arguments").version == "2026-11:a_B.c"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('files = ["*.py"]\nversion = "1"', "give one of `files` and `version`, not both: no file counts when"),
+        ("files = []", "Expected `array` of length >= 1 - at `evaluator.files`"),
+        ('files = ["*.py", ""]', "files: '' names no file"),
+        ('files = ["./"]', "files: './' names no file"),
+        ('files = ["/game/*.py"]', "files: '/game/*.py': write a path that is relative to the folder of the evaluator"),
+        ('files = ["C:/game/*.py"]', "files: 'C:/game/*.py': write a path that is relative to the folder"),
+        ('files = ["bots/../../*.py"]', "files: 'bots/../../*.py': a pattern cannot leave the folder of the evaluator"),
+        (r"files = ['bots\*.lua']", r"files: 'bots\\*.lua': write / between folders, on Windows too"),
+        ('files = ["bots/**.lua"]', "files: 'bots/**.lua': ** stands alone between slashes, as in bots/**/*.lua"),
+        ('version = ""', "version = '': expected 1 to 64 of 0-9 a-z A-Z _ . : -"),
+        ('version = "two words"', "version = 'two words': expected 1 to 64 of 0-9 a-z A-Z _ . : -"),
+        (f'version = "{"1" * 65}"', f"version = '{'1' * 65}': expected 1 to 64 of"),
+        ("version = 2", "Expected `str | null`, got `int` - at `evaluator.version`"),
+    ],
+)
+def test_unusable_files_and_version_are_refused(path: Path, text: str, expected: str) -> None:
+    """The error says what to write, before anything is read."""
+    assert complaint(path, f"[evaluator]\n{text}").startswith(expected)
