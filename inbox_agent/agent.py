@@ -119,8 +119,8 @@ class Agent:
         """Waits for the evaluator while it runs or loads, for a change notification otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
-        elif self._loaded.is_loading:
-            self._evaluator.load(seconds)
+        elif self._watching_until is None and self._loaded.is_loading:
+            self._loaded = self._evaluator.load(seconds)
         else:
             self._wakeup.wait(seconds)
 
@@ -310,9 +310,8 @@ class Agent:
         """What the heartbeat says of the evaluator. A process that is replaced within a second is not mentioned: the
         host would give it no work until it reads the next heartbeat.
         """
-        before = self._reported[1]
-        if self._running is not None or (self._loaded.is_loading and self._is_loading_for_short()):
-            return before or LoadStatus()
+        if self._loaded.is_loading and self._is_loading_for_short():
+            return self._reported[1] or LoadStatus()
         return self._loaded
 
     def _is_loading_for_short(self) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 
 from inbox_agent.evaluation.file_search import TooManyNames, find_files
 from inbox_agent.evaluation.version import evaluator_version, printable
+from inbox_agent.evaluation.versioned import FilesState
 from inbox_agent.protocol.layout import clean
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.file_retry import retry_while_busy
@@ -86,6 +87,7 @@ class EvaluatorFiles:
         self._table, self._folder, self._limits = table, os.path.abspath(folder), limits
         self._open, self._now = open_file, now
         self._kept: dict[str, tuple[_Signature, str]] = {}
+        self._stamp = 0
 
     def version(self, files: Mapping[str, str] | None = None) -> str:
         """`version` of the table, else the digest of command or function and files.
@@ -102,6 +104,10 @@ class EvaluatorFiles:
         if self._table.python is not None:
             return evaluator_version("python", [self._table.python], files)
         return evaluator_version("command", self._table.command or (), files)
+
+    def look(self) -> FilesState:
+        """The version, and a stamp that differs after any change of a file. Raises EvaluatorFilesError."""
+        return FilesState(self.version(), self._stamp)
 
     def read(self) -> dict[str, str]:
         """Path, with `/`, -> SHA-256 in hexadecimal digits, of all files that count; none if the table has a version.
@@ -131,6 +137,7 @@ class EvaluatorFiles:
     def _read(self) -> dict[str, str]:
         found = self._find()
         digests = {key: self._digest(key, file) for key, file in found.items()}
+        self._stamp = hash(tuple(sorted((key, file.signature) for key, file in found.items())))
         paths = {file.path for file in found.values()}
         self._kept = {path: kept for path, kept in self._kept.items() if path in paths}
         return digests

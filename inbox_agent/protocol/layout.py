@@ -321,7 +321,7 @@ _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 class _Envelope(Struct):
-    layout: int = 1  #: of a record without the field
+    layout: int
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -358,6 +358,8 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
         record: R = _decoders[kind].decode(data)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
         raise LayoutError(name, clean(str(error), 200)) from None
+    if version is None:
+        raise LayoutError(name, "Object missing required field `layout`")
     return record
 
 

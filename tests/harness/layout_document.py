@@ -124,6 +124,8 @@ def shown(kind: inspect.Type) -> tuple[str, str]:
             return "object", f"{bounds(kind.min_length, kind.max_length)} members, see below"
         case inspect.ListType():
             return "array", f"{bounds(kind.min_length, kind.max_length)} payloads"
+        case inspect.BoolType():
+            return "boolean", "–"
         case inspect.StructType():
             return "payload", "–"
     raise AssertionError(kind)
@@ -138,7 +140,7 @@ def fields_of(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
 def expected_rows(kind: type[msgspec.Struct]) -> Iterator[list[str]]:
     for field in fields_of(kind):
         name, limits = shown(field.type)
-        if field.required:
+        if field.required or field.name == "layout":
             absent = "required"
         else:
             absent = json.dumps(field.default if field.default is not msgspec.NODEFAULT else field.default_factory())

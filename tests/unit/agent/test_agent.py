@@ -14,7 +14,7 @@ from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
 from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
-from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
+from tests.harness.records import FARM, GENOME, VERSION, WORKER, attempt, sha256
 
 # ------------------------------------------------------------------------------------------ claim, evaluation, result
 
@@ -25,7 +25,7 @@ def test_attempt_runs_from_start_signal_to_result(agent: AgentHarness) -> None:
     agent.step()
     assert agent.outbox == {started()}
     assert agent.claim() == StartedRecord(
-        farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="boot", run_id="run-1"
+        farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), evaluator=VERSION, boot_id="boot", run_id="run-1"
     )
 
     agent.finish_evaluation()
@@ -307,7 +307,7 @@ def test_heartbeat_has_owner_attempt_and_progress(agent: AgentHarness) -> None:
     assert (beat.farm, beat.worker, beat.epoch) == (FARM, WORKER, 1)
     assert (beat.boot_id, beat.run_id, beat.counter) == ("boot", "run-1", agent.counter)
     assert (beat.state, beat.attempt, beat.progress) == (AgentState.PLAYING, attempt(1), "level 3")
-    assert (beat.versions, beat.evaluator) == ({"agent": "1"}, agent.evaluator.fingerprint)
+    assert (beat.versions, beat.evaluator) == ({"agent": "1"}, agent.evaluator.version)
     assert (beat.session, beat.desktop) == ("1", "Default, 1280x720, Display")
 
 

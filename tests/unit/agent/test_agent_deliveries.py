@@ -45,7 +45,7 @@ def test_damaged_genome_is_retried_then_undelivered(agent: AgentHarness, genome:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b'{"layout": 1', b"\xff", layout.encode(records.start(2)), b" " * 70_000, b'{"layout": 1, "farm": "f"}'],
+    [b"", b'{"layout": 2', b"\xff", layout.encode(records.start(2)), b" " * 70_000, b'{"layout": 2, "farm": "f"}'],
     ids=["empty", "half", "binary", "of another attempt", "too large", "without fields"],
 )
 def test_damaged_start_signal_is_retried_then_undelivered(agent: AgentHarness, data: bytes) -> None:
@@ -105,7 +105,7 @@ def test_unknown_layout_is_rejected_without_retry(agent: AgentHarness) -> None:
     agent.step()
 
     assert agent.result().outcome is Outcome.REJECTED
-    assert "layout 2, spoken is 1" in agent.result().reason
+    assert "layout 1, this program uses layout 2" in agent.result().reason
     assert agent.outbox == {answered()}
 
 

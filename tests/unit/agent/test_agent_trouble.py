@@ -12,7 +12,7 @@ from inbox_agent.results import REFUSALS_MAX
 from inbox_agent.share_scanner import AgentLimits
 from tests.harness import records
 from tests.harness.agent_harness import COMPLETED, LIMITS, AgentHarness, answered, started
-from tests.harness.records import FARM, WORKER, attempt
+from tests.harness.records import FARM, VERSION, WORKER, attempt
 
 
 def test_open_file_does_not_stop_heartbeat(agent: AgentHarness) -> None:
@@ -273,7 +273,9 @@ def test_agent_exits_if_unconfirmed_claim_is_of_other_agent(agent: AgentHarness)
     agent.publish_start()
     agent.step()
     agent.files.troubles = set()
-    theirs = StartedRecord(farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), boot_id="another", run_id="another")
+    theirs = StartedRecord(
+        farm=FARM, worker=WORKER, epoch=1, attempt=attempt(1), evaluator=VERSION, boot_id="another", run_id="another"
+    )
     agent.files.files[f"outbox/{started()}"] = layout.encode(theirs)
 
     with pytest.raises(OtherAgentActive, match="claimed by another agent"):

@@ -20,7 +20,7 @@ quick = settings(deadline=None, max_examples=100, suppress_health_check=[HealthC
 OURS = HostRecord(farm="farm-a", worker="vm-03", epoch=3)
 FIRST, SECOND, THIRD = (attempt_id(7, genome, 1, 1, f"{genome:012d}") for genome in (1, 2, 3))
 UNDELIVERED = (Outcome.UNDELIVERED, "the genome is absent")
-REJECTED = (Outcome.REJECTED, "layout 2, spoken is 1")
+REJECTED = (Outcome.REJECTED, "layout 1, this program uses layout 2")
 INTERRUPTED = ReportUnplayed(FIRST, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
 
 
@@ -37,6 +37,7 @@ def share_state(
     outbox: Mapping[str, Collection[Kind]] | None = None,
     running: str | None = None,
     unconfirmed_claims: Collection[str] = (),
+    evaluator: str | None = records.VERSION,
 ) -> ShareState:
     """A scan: `starts` are present and read, `unread` are present; undeliverable ones are present as well."""
     undeliverable = undeliverable or {}
@@ -48,6 +49,7 @@ def share_state(
         outbox=outbox or {},
         running=running,
         unconfirmed_claims=unconfirmed_claims,
+        evaluator=evaluator,
     )
 
 

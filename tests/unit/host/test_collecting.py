@@ -51,7 +51,7 @@ GARBAGE = {
     "very large": b"[" * 10**6,
     "deeply nested": b'{"a":' * 10_000,
     "list": b"[]",
-    "missing fields": b'{"layout": 1}',
+    "missing fields": b'{"layout": %d}' % layout.LAYOUT,
     "NaN": layout.encode(records.result(1)).replace(b"2.5", b"NaN"),
     "infinite": layout.encode(records.result(1)).replace(b"2.5", b"1e999"),
     "text instead of a number": layout.encode(records.result(1)).replace(b"2.5", b'"2.5"'),
@@ -119,7 +119,7 @@ def test_unknown_layout_of_result_is_not_retried(owner: HostShareHarness) -> Non
 
     assert seen is not None
     assert (seen.record, seen.unknown_layout) == (None, True)
-    assert "layout 2, spoken is 1" in seen.problem
+    assert "layout 1, this program uses layout 2" in seen.problem
 
 
 def test_echo_is_returned_unchanged(owner: HostShareHarness) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from inbox_agent import agent, results
+from inbox_agent.evaluation import versioned
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import (
@@ -339,6 +340,7 @@ SOURCES: dict[str, Any] = {
     "executor": executor,
     "share_client": share_client,
     "results": results,
+    "versioned": versioned,
 }
 
 

@@ -70,11 +70,15 @@ def test_layout_that_is_not_integer_is_damaged(version: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_record_without_layout_is_layout_1(kind: type[Record]) -> None:
+def test_record_without_layout_is_invalid(kind: type[Record]) -> None:
+    """And not of another version: nothing is concluded from an empty object."""
     content = example(kind)
     del content["layout"]
 
-    assert decoded(kind, content) == decoded(kind, FIRST[kind])
+    for incomplete in (content, {}):
+        with pytest.raises(LayoutError) as caught:
+            decoded(kind, incomplete)
+        assert not isinstance(caught.value, UnknownLayout)
 
 
 JSON_VALUES = st.recursive(
@@ -218,7 +222,9 @@ def test_boolean_is_not_number(kind: type[Record]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_required_fields_and_defaults(kind: type[Record]) -> None:
-    required = {field.name: example(kind)[field.name] for field in fields_of(kind) if field.required}
+    required = {
+        field.name: example(kind)[field.name] for field in fields_of(kind) if field.required or field.name == "layout"
+    }
     if kind is ResultRecord:
         required |= {"outcome": "failed"}
 
@@ -237,11 +243,11 @@ def test_required_fields_and_defaults(kind: type[Record]) -> None:
 def test_last_duplicate_field_counts(kind: type[Record]) -> None:
     """Also for the version; the earlier values must be valid, too."""
     rest = FIRST[kind].lstrip(b"{")
-    unknown = b'{"layout": 2,'
+    unknown = b'{"layout": 1,'
 
     assert decoded(kind, unknown + rest) == decoded(kind, FIRST[kind])
     with pytest.raises(UnknownLayout):
-        decoded(kind, FIRST[kind].rstrip().rstrip(b"}") + b', "layout": 2}')
+        decoded(kind, FIRST[kind].rstrip().rstrip(b"}") + b', "layout": 1}')
     assert not survives(kind, b'{"layout": "1",' + rest)
 
 
