@@ -29,6 +29,7 @@ from pipeline.secrets import check_reference
 _HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+_OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 
 
 class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -39,7 +40,10 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
     """`[generation]`: how the genomes of a generation are evaluated."""
 
     trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3  #: games per genome; its fitness is their mean
-    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3  #: attempts at a trial that may be the genome's fault
+    #: charges before a genome is poison: games of it that took their worker down
+    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3
+    #: failures and time-outs of a trial before it is settled so; the last try needs another worker, if there is one
+    failures_max: Annotated[int, Meta(ge=1, le=1000)] = 2
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
     direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
     timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
@@ -187,8 +191,9 @@ class Config(_Table, frozen=True, kw_only=True):
         for name, value in (*self.settings.items(), ("timed_out_fitness", self.generation.timed_out_fitness)):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
-        if self.limits.attempts_max != Limits().attempts_max:
-            raise ValueError("[limits] attempts_max: it stands under [generation]")
+        for name in _OF_GENERATION:
+            if getattr(self.limits, name) != getattr(Limits(), name):
+                raise ValueError(f"[limits] {name}: it stands under [generation]")
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
@@ -268,9 +273,9 @@ class Config(_Table, frozen=True, kw_only=True):
         )
 
     def core_limits(self) -> Limits:
-        """The limits of the core: `[limits]`, with `attempts_max` from `[generation]`."""
+        """The limits of the core: `[limits]`, with `attempts_max` and `failures_max` from `[generation]`."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
-        return Limits(**{**values, "attempts_max": self.generation.attempts_max})
+        return Limits(**values | {name: getattr(self.generation, name) for name in _OF_GENERATION})
 
 
 def load_config(root: Path, *, check: bool = True) -> Config:

@@ -58,7 +58,7 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
 
 #: Outcomes that count against the worker or its share.
 LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.UNDELIVERED})
-#: Outcomes that count against the genome and use up one of its `attempts_max` tries.
+#: Outcomes that count against the genome and use up one of the trial's `failures_max` tries.
 BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 
 

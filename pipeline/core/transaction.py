@@ -130,7 +130,7 @@ class Transaction:
         trial = attempt.trial
         if trial.state is TrialState.SETTLED:
             return
-        if trial.blamed >= self.limits.attempts_max:
+        if trial.blamed >= self.limits.failures_max:
             settlement = Settlement.TIMED_OUT if attempt.outcome is Outcome.TIMED_OUT else Settlement.FAILED
             self._settle_failed(trial, settlement, attempt.reason, attempt.id)
         elif trial.losses >= self.limits.losses_per_trial_max:

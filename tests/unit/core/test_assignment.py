@@ -222,7 +222,7 @@ def test_last_try_does_not_wait_for_worker_that_is_out() -> None:
     core = CoreHarness("w0", "w1", genomes=1)
     core.shares["w1"].sends_heartbeats = False
     core.run_until_ready()
-    for _ in range(3):
+    for _ in range(2):
         core.publish_result(core.claim("w0"), Outcome.FAILED)
         core.tick()
 
@@ -243,7 +243,7 @@ def test_worker_that_lost_trial_may_get_last_try() -> None:
             core.publish_result(attempt, Outcome.FAILED)
         core.tick()
 
-    assert (lost.trial.blamed, lost.trial.settlement) == (2, None)
+    assert (lost.trial.blamed, lost.trial.settlement) == (1, None)
 
 
 def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyP
 
 def test_queued_attempt_moves_although_last_try_is_pending() -> None:
     """The last try waits for the busy worker; idle workers get the attempt queued behind it."""
-    core = CoreHarness("w0", "w1", "w2", genomes=4)
+    core = CoreHarness("w0", "w1", "w2", genomes=4, limits=Limits(failures_max=3))
     core.run_until_ready()
     failing, behind = (core.farm.genomes[number - 1].trials[0] for number in (2, 4))
     core.claim("w0")
