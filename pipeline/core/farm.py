@@ -147,7 +147,15 @@ class Farm:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
         attempt = Attempt(
-            fact.attempt, trial, fact.number, fact.worker, fact.epoch, fact.publication, at, trial.run_alone
+            fact.attempt,
+            trial,
+            fact.number,
+            fact.worker,
+            fact.epoch,
+            fact.publication,
+            at,
+            run_alone=trial.run_alone,
+            new_process=trial.blamed > 0,
         )
         trial.attempts.append(attempt)
         self.attempts[fact.attempt] = attempt

@@ -74,6 +74,7 @@ class Attempt:
     publication: int
     issued_at: float
     run_alone: bool
+    new_process: bool  #: its trial failed before: no process that has played before may play it
     claimed_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
