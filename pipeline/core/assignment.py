@@ -114,7 +114,7 @@ def rebalance(tx: Transaction, queues: Queues) -> None:
     for worker in farm.workers.values() if idle else ():
         claims = observed.workers[worker.name].claims
         playing = [claims[a] for a in worker.wanted if a in claims]
-        waiting = [a for a in worker.wanted.values() if a.id not in claims]
+        waiting = [a for a in worker.wanted.values() if a.id not in claims and not a.trial.is_held_back]
         if not playing or observed.time - min(playing) <= tx.limits.take_back_after_s:
             continue
         for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):

@@ -51,6 +51,7 @@ class Farm:
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
         self.retries: dict[tuple[int, int], Trial] = {}
         self.fresh: dict[tuple[int, int], Trial] = {}
+        self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
         self.open_trials = 0
         self.finished = False
         self.settled: Counter[Settlement] = Counter()
@@ -196,6 +197,9 @@ class Farm:
             trial.losses += 1
         elif fact.outcome in BLAMES_GENOME:
             trial.blamed += 1
+            if trial.blamed == 1:
+                trial.genome.failed_open.append(trial)
+                self._sort_pending(trial.genome)
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
         trial.run_alone = fact.run_alone or (trial.run_alone and fact.outcome is Outcome.WITHDRAWN)
@@ -229,6 +233,9 @@ class Farm:
         self._move_trial(trial, fact)
         trial.settlement, trial.fitness = fact.settlement, fact.fitness
         trial.decided_by, trial.reason = fact.attempt, fact.reason
+        if trial.blamed:
+            trial.genome.failed_open = [other for other in trial.genome.failed_open if other is not trial]
+            self._sort_pending(trial.genome)
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
         if fact.settlement is not Settlement.SKIPPED:
@@ -303,12 +310,23 @@ class Farm:
         after = TRIAL_TABLE.get((trial.state, type(fact)))
         if after is None:
             raise IllegalFact(f"{kind_of(fact)} in state {trial.state}\n{self.story(trial)}")
-        key = (trial.genome.number, trial.number)
-        self.retries.pop(key, None)
-        self.fresh.pop(key, None)
+        self._take_out(trial)
         trial.state = after
         if after is TrialState.PENDING:
-            self.retries[key] = trial
+            (self.held_back if trial.is_held_back else self.retries)[trial.genome.number, trial.number] = trial
+
+    def _take_out(self, trial: Trial) -> None:
+        for queue in (self.retries, self.fresh, self.held_back):
+            queue.pop((trial.genome.number, trial.number), None)
+
+    def _sort_pending(self, genome: Genome) -> None:
+        """Holds back the pending trials of a genome, or releases them, after a failure or its resolution."""
+        for trial in genome.trials:
+            key = (genome.number, trial.number)
+            if trial.state is TrialState.PENDING and trial.is_held_back != (key in self.held_back):
+                self._take_out(trial)
+                released = self.retries if trial.attempts else self.fresh
+                (self.held_back if trial.is_held_back else released)[key] = trial
 
     def _move_worker(self, fact: Fact, name: str) -> Worker:
         worker = self.worker(name)

@@ -118,6 +118,12 @@ class Trial:
         return set(blaming[len(blaming) - self.blamed :])
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether another trial of its genome failed and is tried again first."""
+        failed = self.genome.failed_open
+        return bool(failed) and failed[0] is not self
+
+    @property
     def open_attempt(self) -> Attempt | None:
         """The attempt that is not over, if there is one."""
         return next((a for a in reversed(self.attempts) if a.outcome is None), None)
@@ -134,6 +140,8 @@ class Genome:
     sha256: str
     trials: list[Trial] = field(default_factory=list)
     charges: list[Attempt] = field(default_factory=list)
+    #: trials that failed or timed out and are not settled, in that order; until the first is, no other is assigned
+    failed_open: list[Trial] = field(default_factory=list)
 
     @property
     def is_suspect(self) -> bool:
