@@ -42,7 +42,13 @@ def _assignable(tx: Transaction) -> list[Worker]:
     """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    return [w for w in workers if w.state in states and not w.left_published and tx.observed.may_get_work(w)]
+    candidates = [w for w in workers if w.state in states and not w.left_published and not _lost_too_many(tx, w)]
+    return [w for w in candidates if tx.observed.may_get_work(w)]
+
+
+def _lost_too_many(tx: Transaction, worker: Worker) -> bool:
+    """Whether the next sweep quarantines it: between two sweeps it would lose more."""
+    return worker.losses >= (1 if worker.state is WorkerState.PROBATION else tx.limits.losses_max)
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:

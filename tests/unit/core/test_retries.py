@@ -8,7 +8,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
-from pipeline.core.model import Attempt, Trial
+from pipeline.core.model import Attempt, Trial, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
@@ -258,6 +258,35 @@ def test_retry_runs_on_same_worker_without_another() -> None:
     fail(core, 1)
 
     assert open_attempt(core, 1).worker == "w0"
+
+
+def test_worker_with_too_many_losses_gets_nothing_more() -> None:
+    """Nor in the tick of its last loss: it is quarantined at the next sweep only."""
+    core = ready_core("w0", genomes=9, trials=1, depth=1)
+    for number in range(3):
+        core.publish_result(core.claim("w0"), Outcome.UNDELIVERED)
+        core.tick(sweep=False)
+        assert bool(core.farm.workers["w0"].wanted) == (number < 2)
+    assert core.state("w0") is WorkerState.READY
+
+    core.tick()
+
+    assert core.state("w0") is WorkerState.QUARANTINED
+
+
+def test_worker_that_loses_its_probation_gets_nothing_more() -> None:
+    """One loss ends a probation."""
+    core = ready_core("w0", genomes=9, trials=1, depth=1)
+    for _ in range(3):
+        core.publish_result(core.claim("w0"), Outcome.UNDELIVERED)
+        core.tick()
+    core.run(16)
+    assert core.state("w0") is WorkerState.PROBATION
+
+    core.publish_result(core.claim("w0"), Outcome.UNDELIVERED)
+    core.tick(sweep=False)
+
+    assert (core.state("w0"), core.farm.workers["w0"].wanted) == (WorkerState.PROBATION, {})
 
 
 @pytest.mark.parametrize("failures_max", [1, 3])
