@@ -4,14 +4,14 @@ Owns: which worker gets which trial, and when.
 Not here: the order of the rules (`dispatcher`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
-from pipeline.core.model import Trial, Worker, WorkerState
+from pipeline.core.model import Trial, TrialState, Worker, WorkerState
 from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -63,7 +63,10 @@ def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Que
             continue
         if worker.name not in trial.tried_by:
             return trial
-        if not worker.wanted and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
+        # It is queued only if it failed on every worker that is left: before it begins another one may come back.
+        failed_by = trial.blamed_by
+        queued = worker.name in failed_by and all(other.name in failed_by for other in tx.farm.usable())
+        if (queued or not worker.wanted) and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
             return trial
     return None
 
@@ -81,11 +84,23 @@ def _waits_for_other_worker(
 
 
 def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
-    """Pending trials by preference; on probation unsuspected genomes first, fresh trials before retries."""
+    """Pending trials by preference; on probation unsuspected genomes first, fresh trials before retries.
+
+    Until a trial completes or three genomes fail, genomes that did not fail come first: if three fail for the same
+    reason the evaluator is broken, and a retry of one of them cannot tell.
+    """
     retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
-    if worker.state is not WorkerState.PROBATION:
-        return chain(retries, fresh)  # retries first: a farm on which everything fails is noticed early
-    return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
+    if worker.state is WorkerState.PROBATION:
+        return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
+    # Retries before fresh trials: a farm on which everything fails is noticed early.
+    return chain(_of_other_genomes(farm) if farm.since_start.tries_new_genomes else (), retries, fresh)
+
+
+def _of_other_genomes(farm: Farm) -> Iterator[Trial]:
+    """The trials that were lost and did not fail, then one trial of each genome that was not tried."""
+    yield from (trial for trial in islice(farm.retries.values(), _SEARCHED_MAX) if trial.losses and not trial.blamed)
+    for genome in islice(farm.untried.values(), _SEARCHED_MAX):
+        yield from islice((trial for trial in genome.trials if trial.state is TrialState.PENDING), 1)
 
 
 def _issue(tx: Transaction, worker: Worker, trial: Trial) -> None:

@@ -25,6 +25,7 @@ from pipeline.core.model import (
     WorkerState,
     trial_seed,
 )
+from pipeline.core.since_start import SinceStart
 
 
 class IllegalFact(AssertionError):
@@ -38,8 +39,7 @@ class Farm:
         self.farm_id = farm_id
         self.workers = {name: Worker(name) for name in workers}
         self.retired: dict[str, Worker] = {}  #: workers in the ledger that are no longer configured
-        self.settled_since_start = 0
-        self.failed_since_start = 0
+        self.since_start = SinceStart()
         self._forget_generation()
 
     def _forget_generation(self) -> None:
@@ -51,6 +51,7 @@ class Farm:
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
         self.retries: dict[tuple[int, int], Trial] = {}
         self.fresh: dict[tuple[int, int], Trial] = {}
+        self.untried: dict[int, Genome] = {}  #: genomes without an attempt since they were added or reopened
         self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
         self.open_trials = 0
         self.finished = False
@@ -104,7 +105,7 @@ class Farm:
         _FOLDS[type(fact)](self, fact, at)
 
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
-        self.settled_since_start = self.failed_since_start = 0
+        self.since_start = SinceStart()
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
@@ -121,7 +122,7 @@ class Farm:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
             worker.left_published.clear()
         self._forget_generation()
-        self.settled_since_start = self.failed_since_start = 0
+        self.since_start = SinceStart()
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.spans.append([at, at])
 
@@ -130,6 +131,7 @@ class Farm:
             raise IllegalFact(f"genome {fact.genome} cannot join a roster of {len(self.genomes)}")
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
         self.genomes.append(genome)
+        self.untried[genome.number] = genome
         for number in range(1, self.settings.trials_per_genome + 1):
             trial = Trial(genome, number, trial_seed(self.settings.seed, self.generation, number))
             genome.trials.append(trial)
@@ -159,6 +161,7 @@ class Farm:
             new_process=trial.blamed > 0,
         )
         trial.attempts.append(attempt)
+        self.untried.pop(fact.genome, None)
         self.attempts[fact.attempt] = attempt
         self.retries_issued += fact.number > 1
         worker = self.worker(fact.worker)
@@ -197,6 +200,8 @@ class Farm:
             trial.losses += 1
         elif fact.outcome in BLAMES_GENOME:
             trial.blamed += 1
+            timed_out = fact.outcome is Outcome.TIMED_OUT
+            self.since_start.note_failed(trial.genome.number, fact.reason, timed_out=timed_out)
             if trial.blamed == 1:
                 trial.genome.failed_open.append(trial)
                 self._sort_pending(trial.genome)
@@ -239,8 +244,8 @@ class Farm:
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
         if fact.settlement is not Settlement.SKIPPED:
-            self.settled_since_start += 1
-            self.failed_since_start += fact.fitness is None
+            completed = fact.settlement is Settlement.COMPLETED
+            self.since_start.note_settled(completed=completed, has_fitness=fact.fitness is not None)
 
     def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
@@ -250,6 +255,7 @@ class Farm:
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""
         trial.blamed = trial.losses = 0
         trial.genome.charges.clear()
+        self.untried[fact.genome] = trial.genome
         self.open_trials += 1
         self.finished = False
 

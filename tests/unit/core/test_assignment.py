@@ -1,10 +1,9 @@
-"""Assignment of trials to workers, local workers after a host's end, and when a farm is stuck."""
+"""Assignment of trials to workers, and local workers after a host's end."""
 
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
@@ -305,9 +304,6 @@ def test_search_for_trial_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert core.farm.workers["w0"].wanted == {}
 
 
-# --------------------------------------------------------------------------------------------------------- stuck farms
-
-
 def test_rejected_result_excludes_worker() -> None:
     """The result counts as no failure; the worker is excluded with advice, and the trial is retried elsewhere."""
     core = CoreHarness("w0", "w1", genomes=1)
@@ -318,26 +314,3 @@ def test_rejected_result_excludes_worker() -> None:
     assert core.farm.workers[first.worker].state is WorkerState.OUT
     assert "install the same version" in core.farm.workers[first.worker].reason
     core.play_all()
-
-
-def test_finished_run_has_no_stuck_reason() -> None:
-    """Nor has a run that makes progress."""
-    core = CoreHarness("w0", genomes=1)
-    core.run_until_ready()
-    assert stuck_reason(core.farm, 1) == ""
-    core.play_all()
-    assert stuck_reason(core.farm, 1) == ""
-
-
-def test_first_trials_all_failing_stops_farm() -> None:
-    """If the first five trials fail, the evaluator is probably defective."""
-    core = CoreHarness("w0", genomes=9, limits=Limits(attempts_max=1))
-    core.run_until_ready()
-    for _ in range(9):
-        for attempt_id in list(core.farm.workers["w0"].wanted):
-            core.publish_result(attempt_id, Outcome.FAILED)
-        core.tick()
-        if stuck_reason(core.farm, 1):
-            break
-    assert "all failed" in stuck_reason(core.farm, 1)
-    assert core.farm.open_trials

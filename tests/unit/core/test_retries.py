@@ -289,6 +289,18 @@ def test_worker_that_loses_its_probation_gets_nothing_more() -> None:
     assert (core.state("w0"), core.farm.workers["w0"].wanted) == (WorkerState.PROBATION, {})
 
 
+def test_retry_is_queued_if_it_failed_on_every_worker() -> None:
+    """Otherwise the only worker would play every other genome first."""
+    core = ready_core("w0", genomes=9, trials=1)
+    core.publish_result(core.claim("w0"))
+    core.tick()
+
+    core.publish_result(core.claim("w0"), Outcome.FAILED)
+    core.tick()
+
+    assert [a.trial.genome.number for a in core.farm.workers["w0"].wanted.values()] == [3, 2]
+
+
 @pytest.mark.parametrize("failures_max", [1, 3])
 def test_failures_max_bounds_tries(failures_max: int) -> None:
     core = CoreHarness("w0", "w1", genomes=1, limits=Limits(failures_max=failures_max))
