@@ -135,7 +135,7 @@ def test_unread_result_of_other_trial_is_waited_for() -> None:
 
 
 def test_queued_trial_on_unreadable_share_stays() -> None:
-    """Nobody knows whether its agent plays it; if not, it is lost with its share, and held back then."""
+    """Its agent may be playing it; if not, it is lost with its share, and held back then."""
     core = ready_core("w0", "w1", depth=1)
     core.shares["w1"].unknown = "network down"
     core.tick()
