@@ -221,6 +221,30 @@ def test_pending_reason_of_held_back_trial() -> None:
     assert pending_reason(core.farm, trial_of(core, 2), {"w0": 9}, playing=True) is PendingReason.OTHER_TRIAL_FIRST
 
 
+def test_ledger_of_older_rules_is_continued() -> None:
+    """There a trial failed twice and is open, and another one of its genome was issued after the failure."""
+    core = ready_core("w0", depth=1)
+    first = open_attempt(core, 1)
+    second, other = "g0001-0001-t1-a2-older0000001", "g0001-0001-t2-a1-older0000002"
+    core.record(
+        f.AttemptEnded(attempt=first.id, outcome=Outcome.FAILED, has_result=True),
+        f.AttemptIssued(attempt=second, genome=1, trial=1, number=2, worker="w0", epoch=1, publication=2),
+        f.AttemptEnded(attempt=second, outcome=Outcome.FAILED, has_result=True),
+        f.AttemptIssued(attempt=other, genome=1, trial=2, number=1, worker="w0", epoch=1, publication=3),
+    )
+    core.shares["w0"].starts, core.shares["w0"].payloads = {other}, {other}
+    core.restart_host()
+    core.run_until_ready()
+    core.publish_result(open_attempt(core, 2).id)
+    core.tick()
+
+    assert trial_of(core, 2).settlement is Settlement.COMPLETED
+    fail(core, 1)
+
+    assert core.settlements() == [Settlement.FAILED, Settlement.COMPLETED, Settlement.SKIPPED]
+    assert len(trial_of(core, 1).attempts) == 3
+
+
 def test_held_back_trials_do_not_hide_fresh_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many wait, an idle worker finds a trial of another genome."""
     monkeypatch.setattr("pipeline.core.assignment._SEARCHED_MAX", 2)
