@@ -28,6 +28,7 @@ from pipeline.secrets import check_reference
 _HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+_OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 
 
 class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -38,7 +39,10 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
     """`[generation]`: how the genomes of a generation are evaluated."""
 
     trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3  #: games per genome; its fitness is their mean
-    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3  #: attempts at a trial that may be the genome's fault
+    #: charges before a genome is poison: games of it that took their worker down
+    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3
+    #: failures and time-outs of a trial before it is settled so; the last try needs another worker, if there is one
+    failures_max: Annotated[int, Meta(ge=1, le=1000)] = 2
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
     direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
     timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
@@ -188,8 +192,9 @@ class Config(_Table, frozen=True, kw_only=True):
         for name, value in (*self.settings.items(), ("timed_out_fitness", self.generation.timed_out_fitness)):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
-        if self.limits.attempts_max != Limits().attempts_max:
-            raise ValueError("[limits] attempts_max: it stands under [generation]")
+        for name in _OF_GENERATION:
+            if getattr(self.limits, name) != getattr(Limits(), name):
+                raise ValueError(f"[limits] {name}: it stands under [generation]")
         if self.limits.load_limit_s != Limits().load_limit_s:
             raise ValueError("[limits] load_limit_s: it stands under [evaluator]")
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
@@ -280,8 +285,8 @@ class Config(_Table, frozen=True, kw_only=True):
     def core_limits(self) -> Limits:
         """The limits of the core: `[limits]`, with those that stand in other tables."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
-        elsewhere = {"attempts_max": self.generation.attempts_max, "load_limit_s": self.evaluator.load_limit_s}
-        return Limits(**{**values, **elsewhere})
+        values |= {name: getattr(self.generation, name) for name in _OF_GENERATION}
+        return Limits(**values | {"load_limit_s": self.evaluator.load_limit_s})
 
 
 def load_config(root: Path, *, check: bool = True) -> Config:

@@ -18,7 +18,8 @@ _OPENING = """\
 
 Written by `make reference` from the code. Every key may be left out; an unknown key is an error.
 What a fitness depends on is fixed at the first run of a generation: `[settings]`; `command`, `python` and
-`time_limit_s` of `[evaluator]`; and of `[generation]` all but `direction`, `attempts_max` and `genome_bytes_max`.
+`time_limit_s` of `[evaluator]`; and of `[generation]` all but `direction`, `attempts_max`, `failures_max` and
+`genome_bytes_max`.
 """
 
 

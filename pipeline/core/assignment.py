@@ -4,7 +4,7 @@ Owns: which worker gets which trial, and when.
 Not here: the order of the rules (`dispatcher`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
-from pipeline.core.model import Trial, Worker, WorkerState
+from pipeline.core.model import Trial, TrialState, Worker, WorkerState
 from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -43,14 +43,13 @@ def _assignable(tx: Transaction) -> list[Worker]:
     """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    return [
-        worker
-        for worker in workers
-        if worker.state in states
-        and not worker.left_published
-        and tx.observed.may_get_work(worker)
-        and can_play(tx.farm, tx.observed.workers[worker.name])
-    ]
+    candidates = [w for w in workers if w.state in states and not w.left_published and not _lost_too_many(tx, w)]
+    return [w for w in candidates if tx.observed.may_get_work(w) and can_play(tx.farm, tx.observed.workers[w.name])]
+
+
+def _lost_too_many(tx: Transaction, worker: Worker) -> bool:
+    """Whether the next sweep quarantines it: between two sweeps it would lose more."""
+    return worker.losses >= (1 if worker.state is WorkerState.PROBATION else tx.limits.losses_max)
 
 
 def _has_room(worker: Worker, queues: Queues) -> bool:
@@ -65,7 +64,10 @@ def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Que
             continue
         if worker.name not in trial.tried_by:
             return trial
-        if not worker.wanted and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
+        # It is queued only if it failed on every worker that is left: before it begins another one may come back.
+        failed_by = trial.blamed_by
+        queued = worker.name in failed_by and all(other.name in failed_by for other in tx.farm.usable())
+        if (queued or not worker.wanted) and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
             return trial
     return None
 
@@ -76,18 +78,30 @@ def _waits_for_other_worker(
     """Whether a trial waits for a worker that has not tried it. Before the last try it waits even for a full one:
     a worker that fails every genome is never busy, and alone would fail each genome for good.
     """
-    if trial.blamed + 1 >= tx.limits.attempts_max and worker.name in trial.blamed_by:
+    if trial.blamed + 1 >= tx.limits.failures_max and worker.name in trial.blamed_by:
         return any(other.name not in trial.blamed_by for other in assignable)
     others = (other for other in assignable if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
 
 
 def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
-    """Pending trials by preference; on probation unsuspected genomes first, fresh trials before retries."""
+    """Pending trials by preference; on probation unsuspected genomes first, fresh trials before retries.
+
+    Until a trial completes or three genomes fail, genomes that did not fail come first: if three fail for the same
+    reason the evaluator is broken, and a retry of one of them cannot tell.
+    """
     retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
-    if worker.state is not WorkerState.PROBATION:
-        return chain(retries, fresh)  # retries first: a farm on which everything fails is noticed early
-    return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
+    if worker.state is WorkerState.PROBATION:
+        return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
+    # Retries before fresh trials: a farm on which everything fails is noticed early.
+    return chain(_of_other_genomes(farm) if farm.since_start.tries_new_genomes else (), retries, fresh)
+
+
+def _of_other_genomes(farm: Farm) -> Iterator[Trial]:
+    """The trials that were lost and did not fail, then one trial of each genome that was not tried."""
+    yield from (trial for trial in islice(farm.retries.values(), _SEARCHED_MAX) if trial.losses and not trial.blamed)
+    for genome in islice(farm.untried.values(), _SEARCHED_MAX):
+        yield from islice((trial for trial in genome.trials if trial.state is TrialState.PENDING), 1)
 
 
 def _issue(tx: Transaction, worker: Worker, trial: Trial) -> None:
@@ -122,7 +136,7 @@ def rebalance(tx: Transaction, queues: Queues) -> None:
     for worker in farm.workers.values() if idle else ():
         seen = observed.workers[worker.name]
         playing = [seen.claims[a] for a in worker.wanted if a in seen.claims]
-        waiting = [a for a in worker.wanted.values() if a.id not in seen.claims]
+        waiting = [a for a in worker.wanted.values() if a.id not in seen.claims and not a.trial.is_held_back]
         busy_since = min(playing, default=seen.loading_since)
         if busy_since is None or observed.time - busy_since <= tx.limits.take_back_after_s:
             continue

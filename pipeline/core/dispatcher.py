@@ -54,9 +54,10 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     if all(worker.state is WorkerState.UNFIT for worker in farm.usable()):
         return f"no worker can play: {_reasons(farm.usable())}"
     first = max(5, 2 * workers)
-    if farm.settled_since_start >= first and farm.failed_since_start == farm.settled_since_start:
-        return f"the first {farm.settled_since_start} trials since this start all failed"
-    return ""
+    settled = farm.since_start.settled
+    if settled >= first and farm.since_start.failed == settled:
+        return f"the first {settled} trials since this start all failed"
+    return farm.since_start.common_failure
 
 
 def _reasons(workers: list[Worker]) -> str:

@@ -25,6 +25,7 @@ from pipeline.core.model import (
     WorkerState,
     trial_seed,
 )
+from pipeline.core.since_start import SinceStart
 
 
 class IllegalFact(AssertionError):
@@ -38,8 +39,7 @@ class Farm:
         self.farm_id = farm_id
         self.workers = {name: Worker(name) for name in workers}
         self.retired: dict[str, Worker] = {}  #: workers in the ledger that are no longer configured
-        self.settled_since_start = 0
-        self.failed_since_start = 0
+        self.since_start = SinceStart()
         self._forget_generation()
 
     def _forget_generation(self) -> None:
@@ -52,6 +52,8 @@ class Farm:
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
         self.retries: dict[tuple[int, int], Trial] = {}
         self.fresh: dict[tuple[int, int], Trial] = {}
+        self.untried: dict[int, Genome] = {}  #: genomes without an attempt since they were added or reopened
+        self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
         self.open_trials = 0
         self.finished = False
         self.settled: Counter[Settlement] = Counter()
@@ -109,7 +111,7 @@ class Farm:
         _FOLDS[type(fact)](self, fact, at)
 
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
-        self.settled_since_start = self.failed_since_start = 0
+        self.since_start = SinceStart()
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
@@ -126,7 +128,7 @@ class Farm:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
             worker.left_published.clear()
         self._forget_generation()
-        self.settled_since_start = self.failed_since_start = 0
+        self.since_start = SinceStart()
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.evaluator_version = fact.settings.evaluator_version
         self.spans.append([at, at])
@@ -136,6 +138,7 @@ class Farm:
             raise IllegalFact(f"genome {fact.genome} cannot join a roster of {len(self.genomes)}")
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
         self.genomes.append(genome)
+        self.untried[genome.number] = genome
         for number in range(1, self.settings.trials_per_genome + 1):
             trial = Trial(genome, number, trial_seed(self.settings.seed, self.generation, number))
             genome.trials.append(trial)
@@ -171,10 +174,12 @@ class Farm:
             fact.epoch,
             fact.publication,
             at,
-            trial.run_alone,
-            "" if self.allows_any_evaluator else self.evaluator_version,
+            run_alone=trial.run_alone,
+            new_process=trial.blamed > 0,
+            wanted_evaluator="" if self.allows_any_evaluator else self.evaluator_version,
         )
         trial.attempts.append(attempt)
+        self.untried.pop(fact.genome, None)
         self.attempts[fact.attempt] = attempt
         self.retries_issued += fact.number > 1
         worker = self.worker(fact.worker)
@@ -215,6 +220,11 @@ class Farm:
             trial.losses += 1
         elif fact.outcome in BLAMES_GENOME:
             trial.blamed += 1
+            timed_out = fact.outcome is Outcome.TIMED_OUT
+            self.since_start.note_failed(trial.genome.number, fact.reason, timed_out=timed_out)
+            if trial.blamed == 1:
+                trial.genome.failed_open.append(trial)
+                self._sort_pending(trial.genome)
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
         trial.run_alone = fact.run_alone or (trial.run_alone and fact.outcome is Outcome.WITHDRAWN)
@@ -248,11 +258,14 @@ class Farm:
         self._move_trial(trial, fact)
         trial.settlement, trial.fitness = fact.settlement, fact.fitness
         trial.decided_by, trial.reason = fact.attempt, fact.reason
+        if trial.blamed:
+            trial.genome.failed_open = [other for other in trial.genome.failed_open if other is not trial]
+            self._sort_pending(trial.genome)
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
         if fact.settlement is not Settlement.SKIPPED:
-            self.settled_since_start += 1
-            self.failed_since_start += fact.fitness is None
+            completed = fact.settlement is Settlement.COMPLETED
+            self.since_start.note_settled(completed=completed, has_fitness=fact.fitness is not None)
 
     def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
@@ -262,6 +275,7 @@ class Farm:
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""
         trial.blamed = trial.losses = 0
         trial.genome.charges.clear()
+        self.untried[fact.genome] = trial.genome
         self.open_trials += 1
         self.finished = False
 
@@ -325,12 +339,23 @@ class Farm:
         after = TRIAL_TABLE.get((trial.state, type(fact)))
         if after is None:
             raise IllegalFact(f"{kind_of(fact)} in state {trial.state}\n{self.story(trial)}")
-        key = (trial.genome.number, trial.number)
-        self.retries.pop(key, None)
-        self.fresh.pop(key, None)
+        self._take_out(trial)
         trial.state = after
         if after is TrialState.PENDING:
-            self.retries[key] = trial
+            (self.held_back if trial.is_held_back else self.retries)[trial.genome.number, trial.number] = trial
+
+    def _take_out(self, trial: Trial) -> None:
+        for queue in (self.retries, self.fresh, self.held_back):
+            queue.pop((trial.genome.number, trial.number), None)
+
+    def _sort_pending(self, genome: Genome) -> None:
+        """Holds back the pending trials of a genome, or releases them, after a failure or its resolution."""
+        for trial in genome.trials:
+            key = (genome.number, trial.number)
+            if trial.state is TrialState.PENDING and trial.is_held_back != (key in self.held_back):
+                self._take_out(trial)
+                released = self.retries if trial.attempts else self.fresh
+                (self.held_back if trial.is_held_back else released)[key] = trial
 
     def _move_worker(self, fact: Fact, name: str) -> Worker:
         worker = self.worker(name)

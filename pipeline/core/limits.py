@@ -14,7 +14,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Times are the host's own, in seconds.
     """
 
-    attempts_max: Count = 3  #: set it in `[generation]`
+    attempts_max: Count = 3  #: charges before a genome is poison; set it in `[generation]`
+    failures_max: Count = 2  #: failures and time-outs of a trial before it is settled so; set it in `[generation]`
     losses_per_trial_max: Count = 10  #: lost attempts at a trial before it is given up
     losses_max: Count = 3  #: losses in a row before a worker is quarantined
     probations_max: Count = 3  #: failed probations before a worker is excluded from this run

@@ -63,7 +63,7 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
 
 #: Outcomes that count against the worker or its share.
 LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.UNDELIVERED})
-#: Outcomes that count against the genome and use up one of its `attempts_max` tries.
+#: Outcomes that count against the genome and use up one of the trial's `failures_max` tries.
 BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 
 
@@ -79,6 +79,7 @@ class Attempt:
     publication: int
     issued_at: float
     run_alone: bool
+    new_process: bool  #: its trial failed before: no process that has played before may play it
     wanted_evaluator: str  #: the version that must play it; empty: any
     claimed_at: float | None = None
     ended_at: float | None = None
@@ -124,6 +125,12 @@ class Trial:
         return set(blaming[len(blaming) - self.blamed :])
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether another trial of its genome failed and is tried again first."""
+        failed = self.genome.failed_open
+        return bool(failed) and failed[0] is not self
+
+    @property
     def open_attempt(self) -> Attempt | None:
         """The attempt that is not over, if there is one."""
         return next((a for a in reversed(self.attempts) if a.outcome is None), None)
@@ -140,6 +147,8 @@ class Genome:
     sha256: str
     trials: list[Trial] = field(default_factory=list)
     charges: list[Attempt] = field(default_factory=list)
+    #: trials that failed or timed out and are not settled, in that order; until the first is, no other is assigned
+    failed_open: list[Trial] = field(default_factory=list)
 
     @property
     def is_suspect(self) -> bool:

@@ -17,6 +17,7 @@ class PendingReason(enum.StrEnum):
     ALL_WORKERS_OUT = "all_workers_out"  #: every worker is out
     NO_WORKER_READY = "no_worker_ready"  #: the workers that are left are recovering or quarantined
     NO_SHARE_READY = "no_share_ready"  #: no ready worker's share carries its epoch's `host.json` yet
+    OTHER_TRIAL_FIRST = "other_trial_first"  #: another trial of its genome failed and is tried again first
     NEEDS_IDLE_WORKER = "needs_idle_worker"  #: it must run alone, and no worker is idle
     QUEUES_FULL = "queues_full"  #: every queue is full
     NEEDS_OTHER_WORKER = "needs_other_worker"  #: every worker with a free slot has tried it already
@@ -53,6 +54,8 @@ def _unassigned_reason(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Pe
         return PendingReason.NO_WORKER_READY
     if not ready:
         return PendingReason.NO_SHARE_READY
+    if trial.is_held_back:
+        return PendingReason.OTHER_TRIAL_FIRST
     if trial.run_alone and all(worker.wanted or worker.left_published for worker in ready):
         return PendingReason.NEEDS_IDLE_WORKER
     with_room = {worker.name for worker in ready if not _is_full(worker, depth)}

@@ -90,4 +90,5 @@ def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
         genome_sha256=genome.sha256,
         settings=farm.settings.settings,
         evaluator=attempt.wanted_evaluator or None,
+        new_process=attempt.new_process,
     )

@@ -16,7 +16,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import Attempt, Genome, Trial, TrialState, Worker
+from pipeline.core.model import BLAMES_GENOME, Attempt, Genome, Trial, TrialState, Worker
 from pipeline.core.observation import CollectedResult, Observation
 from pipeline.core.observed import Observed
 
@@ -90,6 +90,8 @@ class Transaction:
         elif ended.outcome is Outcome.INTERRUPTED or _blames_genome(attempt, ended):
             self.charge(attempt)
         self._settle_if_exhausted(attempt)
+        if ended.outcome in BLAMES_GENOME:
+            self._withdraw_held_back(attempt.trial.genome)
 
     def charge(self, attempt: Attempt) -> None:
         """Charges a loss to the genome that was being evaluated. After `attempts_max` charges, on two workers if there
@@ -130,12 +132,24 @@ class Transaction:
         trial = attempt.trial
         if trial.state is TrialState.SETTLED:
             return
-        if trial.blamed >= self.limits.attempts_max:
+        if trial.blamed >= self.limits.failures_max:
             settlement = Settlement.TIMED_OUT if attempt.outcome is Outcome.TIMED_OUT else Settlement.FAILED
             self._settle_failed(trial, settlement, attempt.reason, attempt.id)
         elif trial.losses >= self.limits.losses_per_trial_max:
             reason = f"gave up after {trial.losses} lost attempts; the last: {attempt.reason}"
             self._settle_failed(trial, Settlement.FAILED, reason, attempt.id)
+
+    def _withdraw_held_back(self, genome: Genome) -> None:
+        """Withdraws what waits in a queue while another trial of the genome is tried again: a broken genome costs
+        `failures_max` games. What was claimed is played on; on a share that cannot be read that is not known.
+        """
+        for trial in genome.trials:
+            attempt = trial.open_attempt
+            if attempt is None or attempt.claimed_at is not None or not trial.is_held_back:
+                continue
+            seen = self.observed.workers[attempt.worker]
+            if seen.readable and attempt.id not in seen.claims and attempt.id not in seen.answers:
+                self.withdraw(attempt, "another trial of this genome failed and is tried again first")
 
     def _settle_failed(
         self, trial: Trial, settlement: Settlement, reason: str, attempt: str, *, skip_others: bool = True

@@ -63,6 +63,10 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "no ready worker's share has shown the `host.json` of this farm yet",
         "a share can be read and its agent sends heartbeats; `pipeline doctor` says what is missing",
     ),
+    PendingReason.OTHER_TRIAL_FIRST: (
+        "another trial of this genome failed, and is tried again first",
+        "that trial completes, and this one gets its turn; or it fails for good, and this one is skipped",
+    ),
     PendingReason.NEEDS_IDLE_WORKER: (
         "it is not known why its last attempt was lost, so it runs alone on a worker, and no worker is idle",
         "one worker becomes idle",

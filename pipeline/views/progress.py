@@ -75,7 +75,7 @@ def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progre
         elapsed_s=elapsed_s,
         eta_s=_eta_s(farm, elapsed_s),
         pending=farm.open_trials - held,
-        per_minute=60 * farm.settled_since_start / elapsed_s if elapsed_s else 0.0,
+        per_minute=60 * farm.since_start.settled / elapsed_s if elapsed_s else 0.0,
         utilisation=min(1.0, farm.seconds_played / (played_s * max(1, len(farm.workers)))) if played_s else 0.0,
         time_limit_s=farm.settings.time_limit_s if farm.settings is not None else 0.0,
         finished=farm.finished,
@@ -85,7 +85,7 @@ def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progre
 
 
 def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
-    done = farm.settled_since_start
+    done = farm.since_start.settled
     return farm.open_trials * elapsed_s / done if done else None
 
 

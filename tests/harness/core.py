@@ -294,7 +294,10 @@ def snapshot(farm: Farm) -> dict[str, Any]:
             for g in farm.genomes
             for t in g.trials
         ],
-        "attempts": [(a.id, a.outcome, a.has_result, a.left_published, a.charged) for a in farm.attempts.values()],
+        "attempts": [
+            (a.id, a.outcome, a.has_result, a.left_published, a.charged, a.run_alone, a.new_process)
+            for a in farm.attempts.values()
+        ],
         "workers": [
             (w.name, w.state, w.epoch, w.epoch_open, w.publications, list(w.wanted), list(w.left_published), w.losses)
             for w in farm.workers.values()

@@ -58,6 +58,7 @@ class FarmProject:
         trials: int = 1,
         time_limit_s: float = 30.0,
         attempts_max: int = 3,
+        failures_max: int = 2,
         extra: str = "",
         **limits: Any,
     ) -> None:
@@ -75,6 +76,7 @@ class FarmProject:
 [generation]
 trials_per_genome = {trials}
 attempts_max = {attempts_max}
+failures_max = {failures_max}
 seed = 11
 [evaluator]
 python = "game:play"

@@ -65,7 +65,7 @@ class VmFarm(FarmProject):
         """Writes the project and creates its machines with the commands for users."""
         self.root.mkdir(parents=True)
         (self.root / "pipeline.toml").write_text(
-            "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nseed = 11\n"
+            "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nfailures_max = 8\nseed = 11\n"
             f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
             f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.harness.tables()}\n"
         )

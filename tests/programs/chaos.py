@@ -121,7 +121,7 @@ def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
     """One generation of a seed; raises AssertionError if a check fails. Returns the outcomes of its attempts."""
     dice = random.Random(seed)
     project = FarmProject(root)
-    # A genome that is hit repeatedly counts as poison; with high limits few do.
+    # A genome that is hit repeatedly counts as poison or as failed; with high limits few do.
     project.configure(
         workers=dice.randint(1, 3),
         trials=dice.randint(1, 3),
@@ -130,6 +130,7 @@ def one_run(seed: int, root: Path) -> tuple[FaultInjector, Counter[str]]:
         grace_s=2.0,
         claim_limit_s=5.0,
         attempts_max=8,
+        failures_max=8,
         losses_max=10,
         losses_per_trial_max=30,
     )

@@ -180,7 +180,7 @@ class FarmMachine(RuleBasedStateMachine):
                     assert trial.fitness is None
                 spent = [a for a in trial.attempts if not a.by_host]
                 limits = self.core.limits
-                assert len(spent) <= limits.attempts_max + limits.losses_per_trial_max
+                assert len(spent) <= limits.failures_max + limits.losses_per_trial_max
 
     def teardown(self) -> None:
         """Without faults, and with a new run of a stuck farm, every trial is settled."""

@@ -63,6 +63,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.machines.fleet": ("pipeline.views.text_table",),
     "pipeline.host": (
+        "inbox_agent.evaluation.version",
+        "inbox_agent.evaluator_files",
         "inbox_agent.protocol",
         "inbox_agent.system",
         "pipeline.config",

@@ -4,7 +4,7 @@ The checker has the genomes and computes their fitness itself; it uses none of t
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +14,12 @@ from tests.simulator.disk import SimulatedDisk
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
-#: Laws 5 and 6: attempts_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
+#: A trial has failures_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
 #: Attempts that the host withdrew are bounded by the faults of a world, not by a rule.
-ATTEMPTS_MAX, LOSSES_MAX = 3, 10
-ATTEMPTS_PER_TRIAL_MAX = ATTEMPTS_MAX + LOSSES_MAX
+FAILURES_MAX, LOSSES_MAX = 2, 10
+ATTEMPTS_PER_TRIAL_MAX = FAILURES_MAX + LOSSES_MAX
+CHARGES_MAX = 3  #: attempts_max charges make a genome poison
+LOSSES_IN_A_ROW_MAX = 3  #: losses_max losses of a worker
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
 
 Genome = tuple[int, int]  #: generation and number
@@ -46,15 +48,22 @@ class LedgerChecker:
         self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
         self.unexpected = 0  #: fitness that no game of that genome gave
         self._lost_unread: set[str] = set()  #: attempts that were lost because their share could not be read
-        self._blamed: Counter[Trial] = Counter()  #: attempts that failed, or ran out of time
+        self._failed_on: defaultdict[Trial, list[str]] = defaultdict(list)  #: where it failed, or ran out of time
+        self._unresolved: defaultdict[Genome, list[Trial]] = defaultdict(list)  #: trials that failed, not settled
+        self._to_withdraw: set[str] = set()  #: queued attempts at other trials of a genome that has just failed
         self._lost: Counter[Trial] = Counter()  #: attempts that were lost
-        self._charges: Counter[Genome] = Counter()
+        self._charged_on: defaultdict[Genome, list[str]] = defaultdict(list)
+        self._worker_of: dict[str, str] = {}  #: attempt -> worker
+        self._lost_in_a_row: Counter[str] = Counter()  #: worker -> losses
+        self._on_probation: set[str] = set()
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
 
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Checks one committed fact."""
         self._generation = generation
+        if self._to_withdraw and fact["fact"] != "trial_settled" and not fact.get("ordered"):
+            self._report(f"{min(self._to_withdraw)} stays, although another trial of its genome failed")
         match fact["fact"]:
             case "attempt_issued":
                 self._attempt_issued(fact)
@@ -64,12 +73,17 @@ class LedgerChecker:
                 self._answer(fact["attempt"])
             case "worker_excluded":
                 self._worker_out(fact)
+            case "host_started" | "probation_began" | "worker_recovered":
+                self._worker_state(fact)
             case "genome_charged":
                 self._genome_charged(fact)
+            case "genome_poisoned":
+                self._lost_in_a_row -= Counter(self._charged_on[generation, fact["genome"]])
             case "trial_settled":
                 self._trial_settled(fact)
             case "trial_reopened":
                 self.settled[self._trial(fact)] -= 1
+                self._failed_on[self._trial(fact)].clear()
 
     def host_ended(self) -> None:
         """Checks what a host leaves at its end: counted results are archived, published attempts are recorded."""
@@ -96,10 +110,27 @@ class LedgerChecker:
             self._report(f"trial {trial} was issued as {attempt} before {self._wanted[trial]} ended")
         if self.settled[trial]:
             self._report(f"trial {trial} was settled before {attempt} was issued")
-        self.issued[attempt], self._wanted[trial] = trial, attempt
+        self._check_retry(trial, fact["worker"])
+        self.issued[attempt], self._wanted[trial], self._worker_of[attempt] = trial, attempt, fact["worker"]
         self.attempts[trial] += 1
         if self.attempts[trial] > ATTEMPTS_PER_TRIAL_MAX:
             self._report(f"trial {trial} took {self.attempts[trial]} attempts")
+
+    def _check_retry(self, trial: Trial, worker: str) -> None:
+        """A trial that failed comes before the others of its genome, and goes to another worker if that is possible."""
+        if (first := [*self._unresolved[trial[:2]], trial][0]) != trial:
+            self._report(f"trial {trial} was issued before {first}, which failed, was settled")
+        if self._lost_in_a_row[worker] >= (1 if worker in self._on_probation else LOSSES_IN_A_ROW_MAX):
+            self._report(f"{worker} got trial {trial} after {self._lost_in_a_row[worker]} losses in a row")
+        failed_on = self._failed_on[trial]
+        others = set(self._worker_of.values()) - set(failed_on)
+        if len(failed_on) == FAILURES_MAX - 1 and worker in failed_on and others and self._undisturbed:
+            self._report(f"trial {trial} failed on {worker} and was issued to it again, although {min(others)} plays")
+
+    @property
+    def _undisturbed(self) -> bool:
+        """Whether nothing but genomes has failed so far: every worker that got work before may get more."""
+        return not (self._world.fired.total() or self._lost.total() or self._world.options.second_farm)
 
     def _attempt_ended(self, fact: dict[str, Any]) -> None:
         attempt = fact["attempt"]
@@ -113,12 +144,36 @@ class LedgerChecker:
             self._answer(attempt)
         if self._wanted.get(trial) == attempt:
             del self._wanted[trial]
+        self._to_withdraw.discard(attempt)
         if fact.get("ordered"):
             self.attempts[trial] -= 1
         if fact.get("archived"):
             self._to_be_archived.setdefault(attempt, None)
-        self._blamed[trial] += fact["outcome"] in ("failed", "timed_out")
-        self._lost[trial] += fact["outcome"] in LOSSES and not fact.get("ordered")
+        self._count_outcome(trial, self._worker_of[attempt], fact)
+
+    def _count_outcome(self, trial: Trial, worker: str, fact: dict[str, Any]) -> None:
+        outcome = fact["outcome"]
+        if outcome in ("failed", "timed_out"):
+            self._failed_on[trial].append(worker)
+            if trial not in self._unresolved[trial[:2]]:
+                self._unresolved[trial[:2]].append(trial)
+            others = {a for t, a in self._wanted.items() if t[:2] == trial[:2] and t != self._unresolved[t[:2]][0]}
+            self._to_withdraw |= others - self._world.played if self._undisturbed else set()
+        elif outcome in LOSSES and not fact.get("ordered"):
+            self._lost[trial] += 1
+            self._lost_in_a_row[worker] += 1
+        if outcome in ("failed", "timed_out", "completed"):
+            self._lost_in_a_row[worker] = 0
+
+    def _worker_state(self, fact: dict[str, Any]) -> None:
+        """A new host, a passed probation and the begin of one forget the losses of a worker."""
+        kind, worker = fact["fact"], fact.get("worker", "")
+        if kind == "host_started":
+            self._lost_in_a_row.clear()
+            self._on_probation.clear()
+        elif kind == "probation_began" or worker in self._on_probation:
+            self._lost_in_a_row[worker] = 0
+            (self._on_probation.add if kind == "probation_began" else self._on_probation.discard)(worker)
 
     def _answer(self, attempt: str) -> None:
         if attempt in self._answered:
@@ -134,7 +189,7 @@ class LedgerChecker:
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: only a genome that was being played is charged."""
         attempt = fact["attempt"]
-        self._charges[self._generation, fact["genome"]] += 1
+        self._charged_on[self._generation, fact["genome"]].append(fact["worker"])
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
             self._report(f"{attempt} was charged and not played")
 
@@ -156,17 +211,20 @@ class LedgerChecker:
         elif not self._is_justified(settlement, trial):
             self._report(f"trial {trial} is settled as {settlement} without a reason: {fact.get('reason')}")
         self._failed |= {trial[:2]} if fitness is None else set()
+        if trial in self._unresolved[trial[:2]]:
+            self._unresolved[trial[:2]].remove(trial)
 
     def _is_justified(self, settlement: str, trial: Trial) -> bool:
         """Whether enough attempts failed or were lost for a trial to be settled without a fitness."""
-        poison = self._charges[trial[:2]] >= ATTEMPTS_MAX
+        poison = len(self._charged_on[trial[:2]]) >= CHARGES_MAX
+        failed = len(self._failed_on[trial]) >= FAILURES_MAX
         match settlement:
             case "skipped":
                 return trial[:2] in self._failed
             case "timed_out":
-                return self._blamed[trial] >= ATTEMPTS_MAX and b'"hang"' in self._genomes[trial[1] - 1]
+                return failed and b'"hang"' in self._genomes[trial[1] - 1]
             case "failed":
-                return poison or self._blamed[trial] >= ATTEMPTS_MAX or self._lost[trial] >= LOSSES_MAX
+                return poison or failed or self._lost[trial] >= LOSSES_MAX
         return False
 
     def _trial(self, fact: dict[str, Any]) -> Trial:

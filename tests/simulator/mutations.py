@@ -260,9 +260,9 @@ MUTATIONS = [
     ),
     Mutation(
         "trial settled after one failure",
-        "a trial settles after attempts_max failures, and not before",
+        "a trial settles after failures_max failures, and not before",
         "Transaction._settle_if_exhausted",
-        "        if trial.blamed >= self.limits.attempts_max:\n",
+        "        if trial.blamed >= self.limits.failures_max:\n",
         "        if trial.blamed >= 1:\n",
     ),
     Mutation(
@@ -288,10 +288,38 @@ MUTATIONS = [
     ),
     Mutation(
         "unlimited failures",
-        "a trial settles after attempts_max failures",
+        "a trial settles after failures_max failures",
         "Transaction._settle_if_exhausted",
-        "        if trial.blamed >= self.limits.attempts_max:\n",
-        "        if trial.blamed >= 100 * self.limits.attempts_max:\n",
+        "        if trial.blamed >= self.limits.failures_max:\n",
+        "        if trial.blamed >= 100 * self.limits.failures_max:\n",
+    ),
+    Mutation(
+        "other trials of a failing genome assigned",
+        "a trial that failed is settled before another one of its genome is assigned",
+        "Trial.is_held_back",
+        "        return bool(failed) and failed[0] is not self\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "other trials of a failing genome stay queued",
+        "when a trial fails, queued attempts at the others of its genome are withdrawn",
+        "Transaction._withdraw_held_back",
+        "            if seen.readable and attempt.id not in seen.claims and attempt.id not in seen.answers:\n",
+        "            if False:\n",
+    ),
+    Mutation(
+        "retried by the worker that failed it",
+        "the last try waits for a worker that has not failed the trial",
+        "_waits_for_other_worker",
+        "        return any(other.name not in trial.blamed_by for other in assignable)\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "lossy worker gets work until the sweep",
+        "a worker that lost losses_max attempts in a row gets nothing more",
+        "_lost_too_many",
+        "    return worker.losses >= (1 if worker.state is WorkerState.PROBATION else tx.limits.losses_max)\n",
+        "    return False\n",
     ),
     Mutation(
         "endless quarantine",

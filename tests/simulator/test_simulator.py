@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import RecoveryAction
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.recorder import Recorder
@@ -28,8 +29,10 @@ from tests.simulator.digests import digest
 from tests.simulator.executor import SimulatedExecutor
 from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
 from tests.simulator.history import History, play
+from tests.simulator.host import SimulatedHost, genomes_of
+from tests.simulator.machine import SimulatedMachine
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
-from tests.simulator.world import World, fault_free_options
+from tests.simulator.world import World, failing_genomes_options, fault_free_options
 
 pytestmark = pytest.mark.source
 
@@ -137,6 +140,41 @@ def test_world_without_faults_needs_one_attempt_per_trial() -> None:
     assert history.world.fired.total() == 0
     assert len(history.host.checker.issued) == history.trials
     assert all(machine.restarts == 0 for machine in history.machines)
+
+
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_failing_genomes_cost_other_genomes_nothing(seed: int) -> None:
+    """Genomes that fail or hang are tried twice; every trial of the others takes one attempt."""
+    history = play(seed, failing_genomes_options(World(seed).options))
+
+    assert history.violations == []
+    broken = {number for number, data in enumerate(genomes_of(history.world).values(), 1) if b'"play"' not in data}
+    tries = history.host.checker.attempts
+    assert broken
+    assert {tries[trial] for trial in tries if trial[1] not in broken} <= {1}
+    failed = [trial for trial in tries if trial[1] in broken and tries[trial] == 2]
+    assert {trial[1] for trial in failed} == broken
+
+
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_broken_evaluator_stops_run(seed: int) -> None:
+    """The run stops in the tick in which the third failure is seen; each worker may have one more then."""
+    options = replace(fault_free_options(World(seed).options), genomes=12, failing=12, generations=1)
+    world = World(seed, options)
+    machines = {f"w{number}": SimulatedMachine(world, f"w{number}", share_is_local=True) for number in range(4)}
+    host = SimulatedHost(world, machines)
+    host.start()
+    for machine in machines.values():
+        machine.start_agent()
+
+    assert world.run_until(lambda: bool(host.stuck_reason), 60.0)
+
+    assert "genomes failed for the same reason" in host.stuck_reason
+    assert "it failed" in host.stuck_reason
+    assert host.farm is not None
+    assert 3 <= host.farm.outcomes[Outcome.FAILED] <= 2 + len(machines)
+    assert not host.farm.settled
+    assert world.violations == []
 
 
 def test_worlds_have_enough_faults() -> None:

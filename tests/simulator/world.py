@@ -84,6 +84,11 @@ def fault_free_options(options: Options) -> Options:
     return replace(options, **{name: value for name, value in no_faults.items() if name not in _SIZES})
 
 
+def failing_genomes_options(options: Options) -> Options:
+    """The same world with genomes that fail and hang, and without any other fault."""
+    return replace(fault_free_options(options), failing=2, hanging=0.3)
+
+
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
 

@@ -258,13 +258,21 @@ def test_run_settings_round_trip_through_ledger() -> None:
     assert one.run_settings() == other.run_settings()
 
 
-def test_attempts_max_of_generation_counts() -> None:
-    """`[generation] attempts_max` overrides the default."""
-    rules = config(generation={"attempts_max": 7}, limits={"silence_limit_s": 5.0}).core_limits()
+def test_limits_of_generation_count() -> None:
+    """`[generation] attempts_max` and `failures_max` override the defaults."""
+    table = {"attempts_max": 7, "failures_max": 5}
+    rules = config(generation=table, limits={"silence_limit_s": 5.0}).core_limits()
 
-    assert (rules.attempts_max, rules.silence_limit_s) == (7, 5.0)
+    assert (rules.attempts_max, rules.failures_max, rules.silence_limit_s) == (7, 5, 5.0)
 
 
-def test_attempts_max_in_limits_is_refused() -> None:
-    """`attempts_max` is a rule of the generation; in the other table it would have no effect."""
-    assert "it stands under [generation]" in complaint(limits={"attempts_max": 1})
+@pytest.mark.parametrize("name", ["attempts_max", "failures_max"])
+def test_limit_of_generation_in_limits_is_refused(name: str) -> None:
+    """It is a rule of the generation; in the other table it would have no effect."""
+    assert f"{name}: it stands under [generation]" in complaint(limits={name: 1})
+
+
+@pytest.mark.parametrize("number", [0, -1, 1001, 1.5])
+def test_failures_max_is_a_count(number: float) -> None:
+    """A trial is tried at least once."""
+    assert "failures_max" in complaint(generation={"failures_max": number})

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.rules
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
-def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
-    """After three failures or timeouts: with that outcome and its reason, without a fitness."""
+def test_genome_fails_after_failures_max(outcome: Outcome) -> None:
+    """After two failures or timeouts: with that outcome and its reason, without a fitness."""
     core = CoreHarness(genomes=1)
     core.run_until_ready()
-    for _ in range(3):
+    for _ in range(2):
         (attempt,) = [a for w in core.farm.workers.values() for a in w.wanted]
         core.publish_result(attempt, outcome, reason="no such level")
         core.tick()
@@ -29,11 +29,39 @@ def test_genome_fails_after_attempts_max(outcome: Outcome) -> None:
     assert len({attempt.worker for attempt in trial.attempts}) == 2, "a retry prefers a worker that has not tried it"
 
 
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
+def test_retry_after_failure_needs_new_process(outcome: Outcome) -> None:
+    """What an earlier game left in a process may be the cause. The first try may use a process again."""
+    core = CoreHarness(genomes=1)
+    core.run_until_ready()
+    (first,) = core.farm.attempts.values()
+
+    core.publish_result(first.id, outcome)
+    core.tick()
+
+    _, second = core.farm.attempts.values()
+    assert (first.new_process, second.new_process) == (False, True)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.UNDELIVERED])
+def test_retry_after_loss_needs_no_new_process(outcome: Outcome) -> None:
+    """The game did not fail."""
+    core = CoreHarness(genomes=1)
+    core.run_until_ready()
+    (first,) = core.farm.attempts.values()
+
+    core.publish_result(first.id, outcome)
+    core.tick()
+
+    _, second = core.farm.attempts.values()
+    assert not second.new_process
+
+
 def test_timed_out_trial_gets_timed_out_fitness() -> None:
     """If `timed_out_fitness` is set and all attempts time out."""
     core = CoreHarness(genomes=1, settings=replace_struct(SETTINGS, timed_out_fitness=-5.0))
     core.run_until_ready()
-    for _ in range(3):
+    for _ in range(2):
         (attempt,) = [a for w in core.farm.workers.values() for a in w.wanted]
         core.publish_result(attempt, Outcome.TIMED_OUT)
         core.tick()
@@ -42,7 +70,7 @@ def test_timed_out_trial_gets_timed_out_fitness() -> None:
 
 def test_failed_trial_skips_other_trials_of_genome() -> None:
     """The genome can get no fitness any more, so its open trials are skipped; other genomes continue."""
-    core = CoreHarness(genomes=2, trials=3, limits=Limits(attempts_max=1))
+    core = CoreHarness(genomes=2, trials=3, limits=Limits(failures_max=1))
     core.run_until_ready()
     first = core.farm.genomes[0].trials[0].open_attempt
     assert first is not None
@@ -204,7 +232,7 @@ def test_poison_keeps_fitness_of_completed_trial() -> None:
 
 def test_failure_keeps_fitness_of_completed_trial() -> None:
     """The open trials are skipped."""
-    core = CoreHarness("w0", genomes=1, trials=3, depth=1, limits=Limits(attempts_max=1))
+    core = CoreHarness("w0", genomes=1, trials=3, depth=1, limits=Limits(failures_max=1))
     core.run_until_ready()
     core.publish_result(core.farm.genomes[0].trials[0].attempts[0].id)
     core.tick()

@@ -70,7 +70,7 @@ def test_attempt_ends_once_and_is_charged_once() -> None:
 
 def test_reopened_trial_has_no_losses_or_charges() -> None:
     """`--retry-failed` resets failures, losses and charges, and the run is open again."""
-    core = CoreHarness("w0", genomes=1, limits=Limits(attempts_max=1))
+    core = CoreHarness("w0", genomes=1, limits=Limits(failures_max=1))
     core.run_until_ready()
     core.publish_result(HELD, Outcome.FAILED)
     core.tick()

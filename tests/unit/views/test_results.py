@@ -45,7 +45,7 @@ def test_result_row_of_failed_genome_names_the_trial() -> None:
     """Its fitness is empty."""
     core = CoreHarness("w0", genomes=1)
     core.run_until_ready()
-    for _ in range(core.limits.attempts_max):
+    for _ in range(core.limits.failures_max):
         (attempt,) = core.farm.workers["w0"].wanted
         core.publish_result(attempt, Outcome.FAILED, reason="no such level")
         core.tick()
