@@ -7,6 +7,7 @@ See: share_layout.md, laws 3 and 4.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ class AgentLimits:
 
 
 DEFAULT_LIMITS = AgentLimits()
+log = logging.getLogger(__name__)
 STARTS_MAX = 1000  #: more than any host queues
 CLEANED_PER_SCAN_MAX = 500  #: so that a flood does not delay the heartbeat
 
@@ -60,6 +62,7 @@ class ShareScanner:
         self._undeliverable: dict[str, tuple[Outcome, str]] = {}
         self._missing_since: dict[str, float] = {}
         self._staging_cleared = False
+        self._unknown_owner = ""  #: the layout of a `host.json` that was logged
 
     def scan(self, running: str | None) -> ShareState:
         """The state of the share now. Raises Unavailable when it cannot be asked."""
@@ -113,8 +116,11 @@ class ShareScanner:
     def _read_owner(self, names: list[str]) -> HostRecord | None:
         owner = read_owner(self._files, names)
         if isinstance(owner, DamagedOwner):
-            if isinstance(owner.error, UnknownLayout):
-                return None  # a host of another layout version: only write the heartbeat
+            if isinstance(owner.error, UnknownLayout):  # only write the heartbeat
+                if self._unknown_owner != owner.error.reason:
+                    self._unknown_owner = owner.error.reason
+                    log.warning("nothing is played: %s; install the same version on host and agent", owner.error)
+                return None
             raise Unavailable(f"{layout.host_name(owner.epoch)} cannot be read: {owner.error}") from owner.error
         return owner
 

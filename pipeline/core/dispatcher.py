@@ -57,7 +57,7 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     settled = farm.since_start.settled
     if settled >= first and farm.since_start.failed == settled:
         return f"the first {settled} trials since this start all failed"
-    return farm.since_start.common_failure
+    return farm.since_start.common_failure(len(farm.usable()))
 
 
 def _reasons(workers: list[Worker]) -> str:

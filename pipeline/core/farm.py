@@ -221,7 +221,7 @@ class Farm:
         elif fact.outcome in BLAMES_GENOME:
             trial.blamed += 1
             timed_out = fact.outcome is Outcome.TIMED_OUT
-            self.since_start.note_failed(trial.genome.number, fact.reason, timed_out=timed_out)
+            self.since_start.note_failed(trial.genome.number, attempt.worker, fact.reason, timed_out=timed_out)
             if trial.blamed == 1:
                 trial.genome.failed_open.append(trial)
                 self._sort_pending(trial.genome)

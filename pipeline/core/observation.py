@@ -62,11 +62,13 @@ class ShareScan:
     no_folders: bool = False  #: there are no folders yet
     owner: HostRecord | None = None  #: the `host.json` of the highest epoch
     damaged_epoch: int = 0  #: of the highest `host.json` if that cannot be read; 0 if it can
+    damage: str = ""  #: why it cannot be read
     starts: frozenset[str] = frozenset()  #: attempts with a start signal in `inbox/`
     payloads: frozenset[str] = frozenset()  #: attempts with a genome in `inbox/`
     complete: frozenset[str] = frozenset()  #: of those asked about: record and payload have their full sizes
     unknown_starts: frozenset[str] = frozenset()  #: start signals this ledger never issued
     heartbeat: AgentRecord | None = None
+    unknown_heartbeat: str = ""  #: which layout version the heartbeat has, if it is not this program's
     claims: frozenset[str] = frozenset()  #: attempts that are claimed
     answers: frozenset[str] = frozenset()  #: attempts that have a result in `outbox/`
     results: tuple[CollectedResult, ...] = ()  #: those of them that were read in this scan

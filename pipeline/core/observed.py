@@ -29,6 +29,7 @@ class ObservedWorker:
     readable: bool = False
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
+    unknown_heartbeat: str = ""  #: which layout version the newest one has, if it is not this program's
     heartbeats: int = 0  #: different ones in this process and epoch
     loading_since: float | None = None  #: when a heartbeat first said that the agent loads its evaluator
     replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
@@ -99,6 +100,7 @@ class Observed:
                 seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)
+            seen.unknown_heartbeat = scan.unknown_heartbeat
 
     def note_alive(self, seen: ObservedWorker, scan: ShareScan) -> None:
         """Records that a scan shows a sign of life."""

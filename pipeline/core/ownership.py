@@ -54,10 +54,11 @@ def _host_record_damaged(tx: Transaction, worker: Worker, scan: ShareScan) -> No
     if scan.damaged_epoch <= worker.epoch and not worker.epoch_open:
         return
     if scan.damaged_epoch <= worker.epoch:
-        reason = f"host.json of epoch {scan.damaged_epoch} is damaged"
+        reason = f"host.json of epoch {scan.damaged_epoch} cannot be used: {scan.damage}"
         tx.raise_epoch(worker.name, scan.damaged_epoch, reason)
     else:
-        reason = f"its share shows a damaged host.json of epoch {scan.damaged_epoch}, which this farm never wrote"
+        found = f"a host.json of epoch {scan.damaged_epoch} that cannot be used ({scan.damage})"
+        reason = f"its share shows {found}, which this farm never wrote"
         fix = f"if no other host is running: pipeline take-over {worker.name}"
         exclude(tx, worker, f"{reason}; {fix}", withdrawal=_OTHER_OWNER)
 

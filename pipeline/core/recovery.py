@@ -14,7 +14,7 @@ from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
-from pipeline.core.worker_actions import give_up_all, quarantine
+from pipeline.core.worker_actions import exclude, give_up_all, quarantine
 
 #: Actions that cannot work in that state: no agent restart on a machine that is off, no guest request without a guest.
 _USELESS_ACTIONS = {
@@ -77,6 +77,10 @@ def _give_up_if_silent(tx: Transaction, worker: Worker) -> None:
 def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None) -> None:
     """Gives up what a silent worker holds, and escalates if its machine may be the cause."""
     seen = tx.observed.workers[worker.name]
+    if seen.readable and seen.unknown_heartbeat:
+        reason = f"its agent writes {seen.unknown_heartbeat}; install the same version on both"
+        exclude(tx, worker, reason, withdrawal="the worker's agent is of another version")
+        return
     give_up_all(tx, worker)
     silence_s = tx.observed.silence_s(worker.name)
     if seen.readable:

@@ -5,8 +5,18 @@ Not here: stopping the run (`dispatcher.stuck_reason`), the order of trials (`as
 """
 
 import re
+from dataclasses import dataclass, field
 
 GENOMES_ALIKE = 3  #: genomes that failed for the same reason, while none completed: the evaluator is the cause
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Failures for one reason."""
+
+    first_reason: str
+    genomes: set[int] = field(default_factory=set)
+    workers: set[str] = field(default_factory=set)
 
 
 class SinceStart:
@@ -17,7 +27,7 @@ class SinceStart:
         self.failed = 0  #: of these, without a fitness
         self._completed = False
         self._failed: set[int] = set()  #: genomes of which an attempt failed or timed out
-        self._alike: dict[str, dict[int, str]] = {}  #: reason without its numbers -> genome -> the reason itself
+        self._alike: dict[str, _Alike] = {}  #: by the reason without its numbers
 
     def note_settled(self, *, completed: bool, has_fitness: bool) -> None:
         """Counts a trial that was settled; after the first completed one failures are no longer counted."""
@@ -27,7 +37,7 @@ class SinceStart:
             self._completed = True
             self._alike.clear()
 
-    def note_failed(self, genome: int, reason: str, *, timed_out: bool) -> None:
+    def note_failed(self, genome: int, worker: str, reason: str, *, timed_out: bool) -> None:
         """Counts an attempt that failed or timed out. A time-out is normal for a random genome, so it is no sign of a
         broken evaluator.
         """
@@ -35,20 +45,24 @@ class SinceStart:
             return
         self._failed.add(genome)
         if not timed_out:
-            self._alike.setdefault(without_numbers(reason), {}).setdefault(genome, reason)
+            alike = self._alike.setdefault(without_numbers(reason), _Alike(reason))
+            alike.genomes.add(genome)
+            alike.workers.add(worker)
 
     @property
     def tries_new_genomes(self) -> bool:
         """Whether genomes that were not tried yet come first: until a trial completes, or three genomes failed."""
         return not self._completed and len(self._failed) < GENOMES_ALIKE
 
-    @property
-    def common_failure(self) -> str:
-        """How many genomes failed for which reason, if three did while no trial completed; otherwise empty."""
-        for reasons in self._alike.values():
-            if len(reasons) >= GENOMES_ALIKE:
-                reason = next(iter(reasons.values())) or "none was given"
-                failed = f"{len(reasons)} genomes failed for the same reason"
+    def common_failure(self, workers: int) -> str:
+        """How many genomes failed for which reason, if three did while no trial completed; otherwise empty.
+
+        If there are several workers, at least two must have failed them: one alone may be what is broken.
+        """
+        for alike in self._alike.values():
+            if len(alike.genomes) >= GENOMES_ALIKE and len(alike.workers) >= min(2, workers):
+                failed = f"{len(alike.genomes)} genomes failed for the same reason"
+                reason = alike.first_reason or "none was given"
                 return f"{failed}, and no genome has completed since this start; the reason: {reason}"
         return ""
 

@@ -194,18 +194,20 @@ class ShareClient:
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
         # The heartbeat before the outbox: an agent that is silent by now has written its last result already.
-        heartbeat = self._read_heartbeat()
+        heartbeat, unknown_heartbeat = self._read_heartbeat()
         scan = ShareScan(
             worker=self.worker,
             full=True,
             owner=owner,
             damaged_epoch=found_owner.epoch if isinstance(found_owner, DamagedOwner) else 0,
+            damage=layout.clean(str(found_owner.error), 200) if isinstance(found_owner, DamagedOwner) else "",
             starts=starts,
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
             complete=frozenset(
                 a for a, sizes in request.expected_sizes.items() if a in starts and self._is_complete(a, sizes)
             ),
             heartbeat=heartbeat,
+            unknown_heartbeat=unknown_heartbeat,
         )
         return self._scan_outbox(request, scan)
 
@@ -248,11 +250,14 @@ class ShareClient:
             raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
         return names
 
-    def _read_heartbeat(self) -> AgentRecord | None:
+    def _read_heartbeat(self) -> tuple[AgentRecord | None, str]:
+        """The heartbeat, and the layout version of one that this program does not know."""
         try:
-            return read_heartbeat(self._files)
+            return read_heartbeat(self._files), ""
+        except UnknownLayout as error:
+            return None, layout.clean(error.reason, 100)
         except (ShareError, LayoutError):
-            return None  # a missing heartbeat proves nothing; silence is measured by the clock
+            return None, ""  # a missing heartbeat proves nothing; silence is measured by the clock
 
     def _is_complete(self, attempt: str, sizes: tuple[int, int]) -> bool:
         try:

@@ -1,5 +1,6 @@
 """Data as earlier versions left them on users' disks: what is read, and what is refused."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -56,6 +57,8 @@ TAGS: dict[str, type[Fact]] = {
     "host_stopped": f.HostStopped,
     "run_opened": f.RunOpened,
     "genome_added": f.GenomeAdded,
+    "evaluator_fixed": f.EvaluatorFixed,
+    "evaluator_accepted": f.EvaluatorAccepted,
     "run_finished": f.RunFinished,
     "attempt_issued": f.AttemptIssued,
     "attempt_claimed": f.AttemptClaimed,
@@ -70,6 +73,7 @@ TAGS: dict[str, type[Fact]] = {
     "epoch_raised": f.EpochRaised,
     "epoch_opened": f.EpochOpened,
     "worker_excluded": f.WorkerOut,
+    "worker_unfit": f.WorkerUnfit,
     "recovery_started": f.RecoveryStarted,
     "worker_recovered": f.WorkerRecovered,
     "worker_quarantined": f.WorkerQuarantined,
@@ -162,6 +166,18 @@ def test_ledger_columns_match_fact_body(state: Path) -> None:
         assert attempt_id == (body.get("attempt") or None)
 
 
+def test_ledger_from_before_evaluator_versions_is_replayed(tmp_path: Path) -> None:
+    """Fields that were added have defaults: the version is not known, and that of the first worker counts."""
+    shutil.copytree(GOLDEN / f"ledger-{VERSION}-without-evaluators", tmp_path / "state")
+    with contextlib.closing(Ledger(tmp_path / "state")) as ledger:
+        found = Farm(ledger.farm_id, ["vm-0", "vm-1"])
+        replay(ledger.entries(), found, 7)
+
+    assert (found.evaluator_version, found.allows_any_evaluator) == ("", False)
+    assert {attempt.wanted_evaluator for attempt in found.attempts.values()} == {""}
+    assert found.trial(1, 1).fitness == 41.5
+
+
 def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
     """The numbers of its generation, as they were when it was written."""
     found = farm(7)
@@ -174,7 +190,9 @@ def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
         evaluator="python play.py",
         time_limit_s=60.0,
         timed_out_fitness=-1.0,
+        evaluator_version="0123456789abcdef",
     )
+    assert found.evaluator_version == "fedcba9876543210"
     assert [(g.name, g.suffix, g.size_bytes, g.sha256[:4], g.fitness, len(g.charges)) for g in found.genomes] == [
         ("swift.json", ".json", 101, "1111", 42.0, 0),
         ("wrong.json", ".json", 102, "2222", None, 0),
@@ -198,7 +216,7 @@ def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
     assert (found.open_trials, found.retries_issued, found.late, found.unexpected) == (4, 7, 1, 1)
     assert found.seconds_played == 37.5
     assert found.noted == {tried(3, 2, 3), tried(9, 9, 9)}
-    assert found.spans == [[BEGAN_AT + 5, BEGAN_AT + 30], [BEGAN_AT + 34, BEGAN_AT + 36]]
+    assert found.spans == [[BEGAN_AT + 5, BEGAN_AT + 30], [BEGAN_AT + 34, BEGAN_AT + 38]]
 
 
 def test_golden_attempts_are_replayed(farm: Callable[[int], Farm]) -> None:
@@ -220,7 +238,7 @@ def test_golden_attempts_are_replayed(farm: Callable[[int], Farm]) -> None:
     )
     assert unseen.reason == "the share could not be read for 61 s"
     assert attempts[tried(4, 1, 2)].charged
-    assert attempts[tried(2, 1, 2)].claimed_at == BEGAN_AT + 36
+    assert attempts[tried(2, 1, 2)].claimed_at == BEGAN_AT + 38
     assert tried(1, 1, 9) not in attempts, "of a run before"
 
 
@@ -443,3 +461,41 @@ def test_golden_share_equals_share_written_now(share: Path, tmp_path: Path) -> N
             assert {**before, "reason": ""}.items() <= {**now, "reason": ""}.items(), name
         else:
             assert today[name] == data, name
+
+
+# ------------------------------------------------------------------------------------------------ a share of layout 1
+
+
+@pytest.fixture
+def old_share(tmp_path: Path) -> Path:
+    """A share as the host and the agent of layout 1 left it."""
+    shutil.copytree(GOLDEN / "share-1", tmp_path / "old-share")
+    return tmp_path / "old-share"
+
+
+def test_host_refuses_share_of_layout_1_in_one_line(old_share: Path, tmp_path: Path) -> None:
+    """Owner and heartbeat are of another version, both named; a result is refused at once and not read again."""
+    client = ShareClient(WORKER, FARM, LocalFiles(old_share), tmp_path / "incoming", lambda _digest: "")
+
+    scan = client.execute(ScanRequest(worker=WORKER, full=True)).scan
+
+    assert scan is not None
+    assert (scan.owner, scan.damaged_epoch) == (None, 2)
+    assert scan.damage == "2.host.json: layout 1, this program uses layout 2"
+    assert (scan.heartbeat, scan.unknown_heartbeat) == (None, "layout 1, this program uses layout 2")
+    assert [result.unknown_layout for result in scan.results] == [True, True, True]
+
+
+def test_agent_refuses_share_of_layout_1_in_one_line(old_share: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It claims nothing, removes nothing and says why, once."""
+    before = files(old_share)
+    scanner = ShareScanner(LocalFiles(old_share), clock=lambda: 0.0, share_is_local=True, limits=AgentLimits())
+
+    states = [scanner.scan(running=None) for _ in range(3)]
+
+    assert [state.owner for state in states] == [None, None, None]
+    assert files(old_share) == before
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is played: 2.host.json: layout 1, this program uses layout 2; "
+        "install the same version on host and agent"
+    ]

@@ -30,6 +30,8 @@ from pipeline.core.facts import (
     AttemptReleased,
     EpochOpened,
     EpochRaised,
+    EvaluatorAccepted,
+    EvaluatorFixed,
     Fact,
     GenomeAdded,
     GenomeCharged,
@@ -50,6 +52,7 @@ from pipeline.core.facts import (
     WorkerOut,
     WorkerQuarantined,
     WorkerRecovered,
+    WorkerUnfit,
 )
 from pipeline.core.requests import ShareAction
 from pipeline.shares.share_client import ShareClient
@@ -71,8 +74,16 @@ SETTINGS = RunSettings(
     evaluator="python play.py",
     time_limit_s=60.0,
     timed_out_fitness=-1.0,
+    evaluator_version="0123456789abcdef",
 )
-FIRST_SETTINGS = RunSettings(trials_per_genome=1, seed=5, settings={}, evaluator="python play.py", time_limit_s=60.0)
+FIRST_SETTINGS = RunSettings(
+    trials_per_genome=1,
+    seed=5,
+    settings={},
+    evaluator="python play.py",
+    time_limit_s=60.0,
+    allow_mixed_evaluators=True,
+)
 NAMES = ("swift.json", "wrong.json", "slow.bin", "poison", "late.json")
 
 
@@ -125,6 +136,7 @@ def completed(number: tuple[int, int, int], fitness: float) -> list[Fact]:
             metrics={"steps": 120.0, "lives": 2.5},
             seconds=12.5,
             archived=True,
+            evaluator="0123456789abcdef",
         ),
         TrialSettled(
             genome=number[0], trial=number[1], settlement=Settlement.COMPLETED, attempt=attempt_id, fitness=fitness
@@ -239,6 +251,11 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
             TrialReopened(genome=2, trial=1),
             TrialReopened(genome=2, trial=2),
         ],
+        [
+            WorkerUnfit(worker="vm-2", reason="its evaluator cannot be loaded: no such file"),
+            WorkerRecovered(worker="vm-2"),
+        ],
+        [EvaluatorAccepted(version=""), EvaluatorFixed(version="fedcba9876543210", worker="vm-0")],
         [issue((2, 1, 2), "vm-0", epoch=2), issue((5, 1, 1), "vm-0", epoch=2)],
         [AttemptClaimed(attempt=tried(2, 1, 2))],
     ]

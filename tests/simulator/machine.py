@@ -139,8 +139,10 @@ class SimulatedEvaluator:
         return self._done_at if self._job is not None else self._load_ends_at
 
     def delay_end(self, reverted_s: float) -> None:
-        """Moves the end of the game by the time for which it was frozen."""
+        """Moves the end of the game or the load by the time for which it was frozen."""
         self._done_at += reverted_s
+        if self._load_ends_at is not None:
+            self._load_ends_at += reverted_s
 
     def stop(self) -> None:
         if self._job is not None:
@@ -407,6 +409,8 @@ class SimulatedMachine:
         if not self._checkpoints:
             return
         checkpoint = self._checkpoints[0]
+        # Those after it belong to a history that is given up: a machine and its disk are not taken to both.
+        self._checkpoints = deque([checkpoint], maxlen=self._checkpoints.maxlen)
         self.disk.load_state(checkpoint.disk)
         how = self.world.rng.choice(["share", "boot", "memory"])
         self.world.fired[f"revert: {how}"] += 1

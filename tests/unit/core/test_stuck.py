@@ -97,6 +97,17 @@ def test_same_reason_stops_small_generation(genomes: int) -> None:
     assert "/tmp/w0/game.py line 7: no module named game" in text
 
 
+def test_one_of_two_workers_that_fails_everything_does_not_stop_run() -> None:
+    """It may be what is broken: the other one has completed nothing yet, because its game is longer."""
+    core = ready_core("broken", "slow", genomes=9, depth=1)
+    core.claim("slow")
+    for _ in range(3):
+        core.publish_result(core.claim("broken"), Outcome.FAILED, reason="no display")
+        core.tick()
+
+    assert stuck_reason(core.farm, 2) == ""
+
+
 def test_same_failure_without_reason_stops_run() -> None:
     """The text says that there was no reason."""
     core = ready_core(genomes=9)
