@@ -48,7 +48,12 @@ class ScriptedEvaluator:
         self.on_prepare: Callable[[str], object] = lambda _suffix: None
         self.broken: OSError | None = None  #: raised when the scratch folder is prepared
         self.version = VERSION  #: of its files
+        self.edits = 0  #: how often they were written
+        self.files_problem = ""  #: why they cannot be read
         self.load_problem = ""
+        self.on_load: Callable[[], object] = lambda: None
+        self.unload_after_game = False
+        self.unloads = 0
         self.is_loading = False  #: whether a load takes longer than the test
         self.reads_files_at_each_game = False
         self.loads = 0
@@ -59,19 +64,28 @@ class ScriptedEvaluator:
         self._time = time
 
     def load(self, timeout_s: float) -> bool:
+        if self._is_loaded:
+            return True
         if self.load_problem:
             raise CannotLoad(self.load_problem)
         if self.is_loading:
             self._time.wait(timeout_s)
             return False
-        if not self._is_loaded:
-            self.loads += 1
-            self._is_loaded = self.is_unused = True
+        self.loads += 1
+        self._is_loaded = self.is_unused = True
+        on_load, self.on_load = self.on_load, lambda: None
+        on_load()
         return True
 
     def unload(self) -> None:
         assert self.running is None, "a game is running"
+        self.unloads += self._is_loaded
         self._is_loaded = False
+
+    def look_at_files(self) -> FilesState:
+        if self.files_problem:
+            raise ValueError(self.files_problem)
+        return FilesState(self.version, self.edits)
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
@@ -83,6 +97,7 @@ class ScriptedEvaluator:
         assert self.running is None, "one game at a time"
         assert self._is_loaded
         self.is_unused = False
+        self.loads += self.reads_files_at_each_game
         self.jobs.append(job)
         self.played.append(job.genome.read_bytes())
         self.running = job
@@ -94,6 +109,9 @@ class ScriptedEvaluator:
             self._time.wait(timeout_s)
             return None
         finished, self.ending, self.running = self.ending, None, None
+        if self.unload_after_game:
+            self._is_loaded = False
+            self.loads += 1
         return finished
 
     def stop(self) -> None:
@@ -127,7 +145,7 @@ class AgentHarness:
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
-            VersionedEvaluator(self.evaluator, lambda: FilesState(self.evaluator.version, 0), self.time),
+            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, self.time),
             identity,
             self.time,
             clock=self.time,

@@ -48,6 +48,7 @@ class FakeShare:
     evaluator: str | None = VERSION
     agent_state: AgentState = AgentState.IDLE
     problem: str = ""
+    unknown_heartbeat: str = ""
 
 
 class CoreHarness:
@@ -179,7 +180,8 @@ class CoreHarness:
             unknown_starts=frozenset(share.unknown_starts),
             payloads=frozenset(share.payloads),
             complete=frozenset(unconfirmed & share.starts & share.payloads),
-            heartbeat=heartbeat if share.counter else None,
+            heartbeat=heartbeat if share.counter and not share.unknown_heartbeat else None,
+            unknown_heartbeat=share.unknown_heartbeat,
         )
 
     def _perform(self, action: ShareAction | MachineAction) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationResult
-from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
+from inbox_agent.evaluation.versioned import VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
@@ -330,7 +330,7 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
     evaluator = ScriptedEvaluator(time, scratch)
     agent = Agent(
         LocalFiles(root),
-        VersionedEvaluator(evaluator, lambda: FilesState(evaluator.version, 0), time),
+        VersionedEvaluator(evaluator, evaluator.look_at_files, time),
         AgentIdentity(
             boot_id="7d1c2c1e-boot",
             run_id="9f2b6a51c0de4e77",
