@@ -78,6 +78,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     evaluator = VersionedEvaluator(
         make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers)),
         EvaluatorFiles(table, folder).look,
+        str(table),
     )
     wakeup, stop = Wakeup(), threading.Event()
     files = LocalFiles(share)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
+from inbox_agent.evaluation.version import shortened
 from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.planner import (
@@ -39,12 +40,14 @@ from inbox_agent.protocol.files import (
     Unavailable,
 )
 from inbox_agent.protocol.layout import (
+    EVALUATOR,
     HEARTBEAT,
     INBOX,
     OUTBOX,
     STATUS,
     AgentRecord,
     AgentState,
+    EvaluatorRecord,
     HostRecord,
     Kind,
     LayoutError,
@@ -98,6 +101,7 @@ class Agent:
         self._finished: EvaluationResult | None = None
         self._loaded = LoadStatus()
         self._loading_since: float | None = None  #: when a replaced evaluator began to load; None: at the agent's start
+        self._described: str | None = None  #: the version that `status/evaluator.json` describes
         self._renewed_for = ""  #: the attempt for which the evaluator was loaded anew
         self._unconfirmed_claims: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts with files that could not be removed
@@ -303,8 +307,23 @@ class Agent:
         report = owner, self._load_report()
         if now >= self._heartbeat_due or report != self._reported:
             self._check_for_newer_agent()
+            self._describe_evaluator(report[1])
             self._write_heartbeat(owner)
             self._reported, self._heartbeat_due = report, now + self._limits.beat_s
+
+    def _describe_evaluator(self, loaded: LoadStatus) -> None:
+        """Writes what a newly loaded evaluator consists of, for people. An error is ignored until the next beat."""
+        if loaded.version in (None, self._described):
+            return
+        record = EvaluatorRecord(
+            evaluator=loaded.version,
+            target=layout.clean(self._evaluator.target, layout.TARGET_CHARS_MAX),
+            files=shortened(loaded.files, layout.FILES_BYTES_MAX),
+            files_count=len(loaded.files),
+        )
+        with contextlib.suppress(ShareError):
+            self._files.replace(f"{STATUS}/{EVALUATOR}", layout.encode(record))
+            self._described = loaded.version
 
     def _load_report(self) -> LoadStatus:
         """What the heartbeat says of the evaluator. A process that is replaced within a second is not mentioned: the

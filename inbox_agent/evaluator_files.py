@@ -107,7 +107,8 @@ class EvaluatorFiles:
 
     def look(self) -> FilesState:
         """The version, and a stamp that differs after any change of a file. Raises EvaluatorFilesError."""
-        return FilesState(self.version(), self._stamp)
+        files = self.read()
+        return FilesState(self.version(files), self._stamp, files)
 
     def read(self) -> dict[str, str]:
         """Path, with `/`, -> SHA-256 in hexadecimal digits, of all files that count; none if the table has a version.

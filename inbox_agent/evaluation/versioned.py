@@ -9,8 +9,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ class FilesState(NamedTuple):
 
     version: str
     stamp: object  #: differs from that of an earlier moment if a file was written between them
+    files: Mapping[str, str]  #: path -> SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class LoadStatus:
     """Whether the next game can be played, and by what."""
 
     version: str | None = None  #: of what is loaded; None: nothing is
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)  #: of what is loaded
     problem: str = ""  #: why it cannot be loaded, in one line; empty while it is being loaded
 
     @property
@@ -50,9 +52,11 @@ class VersionedEvaluator:
         self,
         evaluator: GenomeEvaluator,
         look_at_files: Callable[[], FilesState],
+        target: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`look_at_files` raises ValueError with one line if they cannot be read."""
+        """`look_at_files` raises ValueError with one line if they cannot be read; `target` says what is played."""
+        self.target = target
         self._evaluator, self._look_at_files, self._clock = evaluator, look_at_files, clock
         self._status = LoadStatus()
         self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
@@ -142,7 +146,7 @@ class VersionedEvaluator:
         self._load_has_begun, self._loads = False, self._evaluator.loads
         if self._status.version != self._files.version:
             log.info("the evaluator is loaded, version %s", self._files.version)
-        return LoadStatus(version=self._files.version)
+        return LoadStatus(version=self._files.version, files=self._files.files)
 
     def _broken(self, error: Exception) -> LoadStatus:
         status = LoadStatus(problem=str(error))

@@ -19,6 +19,7 @@ LAYOUT = 2  # the version in every record; an agent answers a start signal of an
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
 FOLDERS = (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS)  #: a folder after the one it is in
 HEARTBEAT = "agent.json"
+EVALUATOR = "evaluator.json"
 
 RECORD_BYTES_MAX = 64 * 1024
 LOG_BYTES_MAX = 64 * 1024
@@ -31,6 +32,9 @@ SETTINGS_BYTES_MAX = 32 * 1024
 REASON_CHARS_MAX = 500
 PROGRESS_CHARS_MAX = 200
 SESSION_CHARS_MAX = 64
+TARGET_CHARS_MAX = 1000
+FILES_MAX = 1000
+FILES_BYTES_MAX = 48 * 1024
 
 assert LOG_BYTES_MAX <= ARTIFACT_BYTES_MAX <= GENOME_BYTES_MAX
 assert RECORD_BYTES_MAX >= 2 * SETTINGS_BYTES_MAX
@@ -290,6 +294,19 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     problem: Line = ""  #: why the evaluator cannot be loaded
 
 
+class EvaluatorRecord(Record, frozen=True, kw_only=True):
+    """`status/evaluator.json`: what the loaded evaluator consists of, to say which files differ. For people."""
+
+    evaluator: Token
+    target: Annotated[str, Meta(max_length=TARGET_CHARS_MAX)]  #: the command or the function, as text
+    #: path -> the first 16 hexadecimal digits of its SHA-256
+    files: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=200)], Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]],
+        Meta(max_length=FILES_MAX),
+    ] = {}
+    files_count: Count  #: how many they are, also those that did not fit into `files`
+
+
 class Echo(NamedTuple):
     """The fields of its start signal that a result must repeat to be accepted."""
 
@@ -326,7 +343,8 @@ class _Envelope(Struct):
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord)
+    kind: msgspec.json.Decoder(kind)
+    for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord, EvaluatorRecord)
 }
 
 

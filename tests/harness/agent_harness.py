@@ -14,7 +14,7 @@ from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import DesktopSession
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
-from tests.harness.records import GENOME, VERSION, attempt
+from tests.harness.records import GENOME, VERSION, attempt, sha256
 
 LIMITS = AgentLimits()
 COMPLETED = EvaluationResult(outcome=Outcome.COMPLETED, fitness=2.5, seconds=1.0)
@@ -85,7 +85,7 @@ class ScriptedEvaluator:
     def look_at_files(self) -> FilesState:
         if self.files_problem:
             raise ValueError(self.files_problem)
-        return FilesState(self.version, self.edits)
+        return FilesState(self.version, self.edits, {"game.py": sha256(self.version.encode())})
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
@@ -145,7 +145,7 @@ class AgentHarness:
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
-            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, self.time),
+            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, "game:play", self.time),
             identity,
             self.time,
             clock=self.time,

@@ -14,6 +14,7 @@ from inbox_agent.protocol.layout import (
     LAYOUT,
     AgentRecord,
     AgentState,
+    EvaluatorRecord,
     HostRecord,
     LayoutError,
     Outcome,
@@ -34,6 +35,7 @@ RECORDS: dict[str, type[Record]] = {
     "`outbox/<attempt>.started.json`": StartedRecord,
     "`outbox/<attempt>.result.json`": ResultRecord,
     "`status/agent.json`": AgentRecord,
+    "`status/evaluator.json`": EvaluatorRecord,
 }
 
 

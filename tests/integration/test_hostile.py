@@ -149,7 +149,7 @@ def agent(tmp_path: Path) -> HostileHarness:
     files.make_folders()
     publish_start(files)
     identity = AgentIdentity(boot_id="boot", run_id="run")
-    evaluator = VersionedEvaluator(FinishedEvaluator(tmp_path), lambda: FilesState(records.VERSION, 0))
+    evaluator = VersionedEvaluator(FinishedEvaluator(tmp_path), lambda: FilesState(records.VERSION, 0, {}))
     return HostileHarness(Agent(files, evaluator, identity, NoWait(), clock=lambda: clock[0]), files, clock)
 
 

@@ -155,6 +155,9 @@ class LedgerChecker:
         outcome = fact["outcome"]
         if outcome in ("failed", "timed_out"):
             self._failed_on[trial].append(worker)
+            plays = b'"play"' in self._genomes[trial[1] - 1]
+            if plays and outcome == "failed" and len(self._failed_on[trial]) > 1:
+                self._report(f"trial {trial} failed a second time, in a process that had played before")
             if trial not in self._unresolved[trial[:2]]:
                 self._unresolved[trial[:2]].append(trial)
             others = {a for t, a in self._wanted.items() if t[:2] == trial[:2] and t != self._unresolved[t[:2]][0]}

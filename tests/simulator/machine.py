@@ -102,9 +102,13 @@ class SimulatedEvaluator:
         world = self._machine.world
         self._job = job
         self.is_unused = False
+        if not self._version:
+            world.report_violation(f"{self._machine.name} plays {job.attempt} before its evaluator is loaded")
         if world.options.commands:
             self.loads += 1
-            self._version = self._machine.evaluator_version
+            self._version_read_first = self._machine.evaluator_version
+        elif self._version != VERSION and not world.options.second_farm:
+            world.report_violation(f"{self._machine.name} plays {job.attempt} with evaluator {self._version}")
         behaviour = behaviour_of(self._machine.files.fetched[job.genome])
         self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
@@ -119,6 +123,8 @@ class SimulatedEvaluator:
         self._machine.note_played(job.attempt)
         data = self._machine.files.fetched[job.genome]
         behaviour = behaviour_of(data)
+        if world.options.commands:  # it may have read its files at any moment of the game
+            self._version = world.rng.choice([self._version_read_first, self._machine.evaluator_version])
         version = self._version
         if self._is_ruined or behaviour["do"] == "fail":
             self._version = ""  # the next game runs in a new process
@@ -255,7 +261,7 @@ class SimulatedMachine:
             self.disk.make_folders()
             self.agent = Agent(
                 self.files,
-                VersionedEvaluator(self._evaluator, self._look_at_files, self._read_clock),
+                VersionedEvaluator(self._evaluator, self._look_at_files, clock=self._read_clock),
                 identity,
                 NoWait(),
                 clock=self._read_clock,
@@ -267,7 +273,7 @@ class SimulatedMachine:
         self._schedule_step(0.0)
 
     def _look_at_files(self) -> FilesState:
-        return FilesState(self.evaluator_version, self.evaluator_edits)
+        return FilesState(self.evaluator_version, self.evaluator_edits, {})
 
     def edit_evaluator(self, version: str) -> None:
         """Writes the evaluator's files."""

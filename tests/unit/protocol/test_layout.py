@@ -19,6 +19,7 @@ from inbox_agent.evaluation import versioned
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import (
+    EVALUATOR,
     HEARTBEAT,
     INBOX,
     LAYOUT,
@@ -222,7 +223,8 @@ def of_size(field: str, type_name: str, size: int) -> Any:
         case "string":
             return "x" * size
         case "object":
-            return {f"name {number}": str(number) if field == "versions" else number for number in range(size)}
+            of_text = {"versions": str, "files": lambda number: f"{number:016x}"}
+            return {f"name {number}": of_text.get(field, int)(number) for number in range(size)}
         case "array":
             return [example(ResultRecord)["artifacts"][0]] * size
     raise AssertionError(type_name)
@@ -276,6 +278,7 @@ def test_layout_tree_matches_names_of_code() -> None:
         (f"{OUTBOX}/", Kind.RESULT.of(attempt)),
         (f"{STATUS}/", ""),
         (f"{STATUS}/", HEARTBEAT),
+        (f"{STATUS}/", EVALUATOR),
         (f"{STATUS}/", f"{HEARTBEAT}.new"),
     }
     assert host_name(7) == "<epoch>.host.json".replace("<epoch>", "7")
