@@ -223,7 +223,7 @@ def of_size(field: str, type_name: str, size: int) -> Any:
         case "string":
             return "x" * size
         case "object":
-            of_text = {"versions": str, "files": lambda number: f"{number:016x}"}
+            of_text: dict[str, Callable[[int], Any]] = {"versions": str, "files": lambda number: f"{number:016x}"}
             return {f"name {number}": of_text.get(field, int)(number) for number in range(size)}
         case "array":
             return [example(ResultRecord)["artifacts"][0]] * size
