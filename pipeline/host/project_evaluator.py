@@ -4,7 +4,6 @@ Owns: the record of the files of each version that was used, in the state folder
 Not here: which files count (`inbox_agent.evaluator_files`), what a change means for a generation (`core.runs`).
 """
 
-import logging
 from pathlib import Path
 
 import msgspec
@@ -15,8 +14,6 @@ from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config
 from pipeline.errors import ConfigError, disk_errors
 from pipeline.paths import ProjectPaths
-
-log = logging.getLogger(__name__)
 
 _NAMED_MAX = 5  # files that are named in a message
 
