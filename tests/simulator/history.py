@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import INBOX, OUTBOX
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from tests.simulator.host import LIMITS, SimulatedHost
-from tests.simulator.machine import EDITED_VERSION, VERSION, SimulatedMachine
+from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Options, World
 
 LIVENESS_S = 1800.0  #: virtual time after the last fault, within which everything must be settled
@@ -205,9 +205,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
             world.schedule(rng.choice([3, 20, 60]), host.mount_all)
 
     def edit_evaluator() -> None:
-        machine = one()
-        machine.edit_evaluator(EDITED_VERSION)
-        world.schedule(rng.choice([0.05, 1, 5, 30, 120]), lambda: machine.edit_evaluator(VERSION))
+        one().edit_for(rng.choice([0.05, 1, 5, 30, 120]))
 
     def break_evaluator() -> None:
         machine = one()

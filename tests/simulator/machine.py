@@ -81,6 +81,8 @@ class SimulatedEvaluator:
             slow = world.draw_fault("slow load", world.options.slow_load)
             load_s = world.rng.uniform(*(SLOW_LOAD_S if slow else LOAD_S))
             self._load_ends_at = world.now + load_s
+            if world.draw_fault("edit while loading", 0.1 if world.options.evaluator_edit else 0.0):
+                world.schedule(world.rng.uniform(0, load_s), lambda: machine.edit_for(world.rng.choice([0.1, 1, 20])))
         if world.now < self._load_ends_at:
             return False
         self._load_ends_at = None
@@ -275,6 +277,11 @@ class SimulatedMachine:
     def _look_at_files(self) -> FilesState:
         return FilesState(self.evaluator_version, self.evaluator_edits, {})
 
+    def edit_for(self, seconds: float) -> None:
+        """Edits the evaluator's files, and puts them back after a while."""
+        self.edit_evaluator(EDITED_VERSION)
+        self.world.schedule(seconds, lambda: self.edit_evaluator(VERSION))
+
     def edit_evaluator(self, version: str) -> None:
         """Writes the evaluator's files."""
         self.evaluator_version = version
@@ -442,7 +449,6 @@ class SimulatedMachine:
             b"",
             b"{",
             b"[" * 5000,
-            b'{"layout": 1, "fitness": 1e9}',
             b'{"layout": 2, "fitness": 1e9}',
             b"\xff\xfe",
             b"null",

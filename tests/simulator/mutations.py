@@ -322,14 +322,6 @@ MUTATIONS = [
         "    return False\n",
     ),
     Mutation(
-        "claims before it has loaded",
-        "an agent claims nothing before its evaluator is loaded",
-        "_next_run",
-        "    loaded = state.evaluator is not None\n"
-        "    return Run(start) if start is not None and loaded and start.evaluator in (None, state.evaluator)",
-        "    return Run(start) if start is not None and state.evaluator in (None, start.evaluator)",
-    ),
-    Mutation(
         "plays any evaluator",
         "law 7: an agent plays only start signals that ask for the evaluator version it has loaded",
         "_next_run",
