@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
-from inbox_agent.evaluation.version import shortened
 from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
+from inbox_agent.loading import EvaluatorLoader
 from inbox_agent.planner import (
     Clean,
     ReportUnplayed,
@@ -40,14 +40,12 @@ from inbox_agent.protocol.files import (
     Unavailable,
 )
 from inbox_agent.protocol.layout import (
-    EVALUATOR,
     HEARTBEAT,
     INBOX,
     OUTBOX,
     STATUS,
     AgentRecord,
     AgentState,
-    EvaluatorRecord,
     HostRecord,
     Kind,
     LayoutError,
@@ -65,7 +63,6 @@ log = logging.getLogger(__name__)
 #: The claim goes first: without its result it would look like an unfinished evaluation. Then the result, and only then
 #: the payloads that it refers to.
 _CLEANING = (Kind.STARTED, Kind.RESULT, Kind.LOG, Kind.FILES)
-LOADING_REPORTED_AFTER_S = 1.0  #: by the heartbeat, if the evaluator was loaded before
 CLEAN_AGAIN_S = 10.0  #: after a file could not be removed because another process has it open
 
 
@@ -99,10 +96,7 @@ class Agent:
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
-        self._loaded = LoadStatus()
-        self._loading_since: float | None = None  #: when a replaced evaluator began to load; None: at the agent's start
-        self._described: str | None = None  #: the version that `status/evaluator.json` describes
-        self._renewed_for = ""  #: the attempt for which the evaluator was loaded anew
+        self._loader = EvaluatorLoader(evaluator, files, clock)
         self._unconfirmed_claims: set[str] = set()
         self._clean_again_at: dict[str, float] = {}  #: attempts with files that could not be removed
         self._results = ResultWriter(files, identity, self._heartbeat)
@@ -123,8 +117,8 @@ class Agent:
         """Waits for the evaluator while it runs or loads, for a change notification otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
-        elif self._watching_until is None and self._loaded.is_loading:
-            self._loaded = self._evaluator.load(seconds)
+        elif self._watching_until is None and self._loader.status.is_loading:
+            self._loader.wait(seconds)
         else:
             self._wakeup.wait(seconds)
 
@@ -176,21 +170,8 @@ class Agent:
         return {a: kinds for a, kinds in state.outbox.items() if a not in held_open}
 
     def _load(self, state: ShareState) -> str | None:
-        """The version of the evaluator that is loaded for the next start signal; None if none is."""
-        if self._running is not None:
-            return None
-        start = next_start(state)
-        if start is None or start.evaluator not in (None, self._loaded.version):
-            # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played.
-            self._evaluator.reload_if_changed(at_once=start is not None)
-        if start is not None and start.new_process and self._renewed_for != start.attempt:
-            self._renewed_for = start.attempt
-            self._evaluator.renew()
-        was_loaded = self._loaded.version is not None
-        self._loaded = self._evaluator.load()
-        if was_loaded and self._loaded.is_loading:
-            self._loading_since = self._clock()
-        return self._loaded.version
+        """The version of the evaluator that is loaded for the next start signal; None if none is, or while it runs."""
+        return self._loader.load_for(next_start(state)) if self._running is None else None
 
     @property
     def _running_id(self) -> str | None:
@@ -247,7 +228,7 @@ class Agent:
             worker=start.worker,
             epoch=start.epoch,
             attempt=attempt,
-            evaluator=self._loaded.version,
+            evaluator=self._loader.status.version,
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
         )
@@ -304,42 +285,17 @@ class Agent:
 
     def _heartbeat(self) -> None:
         now, owner = self._clock(), self._scanner.owner
-        report = owner, self._load_report()
+        report = owner, self._loader.report()
         if now >= self._heartbeat_due or report != self._reported:
             self._check_for_newer_agent()
-            self._describe_evaluator(report[1])
+            self._loader.describe()
             self._write_heartbeat(owner)
             self._reported, self._heartbeat_due = report, now + self._limits.beat_s
-
-    def _describe_evaluator(self, loaded: LoadStatus) -> None:
-        """Writes what a newly loaded evaluator consists of, for people. An error is ignored until the next beat."""
-        if loaded.version in (None, self._described):
-            return
-        record = EvaluatorRecord(
-            evaluator=loaded.version,
-            target=layout.clean(self._evaluator.target, layout.TARGET_CHARS_MAX),
-            files=shortened(loaded.files, layout.FILES_BYTES_MAX),
-            files_count=len(loaded.files),
-        )
-        with contextlib.suppress(ShareError):
-            self._files.replace(f"{STATUS}/{EVALUATOR}", layout.encode(record))
-            self._described = loaded.version
-
-    def _load_report(self) -> LoadStatus:
-        """What the heartbeat says of the evaluator. A process that is replaced within a second is not mentioned: the
-        host would give it no work until it reads the next heartbeat.
-        """
-        if self._loaded.is_loading and self._is_loading_for_short():
-            return self._reported[1] or LoadStatus()
-        return self._loaded
-
-    def _is_loading_for_short(self) -> bool:
-        return self._loading_since is not None and self._clock() < self._loading_since + LOADING_REPORTED_AFTER_S
 
     def _write_heartbeat(self, owner: HostRecord | None) -> None:
         self._counter += 1
         session = self._session()  # it may be locked or moved to another screen at any time
-        loaded = self._load_report()
+        loaded = self._loader.report()
         record = AgentRecord(
             farm=owner.farm if owner else None,
             worker=owner.worker if owner else None,

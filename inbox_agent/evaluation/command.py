@@ -10,21 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inbox_agent.evaluation.answer import LINE_CHARS_MAX, parse_json, read_answer
 from inbox_agent.evaluation.environment import with_modules_of
 from inbox_agent.evaluation.memory import MemoryLimit
 from inbox_agent.evaluation.options import EvaluatorOptions
 from inbox_agent.evaluation.output_reader import OutputReader
 from inbox_agent.evaluation.protocol import (
     LAST_OUTPUT_S,
-    LINE_CHARS_MAX,
     CannotLoad,
     EvaluationJob,
     EvaluationResult,
     describe_exit,
     describe_start_error,
     memory_limit_reason,
-    parse_json,
-    read_answer,
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch

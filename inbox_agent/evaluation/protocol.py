@@ -1,23 +1,18 @@
-"""The interface of evaluators, their results, and how an answer is parsed.
+"""The interface of evaluators, and their results.
 
 Not here: how an evaluator runs (command, python_function) and how processes are killed
 (inbox_agent.system.process_tree).
 """
 
-import json
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from inbox_agent.evaluation.scratch import InvalidAnswer
-from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, Setting, clean, finite, finite_metrics
+from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, Setting, clean
 
 LAST_OUTPUT_S = 1.0  # how long to read remaining output after the process tree is dead
-
-
-LINE_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,33 +97,6 @@ class GenomeEvaluator(Protocol):
 
     def close(self) -> None:
         """Ends everything, including processes kept for the next evaluation."""
-
-
-def parse_json(data: bytes, what: str) -> object:
-    """Parses an evaluator's JSON; `what` names it in the message. Raises InvalidAnswer."""
-    try:
-        # json accepts NaN, so that `finite` can name the field that has it.
-        return json.loads(data.decode())
-    except RecursionError:
-        raise InvalidAnswer(f"{what} is nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
-        raise InvalidAnswer(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
-
-
-def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
-    """Fitness and metrics of an answer.
-
-    Raises:
-        InvalidAnswer: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
-    """
-    if not isinstance(answer, dict):
-        raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
-    if "fitness" not in answer:
-        raise InvalidAnswer(f"{what} has no `fitness`")
-    try:
-        return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
-    except ValueError as error:
-        raise InvalidAnswer(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
 
 
 def describe_start_error(program: str, error: OSError | ValueError) -> str:

@@ -388,34 +388,6 @@ def clean(text: str, chars_max: int) -> str:
     return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
 
 
-def finite_metrics(metrics: object) -> dict[str, float]:
-    """An evaluator's metrics, validated for the record.
-
-    Raises:
-        ValueError: not a mapping of at most `METRICS_MAX` short names to finite numbers.
-    """
-    if not isinstance(metrics, dict) or len(metrics) > METRICS_MAX:
-        raise ValueError(f"metrics must be an object of at most {METRICS_MAX} numbers")
-    for name, value in metrics.items():
-        if not isinstance(name, str) or not 1 <= len(name) <= 64 or not name.isprintable():
-            raise ValueError(f"metric name {name!r:.80} is not 1 to 64 printable characters")
-        finite(value, f"metric {name}")
-    return {name: float(value) for name, value in metrics.items()}
-
-
-def finite(value: object, what: str) -> float:
-    """`value` as a finite float. Raises ValueError for anything else, booleans included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{what} must be a number, not {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{what} must be finite, not {number}")
-    return number
-
-
 def _require_finite(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):

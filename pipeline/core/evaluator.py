@@ -40,13 +40,12 @@ def can_play(farm: Farm, seen: ObservedWorker) -> bool:
 def _unfit_reason(farm: Farm, seen: ObservedWorker) -> str:
     heartbeat = seen.heartbeat
     assert heartbeat is not None
-    if heartbeat.state is AgentState.BROKEN:
+    if heartbeat.state is AgentState.BROKEN and seen.new_heartbeats:
         return f"its evaluator cannot be loaded: {clean(heartbeat.problem, 300)}"
     if heartbeat.evaluator is None or can_play(farm, seen):
         return ""
-    # The first heartbeat may be older than this generation: an idle agent looks at its files every second, and loads
-    # what was changed.
-    if seen.heartbeats < 2:
+    # Two heartbeats are seconds apart: meanwhile an idle agent loads what was changed between two generations.
+    if seen.new_heartbeats < 2:
         return ""
     return f"it plays evaluator {heartbeat.evaluator}, this generation is played by {farm.evaluator_version}"
 

@@ -30,7 +30,9 @@ class ObservedWorker:
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the newest one has, if it is not this program's
-    heartbeats: int = 0  #: different ones in this process and epoch
+    #: heartbeats in this epoch since the first full scan of this process, whose heartbeat may be of an agent that ended
+    new_heartbeats: int = 0
+    is_first_scan: bool = True  #: whether the last full scan was the first one of this process
     loading_since: float | None = None  #: when a heartbeat first said that the agent loads its evaluator
     replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
     returned_runs: int = 0  #: how often one of them came back
@@ -96,6 +98,7 @@ class Observed:
         if any(attempt in worker.wanted for attempt in new_records):
             self.note_alive(seen, scan)  # a new record is a sign of life too
         if scan.full:
+            seen.is_first_scan = not seen.scanned
             if not seen.scanned:
                 seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
@@ -110,7 +113,7 @@ class Observed:
     def note_heartbeat(self, seen: ObservedWorker, scan: ShareScan, heartbeat: AgentRecord) -> None:
         """Records a new heartbeat of this epoch."""
         seen.heartbeat = heartbeat
-        seen.heartbeats += 1
+        seen.new_heartbeats += not seen.is_first_scan
         if heartbeat.state is not AgentState.LOADING:
             seen.loading_since = None
         elif seen.loading_since is None:
@@ -153,7 +156,7 @@ class Observed:
             memory.clear()
         seen.claims.clear()
         seen.heartbeat, seen.reverted = None, False
-        seen.heartbeats, seen.loading_since = 0, None
+        seen.new_heartbeats, seen.loading_since = 0, None
 
     def note_published(self, name: str, attempt: str, *, confirmed: bool) -> None:
         """Records a publication; if it is not confirmed, the next full scan decides."""

@@ -249,14 +249,14 @@ def test_changed_generation_is_refused(project: FarmProject) -> None:
 
 
 def test_retry_failed_runs_failed_and_skipped_trials(project: FarmProject) -> None:
-    """After the evaluator is fixed, `--retry-failed` runs only the failed and skipped trials."""
+    """After the evaluator is fixed and accepted, `--retry-failed` runs only the failed and skipped trials."""
     project.configure(trials=2)
     project.add_genomes({"bad.json": {"do": "raise"}, **games(12)})
     assert project.run()[0] == 1
     game = project.root / "game.py"
     game.write_text(game.read_text().replace('raise RuntimeError("this genome cannot be played")', "pass"))
     assert project.run()[0] == 1
-    assert project.run("run", "--gen", "1", "--retry-failed")[0] == 0
+    assert project.run("run", "--gen", "1", "--retry-failed", "--accept-evaluator")[0] == 0
     project.assert_counted_once()
 
 

@@ -184,7 +184,7 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
         assert eventually((vm.share / "status/agent.json").exists, 20)
         host = LocalFiles(vm.share)
         host.publish("inbox/1.host.json", encode(records.host()))
-        start = records.start(genome=b"abcd", seed=5)
+        start = records.start(genome=b"abcd", seed=5, evaluator=None)
         host.deliver(f"inbox/{start.attempt}.genome", b"abcd", f"inbox/{start.attempt}.start.json", encode(start))
         assert eventually(result.exists, 30)
         assert json.loads(result.read_bytes())["fitness"] == 4.5

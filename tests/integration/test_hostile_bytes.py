@@ -39,7 +39,7 @@ from hyperv_ops.machines import Ran
 from hyperv_ops.qemu import guest_agent
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import QmpConnection
-from inbox_agent.evaluation.protocol import parse_json, read_answer
+from inbox_agent.evaluation.answer import parse_json, read_answer
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.files import Unavailable

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.agent import LOADING_REPORTED_AFTER_S
 from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.evaluation.versioned import CHANGED, LOAD_AGAIN_S
+from inbox_agent.loading import LOADING_REPORTED_AFTER_S
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness.agent_harness import LIMITS, AgentHarness, answered, started
 from tests.harness.records import VERSION, attempt

@@ -235,6 +235,23 @@ def test_worker_with_another_evaluator_gets_no_work() -> None:
     assert {attempt.worker for attempt in core.farm.attempts.values()} == {"w1"}
 
 
+def test_heartbeat_that_an_agent_has_left_says_nothing() -> None:
+    """The user has corrected the evaluator, and the host starts the agents again."""
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    broken(core, "w0")
+    core.tick()
+    core.restart_host()
+    core.shares["w0"].sends_heartbeats = False
+    core.run(3)
+    assert core.state("w0") is WorkerState.READY
+
+    core.shares["w0"].sends_heartbeats = True
+    core.shares["w0"].run_id = "run-2"
+    loaded(core, "w0")
+    core.play_all()
+
+
 def test_first_heartbeat_may_be_of_an_evaluator_that_was_changed_since() -> None:
     """The generation was opened a moment ago: the agent loads the new files within a second."""
     core = CoreHarness("w0", genomes=2)

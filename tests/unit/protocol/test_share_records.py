@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inbox_agent.evaluation.answer import finite, finite_metrics
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import (
     LAYOUT,
@@ -30,8 +31,6 @@ from inbox_agent.protocol.layout import (
     echo_problem,
     encode,
     epoch_of,
-    finite,
-    finite_metrics,
     host_name,
 )
 from tests.harness.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives

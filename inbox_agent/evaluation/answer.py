@@ -1,0 +1,64 @@
+"""An evaluator's answer: parsed, and validated for the result record. Pure."""
+
+import json
+import math
+
+from inbox_agent.evaluation.scratch import InvalidAnswer
+from inbox_agent.protocol.layout import METRICS_MAX, clean
+
+LINE_CHARS_MAX = 200
+
+
+def parse_json(data: bytes, what: str) -> object:
+    """Parses an evaluator's JSON; `what` names it in the message. Raises InvalidAnswer."""
+    try:
+        # json accepts NaN, so that `finite` can name the field that has it.
+        return json.loads(data.decode())
+    except RecursionError:
+        raise InvalidAnswer(f"{what} is nested too deep") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise InvalidAnswer(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
+
+
+def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
+    """Fitness and metrics of an answer.
+
+    Raises:
+        InvalidAnswer: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
+    """
+    if not isinstance(answer, dict):
+        raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
+    if "fitness" not in answer:
+        raise InvalidAnswer(f"{what} has no `fitness`")
+    try:
+        return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
+    except ValueError as error:
+        raise InvalidAnswer(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
+
+
+def finite_metrics(metrics: object) -> dict[str, float]:
+    """An evaluator's metrics, validated for the record.
+
+    Raises:
+        ValueError: not a mapping of at most `METRICS_MAX` short names to finite numbers.
+    """
+    if not isinstance(metrics, dict) or len(metrics) > METRICS_MAX:
+        raise ValueError(f"metrics must be an object of at most {METRICS_MAX} numbers")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not 1 <= len(name) <= 64 or not name.isprintable():
+            raise ValueError(f"metric name {name!r:.80} is not 1 to 64 printable characters")
+        finite(value, f"metric {name}")
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def finite(value: object, what: str) -> float:
+    """`value` as a finite float. Raises ValueError for anything else, booleans included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{what} must be a number, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{what} must be finite, not {number}")
+    return number

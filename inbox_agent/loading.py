@@ -1,0 +1,71 @@
+"""The agent's evaluator between two games: loaded for the start signal that waits, and what the heartbeat says of it.
+
+Owns: when the evaluator is loaded anew, and when a load is reported. Not here: how it is loaded (evaluation), which
+start signal waits (planner), when a heartbeat is due (agent).
+"""
+
+import contextlib
+from collections.abc import Callable
+
+from inbox_agent.evaluation.version import shortened
+from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
+from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import ShareError, ShareFiles
+from inbox_agent.protocol.layout import EVALUATOR, STATUS, EvaluatorRecord, StartRecord
+
+LOADING_REPORTED_AFTER_S = 1.0  #: if the evaluator was loaded before
+
+
+class EvaluatorLoader:
+    """Loads one evaluator."""
+
+    def __init__(self, evaluator: VersionedEvaluator, files: ShareFiles, clock: Callable[[], float]) -> None:
+        self._evaluator, self._files, self._clock = evaluator, files, clock
+        self.status = LoadStatus()
+        self._reported = LoadStatus()
+        self._replaced_at: float | None = None  #: when the load of a replaced process began; None: of the first one
+        self._renewed_for = ""  #: the attempt for which it was loaded anew
+        self._described: str | None = None  #: the version that `status/evaluator.json` describes
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits until the evaluator is loaded or the timeout has passed."""
+        self.status = self._evaluator.load(timeout_s)
+
+    def load_for(self, start: StartRecord | None) -> str | None:
+        """The version that is loaded to play this start signal, or the next one that comes; None if none is."""
+        if start is None or start.evaluator not in (None, self.status.version):
+            # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played.
+            self._evaluator.reload_if_changed(at_once=start is not None)
+        if start is not None and start.new_process and self._renewed_for != start.attempt:
+            self._renewed_for = start.attempt
+            self._evaluator.renew()
+        was_loaded = self.status.version is not None
+        self.status = self._evaluator.load()
+        if was_loaded and self.status.is_loading:
+            self._replaced_at = self._clock()
+        return self.status.version
+
+    def report(self) -> LoadStatus:
+        """What the heartbeat says. A process that is replaced within a second is not mentioned: the host would give
+        no work to this worker until it reads the next heartbeat.
+        """
+        replaced_at = self._replaced_at
+        is_short = replaced_at is not None and self._clock() < replaced_at + LOADING_REPORTED_AFTER_S
+        if not (self.status.is_loading and is_short):
+            self._reported = self.status
+        return self._reported
+
+    def describe(self) -> None:
+        """Writes what a newly loaded evaluator consists of, for people. An error is ignored until the next call."""
+        loaded = self.status
+        if loaded.version in (None, self._described):
+            return
+        record = EvaluatorRecord(
+            evaluator=loaded.version,
+            target=layout.clean(self._evaluator.target, layout.TARGET_CHARS_MAX),
+            files=shortened(loaded.files, layout.FILES_BYTES_MAX),
+            files_count=len(loaded.files),
+        )
+        with contextlib.suppress(ShareError):
+            self._files.replace(f"{STATUS}/{EVALUATOR}", layout.encode(record))
+            self._described = loaded.version
