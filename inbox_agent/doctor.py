@@ -20,6 +20,8 @@ from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
 from inbox_agent.checks import CheckResult
+from inbox_agent.evaluation.version import files_that_count
+from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
@@ -266,10 +268,16 @@ def _age_s(path: Path) -> float:
 
 
 def _evaluator(target: CheckTarget) -> str:
+    files = EvaluatorFiles(target.table, target.folder)
+    try:
+        found = files.read()
+        version = files.version(found)
+    except EvaluatorFilesError as error:
+        raise _CheckFailed(str(error), "") from error
     with temporary_evaluator(target.table, target.folder) as evaluator:
         if problem := load_problem(evaluator):
             raise _CheckFailed(problem, "correct [evaluator] or the arguments after --share, or put the file there")
-    return f"{target.table} of {target.folder}"
+    return f"{target.table} of {target.folder}, version {version}, {files_that_count(len(found))}"
 
 
 def _trial(target: CheckTarget) -> str:

@@ -57,6 +57,11 @@ def in_one_line(phrases: Sequence[str], count_max: int) -> str:
     return ", ".join([*phrases[:count_max], *([f"and {more} more"] if more > 0 else [])])
 
 
+def files_that_count(count: int) -> str:
+    """How many files a version depends on: `2 files count`."""
+    return f"{count or 'no'} file{'s' if count > 1 else ''} count{'s' if count < 2 else ''}"
+
+
 def shortened(files: Mapping[str, str], bytes_max: int) -> dict[str, str]:
     """A map of path -> digest for a record: printable paths in their order, 16 digits of each digest.
 

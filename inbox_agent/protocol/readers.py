@@ -10,11 +10,13 @@ from typing import TypeVar
 
 from inbox_agent.protocol.files import FileInvalid, FileMissing, ShareFiles
 from inbox_agent.protocol.layout import (
+    EVALUATOR,
     HEARTBEAT,
     INBOX,
     RECORD_BYTES_MAX,
     STATUS,
     AgentRecord,
+    EvaluatorRecord,
     HostRecord,
     LayoutError,
     Record,
@@ -57,6 +59,11 @@ def read_owner(files: ShareFiles, names: Iterable[str]) -> HostRecord | DamagedO
 def read_heartbeat(files: ShareFiles) -> AgentRecord:
     """The agent's heartbeat. Raises as `read_record`."""
     return read_record(files, AgentRecord, STATUS, HEARTBEAT)
+
+
+def read_evaluator(files: ShareFiles) -> EvaluatorRecord:
+    """What the agent's evaluator consists of. Raises as `read_record`."""
+    return read_record(files, EvaluatorRecord, STATUS, EVALUATOR)
 
 
 def read_record(files: ShareFiles, kind: type[R], folder: str, name: str) -> R:

@@ -7,7 +7,7 @@ import click
 from inbox_agent.protocol.layout import Outcome
 from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
-from pipeline.diagnosis.single_game import PlayedGame, evaluator_problem, example_genome, play_game
+from pipeline.diagnosis.single_game import PlayedGame, evaluator_problem, evaluator_version, example_genome, play_game
 from pipeline.errors import ConfigError, ExitCode
 
 
@@ -22,6 +22,7 @@ def check_evaluator(root: Path) -> int:
     root = root.resolve()
     config = _config(root)
     click.echo(f"evaluator: {config.evaluator} of {root}")
+    click.echo(f"version: {evaluator_version(root, config)}")
     if problem := evaluator_problem(root, config):
         click.echo(f"it cannot be loaded: {problem}")
         return ExitCode.FAILED

@@ -133,6 +133,7 @@ def verify_results(gen: str | None, root: Path) -> int:
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """Check the machines and shares of WORKERS (default: all that are not local) and print how to fix faults.
 
+    A worker whose evaluator is not that of this project is a fault, too; the files that differ are named.
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
     root = root.resolve()

@@ -13,7 +13,7 @@ import msgspec
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
 from inbox_agent.checks import CheckResult
 from pipeline.config import Config, HyperVTable, QemuTable
-from pipeline.diagnosis.shares import Fault
+from pipeline.diagnosis.evaluators import Fault
 from pipeline.machines.connections import machines_of, runner_of
 
 ASK_LIMIT_S = 60.0

@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,13 @@ from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATU
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, newest_epoch, read_heartbeat, read_owner
 from pipeline.config import Config, WorkerTable
+from pipeline.diagnosis.evaluators import (
+    Fault,
+    ReportedEvaluator,
+    compare_evaluators,
+    reported_evaluator,
+    unreadable,
+)
 from pipeline.errors import InputError, SecretError
 from pipeline.machines.connections import machines_of, smb_access
 from pipeline.paths import ProjectPaths
@@ -38,9 +45,6 @@ BEAT_WAIT_S = 12.0  #: a little more than two heartbeats
 FREE_BYTES_MIN = 256 * 1024 * 1024
 AT_ONCE_MAX = 8
 _NAMED_MAX = 4
-
-
-Fault = tuple[str, str]  #: what was found, and how to fix it; the latter may be empty
 
 
 def merge_same(results: Iterable[CheckResult]) -> list[CheckResult]:
@@ -79,21 +83,29 @@ class _ShareMedium(Protocol):
 
 
 def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[CheckResult]:
-    """Checks the shares of these workers, or of every `[[worker]]`. Raises InputError: no such worker."""
+    """Checks the shares of these workers, or of every `[[worker]]`, and compares the evaluators of their agents.
+
+    Raises:
+        InputError: no such worker.
+    """
     tables = {table.name: table for table in config.worker}
     if unknown := [name for name in names if name not in tables]:
         known = ", ".join(tables) or "none"
         raise InputError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
     farm_id, machines = _farm_id(root), machines_of(config, root)
 
-    def examined(name: str) -> list[CheckResult]:
-        medium = _medium(tables[name], root, machines)
+    def examined(name: str) -> tuple[list[CheckResult], list[ReportedEvaluator]]:
+        medium, evaluators = _medium(tables[name], root, machines), list[ReportedEvaluator]()
         with contextlib.closing(medium):
-            return list(_until_stopped(name, _examine(tables[name], medium, farm_id)))
+            checks = _examine(tables[name], medium, farm_id, evaluators.append)
+            return list(_until_stopped(name, checks)), evaluators
 
+    reported: list[ReportedEvaluator] = []
     with ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="doctor") as pool:
-        for results in pool.map(examined, names or tables):
+        for results, evaluators in pool.map(examined, names or tables):
             yield from results
+            reported += evaluators
+    yield from compare_evaluators(root, config, reported)
 
 
 def _until_stopped(worker: str, results: Iterator[CheckResult]) -> Iterator[CheckResult]:
@@ -112,7 +124,11 @@ def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_Shar
     return _SmbMedium(smb_access(table, root, addresses))
 
 
-def _examine(table: WorkerTable, medium: _ShareMedium, farm_id: str) -> Iterator[CheckResult]:
+def _examine(
+    table: WorkerTable, medium: _ShareMedium, farm_id: str, report: Callable[[ReportedEvaluator], None]
+) -> Iterator[CheckResult]:
+    """Passes to `report` what an agent that is alive reports of its evaluator, which is compared later."""
+
     def failed(fault: Fault) -> CheckResult:
         return CheckResult(table.name, False, *fault)
 
@@ -131,7 +147,13 @@ def _examine(table: WorkerTable, medium: _ShareMedium, farm_id: str) -> Iterator
         medium.files.remove([probe])
     yield from map(failed, _outbox(table, medium.files))
     yield from map(failed, _owner(medium.files, table.name, farm_id))
-    yield from map(failed, _heartbeat(medium.files))
+    yield from (faults := [failed(fault) for fault in _heartbeat(medium.files)])
+    if faults:
+        return
+    try:
+        report(reported_evaluator(table.name, medium.files))
+    except LayoutError as error:
+        yield failed(unreadable(HEARTBEAT, error))
 
 
 def _folders(files: ShareFiles) -> Iterator[Fault]:
@@ -186,7 +208,7 @@ def _heartbeat(files: ShareFiles) -> Iterator[Fault]:
         except FileMissing:
             pass
         except (ShareError, LayoutError) as error:
-            yield f"{STATUS}/{HEARTBEAT} cannot be read ({error})", "install the same version on host and machine"
+            yield unreadable(HEARTBEAT, error)
             return
         else:
             if first is not None and beat.counter != first:

@@ -4,11 +4,13 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inbox_agent.evaluation.version import files_that_count
+from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.protocol.layout import Outcome
 from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
 from pipeline.config import Config
 from pipeline.core.model import trial_seed
-from pipeline.errors import GenomeError, InputError
+from pipeline.errors import ConfigError, GenomeError, InputError
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB, ProjectPaths
 from pipeline.storage.snapshots import is_ignored
 
@@ -25,6 +27,16 @@ class PlayedGame:
     seconds: float
     log: bytes
     artifacts: dict[str, int] = field(default_factory=dict)  #: names and sizes in bytes
+
+
+def evaluator_version(root: Path, config: Config) -> str:
+    """The version of the evaluator on this computer, and how many files count. Raises ConfigError: it has none."""
+    files = EvaluatorFiles(config.evaluator, root)
+    try:
+        found = files.read()
+        return f"{files.version(found)}, {files_that_count(len(found))}"
+    except EvaluatorFilesError as error:
+        raise ConfigError(str(error)) from error
 
 
 def evaluator_problem(root: Path, config: Config) -> str:

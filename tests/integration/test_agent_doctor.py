@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from inbox_agent.doctor import session_trouble
+from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.protocol.layout import HostRecord, encode
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.desktop import DesktopSession
 from tests.harness.waiting import eventually
 
@@ -103,7 +105,8 @@ def test_verbose_doctor_lists_passed_checks(machine: Machine) -> None:
     """With -v each check has a line, also the versions."""
     lines = dict(line.split(": ", 1) for line in machine.ask("-v").stdout.splitlines())
     assert list(lines)[:4] == ["folders", "inbox", "outbox", "status"]
-    assert lines["evaluator"] == f"game:play of {machine.root}"
+    version = EvaluatorFiles(EvaluatorTable(python="game:play"), machine.root).version()
+    assert lines["evaluator"] == f"game:play of {machine.root}, version {version}, 1 file counts"
     assert all(name in lines["versions"] for name in ("genome-pipeline", "msgspec", "orjson", "psutil", "watchdog"))
 
 
@@ -116,13 +119,13 @@ def test_doctor_evaluates_given_genome(machine: Machine) -> None:
 
 
 def test_doctor_does_not_disturb_running_agent(machine: Machine) -> None:
-    """The agent keeps its lock and its process; repeated checks wake no agent and leave only its heartbeat."""
+    """The agent keeps its lock and its process; repeated checks wake no agent and leave no file."""
     machine.start()
     assert machine.agent is not None
     for _ in range(3):
         assert f"process {machine.agent.pid}" in machine.items()["agent"]["found"]
     assert machine.agent.poll() is None
-    assert machine.left() == {"status/agent.json"}
+    assert machine.left() == {"status/agent.json", "status/evaluator.json"}
 
 
 def test_doctor_names_owner_of_share(machine: Machine) -> None:
@@ -173,8 +176,8 @@ def test_doctor_reports_unwritable_folder(machine: Machine, folder: str) -> None
 
 def test_doctor_reports_unknown_layout(machine: Machine) -> None:
     """The message names the layout of the host."""
-    (machine.share / "inbox/1.host.json").write_text('{"layout": 2}')
-    assert "install the same version on host and machine" in machine.wrong()["inbox"]
+    (machine.share / "inbox/1.host.json").write_text('{"layout": 1}')
+    assert "layout 1, this program uses layout 2; install the same version on host and" in machine.wrong()["inbox"]
 
 
 def test_doctor_reports_low_disk_space(machine: Machine, tiny_disk: Path) -> None:
@@ -192,6 +195,17 @@ def test_doctor_reports_full_disk(machine: Machine, tiny_disk: Path) -> None:
     fill(tiny_disk / "ballast")
     assert set(machine.wrong()) == {"outbox", "status", "disk"}
     assert machine.left() == {"ballast"}
+
+
+def test_doctor_reports_files_that_cannot_be_determined(machine: Machine) -> None:
+    """In the words of the agent's heartbeat, which say what to do."""
+    (machine.root / "agent.toml").write_text('[evaluator]\npython = "game:play"\nfiles = ["bots/*.lua"]\n')
+    machine.arguments = ["--config", str(machine.root / "agent.toml")]
+
+    ran = machine.ask()
+
+    problem = "no file matches 'bots/*.lua' of `files` in [evaluator]; correct the pattern"
+    assert (ran.returncode, ran.stdout) == (1, f"evaluator: {machine.root}: {problem}\n")
 
 
 def test_doctor_reports_import_error(machine: Machine) -> None:

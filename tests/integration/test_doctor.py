@@ -14,6 +14,7 @@ import pytest
 from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.diagnosis import shares as doctor
+from pipeline.diagnosis.evaluators import Fault
 from pipeline.storage.ledger import Ledger
 from tests.harness import records
 from tests.harness.command_line import pipeline
@@ -266,7 +267,7 @@ def test_heartbeats_are_checked_concurrently(
     """The waiting times for all agents overlap."""
     all_listened_to = threading.Barrier(3, timeout=20.0)
 
-    def listen(_files: LocalFiles) -> Iterator[doctor.Fault]:
+    def listen(_files: LocalFiles) -> Iterator[Fault]:
         all_listened_to.wait()
         yield "silent", ""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inbox_agent.evaluator_files import EvaluatorFiles
+from inbox_agent.settings import EvaluatorTable
 from pipeline.core.model import trial_seed
 
 pytestmark = pytest.mark.processes
@@ -119,6 +121,8 @@ def test_check_plays_a_genome_of_the_newest_generation(project: Path) -> None:
 
     assert code == 0
     assert "evaluator: game:play of" in shown
+    version = EvaluatorFiles(EvaluatorTable(python="game:play"), project).version()
+    assert f"version: {version}, 1 file counts\n" in shown
     assert "completed: fitness 4" in shown
 
 
@@ -132,6 +136,18 @@ def test_check_names_what_cannot_be_loaded(project: Path) -> None:
     assert (
         "it cannot be loaded: cannot import game:play: ModuleNotFoundError: No module named 'no_such_library'" in shown
     )
+
+
+def test_check_names_files_that_cannot_be_determined(project: Path) -> None:
+    """As a run would: bad configuration, before anything is played."""
+    config = CONFIG.replace('python = "game:play"', 'python = "game:play"\nfiles = ["levels/*.json"]')
+    (project / "pipeline.toml").write_text(config)
+
+    code, shown = pipeline(project, "check")
+
+    assert code == 2
+    assert "no file matches 'levels/*.json' of `files` in [evaluator]; correct the pattern" in shown
+    assert "completed" not in shown
 
 
 def test_check_without_genomes_loads_only(project: Path) -> None:

@@ -88,6 +88,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.diagnosis": (
         "hyperv_ops",
         "inbox_agent.checks",
+        "inbox_agent.evaluation.version",
+        "inbox_agent.evaluator_files",
         "inbox_agent.protocol",
         "inbox_agent.single_game",
         "pipeline.config",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbox_agent.evaluation.version import changed_files, evaluator_version, in_one_line, shortened
+from inbox_agent.evaluation.version import changed_files, evaluator_version, files_that_count, in_one_line, shortened
 
 COMMAND = ["python", "play.py", "{genome}"]
 FILES = {"play.py": sha256(b"play").hexdigest(), "bots/a.lua": sha256(b"a").hexdigest()}
@@ -114,6 +114,12 @@ def test_strange_name_is_shown_as_one_line() -> None:
 def test_long_list_is_one_line(count: int, line: str) -> None:
     """The first phrases, and how many were left out."""
     assert in_one_line([str(number) for number in range(count)], 3) == line
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "no file counts"), (1, "1 file counts"), (2, "2 files count")])
+def test_number_of_files_is_said_in_words(count: int, words: str) -> None:
+    """Both doctors and `check` say it in the same way."""
+    assert files_that_count(count) == words
 
 
 def test_map_for_record_has_short_digests() -> None:

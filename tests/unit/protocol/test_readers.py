@@ -2,9 +2,10 @@
 
 import pytest
 
+from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused
-from inbox_agent.protocol.layout import LayoutError, UnknownLayout, encode
-from inbox_agent.protocol.readers import DamagedOwner, newest_epoch, read_heartbeat, read_owner
+from inbox_agent.protocol.layout import EvaluatorRecord, LayoutError, UnknownLayout, encode
+from inbox_agent.protocol.readers import DamagedOwner, newest_epoch, read_evaluator, read_heartbeat, read_owner
 from tests.fakes.memory_files import MemoryFiles
 from tests.harness import records
 
@@ -69,3 +70,15 @@ def test_missing_heartbeat_is_reported(files: MemoryFiles) -> None:
         read_heartbeat(files)
     files.replace("status/agent.json", encode(records.beat(counter=5)))
     assert read_heartbeat(files).counter == 5
+
+
+def test_record_of_the_evaluator_is_read(files: MemoryFiles) -> None:
+    """With the limit of all records."""
+    record = EvaluatorRecord(evaluator="v1", target="game:play", files={"game.py": "0" * 16}, files_count=1)
+    with pytest.raises(FileMissing):
+        read_evaluator(files)
+    files.replace("status/evaluator.json", encode(record))
+    assert read_evaluator(files) == record
+    files.replace("status/evaluator.json", encode(record) + b" " * layout.RECORD_BYTES_MAX)
+    with pytest.raises(FileInvalid):
+        read_evaluator(files)
