@@ -371,7 +371,7 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
         raise LayoutError(name, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
     version = _version_of(data)
     if version not in (None, LAYOUT):
-        raise UnknownLayout(name, f"layout {version}, this program uses layout {LAYOUT}")
+        raise UnknownLayout(name, f"layout {clean(str(version), 12)}, this program uses layout {LAYOUT}")
     try:
         record: R = _decoders[kind].decode(data)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
