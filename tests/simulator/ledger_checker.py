@@ -20,6 +20,8 @@ FAILURES_MAX, LOSSES_MAX = 2, 10
 ATTEMPTS_PER_TRIAL_MAX = FAILURES_MAX + LOSSES_MAX
 CHARGES_MAX = 3  #: attempts_max charges make a genome poison
 LOSSES_IN_A_ROW_MAX = 3  #: losses_max losses of a worker
+#: Faults after which the host knows and decides what it would have without them.
+HARMLESS = ("lost notification", "doubled notification", "wall clock jump")
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
 
 Genome = tuple[int, int]  #: generation and number
@@ -130,7 +132,8 @@ class LedgerChecker:
     @property
     def _undisturbed(self) -> bool:
         """Whether nothing but genomes has failed so far: every worker that got work before may get more."""
-        return not (self._world.fired.total() or self._lost.total() or self._world.options.second_farm)
+        disturbing = self._world.fired.total() - sum(self._world.fired[kind] for kind in HARMLESS)
+        return not (disturbing or self._lost.total() or self._world.options.second_farm)
 
     def _attempt_ended(self, fact: dict[str, Any]) -> None:
         attempt = fact["attempt"]
