@@ -5,6 +5,7 @@ import pytest
 from inbox_agent.protocol.layout import AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import stuck_reason
+from pipeline.core.farm import IllegalFact
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.requests import start_record
@@ -325,6 +326,22 @@ def test_accepted_evaluator_plays_what_is_left() -> None:
 
     counted = [core.farm.attempts[trial.decided_by] for genome in core.farm.genomes for trial in genome.trials]
     assert [attempt.evaluator for attempt in counted] == [VERSION, OTHER]
+
+
+def test_version_is_fixed_once() -> None:
+    """A second one would mix the generation."""
+    core = CoreHarness("w0", genomes=1)
+
+    with pytest.raises(IllegalFact, match=f"evaluator {OTHER} of w0 after {VERSION}"):
+        core.farm.evolve(f.EvaluatorFixed(version=OTHER, worker="w0"), 0.0)
+
+
+def test_evaluator_is_not_accepted_while_attempts_ask_for_another() -> None:
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+
+    with pytest.raises(IllegalFact, match="while w0 holds attempts"):
+        core.farm.evolve(f.EvaluatorAccepted(version=OTHER), 0.0)
 
 
 # ------------------------------------------------------------------------------------------ an agent of another version

@@ -9,7 +9,16 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Entry, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
-from pipeline.core.runs import closing_facts, opening_facts, parse_generation, reopening_facts, replay, withdrawals
+from pipeline.core.runs import (
+    accepting_facts,
+    closing_facts,
+    evaluator_differs,
+    opening_facts,
+    parse_generation,
+    reopening_facts,
+    replay,
+    withdrawals,
+)
 from pipeline.errors import InputError
 from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
@@ -71,6 +80,60 @@ def test_new_generation_opens_with_run_1() -> None:
 
     assert [(fact.generation, fact.run) for fact in facts_of(facts[:1], f.RunOpened)] == [(2, 1)]
     assert [fact.name for fact in facts_of(facts[1:], f.GenomeAdded)] == ["x"]
+
+
+OTHER_EVALUATOR = replace_struct(SETTINGS, evaluator_version="fedcba9876543210")
+
+
+def test_changed_evaluator_opens_a_run_in_which_nothing_was_counted_again() -> None:
+    """Without --fresh, like any other setting."""
+    farm = opened("a")
+
+    (opening, _added) = opening_facts(farm, 1, [genome("a")], OTHER_EVALUATOR, fresh=False)
+
+    assert isinstance(opening, f.RunOpened)
+    assert (opening.run, opening.settings) == (2, OTHER_EVALUATOR)
+
+
+def test_changed_evaluator_of_a_counted_generation_is_told() -> None:
+    """The caller refuses it or accepts it; the settings are not what has changed."""
+    farm = opened("a", "b")
+    complete(farm)
+
+    assert opening_facts(farm, 1, [genome("a"), genome("b")], OTHER_EVALUATOR, fresh=False) == []
+    assert evaluator_differs(farm, OTHER_EVALUATOR)
+    assert not evaluator_differs(farm, SETTINGS)
+
+
+def test_unknown_evaluator_does_not_differ() -> None:
+    """Of a host that does not know what its workers play."""
+    farm = opened("a")
+
+    assert not evaluator_differs(farm, replace_struct(SETTINGS, evaluator_version=""))
+
+
+def test_fresh_run_has_the_evaluator_of_now() -> None:
+    farm = opened("a")
+    complete(farm)
+
+    opening = opening_facts(farm, 1, [genome("a")], OTHER_EVALUATOR, fresh=True)[0]
+
+    assert isinstance(opening, f.RunOpened)
+    assert opening.settings.evaluator_version == OTHER_EVALUATOR.evaluator_version
+
+
+def test_accepted_evaluator_withdraws_what_was_issued_for_the_other_one() -> None:
+    farm = opened("a", "b")
+    complete(farm)
+    attempt = "g0001-0002-t1-a1-000000000000"
+    farm.evolve(f.AttemptIssued(attempt=attempt, genome=2, trial=1, number=1, worker="w0", epoch=1, publication=2), 0.0)
+
+    facts = accepting_facts(farm, OTHER_EVALUATOR)
+    for fact in facts:
+        farm.evolve(fact, 0.0)
+
+    assert [fact.attempt for fact in facts_of(facts, f.AttemptEnded)] == [attempt]
+    assert farm.evaluator_version == OTHER_EVALUATOR.evaluator_version
 
 
 def test_fresh_opens_next_run() -> None:
