@@ -15,9 +15,17 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
-from pipeline.views.results import failure_reason, fittest, genome_status, summary
+from pipeline.views.results import (
+    evaluator_text,
+    failure_reason,
+    fittest,
+    genome_status,
+    mixed_text,
+    summary,
+    versions_of,
+)
 
-STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
+STORIES_MAX, EVENTS_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 300, 1000
 
 
 def page_model(
@@ -29,10 +37,12 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
+    counts = summary(farm)
     return {
         "generation": farm.generation,
         "playing": playing,
-        "counts": summary(farm),
+        "counts": counts,
+        "mixed": mixed_text(counts["evaluators"]),
         "best": _genome(best) if best is not None else None,
         "genomes": [_genome(genome) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
@@ -43,7 +53,7 @@ def page_model(
         ],
         "events": _events(farm, history),
         "settings": {
-            "evaluator": clean(farm.settings.evaluator, REASON_MAX),
+            "evaluator": clean(evaluator_text(farm), EVALUATOR_MAX),
             "trials per genome": farm.settings.trials_per_genome,
             "seed": farm.settings.seed,
             "time limit": f"{farm.settings.time_limit_s:g} s",
@@ -80,6 +90,7 @@ def _genome(genome: Genome) -> dict[str, Any]:
         "trials": [trial.fitness for trial in genome.trials],
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "evaluator": " ".join(versions_of(attempt for attempt in counted if attempt.trial.fitness is not None)),
         "why": clean(failure_reason(genome), REASON_MAX),
     }
 

@@ -199,7 +199,7 @@ def test_corrected_configuration_runs_without_fresh(tmp_path: Path, capsys: pyte
     config.write_text(config.read_text().replace('"play.py"', '"plya.py"'))
     code, _, err = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == ExitCode.CANNOT_CONTINUE
-    assert "the evaluator cannot be loaded: plya.py: no such file" in err
+    assert "its evaluator cannot be loaded: plya.py: no such file" in err
     config.write_text(config.read_text().replace('"plya.py"', '"play.py"'))
     code, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", tmp_path)
     assert code == 0
