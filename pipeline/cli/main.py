@@ -117,7 +117,8 @@ def show_status(gen: str | None, root: Path) -> int:
 def verify_results(gen: str | None, root: Path) -> int:
     """Check that every genome was counted exactly once.
 
-    Reads the ledger, the snapshots and the results, and counts again with independent code.
+    Reads the ledger, the snapshots and the results, and counts again with independent code. A
+    generation that several versions of the evaluator played passes, and the versions are named.
     Exit codes: 0 verified; 1 something is wrong, each problem is printed; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
