@@ -112,7 +112,8 @@ class _Auditor:
         found.lost += [self._name(key) for key in missing] if self._finished else []
         tries = Counter((fact.genome, fact.trial) for fact in self._issued.values())
         found.recovered = sum(tries[key] > 1 for key, fact in self._settled.items() if fact.fitness is not None)
-        found.evaluators = self._evaluators_of(self._genomes)
+        versions = self._evaluators_of(self._genomes)
+        found.evaluators = sorted(version or UNKNOWN_EVALUATOR for version in versions) if any(versions) else []
         self._check_accepted()
         self._check_archive()
         self._check_snapshots()
@@ -365,17 +366,17 @@ class _Auditor:
             )
 
     def _check_evaluator_column(self, said: str, genome: GenomeAdded) -> None:
-        expected = " ".join(self._evaluators_of([genome.genome]))
+        versions = self._evaluators_of([genome.genome]) if self._found.evaluators else ()
+        expected = " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions))
         if said.removeprefix("'") != expected:  # the mark of a text that a spreadsheet could take for a formula
             self._found.unexpected.append(
                 f"results.csv gives {genome.name} the evaluator {said or 'none'}, the ledger {expected or 'none'}"
             )
 
-    def _evaluators_of(self, genomes: Iterable[int]) -> list[str]:
-        """The versions that gave the fitness of these genomes; none if all of it is from before they were recorded."""
+    def _evaluators_of(self, genomes: Iterable[int]) -> set[str]:
+        """The versions that gave the fitness of these genomes; empty: that of a fitness from before versions."""
         settled = [fact for g in genomes for t in self._numbers if (fact := self._settled.get((g, t))) is not None]
-        found = {self._evaluator_of(fact.attempt) for fact in settled if fact.fitness is not None and fact.attempt}
-        return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
+        return {self._evaluator_of(fact.attempt) for fact in settled if fact.fitness is not None and fact.attempt}
 
     def _fitness(self, genome: int) -> float | None:
         values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]

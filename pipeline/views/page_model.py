@@ -19,10 +19,10 @@ from pipeline.views.results import (
     evaluator_text,
     failure_reason,
     fittest,
+    genome_evaluators,
     genome_status,
     mixed_text,
     summary,
-    versions_of,
 )
 
 STORIES_MAX, EVENTS_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 300, 1000
@@ -37,14 +37,14 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
-    counts = summary(farm)
+    counts, evaluator = summary(farm), genome_evaluators(farm)
     return {
         "generation": farm.generation,
         "playing": playing,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
-        "best": _genome(best) if best is not None else None,
-        "genomes": [_genome(genome) for genome in farm.genomes],
+        "best": _genome(best, evaluator[best.number]) if best is not None else None,
+        "genomes": [_genome(genome, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
@@ -81,7 +81,7 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     return found
 
 
-def _genome(genome: Genome) -> dict[str, Any]:
+def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
     return {
         "name": _name(genome),
@@ -90,7 +90,7 @@ def _genome(genome: Genome) -> dict[str, Any]:
         "trials": [trial.fitness for trial in genome.trials],
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "evaluator": " ".join(versions_of(attempt for attempt in counted if attempt.trial.fitness is not None)),
+        "evaluator": evaluator,
         "why": clean(failure_reason(genome), REASON_MAX),
     }
 

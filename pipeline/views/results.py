@@ -1,7 +1,7 @@
 """The result rows and counts of a generation. Pure."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome
@@ -49,11 +49,12 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    return [_result_row(farm, genome) for genome in farm.genomes]
+    versions = genome_evaluators(farm)
+    return [_result_row(farm, genome, versions[genome.number]) for genome in farm.genomes]
 
 
-def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
-    counted = [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
+def _result_row(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
+    counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
         "sha256": genome.sha256,
@@ -63,7 +64,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "evaluator": " ".join(versions_of(counted)),
+        "evaluator": evaluator,
         "reason": failure_reason(genome),
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
@@ -135,8 +136,23 @@ def summary(farm: Farm) -> dict[str, Any]:
 
 def evaluators(farm: Farm) -> list[str]:
     """The versions of the evaluator that gave the fitness of this generation; more than one: it is mixed."""
-    trials = (trial for genome in farm.genomes for trial in genome.trials)
-    return versions_of(farm.attempts[t.decided_by] for t in trials if t.fitness is not None and t.decided_by)
+    found = {attempt.evaluator for genome in farm.genomes for attempt in _counted(farm, genome)}
+    return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
+
+
+def genome_evaluators(farm: Farm) -> dict[int, str]:
+    """The versions that gave each genome's fitness, with spaces between them; empty if the generation has none."""
+    found = {genome.number: {a.evaluator for a in _counted(farm, genome)} for genome in farm.genomes}
+    recorded = any(version for versions in found.values() for version in versions)
+    return {
+        number: " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions)) if recorded else ""
+        for number, versions in found.items()
+    }
+
+
+def _counted(farm: Farm, genome: Genome) -> list[Attempt]:
+    """The attempts that gave a fitness."""
+    return [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
 
 
 def played_by(attempt: Attempt) -> str:
@@ -165,12 +181,6 @@ def version_text(farm: Farm) -> str:
 def mixed_text(versions: Sequence[str]) -> str:
     """That a generation is mixed, if these versions gave its fitness; empty if it is not."""
     return f"mixed: its fitness is of evaluators {', '.join(versions)}" if len(versions) > 1 else ""
-
-
-def versions_of(attempts: Iterable[Attempt]) -> list[str]:
-    """The versions that played these attempts, sorted; none if no version was recorded."""
-    found = {attempt.evaluator for attempt in attempts}
-    return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
 
 
 def _duplicated(farm: Farm) -> int:

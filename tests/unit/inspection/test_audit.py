@@ -305,6 +305,7 @@ def test_invalid_fitness_in_table_is_reported() -> None:
 
 # -------------------------------------------------------------------------------------------------------- evaluators
 
+COMPLETED = {"submitted": 1, "completed": 1, "failed": 0, "open": 0, "lost": 0, "duplicated": 0}
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"  #: versions of an evaluator
 
 
@@ -415,18 +416,22 @@ def test_run_from_before_versions_is_continued() -> None:
     """What was played before has an unknown version beside that of today."""
     story = [*played(FIRST), EvaluatorFixed(version=NEW, worker="w"), *played(OTHER)]
 
-    found = audit([*run_of(genomes="ab"), *story], archive(result(FIRST, layout=1), result(OTHER, evaluator=NEW)))
+    evidence = replace(
+        archive(result(FIRST, layout=1), result(OTHER, evaluator=NEW)),
+        rows=[{"fitness": "1", "sha256": "0" * 64, "evaluator": version} for version in ("unknown", NEW)],
+        summary={**COMPLETED, "submitted": 2, "completed": 2, "evaluators": [NEW, "unknown"]},
+    )
+    found = audit([*run_of(genomes="ab"), *story, RunFinished()], evidence)
 
     assert (found.problems, found.evaluators) == ([], [NEW, "unknown"])
 
 
 def finished_with(row: dict[str, str], counts: dict[str, Any]) -> Audit:
     """A finished generation of one genome that was played by `OLD`, with these changed outputs."""
-    numbers = {"submitted": 1, "completed": 1, "failed": 0, "open": 0, "lost": 0, "duplicated": 0}
     evidence = replace(
         archive(result(FIRST, evaluator=OLD)),
         rows=[{"fitness": "1", "sha256": "0" * 64, "evaluator": OLD, **row}],
-        summary={**numbers, "evaluators": [OLD], **counts},
+        summary={**COMPLETED, "evaluators": [OLD], **counts},
     )
     return audit([*run_of(evaluator=OLD), *played(FIRST), RunFinished()], evidence)
 

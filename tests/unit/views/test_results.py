@@ -192,5 +192,5 @@ def test_generation_from_before_versions_is_continued() -> None:
     core.run_until_ready()
     core.play_all()
 
-    assert [row["evaluator"] for row in result_rows(core.farm)] == ["", VERSION]
+    assert [row["evaluator"] for row in result_rows(core.farm)] == ["unknown", VERSION]
     assert summary(core.farm)["evaluators"] == [VERSION, "unknown"]
