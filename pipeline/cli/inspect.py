@@ -20,6 +20,7 @@ from pipeline.paths import ProjectPaths
 from pipeline.ui.html import render_page
 from pipeline.ui.terminal import TopScreen, plain_line
 from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
+from pipeline.views.results import evaluators, mixed_text
 
 TOP_INTERVAL_S = 0.5
 
@@ -41,7 +42,8 @@ def top(once: bool, gen: str | None, root: Path) -> int:
     with ProjectReader(root.resolve()) as reader:
         generation = reader.choose(_number(gen))
         if not console.is_terminal:
-            click.echo(plain_line(reader.progress(generation)))
+            mixed = mixed_text(evaluators(reader.farm(generation)))
+            click.echo(plain_line(reader.progress(generation)) + (f"; {mixed}" if mixed else ""))
             return ExitCode.OK
         with TopScreen(console, keep=once) as screen:
             with contextlib.suppress(KeyboardInterrupt):  # the way to stop it

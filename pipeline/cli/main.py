@@ -34,7 +34,7 @@ from pipeline.inspection.verify import report_text, verify
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import duration
-from pipeline.views.results import failure_reason, fittest, genome_status, summary
+from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
 _FAILED_NAMED_MAX = 20
@@ -117,7 +117,8 @@ def show_status(gen: str | None, root: Path) -> int:
 def verify_results(gen: str | None, root: Path) -> int:
     """Check that every genome was counted exactly once.
 
-    Reads the ledger, the snapshots and the results, and counts again with independent code.
+    Reads the ledger, the snapshots and the results, and counts again with independent code. A
+    generation that several versions of the evaluator played passes, and the versions are named.
     Exit codes: 0 verified; 1 something is wrong, each problem is printed; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
@@ -202,6 +203,8 @@ def _print_result(host: Host, ending: Ending) -> int:
     )
     if (best := fittest(host.farm, host.config.generation.direction)) is not None:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
+    if mixed := mixed_text(counts["evaluators"]):
+        click.echo(f"  {mixed}; results.csv says which")
     for genome in failed[:_FAILED_NAMED_MAX]:
         click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
     if len(failed) > _FAILED_NAMED_MAX:

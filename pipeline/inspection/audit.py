@@ -2,21 +2,24 @@
 
 The terms are those of Jepsen's queue checker: *lost* is a trial of a finished run that was never settled, *duplicated*
 one that was settled twice, *unexpected* a settlement that does not follow from the results, *recovered* a trial that
-needed more than one attempt.
-Owns: whether a generation passes, with one line per problem.
+needed more than one attempt. A fitness is also unexpected if another evaluator gave it than the one that was in force
+when its attempt was issued; a fitness of several evaluators that were in force one after another is not a problem.
+Owns: whether a generation passes, with one line per problem; which evaluators gave its fitness.
 """
 
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inbox_agent.protocol.layout import Outcome, ResultRecord
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
+    EvaluatorAccepted,
+    EvaluatorFixed,
     Fact,
     GenomeAdded,
     GenomePoisoned,
@@ -26,18 +29,21 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
+from pipeline.inspection.archived_result import ArchivedResult
 
 TrialKey = tuple[int, int]
 
 #: The settlements that a result decides, and the outcome it must have.
 _ANSWERS = {Settlement.COMPLETED: Outcome.COMPLETED, Settlement.TIMED_OUT: Outcome.TIMED_OUT}
 
+UNKNOWN_EVALUATOR = "unknown"  #: beside others: that of a fitness from before versions were recorded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is on the disk besides the ledger."""
 
-    archived: Mapping[str, ResultRecord | str]  #: attempt -> its archived result, or why it cannot be read
+    archived: Mapping[str, ArchivedResult | str]  #: attempt -> its archived result, or why it cannot be read
     snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
     rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
     summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read
@@ -56,6 +62,7 @@ class Audit:
     duplicated: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     recovered: int = 0
+    evaluators: list[str] = field(default_factory=list)  #: versions that gave a fitness; several: it is mixed
     others: list[str] = field(default_factory=list)  #: inconsistencies that leave every fitness correct
 
     @property
@@ -88,6 +95,8 @@ class _Auditor:
         self._ended: dict[str, AttemptEnded] = {}
         self._open: dict[TrialKey, str] = {}  #: trial -> its attempt that is not over
         self._settled: dict[TrialKey, TrialSettled] = {}
+        self._evaluator = opened.settings.evaluator_version  #: the version in force; empty: none is
+        self._wanted: dict[str, str] = {}  #: attempt -> the version in force when it was issued; empty: any may play
         self._failed: set[int] = set()  #: genomes with a failed trial
         self._poisoned: set[int] = set()
         self._finished = False
@@ -103,6 +112,8 @@ class _Auditor:
         found.lost += [self._name(key) for key in missing] if self._finished else []
         tries = Counter((fact.genome, fact.trial) for fact in self._issued.values())
         found.recovered = sum(tries[key] > 1 for key, fact in self._settled.items() if fact.fitness is not None)
+        versions = self._evaluators_of(self._genomes)
+        found.evaluators = sorted(version or UNKNOWN_EVALUATOR for version in versions) if any(versions) else []
         self._check_accepted()
         self._check_archive()
         self._check_snapshots()
@@ -116,6 +127,8 @@ class _Auditor:
         match fact:
             case GenomeAdded():
                 self._add(fact)
+            case EvaluatorFixed() | EvaluatorAccepted():
+                self._change_evaluator(fact)
             case AttemptIssued():
                 self._issue(fact)
             case AttemptEnded():
@@ -135,6 +148,15 @@ class _Auditor:
         self._genomes[fact.genome] = fact
         self._finished = False
 
+    def _change_evaluator(self, fact: EvaluatorFixed | EvaluatorAccepted) -> None:
+        others = self._found.others
+        if isinstance(fact, EvaluatorFixed) and self._evaluator:
+            others.append(f"evaluator {fact.version} of {fact.worker} replaced {self._evaluator}, unasked")
+        if isinstance(fact, EvaluatorAccepted) and self._open:
+            held = min(self._open.values())
+            others.append(f"evaluator {fact.version or 'of any worker'} was accepted while {held} was open")
+        self._evaluator = fact.version
+
     def _issue(self, fact: AttemptIssued) -> None:
         key, others = (fact.genome, fact.trial), self._found.others
         if problem := self._roster_problem(key):
@@ -147,6 +169,7 @@ class _Auditor:
         if key in self._open:
             others.append(f"{fact.attempt} was issued while {self._open[key]} was open")
         self._issued[fact.attempt], self._open[key] = fact, fact.attempt
+        self._wanted[fact.attempt] = "" if self._opened.settings.allow_mixed_evaluators else self._evaluator
 
     def _end(self, fact: AttemptEnded) -> None:
         issued, before = self._issued.get(fact.attempt), self._ended.get(fact.attempt)
@@ -199,6 +222,8 @@ class _Auditor:
             return problem
         if settled.settlement is Settlement.FAILED:
             return _fitness_problem(settled, None)
+        if problem := self._evaluator_problem(settled.attempt):
+            return problem
         if settled.settlement is Settlement.TIMED_OUT:
             expected = self._opened.settings.timed_out_fitness
             return _fitness_problem(settled, expected) or self._archive_problem(settled.attempt, None)
@@ -227,6 +252,18 @@ class _Auditor:
         whose = "answered" if ended.has_result else "given up as"
         return "" if fits else f"is {settled.settlement}, and {attempt} was {whose} {ended.outcome}"
 
+    def _evaluator_problem(self, attempt: str) -> str:
+        """What is wrong with the evaluator of a counted attempt, by the ledger alone; empty if nothing."""
+        wanted, played = self._wanted[attempt], self._ended[attempt].evaluator
+        if self._opened.settings.allow_mixed_evaluators or played in ("", wanted):
+            return ""
+        return f"{attempt} was played by evaluator {played}, in force was {wanted or 'none'}"
+
+    def _evaluator_of(self, attempt: str) -> str:
+        """The version that must have played an attempt, by the ledger; empty if the ledger has none."""
+        ended = self._ended.get(attempt)
+        return self._wanted.get(attempt, "") or (ended.evaluator if ended is not None else "")
+
     def _archive_problem(self, attempt: str, fitness: float | None) -> str:
         problem = self._result_problem(attempt, self._ended[attempt].outcome, fitness)
         return f"the archived result of {attempt} cannot be used: {problem}" if problem else ""
@@ -241,13 +278,16 @@ class _Auditor:
             "trial": issued.trial,
             "seed": seed_of(self._opened, issued.trial),
             "genome_sha256": self._genomes[issued.genome].sha256,
+            "evaluator": self._evaluator_of(attempt) or None,
             "outcome": outcome,
             "fitness": fitness,
         }
+        # An agent that could not read the start signal echoes None, one that played nothing names no evaluator.
+        may_lack = () if outcome is Outcome.COMPLETED else (None,)
         wrong = [
             f"{name} {getattr(record, name)}, counted was {value}"
             for name, value in expected.items()
-            if getattr(record, name) not in (value, None)  # an agent that could not read the start signal echoes None
+            if getattr(record, name) not in (value, *may_lack)
         ]
         return f"it says {'; '.join(wrong)}" if wrong else ""
 
@@ -308,8 +348,12 @@ class _Auditor:
         said = {name: (self._evidence.summary or {}).get(name) for name in expected}
         if said != expected and not self._found.lost:
             others.append(f"summary.json says {said}, the ledger {expected}; {fix}")
+        named = (self._evidence.summary or {}).get("evaluators", [])  # older ones have none
+        if self._evidence.summary is not None and named != self._found.evaluators:
+            others.append(f"summary.json says evaluators {named}, the ledger {self._found.evaluators}; {fix}")
 
     def _check_row(self, row: Mapping[str, str], genome: GenomeAdded, fitness: float | None) -> None:
+        self._check_evaluator_column(row.get("evaluator", ""), genome)
         said = row.get("fitness", "")
         try:
             same = (fitness is None and said == "") or (fitness is not None and math.isclose(float(said), fitness))
@@ -320,6 +364,19 @@ class _Auditor:
                 f"results.csv gives {genome.name} the fitness {said or 'none'}, the ledger "
                 f"{'none' if fitness is None else f'{fitness:g}'}"
             )
+
+    def _check_evaluator_column(self, said: str, genome: GenomeAdded) -> None:
+        versions = self._evaluators_of([genome.genome]) if self._found.evaluators else ()
+        expected = " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions))
+        if said.removeprefix("'") != expected:  # the mark of a text that a spreadsheet could take for a formula
+            self._found.unexpected.append(
+                f"results.csv gives {genome.name} the evaluator {said or 'none'}, the ledger {expected or 'none'}"
+            )
+
+    def _evaluators_of(self, genomes: Iterable[int]) -> set[str]:
+        """The versions that gave the fitness of these genomes; empty: that of a fitness from before versions."""
+        settled = [fact for g in genomes for t in self._numbers if (fact := self._settled.get((g, t))) is not None]
+        return {self._evaluator_of(fact.attempt) for fact in settled if fact.fitness is not None and fact.attempt}
 
     def _fitness(self, genome: int) -> float | None:
         values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]

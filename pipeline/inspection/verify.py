@@ -17,10 +17,10 @@ import orjson
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
-from inbox_agent.protocol.layout import LayoutError, ResultRecord
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
 from pipeline.errors import InputError
+from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
 from pipeline.inspection.audit import Audit, Evidence, audit
 from pipeline.inspection.project_reader import no_run_error
 from pipeline.paths import (
@@ -91,6 +91,8 @@ def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
         status = "verified" if found.passed else "NOT VERIFIED"
         if found.open and found.passed:
             status = f"verified so far, {found.open} trials are open"
+        if len(found.evaluators) > 1:
+            status += f"; MIXED: its fitness is of evaluators {', '.join(found.evaluators)}"
         lines.append(
             f"generation {found.generation}, run {found.run}: {found.genomes} genomes, {found.trials} trials: "
             f"{counts}: {status}"
@@ -131,11 +133,10 @@ def _archive(files: LocalFiles) -> set[str]:
         return set()
 
 
-def _result(files: LocalFiles, attempt: str) -> ResultRecord | str:
+def _result(files: LocalFiles, attempt: str) -> ArchivedResult | str:
     try:
-        data = files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX)
-        return layout.decode(ResultRecord, data, ATTEMPT_RESULT)
-    except (ShareError, LayoutError) as error:
+        return read_archived_result(files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX))
+    except ShareError as error:
         return str(error)
 
 

@@ -19,6 +19,7 @@ from pipeline.core.farm import Farm
 from pipeline.views.explain import local_time
 from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import Progress, WorkerRow
+from pipeline.views.results import evaluators, version_text
 
 PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
@@ -194,9 +195,12 @@ class TopScreen:
 
 
 def render_top(now: Progress, history: Sequence[DatedFact], farm: Farm) -> RenderableType:
-    """The progress of the run and its latest events."""
+    """The progress of the run, its evaluator and its latest events."""
     happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in recent_events(history, farm)]
-    return Group(RunDisplay(now), Text(), *happened) if happened else RunDisplay(now)
+    version = version_text(farm)
+    evaluator = [Text(f"evaluator: {version}", "yellow" if len(evaluators(farm)) > 1 else "dim")] if version else []
+    parts = [part for part in (evaluator, happened) if part]
+    return Group(RunDisplay(now), *(line for part in parts for line in (Text(), *part)))
 
 
 def recent_events(history: Sequence[DatedFact], farm: Farm) -> list[str]:

@@ -14,7 +14,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views.fact_text import describe, duration
-from pipeline.views.results import genome_status
+from pipeline.views.results import genome_status, played_by
 
 #: What an outcome means, and what it counts against.
 OUTCOMES: dict[Outcome, str] = {
@@ -192,7 +192,8 @@ def _conclusion(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: 
 
 def _attempt(attempt: Attempt) -> list[str]:
     begun = f"claimed {local_time(attempt.claimed_at)}" if attempt.claimed_at is not None else "never claimed"
-    line = f"{attempt.id}, on {attempt.worker}: issued {local_time(attempt.issued_at)}, {begun}"
+    version = f" with evaluator {played_by(attempt)}" if played_by(attempt) else ""
+    line = f"{attempt.id}, on {attempt.worker}{version}: issued {local_time(attempt.issued_at)}, {begun}"
     if attempt.outcome is None:
         return [f"{line}, not over."]
     played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""

@@ -37,7 +37,8 @@ def describe(fact: Fact, farm: Farm) -> str:
         case f.EvaluatorFixed():
             return f"evaluator {fact.version} of {fact.worker} is that of this generation"
         case f.EvaluatorAccepted():
-            return f"evaluator {fact.version or 'of the first worker'} was accepted; the results are mixed"
+            which = fact.version or "of the first worker"
+            return f"evaluator {which} was accepted, it plays what is still open"
         case f.WorkerOut():
             return f"{fact.worker}: out{_because(fact.reason)}"
         case f.WorkerRecovered():

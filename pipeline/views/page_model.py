@@ -15,9 +15,17 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
-from pipeline.views.results import failure_reason, fittest, genome_status, summary
+from pipeline.views.results import (
+    evaluator_text,
+    failure_reason,
+    fittest,
+    genome_evaluators,
+    genome_status,
+    mixed_text,
+    summary,
+)
 
-STORIES_MAX, EVENTS_MAX, REASON_MAX = 20, 200, 300
+STORIES_MAX, EVENTS_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 300, 1000
 
 
 def page_model(
@@ -29,12 +37,14 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
+    counts, evaluator = summary(farm), genome_evaluators(farm)
     return {
         "generation": farm.generation,
         "playing": playing,
-        "counts": summary(farm),
-        "best": _genome(best) if best is not None else None,
-        "genomes": [_genome(genome) for genome in farm.genomes],
+        "counts": counts,
+        "mixed": mixed_text(counts["evaluators"]),
+        "best": _genome(best, evaluator[best.number]) if best is not None else None,
+        "genomes": [_genome(genome, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
@@ -43,7 +53,7 @@ def page_model(
         ],
         "events": _events(farm, history),
         "settings": {
-            "evaluator": clean(farm.settings.evaluator, REASON_MAX),
+            "evaluator": clean(evaluator_text(farm), EVALUATOR_MAX),
             "trials per genome": farm.settings.trials_per_genome,
             "seed": farm.settings.seed,
             "time limit": f"{farm.settings.time_limit_s:g} s",
@@ -71,7 +81,7 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     return found
 
 
-def _genome(genome: Genome) -> dict[str, Any]:
+def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
     return {
         "name": _name(genome),
@@ -80,6 +90,7 @@ def _genome(genome: Genome) -> dict[str, Any]:
         "trials": [trial.fitness for trial in genome.trials],
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "evaluator": evaluator,
         "why": clean(failure_reason(genome), REASON_MAX),
     }
 

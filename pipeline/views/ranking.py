@@ -44,14 +44,18 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:
-    """The rows as a text table, at most `width` wide; the last column, the reason of a failure, is cut to fit."""
-    head = ("", "fitness", "genome", "gen", "status", "trials", "attempts", "time", "")
-    return format_table(
-        [head, *(_cells(number, row) for number, row in enumerate(rows, 1))], right=_NUMBERS, width=width
-    )
+    """The rows as a text table, at most `width` wide; the last column, the reason of a failure, is cut to fit.
+
+    There is a column with the evaluator's version if several gave these fitnesses.
+    """
+    versions = {version for row in rows for version in row["evaluator"].split()}
+    evaluator = ("evaluator",) if len(versions) > 1 else ()
+    head = ("", "fitness", "genome", "gen", "status", "trials", "attempts", "time", *evaluator, "")
+    cells = [_cells(number, row, evaluator) for number, row in enumerate(rows, 1)]
+    return format_table([head, *cells], right=_NUMBERS, width=width)
 
 
-def _cells(number: int, row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(number: int, row: dict[str, Any], more: Sequence[str]) -> tuple[str, ...]:
     name = clean(row["genome"], 200)
     return (
         str(number),
@@ -62,5 +66,6 @@ def _cells(number: int, row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['trials_completed']}/{row['trials']}",
         str(row["attempts"]),
         duration(row["seconds"]),
+        *(row[name] for name in more),
         clean(row["reason"], 200),
     )

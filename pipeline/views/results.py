@@ -1,13 +1,13 @@
 """The result rows and counts of a generation. Pure."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.model import Genome, TrialState
+from pipeline.core.model import Attempt, Genome, TrialState
 
 RESULT_COLUMNS = (
     "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason"
@@ -17,6 +17,8 @@ ATTEMPT_COLUMNS = (
     "issued", "claimed", "ended", "seconds", "evaluator",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
+UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
+PLAYED = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})  #: outcomes of a game, whatever became of it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,11 +49,12 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    return [_result_row(farm, genome) for genome in farm.genomes]
+    versions = genome_evaluators(farm)
+    return [_result_row(farm, genome, versions[genome.number]) for genome in farm.genomes]
 
 
-def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
-    counted = [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
+def _result_row(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
+    counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
         "sha256": genome.sha256,
@@ -61,7 +64,7 @@ def _result_row(farm: Farm, genome: Genome) -> dict[str, Any]:
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "evaluator": " ".join(sorted({attempt.evaluator for attempt in counted})),
+        "evaluator": evaluator,
         "reason": failure_reason(genome),
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
@@ -89,7 +92,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _iso_time(attempt.claimed_at),
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
-            spreadsheet_cell(attempt.evaluator),
+            spreadsheet_cell(played_by(attempt)),
         )
 
 
@@ -120,7 +123,7 @@ def summary(farm: Farm) -> dict[str, Any]:
             "open": sum(attempt.outcome is None for attempt in farm.attempts.values()),
             **{str(outcome): farm.outcomes[outcome] for outcome in Outcome},
         },
-        "evaluator": farm.evaluator_version,
+        "evaluator": "" if farm.allows_any_evaluator else farm.evaluator_version,
         "evaluators": evaluators(farm),
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
@@ -133,17 +136,51 @@ def summary(farm: Farm) -> dict[str, Any]:
 
 def evaluators(farm: Farm) -> list[str]:
     """The versions of the evaluator that gave the fitness of this generation; more than one: it is mixed."""
-    trials = (trial for genome in farm.genomes for trial in genome.trials)
-    return sorted({farm.attempts[t.decided_by].evaluator for t in trials if t.fitness is not None and t.decided_by})
+    found = {attempt.evaluator for genome in farm.genomes for attempt in _counted(farm, genome)}
+    return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
+
+
+def genome_evaluators(farm: Farm) -> dict[int, str]:
+    """The versions that gave each genome's fitness, with spaces between them; empty if the generation has none."""
+    found = {genome.number: {a.evaluator for a in _counted(farm, genome)} for genome in farm.genomes}
+    recorded = any(version for versions in found.values() for version in versions)
+    return {
+        number: " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions)) if recorded else ""
+        for number, versions in found.items()
+    }
+
+
+def _counted(farm: Farm, genome: Genome) -> list[Attempt]:
+    """The attempts that gave a fitness."""
+    return [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
+
+
+def played_by(attempt: Attempt) -> str:
+    """The version of the evaluator that played an attempt; empty if none did, or if it was not recorded."""
+    return attempt.evaluator if attempt.outcome in PLAYED else ""
 
 
 def evaluator_text(farm: Farm) -> str:
-    """What plays this generation and with which version; says so if several did."""
+    """What plays this generation and with which version; says so if its fitness is of others."""
     assert farm.settings is not None
-    text = farm.settings.evaluator + (f", version {farm.evaluator_version}" if farm.evaluator_version else "")
-    if len(versions := evaluators(farm)) > 1:
-        text += f"; mixed, its fitness is of versions {', '.join(versions)}"
-    return text
+    version = version_text(farm)
+    return f"{farm.settings.evaluator}, {version}" if version else farm.settings.evaluator
+
+
+def version_text(farm: Farm) -> str:
+    """The version that may play this generation, and those that gave its fitness if they differ; empty: not known."""
+    text = "any version" if farm.allows_any_evaluator else f"version {farm.evaluator_version or 'not known yet'}"
+    versions = evaluators(farm)
+    if len(versions) > 1:
+        return f"{text}; {mixed_text(versions)}"
+    if versions and versions[0] != farm.evaluator_version:
+        return f"{text}; its fitness so far is of evaluator {versions[0]}"
+    return text if farm.evaluator_version or farm.open_trials else ""
+
+
+def mixed_text(versions: Sequence[str]) -> str:
+    """That a generation is mixed, if these versions gave its fitness; empty if it is not."""
+    return f"mixed: its fitness is of evaluators {', '.join(versions)}" if len(versions) > 1 else ""
 
 
 def _duplicated(farm: Farm) -> int:

@@ -23,8 +23,8 @@ from pipeline.ui.terminal import render_top
 from pipeline.views.progress import measure_progress
 from pipeline.views.ranking import ranked
 from tests.harness.command_line import pipeline
-from tests.harness.core import SETTINGS, CoreHarness
-from tests.programs.faulty_run import HOSTILE, faulty_project
+from tests.harness.core import SETTINGS, VERSION, CoreHarness
+from tests.programs.faulty_run import HOSTILE, OTHER_VERSION, faulty_project, mixed_project
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -40,6 +40,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stopped")
     faulty_project(root, generations=2, share=0.6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mixed")
+    mixed_project(root)
     return root
 
 
@@ -332,3 +339,70 @@ def test_genome_named_like_attempt_is_explained(tmp_path: Path, capsys: pytest.C
     for path in ("g0001-elite.bin", "genomes/gen-0004/g0001-elite.bin/"):
         code, out, err = pipeline(capsys, "explain", path, "--root", tmp_path)
         assert (code, "4 bytes" in out) == (ExitCode.OK, True), err + out
+
+
+# ---------------------------------------------------------------------------------------------------- the evaluator
+
+MIXED = f"mixed: its fitness is of evaluators {VERSION}, {OTHER_VERSION}"
+UNFIT = f"it plays evaluator {VERSION}, this generation is played by {OTHER_VERSION}"
+
+
+def test_status_names_evaluators_and_unfit_worker(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with what may play and what has played; the worker's line says why it gets no work."""
+    lines = pipeline(capsys, "status", "--root", mixed)[1].splitlines()
+
+    assert f"evaluator: test, version {OTHER_VERSION}; {MIXED}" in lines
+    assert f"vm-2: unfit, epoch 1, holds 0; {UNFIT}" in lines
+
+
+def test_top_names_evaluators_and_unfit_worker(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the display, as far as its width allows, and in the line of a log."""
+    screen = shown(mixed, 200)
+    line = pipeline(capsys, "top", "--root", mixed)[1]
+
+    assert f"evaluator: version {OTHER_VERSION}; {MIXED}" in screen
+    assert re.search(rf"^vm-2 +unfit +{UNFIT}", screen, re.MULTILINE)
+    assert f"; vm-2 is unfit: {UNFIT}" in line and line.endswith(f"; {MIXED}\n")
+
+
+def test_top_is_not_alarmed_by_one_evaluator(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"evaluator: version {VERSION}\n" in re.sub(" +\n", "\n", shown(finished, 80))
+    assert "mixed" not in pipeline(capsys, "top", "--root", finished)[1]
+
+
+def test_results_have_a_column_of_evaluators_if_there_are_several(
+    mixed: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CSV and JSON always have it."""
+    table = pipeline(capsys, "results", "--root", mixed)[1].splitlines()
+    rows = csv.DictReader(io.StringIO(pipeline(capsys, "results", "--csv", "--root", mixed)[1]))
+
+    assert table[0].split()[-1] == "evaluator"
+    assert [line.split()[-1] for line in table[1:]] == [VERSION, OTHER_VERSION, OTHER_VERSION]
+    assert [row["evaluator"] for row in rows] == [VERSION, OTHER_VERSION, OTHER_VERSION]
+    assert "evaluator" not in pipeline(capsys, "results", "--root", finished)[1]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("g1", f"on vm-1 with evaluator {VERSION}: issued "),
+        ("g3", f"on vm-1 with evaluator {OTHER_VERSION}: issued "),
+        ("vm-2", f"vm-2 cannot play this generation: {UNFIT}; it gets work once "),
+    ],
+)
+def test_explain_names_the_evaluator(mixed: Path, capsys: pytest.CaptureFixture[str], what: str, expected: str) -> None:
+    """Of each attempt that was played, and what an unfit worker plays."""
+    assert expected in pipeline(capsys, "explain", what, "--root", mixed)[1]
+
+
+def test_report_names_evaluators_and_unfit_worker(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline(capsys, "report", "--out", tmp_path / "r.html", "--root", mixed)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    sheet = json.loads(text.partition('id="data">')[2].partition("</script>")[0])["sheets"]["1"]
+
+    assert (sheet["mixed"], sheet["settings"]["evaluator"]) == (MIXED, f"test, version {OTHER_VERSION}; {MIXED}")
+    assert [genome["evaluator"] for genome in sheet["genomes"]] == [VERSION, OTHER_VERSION, OTHER_VERSION]
+    assert [(worker["state"], worker["why"]) for worker in sheet["workers"]] == [("ready", ""), ("unfit", UNFIT)]

@@ -1,5 +1,6 @@
 """`pipeline verify` on a real run: it passes, and any tampering with ledger, results or snapshots is detected."""
 
+import csv
 import re
 import shutil
 import sqlite3
@@ -13,23 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from inbox_agent.protocol.layout import Kind
 from pipeline.cli import main
 from pipeline.core.facts import (
+    AttemptEnded,
     AttemptIssued,
     Fact,
     RunFinished,
+    RunOpened,
     Settlement,
     TrialReopened,
     TrialSettled,
 )
 from pipeline.errors import ExitCode
+from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
 from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
 from pipeline.inspection.verify import verify
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
+from tests.harness import records
 from tests.harness.command_line import pipeline
 from tests.harness.farm_project import FarmProject
+from tests.programs.golden import GOLDEN
 
 pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
 STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
@@ -77,6 +84,11 @@ def a_settlement(root: Path) -> TrialSettled:
     return min(settled, key=lambda fact: (fact.genome, fact.trial))
 
 
+def version_of(root: Path) -> str:
+    """The version that the generation was opened with."""
+    return next(fact.settings.evaluator_version for fact in facts_of(root) if isinstance(fact, RunOpened))
+
+
 def archived(root: Path, attempt: str) -> Path:
     return root / "results" / "gen-0001" / "attempts" / attempt / "result.json"
 
@@ -102,6 +114,90 @@ def test_verify_does_not_write(verified_project: Path, capsys: pytest.CaptureFix
         path: path.read_bytes() for path in verified_project.rglob("*") if path.is_file() and "ledger" not in path.name
     }
     assert after == before
+
+
+def rewrite(root: Path, change: Callable[[Fact], Fact]) -> None:
+    """Writes the ledger again with changed facts."""
+    ledger = Ledger(root / "state", read_only=True)
+    entries = list(ledger.entries())
+    ledger.close()
+    for path in (root / "state").glob("ledger.db*"):
+        path.unlink()
+    ledger = Ledger(root / "state")
+    for entry in entries:
+        ledger.append([change(entry.fact)], entry.at, entry.generation, entry.run)
+    ledger.close()
+
+
+def change_archived(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Changes every archived result."""
+    for path in root.glob("results/gen-0001/attempts/*/result.json"):
+        path.write_bytes(orjson.dumps(change(orjson.loads(path.read_bytes()))))
+
+
+def without_version(fact: Fact) -> Fact:
+    """A fact as it was before versions of evaluators were recorded."""
+    if isinstance(fact, RunOpened):
+        return structs.replace(fact, settings=structs.replace(fact.settings, evaluator_version=""))
+    return structs.replace(fact, evaluator="") if isinstance(fact, AttemptEnded) else fact
+
+
+def in_layout_1(result: dict[str, Any]) -> dict[str, Any]:
+    """A result as it was archived then."""
+    return {**{name: value for name, value in result.items() if name != "evaluator"}, "layout": 1}
+
+
+def forget_evaluator_in_outputs(root: Path) -> None:
+    """Removes column and counts that older outputs lack."""
+    table, summary = (root / "results/gen-0001" / name for name in ("results.csv", "summary.json"))
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "evaluator"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    counts = orjson.loads(summary.read_bytes())
+    summary.write_bytes(orjson.dumps({name: counts[name] for name in counts if not name.startswith("evaluator")}))
+
+
+def test_results_of_before_versions_are_verified(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ledger, archive and outputs of an earlier release of this program, as they are on users' disks."""
+    rewrite(verified_project, without_version)
+    change_archived(verified_project, in_layout_1)
+    forget_evaluator_in_outputs(verified_project)
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert (code, out.endswith(": verified\n")) == (ExitCode.OK, True), out
+    assert (
+        pipeline(capsys, "run", "--gen", "1", "--root", verified_project)[0] == ExitCode.OK
+    )  # writes the outputs again
+    assert pipeline(capsys, "verify", "--root", verified_project)[1] == out
+
+
+def test_archived_result_of_golden_share_is_read() -> None:
+    """It was written by an agent of layout version 1."""
+    found = read_archived_result((GOLDEN / "share-1/outbox" / Kind.RESULT.of(records.attempt(1))).read_bytes())
+
+    assert isinstance(found, ArchivedResult)
+    assert (found.layout, found.attempt, found.fitness, found.evaluator) == (1, records.attempt(1), 41.5, None)
+
+
+def test_mixed_generation_is_named(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One genome is played by an evaluator that the user accepted: it passes, and both versions are named."""
+    play = verified_project / "play.py"
+    play.write_text(play.read_text() + "# changed\n")
+    (verified_project / "genomes/gen-0001/late.txt").write_text("late")
+    refused = pipeline(capsys, "run", "--gen", "1", "--root", verified_project)[0]
+    code, played, _ = pipeline(capsys, "run", "--gen", "1", "--accept-evaluator", "--root", verified_project)
+    assert (refused, code) == (ExitCode.BAD_INPUT, ExitCode.OK)
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    versions = orjson.loads((verified_project / "results/gen-0001/summary.json").read_bytes())["evaluators"]
+    assert (code, len(versions)) == (ExitCode.OK, 2)
+    assert out.endswith(f": verified; MIXED: its fitness is of evaluators {', '.join(versions)}\n")
+    assert f"  mixed: its fitness is of evaluators {', '.join(versions)}; results.csv says which\n" in played
 
 
 def lose_a_result(root: Path) -> None:
@@ -141,6 +237,30 @@ def cut_the_table(root: Path) -> None:
     path = root / "results" / "gen-0001" / "results.csv"
     head, first, *others = path.read_text().splitlines()
     path.write_text("\n".join([head, first.split(",", maxsplit=1)[0], *others]) + "\n")
+
+
+def name_another_evaluator(root: Path) -> None:
+    path = root / "results" / "gen-0001" / "results.csv"
+    path.write_text(path.read_text().replace(version_of(root), "another-version", 1))
+
+
+def archive_another_evaluator(root: Path) -> None:
+    change_archived(root, lambda result: {**result, "evaluator": "another-version"})
+
+
+def archive_an_unknown_layout(root: Path) -> None:
+    change_archived(root, lambda result: {**result, "layout": 3})
+
+
+def ask_for_another_evaluator(root: Path) -> None:
+    """The ledger says that another version was in force from the start."""
+
+    def change(fact: Fact) -> Fact:
+        if not isinstance(fact, RunOpened):
+            return fact
+        return structs.replace(fact, settings=structs.replace(fact.settings, evaluator_version="another-version"))
+
+    rewrite(root, change)
 
 
 def lose_the_table(root: Path) -> None:
@@ -209,6 +329,10 @@ def fail_by_a_stranger(root: Path) -> None:
         (link_a_result, "cannot be used"),
         (edit_the_table, "unexpected: results.csv gives camel.txt the fitness 99.5"),
         (cut_the_table, "unexpected: results.csv gives camel.txt the fitness none"),
+        (name_another_evaluator, "unexpected: results.csv gives camel.txt the evaluator another-version, the ledger "),
+        (archive_another_evaluator, "it says evaluator another-version, counted was "),
+        (archive_an_unknown_layout, "it has layout 3, known are 1 and 2"),
+        (ask_for_another_evaluator, ", counted was another-version"),
         (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it again"),
         (edit_the_summary, "summary.json says {'submitted': 4, 'completed': 5"),
         (spoil_a_snapshot, "its snapshot has the digest"),

@@ -23,7 +23,7 @@ from pipeline.ui.web_server import url_host
 from pipeline.views.progress import measure_progress
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
-from tests.programs.faulty_run import FaultyRun, faulty_project
+from tests.programs.faulty_run import OTHER_VERSION, FaultyRun, faulty_project, mixed_project
 from tests.programs.system_programs import BROWSER, find, require
 
 pytestmark = pytest.mark.timeout(120)
@@ -120,6 +120,20 @@ def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None
         for bar in page.locator("#gantt .point path").all()[:40]:
             bar.hover(force=True)
         assert page.locator("img").count() == 0
+
+
+def test_page_of_mixed_generation(browser: Browser, project: Path, tmp_path: Path) -> None:
+    """The header says that there are several evaluators, the table which genome has which; other pages have neither."""
+    mixed_project(tmp_path)
+    with served(tmp_path) as address, opened(browser, address, width=360) as page:
+        expect(page.locator("#mixed")).to_contain_text(OTHER_VERSION)
+        expect(page.locator("#genomes th", has_text="evaluator")).to_be_visible()
+        expect(page.locator("#genomes").get_by_role("cell", name=OTHER_VERSION)).to_have_count(2)
+        expect(page.locator("#workers")).to_contain_text(f"this generation is played by {OTHER_VERSION}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    with served(project) as address, opened(browser, address) as page:
+        expect(page.locator("#mixed")).to_be_hidden()
+        expect(page.locator("#genomes th", has_text="evaluator")).to_have_count(0)
 
 
 def test_report_equals_served_page(browser: Browser, project: Path, tmp_path: Path) -> None:

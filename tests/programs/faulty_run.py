@@ -11,8 +11,18 @@ import sys
 from pathlib import Path
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RecoveryAction, RunOpened, RunSettings
+from pipeline.core.facts import (
+    AttemptEnded,
+    EvaluatorAccepted,
+    Fact,
+    GenomeAdded,
+    HostStarted,
+    RecoveryAction,
+    RunOpened,
+    RunSettings,
+)
 from pipeline.core.limits import Limits
+from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from pipeline.core.observed import Observed
 from pipeline.host.outputs import Outputs
@@ -29,6 +39,7 @@ HOSTILE = (
 )
 WORKERS = ("local-0", "local-1", "vm-1", "vm-2", "vm-3")
 PLAIN_WORKERS = ("vm-01", "vm-02", "vm-03", "vm-04", "vm-05")
+OTHER_VERSION = "fedcba9876543210"  #: of the evaluator, beside `tests.harness.core.VERSION`
 BEGAN_AT = 1_795_000_000.0
 
 
@@ -186,6 +197,31 @@ def faulty_project(
     run.play(share=share, until_busy=until_busy)
     run.write(root)
     return run
+
+
+def mixed_project(root: Path) -> None:
+    """A project whose generation was continued with another evaluator, which one of the two workers does not have."""
+    core = CoreHarness("vm-1", "vm-2", genomes=3, depth=1)
+    core.run_until_ready()
+    core.publish_result(core.claim("vm-1"), fitness=2.5, seconds=3.0)
+    core.tick()
+    withdrawn = [attempt for worker in core.farm.workers.values() for attempt in worker.wanted.values()]
+    for attempt in withdrawn:
+        core.record(AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason="accepted", by_host=True))
+    core.record(EvaluatorAccepted(version=OTHER_VERSION))
+    core.shares["vm-1"].evaluator = OTHER_VERSION
+    core.run(2)
+    assert core.state("vm-2") is WorkerState.UNFIT
+    core.play_all()
+
+    root.mkdir(parents=True, exist_ok=True)
+    tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '/shares/{name}'\n" for name in core.farm.workers)
+    (root / "pipeline.toml").write_text(f"[local]\nworkers = 0\n{tables}")
+    ledger = Ledger(root / "state")
+    for fact, at in core.facts:
+        ledger.append([fact], BEGAN_AT + at, 1, 1)
+    ledger.close()
+    Outputs(root / "results" / "gen-0001").write(core.farm)
 
 
 if __name__ == "__main__":

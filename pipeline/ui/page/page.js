@@ -155,10 +155,11 @@ function drawGenomes(genomes) {
     });
     return [button, ["fitness", "attempts", "seconds"].includes(key) ? "number" : ""];
   });
-  table($("genomes"), [...head, "trials", ""], rows.map((one) => [
+  const mixed = new Set(genomes.flatMap((one) => one.evaluator.split(" ")).filter(Boolean)).size > 1;
+  table($("genomes"), [...head, ...(mixed ? ["evaluator"] : []), "trials", ""], rows.map((one) => [
     one.name, [figure(one.fitness), "number"], [one.status, `tight ${{ failed: "bad", completed: "good" }[one.status] || ""}`],
     [one.attempts, "number"], [duration(one.seconds), "number"],
-    [one.trials.map(figure).join("  "), "soft tight"], [one.why, "soft"],
+    ...(mixed ? [one.evaluator] : []), [one.trials.map(figure).join("  "), "soft tight"], [one.why, "soft"],
   ]));
   keys.forEach((key, n) => {
     if (key === sorted.column) $("genomes").querySelectorAll("th")[n].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
@@ -179,6 +180,8 @@ function drawStories(stories) {
 function drawSheet(sheet, trend) {
   document.title = `generation ${sheet.generation} · genome-pipeline`;
   $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "being played" : "not finished, and no host plays it";
+  $("mixed").textContent = sheet.mixed;
+  $("mixed").hidden = !sheet.mixed;
   tiles(sheet);
   drawTrend(trend);
   drawSpread(sheet.genomes);

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from inbox_agent.protocol.layout import Outcome, ResultRecord
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
+    EvaluatorAccepted,
+    EvaluatorFixed,
     Fact,
     GenomeAdded,
     GenomePoisoned,
@@ -21,14 +23,21 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.inspection.audit import Evidence, audit, seed_of
-from tests.harness import records
+from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
+from pipeline.inspection.audit import Audit, Evidence, audit, seed_of
 
 pytestmark = pytest.mark.rules
 
 
-def run_of(trials: int = 1, timed_out_fitness: float | None = None, genomes: Sequence[str] = ("a",)) -> list[Fact]:
-    """A run that has just started."""
+def run_of(
+    trials: int = 1,
+    timed_out_fitness: float | None = None,
+    genomes: Sequence[str] = ("a",),
+    *,
+    evaluator: str = "",
+    mixed: bool = False,
+) -> list[Fact]:
+    """A run that has just started; without an evaluator's version, as before versions were recorded."""
     settings = RunSettings(
         trials_per_genome=trials,
         seed=0,
@@ -36,6 +45,8 @@ def run_of(trials: int = 1, timed_out_fitness: float | None = None, genomes: Seq
         evaluator="test",
         time_limit_s=1.0,
         timed_out_fitness=timed_out_fitness,
+        evaluator_version=evaluator,
+        allow_mixed_evaluators=mixed,
     )
     return [
         RunOpened(generation=1, run=1, settings=settings),
@@ -53,9 +64,16 @@ def issued(number: int = 1, trial: int = 1, genome: int = 1) -> AttemptIssued:
     )
 
 
-def answered(outcome: Outcome, of: AttemptIssued, *, archived: bool = False) -> AttemptEnded:
+def answered(outcome: Outcome, of: AttemptIssued, *, archived: bool = False, evaluator: str = "") -> AttemptEnded:
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
-    return AttemptEnded(attempt=of.attempt, outcome=outcome, has_result=True, fitness=fitness, archived=archived)
+    return AttemptEnded(
+        attempt=of.attempt,
+        outcome=outcome,
+        has_result=True,
+        fitness=fitness,
+        archived=archived,
+        evaluator=evaluator,
+    )
 
 
 def given_up(of: AttemptIssued) -> AttemptEnded:
@@ -66,13 +84,22 @@ def settled(settlement: Settlement, fitness: float | None = None, attempt: str =
     return TrialSettled(genome=1, trial=trial, settlement=settlement, attempt=attempt, fitness=fitness)
 
 
-def result(of: AttemptIssued, outcome: Outcome, **other: Any) -> ResultRecord:
+def played(of: AttemptIssued, outcome: Outcome = Outcome.COMPLETED, evaluator: str = "") -> list[Fact]:
+    """An attempt at any genome's trial, its result and the settlement of that trial."""
+    fitness = 1.0 if outcome is Outcome.COMPLETED else -5.0
+    settlement = TrialSettled(
+        genome=of.genome, trial=of.trial, settlement=Settlement(outcome.value), attempt=of.attempt, fitness=fitness
+    )
+    return [of, answered(outcome, of, evaluator=evaluator), settlement]
+
+
+def result(of: AttemptIssued, outcome: Outcome = Outcome.COMPLETED, **other: Any) -> ArchivedResult:
     """An agent's result for an attempt of such a run."""
     opened = OPENED[0]
     assert isinstance(opened, RunOpened)
     echo = {"attempt": of.attempt, "trial": of.trial, "seed": seed_of(opened, of.trial), "genome_sha256": "0" * 64}
     fitness = 1.0 if outcome is Outcome.COMPLETED else None
-    return records.result(**{**echo, "outcome": outcome, "fitness": fitness, **other})
+    return ArchivedResult(**{"layout": 2, **echo, "outcome": str(outcome), "fitness": fitness, **other})
 
 
 OPENED, FIRST = run_of(), issued()
@@ -87,9 +114,9 @@ SKIPPED = settled(Settlement.SKIPPED, trial=2)
 POISONED = GenomePoisoned(genome=1, charges=3)
 
 
-def archive(*results: ResultRecord) -> Evidence:
+def archive(*results: ArchivedResult) -> Evidence:
     """An archive with these results, and the genomes as they were added."""
-    return replace(NOTHING, archived={record.attempt: record for record in results})
+    return replace(NOTHING, archived={str(record.attempt): record for record in results})
 
 
 @pytest.mark.parametrize(
@@ -145,9 +172,9 @@ def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
 )
 def test_settlements_without_matching_result_fail(story: Sequence[Fact], expected: str) -> None:
     """Settlement, attempt and fitness must follow from the results."""
-    played = result(FIRST, Outcome.COMPLETED if PLAYED in story else Outcome.TIMED_OUT)
+    archived = result(FIRST, Outcome.COMPLETED if PLAYED in story else Outcome.TIMED_OUT)
 
-    found = audit([*run_of(2, -5.0, ("a", "b")), *story], archive(played))
+    found = audit([*run_of(2, -5.0, ("a", "b")), *story], archive(archived))
 
     assert any(expected in problem for problem in found.unexpected), found.problems
     assert not found.passed
@@ -204,7 +231,7 @@ def test_undelivered_result_without_echo_passes() -> None:
     ("results", "expected"),
     [([], "it is missing"), ([result(FIRST, Outcome.INTERRUPTED)], "it says outcome interrupted, counted was failed")],
 )
-def test_archive_must_have_failed_results(results: Sequence[ResultRecord], expected: str) -> None:
+def test_archive_must_have_failed_results(results: Sequence[ArchivedResult], expected: str) -> None:
     """The failed result is the reason for the missing fitness."""
     found = audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(*results))
 
@@ -274,3 +301,175 @@ def test_invalid_fitness_in_table_is_reported() -> None:
     found = audit([*run_of(1, -5.0), *story], evidence)
 
     assert found.unexpected == ["results.csv gives a the fitness high, the ledger -5"]
+
+
+# -------------------------------------------------------------------------------------------------------- evaluators
+
+COMPLETED = {"submitted": 1, "completed": 1, "failed": 0, "open": 0, "lost": 0, "duplicated": 0}
+OLD, NEW = "0123456789abcdef", "fedcba9876543210"  #: versions of an evaluator
+
+
+def test_fitness_of_the_fixed_evaluator_passes() -> None:
+    """The version of the settings was in force when the attempt was issued, and the result names it."""
+    found = audit([*run_of(evaluator=OLD), *played(FIRST)], archive(result(FIRST, evaluator=OLD)))
+
+    assert (found.problems, found.evaluators) == ([], [OLD])
+
+
+@pytest.mark.parametrize("said", [NEW, "changed-while-played", None])
+def test_fitness_of_another_evaluator_is_unexpected(said: str | None) -> None:
+    """A completed result has to name the version that was in force; one without a version does not."""
+    found = audit([*run_of(evaluator=OLD), *played(FIRST)], archive(result(FIRST, evaluator=said)))
+
+    problem = f"it says evaluator {said}, counted was {OLD}"
+    assert found.unexpected == [f"trial 1 of a: the archived result of {ATTEMPT} cannot be used: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "passes"),
+    [(Outcome.TIMED_OUT, OLD, True), (Outcome.TIMED_OUT, NEW, False), (Outcome.TIMED_OUT, None, True)],
+)
+def test_fitness_of_a_time_out_has_an_evaluator_too(outcome: Outcome, said: str | None, passes: bool) -> None:
+    """It is compared like that of a completed game, except that the agent may have named none."""
+    found = audit(
+        [*run_of(1, -5.0, evaluator=OLD), *played(FIRST, outcome)], archive(result(FIRST, outcome, evaluator=said))
+    )
+
+    assert (found.passed, found.evaluators) == (passes, [OLD])
+
+
+def test_version_of_the_first_worker_is_in_force_from_then_on() -> None:
+    """The host did not know it when it opened the run."""
+    story = [EvaluatorFixed(version=OLD, worker="w"), *played(FIRST)]
+
+    assert audit([*OPENED, *story], archive(result(FIRST, evaluator=OLD))).problems == []
+    assert not audit([*OPENED, *story], archive(result(FIRST, evaluator=NEW))).passed
+
+
+def test_accepted_evaluator_gives_a_mixed_generation() -> None:
+    """The user asked for it, so it passes, and both versions are named."""
+    story = [*played(FIRST), EvaluatorAccepted(version=NEW), *played(OTHER)]
+
+    found = audit(
+        [*run_of(genomes="ab", evaluator=OLD), *story],
+        archive(result(FIRST, evaluator=OLD), result(OTHER, evaluator=NEW)),
+    )
+
+    assert (found.problems, found.evaluators) == ([], [OLD, NEW])
+
+
+def test_evaluator_of_the_issue_counts_not_that_of_the_result() -> None:
+    """An attempt is given up, another evaluator is accepted, and the result comes after all: of the older one."""
+    story = [FIRST, GAVE_UP, EvaluatorAccepted(version=NEW), PLAYED, COUNTED]
+
+    assert audit([*run_of(evaluator=OLD), *story], archive(result(FIRST, evaluator=OLD))).problems == []
+    assert not audit([*run_of(evaluator=OLD), *story], archive(result(FIRST, evaluator=NEW))).passed
+
+
+def test_mixing_is_compared_with_what_was_recorded() -> None:
+    """Any worker may play: the ledger has the version of each result."""
+    run = run_of(genomes="ab", evaluator=OLD, mixed=True)
+    story = [*played(FIRST, evaluator=OLD), *played(OTHER, evaluator=NEW)]
+
+    found = audit([*run, *story], archive(result(FIRST, evaluator=OLD), result(OTHER, evaluator=NEW)))
+    swapped = audit([*run, *story], archive(result(FIRST, evaluator=NEW), result(OTHER, evaluator=OLD)))
+
+    assert (found.problems, found.evaluators) == ([], [OLD, NEW])
+    assert len(swapped.unexpected) == 2
+
+
+@pytest.mark.parametrize(
+    ("run", "recorded", "expected"),
+    [
+        (run_of(evaluator=OLD), NEW, f"{ATTEMPT} was played by evaluator {NEW}, in force was {OLD}"),
+        (run_of(), NEW, f"{ATTEMPT} was played by evaluator {NEW}, in force was none"),
+    ],
+)
+def test_ledger_may_not_count_an_evaluator_out_of_force(run: list[Fact], recorded: str, expected: str) -> None:
+    """Even if the archive says the same as the ledger."""
+    found = audit([*run, *played(FIRST, evaluator=recorded)], archive(result(FIRST, evaluator=recorded)))
+
+    assert found.unexpected == [f"trial 1 of a: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        ([EvaluatorFixed(version=NEW, worker="w")], f"evaluator {NEW} of w replaced {OLD}, unasked"),
+        ([FIRST, EvaluatorAccepted(version=NEW)], f"evaluator {NEW} was accepted while {ATTEMPT} was open"),
+        ([FIRST, EvaluatorAccepted(version="")], f"evaluator of any worker was accepted while {ATTEMPT} was open"),
+    ],
+)
+def test_impossible_change_of_the_evaluator_fails(story: Sequence[Fact], expected: str) -> None:
+    """A worker's version is taken only while none is known; another one is accepted only between attempts."""
+    assert audit([*run_of(evaluator=OLD), *story], NOTHING).others == [expected]
+
+
+def test_results_from_before_versions_pass() -> None:
+    """Neither ledger nor archive has a version, and none is claimed."""
+    found = audit([*OPENED, *played(FIRST)], archive(result(FIRST, layout=1)))
+
+    assert (found.problems, found.evaluators) == ([], [])
+
+
+def test_run_from_before_versions_is_continued() -> None:
+    """What was played before has an unknown version beside that of today."""
+    story = [*played(FIRST), EvaluatorFixed(version=NEW, worker="w"), *played(OTHER)]
+
+    evidence = replace(
+        archive(result(FIRST, layout=1), result(OTHER, evaluator=NEW)),
+        rows=[{"fitness": "1", "sha256": "0" * 64, "evaluator": version} for version in ("unknown", NEW)],
+        summary={**COMPLETED, "submitted": 2, "completed": 2, "evaluators": [NEW, "unknown"]},
+    )
+    found = audit([*run_of(genomes="ab"), *story, RunFinished()], evidence)
+
+    assert (found.problems, found.evaluators) == ([], [NEW, "unknown"])
+
+
+def finished_with(row: dict[str, str], counts: dict[str, Any]) -> Audit:
+    """A finished generation of one genome that was played by `OLD`, with these changed outputs."""
+    evidence = replace(
+        archive(result(FIRST, evaluator=OLD)),
+        rows=[{"fitness": "1", "sha256": "0" * 64, "evaluator": OLD, **row}],
+        summary={**COMPLETED, "evaluators": [OLD], **counts},
+    )
+    return audit([*run_of(evaluator=OLD), *played(FIRST), RunFinished()], evidence)
+
+
+def test_outputs_name_the_evaluator() -> None:
+    """As the ledger does; a text that could be a formula has a mark before it."""
+    assert finished_with({}, {}).problems == []
+    assert finished_with({"evaluator": f"'{OLD}"}, {}).problems == []
+    assert finished_with({"evaluator": NEW}, {}).unexpected == [
+        f"results.csv gives a the evaluator {NEW}, the ledger {OLD}"
+    ]
+    assert (
+        f"summary.json says evaluators ['{NEW}'], the ledger ['{OLD}']"
+        in finished_with({}, {"evaluators": [NEW]}).others[0]
+    )
+
+
+@pytest.mark.parametrize("layout", [1, 2])
+def test_archive_is_read_in_each_layout(layout: int) -> None:
+    """Fields that the audit does not compare may be anything."""
+    data = b'{"layout": %d, "attempt": "x", "outcome": "completed", "fitness": 1, "metrics": "many"}' % layout
+
+    assert read_archived_result(data) == ArchivedResult(layout=layout, attempt="x", outcome="completed", fitness=1.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"layout": 3, "outcome": "completed"}', "it has layout 3, known are 1 and 2"),
+        (b'{"outcome": "completed"}', "it cannot be read: Object missing required field `layout`"),
+        (b'{"layout": 2, "outcome": "completed", "fitness": "1"}', "it cannot be read: Expected `float | null`"),
+        (b'{"layout": 2', "it cannot be read: Input data was truncated"),
+        (b"\xff", "it cannot be read: "),
+        (b'{"x": ' + b"[" * 20_000, "it cannot be read: "),
+    ],
+)
+def test_unreadable_archive_is_a_problem(data: bytes, expected: str) -> None:
+    """With the reason, whatever the bytes are."""
+    found = read_archived_result(data)
+
+    assert isinstance(found, str) and found.startswith(expected), found

@@ -52,6 +52,13 @@ def core() -> CoreHarness:
             "w0: quarantined for 15 s, losses",
         ),
         (f.WorkerOut(worker="w0", reason="gone"), "w0: out, gone"),
+        (f.WorkerUnfit(worker="w0", reason="no game.py"), "w0: gets no work, no game.py"),
+        (f.EvaluatorFixed(version="v1", worker="w0"), "evaluator v1 of w0 is that of this generation"),
+        (f.EvaluatorAccepted(version="v2"), "evaluator v2 was accepted, it plays what is still open"),
+        (
+            f.EvaluatorAccepted(version=""),
+            "evaluator of the first worker was accepted, it plays what is still open",
+        ),
         (f.WorkerRecovered(worker="w0"), "w0: recovered"),
         (f.ProbationBegan(worker="w0"), "w0: on probation"),
         (f.RunFinished(), ""),

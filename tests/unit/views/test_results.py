@@ -5,8 +5,18 @@ from typing import Any
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows
-from tests.harness.core import CoreHarness
+from pipeline.core.facts import AttemptEnded, AttemptIssued, EvaluatorAccepted, Fact, Settlement, TrialSettled
+from pipeline.views.results import (
+    ATTEMPT_COLUMNS,
+    RESULT_COLUMNS,
+    attempt_rows,
+    evaluator_text,
+    mixed_text,
+    result_rows,
+    summary,
+    version_text,
+)
+from tests.harness.core import SETTINGS, VERSION, CoreHarness, replace_struct
 
 pytestmark = pytest.mark.rules
 
@@ -55,3 +65,132 @@ def test_result_row_of_failed_genome_names_the_trial() -> None:
     assert (row["status"], row["fitness"]) == ("failed", None)
     assert row["reason"] == "trial 1: failed: no such level"
     assert row.keys() >= set(RESULT_COLUMNS)
+
+
+# -------------------------------------------------------------------------------------------------------- evaluators
+
+OTHER = "fedcba9876543210"
+
+
+def accept_other(core: CoreHarness) -> None:
+    """The user goes on with another evaluator, which every worker has."""
+    for worker in core.farm.workers.values():
+        for attempt in list(worker.wanted.values()):
+            core.record(AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, by_host=True))
+    core.record(EvaluatorAccepted(version=OTHER))
+    for share in core.shares.values():
+        share.evaluator = OTHER
+
+
+def with_one_trial_of(core: CoreHarness) -> CoreHarness:
+    """The farm after its first trial."""
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"))
+    core.tick()
+    return core
+
+
+def before_versions(genome: int) -> list[Fact]:
+    """The facts of a genome's only trial, as an earlier release of this program recorded them."""
+    attempt = f"g0001-{genome:04d}-t1-a1-000000000001"
+    return [
+        AttemptIssued(attempt=attempt, genome=genome, trial=1, number=1, worker="w0", epoch=1, publication=genome),
+        AttemptEnded(attempt=attempt, outcome=Outcome.COMPLETED, has_result=True, fitness=1.0, archived=True),
+        TrialSettled(genome=genome, trial=1, settlement=Settlement.COMPLETED, attempt=attempt, fitness=1.0),
+    ]
+
+
+def test_rows_name_the_evaluator() -> None:
+    """The version that played an attempt, and those of a genome's trials."""
+    core = CoreHarness("w0", genomes=1, trials=2, depth=1)
+    core.run_until_ready()
+    core.play_all()
+
+    assert [row["evaluator"] for row in attempts(core)] == [VERSION, VERSION]
+    assert [row["evaluator"] for row in result_rows(core.farm)] == [VERSION]
+
+
+def test_genome_of_two_evaluators_names_both() -> None:
+    core = with_one_trial_of(CoreHarness("w0", genomes=1, trials=2, depth=1))
+    accept_other(core)
+    core.play_all()
+
+    assert [row["evaluator"] for row in result_rows(core.farm)] == [f"{VERSION} {OTHER}"]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNDELIVERED, Outcome.INTERRUPTED])
+def test_attempt_that_was_not_played_has_no_evaluator(outcome: Outcome) -> None:
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"), outcome, evaluator=None)
+    core.tick()
+
+    assert attempts(core)[0]["evaluator"] == ""
+
+
+def test_refused_result_does_not_name_the_evaluator_that_was_asked_for() -> None:
+    """Another one played it, which is in the reason."""
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"), evaluator=OTHER)
+    core.tick()
+
+    row = attempts(core)[0]
+    assert (row["outcome"], row["evaluator"]) == (Outcome.CORRUPT, "")
+    assert OTHER in row["reason"]
+
+
+def test_mixed_generation_is_named() -> None:
+    """In the counts and in words, with all versions that gave a fitness."""
+    core = with_one_trial_of(CoreHarness("w0", genomes=2, depth=1))
+    assert mixed_text(summary(core.farm)["evaluators"]) == ""
+    assert evaluator_text(core.farm) == f"test, version {VERSION}"
+    accept_other(core)
+    assert version_text(core.farm) == f"version {OTHER}; its fitness so far is of evaluator {VERSION}"
+
+    core.play_all()
+
+    counts = summary(core.farm)
+    assert (counts["evaluator"], counts["evaluators"]) == (OTHER, [VERSION, OTHER])
+    mixed = f"mixed: its fitness is of evaluators {VERSION}, {OTHER}"
+    assert mixed_text(counts["evaluators"]) == mixed
+    assert evaluator_text(core.farm) == f"test, version {OTHER}; {mixed}"
+
+
+def test_any_version_may_play_if_mixing_is_allowed() -> None:
+    core = CoreHarness("w0", "w1", genomes=4, settings=replace_struct(SETTINGS, allow_mixed_evaluators=True))
+    core.shares["w1"].evaluator = OTHER
+    assert version_text(core.farm) == "any version"
+
+    core.run_until_ready()
+    core.play_all()
+
+    counts = summary(core.farm)
+    assert (counts["evaluator"], counts["evaluators"]) == ("", [VERSION, OTHER])
+    assert version_text(core.farm) == f"any version; mixed: its fitness is of evaluators {VERSION}, {OTHER}"
+
+
+def test_version_that_no_worker_has_named_is_not_known_yet() -> None:
+    """The host does not know what its workers play."""
+    core = CoreHarness("w0", settings=replace_struct(SETTINGS, evaluator_version=""))
+
+    assert evaluator_text(core.farm) == "test, version not known yet"
+
+
+def test_generation_from_before_versions_claims_none() -> None:
+    """What is played today has a version, what was played then an unknown one."""
+    core = CoreHarness("w0", genomes=2, depth=1, settings=replace_struct(SETTINGS, evaluator_version=""))
+    core.record(*before_versions(1))
+    assert (summary(core.farm)["evaluators"], [row["evaluator"] for row in result_rows(core.farm)]) == ([], ["", ""])
+    core.record(*before_versions(2))
+    assert evaluator_text(core.farm) == "test"
+
+
+def test_generation_from_before_versions_is_continued() -> None:
+    core = CoreHarness("w0", genomes=2, depth=1, settings=replace_struct(SETTINGS, evaluator_version=""))
+    core.record(*before_versions(1))
+    core.run_until_ready()
+    core.play_all()
+
+    assert [row["evaluator"] for row in result_rows(core.farm)] == ["unknown", VERSION]
+    assert summary(core.farm)["evaluators"] == [VERSION, "unknown"]

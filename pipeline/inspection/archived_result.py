@@ -1,0 +1,36 @@
+"""An archived result as the audit reads it, of any layout version that this program ever archived. Pure.
+
+Not here: the records of a share, which only the current layout version has (`inbox_agent.protocol.layout`).
+"""
+
+import msgspec
+from msgspec import Struct
+
+LAYOUTS = (1, 2)  #: version 1 does not name the evaluator
+
+
+class ArchivedResult(Struct, frozen=True, kw_only=True):
+    """The fields of a result that are compared with the ledger; others are ignored."""
+
+    layout: int
+    attempt: str | None = None
+    trial: int | None = None
+    seed: int | None = None
+    genome_sha256: str | None = None
+    evaluator: str | None = None
+    outcome: str
+    fitness: float | None = None
+
+
+_decode = msgspec.json.Decoder(ArchivedResult).decode
+
+
+def read_archived_result(data: bytes) -> ArchivedResult | str:
+    """The result in a file of the archive, or why it cannot be read."""
+    try:
+        result = _decode(data)
+    except (ValueError, RecursionError) as error:
+        return f"it cannot be read: {error}"
+    if result.layout not in LAYOUTS:
+        return f"it has layout {result.layout}, known are {' and '.join(map(str, LAYOUTS))}"
+    return result
