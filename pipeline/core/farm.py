@@ -202,7 +202,7 @@ class Farm:
         attempt.has_result, attempt.by_host, attempt.left_published = fact.has_result, fact.by_host, fact.left_published
         attempt.fitness, attempt.metrics, attempt.seconds = fact.fitness, fact.metrics or None, fact.seconds
         attempt.archived = fact.archived
-        if fact.has_result:
+        if fact.outcome is Outcome.COMPLETED or fact.outcome in BLAMES_GENOME:
             attempt.evaluator = fact.evaluator or attempt.wanted_evaluator
         self.outcomes[fact.outcome] += 1
         if fact.outcome is Outcome.COMPLETED:
