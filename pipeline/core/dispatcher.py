@@ -49,15 +49,16 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     """Why the run cannot continue; the empty string while it can."""
     if farm.finished or not farm.open_trials:
         return ""
-    if not farm.usable():
+    usable = farm.usable()
+    if not usable:
         return f"every worker is out ({_reasons([*farm.workers.values()])})"
-    if all(worker.state is WorkerState.UNFIT for worker in farm.usable()):
-        return f"no worker can play: {_reasons(farm.usable())}"
+    if all(worker.state is WorkerState.UNFIT for worker in usable):
+        return f"no worker can play: {_reasons(usable)}"
     first = max(5, 2 * workers)
     settled = farm.since_start.settled
     if settled >= first and farm.since_start.failed == settled:
         return f"the first {settled} trials since this start all failed"
-    return farm.since_start.common_failure(len(farm.usable()))
+    return farm.since_start.common_failure(len(usable))
 
 
 def _reasons(workers: list[Worker]) -> str:

@@ -345,8 +345,10 @@ class Farm:
             (self.held_back if trial.is_held_back else self.retries)[trial.genome.number, trial.number] = trial
 
     def _take_out(self, trial: Trial) -> None:
-        for queue in (self.retries, self.fresh, self.held_back):
-            queue.pop((trial.genome.number, trial.number), None)
+        key = (trial.genome.number, trial.number)
+        self.retries.pop(key, None)
+        self.fresh.pop(key, None)
+        self.held_back.pop(key, None)
 
     def _sort_pending(self, genome: Genome) -> None:
         """Holds back the pending trials of a genome, or releases them, after a failure or its resolution."""

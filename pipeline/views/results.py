@@ -49,12 +49,11 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    versions = genome_evaluators(farm)
-    return [_result_row(farm, genome, versions[genome.number]) for genome in farm.genomes]
+    recorded = _has_versions(farm)
+    return [_result_row(genome, _counted(farm, genome), recorded=recorded) for genome in farm.genomes]
 
 
-def _result_row(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
-    counted = _counted(farm, genome)
+def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "genome": genome.name,
         "sha256": genome.sha256,
@@ -64,7 +63,7 @@ def _result_row(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
-        "evaluator": evaluator,
+        "evaluator": _versions_text(counted) if recorded else "",
         "reason": failure_reason(genome),
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
@@ -142,12 +141,17 @@ def evaluators(farm: Farm) -> list[str]:
 
 def genome_evaluators(farm: Farm) -> dict[int, str]:
     """The versions that gave each genome's fitness, with spaces between them; empty if the generation has none."""
-    found = {genome.number: {a.evaluator for a in _counted(farm, genome)} for genome in farm.genomes}
-    recorded = any(version for versions in found.values() for version in versions)
-    return {
-        number: " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions)) if recorded else ""
-        for number, versions in found.items()
-    }
+    recorded = _has_versions(farm)
+    return {genome.number: _versions_text(_counted(farm, genome)) if recorded else "" for genome in farm.genomes}
+
+
+def _has_versions(farm: Farm) -> bool:
+    """Whether the version of any fitness is known; usually that of the first one is."""
+    return any(attempt.evaluator for genome in farm.genomes for attempt in _counted(farm, genome))
+
+
+def _versions_text(counted: list[Attempt]) -> str:
+    return " ".join(sorted({attempt.evaluator or UNKNOWN_EVALUATOR for attempt in counted}))
 
 
 def _counted(farm: Farm, genome: Genome) -> list[Attempt]:
