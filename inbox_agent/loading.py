@@ -14,6 +14,7 @@ from inbox_agent.protocol.files import ShareError, ShareFiles
 from inbox_agent.protocol.layout import EVALUATOR, STATUS, EvaluatorRecord, StartRecord
 
 LOADING_REPORTED_AFTER_S = 1.0  #: if the evaluator was loaded before
+IDLE_S = 1.0  #: without a start signal, before the files of the evaluator are looked at
 
 
 class EvaluatorLoader:
@@ -24,6 +25,7 @@ class EvaluatorLoader:
         self.status = LoadStatus()
         self._reported = LoadStatus()
         self._replaced_at: float | None = None  #: when the load of a replaced process began; None: of the first one
+        self._wanted_at = -1e9  #: when a start signal last waited
         self._renewed_for = ""  #: the attempt for which it was loaded anew
         self._described: str | None = None  #: the version that `status/evaluator.json` describes
 
@@ -33,9 +35,15 @@ class EvaluatorLoader:
 
     def load_for(self, start: StartRecord | None) -> str | None:
         """The version that is loaded to play this start signal, or the next one that comes; None if none is."""
-        if start is None or start.evaluator not in (None, self.status.version):
-            # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played.
-            self._evaluator.reload_if_changed(at_once=start is not None)
+        # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played. Nor in
+        # the moments between two short games, where a look at many files would cost more than a game.
+        if start is None:
+            if self._clock() >= self._wanted_at + IDLE_S:
+                self._evaluator.reload_if_changed(at_once=False)
+        else:
+            self._wanted_at = self._clock()
+            if start.evaluator not in (None, self.status.version):
+                self._evaluator.reload_if_changed(at_once=True)
         if start is not None and start.new_process and self._renewed_for != start.attempt:
             self._renewed_for = start.attempt
             self._evaluator.renew()
