@@ -1,4 +1,4 @@
-"""An evaluator that cannot be loaded, fails every genome, or fails one: nobody else pays for it.
+"""An evaluator that cannot be loaded, fails every genome, or fails one: no other genome pays for it.
 
 Each test plays the whole product; times are printed, and only generous deadlines are asserted.
 """
