@@ -327,7 +327,7 @@ def test_corrected_agent_plays_in_the_next_run(project: EditedProject, evaluator
 
     shutil.move(folder / "game.away", folder / "game.py")
 
-    project.wait_until(lambda: '"idle"' in (project.share("vm-0") / "status" / "agent.json").read_text())
+    project.wait_until(lambda: project.is_idle("vm-0"))
     code, out = run_to_its_end(project)
     assert code == 0, out
     project.stop_workers()

@@ -236,6 +236,47 @@ def test_no_result_of_a_command_that_is_edited_meanwhile_counts(edited: EditedPr
     assert set(edited.editions().values()) == {1}
 
 
+def test_running_callable_of_an_agent_is_not_disturbed_by_an_edit(edited: EditedProject) -> None:
+    """The same behind a share."""
+    edited.configure_shares("vm-0")
+    edited.add_genomes({**games(3), **edited.gated(6, after=3)})
+    edited.start_worker("vm-0")
+    host = edited.start_until_counted(3)
+    edited.edit_game(edited.game_folder("vm-0"))
+    edited.open_gate()
+
+    code, out = edited.wait_for_end(host)
+
+    assert code == 0, out
+    edited.stop_workers()
+    edited.assert_counted_once()
+    assert set(edited.editions().values()) == {1}
+
+
+def test_no_result_of_an_agent_counts_whose_command_is_edited_meanwhile(edited: EditedProject) -> None:
+    """The same behind a share, where the host sees no files: the versions are named."""
+    edited.configure_shares("vm-0")
+    edited.add_genomes({**games(3), **edited.gated(6, after=3)})
+    edited.start_worker("vm-0", COMMAND)
+    host = edited.start_until_counted(3)
+    edited.edit_game(edited.game_folder("vm-0"))
+    edited.open_gate()
+
+    code, out = edited.wait_for_end(host)
+
+    assert code == 4, out
+    assert re.search(r"it plays evaluator \w{16}, this generation is played by \w{16}", " ".join(out.split()))
+    assert edited.editions() == {f"g00{n}.json": 1 for n in range(3)}
+    edited.put_back(edited.game_folder("vm-0"))
+    edited.start_worker("vm-0", COMMAND)
+    edited.wait_until(lambda: edited.is_idle("vm-0"))
+    code, out = edited.run()
+    assert code == 0, out
+    edited.stop_workers()
+    edited.assert_counted_once()
+    assert set(edited.editions().values()) == {1}
+
+
 # ------------------------------------------------------------------------------------------------ different workers
 
 

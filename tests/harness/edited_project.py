@@ -3,6 +3,7 @@
 Games that last until the test lets them end replace every wait for the right moment.
 """
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ class EditedProject(FarmProject):
         super().__init__(root)
         self._gate = root.parent / "gate"  #: outside of the project, so that it is no file of the evaluator
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._earlier_runs: dict[str, object] = {}  #: worker -> run id of the agent that its agent replaced
 
     # ------------------------------------------------------------------------------------------------------- genomes
 
@@ -99,6 +101,7 @@ class EditedProject(FarmProject):
     def start_worker(self, name: str, evaluator: str = CALLABLE) -> None:
         """Starts the agent of a worker behind a share, by hand, or starts it once more."""
         self.stop_worker(name)
+        self._earlier_runs[name] = self._heartbeat(name).get("run_id")
         config = self.root.parent / f"{name}.toml"
         config.write_text(f"[evaluator]\n{evaluator}\n")
         self._agents[name] = self.start_agent(self.share(name), config=config, folder=self.game_folder(name))
@@ -113,6 +116,17 @@ class EditedProject(FarmProject):
         """Ends all agents that were started by hand."""
         for name in list(self._agents):
             self.stop_worker(name)
+
+    def is_idle(self, name: str) -> bool:
+        """Whether the agent of a worker behind a share has loaded its evaluator and plays nothing."""
+        heartbeat = self._heartbeat(name)
+        return heartbeat.get("state") == "idle" and heartbeat["run_id"] != self._earlier_runs[name]
+
+    def _heartbeat(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.share(name) / "status" / "agent.json").read_bytes()))
+        except OSError:  # it is not there yet, or being replaced
+            return {}
 
     def is_playing(self, name: str) -> bool:
         """Whether a worker behind a share plays a game."""
