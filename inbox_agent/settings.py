@@ -21,6 +21,7 @@ T = TypeVar("T", bound=Struct)
 
 
 _LINE_CHARS_MAX = 500
+_NAME_CHARS_MAX = 100  # of a wrong name in an error, so that its line has room for what is expected
 PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch", "worker")
 
 
@@ -89,7 +90,8 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
             try:
                 msgspec.convert(self.version, Token)
             except msgspec.ValidationError:
-                raise ValueError(f"version = {self.version!r}: expected 1 to 64 of 0-9 a-z A-Z _ . : -") from None
+                given = self.version if len(self.version) <= _NAME_CHARS_MAX else f"{self.version[:_NAME_CHARS_MAX]}…"
+                raise ValueError(f"version = {given!r}: expected 1 to 64 of 0-9 a-z A-Z _ . : -") from None
 
     @property
     def is_playable(self) -> bool:

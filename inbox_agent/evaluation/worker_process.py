@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -22,6 +24,7 @@ PR_SET_PDEATHSIG, SIGKILL = 1, 9
 _BYTES_MAX = 64 * 1024  # layout.RECORD_BYTES_MAX, which would cost too much to import; a test compares them
 
 _LEFT_NAMED_MAX = 3  # threads that are named in a log
+_RECENT_S = 2.0  # since a source was written: Python compares times of whole seconds, and those of FAT are even
 _TEXT_CHARS_MAX = 1000  # of an error; the agent cuts it again
 
 Function = Callable[[Path, Any], Any]
@@ -40,6 +43,7 @@ def main() -> None:
     sys.path.append(str(Path(__file__).resolve().parents[2]))
     from inbox_agent.evaluation.trial import EvaluatorTrial
 
+    _distrust_recent_copies()
     sys.path.insert(0, hello["folder"])
     os.environ["PYTHONPATH"] = hello["python_path"]  # for what the evaluator starts
     sys.argv = [hello["target"]]
@@ -335,6 +339,22 @@ def _prepare_output() -> None:
             stdout, mode = ctypes.c_void_p.in_dll(runtime, "stdout"), 1  # _IOLBF
         runtime.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t]
         runtime.setvbuf(stdout, None, mode, 0 if mode == 4 else 4096)
+
+
+def _distrust_recent_copies() -> None:
+    """Imports what was just written from its source, and keeps no compiled copy of it.
+
+    A second version of the same size and second would be taken for the first one, whose copy would be played.
+    """
+    of_source = SourceFileLoader.path_stats
+
+    def path_stats(loader: SourceFileLoader, path: str) -> Mapping[str, Any]:
+        stats = of_source(loader, path)
+        if stats["mtime"] > time.time() - _RECENT_S:
+            raise OSError(f"{path} was just written")  # as if the copy's age could not be told
+        return stats
+
+    SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign,assignment]
 
 
 def _stay_with(agent: int) -> None:

@@ -25,6 +25,9 @@ from tests.harness.waiting import PATIENCE, PATIENCE_S, eventually
 #: Windows: a process group that can be interrupted separately.
 PROCESS_GROUP_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 GAMES = Path(inspect.getfile(fitness_of)).parent
+#: The tests' game as the `[evaluator]` table names it: a function, or a program.
+CALLABLE = 'python = "game:play"'
+COMMAND = 'command = ["python", "game.py", "{genome}", "{seed}", "{result}"]'
 Commands = Mapping[str, Any]
 
 
@@ -59,10 +62,12 @@ class FarmProject:
         time_limit_s: float = 30.0,
         attempts_max: int = 3,
         failures_max: int = 2,
+        evaluator: str = CALLABLE,
         extra: str = "",
         **limits: Any,
     ) -> None:
-        """Writes pipeline.toml; other keyword arguments are settings of `[limits]`."""
+        """Writes pipeline.toml and the game; `evaluator` says what is played, other keyword arguments are settings of
+        `[limits]`."""
         patience = {
             "silence_limit_s": 6.0 * PATIENCE,
             "back_off_s": 1.0,
@@ -79,7 +84,7 @@ attempts_max = {attempts_max}
 failures_max = {failures_max}
 seed = 11
 [evaluator]
-python = "game:play"
+{evaluator}
 time_limit_s = {time_limit_s}
 [local]
 workers = {workers}
@@ -135,13 +140,16 @@ workers = {workers}
             raise AssertionError(f"no end within {within_s} s:\n{out.decode()}") from None
         return host.returncode, out.decode()
 
-    def start_agent(self, share: Path) -> "subprocess.Popen[bytes]":
-        """Starts an agent that is not a local worker, as in a VM."""
+    def start_agent(
+        self, share: Path, *, config: Path | None = None, folder: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Starts an agent that is not a local worker, as in a VM. `config` has its `[evaluator]` table."""
+        played = ("--python", "game:play") if config is None else ("--config", str(config))
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "inbox_agent", "--share", str(share)),
                 *("--state", str(share.parent / f"agent-{share.name}"), "--beat", "1"),
-                *("--python", "game:play", "--folder", str(self.root)),
+                *(*played, "--folder", str(folder or self.root)),
             ],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

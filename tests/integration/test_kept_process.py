@@ -1,6 +1,8 @@
 """The worker process of a Python evaluator between two games: what is restored, and when it is replaced."""
 
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,6 +69,22 @@ def test_process_is_replaced_after_games_per_process(make: Make) -> None:
     pids = [harness.play(PID).fitness for _ in range(4)]
 
     assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_edit_within_one_second_is_played(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes a compiled copy for current if its source had the same size and was written in the same second."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    game = tmp_path / "quick_game.py"
+    harness = make(folder=tmp_path, python="quick_game:play")
+    written_at = time.time() + 3600  # a test that is held up does not leave the time in which copies are not trusted
+    fitness = []
+    for number in (1, 2):
+        game.write_text(f"def play(genome, trial):\n    return {number}\n")
+        os.utime(game, (written_at, written_at))
+        harness.evaluator.unload()
+        fitness.append(harness.play("").fitness)
+
+    assert fitness == [1, 2]
 
 
 def test_grown_process_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
 """An evaluator for tests: the genome says what it does; its fitness follows from bytes and seed.
 
-A genome is JSON: `{"seconds": 0.2, "do": "kill_agent"}`. Any mix-up of genomes or seeds shows in the fitness.
+A genome is JSON: `{"seconds": 0.2, "do": "kill_agent"}`. Any mix-up of genomes or seeds shows in the fitness, and an
+edited copy of this file in the metric `edition`. With `"until": path` a game lasts until that file is there.
+As a program: `game.py GENOME SEED RESULT`.
 """
 
 import hashlib
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -12,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+EDITION = 1
 
 
 def fitness_of(genome: bytes, seed: int) -> float:
@@ -27,7 +33,9 @@ def play(genome_path: str, trial: Any) -> dict[str, Any]:
     _obey(orders.get("do", ""))
     trial.progress(f"playing for {orders.get('seconds', 0)} s")
     time.sleep(orders.get("seconds", 0))
-    return {"fitness": fitness_of(data, trial.seed), "metrics": {"size": len(data)}}
+    while "until" in orders and not os.path.exists(orders["until"]):
+        time.sleep(0.01)
+    return {"fitness": fitness_of(data, trial.seed), "metrics": {"size": len(data), "edition": EDITION}}
 
 
 def _obey(order: str) -> None:
@@ -43,3 +51,26 @@ def _obey(order: str) -> None:
             psutil.Process().kill()
         case "exit":
             sys.exit(3)
+        case "die_at_once":
+            os._exit(3)
+        case "leave_thread":
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        case "set_alarm":
+            signal.alarm(1)  # type: ignore[attr-defined,unused-ignore]  # POSIX
+        case "use_memory":
+            _hold = b"x" * (400 * 2**20)
+            threading.Event().wait()
+
+
+class _CommandTrial:
+    """What a game uses of a trial."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def progress(self, text: str) -> None:
+        print(f"progress: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[3]).write_text(json.dumps(play(sys.argv[1], _CommandTrial(int(sys.argv[2])))), encoding="utf-8")

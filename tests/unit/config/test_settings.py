@@ -177,6 +177,7 @@ def test_evaluator_has_files_or_version() -> None:
         ('version = ""', "version = '': expected 1 to 64 of 0-9 a-z A-Z _ . : -"),
         ('version = "two words"', "version = 'two words': expected 1 to 64 of 0-9 a-z A-Z _ . : -"),
         (f'version = "{"1" * 65}"', f"version = '{'1' * 65}': expected 1 to 64 of"),
+        (f'version = "{"1" * 1_000_000}"', f"version = '{'1' * 100}…': expected 1 to 64 of"),
         ("version = 2", "Expected `str | null`, got `int` - at `evaluator.version`"),
     ],
 )
