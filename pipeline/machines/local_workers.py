@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
-from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS
+from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
 from pipeline.config import Config
@@ -83,9 +83,6 @@ class LocalWorkers:
     def prepare(self) -> None:
         """Creates what agents need before they run: the shares' top folders, which can be scanned then, and settings.
 
-        Removes the heartbeat of an agent that has ended: it says nothing of the next one. One that could not load an
-        evaluator would end the run before its successor has started.
-
         Raises:
             HostError: the disk refuses.
         """
@@ -93,8 +90,6 @@ class LocalWorkers:
         for name, share in self.shares.items():
             with disk_errors(share):
                 share.mkdir(parents=True, exist_ok=True)
-                if self.pid(name) is None:
-                    (share / STATUS / HEARTBEAT).unlink(missing_ok=True)
             with disk_errors(path := self._paths.agent_settings(name)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, settings)

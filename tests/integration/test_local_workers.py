@@ -7,13 +7,11 @@ import orjson
 import psutil
 import pytest
 
-from inbox_agent.protocol.layout import HEARTBEAT, STATUS
 from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, WorkerTable
 from pipeline.core.requests import MachineAction
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
-from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -63,17 +61,3 @@ def test_agent_gets_the_whole_evaluator_table(workers: LocalWorkers, tmp_path: P
 
     assert settings["evaluator"]["memory_limit_mb"] == 500
     assert workers.names() == ["local-0", "local-1"]
-
-
-def test_heartbeat_of_an_ended_agent_is_removed(workers: LocalWorkers) -> None:
-    """It may say that the evaluator is broken, which it was then. That of a running agent stays."""
-    heartbeats = {name: share / STATUS / HEARTBEAT for name, share in workers.shares.items()}
-    assert eventually(lambda: all(path.exists() for path in heartbeats.values()))
-    process = process_of(workers, "local-0")
-    process.kill()
-    assert eventually(lambda: workers.pid("local-0") is None)
-
-    workers.prepare()
-
-    assert not heartbeats["local-0"].exists()
-    assert heartbeats["local-1"].exists()
