@@ -216,7 +216,10 @@ def _print_result(host: Host, ending: Ending) -> int:
     if ending.stopped:
         return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
     if failed:
-        click.echo("to play what failed once more: the same command with --retry-failed")
+        click.echo(
+            "to play what failed once more: the same command with --retry-failed, "
+            "and with --accept-evaluator if you have changed the game"
+        )
     return ExitCode.FAILED if failed else ExitCode.OK
 
 

@@ -13,6 +13,8 @@ from pipeline.core.observation import ShareScan
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
 
+EDIT_NOTICED_S = 4.0  #: since the first scan, before another version is believed: twice what an idle agent needs
+
 
 def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
     """Evaluates what the agent on a share reports of its evaluator. Runs after `check_ownership` of the same scan."""
@@ -22,7 +24,7 @@ def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
         return
     if not tx.farm.evaluator_version and heartbeat.evaluator is not None and not tx.farm.allows_any_evaluator:
         tx.add(EvaluatorFixed(version=heartbeat.evaluator, worker=worker.name))
-    reason = _unfit_reason(tx.farm, seen)
+    reason = _unfit_reason(tx, seen)
     if reason and worker.state in (WorkerState.READY, WorkerState.PROBATION, WorkerState.UNFIT):
         _exclude_for_now(tx, worker, seen, reason)
     elif worker.state is WorkerState.UNFIT and can_play(tx.farm, seen):
@@ -37,15 +39,15 @@ def can_play(farm: Farm, seen: ObservedWorker) -> bool:
     return farm.allows_any_evaluator or heartbeat.evaluator == farm.evaluator_version
 
 
-def _unfit_reason(farm: Farm, seen: ObservedWorker) -> str:
-    heartbeat = seen.heartbeat
+def _unfit_reason(tx: Transaction, seen: ObservedWorker) -> str:
+    farm, heartbeat = tx.farm, seen.heartbeat
     assert heartbeat is not None
     if heartbeat.state is AgentState.BROKEN and seen.new_heartbeats:
         return f"its evaluator cannot be loaded: {clean(heartbeat.problem, 300)}"
     if heartbeat.evaluator is None or can_play(farm, seen):
         return ""
-    # Two heartbeats are seconds apart: meanwhile an idle agent loads what was changed between two generations.
-    if seen.new_heartbeats < 2:
+    # An idle agent notices within about two seconds that its files were changed between two generations.
+    if seen.new_heartbeats < 2 or tx.observed.time < seen.first_scan_at + EDIT_NOTICED_S:
         return ""
     return f"it plays evaluator {heartbeat.evaluator}, this generation is played by {farm.evaluator_version}"
 

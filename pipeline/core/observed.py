@@ -33,6 +33,7 @@ class ObservedWorker:
     #: heartbeats in this epoch since the first full scan of this process, whose heartbeat may be of an agent that ended
     new_heartbeats: int = 0
     is_first_scan: bool = True  #: whether the last full scan was the first one of this process
+    first_scan_at: float = 0.0
     loading_since: float | None = None  #: when a heartbeat first said that the agent loads its evaluator
     replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
     returned_runs: int = 0  #: how often one of them came back
@@ -100,6 +101,7 @@ class Observed:
         if scan.full:
             seen.is_first_scan = not seen.scanned
             if not seen.scanned:
+                seen.first_scan_at = self.time
                 seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)

@@ -67,7 +67,7 @@ def opening_facts(
     Raises:
         InputError: a genome's bytes or a setting differs from the first run.
     """
-    if not fresh:
+    if farm.generation == generation and not fresh:
         settings = _with_version_of(farm, settings)
     nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
     no_genome_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}

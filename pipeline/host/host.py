@@ -23,6 +23,7 @@ from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
+from pipeline.core.model import WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.last_log import last_log
@@ -270,6 +271,8 @@ class Host:
         reason = stuck_reason(self.farm, len(self.farm.workers))
         if reason and (changes := self._evaluator.changes_since(self.farm.evaluator_version)):
             reason += f"; changed since the generation was begun: {changes}"
+        elif reason and self.config.worker and any(w.state is WorkerState.UNFIT for w in self.farm.usable()):
+            reason += "; `pipeline doctor` says what differs or is missing"
         return reason
 
     def _readable(self) -> set[str]:

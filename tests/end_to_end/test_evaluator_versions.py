@@ -465,3 +465,19 @@ def test_unreadable_file_is_named(edited: EditedProject, capsys: pytest.CaptureF
     secret.unlink()
     assert edited.run()[0] == 0
     edited.assert_counted_once()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_open_farm_plays_the_next_generation_with_the_edited_game(tmp_path: Path, workers: int) -> None:
+    """The workers' processes are replaced between two `evaluate` calls."""
+    game, genomes = tmp_path / "game.py", {f"g{n}": b"x" for n in range(8)}
+    game.write_text(REPORTING)
+    with open_farm(tmp_path, evaluator=Evaluator(python="game:play"), workers=workers) as farm:
+        first = {score.value for score in farm.evaluate(genomes).values()}
+        before = processes_of(farm.results)
+        game.write_text(REPORTING.replace('"fitness": 1.0', '"fitness": 2.0'))
+
+        second = {score.value for score in farm.evaluate(genomes).values()}
+
+        assert (first, second) == ({1.0}, {2.0})
+        assert before.isdisjoint(processes_of(farm.results))

@@ -105,6 +105,17 @@ def test_changed_evaluator_of_a_counted_generation_is_told() -> None:
     assert not evaluator_differs(farm, SETTINGS)
 
 
+def test_next_generation_has_the_evaluator_of_now() -> None:
+    """In one open farm, which still holds the generation before."""
+    farm = opened("a")
+    complete(farm)
+
+    opening = opening_facts(farm, 2, [genome("a")], OTHER_EVALUATOR, fresh=False)[0]
+
+    assert isinstance(opening, f.RunOpened)
+    assert opening.settings == OTHER_EVALUATOR
+
+
 def test_unknown_evaluator_does_not_differ() -> None:
     """Of a host that does not know what its workers play."""
     farm = opened("a")
