@@ -1,5 +1,6 @@
 """No process outlives its agent: agents are killed, and their games are looked for."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,13 @@ import msgspec
 import psutil
 import pytest
 
-from inbox_agent.system.process_tree import AgentAlreadyRunning, ProcessTree, kill_leftovers, wait_for_exit
+from inbox_agent.system.process_tree import (
+    AgentAlreadyRunning,
+    ProcessTree,
+    kill_leftovers,
+    may_start_later,
+    wait_for_exit,
+)
 from tests.harness.evaluator_harness import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
@@ -263,3 +270,48 @@ def test_missing_program_raises_at_spawn(tree: ProcessTree, tmp_path: Path) -> N
     """Instead of an exit code of an intermediate process."""
     with pytest.raises(FileNotFoundError, match="no such program"):
         tree.spawn(["no-such-game"], cwd=tmp_path, env=os.environ, **SILENT)
+
+
+class Refusing:
+    """Refuses the first starts of a program, and lets the next ones through."""
+
+    def __init__(self, error: OSError, times: int) -> None:
+        self._start, self._error, self._times = subprocess.Popen, error, times
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self._times -= 1
+        if self._times >= 0:
+            raise self._error
+        return self._start(*args, **options)
+
+
+def test_start_is_tried_again_when_the_system_refuses_it(
+    tree: ProcessTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory or processes may be short for a moment, which is no fault of the program."""
+    refusing = Refusing(OSError(errno.EAGAIN, "Resource temporarily unavailable"), times=3)
+    monkeypatch.setattr(subprocess, "Popen", refusing)
+
+    process = tree.spawn([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path, env=ENVIRONMENT, **SILENT)
+
+    assert process.poll() is None
+
+
+def test_start_that_cannot_work_is_not_tried_again(
+    tree: ProcessTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Refusing(OSError(errno.ENOEXEC, "Exec format error"), times=1))
+
+    with pytest.raises(OSError, match="Exec format error"):
+        tree.spawn([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path, env=ENVIRONMENT, **SILENT)
+
+
+@pytest.mark.parametrize(
+    ("winerror", "later"), [(8, True), (1359, True), (1450, True), (1455, True), (2, False), (193, False)]
+)
+def test_errors_of_windows_are_told_apart(winerror: int, later: bool) -> None:
+    """Short of memory or resources, and an internal error; but not a missing file or one of another processor."""
+    error = OSError("refused")
+    error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
+
+    assert may_start_later(error) is later

@@ -135,6 +135,15 @@ def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:
     assert measure_progress(core.farm, core.observed, core.now).workers[0].state == "out"
 
 
+def test_worker_that_loads_its_evaluator_is_shown(core: CoreHarness) -> None:
+    """An import may take minutes, in which nothing is played."""
+    fresh = CoreHarness("w0", genomes=1)
+    fresh.shares["w0"].agent_state, fresh.shares["w0"].evaluator = AgentState.LOADING, None
+    fresh.run_until_ready()
+
+    assert measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0].state == "loading"
+
+
 def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
     """From the ledger alone: its clock stands still, and no attempt counts as running."""
     core.claim("w0")
