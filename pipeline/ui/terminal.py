@@ -25,11 +25,12 @@ PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 4
 WORKERS_SHOWN_MAX = 24
 WIDE = 120
-_ABNORMAL = ("awaited", "recovering", "quarantined", "unfit", "out")
+_ABNORMAL = ("awaited", "loading", "recovering", "quarantined", "unfit", "out")
 _STYLES = {
     "playing": "green",
     "idle": "dim",
     "awaited": "dim",
+    "loading": "dim",
     "recovering": "yellow",
     "quarantined": "yellow",
     "unfit": "red",

@@ -84,6 +84,9 @@ def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progre
     )
 
 
+_NOTES = {"awaited": "no heartbeat yet", "loading": "its agent loads the evaluator"}
+
+
 def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
     done = farm.since_start.settled
     return farm.open_trials * elapsed_s / done if done else None
@@ -114,5 +117,5 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
-        note=worker.reason or said or unknown or ("no heartbeat yet" if state == "awaited" else ""),
+        note=worker.reason or said or unknown or _NOTES.get(state, ""),
     )

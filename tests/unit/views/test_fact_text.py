@@ -141,7 +141,8 @@ def test_worker_that_loads_its_evaluator_is_shown(core: CoreHarness) -> None:
     fresh.shares["w0"].agent_state, fresh.shares["w0"].evaluator = AgentState.LOADING, None
     fresh.run_until_ready()
 
-    assert measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0].state == "loading"
+    row = measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0]
+    assert (row.state, row.note) == ("loading", "its agent loads the evaluator")
 
 
 def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
