@@ -47,7 +47,7 @@ class FileLimits:
     """How much is searched and read."""
 
     files_max: int = 1000
-    total_bytes_max: int = 2**30
+    total_bytes_max: int = 2**28  #: read in one step of the agent, whose heartbeat may pause for 30 s
     names_max: int = 200_000  #: names that the search looks at
 
 
