@@ -158,7 +158,7 @@ class Agent:
             if self._running is not None and isinstance(step, Run):
                 break
             state = apply_step(state, step)
-            if isinstance(step, Stop):
+            if isinstance(step, Stop | Run):
                 state = replace(state, evaluator=self._load(state))
         self._heartbeat()
 

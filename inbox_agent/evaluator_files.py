@@ -48,7 +48,7 @@ class FileLimits:
 
     files_max: int = 1000
     total_bytes_max: int = 2**28  #: read in one step of the agent, whose heartbeat may pause for 30 s
-    names_max: int = 200_000  #: names that the search looks at
+    names_max: int = 50_000  #: names that the search looks at
 
 
 DEFAULT_LIMITS = FileLimits()

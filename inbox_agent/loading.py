@@ -26,7 +26,6 @@ class EvaluatorLoader:
         self._reported = LoadStatus()
         self._replaced_at: float | None = None  #: when the load of a replaced process began; None: of the first one
         self._wanted_at = -1e9  #: when a start signal last waited
-        self._renewed_for = ""  #: the attempt for which it was loaded anew
         self._described: str | None = None  #: the version that `status/evaluator.json` describes
 
     def wait(self, timeout_s: float) -> None:
@@ -44,8 +43,7 @@ class EvaluatorLoader:
             self._wanted_at = self._clock()
             if start.evaluator not in (None, self.status.version):
                 self._evaluator.reload_if_changed(at_once=True)
-        if start is not None and start.new_process and self._renewed_for != start.attempt:
-            self._renewed_for = start.attempt
+        if start is not None and start.new_process:
             self._evaluator.renew()
         was_loaded = self.status.version is not None
         self.status = self._evaluator.load()

@@ -23,6 +23,7 @@ from inbox_agent.evaluation.protocol import (
     describe_exit,
     describe_start_error,
     memory_limit_reason,
+    outcome_of_start,
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
@@ -114,7 +115,7 @@ class CommandEvaluator:
         except (OSError, ValueError) as error:
             seconds = time.monotonic() - started
             reason = describe_start_error(self._argv[0], error)
-            self._start_error = EvaluationResult(outcome=Outcome.FAILED, reason=reason, seconds=seconds)
+            self._start_error = EvaluationResult(outcome=outcome_of_start(error), reason=reason, seconds=seconds)
             return
         assert process.stdout is not None
         memory = MemoryLimit(process.pid, self._options.memory_limit_mb)

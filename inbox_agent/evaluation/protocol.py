@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, Setting, clean
+from inbox_agent.system.process_tree import may_start_later
 
 LAST_OUTPUT_S = 1.0  # how long to read remaining output after the process tree is dead
 
@@ -103,6 +104,13 @@ def describe_start_error(program: str, error: OSError | ValueError) -> str:
     """Why a program could not be started, in one line."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return clean(f"cannot start {program!r}: {reason}", REASON_CHARS_MAX)
+
+
+def outcome_of_start(error: OSError | ValueError) -> Outcome:
+    """The outcome of a game whose program could not be started: not the genome's fault if the system was short of
+    memory or processes.
+    """
+    return Outcome.UNDELIVERED if isinstance(error, OSError) and may_start_later(error) else Outcome.FAILED
 
 
 def describe_exit(returncode: int) -> str:

@@ -30,6 +30,7 @@ from inbox_agent.evaluation.protocol import (
     describe_exit,
     describe_start_error,
     memory_limit_reason,
+    outcome_of_start,
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
@@ -74,7 +75,7 @@ class FunctionEvaluator:
         self._python_path = with_modules_of(self._folder, options.environment)["PYTHONPATH"]
         self._child: _Worker | None = None
         self._game: _RunningCall | None = None
-        self._start_error = ""
+        self._start_error: tuple[Outcome, str] | None = None
         self._count = 0
 
     @property
@@ -146,7 +147,7 @@ class FunctionEvaluator:
             child = self._ensure_child()
         except OSError as error:
             self._game = _RunningCall(job, self._count, MemoryLimit(os.getpid(), None))
-            self._start_error = describe_start_error(interpreter(), error)
+            self._start_error = outcome_of_start(error), describe_start_error(interpreter(), error)
             return
         self._game = _RunningCall(job, self._count, MemoryLimit(child.process.pid, self._options.memory_limit_mb))
         child.output.forget_progress()
@@ -155,8 +156,8 @@ class FunctionEvaluator:
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         assert self._game is not None, "nothing was started"
-        if self._start_error:
-            return self._failed(self._start_error, b"")
+        if self._start_error is not None:
+            return self._finish(*self._start_error, b"")
         game, child = self._game, self._child
         assert child is not None
         until = time.monotonic() + timeout_s
@@ -184,11 +185,11 @@ class FunctionEvaluator:
 
     def stop(self) -> None:
         if self._game is not None:
-            self._game, self._start_error = None, ""
+            self._game = self._start_error = None
             self._kill_child()
 
     def close(self) -> None:
-        self._game, self._start_error = None, ""
+        self._game = self._start_error = None
         self._kill_child()
 
     # -------------------------------------------------------------------------------------------- worker process
@@ -343,7 +344,7 @@ class FunctionEvaluator:
         return self._finish(Outcome.FAILED, clean(reason, REASON_CHARS_MAX), log, at)
 
     def _finish(self, outcome: Outcome, reason: str, log: bytes, at: float | None = None) -> EvaluationResult:
-        game, self._game, self._start_error = self._game, None, ""
+        game, self._game, self._start_error = self._game, None, None
         assert game is not None
         seconds = 0.0 if game.started is None else (at or time.monotonic()) - game.started
         self._tree.reap()  # reap ended orphans of the evaluation; the child may live for days

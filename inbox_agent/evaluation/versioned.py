@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult, GenomeEvaluator
+from inbox_agent.evaluation.version import changed_files, in_one_line
+from inbox_agent.protocol.layout import EVALUATOR_CHANGED
 
 log = logging.getLogger(__name__)
 
 LOAD_AGAIN_S = 10.0  #: after an evaluator could not be loaded
+#: Loads of an evaluator that worked before, or whose files change meanwhile, before it counts as broken.
+LOADS_MAX, NEXT_LOAD_S = 3, 2.0
 CHECK_FILES_S = 1.0  #: between two looks at the files of an evaluator that has nothing to play
-CHANGED = "changed-while-played"  #: in place of the version of a game whose files were changed while it was played
+LOOK_FRACTION_MAX = 0.1  #: of the time is spent on such looks
+_FILES_NAMED_MAX = 3
+_IMPORTED = ".py"
 _LOG_CHARS_MAX = 4000  #: of an import's output, in the agent's log
 
 
@@ -54,14 +60,17 @@ class VersionedEvaluator:
         look_at_files: Callable[[], FilesState],
         target: str = "",
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = lambda seconds: threading.Event().wait(seconds),
     ) -> None:
         """`look_at_files` raises ValueError with one line if they cannot be read; `target` says what is played."""
         self.target = target
         self._evaluator, self._look_at_files, self._clock = evaluator, look_at_files, clock
+        self._pause = pause
         self._status = LoadStatus()
         self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
-        self._looked_at = self._load_again_at = -1e9
-        self._load_has_begun = False  #: whether the files were looked at for the load that is in progress
+        self._look_again_at = self._load_again_at = -1e9
+        self._failures = 0  #: loads in a row that failed, or were given up because files changed meanwhile
+        self._was_loaded = False
         self._loads = -1  #: of the evaluator, when it was last known which files it had read
         self._game_loads = -1  #: of the evaluator, after the running game was started
 
@@ -75,15 +84,15 @@ class VersionedEvaluator:
 
         One that could not be loaded is tried again after `LOAD_AGAIN_S`.
         """
-        if self._status.problem and self._clock() < self._load_again_at:
-            threading.Event().wait(min(timeout_s, self._load_again_at - self._clock()))
+        if self._clock() < self._load_again_at:
+            self._pause(min(timeout_s, self._load_again_at - self._clock()))
         elif not self._is_still_loaded():
             self._status = self._load(timeout_s)
         return self._status
 
     def reload_if_changed(self, *, at_once: bool) -> None:
         """Drops what is loaded if its files were changed since; `at_once` looks also if it did a moment ago."""
-        if not at_once and self._clock() < self._looked_at + CHECK_FILES_S:
+        if not at_once and self._clock() < self._look_again_at:
             return
         before = self._files.version if self._files is not None else None
         try:
@@ -131,46 +140,75 @@ class VersionedEvaluator:
 
     def _load(self, timeout_s: float) -> LoadStatus:
         try:
-            if not self._load_has_begun:
+            # An evaluator may have started its next process already: the look before that is the one to compare with.
+            if self._files is None or self._evaluator.reads_files_at_each_game:
                 self._look()
-                self._load_has_begun = True
             if not self._evaluator.load(timeout_s):
                 return self._status if self._status.problem else LoadStatus()
             before = self._files
             if not self._evaluator.reads_files_at_each_game and self._look() != before:
-                self._drop()  # it may have read some files before the change, and some after
-                return LoadStatus()
+                return self._changed(before)
         except (CannotLoad, ValueError) as error:
-            return self._broken(error)
+            return self._failed(error)
         assert self._files is not None
-        self._load_has_begun, self._loads = False, self._evaluator.loads
+        self._loads, self._failures, self._was_loaded = self._evaluator.loads, 0, True
         if self._status.version != self._files.version:
             log.info("the evaluator is loaded, version %s", self._files.version)
         return LoadStatus(version=self._files.version, files=self._files.files)
 
-    def _broken(self, error: Exception) -> LoadStatus:
+    def _changed(self, before: FilesState | None) -> LoadStatus:
+        """Loads again what may have read some files before a change, and some after."""
+        assert before is not None and self._files is not None
+        self._drop()
+        self._failures += 1
+        if self._failures < LOADS_MAX:
+            return LoadStatus()
+        changes = in_one_line(changed_files(before.files, self._files.files), _FILES_NAMED_MAX) or "a file is rewritten"
+        advice = "leave out what it writes with `files` in [evaluator]"
+        return self._broken(CannotLoad(f"its files change whenever it is loaded: {changes}; {advice}"))
+
+    def _failed(self, error: CannotLoad | ValueError) -> LoadStatus:
+        """One that worked before is tried again soon: memory may be short, or a file open elsewhere."""
+        self._failures += 1
+        if self._was_loaded and self._failures < LOADS_MAX:
+            log.warning("the evaluator cannot be loaded, which is tried again: %s", error)
+            self._load_again_at = self._clock() + NEXT_LOAD_S
+            return LoadStatus()
+        return self._broken(error)
+
+    def _broken(self, error: CannotLoad | ValueError) -> LoadStatus:
         status = LoadStatus(problem=str(error))
         if status != self._status:
             output = error.log.decode("utf-8", "replace")[-_LOG_CHARS_MAX:] if isinstance(error, CannotLoad) else ""
             log.warning("the evaluator cannot be loaded: %s\n%s", error, output)
-        self._load_has_begun, self._load_again_at = False, self._clock() + LOAD_AGAIN_S
+        self._load_again_at = self._clock() + LOAD_AGAIN_S
         return status
 
     def _look(self) -> FilesState:
-        self._files, self._looked_at = None, self._clock()
+        begun = self._clock()
         self._files = self._look_at_files()
+        took_s = self._clock() - begun
+        self._look_again_at = begun + max(CHECK_FILES_S, took_s / LOOK_FRACTION_MAX)
         return self._files
 
     def _drop(self) -> None:
         self._evaluator.unload()
-        self._status, self._load_has_begun, self._load_again_at = LoadStatus(), False, -1e9
+        self._status, self._load_again_at = LoadStatus(), -1e9
 
     def _version_played(self) -> str | None:
-        if self._game_loads == self._loads:
-            return self._status.version  # of files that were read before the game began
         before = self._files
+        reads_data = before is not None and any(not path.endswith(_IMPORTED) for path in before.files)
+        if self._game_loads == self._loads and not reads_data:
+            return self._status.version  # of files that were read before the game began
         with contextlib.suppress(ValueError):
-            if self._look() == before:
+            now = self._look()
+            is_same = now == before if self._game_loads != self._loads else _data_of(now) == _data_of(before)
+            if is_same:
                 return self._status.version
         self._drop()
-        return CHANGED
+        return EVALUATOR_CHANGED
+
+
+def _data_of(state: FilesState | None) -> dict[str, str]:
+    """The files that a function may read in every game: all but those that are imported once."""
+    return {path: digest for path, digest in state.files.items() if not path.endswith(_IMPORTED)} if state else {}

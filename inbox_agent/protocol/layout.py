@@ -140,7 +140,8 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"  #: the evaluator failed or returned no valid answer
     TIMED_OUT = "timed_out"  #: the time limit passed and the agent killed the evaluator
     INTERRUPTED = "interrupted"  #: claimed, then the agent or its machine restarted
-    UNDELIVERED = "undelivered"  #: record or payload could not be read, or never arrived completely
+    #: record or payload could not be read, or never arrived completely, or the system could not start a program
+    UNDELIVERED = "undelivered"
     REJECTED = "rejected"  #: a complete start signal of a layout version the agent does not support
     LOST = "lost"  #: no result arrived in time
     CORRUPT = "corrupt"  #: a result arrived that is not valid
@@ -305,6 +306,10 @@ class EvaluatorRecord(Record, frozen=True, kw_only=True):
         Meta(max_length=FILES_MAX),
     ] = {}
     files_count: Count  #: how many they are, also those that did not fit into `files`
+
+
+#: In place of a version: files of the evaluator were changed while the game was played, so its result never counts.
+EVALUATOR_CHANGED = "changed-while-played"
 
 
 class Echo(NamedTuple):

@@ -6,7 +6,7 @@ Not here: what is overdue (`deadlines`).
 See: laws 5 and 6 of share_layout.md.
 """
 
-from inbox_agent.protocol.layout import Outcome, ResultRecord, clean, echo_problem
+from inbox_agent.protocol.layout import EVALUATOR_CHANGED, Outcome, ResultRecord, clean, echo_problem
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,
@@ -68,6 +68,8 @@ def _result_problem(tx: Transaction, attempt: Attempt, result: CollectedResult) 
         return result.problem
     if (result.record.farm, result.record.worker) != (tx.farm.farm_id, attempt.worker):
         return f"worker {result.record.worker!r} of farm {result.record.farm!r} answers for {attempt.worker!r}"
+    if result.record.evaluator == EVALUATOR_CHANGED:
+        return "files of the evaluator were changed while it was played"
     return echo_problem(result.record, tx.farm.echo(attempt))
 
 

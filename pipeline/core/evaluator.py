@@ -6,29 +6,38 @@ Not here: whether a result was played by the right evaluator (`acceptance`), wha
 """
 
 from inbox_agent.protocol.layout import AgentState, clean
-from pipeline.core.facts import EvaluatorFixed, WorkerRecovered, WorkerUnfit
+from pipeline.core.facts import EvaluatorFixed, ProbationBegan, WorkerRecovered, WorkerUnfit
 from pipeline.core.farm import Farm
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import ShareScan
 from pipeline.core.observed import ObservedWorker
+from pipeline.core.since_start import without_numbers
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_actions import quarantine
 
-EDIT_NOTICED_S = 4.0  #: since the first scan, before another version is believed: twice what an idle agent needs
+EDIT_NOTICED_S = 4.0  #: after another version is asked for: twice what an idle agent needs to load changed files
 
 
 def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
     """Evaluates what the agent on a share reports of its evaluator. Runs after `check_ownership` of the same scan."""
     worker, seen = tx.farm.workers[scan.worker], tx.observed.workers[scan.worker]
     heartbeat = seen.heartbeat
-    if not scan.full or heartbeat is None or not tx.farm.open_trials:
+    if not scan.full:
         return
-    if not tx.farm.evaluator_version and heartbeat.evaluator is not None and not tx.farm.allows_any_evaluator:
+    if seen.asked_version != tx.farm.evaluator_version:
+        # What the agent has reported before may be of the files of an earlier generation, or of an ended agent.
+        seen.asked_version, seen.asked_since, seen.new_heartbeats = tx.farm.evaluator_version, tx.observed.time, 0
+        return
+    if heartbeat is None or not seen.new_heartbeats or not tx.farm.open_trials:
+        return
+    idle = heartbeat.state is AgentState.IDLE
+    if not tx.farm.evaluator_version and idle and heartbeat.evaluator and not tx.farm.allows_any_evaluator:
         tx.add(EvaluatorFixed(version=heartbeat.evaluator, worker=worker.name))
     reason = _unfit_reason(tx, seen)
     if reason and worker.state in (WorkerState.READY, WorkerState.PROBATION, WorkerState.UNFIT):
         _exclude_for_now(tx, worker, seen, reason)
     elif worker.state is WorkerState.UNFIT and can_play(tx.farm, seen):
-        tx.add(WorkerRecovered(worker=worker.name))
+        tx.add(ProbationBegan(worker=worker.name) if worker.was_on_probation else WorkerRecovered(worker=worker.name))
 
 
 def can_play(farm: Farm, seen: ObservedWorker) -> bool:
@@ -40,20 +49,30 @@ def can_play(farm: Farm, seen: ObservedWorker) -> bool:
 
 
 def _unfit_reason(tx: Transaction, seen: ObservedWorker) -> str:
-    farm, heartbeat = tx.farm, seen.heartbeat
+    heartbeat, limits = seen.heartbeat, tx.limits
     assert heartbeat is not None
-    if heartbeat.state is AgentState.BROKEN and seen.new_heartbeats:
-        return f"its evaluator cannot be loaded: {clean(heartbeat.problem, 300)}"
-    if heartbeat.evaluator is None or can_play(farm, seen):
-        return ""
-    # An idle agent notices within about two seconds that its files were changed between two generations.
-    if seen.new_heartbeats < 2 or tx.observed.time < seen.first_scan_at + EDIT_NOTICED_S:
-        return ""
-    return f"it plays evaluator {heartbeat.evaluator}, this generation is played by {farm.evaluator_version}"
+    match heartbeat.state:
+        case AgentState.BROKEN:
+            return f"its evaluator cannot be loaded: {clean(heartbeat.problem, 300)}"
+        case AgentState.LOADING if seen.loading_since is not None:
+            limit_s = limits.load_limit_s + limits.claim_limit_s
+            too_long = tx.observed.time - seen.loading_since > limit_s
+            return f"its evaluator is not loaded after {limit_s:g} s" if too_long else ""
+        case AgentState.IDLE if not can_play(tx.farm, seen):  # a game that was withdrawn may still be running
+            if seen.new_heartbeats < 2 or tx.observed.time < seen.asked_since + EDIT_NOTICED_S:
+                return ""
+            asked = tx.farm.evaluator_version
+            return f"it plays evaluator {heartbeat.evaluator}, this generation is played by {asked}"
+    return ""
 
 
 def _exclude_for_now(tx: Transaction, worker: Worker, seen: ObservedWorker, reason: str) -> None:
-    if (worker.state, worker.reason) != (WorkerState.UNFIT, reason):
+    if worker.state is not WorkerState.UNFIT:
+        if worker.restarts >= tx.limits.restarts_max:  # it recovers and fails in turn, without finishing an attempt
+            quarantine(tx, worker, reason)
+            return
+        tx.add(WorkerUnfit(worker=worker.name, reason=reason))
+    elif without_numbers(worker.reason) != without_numbers(reason):
         tx.add(WorkerUnfit(worker=worker.name, reason=reason))
     for attempt in list(worker.wanted.values()):
         if attempt.id not in seen.claims and attempt.id not in seen.answers:

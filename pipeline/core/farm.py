@@ -127,8 +127,10 @@ class Farm:
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
             worker.left_published.clear()
+        version_before = self.evaluator_version
         self._forget_generation()
-        self.since_start = SinceStart()
+        is_same = bool(version_before) and version_before == fact.settings.evaluator_version
+        self.since_start = SinceStart(evaluator_works=is_same and self.since_start.evaluator_works)
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.evaluator_version = fact.settings.evaluator_version
         self.spans.append([at, at])
@@ -293,7 +295,12 @@ class Farm:
         self._move_worker(fact, fact.worker).reason = fact.reason
 
     def _worker_unfit(self, fact: f.WorkerUnfit, at: float) -> None:
-        self._move_worker(fact, fact.worker).reason = fact.reason
+        before = self.worker(fact.worker).state
+        worker = self._move_worker(fact, fact.worker)
+        worker.reason = fact.reason
+        if before is not WorkerState.UNFIT:
+            worker.was_on_probation = before is WorkerState.PROBATION
+            worker.restarts += 1
 
     def _recovery_started(self, fact: f.RecoveryStarted, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)

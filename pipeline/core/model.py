@@ -56,6 +56,7 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
     (_PROBATION, f.WorkerQuarantined): _QUARANTINED,
     **{(state, f.WorkerUnfit): _UNFIT for state in (_READY, _PROBATION, _UNFIT)},
     (_UNFIT, f.WorkerRecovered): _READY,
+    (_UNFIT, f.ProbationBegan): _PROBATION,
     (_UNFIT, f.RecoveryStarted): _RECOVERING,
     (_UNFIT, f.WorkerQuarantined): _QUARANTINED,
     **{(state, f.WorkerOut): _OUT for state in WorkerState},
@@ -184,6 +185,7 @@ class Worker:
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered
+    was_on_probation: bool = False  #: when it became unfit
     recovery: RecoveryAction | None = None
     reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0

@@ -30,10 +30,12 @@ class ObservedWorker:
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the newest one has, if it is not this program's
-    #: heartbeats in this epoch since the first full scan of this process, whose heartbeat may be of an agent that ended
+    #: heartbeats in this epoch, since the evaluator version that is asked for changed, and since the first full scan of
+    #: this process, whose heartbeat may be of an agent that has ended
     new_heartbeats: int = 0
     is_first_scan: bool = True  #: whether the last full scan was the first one of this process
-    first_scan_at: float = 0.0
+    asked_version: str | None = None  #: of the evaluator, at the last full scan
+    asked_since: float = 0.0
     loading_since: float | None = None  #: when a heartbeat first said that the agent loads its evaluator
     replaced_runs: set[str] = field(default_factory=set)  #: run ids of the agent that another one replaced
     returned_runs: int = 0  #: how often one of them came back
@@ -101,7 +103,6 @@ class Observed:
         if scan.full:
             seen.is_first_scan = not seen.scanned
             if not seen.scanned:
-                seen.first_scan_at = self.time
                 seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)
@@ -117,6 +118,8 @@ class Observed:
         seen.heartbeat = heartbeat
         seen.new_heartbeats += not seen.is_first_scan
         if heartbeat.state is not AgentState.LOADING:
+            if seen.loading_since is not None:
+                seen.oldest_unclaimed_since = self.time  # from now on the shorter limit holds
             seen.loading_since = None
         elif seen.loading_since is None:
             seen.loading_since = self.time

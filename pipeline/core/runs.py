@@ -69,7 +69,7 @@ def opening_facts(
     """
     if farm.generation == generation and not fresh:
         settings = _with_version_of(farm, settings)
-    nothing_counted = not any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
+    nothing_counted = not has_fitness(farm)
     no_genome_missing = {genome.name for genome in farm.genomes} <= {file.name for file in genomes}
     if nothing_counted and no_genome_missing and farm.settings != settings:
         fresh = True  # no fitness yet: changed settings restart the run without --fresh
@@ -81,6 +81,11 @@ def opening_facts(
     run = farm.run + 1 if farm.generation == generation else 1
     opened = RunOpened(generation=generation, run=run, settings=settings)
     return [opened, *_added(genomes, after=0)]
+
+
+def has_fitness(farm: Farm) -> bool:
+    """Whether any trial of the open generation has a fitness."""
+    return any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
 
 
 def evaluator_differs(farm: Farm, settings: RunSettings) -> bool:
@@ -95,14 +100,14 @@ def evaluator_differs(farm: Farm, settings: RunSettings) -> bool:
 def accepting_facts(farm: Farm, settings: RunSettings) -> list[Fact]:
     """The facts of `--accept-evaluator`: the open generation goes on with the evaluator of these settings."""
     return [
-        *withdrawals(farm, "another evaluator was accepted"),
+        *withdrawals(farm, "another evaluator was accepted", farm.workers),
         EvaluatorAccepted(version=settings.evaluator_version),
     ]
 
 
 def _with_version_of(farm: Farm, settings: RunSettings) -> RunSettings:
     """These settings with the version that the generation was begun with: a change of it has a rule of its own."""
-    if farm.settings is None or not any(trial.fitness is not None for g in farm.genomes for trial in g.trials):
+    if farm.settings is None or not has_fitness(farm):
         return settings
     return replace(settings, evaluator_version=farm.settings.evaluator_version)
 

@@ -22,10 +22,11 @@ class _Alike:
 class SinceStart:
     """Counts since the host's start or the run's opening, whichever came later."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, evaluator_works: bool = False) -> None:
+        """`evaluator_works`: the same host has completed games with the same version in another generation."""
         self.settled = 0  #: trials, without the skipped ones
         self.failed = 0  #: of these, without a fitness
-        self._completed = False
+        self.evaluator_works = evaluator_works  #: whether a trial has completed
         self._failed: set[int] = set()  #: genomes of which an attempt failed or timed out
         self._alike: dict[str, _Alike] = {}  #: by the reason without its numbers
 
@@ -34,14 +35,14 @@ class SinceStart:
         self.settled += 1
         self.failed += not has_fitness
         if completed:
-            self._completed = True
+            self.evaluator_works = True
             self._alike.clear()
 
     def note_failed(self, genome: int, worker: str, reason: str, *, timed_out: bool) -> None:
         """Counts an attempt that failed or timed out. A time-out is normal for a random genome, so it is no sign of a
         broken evaluator.
         """
-        if self._completed:
+        if self.evaluator_works:
             return
         self._failed.add(genome)
         if not timed_out:
@@ -52,7 +53,7 @@ class SinceStart:
     @property
     def tries_new_genomes(self) -> bool:
         """Whether genomes that were not tried yet come first: until a trial completes, or three genomes failed."""
-        return not self._completed and len(self._failed) < GENOMES_ALIKE
+        return not self.evaluator_works and len(self._failed) < GENOMES_ALIKE
 
     def common_failure(self, workers: int) -> str:
         """How many genomes failed for which reason, if three did while no trial completed; otherwise empty.

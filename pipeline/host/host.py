@@ -255,6 +255,8 @@ class Host:
         Raises:
             InputError: it is another one, and that was not accepted.
         """
+        # Without any fitness nothing is mixed: that of a worker may have been the wrong one.
+        accepted = accepted or not (settings.evaluator_version or rules.has_fitness(self.farm))
         if accepted and self.farm.evaluator_version != settings.evaluator_version:
             return rules.accepting_facts(self.farm, settings)
         if rules.evaluator_differs(self.farm, settings):
@@ -262,7 +264,7 @@ class Host:
             changes = self._evaluator.changes_since(before) or "its files are not known any more"
             raise InputError(
                 f"generation {self.farm.generation} was begun with evaluator {before}, and it is {now} now: {changes}; "
-                "put the files back, begin it anew with --fresh, or go on with --accept-evaluator, which counts "
+                "put it back, begin it anew with --fresh, or go on with --accept-evaluator, which counts "
                 "fitness of both"
             )
         return []

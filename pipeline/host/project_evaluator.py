@@ -39,6 +39,8 @@ class ProjectEvaluator:
             version = self._files.version(files)
         except EvaluatorFilesError as error:
             raise ConfigError(str(error)) from error
+        if self._config.evaluator.version is not None:
+            return version  # which need not be a file name, and says nothing of files
         record = self._paths.evaluator_files(version)
         with disk_errors(record):
             if not record.exists():
@@ -48,6 +50,8 @@ class ProjectEvaluator:
 
     def changes_since(self, version: str) -> str:
         """Which files differ from those of an earlier version, in one line; empty if that is not known."""
+        if self._config.evaluator.version is not None:
+            return "`version` in [evaluator] was changed" if self._config.evaluator.version != version else ""
         try:
             before = msgspec.json.decode(self._paths.evaluator_files(version).read_bytes(), type=dict[str, str])
             return in_one_line(changed_files(before, self._files.read()), _NAMED_MAX)

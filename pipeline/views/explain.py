@@ -23,7 +23,7 @@ OUTCOMES: dict[Outcome, str] = {
     Outcome.TIMED_OUT: "the game took longer than its limit and was ended; that counts against the genome",
     Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it; that counts against the worker",
     Outcome.LOST: "no result of it arrived; that counts against the worker or its share",
-    Outcome.UNDELIVERED: "it did not arrive there in full; that counts against the share",
+    Outcome.UNDELIVERED: "it did not arrive there in full, or could not be started; that counts against the worker",
     Outcome.CORRUPT: "its result could not be used; that counts against the worker",
     Outcome.WITHDRAWN: "the host took it back; it counts against neither genome nor worker",
     Outcome.REJECTED: "the agent speaks another version of the protocol; it counts against neither genome nor worker",
@@ -76,7 +76,10 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "every worker with a free slot has tried it already, and the queues of the others are full",
         "a worker that has not tried it gets a free slot",
     ),
-    PendingReason.READY: ("a worker has a free slot for it", "the next tick gives it to that worker"),
+    PendingReason.READY: (
+        "a worker has a free slot for it",
+        "the next tick gives it to that worker, if its evaluator is loaded",
+    ),
     PendingReason.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
 }
 

@@ -53,6 +53,9 @@ class ScriptedEvaluator:
         self.load_problem = ""
         self.on_load: Callable[[], object] = lambda: None
         self.unload_after_game = False
+        self.restart_after_game = False  #: at once, as `FunctionEvaluator` does
+        self.version_in_memory = ""
+        self.data = ""  #: of a file that is not imported
         self.unloads = 0
         self.is_loading = False  #: whether a load takes longer than the test
         self.reads_files_at_each_game = False
@@ -73,6 +76,7 @@ class ScriptedEvaluator:
             return False
         self.loads += 1
         self._is_loaded = self.is_unused = True
+        self.version_in_memory = self.version
         on_load, self.on_load = self.on_load, lambda: None
         on_load()
         return True
@@ -80,12 +84,14 @@ class ScriptedEvaluator:
     def unload(self) -> None:
         assert self.running is None, "a game is running"
         self.unloads += self._is_loaded
-        self._is_loaded = False
+        self._is_loaded, self.is_unused = False, True
 
     def look_at_files(self) -> FilesState:
         if self.files_problem:
             raise ValueError(self.files_problem)
-        return FilesState(self.version, self.edits, {"game.py": sha256(self.version.encode())})
+        files = {"game.py": sha256(self.version.encode())}
+        files |= {"level.json": sha256(self.data.encode())} if self.data else {}
+        return FilesState(self.version, (self.version, self.data, self.edits), files)
 
     def prepare(self, suffix: str) -> Path:
         if self.broken is not None:
@@ -109,6 +115,9 @@ class ScriptedEvaluator:
             self._time.wait(timeout_s)
             return None
         finished, self.ending, self.running = self.ending, None, None
+        if self.restart_after_game:
+            self.loads += 1
+            self.is_unused, self.version_in_memory = True, self.version
         if self.unload_after_game:
             self._is_loaded = False
             self.loads += 1
@@ -145,7 +154,7 @@ class AgentHarness:
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
-            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, "game:play", self.time),
+            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, "game:play", self.time, self.time.wait),
             identity,
             self.time,
             clock=self.time,

@@ -330,7 +330,7 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
     evaluator = ScriptedEvaluator(time, scratch)
     agent = Agent(
         LocalFiles(root),
-        VersionedEvaluator(evaluator, evaluator.look_at_files, "game:play", time),
+        VersionedEvaluator(evaluator, evaluator.look_at_files, "game:play", time, time.wait),
         AgentIdentity(
             boot_id="7d1c2c1e-boot",
             run_id="9f2b6a51c0de4e77",

@@ -96,6 +96,7 @@ class SimulatedEvaluator:
     def unload(self) -> None:
         assert self._job is None, "a game is running"
         self._version, self._load_ends_at = "", None
+        self.is_unused = True
 
     def prepare(self, suffix: str) -> Path:
         return Path(f"/scratch/{self._machine.name}/genome{suffix}")

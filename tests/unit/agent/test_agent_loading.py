@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.evaluation.protocol import EvaluationResult
-from inbox_agent.evaluation.versioned import CHANGED, LOAD_AGAIN_S
+from inbox_agent.evaluation.versioned import LOAD_AGAIN_S, LOADS_MAX, NEXT_LOAD_S
 from inbox_agent.loading import LOADING_REPORTED_AFTER_S
-from inbox_agent.protocol.layout import AgentState, Outcome
+from inbox_agent.protocol.layout import EVALUATOR_CHANGED, AgentState, Outcome
 from tests.harness.agent_harness import LIMITS, AgentHarness, answered, started
 from tests.harness.records import VERSION, attempt
 
@@ -141,11 +141,44 @@ def test_evaluator_that_breaks_later_ends_the_claims(agent: AgentHarness) -> Non
     agent.evaluator.load_problem = "No module named 'game'"
     agent.finish_evaluation(FAILED)
 
-    agent.run_for(5)
+    agent.run_for(LOADS_MAX * NEXT_LOAD_S + 2)
 
     assert answered(1) in agent.outbox
     assert started(2) not in agent.outbox
     assert state(agent)[0] is AgentState.BROKEN
+
+
+def test_evaluator_that_worked_before_is_tried_again_soon(agent: AgentHarness) -> None:
+    """Memory may be short for a moment: that does not break a worker."""
+    agent.publish_start(1)
+    agent.publish_start(2)
+    agent.step()
+    agent.evaluator.unload_after_game = True
+    agent.evaluator.load_problem = "cannot start 'python': Cannot allocate memory"
+    agent.finish_evaluation(FAILED)
+    agent.run_for(1)
+    agent.evaluator.load_problem = ""
+
+    agent.run_for(2 * NEXT_LOAD_S)
+
+    assert agent.playing == attempt(2)
+
+
+def test_evaluator_that_changes_its_own_files_is_broken(agent: AgentHarness) -> None:
+    """A module that writes a file on import would be loaded for ever."""
+
+    def write() -> None:
+        agent.evaluator.version += "x"
+        agent.evaluator.on_load = write
+
+    agent.evaluator.on_load = write
+    agent.publish_start()
+
+    agent.run_for(5)
+
+    assert state(agent)[0] is AgentState.BROKEN
+    assert state(agent)[2].startswith("its files change whenever it is loaded: game.py differs")
+    assert agent.evaluator.loads == LOADS_MAX
 
 
 # --------------------------------------------------------------------------------------------------------- versions
@@ -234,6 +267,49 @@ def test_edit_while_the_evaluator_is_loaded_loads_it_again(agent: AgentHarness) 
     assert agent.outbox == set()
 
 
+def test_process_that_was_started_before_an_edit_is_not_taken_for_the_new_version(agent: AgentHarness) -> None:
+    """A failed game has a successor that imports while the result is published; the edit comes in between."""
+    agent.publish_start(1)
+    agent.step()
+    agent.evaluator.restart_after_game = True
+    agent.finish_evaluation(FAILED)
+    agent.evaluator.version = OTHER
+
+    agent.run_for(3)
+
+    assert agent.evaluator.version_in_memory == OTHER
+    assert state(agent)[1] == OTHER
+
+
+def test_function_whose_data_change_while_it_is_played_reports_no_version(agent: AgentHarness) -> None:
+    """It may read a level in every game; only what is imported is read once."""
+    agent.evaluator.data = "level 1"
+    agent.publish_start()
+    agent.step()
+    agent.evaluator.data = "level 2"
+
+    agent.finish_evaluation()
+    agent.step()
+
+    assert agent.result().evaluator == EVALUATOR_CHANGED
+
+
+def test_look_that_fails_for_a_moment_voids_no_game(agent: AgentHarness) -> None:
+    """An editor replaces a file while the agent is idle."""
+    agent.evaluator.reads_files_at_each_game = True
+    agent.step()
+    agent.time.now += 5
+    agent.evaluator.files_problem = "play.py cannot be read: Permission denied"
+    agent.step()
+    agent.evaluator.files_problem = ""
+    agent.publish_start()
+    agent.step()
+    agent.finish_evaluation()
+    agent.step()
+
+    assert agent.result().evaluator == VERSION
+
+
 def test_command_whose_files_change_while_it_is_played_reports_no_version(agent: AgentHarness) -> None:
     """The result does not count: it is not known which files it has read."""
     agent.evaluator.reads_files_at_each_game = True
@@ -244,7 +320,7 @@ def test_command_whose_files_change_while_it_is_played_reports_no_version(agent:
     agent.finish_evaluation()
     agent.step()
 
-    assert agent.result().evaluator == CHANGED
+    assert agent.result().evaluator == EVALUATOR_CHANGED
 
 
 def test_command_whose_files_are_rewritten_meanwhile_reports_no_version(agent: AgentHarness) -> None:
@@ -257,7 +333,7 @@ def test_command_whose_files_are_rewritten_meanwhile_reports_no_version(agent: A
     agent.finish_evaluation()
     agent.step()
 
-    assert agent.result().evaluator == CHANGED
+    assert agent.result().evaluator == EVALUATOR_CHANGED
 
 
 def test_files_that_vanish_while_a_command_is_played_void_its_result(agent: AgentHarness) -> None:
@@ -269,7 +345,8 @@ def test_files_that_vanish_while_a_command_is_played_void_its_result(agent: Agen
     agent.finish_evaluation()
     agent.step()
 
-    assert agent.result().evaluator == CHANGED
+    assert agent.result().evaluator == EVALUATOR_CHANGED
+    agent.run_for(LOADS_MAX * NEXT_LOAD_S + 2)
     assert state(agent)[0] is AgentState.BROKEN
 
 
@@ -286,6 +363,21 @@ def test_retry_is_played_by_an_evaluator_that_has_played_nothing(agent: AgentHar
     agent.step()
 
     assert agent.playing == attempt(2)
+    assert agent.evaluator.loads == 2
+
+
+def test_retry_after_a_delivery_that_failed_gets_a_new_process_too(agent: AgentHarness) -> None:
+    """The first of the two start signals in this round has a damaged genome."""
+    agent.publish_start(1)
+    agent.step()
+    agent.finish_evaluation()
+    agent.publish_start(2)
+    agent.files.files[f"inbox/{attempt(2)}.genome"] = b"damaged"
+    agent.publish_start(3, new_process=True)
+
+    agent.step()
+
+    assert agent.playing == attempt(3)
     assert agent.evaluator.loads == 2
 
 
