@@ -52,7 +52,7 @@ def test_edit_between_starts_is_refused_until_it_is_put_back(edited: EditedProje
 
     assert code == 2, out
     assert "game.py differs" in out
-    assert all(way in out for way in ("put the files back", "--fresh", "--accept-evaluator"))
+    assert all(way in out for way in ("put it back", "--fresh", "--accept-evaluator"))
     assert edited.archived() == 3
     edited.put_back()
     code, out = edited.run()

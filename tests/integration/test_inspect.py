@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from inbox_agent.protocol.layout import Outcome
@@ -78,7 +79,7 @@ def test_display_fits_terminal_width(stopped: Path, width: int) -> None:
     """No line is longer; every worker has its line; a wide one also shows losses and the last recovery action."""
     lines = shown(stopped, width).splitlines()
 
-    assert max(map(len, lines)) <= width
+    assert max(map(cell_len, lines)) <= width
     for name in ("local-0", "vm-3"):
         assert any(line.startswith(name) for line in lines)
     assert ("recovery" in "\n".join(lines)) == (width >= 120)

@@ -210,7 +210,7 @@ def mixed_project(root: Path) -> None:
         core.record(AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason="accepted", by_host=True))
     core.record(EvaluatorAccepted(version=OTHER_VERSION))
     core.shares["vm-1"].evaluator = OTHER_VERSION
-    core.run(2)
+    core.run(8)
     assert core.state("vm-2") is WorkerState.UNFIT
     core.play_all()
 

@@ -339,7 +339,7 @@ MUTATIONS = [
         "looks at files only before a game",
         "a game whose files were written while it was played reports no version",
         "VersionedEvaluator._version_played",
-        "            if self._look() == before:\n",
+        "            if is_same:\n",
         "            if True:\n",
     ),
     Mutation(
