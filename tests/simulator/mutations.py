@@ -343,13 +343,6 @@ MUTATIONS = [
         "            if True:\n",
     ),
     Mutation(
-        "result of any evaluator counts",
-        "law 6: a result counts only with the evaluator version of its start signal",
-        "Farm.echo",
-        "attempt.wanted_evaluator or None",
-        "None",
-    ),
-    Mutation(
         "retried in the same process",
         "a trial that failed is tried again in a process that has played nothing",
         "VersionedEvaluator.renew",
