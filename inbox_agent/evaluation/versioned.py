@@ -94,6 +94,9 @@ class VersionedEvaluator:
         """Drops what is loaded if its files were changed since; `at_once` looks also if it did a moment ago."""
         if not at_once and self._clock() < self._look_again_at:
             return
+        is_loaded = self._status.version is not None and self._evaluator.loads == self._loads
+        if not is_loaded and not self._status.problem:
+            return  # the look from before this load is needed when it ends
         before = self._files.version if self._files is not None else None
         try:
             changed = self._look().version != before

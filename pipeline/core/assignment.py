@@ -47,6 +47,16 @@ def _assignable(tx: Transaction) -> list[Worker]:
     return [w for w in candidates if tx.observed.may_get_work(w) and can_play(tx.farm, tx.observed.workers[w.name])]
 
 
+def _loading(tx: Transaction) -> list[Worker]:
+    """The workers that will be assignable once they have loaded their evaluator."""
+    workers = (worker for worker in tx.farm.workers.values() if worker.state is WorkerState.READY)
+    return [
+        worker
+        for worker in workers
+        if tx.observed.workers[worker.name].loading_since is not None and tx.observed.may_get_work(worker)
+    ]
+
+
 def _lost_too_many(tx: Transaction, worker: Worker) -> bool:
     """Whether the next sweep quarantines it: between two sweeps it would lose more."""
     return worker.losses >= (1 if worker.state is WorkerState.PROBATION else tx.limits.losses_max)
@@ -79,7 +89,7 @@ def _waits_for_other_worker(
     a worker that fails every genome is never busy, and alone would fail each genome for good.
     """
     if trial.blamed + 1 >= tx.limits.failures_max and worker.name in trial.blamed_by:
-        return any(other.name not in trial.blamed_by for other in assignable)
+        return any(other.name not in trial.blamed_by for other in (*assignable, *_loading(tx)))
     others = (other for other in assignable if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
 

@@ -311,7 +311,7 @@ MUTATIONS = [
         "retried by the worker that failed it",
         "the last try waits for a worker that has not failed the trial",
         "_waits_for_other_worker",
-        "        return any(other.name not in trial.blamed_by for other in assignable)\n",
+        "        return any(other.name not in trial.blamed_by for other in (*assignable, *_loading(tx)))\n",
         "        return False\n",
     ),
     Mutation(

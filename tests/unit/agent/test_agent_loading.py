@@ -281,6 +281,24 @@ def test_process_that_was_started_before_an_edit_is_not_taken_for_the_new_versio
     assert state(agent)[1] == OTHER
 
 
+def test_edit_that_is_put_back_while_the_next_process_loads_is_noticed(agent: AgentHarness) -> None:
+    """The idle agent looks at the files meanwhile, and finds them as they were before."""
+    agent.publish_start(1)
+    agent.step()
+    agent.evaluator.restart_after_game = agent.evaluator.unload_after_game = agent.evaluator.is_loading = True
+    agent.finish_evaluation(FAILED)
+    agent.run_for(1)
+    agent.evaluator.edits += 2
+    agent.run_for(5)
+    loads = agent.evaluator.loads
+    agent.evaluator.is_loading = False
+
+    agent.run_for(3)
+
+    assert agent.evaluator.loads == loads + 2
+    assert state(agent)[:2] == (AgentState.IDLE, VERSION)
+
+
 def test_function_whose_data_change_while_it_is_played_reports_no_version(agent: AgentHarness) -> None:
     """It may read a level in every game; only what is imported is read once."""
     agent.evaluator.data = "level 1"

@@ -91,6 +91,24 @@ def test_claim_limit_begins_when_the_evaluator_is_loaded() -> None:
     assert core.farm.outcomes[Outcome.LOST] == 0
 
 
+def test_last_try_waits_for_a_worker_that_loads() -> None:
+    """The one that failed the trial would settle it."""
+    core = CoreHarness("w0", "w1", genomes=1, trials=1)
+    core.run_until_ready()
+    (attempt,) = core.farm.attempts.values()
+    first, other = attempt.worker, {"w0": "w1", "w1": "w0"}[attempt.worker]
+    loading(core, other)
+    core.tick()
+    core.publish_result(core.claim(first), Outcome.FAILED, reason="it crashed")
+    core.run(20)
+    assert len(core.farm.attempts) == 1
+
+    loaded(core, other)
+    core.tick()
+
+    assert [a.worker for a in core.farm.attempts.values()] == [first, other]
+
+
 def test_worker_that_loads_for_ever_is_unfit() -> None:
     """It holds no attempt, so no other limit ends the run."""
     core = CoreHarness("w0", genomes=1, limits=Limits(load_limit_s=60))
