@@ -126,7 +126,8 @@ class LedgerChecker:
             self._report(f"{worker} got trial {trial} after {self._lost_in_a_row[worker]} losses in a row")
         failed_on = self._failed_on[trial]
         others = set(self._worker_of.values()) - set(failed_on)
-        undisturbed = self._undisturbed and not self._world.fired.total()  # a lost notification may find it loading
+        # A machine that poison has taken down cannot play, although nothing is lost yet.
+        undisturbed = self._undisturbed and not (self._world.fired.total() or self._world.options.poison)
         if len(failed_on) == FAILURES_MAX - 1 and worker in failed_on and others and undisturbed:
             self._report(f"trial {trial} failed on {worker} and was issued to it again, although {min(others)} plays")
 
