@@ -39,11 +39,15 @@ def temporary_evaluator(
 def load_problem(evaluator: GenomeEvaluator) -> str:
     """Loads an evaluator; returns why it cannot be loaded, in one line, or the empty string."""
     try:
-        while not evaluator.load(_WAIT_S):
-            pass
+        _load(evaluator)
     except CannotLoad as error:
         return str(error)
     return ""
+
+
+def _load(evaluator: GenomeEvaluator) -> None:
+    while not evaluator.load(_WAIT_S):
+        pass
 
 
 def play_genome(
@@ -57,8 +61,7 @@ def play_genome(
 ) -> EvaluationResult:
     """Loads the evaluator, evaluates a genome once and waits for the end. Raises OSError: it cannot be copied."""
     try:
-        while not evaluator.load(_WAIT_S):
-            pass
+        _load(evaluator)
     except CannotLoad as error:
         return EvaluationResult(
             outcome=Outcome.FAILED, reason=f"the evaluator cannot be loaded: {error}", seconds=0.0, log=error.log

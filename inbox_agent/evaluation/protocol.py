@@ -32,7 +32,7 @@ class EvaluationJob:
 class EvaluationResult:
     """The result of an evaluation."""
 
-    outcome: Outcome  #: completed, failed or timed_out
+    outcome: Outcome  #: completed, failed or timed_out; undelivered if the system could not start the game
     fitness: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""  #: one line; empty if completed

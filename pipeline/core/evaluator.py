@@ -35,7 +35,7 @@ def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
         tx.add(EvaluatorFixed(version=heartbeat.evaluator, worker=worker.name))
     reason = _unfit_reason(tx, seen)
     if reason and worker.state in (WorkerState.READY, WorkerState.PROBATION, WorkerState.UNFIT):
-        _exclude_for_now(tx, worker, seen, reason)
+        _mark_unfit(tx, worker, seen, reason)
     elif worker.state is WorkerState.UNFIT and can_play(tx.farm, seen):
         tx.add(ProbationBegan(worker=worker.name) if worker.was_on_probation else WorkerRecovered(worker=worker.name))
 
@@ -66,7 +66,7 @@ def _unfit_reason(tx: Transaction, seen: ObservedWorker) -> str:
     return ""
 
 
-def _exclude_for_now(tx: Transaction, worker: Worker, seen: ObservedWorker, reason: str) -> None:
+def _mark_unfit(tx: Transaction, worker: Worker, seen: ObservedWorker, reason: str) -> None:
     if worker.state is not WorkerState.UNFIT:
         if worker.restarts >= tx.limits.restarts_max:  # it recovers and fails in turn, without finishing an attempt
             quarantine(tx, worker, reason)

@@ -55,12 +55,7 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
 
 
 def opening_facts(
-    farm: Farm,
-    generation: int,
-    genomes: Sequence[GenomeFile],
-    settings: RunSettings,
-    *,
-    fresh: bool,
+    farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
 ) -> list[Fact]:
     """The facts that open a generation, or continue it with the new files of its folder.
 

@@ -129,9 +129,8 @@ def test_finished_generation_is_not_played_by_an_edited_game(edited: EditedProje
     assert set(edited.editions().values()) == {1}
 
 
-@both_kinds
-def test_agent_with_edited_game_gets_no_work_until_it_is_accepted(edited: EditedProject, evaluator: str) -> None:
-    """The host sees the files of no share; the version that an agent reports is refused and named all the same."""
+def restart_agent_with_edited_game(edited: EditedProject, evaluator: str) -> None:
+    """The host is killed after three genomes were counted; then the game is edited and the agent restarted."""
     edited.configure_shares("vm-0")
     edited.add_genomes({**games(3), **edited.gated(3, after=3)})
     edited.start_worker("vm-0", evaluator)
@@ -140,6 +139,12 @@ def test_agent_with_edited_game_gets_no_work_until_it_is_accepted(edited: Edited
     edited.edit_game(edited.game_folder("vm-0"))
     edited.open_gate()
     edited.start_worker("vm-0", evaluator)
+
+
+@both_kinds
+def test_agent_with_edited_game_gets_no_work_until_it_is_accepted(edited: EditedProject, evaluator: str) -> None:
+    """The host sees the files of no share; the version that an agent reports is refused and named all the same."""
+    restart_agent_with_edited_game(edited, evaluator)
 
     code, out = edited.run()
 
@@ -157,14 +162,7 @@ def test_agent_with_edited_game_gets_no_work_until_it_is_accepted(edited: Edited
 @both_kinds
 def test_agent_whose_game_is_put_back_goes_on(edited: EditedProject, evaluator: str) -> None:
     """It stays up: it loads the files that the generation was begun with, and the same command completes."""
-    edited.configure_shares("vm-0")
-    edited.add_genomes({**games(3), **edited.gated(3, after=3)})
-    edited.start_worker("vm-0", evaluator)
-    edited.kill(edited.start_until_counted(3))
-    edited.stop_worker("vm-0")
-    edited.edit_game(edited.game_folder("vm-0"))
-    edited.open_gate()
-    edited.start_worker("vm-0", evaluator)
+    restart_agent_with_edited_game(edited, evaluator)
     assert edited.run()[0] == 4
     edited.put_back(edited.game_folder("vm-0"))
 

@@ -29,9 +29,17 @@ def test_genome_fails_after_failures_max(outcome: Outcome) -> None:
     assert len({attempt.worker for attempt in trial.attempts}) == 2, "a retry prefers a worker that has not tried it"
 
 
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
-def test_retry_after_failure_needs_new_process(outcome: Outcome) -> None:
-    """What an earlier game left in a process may be the cause. The first try may use a process again."""
+@pytest.mark.parametrize(
+    ("outcome", "new_process"),
+    [
+        (Outcome.FAILED, True),
+        (Outcome.TIMED_OUT, True),
+        (Outcome.INTERRUPTED, False),
+        (Outcome.UNDELIVERED, False),
+    ],
+)
+def test_retry_needs_new_process_after_failure_only(outcome: Outcome, new_process: bool) -> None:
+    """What an earlier game left in a process may be the cause of a failure; a loss is no failure of the game."""
     core = CoreHarness(genomes=1)
     core.run_until_ready()
     (first,) = core.farm.attempts.values()
@@ -40,21 +48,7 @@ def test_retry_after_failure_needs_new_process(outcome: Outcome) -> None:
     core.tick()
 
     _, second = core.farm.attempts.values()
-    assert (first.new_process, second.new_process) == (False, True)
-
-
-@pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.UNDELIVERED])
-def test_retry_after_loss_needs_no_new_process(outcome: Outcome) -> None:
-    """The game did not fail."""
-    core = CoreHarness(genomes=1)
-    core.run_until_ready()
-    (first,) = core.farm.attempts.values()
-
-    core.publish_result(first.id, outcome)
-    core.tick()
-
-    _, second = core.farm.attempts.values()
-    assert not second.new_process
+    assert (first.new_process, second.new_process) == (False, new_process)
 
 
 def test_timed_out_trial_gets_timed_out_fitness() -> None:
