@@ -148,11 +148,10 @@ class Agent:
         return True
 
     def _scan_and_act(self) -> None:
-        state = self._scanner.scan(self._running_id)
+        state = self._scanner.scan(self._running_id, self._unconfirmed_claims)
         if state.owner is not None:  # without an owner, no absence is confirmed
-            self._unconfirmed_claims &= set(state.present)
-        state = replace(state, unconfirmed_claims=self._unconfirmed_claims, outbox=self._without_held_open(state))
-        state = replace(state, evaluator=self._load(state))
+            self._unconfirmed_claims.intersection_update(state.unconfirmed_claims)
+        state = replace(state, outbox=self._without_held_open(state), evaluator=self._load(state))
         while not isinstance(step := next_step(state), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):

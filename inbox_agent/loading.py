@@ -34,17 +34,18 @@ class EvaluatorLoader:
 
     def load_for(self, start: StartRecord | None) -> str | None:
         """The version that is loaded to play this start signal, or the next one that comes; None if none is."""
-        # Not while what is loaded is what is wanted: editing files must not disturb a generation that is played. Nor in
-        # the moments between two short games, where a look at many files would cost more than a game.
+        # The files are not looked at while what is loaded is what is wanted: editing them must not disturb a generation
+        # that is played. Between two short games nothing is checked: it would cost a part of a game.
         if start is None:
-            if self._clock() >= self._wanted_at + IDLE_S:
-                self._evaluator.reload_if_changed(at_once=False)
+            if self.status.version is not None and self._clock() < self._wanted_at + IDLE_S:
+                return self.status.version
+            self._evaluator.reload_if_changed(at_once=False)
         else:
             self._wanted_at = self._clock()
             if start.evaluator not in (None, self.status.version):
                 self._evaluator.reload_if_changed(at_once=True)
-        if start is not None and start.new_process:
-            self._evaluator.renew()
+            if start.new_process:
+                self._evaluator.renew()
         was_loaded = self.status.version is not None
         self.status = self._evaluator.load()
         if was_loaded and self.status.is_loading:

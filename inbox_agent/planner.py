@@ -108,20 +108,25 @@ def _next_report(state: ShareState) -> ReportUnplayed | None:
 
 
 def _next_run(state: ShareState) -> Run | None:
+    if state.evaluator is None:
+        return None
     start = next_start(state)
-    loaded = state.evaluator is not None
-    return Run(start) if start is not None and loaded and start.evaluator in (None, state.evaluator) else None
+    return Run(start) if start is not None and start.evaluator in (None, state.evaluator) else None
 
 
 def next_start(state: ShareState) -> StartRecord | None:
     """The start signal to be played next; None if none waits, or while an evaluation runs."""
     if state.running is not None:
         return None
-    unconfirmed = [a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]]
     # Never two claims at once: a crash must leave only the claim of the evaluation that was running.
-    untouched = unconfirmed or [a for a in state.starts if a not in state.outbox]
+    untouched = _unconfirmed(state) if state.unconfirmed_claims else []
+    untouched = untouched or [a for a in state.starts if a not in state.outbox]
     waiting = [state.starts[a] for a in untouched if a in state.present and _is_ours(state, a)]
     return min(waiting, key=lambda start: start.publication) if waiting else None
+
+
+def _unconfirmed(state: ShareState) -> list[str]:
+    return [a for a in state.unconfirmed_claims if a in state.outbox and Kind.RESULT not in state.outbox[a]]
 
 
 def _is_ours(state: ShareState, attempt: str) -> bool:

@@ -8,7 +8,7 @@ See: share_layout.md, laws 3 and 4.
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class ShareScanner:
         self._staging_cleared = False
         self._unknown_owner = ""  #: the layout of a `host.json` that was logged
 
-    def scan(self, running: str | None) -> ShareState:
+    def scan(self, running: str | None, unconfirmed_claims: Collection[str] = ()) -> ShareState:
         """The state of the share now. Raises Unavailable when it cannot be asked."""
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
@@ -89,6 +89,7 @@ class ShareScanner:
             undeliverable=self._undeliverable,
             outbox=outbox,
             running=running,
+            unconfirmed_claims=[attempt for attempt in unconfirmed_claims if attempt in present],
         )
 
     def _scan_outbox(self, asked_for: set[str]) -> dict[str, set[Kind]]:

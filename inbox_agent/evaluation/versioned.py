@@ -68,6 +68,7 @@ class VersionedEvaluator:
         self._pause = pause
         self._status = LoadStatus()
         self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
+        self._reads_data = False  #: whether a game may read some of them itself
         self._look_again_at = self._load_again_at = -1e9
         self._failures = 0  #: loads in a row that failed, or were given up because files changed meanwhile
         self._was_loaded = False
@@ -137,9 +138,10 @@ class VersionedEvaluator:
     def _is_still_loaded(self) -> bool:
         if self._status.version is None or self._evaluator.loads != self._loads:
             return False
-        with contextlib.suppress(CannotLoad):  # it is loaded once more, which raises it again
+        try:
             return self._evaluator.load(0.0)
-        return False
+        except CannotLoad:  # it is loaded once more, which raises it again
+            return False
 
     def _load(self, timeout_s: float) -> LoadStatus:
         try:
@@ -192,6 +194,7 @@ class VersionedEvaluator:
         self._files = self._look_at_files()
         took_s = self._clock() - begun
         self._look_again_at = begun + max(CHECK_FILES_S, took_s / LOOK_FRACTION_MAX)
+        self._reads_data = any(not path.endswith(_IMPORTED) for path in self._files.files)
         return self._files
 
     def _drop(self) -> None:
@@ -199,10 +202,9 @@ class VersionedEvaluator:
         self._status, self._load_again_at = LoadStatus(), -1e9
 
     def _version_played(self) -> str | None:
-        before = self._files
-        reads_data = before is not None and any(not path.endswith(_IMPORTED) for path in before.files)
-        if self._game_loads == self._loads and not reads_data:
+        if self._game_loads == self._loads and not self._reads_data:
             return self._status.version  # of files that were read before the game began
+        before = self._files
         with contextlib.suppress(ValueError):
             now = self._look()
             is_same = now == before if self._game_loads != self._loads else _data_of(now) == _data_of(before)
