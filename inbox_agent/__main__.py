@@ -5,6 +5,7 @@ passed, 1 a check failed, 2 bad input.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import logging
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import asdict
@@ -25,7 +27,7 @@ from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.evaluators import WorkerPlace, make_evaluator
 from inbox_agent.identity import make_identity
 from inbox_agent.protocol.files import ShareError
-from inbox_agent.protocol.layout import INBOX, ORDERS
+from inbox_agent.protocol.layout import AGENT_LOCK, INBOX, ORDERS, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable, SettingsError
 from inbox_agent.share_scanner import AgentLimits
@@ -54,24 +56,46 @@ def main(argv: list[str] | None = None) -> int:
             raise SettingsError(f"{share}: no such folder; create the share first")
         if problem := too_long(share, IN_A_SHARE):
             raise SettingsError(problem)
-        state = state_folder(args)
-        lock = FileLock(state / LOCK)
+        files, state = LocalFiles(share), state_folder(args)
+        with _locked(share, files, state, share_is_local=not args.foreign_disk):
+            return _run(args, table, folder, files, state)
     except SettingsError as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
+        return 2
+    except ShareError as error:
+        print(f"inbox-agent: {share}: {error}", file=sys.stderr)
         return 2
     except AlreadyLocked as error:
         print(f"inbox-agent: another agent plays this share: {error}", file=sys.stderr)
         return 3
-    try:
-        return _run(args, table, folder, share, state)
     except AgentAlreadyRunning as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 3
-    finally:
-        lock.release()
 
 
-def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
+@contextlib.contextmanager
+def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool) -> Iterator[None]:
+    """Holds the locks that keep a second agent out: of the state folder, and on an own disk of the share.
+
+    Raises:
+        AlreadyLocked, SettingsError, ShareError
+    """
+    with contextlib.ExitStack() as locks:
+        locks.callback(FileLock(state / LOCK).release)
+        files.make_folders()
+        if share_is_local:
+            path = share / STATUS / AGENT_LOCK
+            try:
+                locks.callback(FileLock(path).release)
+            except OSError as error:
+                raise SettingsError(
+                    f"{path} cannot be locked: {error.strerror}; start the agent as the user who may write there, "
+                    "or with --foreign-disk if the share is not on a disk of this machine"
+                ) from error
+        yield
+
+
+def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: LocalFiles, state: Path) -> int:
     # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
     tree = ProcessTree(state / PROCESSES_FILE)
     log.info("plays %s of %s", table, folder)
@@ -81,8 +105,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
         str(table),
     )
     wakeup, stop = Wakeup(), threading.Event()
-    files = LocalFiles(share)
-    watcher = FolderWatcher({"inbox": share / INBOX}, wakeup.set, suffixes=ORDERS)
+    watcher = FolderWatcher({"inbox": files.root / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
         files,
         evaluator,
@@ -97,16 +120,12 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: P
     if args.leave_with_parent:
         _stop_with_parent(stop, wakeup, tree)
     try:
-        files.make_folders()
         while not stop.is_set():
             watcher.rearm()
             agent.wait(agent.step())
     except OtherAgentActive as error:
         print(f"inbox-agent: {error}; this one ends", file=sys.stderr)
         return 3
-    except ShareError as error:
-        print(f"inbox-agent: {share}: {error}", file=sys.stderr)
-        return 2
     finally:
         watcher.close()
         evaluator.close()

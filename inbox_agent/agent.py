@@ -106,6 +106,7 @@ class Agent:
         self._reported: tuple[HostRecord | None, LoadStatus | None] = (None, None)  #: in the last heartbeat
         self._other_agent: tuple[str, int] | None = None
         self._announced = False
+        self._knows_predecessor = not share_is_local
         self._watching_until = None if share_is_local else clock() + limits.newcomer_beats * limits.beat_s
 
     @property
@@ -352,11 +353,13 @@ class Agent:
         return min(self._limits.poll_s, self._limits.beat_s)
 
     def _check_for_newer_agent(self) -> None:
-        """Ends an agent that was suspended on a foreign disk if a successor started meanwhile."""
-        if self._share_is_local or self._clock() < self._heartbeat_due:
+        """Ends an agent that has a successor: it was suspended meanwhile, or the other one uses another lock."""
+        if self._clock() < self._heartbeat_due:
             return
         heartbeat = self._other_heartbeat(announced=False)
-        if heartbeat not in (None, self._other_agent):
+        if not self._knows_predecessor:  # on an own disk the lock has shown that it ended
+            self._other_agent, self._knows_predecessor = heartbeat, True
+        elif heartbeat not in (None, self._other_agent):
             raise OtherAgentActive(f"another agent (run {heartbeat[0]}) has taken over this share")
 
     def _other_heartbeat(self, *, announced: bool = True) -> tuple[str, int] | None:

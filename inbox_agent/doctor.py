@@ -25,7 +25,17 @@ from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
-from inbox_agent.protocol.layout import FOLDERS, HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, LayoutError, Outcome
+from inbox_agent.protocol.layout import (
+    AGENT_LOCK,
+    FOLDERS,
+    HEARTBEAT,
+    INBOX,
+    OUTBOX,
+    STAGING,
+    STATUS,
+    LayoutError,
+    Outcome,
+)
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
@@ -235,7 +245,9 @@ def _versions(_: CheckTarget) -> str:
 def _agent(target: CheckTarget) -> str:
     holder, beat = _holder(target), target.share / STATUS / HEARTBEAT
     if holder is not None:
-        silent_s = min(_age_s(beat), _age_s(note_path(target.state / LOCK)))  # older beats are from other agents
+        # A heartbeat that is older than the lock is that of an earlier agent.
+        notes = (note_path(lock) for lock in (target.state / LOCK, target.share / STATUS / AGENT_LOCK))
+        silent_s = min(_age_s(beat), *map(_age_s, notes))
         if silent_s > BEAT_FRESH_S:
             raise _CheckFailed(
                 f"the agent, process {holder}, has not beaten for {silent_s:.0f} s", "end its task and start it"
@@ -255,7 +267,7 @@ def _agent(target: CheckTarget) -> str:
 
 def _holder(target: CheckTarget) -> str | None:
     try:
-        return holder_of(target.state / LOCK)
+        return holder_of(target.state / LOCK) or holder_of(target.share / STATUS / AGENT_LOCK)
     except OSError as error:
         raise _CheckFailed(f"{error.filename}: {error.strerror}", "run the doctor as the user who plays") from error
 

@@ -19,6 +19,7 @@ LAYOUT = 2  # the version in every record; an agent answers a start signal of an
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
 FOLDERS = (INBOX, f"{INBOX}/{STAGING}", OUTBOX, f"{OUTBOX}/{STAGING}", STATUS)  #: a folder after the one it is in
 HEARTBEAT = "agent.json"
+AGENT_LOCK = "agent.lock"  #: in `status/`; on an own disk the agent keeps it locked while it runs
 EVALUATOR = "evaluator.json"
 
 RECORD_BYTES_MAX = 64 * 1024

@@ -1,5 +1,6 @@
 """An exclusive lock on a local file, which the operating system releases when the holding process ends."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+
+_HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})  #: the errors of a lock that another process holds
 
 
 class AlreadyLocked(Exception):
@@ -23,6 +27,7 @@ class FileLock:
 
     Raises:
         AlreadyLocked: another process holds it; the message names its process id.
+        OSError: the file cannot be opened, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,8 +36,10 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(self._descriptor)
-        except OSError:
+        except OSError as error:
             os.close(self._descriptor)
+            if error.errno not in _HELD:
+                raise
             raise AlreadyLocked(path, _read_note(self._note)) from None
         self._note.write_text(str(os.getpid()))
 
@@ -45,7 +52,7 @@ def holder_of(path: Path) -> str | None:
     """The id of the process that has `path` locked, `unknown` if it is not noted; None if it is not locked.
 
     Raises:
-        OSError: this user may not open the file.
+        OSError: this user may not open the file, or its file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR)
@@ -53,7 +60,9 @@ def holder_of(path: Path) -> str | None:
         return None
     try:
         _lock(descriptor)  # closing the descriptor releases it at once
-    except OSError:
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise
         return _read_note(note_path(path)) or "unknown"
     finally:
         os.close(descriptor)

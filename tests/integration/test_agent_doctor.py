@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +126,8 @@ def test_doctor_does_not_disturb_running_agent(machine: Machine) -> None:
     for _ in range(3):
         assert f"process {machine.agent.pid}" in machine.items()["agent"]["found"]
     assert machine.agent.poll() is None
-    assert machine.left() == {"status/agent.json", "status/evaluator.json"}
+    lock = {"status/agent.lock", "status/agent.lock.pid"}
+    assert machine.left() == {"status/agent.json", "status/evaluator.json", *lock}
 
 
 def test_doctor_names_owner_of_share(machine: Machine) -> None:
@@ -254,7 +256,8 @@ def test_doctor_reports_agent_with_old_heartbeat(machine: Machine) -> None:
     assert machine.agent is not None
     psutil.Process(machine.agent.pid).suspend()
     long_ago = time.time() - 1000
-    for path in (machine.share / "status/agent.json", machine.state / "agent.lock.pid"):
+    status = machine.share / "status"
+    for path in (status / "agent.json", status / "agent.lock.pid", machine.state / "agent.lock.pid"):
         os.utime(path, (long_ago, long_ago))
     assert re.search(r"has not beaten for 10\d\d s; end its task", machine.wrong()["agent"])
 
@@ -268,11 +271,30 @@ def test_doctor_accepts_agent_that_just_started(machine: Machine) -> None:
     assert machine.items()["agent"]["ok"]
 
 
-def test_doctor_reports_agent_with_other_state_folder(machine: Machine) -> None:
-    """Two agents on one share without a common lock."""
+def test_doctor_finds_agent_with_other_state_folder(machine: Machine) -> None:
+    """Every agent locks its share."""
     machine.start()
+    assert machine.agent is not None
     machine.state = machine.root / "other notes"
-    assert "another agent beats here" in machine.wrong()["agent"]
+    assert f"process {machine.agent.pid}, plays here" in machine.items()["agent"]["found"]
+
+
+def test_doctor_reports_agent_without_lock(machine: Machine) -> None:
+    """An agent on another computer, which reaches the share over a network, has no lock on this one."""
+    beat, done = machine.share / "status/agent.json", threading.Event()
+
+    def write() -> None:
+        while not done.wait(0.2):
+            beat.write_text("{}")
+
+    beat.write_text("{}")
+    other = threading.Thread(target=write)
+    other.start()
+    try:
+        assert "another agent beats here" in machine.wrong()["agent"]
+    finally:
+        done.set()
+        other.join()
 
 
 def test_doctor_reports_clock_that_went_back(machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """The lock that ends with its process: other processes are started and killed."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -104,3 +105,14 @@ def test_lock_file_is_not_removed(path: Path) -> None:
     FileLock(path).release()
 
     assert path.exists()
+
+
+def test_file_system_without_locks_is_no_lock_of_another_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error reaches the caller as it is."""
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("inbox_agent.system.file_lock._lock", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+        FileLock(path)

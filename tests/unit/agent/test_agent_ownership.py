@@ -264,9 +264,12 @@ def test_new_agent_waits_one_interval_after_late_announcement(tmp_path: Path) ->
     assert guest.time.now >= announced_at + LIMITS.beat_s
 
 
-def test_frozen_agent_exits_when_successor_took_over(tmp_path: Path) -> None:
-    """frozen during an evaluation -> another agent has watched and taken over -> it exits without writing anything."""
-    guest = AgentHarness(tmp_path, share_is_local=False)
+@pytest.mark.parametrize("own_disk", [False, True])
+def test_frozen_agent_exits_when_successor_took_over(tmp_path: Path, own_disk: bool) -> None:
+    """Frozen during an evaluation, another agent took over -> it exits without writing anything. On an own disk that
+    is an agent which uses another lock.
+    """
+    guest = AgentHarness(tmp_path, share_is_local=own_disk)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
     guest.publish_start()
@@ -305,9 +308,10 @@ def test_agent_frozen_between_artifacts_exits_too(tmp_path: Path) -> None:
     assert guest.files.files["status/agent.json"] == beat
 
 
-def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_disk", [False, True])
+def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path, own_disk: bool) -> None:
     """An announcement does not begin work: the new agent will see this heartbeat, and exit."""
-    guest = AgentHarness(tmp_path, share_is_local=False)
+    guest = AgentHarness(tmp_path, share_is_local=own_disk)
     guest.publish_owner()
     guest.run_for(LIMITS.newcomer_beats * LIMITS.beat_s)
     guest.files.replace("status/agent.json", layout.encode(records.beat("other", 1)))
@@ -316,6 +320,17 @@ def test_running_agent_ignores_announcement_of_new_agent(tmp_path: Path) -> None
 
     assert guest.heartbeat is not None
     assert guest.heartbeat.run_id == "run-1"
+
+
+def test_heartbeat_of_ended_agent_is_no_successor_on_own_disk(agent: AgentHarness) -> None:
+    """The lock has shown that the agent which wrote it has ended."""
+    agent.files.replace("status/agent.json", layout.encode(records.beat("other", 3, farm=FARM, worker=WORKER, epoch=1)))
+    agent.start_agent()
+
+    agent.run_for(3 * LIMITS.beat_s)
+
+    assert agent.heartbeat is not None
+    assert agent.heartbeat.run_id == "run-2"
 
 
 def test_unreadable_share_restarts_watching_period(tmp_path: Path) -> None:
