@@ -57,6 +57,7 @@ class ShareState:
     owner: HostRecord | None  #: the `host.json` of the highest epoch; None: the share has no owner yet
     present: Collection[str]  #: attempts with a start signal that exists or is not confirmed absent
     starts: Mapping[str, StartRecord] = field(default_factory=dict)  #: the start signals that could be read
+    damaged: Collection[str] = ()  #: attempts whose start signal was read and is not valid
     #: attempts that were given up, with outcome and reason
     undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
     outbox: Mapping[str, Collection[Kind]]  #: contents of `outbox/`, by attempt
@@ -98,9 +99,10 @@ def _next_report(state: ShareState) -> ReportUnplayed | None:
         if Kind.RESULT in found or attempt == state.running:
             continue
         unconfirmed = attempt in state.unconfirmed_claims  # no genome is charged for an unconfirmed claim
-        # Check the claim before the start signal: a crash of the machine may lose the unflushed signal, and the genome
-        # that caused it must not be reported as "undelivered".
-        if Kind.STARTED in found and not unconfirmed and (_is_ours(state, attempt) or attempt in state.undeliverable):
+        # Check the claim before the start signal: a crash of the machine may damage the unflushed signal, and the
+        # genome that caused it must not be reported as "undelivered". Nor may the next claim be published before.
+        known = _is_ours(state, attempt) or attempt in state.damaged or attempt in state.undeliverable
+        if Kind.STARTED in found and not unconfirmed and known:
             return ReportUnplayed(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
         if attempt in state.undeliverable:
             return ReportUnplayed(attempt, *state.undeliverable[attempt])

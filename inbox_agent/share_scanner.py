@@ -60,6 +60,7 @@ class ShareScanner:
         self._tries: dict[str, int] = {}
         self._again_at: dict[str, float] = {}
         self._undeliverable: dict[str, tuple[Outcome, str]] = {}
+        self._damaged: dict[str, None] = {}
         self._missing_since: dict[str, float] = {}
         self._staging_cleared = False
         self._unknown_owner = ""  #: the layout of a `host.json` that was logged
@@ -86,6 +87,7 @@ class ShareScanner:
             owner=self.owner,
             present=present,
             starts={a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now},
+            damaged=self._damaged,
             undeliverable=self._undeliverable,
             outbox=outbox,
             running=running,
@@ -154,14 +156,18 @@ class ShareScanner:
                 raise LayoutError(name, f"speaks of attempt {start.attempt}")
         except UnknownLayout as error:
             self._undeliverable[attempt] = (Outcome.REJECTED, str(error))
-        except (FileMissing, FileInvalid, FileRefused, LayoutError) as error:
+        except (FileInvalid, LayoutError) as error:
+            self._damaged[attempt] = None
+            self.note_incomplete(attempt, str(error))
+        except (FileMissing, FileRefused) as error:
             self.note_incomplete(attempt, str(error))
         else:
             self._starts[attempt] = start
             self._tries.pop(attempt, None)
+            self._damaged.pop(attempt, None)
 
     def _retain(self, present: set[str]) -> None:
-        memories: list[dict[str, Any]] = [self._starts, self._tries, self._again_at, self._undeliverable]
+        memories: list[dict[str, Any]] = [self._starts, self._tries, self._again_at, self._undeliverable, self._damaged]
         for memory in memories:
             for attempt in memory.keys() - present:
                 del memory[attempt]

@@ -126,6 +126,23 @@ def test_claim_of_earlier_run_is_reported_interrupted(agent: AgentHarness) -> No
     assert agent.playing == attempt(2)
 
 
+def test_claim_of_earlier_run_with_damaged_signal_is_reported_before_next_claim(agent: AgentHarness) -> None:
+    """A crash of the machine damages a start signal that was not flushed; the report echoes nothing of it."""
+    agent.publish_start(1)
+    agent.step()
+    agent.files.files[f"inbox/{attempt(1)}.start.json"] = b'{"layout": 2, "far'
+    agent.publish_start(2)
+    agent.start_agent()
+    agent.files.journal.clear()
+    agent.step()
+
+    first_written = next(path for _verb, path in agent.files.journal)
+    assert first_written == f"outbox/{answered(1)}"
+    assert agent.result(1).outcome is Outcome.INTERRUPTED
+    assert agent.result(1).genome_sha256 is None
+    assert agent.playing == attempt(2)
+
+
 def test_result_of_earlier_run_is_kept(agent: AgentHarness) -> None:
     """claim -> result -> agent killed -> agent restarted: nothing is changed, nothing is evaluated."""
     agent.publish_start()

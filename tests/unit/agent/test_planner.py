@@ -33,18 +33,20 @@ def share_state(
     *starts: StartRecord,
     owner: HostRecord | None = OURS,
     unread: Collection[str] = (),
+    damaged: Collection[str] = (),
     undeliverable: Mapping[str, tuple[Outcome, str]] | None = None,
     outbox: Mapping[str, Collection[Kind]] | None = None,
     running: str | None = None,
     unconfirmed_claims: Collection[str] = (),
     evaluator: str | None = records.VERSION,
 ) -> ShareState:
-    """A scan: `starts` are present and read, `unread` are present; undeliverable ones are present as well."""
+    """A scan: `starts` are present and read; unread, damaged and undeliverable ones are present as well."""
     undeliverable = undeliverable or {}
     return ShareState(
         owner=owner,
-        present={s.attempt for s in starts} | set(unread) | undeliverable.keys(),
+        present={s.attempt for s in starts} | {*unread, *damaged} | undeliverable.keys(),
         starts={s.attempt: s for s in starts},
+        damaged=damaged,
         undeliverable=undeliverable,
         outbox=outbox or {},
         running=running,
@@ -217,9 +219,21 @@ def test_result_of_earlier_run_is_not_touched() -> None:
     assert next_step(share_state(start(FIRST), outbox={FIRST: {Kind.STARTED, Kind.RESULT}})) == Wait()
 
 
-def test_interruption_waits_for_readable_start_signal() -> None:
-    """The report should echo the start signal, which is soon read or given up."""
+def test_interruption_waits_until_start_signal_was_read() -> None:
+    """Its absence may not be confirmed yet, or another process has it open."""
     assert next_step(share_state(unread=[FIRST], outbox={FIRST: {Kind.STARTED}})) == Wait()
+
+
+def test_claim_with_damaged_start_signal_is_interrupted_at_once() -> None:
+    """The game may have crashed the machine, which damaged the signal; nothing else is claimed before the report."""
+    state = share_state(start(SECOND), damaged=[FIRST], outbox={FIRST: {Kind.STARTED}})
+
+    assert steps(state) == [INTERRUPTED, Run(start(SECOND))]
+
+
+def test_damaged_start_signal_without_claim_is_no_interruption() -> None:
+    """It is read again, and reported as undelivered when it is given up."""
+    assert next_step(share_state(damaged=[FIRST])) == Wait()
 
 
 def test_running_attempt_is_not_reported_interrupted() -> None:
@@ -376,6 +390,7 @@ def looks(draw: st.DrawFn) -> ShareState:
         owner=owner,
         present=present,
         starts=starts,
+        damaged=sorted(present - starts.keys() - draw(st.sets(st.sampled_from(ATTEMPTS)))),
         undeliverable=undeliverable,
         outbox=outbox,
         running=running,
@@ -414,7 +429,7 @@ def test_every_step_meets_its_conditions(state: ShareState) -> None:
                 outcome is Outcome.INTERRUPTED
                 and Kind.STARTED in state.outbox[attempt]
                 and attempt not in state.unconfirmed_claims
-                and (playable(state, attempt) or attempt in state.undeliverable)
+                and (playable(state, attempt) or attempt in {*state.damaged, *state.undeliverable})
             )
         case Run(chosen):
             assert state.running is None
@@ -439,8 +454,8 @@ def test_steps_are_taken_in_order(state: ShareState) -> None:
     assert isinstance(step, Stop) is unwanted
     assert isinstance(step, Clean) is (bool(litter) and not unwanted)
     if isinstance(step, Run | Wait):
-        claims = {a for a, kinds in state.outbox.items() if Kind.STARTED in kinds and playable(state, a)}
-        claims -= set(state.unconfirmed_claims)
+        claims = {a for a, kinds in state.outbox.items() if Kind.STARTED in kinds}
+        claims = {a for a in claims if playable(state, a) or a in state.damaged} - set(state.unconfirmed_claims)
         unanswered = {a for a in state.present if Kind.RESULT not in state.outbox.get(a, ())} - {state.running}
         assert not unanswered & (state.undeliverable.keys() | claims)
 
@@ -454,6 +469,7 @@ def test_order_of_listing_does_not_matter(state: ShareState, order: list[str]) -
         state,
         present=[attempt for attempt in order if attempt in state.present],
         starts={attempt: state.starts[attempt] for attempt in order if attempt in state.starts},
+        damaged=[attempt for attempt in order if attempt in state.damaged],
         undeliverable={attempt: state.undeliverable[attempt] for attempt in order if attempt in state.undeliverable},
         outbox={attempt: state.outbox[attempt] for attempt in order if attempt in state.outbox},
     )
