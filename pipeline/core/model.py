@@ -126,6 +126,12 @@ class Trial:
         return set(blaming[len(blaming) - self.blamed :])
 
     @property
+    def lost_by(self) -> set[str]:
+        """The workers on which it was lost since it was (re)opened."""
+        losing = [attempt.worker for attempt in self.attempts if attempt.outcome in LOSSES]
+        return set(losing[len(losing) - self.losses :])
+
+    @property
     def is_held_back(self) -> bool:
         """Whether another trial of its genome failed and is tried again first."""
         failed = self.genome.failed_open

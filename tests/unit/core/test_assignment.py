@@ -314,3 +314,20 @@ def test_rejected_result_excludes_worker() -> None:
     assert core.farm.workers[first.worker].state is WorkerState.OUT
     assert "install the same version" in core.farm.workers[first.worker].reason
     core.play_all()
+
+
+def test_last_attempt_waits_for_worker_that_has_not_lost_trial() -> None:
+    """Two workers lose everything at once; the third one plays a long game. No innocent genome is given up."""
+    core = CoreHarness("good", "bad-0", "bad-1", genomes=2, depth=1, limits=Limits(probations_max=100, back_off_s=0.1))
+    core.run_until_ready()
+    core.claim("good")
+
+    for _ in range(100):
+        for name in ("bad-0", "bad-1"):
+            for attempt in list(core.farm.workers[name].wanted):
+                core.publish_result(attempt, farm="another")
+        core.tick(0.5)
+
+    losses = [genome.trials[0].losses for genome in core.farm.genomes]
+    assert losses == [0, core.limits.losses_per_trial_max - 1]
+    assert core.settlements() == [None] * 2
