@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
         EvaluatorFiles(table, folder).look,
         str(table),
     )
-    wakeup, stop = Wakeup(), threading.Event()
+    wakeup, stop, parent_ended = Wakeup(), threading.Event(), threading.Event()
     watcher = FolderWatcher({"inbox": files.root / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
         files,
@@ -118,11 +118,13 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
     )
     _stop_on_signals(stop, wakeup)
     if args.leave_with_parent:
-        _stop_with_parent(stop, wakeup, tree)
+        _stop_with_parent(stop, parent_ended, wakeup, tree)
     try:
         while not stop.is_set():
             watcher.rearm()
             agent.wait(agent.step())
+        if not parent_ended.is_set():  # a host that ends takes back itself what its agents play
+            agent.report_stop()
     except OtherAgentActive as error:
         print(f"inbox-agent: {error}; this one ends", file=sys.stderr)
         return 3
@@ -174,12 +176,13 @@ def _stop_on_signals(stop: threading.Event, wakeup: Wakeup) -> None:
             signal.signal(getattr(signal, name), handle)
 
 
-def _stop_with_parent(stop: threading.Event, wakeup: Wakeup, tree: ProcessTree) -> None:
+def _stop_with_parent(stop: threading.Event, parent_ended: threading.Event, wakeup: Wakeup, tree: ProcessTree) -> None:
     """Stops at the end of standard input: the parent holds the other end, which closes however the parent dies."""
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
+        parent_ended.set()
         stop.set()
         wakeup.set()
         time.sleep(_LAST_WORDS_S)  # a responsive loop has ended the process by now, and this thread with it

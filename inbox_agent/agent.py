@@ -138,6 +138,24 @@ class Agent:
             return min(self._limits.poll_s, self._limits.beat_s / 4)
         return min(self._limits.poll_s, max(0.0, self._heartbeat_due - self._clock()))
 
+    def report_stop(self) -> None:
+        """Reports the running evaluation before the agent is stopped on request: a claim that is left is charged to
+        the genome. Tries once; an evaluation that has just finished is reported with its result.
+        """
+        if self.playing:
+            self._finished = self._evaluator.wait(0.0)
+        if self._running is None:
+            return
+        try:
+            if self._finished is not None:
+                self._report_finished()
+            else:
+                self._evaluator.stop()
+                stopped = _not_run(Outcome.INTERRUPTED, "the agent was stopped while this attempt was played")
+                self._results.publish(self._running.attempt, self._running, stopped, agent_stopped=True)
+        except Unavailable as error:
+            log.warning("%s could not be reported: %s", self._running.attempt, error)
+
     # ------------------------------------------------------------------------------------------------- one round
 
     def _try(self, part: Callable[[], None]) -> bool:

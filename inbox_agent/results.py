@@ -34,7 +34,14 @@ class ResultWriter:
         self._copied.clear()
         self._refusals.clear()
 
-    def publish(self, attempt: str, of: StartRecord | HostRecord, finished: EvaluationResult) -> None:
+    def publish(
+        self,
+        attempt: str,
+        of: StartRecord | HostRecord,
+        finished: EvaluationResult,
+        *,
+        agent_stopped: bool = False,
+    ) -> None:
         """Publishes a result; it echoes the start signal, or the share's owner where that could not be read.
 
         Raises:
@@ -55,6 +62,7 @@ class ResultWriter:
             fitness=finished.fitness,
             metrics=finished.metrics,
             reason=layout.clean(finished.reason, layout.REASON_CHARS_MAX),
+            agent_stopped=agent_stopped,
             seconds=finished.seconds,
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,

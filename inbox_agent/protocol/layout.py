@@ -259,6 +259,7 @@ class ResultRecord(Record, frozen=True, kw_only=True):
     fitness: float | None = None
     metrics: Annotated[dict[Name, float], Meta(max_length=METRICS_MAX)] = {}
     reason: Line = ""
+    agent_stopped: bool = False  #: with `interrupted`: the agent was asked to stop, and no game is the cause
     seconds: Annotated[float, Meta(ge=0, le=8 * 86400)] = 0.0
     boot_id: Token
     run_id: Token

@@ -54,13 +54,19 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
     trial_open = attempt.trial.state is not TrialState.SETTLED
     completed = not problem and result.record is not None and result.record.outcome is Outcome.COMPLETED
     if attempt.outcome is None or (completed and trial_open):
-        tx.end_attempt(attempt, _attempt_ended(attempt, result, problem))
+        tx.end_attempt(attempt, _attempt_ended(attempt, result, problem), agent_stopped=_agent_stopped(result))
         _update_worker(tx, attempt)
     else:
         tx.add(_result_late(result, worker, problem))
-        if attempt.outcome is Outcome.LOST and result.record and result.record.outcome is Outcome.INTERRUPTED:
+        interrupted = result.record is not None and result.record.outcome is Outcome.INTERRUPTED
+        if attempt.outcome is Outcome.LOST and interrupted and not _agent_stopped(result):
             # The share can be read again and shows which attempt was running when the worker went down.
             tx.charge(attempt)
+
+
+def _agent_stopped(result: CollectedResult) -> bool:
+    """Whether the agent was asked to stop: nothing is known against the game that it interrupted."""
+    return result.record is not None and result.record.agent_stopped
 
 
 def _result_problem(tx: Transaction, attempt: Attempt, result: CollectedResult) -> str:

@@ -81,13 +81,13 @@ class Transaction:
             ),
         )
 
-    def end_attempt(self, attempt: Attempt, ended: AttemptEnded) -> None:
+    def end_attempt(self, attempt: Attempt, ended: AttemptEnded, *, agent_stopped: bool = False) -> None:
         """Adds the end of an attempt and the facts that follow for its trial and genome."""
         self.add(ended)
         self.touched.add(attempt.worker)
         if ended.outcome is Outcome.COMPLETED:
             self._settle_completed(attempt, ended)
-        elif ended.outcome is Outcome.INTERRUPTED or _blames_genome(attempt, ended):
+        elif (ended.outcome is Outcome.INTERRUPTED and not agent_stopped) or _blames_genome(attempt, ended):
             self.charge(attempt)
         self._settle_if_exhausted(attempt)
         if ended.outcome in BLAMES_GENOME:

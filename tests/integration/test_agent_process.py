@@ -1,17 +1,31 @@
-"""`inbox-agent` as a process: what keeps a second one out."""
+"""`inbox-agent` as a process: what keeps a second one out, and what a request to stop leaves."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from inbox_agent.protocol.layout import Outcome, ResultRecord, decode, encode
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.file_lock import FileLock
+from tests.harness import records
+from tests.harness.records import GENOME
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+
+GAME = """
+import time
+
+def play(genome, trial):
+    print("playing", flush=True)
+    time.sleep(600)
+"""
 
 
 class AgentProcesses:
@@ -21,7 +35,7 @@ class AgentProcesses:
         self.root, self.share = root, root / "share"
         self.share.mkdir()
         LocalFiles(self.share).make_folders()
-        (root / "game.py").write_text("def play(genome, trial):\n    return 1.0\n")
+        (root / "game.py").write_text(GAME)
         self._agents: list[subprocess.Popen[str]] = []
 
     def start(self, state: str, *options: str) -> "subprocess.Popen[str]":
@@ -39,6 +53,15 @@ class AgentProcesses:
         agent = self.start("first", *options)
         assert eventually((self.share / "status/agent.json").exists, 20)
         return agent
+
+    def start_game(self) -> str:
+        """Publishes a start signal as a host does, and waits until it is claimed; returns the attempt."""
+        files = LocalFiles(self.share)
+        start = records.start(1, evaluator=None)
+        files.publish("inbox/1.host.json", encode(records.host()))
+        files.deliver(f"inbox/{start.attempt}.genome", GENOME, f"inbox/{start.attempt}.start.json", encode(start))
+        assert eventually((self.share / f"outbox/{start.attempt}.started.json").exists, 30)
+        return start.attempt
 
     def close(self) -> None:
         for agent in self._agents:
@@ -103,3 +126,21 @@ def test_agent_on_foreign_disk_takes_no_lock_there(agents: AgentProcesses) -> No
     (agents.share / "status/agent.lock").mkdir()
 
     agents.start_first("--foreign-disk", "--beat", "0.2", "--poll", "0.1")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM; a console sends Ctrl-Break instead")
+@pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
+def test_request_to_stop_is_reported_for_the_running_game(agents: AgentProcesses, request_to_stop: int) -> None:
+    """The result says that the agent was stopped, so that no genome is charged; the game's process is gone."""
+    agent = agents.start_first()
+    attempt = agents.start_game()
+    games = psutil.Process(agent.pid).children(recursive=True)
+
+    agent.send_signal(request_to_stop)
+
+    assert agent.wait(20) == 0
+    name = f"{attempt}.result.json"
+    result = decode(ResultRecord, (agents.share / "outbox" / name).read_bytes(), name)
+    assert (result.outcome, result.agent_stopped) == (Outcome.INTERRUPTED, True)
+    assert games
+    assert not any(game.is_running() for game in games)

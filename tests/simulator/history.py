@@ -6,6 +6,7 @@ that no game of that genome gave), recovered (settled after a fault).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 from inbox_agent.protocol.layout import INBOX, OUTBOX
@@ -212,6 +213,10 @@ def _plan_faults(world: World, participants: _Participants) -> None:
         machine.evaluator_is_broken = True
         world.schedule(rng.choice([1, 10, 60]), lambda: setattr(machine, "evaluator_is_broken", False))
 
+    def corrupt(machine: SimulatedMachine) -> None:
+        machine.corrupts = True
+        world.schedule(rng.choice([5, 60]), lambda: setattr(machine, "corrupts", False))
+
     def hypervisor_down() -> None:
         machine = one()
         machine.hypervisor_down = True
@@ -249,5 +254,8 @@ def _plan_faults(world: World, participants: _Participants) -> None:
     world.every("hostile bytes", options.hostile_bytes, lambda: one().write_hostile_bytes())
     world.every("foreign files", options.foreign_files, lambda: one().add_foreign_files())
     world.every("second agent", options.second_agent, second_agent)
+    world.every("agent stop", options.agent_stop, lambda: one().stop_agent())
+    for machine in machines[: min(options.corrupting, len(machines) - 1)]:
+        world.every("corrupting agent", 4.0, partial(corrupt, machine))
     world.every("swap", options.swap, swap)
     world.every("unmount", options.unmount, unmount)

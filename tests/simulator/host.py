@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec.structs import replace as replace_struct
 
 from inbox_agent.protocol.layout import Kind
 from pipeline.core.assignment import Queues
@@ -235,7 +236,7 @@ class SimulatedHost:
             shares[name] = share.execute
         return ControlLoop(
             farm,
-            LIMITS,
+            replace_struct(LIMITS, losses_per_trial_max=self.world.options.losses_max),
             Queues(
                 depth=dict.fromkeys(self.machines, self.world.options.depth),
                 local=frozenset(self.machines if self.world.options.local else ()),

@@ -16,8 +16,7 @@ from tests.simulator.world import World
 
 #: A trial has failures_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
 #: Attempts that the host withdrew are bounded by the faults of a world, not by a rule.
-FAILURES_MAX, LOSSES_MAX = 2, 10
-ATTEMPTS_PER_TRIAL_MAX = FAILURES_MAX + LOSSES_MAX
+FAILURES_MAX = 2
 CHARGES_MAX = 3  #: attempts_max charges make a genome poison
 LOSSES_IN_A_ROW_MAX = 3  #: losses_max losses of a worker
 #: Faults after which the host knows and decides what it would have without them.
@@ -53,11 +52,12 @@ class LedgerChecker:
         self._failed_on: defaultdict[Trial, list[str]] = defaultdict(list)  #: where it failed, or ran out of time
         self._unresolved: defaultdict[Genome, list[Trial]] = defaultdict(list)  #: trials that failed, not settled
         self._to_withdraw: set[str] = set()  #: queued attempts at other trials of a genome that has just failed
-        self._lost: Counter[Trial] = Counter()  #: attempts that were lost
+        self._lost_on: defaultdict[Trial, list[str]] = defaultdict(list)  #: workers on which attempts were lost
         self._charged_on: defaultdict[Genome, list[str]] = defaultdict(list)
         self._worker_of: dict[str, str] = {}  #: attempt -> worker
         self._lost_in_a_row: Counter[str] = Counter()  #: worker -> losses
         self._on_probation: set[str] = set()
+        self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
 
@@ -115,7 +115,7 @@ class LedgerChecker:
         self._check_retry(trial, fact["worker"])
         self.issued[attempt], self._wanted[trial], self._worker_of[attempt] = trial, attempt, fact["worker"]
         self.attempts[trial] += 1
-        if self.attempts[trial] > ATTEMPTS_PER_TRIAL_MAX:
+        if self.attempts[trial] > FAILURES_MAX + self._world.options.losses_max:
             self._report(f"trial {trial} took {self.attempts[trial]} attempts")
 
     def _check_retry(self, trial: Trial, worker: str) -> None:
@@ -124,6 +124,7 @@ class LedgerChecker:
             self._report(f"trial {trial} was issued before {first}, which failed, was settled")
         if self._lost_in_a_row[worker] >= (1 if worker in self._on_probation else LOSSES_IN_A_ROW_MAX):
             self._report(f"{worker} got trial {trial} after {self._lost_in_a_row[worker]} losses in a row")
+        self._check_last_loss(trial, worker)
         failed_on = self._failed_on[trial]
         others = set(self._worker_of.values()) - set(failed_on)
         # A machine that poison has taken down cannot play, although nothing is lost yet.
@@ -131,11 +132,20 @@ class LedgerChecker:
         if len(failed_on) == FAILURES_MAX - 1 and worker in failed_on and others and undisturbed:
             self._report(f"trial {trial} failed on {worker} and was issued to it again, although {min(others)} plays")
 
+    def _check_last_loss(self, trial: Trial, worker: str) -> None:
+        """A trial that may be lost once more goes to a worker that has not lost it, if another one plays."""
+        lost_on, options = self._lost_on[trial], self._world.options
+        others = set(self._worker_of.values()) - set(lost_on) - {w for w, n in self._lost_in_a_row.items() if n}
+        corrupted = sum(self._world.fired[kind] for kind in (*HARMLESS, "corrupting agent", "corrupted result"))
+        undisturbed = self._world.fired.total() == corrupted and not (options.poison or options.second_farm)
+        if len(lost_on) == options.losses_max - 1 and worker in lost_on and others and undisturbed:
+            self._report(f"trial {trial} was lost on {worker} and was issued to it again, although {min(others)} plays")
+
     @property
     def _undisturbed(self) -> bool:
         """Whether nothing but genomes has failed so far: every worker that got work before may get more."""
         disturbing = self._world.fired.total() - sum(self._world.fired[kind] for kind in HARMLESS)
-        return not (disturbing or self._lost.total() or self._world.options.second_farm)
+        return not (disturbing or any(self._lost_on.values()) or self._world.options.second_farm)
 
     def _attempt_ended(self, fact: dict[str, Any]) -> None:
         attempt = fact["attempt"]
@@ -158,6 +168,8 @@ class LedgerChecker:
 
     def _count_outcome(self, trial: Trial, worker: str, fact: dict[str, Any]) -> None:
         outcome = fact["outcome"]
+        if outcome == "interrupted" and orjson.loads(self.archived[fact["attempt"]])["agent_stopped"]:
+            self._stopped.add(fact["attempt"])
         if outcome in ("failed", "timed_out"):
             self._failed_on[trial].append(worker)
             plays = b'"play"' in self._genomes[trial[1] - 1]
@@ -168,7 +180,7 @@ class LedgerChecker:
             others = {a for t, a in self._wanted.items() if t[:2] == trial[:2] and t != self._unresolved[t[:2]][0]}
             self._to_withdraw |= others - self._world.played if self._undisturbed else set()
         elif outcome in LOSSES and not fact.get("ordered"):
-            self._lost[trial] += 1
+            self._lost_on[trial].append(worker)
             self._lost_in_a_row[worker] += 1
         if outcome in ("failed", "timed_out", "completed"):
             self._lost_in_a_row[worker] = 0
@@ -200,6 +212,8 @@ class LedgerChecker:
         self._charged_on[self._generation, fact["genome"]].append(fact["worker"])
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
             self._report(f"{attempt} was charged and not played")
+        if attempt in self._stopped:
+            self._report(f"{attempt} was charged, although its agent was asked to stop")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, settlement, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
@@ -232,7 +246,7 @@ class LedgerChecker:
             case "timed_out":
                 return failed and b'"hang"' in self._genomes[trial[1] - 1]
             case "failed":
-                return poison or failed or self._lost[trial] >= LOSSES_MAX
+                return poison or failed or len(self._lost_on[trial]) >= self._world.options.losses_max
         return False
 
     def _trial(self, fact: dict[str, Any]) -> Trial:

@@ -3,6 +3,7 @@
 The evaluator computes the fitness from the genome's bytes and the seed, so every mix-up gives another fitness.
 """
 
+import contextlib
 import copy
 import hashlib
 from collections import deque
@@ -17,7 +18,20 @@ from inbox_agent.agent import Agent, OtherAgentActive
 from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult
 from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
-from inbox_agent.protocol.layout import ANSWERS, ORDERS, Outcome, ResultRecord, encode
+from inbox_agent.protocol.layout import (
+    ANSWERS,
+    INBOX,
+    ORDERS,
+    OUTBOX,
+    Kind,
+    LayoutError,
+    Outcome,
+    ResultRecord,
+    StartRecord,
+    attempt_of,
+    decode,
+    encode,
+)
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
@@ -194,6 +208,7 @@ class SimulatedMachine:
         self.evaluator_version = VERSION  #: of its evaluator's files as they are now
         self.evaluator_edits = 0
         self.evaluator_is_broken = False
+        self.corrupts = False  #: its agent writes results of another farm
         self.files = self._open_files()
         self.agent: Agent | None = None
         self.hung = False
@@ -224,11 +239,37 @@ class SimulatedMachine:
         return files
 
     def _on_publish(self, path: str) -> None:
+        if self.corrupts and path.endswith(ANSWERS):
+            self.disk.files[path] = self._forged(attempt_in(path))
+            self.world.fired["corrupted result"] += 1
+        if path.endswith(Kind.STARTED.value):
+            self._check_claim(path)
         if path.endswith(ANSWERS):
             self._check_result(path)
             self.on_result(path)
             for listener in list(self.listeners.values()):
                 listener(path)
+
+    def _check_claim(self, path: str) -> None:
+        """An agent answers the claims of its predecessors before it claims anything: a crash leaves one claim."""
+        options, files = self.world.options, self.disk.files
+        if options.revert or options.held or options.second_agent or options.hostile_bytes or not self.own_disk:
+            return
+        for name in self.disk.names(OUTBOX):
+            other = attempt_of(name)
+            if other is None or other[1] is not Kind.STARTED or f"{OUTBOX}/{name}" == path:
+                continue
+            answered = f"{OUTBOX}/{Kind.RESULT.of(other[0])}" in files
+            data = files.get(f"{INBOX}/{Kind.START.of(other[0])}")
+            if data is not None and not answered and self._is_owners_or_damaged(data):
+                self.world.report_violation(f"{self.name} claims {path} before it has answered {other[0]}")
+
+    def _is_owners_or_damaged(self, start: bytes) -> bool:
+        try:
+            record = decode(StartRecord, start, "start")
+        except LayoutError:
+            return True
+        return (record.farm, record.worker, record.epoch) == self.disk.owner()
 
     def _check_result(self, path: str) -> None:
         """Law 7: no agent reports a game as interrupted that another agent plays."""
@@ -362,6 +403,15 @@ class SimulatedMachine:
         self.kill_agent()
         if not self.is_clone and (self.world.rng.random() < 0.7 or not self.world.faulty):
             self.world.schedule(self.world.rng.uniform(0.5, 3), self._start_if_none)
+
+    def stop_agent(self) -> bool:
+        """Asks the agent to stop, as SIGTERM does; a logon task restarts it, or only the host does."""
+        if self.agent is None or self.hung:
+            return False
+        with contextlib.suppress(Killed, OtherAgentActive):
+            self.agent.report_stop()
+        self.crash_agent()
+        return True
 
     def crash(self) -> None:
         """Cuts the power; the machine boots again by itself, or with a hypervisor sometimes only when it is started."""
@@ -502,7 +552,7 @@ class SimulatedMachine:
         """Ends faults of disk and network. What hangs or has ended stays so, and the host has to recover it."""
         self.disk.reachable, self.disk.full, self.hypervisor_down = True, False, False
         self.edit_evaluator(VERSION)
-        self.evaluator_is_broken = False
+        self.evaluator_is_broken = self.corrupts = False
         self.disk.held.clear()
 
     def _start_if_none(self) -> None:

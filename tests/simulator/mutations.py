@@ -315,6 +315,27 @@ MUTATIONS = [
         "        return False\n",
     ),
     Mutation(
+        "lost again by the worker that lost it",
+        "the last attempt waits for a worker that has not lost the trial",
+        "_waits_for_other_worker",
+        "        return any(other.name not in trial.lost_by for other in (*assignable, *_loading(tx)))\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "stopped agent charged to the genome",
+        "law 5: what a request to stop the agent has interrupted is charged to no genome",
+        "Transaction.end_attempt",
+        "(ended.outcome is Outcome.INTERRUPTED and not agent_stopped)",
+        "ended.outcome is Outcome.INTERRUPTED",
+    ),
+    Mutation(
+        "claims before it reports an earlier claim",
+        "a claim of an earlier run is reported before the next one, also if its start signal is damaged",
+        "_next_report",
+        " or attempt in state.damaged",
+        "",
+    ),
+    Mutation(
         "lossy worker gets work until the sweep",
         "a worker that lost losses_max attempts in a row gets nothing more",
         "_lost_too_many",

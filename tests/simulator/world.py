@@ -55,6 +55,9 @@ class Options:
     hypervisor_down: float  #: the hypervisor does not answer for a while
     action_lost: float  #: probability that a recovery action is confirmed and not executed
     host_stop: float  #: the host ends gracefully
+    agent_stop: float  #: an agent ends gracefully
+    losses_max: int  #: lost attempts before a trial is given up
+    corrupting: int  #: machines whose agents write results that cannot be used, for a while
     generations: int  #: played one after the other, on the same shares
     commands: bool  #: the evaluator reads its files at every game, not once in a process that is kept
     slow_load: float  #: probability that the evaluator takes up to a minute to load
@@ -75,6 +78,7 @@ _SIZES = {
     "hypervisor",
     "generations",
     "commands",
+    "losses_max",
 }
 
 
@@ -89,8 +93,18 @@ def failing_genomes_options(options: Options) -> Options:
     return replace(fault_free_options(options), failing=2, hanging=0.3)
 
 
+def corrupting_agents_options(options: Options) -> Options:
+    """The same world with one agent whose results can be used, and without any other fault."""
+    return replace(fault_free_options(options), corrupting=options.workers - 1, depth=1, losses_max=4)
+
+
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
+    options = _draw_options(rng)
+    return corrupting_agents_options(options) if rng.random() < 0.05 else options
+
+
+def _draw_options(rng: random.Random) -> Options:
 
     def sometimes(probability: float, value: float) -> float:
         return value * rng.uniform(0.3, 1.5) if rng.random() < probability else 0.0
@@ -142,6 +156,9 @@ def draw_options(rng: random.Random) -> Options:
         evaluator_break=sometimes(0.2, 1.0),
         ruin=sometimes(0.2, 0.1),
         held=sometimes(0.3, 3.0),
+        agent_stop=sometimes(0.3, 2.0),
+        losses_max=10,
+        corrupting=rng.choice([0, 0, 0, 0, 1, 2, 4]),
     )
 
 

@@ -190,6 +190,62 @@ def test_claim_of_older_epoch_is_not_answered(agent: AgentHarness) -> None:
     assert agent.outbox == {started()}
 
 
+# ------------------------------------------------------------------------------------------------- a request to stop
+
+
+def test_stopped_agent_reports_running_evaluation(agent: AgentHarness) -> None:
+    """As interrupted by the stop, which is charged to no genome; its successor has nothing to report."""
+    agent.publish_start()
+    agent.step()
+
+    agent.agent.report_stop()
+
+    assert agent.evaluator.stops == 1
+    assert (agent.result().outcome, agent.result().agent_stopped) == (Outcome.INTERRUPTED, True)
+    assert agent.result().genome_sha256 == sha256(GENOME)
+    agent.start_agent()
+    agent.run_for(60)
+    assert agent.result().run_id == "run-1"
+    assert len(agent.evaluator.jobs) == 1
+
+
+def test_stopped_agent_reports_result_of_evaluation_that_has_just_ended(agent: AgentHarness) -> None:
+    """The fitness is not lost."""
+    agent.publish_start()
+    agent.step()
+    agent.evaluator.ending = COMPLETED
+
+    agent.agent.report_stop()
+
+    assert (agent.result().outcome, agent.result().fitness) == (Outcome.COMPLETED, 2.5)
+    assert not agent.result().agent_stopped
+
+
+def test_stopped_agent_without_evaluation_writes_nothing(agent: AgentHarness) -> None:
+    """There is nothing to report."""
+    agent.step()
+    before = dict(agent.files.files)
+
+    agent.agent.report_stop()
+
+    assert agent.files.files == before
+
+
+def test_stopped_agent_on_unavailable_share_ends(agent: AgentHarness) -> None:
+    """The claim stays, and its successor reports it."""
+    agent.publish_start()
+    agent.step()
+    agent.files.troubles = {("publish", "outbox")}
+
+    agent.agent.report_stop()
+
+    agent.files.troubles = set()
+    assert agent.outbox == {started()}
+    agent.start_agent()
+    agent.step()
+    assert (agent.result().outcome, agent.result().agent_stopped) == (Outcome.INTERRUPTED, False)
+
+
 # ---------------------------------------------------------------------------------------------- a share on another disk
 
 

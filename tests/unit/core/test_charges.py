@@ -130,6 +130,35 @@ def test_poison_ends_other_overdue_attempts_of_genome() -> None:
     assert sorted(str(outcome) for outcome in outcomes) == ["lost", "withdrawn"]
 
 
+def test_interruption_by_stopped_agent_is_not_charged() -> None:
+    """An administrator restarts agents: no game is the cause, however often that happens to one genome."""
+    core = CoreHarness("w0", "w1", "w2", genomes=1)
+    core.run_until_ready()
+    trial = core.farm.genomes[0].trials[0]
+    for _ in range(4):
+        attempt = trial.open_attempt
+        assert attempt is not None
+        core.publish_result(attempt.id, Outcome.INTERRUPTED, agent_stopped=True)
+        core.tick()
+
+    assert (trial.losses, core.farm.genomes[0].charges) == (4, [])
+    core.play_all()
+    assert core.settlements() == [Settlement.COMPLETED]
+
+
+def test_late_interruption_by_stopped_agent_is_not_charged() -> None:
+    """It was lost on an unreadable share, where its agent was stopped meanwhile."""
+    core = CoreHarness("w0", "w1", genomes=1, machines=True)
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.outage(first.worker, 40)
+
+    core.publish_result(first.id, Outcome.INTERRUPTED, agent_stopped=True)
+    core.tick()
+
+    assert core.farm.genomes[0].charges == []
+
+
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
