@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, results
+from inbox_agent import agent, results, share_scanner
 from inbox_agent.evaluation import versioned
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import (
+    AGENT_LOCK,
     EVALUATOR,
     HEARTBEAT,
     INBOX,
@@ -278,6 +279,7 @@ def test_layout_tree_matches_names_of_code() -> None:
         (f"{OUTBOX}/", Kind.RESULT.of(attempt)),
         (f"{STATUS}/", ""),
         (f"{STATUS}/", HEARTBEAT),
+        (f"{STATUS}/", AGENT_LOCK),
         (f"{STATUS}/", EVALUATOR),
         (f"{STATUS}/", f"{HEARTBEAT}.new"),
     }
@@ -342,6 +344,7 @@ SOURCES: dict[str, Any] = {
     "timers": timers,
     "executor": executor,
     "share_client": share_client,
+    "share_scanner": share_scanner,
     "results": results,
     "versioned": versioned,
 }
