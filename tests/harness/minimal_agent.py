@@ -48,6 +48,7 @@ FAULTS = (
     "claims_unowned",
     "trusts_signals",
     "ignores_end",
+    "keeps_last_owner",
 )
 FAULT = ""
 BEAT_S, POLL_S, READINGS, AGAIN_S = 0.5, 0.05, 5, 1.0
@@ -283,7 +284,8 @@ class Agent:
         except OtherLayout:
             self.owner = None
         except Damaged:
-            return  # begin nothing, remove nothing, do not beat
+            if FAULT != "keeps_last_owner":
+                return  # begin nothing, remove nothing, do not beat
         if self.owner is not None or FAULT == "claims_unowned":
             self.act(names)
         self.beat()

@@ -46,6 +46,7 @@ FOUND_BY = {
     "cuts_in_utf_16": ("odd-texts-of-games-stay-valid-records", "a valid result"),
     "claims_unowned": ("without-owner-nothing-is-touched", ""),
     "trusts_signals": ("start-signals-are-judged-as-documented", "undelivered for records/start/"),
+    "keeps_last_owner": ("damaged-host-record-stops-everything", "no claim"),
     "ignores_end": ("idle-agent-ends-when-asked", "the agent to end"),
 }
 #: Faults that show only in what does not happen: the kit waits for it as long as this, and nothing else takes long.

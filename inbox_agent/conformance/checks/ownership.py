@@ -1,8 +1,10 @@
 """Whose share it is: heartbeats with and without an owner, epochs, signals of others."""
 
+import time
+
 from inbox_agent.conformance.check import check
 from inbox_agent.conformance.host_side import FARM, WORKER
-from inbox_agent.conformance.scenario import Scenario
+from inbox_agent.conformance.scenario import QUIET_S, Scenario
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import OUTBOX, STAGING, AgentState, Kind
 
@@ -82,13 +84,16 @@ def damaged_host_record_stops_everything(scenario: Scenario) -> None:
     host = scenario.host
     scenario.start_owned_agent()
     scenario.play(over := host.game())
+    began = time.monotonic()
+    scenario.wait_for_beats(2)
+    beat_s = time.monotonic() - began  # at least the time between two of them
     host.publish_record(layout.host_name(2), b'{"layout": 2, "farm": "9f2c')
     host.publish(game := host.game())
     host.withdraw(over)
     # A round that had read the last host.json may still end, with a heartbeat.
     scenario.require_quiet("no claim", lambda: not host.kinds(game))
     before = host.heartbeat()
-    scenario.require_quiet("no heartbeat", lambda: host.heartbeat() == before)
+    scenario.require_quiet("no heartbeat", lambda: host.heartbeat() == before, beat_s + QUIET_S)
     scenario.require(host.kinds(over), "nothing removed")
     host.publish_owner(epoch=3)
     scenario.wait_for_farm(epoch=3)
