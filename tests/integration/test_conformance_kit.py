@@ -127,10 +127,10 @@ def test_failed_check_is_exit_code_1(capfd: pytest.CaptureFixture[str]) -> None:
     """A check that is named runs also if it is switched off by default; an agent that ends at once fails it."""
     ends_at_once = ["{python}", "-c", "print('no such share')", "{share}"]
 
-    assert main(["--only", "lock-is-in-the-share", "--", *ends_at_once]) == 1
+    assert main(["--only", "lock-of-another-make-is-respected", "--", *ends_at_once]) == 1
 
     line, total = capfd.readouterr().out.splitlines()
-    assert line.startswith("FAILED    lock-is-in-the-share (")
+    assert line.startswith("FAILED    lock-of-another-make-is-respected (")
     assert "the agent ended with exit code 0: no such share" in line
     assert total == "1 of 1 checks failed"
 

@@ -34,7 +34,7 @@ SWITCHED_OFF: frozenset[str] = frozenset(
         "claim-of-an-older-epoch-is-interrupted",
         "claim-of-another-agent-ends-an-agent",
         "damaged-signal-does-not-delay-interrupted",
-        "lock-is-in-the-share",
+        "lock-of-another-make-is-respected",
         "second-agent-ends",
         "successor-on-the-share-ends-an-agent",
     }

@@ -3,6 +3,7 @@
 from inbox_agent.conformance.check import check
 from inbox_agent.conformance.scenario import QUIET_S, Scenario
 from inbox_agent.protocol.layout import STATUS
+from inbox_agent.system.file_lock import FileLock
 
 _LOCK = f"{STATUS}/agent.lock"
 
@@ -26,10 +27,20 @@ def second_agent_ends(scenario: Scenario) -> None:
 
 
 @check("the agent, at its start, 1")
-def lock_is_in_the_share(scenario: Scenario) -> None:
-    """On its own disk the agent holds its lock on status/agent.lock, so that agents of any make exclude each other."""
-    scenario.start_owned_agent()
-    scenario.require((scenario.host.share / _LOCK).exists(), _LOCK, "no such file")
+def lock_of_another_make_is_respected(scenario: Scenario) -> None:
+    """An agent ends while another program holds the lock on status/agent.lock, and starts once it is free."""
+    host = scenario.host
+    host.publish_owner()
+    host.publish(game := host.game())
+    lock = FileLock(host.share / _LOCK)
+    try:
+        agent = scenario.start_agent()
+        scenario.wait_for_end(agent, f"the agent to end, since {_LOCK} is locked")
+        scenario.require(not host.kinds(game), "no claim and no result")
+    finally:
+        lock.release()
+    scenario.start_agent()
+    scenario.wait_for_result(game)
 
 
 @check("the agent, at its start, 1")
