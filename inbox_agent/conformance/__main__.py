@@ -4,6 +4,7 @@ Exit codes: 0 all checks passed, 1 a check failed, 2 bad input.
 """
 
 import argparse
+import contextlib
 import io
 import logging
 import shutil
@@ -14,6 +15,8 @@ from inbox_agent.conformance.agent_process import PLACEHOLDERS
 from inbox_agent.conformance.check import Check
 from inbox_agent.conformance.checks import CHECKS, SWITCHED_OFF
 from inbox_agent.conformance.runner import OWN_AGENT, RunOptions, run_checks
+
+_CANCELLED = 130  #: as shells say of a program that Ctrl-C ended
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,14 +39,19 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     keep = Path(args.keep).resolve() if args.keep else None
     options = RunOptions(command=command or OWN_AGENT, patience_s=args.patience, jobs=args.jobs, keep=keep)
-    return _report(checks, options)
+    try:
+        return _report(checks, options)
+    except KeyboardInterrupt:
+        print("conformance: cancelled", file=sys.stderr)
+        return _CANCELLED
 
 
 def _report(checks: list[Check], options: RunOptions) -> int:
     failed = 0
-    for outcome in run_checks(checks, options):
-        print(outcome, flush=True)
-        failed += outcome.failed
+    with contextlib.closing(run_checks(checks, options)) as outcomes:
+        for outcome in outcomes:
+            print(outcome, flush=True)
+            failed += outcome.failed
     print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed")
     return int(failed > 0)
 

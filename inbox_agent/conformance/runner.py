@@ -6,7 +6,7 @@ Owns: the folders of the checks, and which exceptions mean what.
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     keep: Path | None = None  #: where the folders of the checks stay; they are removed if None
 
 
-def run_checks(checks: Sequence[Check], options: RunOptions) -> Iterator[CheckOutcome]:
+def run_checks(checks: Sequence[Check], options: RunOptions) -> Generator[CheckOutcome]:
     """The outcomes, in the order of the checks. All agents have ended when it is exhausted or closed."""
     cancelled = threading.Event()
     # Windows: a file that a killed process has just closed may be in use for a moment.

@@ -166,6 +166,11 @@ class Scenario:
         """Waits until no process of a game runs."""
         self.wait_for(f"no process of game {_number(game)}", lambda: not _processes(game))
 
+    def require_over(self, game: RequestedGame) -> None:
+        """Requires that no process of a game runs any more."""
+        left = " ".join(str(process.pid) for process in _processes(game))
+        self.require(not left, f"no process of game {_number(game)}", f"{left} running")
+
     def description(self) -> str:
         """What the share shows, in one line."""
         numbers = {game.attempt: f"game {_number(game)}" for game in self.host.games}

@@ -49,6 +49,7 @@ FAULTS = (
     "trusts_signals",
     "ignores_end",
     "keeps_last_owner",
+    "leaves_processes",
 )
 FAULT = ""
 BEAT_S, POLL_S, READINGS, AGAIN_S = 0.5, 0.05, 5, 1.0
@@ -189,7 +190,7 @@ class Agent:
 
     def end_leftovers(self) -> None:
         note = self.state / "game.pid"
-        if note.exists():
+        if note.exists() and FAULT != "leaves_processes":
             pid, started = note.read_text(encoding="ascii").split()
             if sys.platform != "win32":
                 for process in psutil.process_iter():

@@ -47,6 +47,7 @@ FOUND_BY = {
     "claims_unowned": ("without-owner-nothing-is-touched", ""),
     "trusts_signals": ("start-signals-are-judged-as-documented", "undelivered for records/start/"),
     "keeps_last_owner": ("damaged-host-record-stops-everything", "no claim"),
+    "leaves_processes": ("processes-of-predecessor-are-ended", "no process of game 1"),
     "ignores_end": ("idle-agent-ends-when-asked", "the agent to end"),
 }
 #: Faults that show only in what does not happen: the kit waits for it as long as this, and nothing else takes long.
