@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import click
 
 from inbox_agent.arguments import agent_parser, doctor_parser
+from inbox_agent.conformance.__main__ import kit_parser
 from pipeline.cli.main import commands
 
 _OPENING = """\
@@ -21,7 +22,11 @@ def command_line() -> str:
     """The page, in Markdown."""
     parts = [_OPENING]
     parts += [f"## `{name}`\n\n```text\n{text}\n```\n" for name, text in _helps("pipeline", commands, None)]
-    for name, parser in (("inbox-agent", agent_parser()), ("inbox-agent doctor", doctor_parser())):
+    for name, parser in (
+        ("inbox-agent", agent_parser()),
+        ("inbox-agent doctor", doctor_parser()),
+        ("python -m inbox_agent.conformance", kit_parser()),
+    ):
         parser.formatter_class = functools.partial(parser.formatter_class, width=WIDTH)  # type: ignore[assignment]
         parts.append(f"## `{name}`\n\n```text\n{parser.format_help().strip()}\n```\n")
     return "\n".join(parts)

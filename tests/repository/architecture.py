@@ -20,6 +20,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "inbox_agent.system": (),
     "inbox_agent.protocol": ("inbox_agent.system",),
     "inbox_agent.evaluation": ("inbox_agent.protocol", "inbox_agent.system"),
+    "inbox_agent.conformance": ("inbox_agent.protocol", "inbox_agent.system"),
     "inbox_agent": ("inbox_agent.evaluation", "inbox_agent.protocol", "inbox_agent.system"),
     "hyperv_ops": (),
     "pipeline.errors": (),

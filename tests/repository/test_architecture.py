@@ -52,7 +52,7 @@ OF_THE_LOADED = {"contextlib", "pathlib"}
 
 #: Libraries that only some modules import.
 ONE_PLACE = {
-    "watchdog": {"inbox_agent.system.folder_watcher"},
+    "watchdog": {"inbox_agent.conformance.journal", "inbox_agent.system.folder_watcher"},
     "apscheduler": {"pipeline.host.timers"},
     "click": {
         "pipeline.cli.agent",

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -45,10 +46,12 @@ DOCUMENTS = (
     "docs/how-to/windows.md",
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
+    "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
     "CONTRIBUTING.md",
     "examples/lunar_lander/README.md",
+    "inbox_agent/conformance/records/README.md",
     "tests/powershell/README.md",
 )
 
@@ -228,6 +231,20 @@ def test_agent_commands_in_docs_are_valid() -> None:
     (doctor,) = (block.split() for block in blocks("docs/how-to/template-vm.md", "bat"))
     assert doctor[1:4] == ["-m", "inbox_agent", "doctor"]
     assert doctor_parser().parse_args(doctor[4:]).folder == r"C:\game"
+
+
+def test_conformance_commands_in_docs_work(tmp_path: Path) -> None:
+    """The commands of docs/how-to/another-agent.md, for an agent of that name; those for all checks run one of them."""
+    shutil.copy(ROOT / "tests" / "harness" / "minimal_agent.py", tmp_path / "my_agent.py")
+    lines = "".join(blocks("docs/how-to/another-agent.md", "sh")).splitlines()
+    for line in lines:
+        words = [sys.executable if word == "python" else word for word in shlex.split(line)]
+        if not {"--list", "--only"} & {*words}:
+            words[3:3] = ["--only", "result-repeats-start-signal"]
+        ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
+    assert len(lines) == 3
+    assert (tmp_path / "kept/claim-precedes-game/share/inbox/1.host.json").exists()
 
 
 @pytest.mark.needs("testparm")

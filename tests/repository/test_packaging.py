@@ -58,6 +58,16 @@ def test_agent_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
         agent.kill()
 
 
+def test_conformance_kit_runs_from_wheel(agent_only: Path, tmp_path: Path) -> None:
+    """With its game and its records, against the agent of the wheel."""
+    checks = ("result-repeats-start-signal", "start-signals-are-judged-as-documented")
+    only = [word for name in checks for word in ("--only", name)]
+    command: list[str | Path] = [agent_only / "python", "-m", "inbox_agent.conformance", *only]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert run.stdout.splitlines()[-1] == "all 2 checks passed"
+
+
 def test_missing_host_extra_is_reported(agent_only: Path) -> None:
     """One line with the pip command, and the exit code for bad input."""
     run = subprocess.run([agent_only / "pipeline", "run", "--gen", "1"], capture_output=True, text=True, check=False)

@@ -1,0 +1,41 @@
+"""All checks, in the order in which they are reported, and those that are not run by default."""
+
+from types import ModuleType
+
+from inbox_agent.conformance.check import Check
+from inbox_agent.conformance.checks import (
+    delivery,
+    ownership,
+    playing,
+    records,
+    restart,
+    second_agent,
+    stopping,
+    withdrawal,
+)
+
+_SUBJECTS: tuple[ModuleType, ...] = (
+    ownership,
+    playing,
+    records,
+    delivery,
+    withdrawal,
+    restart,
+    second_agent,
+    stopping,
+)
+
+CHECKS: tuple[Check, ...] = tuple(
+    value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Check)
+)
+#: Names of checks that run only if they are asked for by name.
+SWITCHED_OFF: frozenset[str] = frozenset(
+    {
+        "claim-of-an-older-epoch-is-interrupted",
+        "claim-of-another-agent-ends-an-agent",
+        "damaged-signal-does-not-delay-interrupted",
+        "lock-of-another-make-is-respected",
+        "second-agent-ends",
+        "successor-on-the-share-ends-an-agent",
+    }
+)
