@@ -12,9 +12,10 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
-from pipeline.core.model import Attempt, Genome, Worker
+from pipeline.core.model import Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
+from pipeline.views.game_times import game_times
 from pipeline.views.results import (
     evaluator_text,
     failure_reason,
@@ -96,28 +97,21 @@ def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
 
 
 def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
-    """The attempts, as one list per column: the longest table."""
+    """The attempts with a game, as one list per column: the longest table."""
     number = {name: n for n, name in enumerate(workers)}
-    played = [attempt for attempt in farm.attempts.values() if attempt.claimed_at is not None]
+    games = [(attempt, game) for attempt in farm.attempts.values() if (game := game_times(attempt)) is not None]
+    played = [attempt for attempt, _game in games]
     return {
         "id": [attempt.id for attempt in played],
         "genome": [attempt.trial.genome.number - 1 for attempt in played],
         "trial": [attempt.trial.number for attempt in played],
         "worker": [number[attempt.worker] for attempt in played],
         "outcome": [str(attempt.outcome or "playing") for attempt in played],
-        "from": [_began(attempt) for attempt in played],
-        "to": [attempt.ended_at for attempt in played],
+        "from": [game.began for _attempt, game in games],
+        "to": [game.ended for _attempt, game in games],
         "fitness": [attempt.fitness for attempt in played],
         "why": [clean(attempt.reason, REASON_MAX) for attempt in played],
     }
-
-
-def _began(attempt: Attempt) -> float:
-    """When an attempt began: by the agent's duration if known, as a claim is seen only by a scan or with its result."""
-    assert attempt.claimed_at is not None
-    if attempt.has_result and attempt.seconds and attempt.ended_at is not None:
-        return max(attempt.issued_at, attempt.ended_at - attempt.seconds)
-    return attempt.claimed_at
 
 
 def _worker(farm: Farm, name: str, recoveries: int) -> dict[str, Any]:

@@ -8,17 +8,17 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, TrialState
+from pipeline.views.game_times import PLAYED, game_times
 
 RESULT_COLUMNS = (
     "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason"
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
-    "issued", "claimed", "ended", "seconds", "evaluator",
+    "issued", "claimed", "ended", "seconds", "evaluator", "began",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
-PLAYED = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})  #: outcomes of a game, whatever became of it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -76,7 +76,7 @@ def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> di
 def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
     """One row per attempt, in the sequence of issue; columns are `ATTEMPT_COLUMNS`."""
     for attempt in farm.attempts.values():
-        trial = attempt.trial
+        trial, game = attempt.trial, game_times(attempt)
         yield (
             attempt.id,
             spreadsheet_cell(trial.genome.name),
@@ -92,6 +92,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
             spreadsheet_cell(played_by(attempt)),
+            _iso_time(game.began if game is not None else None),
         )
 
 

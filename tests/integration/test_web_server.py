@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.web_server import url_host
@@ -109,6 +110,21 @@ def test_page_of_finished_run(browser: Browser, project: Path) -> None:
 
         expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()
         expect(page.locator("#now")).to_be_hidden()
+
+
+def test_every_played_game_has_its_bar(browser: Browser, project: Path) -> None:
+    """Also those that were over before a scan saw their claims; each bar can be seen."""
+    played = {"completed", "failed", "timed_out"}
+    with ProjectReader(project) as reader:
+        attempts = reader.farm(2).attempts.values()
+        games = [a for a in attempts if a.claimed_at is not None or (a.has_result and a.outcome in played)]
+    assert any(attempt.claimed_at is None for attempt in games)
+    with served(project) as address, opened(browser, address) as page:
+        bars = page.locator("#gantt .barlayer .point path").all()
+        assert len(bars) == len(games)
+        for bar in bars:
+            box = bar.bounding_box()
+            assert box is not None and box["width"] > 0 and box["height"] > 1
 
 
 def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None:

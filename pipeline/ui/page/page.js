@@ -88,10 +88,16 @@ function drawSpread(genomes) {
 function drawGantt(sheet) {
   const all = sheet.attempts, groups = new Map(), now = Date.now() / 1000;
   all.id.forEach((id, n) => groups.set(all.outcome[n], [...(groups.get(all.outcome[n]) || []), n]));
+  const to = all.from.map((from, n) => all.to[n] ?? (sheet.playing ? Math.max(from, now) : from));
+  const begin = Math.min(...all.from), end = Math.max(...to);
+  const short = (n) => to[n] - all.from[n] < (end - begin) / 1000; // less than a pixel wide: its border makes it visible
   const traces = [...groups].map(([outcome, rows]) => ({
-    type: "bar", orientation: "h", name: words(outcome), marker: { color: colour(COLOURS[outcome] || "--ink") },
+    type: "bar", orientation: "h", name: words(outcome), marker: {
+      color: colour(COLOURS[outcome] || "--ink"),
+      line: { color: colour(COLOURS[outcome] || "--ink"), width: rows.map((n) => (short(n) ? 1 : 0)) },
+    },
     base: rows.map((n) => local(all.from[n])),
-    x: rows.map((n) => 1000 * Math.max(0.05, (all.to[n] ?? (sheet.playing ? now : all.from[n])) - all.from[n])),
+    x: rows.map((n) => 1000 * Math.max(0.001, to[n] - all.from[n])),
     y: rows.map((n) => sheet.workers[all.worker[n]].name),
     hovertext: rows.map((n) => escaped(
       `${sheet.genomes[all.genome[n]].name}, trial ${all.trial[n]}: ${words(all.outcome[n])}`
