@@ -9,6 +9,7 @@ Owns: whether a generation passes, with one line per problem; which evaluators g
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -379,7 +380,8 @@ class _Auditor:
     def _fitness(self, genome: int) -> float | None:
         values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(self._numbers) else None
+        # Divided first: the sum of the greatest floats is none.
+        return math.fsum(value / len(known) for value in known) if len(known) == len(self._numbers) else None
 
     def _name(self, key: TrialKey) -> str:
         genome = self._genomes.get(key[0])

@@ -7,11 +7,12 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
+from pipeline.core.mean import mean
 from pipeline.core.model import Attempt, Genome, TrialState
 from pipeline.views.game_times import PLAYED, game_times
 
 RESULT_COLUMNS = (
-    "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason"
+    "genome", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason", "sha256"
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
@@ -56,7 +57,6 @@ def result_rows(farm: Farm) -> list[dict[str, Any]]:
 def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "genome": genome.name,
-        "sha256": genome.sha256,
         "fitness": genome.fitness,
         "status": genome_status(genome),
         "trials": len(genome.trials),
@@ -65,11 +65,12 @@ def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> di
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": _versions_text(counted) if recorded else "",
         "reason": failure_reason(genome),
+        "sha256": genome.sha256,
     }
     for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
         values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
         column = name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"
-        row[column] = sum(values) / len(values)
+        row[column] = mean(values)
     return row
 
 

@@ -241,7 +241,7 @@ def edit_the_table(root: Path) -> None:
     path = root / "results" / "gen-0001" / "results.csv"
     head, first, *others = path.read_text().splitlines()
     cells = first.split(",")
-    cells[2] = "99.5"
+    cells[1] = "99.5"
     path.write_text("\n".join([head, ",".join(cells), *others]) + "\n")
 
 
