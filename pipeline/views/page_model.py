@@ -22,11 +22,12 @@ from pipeline.views.results import (
     fittest,
     genome_evaluators,
     genome_status,
+    mean_metrics,
     mixed_text,
     summary,
 )
 
-STORIES_MAX, EVENTS_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 300, 1000
+STORIES_MAX, EVENTS_MAX, NAME_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 200, 300, 1000
 
 
 def page_model(
@@ -44,12 +45,16 @@ def page_model(
         "playing": playing,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
-        "best": _genome(best, evaluator[best.number]) if best is not None else None,
-        "genomes": [_genome(genome, evaluator[genome.number]) for genome in farm.genomes],
+        "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
+        "genomes": [_genome(farm, genome, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
-            {"genome": _name(genome), "lines": explain_genome(farm, genome, depth, playing=playing)}
+            {
+                "genome": _name(genome),
+                "lines": explain_genome(farm, genome, depth, playing=playing),
+                "archived": [a.id for trial in genome.trials for a in trial.attempts if a.archived],
+            }
             for genome in failed[:STORIES_MAX]
         ],
         "events": _events(farm, history),
@@ -82,13 +87,20 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     return found
 
 
-def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
+def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
+    archived = [[attempt.id for attempt in trial.attempts if attempt.archived] for trial in genome.trials]
     return {
         "name": _name(genome),
         "fitness": genome.fitness,
         "status": genome_status(genome),
         "trials": [trial.fitness for trial in genome.trials],
+        #: of each trial the attempt whose files show what happened: that which decided it, or else the last one
+        "files": [
+            trial.decided_by if trial.decided_by in ids else ids[-1] if ids else None
+            for trial, ids in zip(genome.trials, archived, strict=True)
+        ],
+        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome).items()},
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": evaluator,
@@ -143,4 +155,4 @@ def _events(farm: Farm, history: Sequence[DatedFact]) -> list[dict[str, Any]]:
 
 
 def _name(genome: Genome) -> str:
-    return clean(genome.name, 200)
+    return clean(genome.name, NAME_MAX)

@@ -51,10 +51,11 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
     recorded = _has_versions(farm)
-    return [_result_row(genome, _counted(farm, genome), recorded=recorded) for genome in farm.genomes]
+    return [_result_row(farm, genome, recorded=recorded) for genome in farm.genomes]
 
 
-def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> dict[str, Any]:
+def _result_row(farm: Farm, genome: Genome, *, recorded: bool) -> dict[str, Any]:
+    counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
         "fitness": genome.fitness,
@@ -67,11 +68,18 @@ def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> di
         "reason": failure_reason(genome),
         "sha256": genome.sha256,
     }
-    for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
-        values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
-        column = name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"
-        row[column] = mean(values)
+    for name, value in mean_metrics(farm, genome).items():
+        row[name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"] = value
     return row
+
+
+def mean_metrics(farm: Farm, genome: Genome) -> dict[str, float]:
+    """The means of a genome's metrics over the trials with a fitness and a deciding attempt, sorted by name."""
+    found: dict[str, list[float]] = {}
+    for attempt in _counted(farm, genome):
+        for name, value in (attempt.metrics or {}).items():
+            found.setdefault(name, []).append(value)
+    return {name: mean(found[name]) for name in sorted(found)}
 
 
 def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
