@@ -36,6 +36,7 @@ class ExitCode(enum.IntEnum):
     STOPPED = 3  #: stopped early; the same command resumes
     #: no worker can go on, the evaluator cannot be loaded, everything fails, or the ledger cannot be used
     CANNOT_CONTINUE = 4
+    FILES_DIFFER = 5  #: of `verify`: every genome is counted once, and files of the results are missing or changed
     INTERNAL_ERROR = 70  #: a defect of this program
 
 

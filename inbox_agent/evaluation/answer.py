@@ -4,7 +4,7 @@ import json
 import math
 
 from inbox_agent.evaluation.scratch import InvalidAnswer
-from inbox_agent.protocol.layout import METRICS_MAX, clean
+from inbox_agent.protocol.layout import LOG_BYTES_MAX, METRICS_MAX, clean
 
 LINE_CHARS_MAX = 200
 
@@ -29,11 +29,22 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
     if not isinstance(answer, dict):
         raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
     if "fitness" not in answer:
-        raise InvalidAnswer(f"{what} has no `fitness`")
+        keys = f"; its keys are {', '.join(map(str, answer))}" if answer else ""
+        raise InvalidAnswer(clean(f"{what} has no `fitness`{keys}", LINE_CHARS_MAX))
     try:
         return finite(answer["fitness"], "fitness"), finite_metrics(answer.get("metrics", {}))
     except ValueError as error:
         raise InvalidAnswer(clean(f"{what}: {error}", LINE_CHARS_MAX)) from None
+
+
+def with_ignored_keys(log: bytes, answer: object, what: str) -> bytes:
+    """The log of a game, with a line for the keys of its answer that nobody reads: a number there may be a metric."""
+    ignored = [key for key in answer if key not in ("fitness", "metrics")] if isinstance(answer, dict) else []
+    if not ignored:
+        return log
+    keys = clean(", ".join(map(str, ignored)), LINE_CHARS_MAX)
+    line = f"\n{what}: only `fitness` and `metrics` are read, these keys are ignored: {keys}\n"
+    return (log + line.encode("utf-8", "replace"))[-LOG_BYTES_MAX:]
 
 
 def finite_metrics(metrics: object) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inbox_agent.evaluation.answer import LINE_CHARS_MAX, parse_json, read_answer
+from inbox_agent.evaluation.answer import LINE_CHARS_MAX, parse_json, read_answer, with_ignored_keys
 from inbox_agent.evaluation.environment import with_modules_of
 from inbox_agent.evaluation.memory import MemoryLimit
 from inbox_agent.evaluation.options import EvaluatorOptions
@@ -201,10 +201,13 @@ class CommandEvaluator:
         return self._result(outcome, reason + self._unused_answer(), time.monotonic() - game.started, log)
 
     def _judge(self, seconds: float, log: bytes) -> EvaluationResult:
+        what = self._scratch.result.name
         try:
-            fitness, metrics = self._read_answer()
+            answer = parse_json(self._scratch.answer(), what)
+            fitness, metrics = read_answer(answer, what)
         except InvalidAnswer as error:
             return self._result(Outcome.FAILED, str(error), seconds, log)
+        log = with_ignored_keys(log, answer, what)
         return replace(self._result(Outcome.COMPLETED, "", seconds, log), fitness=fitness, metrics=metrics)
 
     def _result(self, outcome: Outcome, reason: str, seconds: float, log: bytes) -> EvaluationResult:

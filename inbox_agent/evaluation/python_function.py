@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from inbox_agent.evaluation import worker_process
-from inbox_agent.evaluation.answer import LINE_CHARS_MAX, parse_json, read_answer
+from inbox_agent.evaluation.answer import LINE_CHARS_MAX, parse_json, read_answer, with_ignored_keys
 from inbox_agent.evaluation.environment import with_modules_of
 from inbox_agent.evaluation.memory import GrowthLimit, MemoryLimit
 from inbox_agent.evaluation.options import EvaluatorOptions
@@ -309,8 +309,9 @@ class FunctionEvaluator:
         return self._failed("the evaluator process's reply makes no sense", reply.log, reply.at)
 
     def _judge(self, answer: object, reply: WorkerReply, left: list[object]) -> EvaluationResult:
+        what = "the returned value"
         try:
-            fitness, metrics = read_answer(answer, "the returned value")
+            fitness, metrics = read_answer(answer, what)
         except InvalidAnswer as error:
             return self._failed(str(error), reply.log, reply.at)
         child = self._child
@@ -319,7 +320,8 @@ class FunctionEvaluator:
             left = [*left, describe_children(processes)]
         if left or child.games == self._options.games_per_process or child.growth.has_grown():
             self._renew_child()
-        finished = self._finish(Outcome.COMPLETED, "", reply.log + _describe_left(left), reply.at)
+        log = with_ignored_keys(reply.log + _describe_left(left), answer, what)
+        finished = self._finish(Outcome.COMPLETED, "", log, reply.at)
         return replace(finished, fitness=fitness, metrics=metrics)
 
     def _died(self, child: _Worker) -> EvaluationResult:

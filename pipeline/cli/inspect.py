@@ -17,7 +17,7 @@ from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
-from pipeline.ui.html import render_page
+from pipeline.ui.html import relative_url, render_page
 from pipeline.ui.terminal import TopScreen, plain_line
 from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
 from pipeline.views.results import evaluators, mixed_text
@@ -113,9 +113,10 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
     with ProjectReader(root) as reader:
-        chosen = reader.choose(_number(gen))
-        text = render_page(page_data(reader, chosen, reader.generations() if all_generations else None))
-    path = out or ProjectPaths(root).report(None if all_generations else chosen)
+        chosen, paths = reader.choose(_number(gen)), ProjectPaths(root)
+        path = out or paths.report(None if all_generations else chosen)
+        shown = reader.generations() if all_generations else None
+        text = render_page(page_data(reader, chosen, shown, results=relative_url(paths.all_results, path)))
     try:
         if out is None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from pipeline.errors import ExitCode, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
-from pipeline.inspection.verify import report_text, verify
+from pipeline.inspection.verify import exit_code, report_text, verify
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import duration
@@ -119,12 +119,13 @@ def verify_results(gen: str | None, root: Path) -> int:
 
     Reads the ledger, the snapshots and the results, and counts again with independent code. A
     generation that several versions of the evaluator played passes, and the versions are named.
-    Exit codes: 0 verified; 1 something is wrong, each problem is printed; 2 nothing was run here;
-    4 the ledger is damaged or of another version.
+    Exit codes: 0 verified; 1 a genome was lost, counted twice or counted wrongly; 2 nothing was run here;
+    4 the ledger is damaged or of another version; 5 the count is right, and files of the results, genomes
+    or tables are missing or were changed. Each problem is printed with what to do.
     """
-    words, passed = report_text(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
-    click.echo(words)
-    return ExitCode.OK if passed else ExitCode.FAILED
+    audits = verify(root.resolve(), parse_generation(gen) if gen is not None else None)
+    click.echo(report_text(audits))
+    return exit_code(audits)
 
 
 @commands.command("doctor")

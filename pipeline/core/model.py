@@ -6,12 +6,12 @@ Not here: applying them (`farm`).
 
 import enum
 import hashlib
-import math
 from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
+from pipeline.core.mean import mean
 
 
 class TrialState(enum.StrEnum):
@@ -167,13 +167,7 @@ class Genome:
         """Mean over its trials; None unless every one of them has a fitness."""
         values = [trial.fitness for trial in self.trials]
         known = [value for value in values if value is not None]
-        if len(known) != len(values):
-            return None
-        mean = sum(known) / len(known)
-        if math.isfinite(mean):
-            return mean
-        # The sum overflows, the mean does not: divide first, and clamp rounding errors to the range of the values.
-        return min(max(sum(value / len(known) for value in known), min(known)), max(known))
+        return mean(known) if len(known) == len(values) else None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ The terms are those of Jepsen's queue checker: *lost* is a trial of a finished r
 one that was settled twice, *unexpected* a settlement that does not follow from the results, *recovered* a trial that
 needed more than one attempt. A fitness is also unexpected if another evaluator gave it than the one that was in force
 when its attempt was issued; a fitness of several evaluators that were in force one after another is not a problem.
+A file that is missing, cannot be read or was edited proves nothing against the count, so it is told apart.
 Owns: whether a generation passes, with one line per problem; which evaluators gave its fitness.
 """
 
@@ -30,6 +31,8 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.inspection.archived_result import ArchivedResult
+from pipeline.inspection.output_audit import LISTED_MAX, CountedGenome, output_problems, shortened
+from pipeline.paths import generation_folder
 
 TrialKey = tuple[int, int]
 
@@ -64,16 +67,23 @@ class Audit:
     recovered: int = 0
     evaluators: list[str] = field(default_factory=list)  #: versions that gave a fitness; several: it is mixed
     others: list[str] = field(default_factory=list)  #: inconsistencies that leave every fitness correct
+    files: list[str] = field(default_factory=list)  #: missing or changed files, which leave the count correct
+
+    @property
+    def count_holds(self) -> bool:
+        """Whether every genome was counted exactly once, as far as ledger and files say."""
+        return not (self.lost or self.duplicated or self.unexpected or self.others)
 
     @property
     def passed(self) -> bool:
         """Whether there are no problems."""
-        return not (self.lost or self.duplicated or self.unexpected or self.others)
+        return self.count_holds and not self.files
 
     @property
     def problems(self) -> list[str]:
         """All problems, one line each."""
         kinds = {"lost": self.lost, "duplicated": self.duplicated, "unexpected": self.unexpected, "": self.others}
+        kinds["files"] = self.files
         return [f"{kind}: {line}" if kind else line for kind, lines in kinds.items() for line in lines]
 
 
@@ -100,6 +110,8 @@ class _Auditor:
         self._failed: set[int] = set()  #: genomes with a failed trial
         self._poisoned: set[int] = set()
         self._finished = False
+        self._unread: dict[str, str] = {}  #: attempt -> why its archived result is not there to compare
+        self._read = 0  #: archived results that were compared
 
     def audit(self) -> Audit:
         found = self._found
@@ -116,9 +128,7 @@ class _Auditor:
         found.evaluators = sorted(version or UNKNOWN_EVALUATOR for version in versions) if any(versions) else []
         self._check_accepted()
         self._check_archive()
-        self._check_snapshots()
-        if self._finished:
-            self._check_outputs()
+        self._check_files()
         return found
 
     # ---------------------------------------------------------------------------------------- one fact after another
@@ -272,7 +282,9 @@ class _Auditor:
         """What is wrong with an archived result, compared with the ledger's facts of its attempt; empty if nothing."""
         record, issued = self._evidence.archived.get(attempt, "it is missing"), self._issued[attempt]
         if isinstance(record, str):
-            return record
+            self._unread[attempt] = record
+            return ""
+        self._read += 1
         expected = {
             "attempt": attempt,
             "trial": issued.trial,
@@ -321,57 +333,44 @@ class _Auditor:
             if uncounted and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
                 self._found.others.append(f"attempts/{attempt}: {problem}")
 
-    def _check_snapshots(self) -> None:
-        for genome in self._genomes.values():
-            if problem := self._evidence.snapshots.get(genome.sha256, "its snapshot is missing"):
-                self._found.others.append(f"genome {genome.name}: {problem}")
+    def _check_files(self) -> None:
+        """Tells in few lines which files are not there to compare, and what to do."""
+        files, generation = self._found.files, self._opened.generation
+        run, folder = f"`pipeline run --gen {generation}`", generation_folder(generation)
+        problems = [
+            f"genome {genome.name}: {problem}; {run} copies it from genomes/{folder} again"
+            for genome in self._genomes.values()
+            if (problem := self._evidence.snapshots.get(genome.sha256, "its snapshot is missing"))
+        ]
+        files += shortened(problems)
+        count, tables = len(self._unread), self._evidence.rows is not None or self._evidence.summary is not None
+        if self._finished and count and not (self._read or tables):
+            files.append(
+                f"results/{folder} has neither its tables nor any of its {count} archived results; {run} writes the "
+                f"tables again, without playing; results, logs and artifacts are only in a backup"
+            )
+            return
+        if count > LISTED_MAX:
+            attempt, why = next(iter(self._unread.items()))
+            files.append(
+                f"results/{folder}/attempts lacks {count} of its {count + self._read} archived results, the first is "
+                f"{attempt}: {why}; they are only in a backup"
+            )
+        else:
+            files += [f"attempts/{attempt}: {why}; it is only in a backup" for attempt, why in self._unread.items()]
+        if self._finished and not self._found.lost:  # otherwise they cannot be right
+            self._check_outputs()
 
     def _check_outputs(self) -> None:
-        others, fix = self._found.others, "`pipeline run` of this generation writes it again"
-        fitness = {number: self._fitness(number) for number in self._genomes}
-        if self._evidence.rows is None:
-            others.append(f"results.csv cannot be read; {fix}")
-        elif len(self._evidence.rows) != len(fitness):
-            others.append(f"results.csv has {len(self._evidence.rows)} genomes, the ledger {len(fitness)}; {fix}")
-        else:
-            for row, (number, value) in zip(self._evidence.rows, fitness.items(), strict=True):
-                self._check_row(row, self._genomes[number], value)
-        completed = sum(value is not None for value in fitness.values())
-        expected = {
-            "submitted": len(fitness),
-            "completed": completed,
-            "failed": len(fitness) - completed,
-            "open": 0,
-            "lost": 0,
-            "duplicated": 0,
-        }
-        said = {name: (self._evidence.summary or {}).get(name) for name in expected}
-        if said != expected and not self._found.lost:
-            others.append(f"summary.json says {said}, the ledger {expected}; {fix}")
-        named = (self._evidence.summary or {}).get("evaluators", [])  # older ones have none
-        if self._evidence.summary is not None and named != self._found.evaluators:
-            others.append(f"summary.json says evaluators {named}, the ledger {self._found.evaluators}; {fix}")
-
-    def _check_row(self, row: Mapping[str, str], genome: GenomeAdded, fitness: float | None) -> None:
-        self._check_evaluator_column(row.get("evaluator", ""), genome)
-        said = row.get("fitness", "")
-        try:
-            same = (fitness is None and said == "") or (fitness is not None and math.isclose(float(said), fitness))
-        except ValueError:
-            same = False
-        if not same or row.get("sha256") != genome.sha256:
-            self._found.unexpected.append(
-                f"results.csv gives {genome.name} the fitness {said or 'none'}, the ledger "
-                f"{'none' if fitness is None else f'{fitness:g}'}"
-            )
-
-    def _check_evaluator_column(self, said: str, genome: GenomeAdded) -> None:
-        versions = self._evaluators_of([genome.genome]) if self._found.evaluators else ()
-        expected = " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions))
-        if said.removeprefix("'") != expected:  # the mark of a text that a spreadsheet could take for a formula
-            self._found.unexpected.append(
-                f"results.csv gives {genome.name} the evaluator {said or 'none'}, the ledger {expected or 'none'}"
-            )
+        genomes = []
+        for number, genome in self._genomes.items():
+            versions = self._evaluators_of([number]) if self._found.evaluators else ()
+            named = " ".join(sorted(version or UNKNOWN_EVALUATOR for version in versions))
+            genomes.append(CountedGenome(genome.name, genome.sha256, self._fitness(number), named))
+        generation, evaluators = self._opened.generation, self._found.evaluators
+        self._found.files += output_problems(
+            self._evidence.rows, self._evidence.summary, genomes, evaluators, generation
+        )
 
     def _evaluators_of(self, genomes: Iterable[int]) -> set[str]:
         """The versions that gave the fitness of these genomes; empty: that of a fitness from before versions."""
@@ -381,7 +380,8 @@ class _Auditor:
     def _fitness(self, genome: int) -> float | None:
         values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(self._numbers) else None
+        # Divided first: the sum of the greatest floats is none.
+        return math.fsum(value / len(known) for value in known) if len(known) == len(self._numbers) else None
 
     def _name(self, key: TrialKey) -> str:
         genome = self._genomes.get(key[0])

@@ -4,17 +4,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.paths import ATTEMPTS, generation_folder
 from pipeline.views.page_model import fitness_trend, page_model
 
 
-def page_data(reader: ProjectReader, shown: int, sheets: Iterable[int] | None = None) -> dict[str, Any]:
-    """Data of the page that shows one generation first; `sheets` are those to choose from, by default only that one."""
+def page_data(
+    reader: ProjectReader, shown: int, sheets: Iterable[int] | None = None, *, results: str | None = None
+) -> dict[str, Any]:
+    """Data of the page that shows one generation first.
+
+    Args:
+        sheets: the generations to choose from; by default only that one.
+        results: the URL of the folder of all results, relative to the page, if it may have links to files there.
+    """
     direction, depth = reader.config.generation.direction, reader.config.queue_depths()
     chosen = list(sheets) if sheets is not None else [shown]
     return {
         "shown": shown,
         "facts": reader.facts,
         "generations": chosen,
+        "results": results,
+        "archives": {str(generation): f"{generation_folder(generation)}/{ATTEMPTS}" for generation in chosen},
         "trend": fitness_trend([reader.farm(generation) for generation in reader.generations()], direction),
         "sheets": {
             str(generation): page_model(

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
-from pipeline.errors import InputError
+from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
 from pipeline.inspection.audit import Audit, Evidence, audit
 from pipeline.inspection.project_reader import no_run_error
@@ -79,18 +79,19 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     ]
 
 
-def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
-    """The report as text, and whether every generation passed."""
-    lines, held = [], True
+def report_text(audits: Iterable[Audit]) -> str:
+    """One line per generation with its counts, and one per problem."""
+    lines = []
     for found in audits:
-        held = held and found.passed
         counts = (
             f"lost {len(found.lost)}, duplicated {len(found.duplicated)}, unexpected {len(found.unexpected)}, "
             f"recovered {found.recovered}"
         )
-        status = "verified" if found.passed else "NOT VERIFIED"
-        if found.open and found.passed:
-            status = f"verified so far, {found.open} trials are open"
+        status = f"verified so far, {found.open} trials are open" if found.open else "verified"
+        if not found.count_holds:
+            status = "NOT VERIFIED"
+        elif found.files:
+            status = f"count {status}, FILES MISSING OR CHANGED"
         if len(found.evaluators) > 1:
             status += f"; MIXED: its fitness is of evaluators {', '.join(found.evaluators)}"
         lines.append(
@@ -98,7 +99,14 @@ def report_text(audits: Iterable[Audit]) -> tuple[str, bool]:
             f"{counts}: {status}"
         )
         lines += [f"  {layout.clean(problem, 500)}" for problem in found.problems]
-    return "\n".join(lines), held
+    return "\n".join(lines)
+
+
+def exit_code(audits: Collection[Audit]) -> ExitCode:
+    """What `pipeline verify` exits with. A wrong count of any generation outweighs the files of another one."""
+    if not all(found.count_holds for found in audits):
+        return ExitCode.FAILED
+    return ExitCode.OK if all(found.passed for found in audits) else ExitCode.FILES_DIFFER
 
 
 def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:

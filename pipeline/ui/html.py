@@ -1,7 +1,10 @@
 """The HTML page: as one self-contained file for `pipeline report`, and for the web server."""
 
+import os
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -31,6 +34,15 @@ def as_script_data(data: Any) -> str:
     for mark, escape in _ESCAPES.items():
         text = text.replace(mark, escape)
     return text.decode()
+
+
+def relative_url(folder: Path, page: Path) -> str | None:
+    """The URL of a folder in a page that is opened as a file; None if no relative one exists, as between two drives."""
+    try:
+        path = os.path.relpath(folder, Path(os.path.abspath(page)).parent)
+    except ValueError:
+        return None
+    return quote(path.replace(os.sep, "/"))
 
 
 def render_page(data: Any) -> str:

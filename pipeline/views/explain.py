@@ -11,23 +11,26 @@ from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import DatedFact, RecoveryAction, Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.model import Attempt, Genome, Trial, TrialState, WorkerState
+from pipeline.core.model import BLAMES_GENOME, LOSSES, Attempt, Genome, Trial, TrialState, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views.fact_text import describe, duration
+from pipeline.views.game_times import game_times
 from pipeline.views.results import genome_status, played_by
 
-#: What an outcome means, and what it counts against.
 OUTCOMES: dict[Outcome, str] = {
     Outcome.COMPLETED: "it was played to its end",
-    Outcome.FAILED: "the game failed; that counts against the genome",
-    Outcome.TIMED_OUT: "the game took longer than its limit and was ended; that counts against the genome",
-    Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it; that counts against the worker",
-    Outcome.LOST: "no result of it arrived; that counts against the worker or its share",
-    Outcome.UNDELIVERED: "it did not arrive there in full, or could not be started; that counts against the worker",
-    Outcome.CORRUPT: "its result could not be used; that counts against the worker",
-    Outcome.WITHDRAWN: "the host took it back; it counts against neither genome nor worker",
-    Outcome.REJECTED: "the agent speaks another version of the protocol; it counts against neither genome nor worker",
+    Outcome.FAILED: "the game failed",
+    Outcome.TIMED_OUT: "the game took longer than its limit and was ended",
+    Outcome.INTERRUPTED: "the agent or its machine restarted in the middle of it",
+    Outcome.LOST: "no result of it arrived",
+    Outcome.UNDELIVERED: "it did not arrive there in full, or could not be started",
+    Outcome.CORRUPT: "its result could not be used",
+    Outcome.WITHDRAWN: "the host took it back",
+    Outcome.REJECTED: "the agent speaks another version of the protocol",
 }
+
+REASON_CHARS_MAX = 300
+REPEATED_CHARS_MAX = 40  #: longer reasons are told once
 
 SETTLEMENTS: dict[Settlement, str] = {
     Settlement.COMPLETED: "completed",
@@ -107,25 +110,25 @@ RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
 
 
 def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """Explains a genome, trial by trial."""
-    lines = [_headline(genome)]
-    lines += [
-        f"It is charged with the loss of {a.id} on {a.worker}: its claim was found there." for a in genome.charges
-    ]
+    """Explains a genome, trial by trial. A reason that several attempts have is told once."""
+    lines, told = [_headline(genome)], _ToldReasons()
+    for attempt in genome.charges:
+        why = "it was being played there" if _has_begun(attempt) else "nothing else was in that worker's queue"
+        lines.append(f"It is charged with the loss of {attempt.id} on {attempt.worker}: {why}.")
     for trial in genome.trials:
-        lines += ["", *_trial(farm, trial, depth, playing=playing)]
+        lines += ["", *_conclusion(farm, trial, depth, told, playing=playing)]
+        lines += [f"  {_attempt(attempt, told)}" for attempt in trial.attempts]
     return lines
 
 
 def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool) -> list[str]:
     """Explains an attempt and the state of its trial."""
-    trial = attempt.trial
-    lines = [f"{attempt.id} is try {attempt.number} at trial {trial.number} of {_name(trial.genome)}."]
-    lines += _attempt(attempt)
+    trial, told = attempt.trial, _ToldReasons()
+    lines = [f"{attempt.id} is {_try(attempt)} of {_name(trial.genome)}.", _attempt(attempt, told)]
     others = [other.id for other in trial.attempts if other is not attempt]
     if others:
         lines.append(f"The trial was tried as {', '.join(others)} as well.")
-    return [*lines, "", *_conclusion(farm, trial, depth, playing=playing)]
+    return [*lines, "", *_conclusion(farm, trial, depth, told, playing=playing)]
 
 
 def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[str]:
@@ -135,7 +138,7 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
     counts = Counter(attempt.outcome for attempt in mine)
     ends = [f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in Outcome if counts[outcome]]
     state, following = WORKERS[worker.state]
-    why = f": {clean(worker.reason, 300)}" if worker.reason else ""
+    why = f": {clean(worker.reason, REASON_CHARS_MAX)}" if worker.reason else ""
     lines = [
         f"{name} {state}{why}; {following}.",
         f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
@@ -149,6 +152,7 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
 
 
 def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[str]:
+    told = _ToldReasons()
     for one in history:
         fact = one.fact
         if isinstance(fact, f.AttemptEnded):
@@ -156,10 +160,11 @@ def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[s
             if attempt is None or attempt.worker != name or fact.outcome in (Outcome.COMPLETED, Outcome.WITHDRAWN):
                 continue
             where = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)}"
-            yield f"{local_time(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {clean(fact.reason, 300)}"
+            why = told.reason(fact.reason, f"at {local_time(one.at)}")
+            yield f"{local_time(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {why}"
         elif getattr(fact, "worker", None) == name:
             if isinstance(fact, f.RecoveryStarted):
-                yield f"{local_time(one.at)}  {RECOVERY_ACTIONS[fact.action]}: {clean(fact.reason, 300)}"
+                yield f"{local_time(one.at)}  {RECOVERY_ACTIONS[fact.action]}: {clean(fact.reason, REASON_CHARS_MAX)}"
             elif words := describe(fact, farm):
                 yield f"{local_time(one.at)}  {words.removeprefix(f'{name}: ')}"
 
@@ -175,34 +180,76 @@ def _headline(genome: Genome) -> str:
     return f"{what} {settled} of its {len(genome.trials)} trials are settled, so it has no fitness yet."
 
 
-def _trial(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    lines = _conclusion(farm, trial, depth, playing=playing)
-    for attempt in trial.attempts:
-        lines += [f"  {words}" for words in _attempt(attempt)]
-    return lines
-
-
-def _conclusion(farm: Farm, trial: Trial, depth: Mapping[str, int], *, playing: bool) -> list[str]:
+def _conclusion(
+    farm: Farm, trial: Trial, depth: Mapping[str, int], told: "_ToldReasons", *, playing: bool
+) -> list[str]:
     head = f"Trial {trial.number}, seed {trial.seed},"
     if trial.settlement is not None:
         fitness = f" with the fitness {trial.fitness:g}" if trial.fitness is not None else ""
         by = f", decided by {trial.decided_by}" if trial.decided_by else ""
-        why = f": {clean(trial.reason, 300)}" if trial.reason else ""
+        why = f": {told.reason(trial.reason, f'trial {trial.number}')}" if trial.reason else ""
         return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
     waits, following = PENDING_REASONS[pending_reason(farm, trial, depth, playing=playing)]
     return [f"{head} is open: {waits}. Next: {following}."]
 
 
-def _attempt(attempt: Attempt) -> list[str]:
-    begun = f"claimed {local_time(attempt.claimed_at)}" if attempt.claimed_at is not None else "never claimed"
+def _attempt(attempt: Attempt, told: "_ToldReasons") -> str:
     version = f" with evaluator {played_by(attempt)}" if played_by(attempt) else ""
-    line = f"{attempt.id}, on {attempt.worker}{version}: issued {local_time(attempt.issued_at)}, {begun}"
+    line = f"{attempt.id}, on {attempt.worker}{version}: issued {local_time(attempt.issued_at)}, {_begun(attempt)}"
     if attempt.outcome is None:
-        return [f"{line}, not over."]
+        return f"{line}, not over."
     played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""
-    why = f" ({clean(attempt.reason, 300)})" if attempt.reason else ""
+    blame = f"; {_blame(attempt)}" if attempt.outcome is not Outcome.COMPLETED else ""
+    why = f" ({told.reason(attempt.reason, _try(attempt))})" if attempt.reason else ""
     ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
-    return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}."]
+    return f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{blame}{why}."
+
+
+def _begun(attempt: Attempt) -> str:
+    """When the game began, or what is known of it: a scan may see the result before the claim."""
+    if attempt.claimed_at is not None:
+        return f"claimed {local_time(attempt.claimed_at)}"
+    if (game := game_times(attempt)) is not None:
+        return f"begun about {local_time(game.began)}"
+    if _has_begun(attempt):
+        return "begun, when is not known"
+    return "not claimed yet" if attempt.outcome is None else "no claim seen"
+
+
+def _has_begun(attempt: Attempt) -> bool:
+    """Whether it is known that the agent began it."""
+    if game_times(attempt) is not None or attempt.outcome is Outcome.INTERRUPTED:
+        return True
+    # A loss is charged if its claim or an agent's word was found later; or because it was alone, claimed or not.
+    return attempt.charged and not (attempt.run_alone and attempt.left_published)
+
+
+def _blame(attempt: Attempt) -> str:
+    """What an outcome other than completed counts against."""
+    if attempt.outcome in BLAMES_GENOME:
+        return "that counts against the genome"
+    if attempt.charged:  # see `Transaction.charge`
+        return "that is charged to the genome, and counts against the worker as long as the genome is not poison"
+    if attempt.outcome in LOSSES and not attempt.by_host:
+        return "that counts against the worker"
+    return "that counts against neither genome nor worker"
+
+
+class _ToldReasons:
+    """The long reasons of one explanation, each told once: attempts at a broken genome all have the same one."""
+
+    def __init__(self) -> None:
+        self._where: dict[str, str] = {}
+
+    def reason(self, reason: str, where: str) -> str:
+        """The reason, or a reference to `where` it was told before."""
+        text = clean(reason, REASON_CHARS_MAX)
+        before = self._where.setdefault(text, where)
+        return text if before == where or len(text) <= REPEATED_CHARS_MAX else f"the same reason as {before}"
+
+
+def _try(attempt: Attempt) -> str:
+    return f"try {attempt.number} at trial {attempt.trial.number}"
 
 
 def _name(genome: Genome) -> str:

@@ -12,20 +12,22 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
-from pipeline.core.model import Attempt, Genome, Worker
+from pipeline.core.model import Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
+from pipeline.views.game_times import game_times
 from pipeline.views.results import (
     evaluator_text,
     failure_reason,
     fittest,
     genome_evaluators,
     genome_status,
+    mean_metrics,
     mixed_text,
     summary,
 )
 
-STORIES_MAX, EVENTS_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 300, 1000
+STORIES_MAX, EVENTS_MAX, NAME_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 200, 300, 1000
 
 
 def page_model(
@@ -43,12 +45,16 @@ def page_model(
         "playing": playing,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
-        "best": _genome(best, evaluator[best.number]) if best is not None else None,
-        "genomes": [_genome(genome, evaluator[genome.number]) for genome in farm.genomes],
+        "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
+        "genomes": [_genome(farm, genome, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
-            {"genome": _name(genome), "lines": explain_genome(farm, genome, depth, playing=playing)}
+            {
+                "genome": _name(genome),
+                "lines": explain_genome(farm, genome, depth, playing=playing),
+                "archived": [a.id for trial in genome.trials for a in trial.attempts if a.archived],
+            }
             for genome in failed[:STORIES_MAX]
         ],
         "events": _events(farm, history),
@@ -81,13 +87,20 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     return found
 
 
-def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
+def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
+    archived = [[attempt.id for attempt in trial.attempts if attempt.archived] for trial in genome.trials]
     return {
         "name": _name(genome),
         "fitness": genome.fitness,
         "status": genome_status(genome),
         "trials": [trial.fitness for trial in genome.trials],
+        #: of each trial the attempt whose files show what happened: that which decided it, or else the last one
+        "files": [
+            trial.decided_by if trial.decided_by in ids else ids[-1] if ids else None
+            for trial, ids in zip(genome.trials, archived, strict=True)
+        ],
+        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome).items()},
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": evaluator,
@@ -96,28 +109,21 @@ def _genome(genome: Genome, evaluator: str) -> dict[str, Any]:
 
 
 def _attempts(farm: Farm, workers: Sequence[str]) -> dict[str, list[Any]]:
-    """The attempts, as one list per column: the longest table."""
+    """The attempts with a game, as one list per column: the longest table."""
     number = {name: n for n, name in enumerate(workers)}
-    played = [attempt for attempt in farm.attempts.values() if attempt.claimed_at is not None]
+    games = [(attempt, game) for attempt in farm.attempts.values() if (game := game_times(attempt)) is not None]
+    played = [attempt for attempt, _game in games]
     return {
         "id": [attempt.id for attempt in played],
         "genome": [attempt.trial.genome.number - 1 for attempt in played],
         "trial": [attempt.trial.number for attempt in played],
         "worker": [number[attempt.worker] for attempt in played],
         "outcome": [str(attempt.outcome or "playing") for attempt in played],
-        "from": [_began(attempt) for attempt in played],
-        "to": [attempt.ended_at for attempt in played],
+        "from": [game.began for _attempt, game in games],
+        "to": [game.ended for _attempt, game in games],
         "fitness": [attempt.fitness for attempt in played],
         "why": [clean(attempt.reason, REASON_MAX) for attempt in played],
     }
-
-
-def _began(attempt: Attempt) -> float:
-    """When an attempt began: by the agent's duration if known, as a claim is seen only by a scan or with its result."""
-    assert attempt.claimed_at is not None
-    if attempt.has_result and attempt.seconds and attempt.ended_at is not None:
-        return max(attempt.issued_at, attempt.ended_at - attempt.seconds)
-    return attempt.claimed_at
 
 
 def _worker(farm: Farm, name: str, recoveries: int) -> dict[str, Any]:
@@ -149,4 +155,4 @@ def _events(farm: Farm, history: Sequence[DatedFact]) -> list[dict[str, Any]]:
 
 
 def _name(genome: Genome) -> str:
-    return clean(genome.name, 200)
+    return clean(genome.name, NAME_MAX)

@@ -7,18 +7,19 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
+from pipeline.core.mean import mean
 from pipeline.core.model import Attempt, Genome, TrialState
+from pipeline.views.game_times import PLAYED, game_times
 
 RESULT_COLUMNS = (
-    "genome", "sha256", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason"
+    "genome", "fitness", "status", "trials", "trials_completed", "attempts", "seconds", "evaluator", "reason", "sha256"
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
-    "issued", "claimed", "ended", "seconds", "evaluator",
+    "issued", "claimed", "ended", "seconds", "evaluator", "began",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
-PLAYED = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})  #: outcomes of a game, whatever became of it
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -50,13 +51,13 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
     recorded = _has_versions(farm)
-    return [_result_row(genome, _counted(farm, genome), recorded=recorded) for genome in farm.genomes]
+    return [_result_row(farm, genome, recorded=recorded) for genome in farm.genomes]
 
 
-def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> dict[str, Any]:
+def _result_row(farm: Farm, genome: Genome, *, recorded: bool) -> dict[str, Any]:
+    counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
-        "sha256": genome.sha256,
         "fitness": genome.fitness,
         "status": genome_status(genome),
         "trials": len(genome.trials),
@@ -65,18 +66,26 @@ def _result_row(genome: Genome, counted: list[Attempt], *, recorded: bool) -> di
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": _versions_text(counted) if recorded else "",
         "reason": failure_reason(genome),
+        "sha256": genome.sha256,
     }
-    for name in sorted({name for attempt in counted for name in attempt.metrics or ()}):
-        values = [attempt.metrics[name] for attempt in counted if attempt.metrics and name in attempt.metrics]
-        column = name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"
-        row[column] = sum(values) / len(values)
+    for name, value in mean_metrics(farm, genome).items():
+        row[name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"] = value
     return row
+
+
+def mean_metrics(farm: Farm, genome: Genome) -> dict[str, float]:
+    """The means of a genome's metrics over the trials with a fitness and a deciding attempt, sorted by name."""
+    found: dict[str, list[float]] = {}
+    for attempt in _counted(farm, genome):
+        for name, value in (attempt.metrics or {}).items():
+            found.setdefault(name, []).append(value)
+    return {name: mean(found[name]) for name in sorted(found)}
 
 
 def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
     """One row per attempt, in the sequence of issue; columns are `ATTEMPT_COLUMNS`."""
     for attempt in farm.attempts.values():
-        trial = attempt.trial
+        trial, game = attempt.trial, game_times(attempt)
         yield (
             attempt.id,
             spreadsheet_cell(trial.genome.name),
@@ -92,6 +101,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
             spreadsheet_cell(played_by(attempt)),
+            _iso_time(game.began if game is not None else None),
         )
 
 

@@ -47,6 +47,26 @@ def test_metrics_are_returned(harness: EvaluatorHarness) -> None:
     assert finished.metrics == {"lives": 3.0, "score": 0.5}
 
 
+def test_ignored_keys_are_in_the_log(harness: EvaluatorHarness) -> None:
+    """The game counts, since evaluators may have keys of their own; a metric in the wrong place does not vanish
+    silently.
+    """
+    finished = harness.play("print('hello'); return {'fitness': 1, 'score': 3, 'a\\nb': {}, 'metrics': {}}")
+
+    said = "only `fitness` and `metrics` are read, these keys are ignored: score, a b"
+    assert (finished.outcome, finished.fitness, finished.metrics) == (Outcome.COMPLETED, 1.0, {})
+    assert [line.rpartition(": only")[2] for line in finished.log.decode().split("\n") if "only" in line] == [said[4:]]
+    assert finished.log.startswith(b"hello")
+
+
+def test_log_with_ignored_keys_is_not_longer_than_any(harness: EvaluatorHarness) -> None:
+    """The host refuses a longer one."""
+    finished = harness.play(f"print('x' * {2 * LOG_BYTES_MAX}); return {{'fitness': 1, 'score': 3}}")
+
+    assert len(finished.log) == LOG_BYTES_MAX
+    assert finished.log.endswith(b"these keys are ignored: score\n")
+
+
 def test_evaluator_passes_job_values(harness: EvaluatorHarness) -> None:
     """Seed, trial, settings, scratch folder and the genome's bytes and suffix arrive unchanged."""
     settings = {"map": "Grüße ✓ {seed}", "fast": True, "level": 3, "speed": 1.5}
@@ -180,7 +200,9 @@ def test_invalid_return_value_is_failure(harness: EvaluatorHarness) -> None:
         "'12'": "fitness must be a number, not str",
         "True": "fitness must be a number, not bool",
         "None": "fitness must be a number, not NoneType",
-        "{'metrics': {}}": "has no `fitness`",
+        "{}": "has no `fitness`",
+        "{'metrics': {}}": "has no `fitness`; its keys are metrics",
+        "{'fitnes': 1, 'score': 3}": "has no `fitness`; its keys are fitnes, score",
         "{'fitness': 1, 'metrics': [1]}": "metrics must be an object of at most 64 numbers",
         "{'fitness': 1, 'metrics': {'a': math.nan}}": "metric a must be finite, not nan",
     }

@@ -19,7 +19,7 @@ from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile, read_live_status
 from pipeline.ui import terminal
-from pipeline.ui.html import as_script_data, render_page
+from pipeline.ui.html import as_script_data, relative_url, render_page
 from pipeline.ui.terminal import render_top
 from pipeline.views.progress import measure_progress
 from pipeline.views.ranking import ranked
@@ -286,6 +286,15 @@ def test_report_refuses_other_file_names(
 
     assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_found_from_the_report(tmp_path: Path) -> None:
+    """By a URL relative to the report, with what a URL would read otherwise escaped."""
+    results = tmp_path / "results"
+
+    assert relative_url(results, results / "report.html") == "."
+    assert relative_url(results, tmp_path / "r.html") == "results"
+    assert relative_url(tmp_path / "50% #1?", tmp_path / "a" / "b.html") == "../50%25%20%231%3F"
 
 
 def test_script_data_is_escaped() -> None:

@@ -126,6 +126,17 @@ def test_check_plays_a_genome_of_the_newest_generation(project: Path) -> None:
     assert "completed: fitness 4" in shown
 
 
+@pytest.mark.parametrize("words", [("check",), ("try", "genomes/gen-0002/good.txt")])
+def test_ignored_keys_are_shown(project: Path, words: tuple[str, ...]) -> None:
+    """A number beside the fitness is most likely a metric."""
+    (project / "game.py").write_text("def play(genome, trial):\n    return {'fitness': 1, 'score': 3}\n")
+
+    code, shown = pipeline(project, *words)
+
+    assert code == 0
+    assert "the returned value: only `fitness` and `metrics` are read, these keys are ignored: score\n" in shown
+
+
 def test_check_names_what_cannot_be_loaded(project: Path) -> None:
     """The module's own error, and exit code 1."""
     (project / "game.py").write_text("import no_such_library")

@@ -204,6 +204,18 @@ def lose_a_result(root: Path) -> None:
     archived(root, a_settlement(root).attempt).unlink()
 
 
+def lose_all_results(root: Path) -> None:
+    shutil.rmtree(root / "results")
+
+
+def lose_the_attempts(root: Path) -> None:
+    shutil.rmtree(root / "results" / "gen-0001" / "attempts")
+
+
+def lose_the_snapshots(root: Path) -> None:
+    shutil.rmtree(root / "state" / "genomes")
+
+
 def change_a_result(root: Path) -> None:
     path = archived(root, a_settlement(root).attempt)
     record = orjson.loads(path.read_bytes())
@@ -229,7 +241,7 @@ def edit_the_table(root: Path) -> None:
     path = root / "results" / "gen-0001" / "results.csv"
     head, first, *others = path.read_text().splitlines()
     cells = first.split(",")
-    cells[2] = "99.5"
+    cells[1] = "99.5"
     path.write_text("\n".join([head, ",".join(cells), *others]) + "\n")
 
 
@@ -320,41 +332,102 @@ def fail_by_a_stranger(root: Path) -> None:
     settle_as(root, settlement=Settlement.FAILED, fitness=None, attempt=STRANGER)
 
 
+BROKEN, FILES = ExitCode.FAILED, ExitCode.FILES_DIFFER
+
+
 @pytest.mark.parametrize(
-    ("tamper", "expected"),
+    ("tamper", "code", "expected"),
     [
-        (lose_a_result, "unexpected: trial 1 of"),
-        (change_a_result, "counted was"),
-        (swap_results, "says attempt g0001"),
-        (link_a_result, "cannot be used"),
-        (edit_the_table, "unexpected: results.csv gives camel.txt the fitness 99.5"),
-        (cut_the_table, "unexpected: results.csv gives camel.txt the fitness none"),
-        (name_another_evaluator, "unexpected: results.csv gives camel.txt the evaluator another-version, the ledger "),
-        (archive_another_evaluator, "it says evaluator another-version, counted was "),
-        (archive_an_unknown_layout, "it has layout 3, known are 1 and 2"),
-        (ask_for_another_evaluator, ", counted was another-version"),
-        (lose_the_table, "results.csv cannot be read; `pipeline run` of this generation writes it again"),
-        (edit_the_summary, "summary.json says {'submitted': 4, 'completed': 5"),
-        (spoil_a_snapshot, "its snapshot has the digest"),
-        (plant_an_orphan, f"attempts/{STRANGER} was never issued in this run"),
-        (settle_twice, "duplicated: trial 1 of camel.txt was settled twice"),
-        (settle_by_a_stranger, f"decided by {STRANGER}, which was never issued"),
-        (lose_a_trial, "lost: trial 1 of camel.txt"),
-        (time_out_with_a_fitness, "unexpected: trial 1 of camel.txt: is timed_out, and g0001-0001-t1-a1-"),
-        (fail_by_a_stranger, f"decided by {STRANGER}, which was never issued"),
+        (lose_a_result, FILES, "files: attempts/g0001-0001-t1-"),
+        (lose_all_results, FILES, "files: results/gen-0001 has neither its tables nor any of its 12 archived results"),
+        (lose_the_attempts, FILES, "files: results/gen-0001/attempts lacks 12 of its 12 archived results, the first"),
+        (change_a_result, BROKEN, "counted was"),
+        (swap_results, BROKEN, "says attempt g0001"),
+        (link_a_result, FILES, "files: attempts/g0001-0001-t1-"),
+        (edit_the_table, FILES, "files: results.csv gives camel.txt the fitness 99.5"),
+        (cut_the_table, FILES, "files: results.csv gives camel.txt the fitness none"),
+        (
+            name_another_evaluator,
+            FILES,
+            "files: results.csv gives camel.txt the evaluator another-version, the ledger ",
+        ),
+        (archive_another_evaluator, BROKEN, "it says evaluator another-version, counted was "),
+        (archive_an_unknown_layout, FILES, "it has layout 3, known are 1 and 2"),
+        (ask_for_another_evaluator, BROKEN, ", counted was another-version"),
+        (lose_the_table, FILES, "files: results.csv is missing or cannot be read; `pipeline run --gen 1` writes it"),
+        (edit_the_summary, FILES, "files: summary.json says {'submitted': 4, 'completed': 5"),
+        (spoil_a_snapshot, FILES, "its snapshot has the digest"),
+        (lose_the_snapshots, FILES, "files: … and 1 more like this"),
+        (plant_an_orphan, BROKEN, f"attempts/{STRANGER} was never issued in this run"),
+        (settle_twice, BROKEN, "duplicated: trial 1 of camel.txt was settled twice"),
+        (settle_by_a_stranger, BROKEN, f"decided by {STRANGER}, which was never issued"),
+        (lose_a_trial, BROKEN, "lost: trial 1 of camel.txt"),
+        (time_out_with_a_fitness, BROKEN, "unexpected: trial 1 of camel.txt: is timed_out, and g0001-0001-t1-a1-"),
+        (fail_by_a_stranger, BROKEN, f"decided by {STRANGER}, which was never issued"),
     ],
 )
 def test_tampering_is_detected(
-    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None], expected: str
+    verified_project: Path,
+    capsys: pytest.CaptureFixture[str],
+    tamper: Callable[[Path], None],
+    code: ExitCode,
+    expected: str,
 ) -> None:
-    """Exit code 1, and a line with the place and the problem."""
+    """An exit code and words of its own for a wrong count; the counts, and a line with the place and what to do."""
     tamper(verified_project)
+
+    found, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert found == code, out
+    assert ("NOT VERIFIED" in out, "count verified, FILES MISSING OR CHANGED" in out) == (code == BROKEN, code == FILES)
+    assert re.search(r"lost \d+, duplicated \d+, unexpected \d+, recovered \d+: ", out)
+    assert expected in out
+    if code == FILES:
+        assert "lost 0, duplicated 0, unexpected 0" in out
+
+
+@pytest.mark.parametrize(
+    "tamper", [lose_the_table, edit_the_table, edit_the_summary, spoil_a_snapshot, lose_the_snapshots]
+)
+def test_run_restores_what_the_message_says(
+    verified_project: Path, capsys: pytest.CaptureFixture[str], tamper: Callable[[Path], None]
+) -> None:
+    """Tables come from the ledger, snapshots from the genomes; a finished generation is not played again."""
+    tamper(verified_project)
+    assert "`pipeline run --gen 1`" in pipeline(capsys, "verify", "--root", verified_project)[1]
+    before = len(facts_of(verified_project))
+
+    code, out, _ = pipeline(capsys, "run", "--gen", "1", "--root", verified_project)
+
+    assert (code, "nothing is played" in out) == (ExitCode.OK, True)
+    assert pipeline(capsys, "verify", "--root", verified_project)[0] == ExitCode.OK
+    assert not any(isinstance(fact, AttemptIssued) for fact in facts_of(verified_project)[before:])
+
+
+def test_tables_of_a_deleted_folder_are_written_again(
+    verified_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then only the archived results are missing."""
+    tables = [verified_project / "results/gen-0001" / name for name in ("results.csv", "attempts.csv", "summary.json")]
+    before = [path.read_bytes() for path in tables[:2]]
+    lose_all_results(verified_project)
+
+    assert pipeline(capsys, "run", "--gen", "1", "--root", verified_project)[0] == ExitCode.OK
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+    assert (code, len(out.splitlines())) == (FILES, 2)
+    assert "results/gen-0001/attempts lacks 12 of its 12 archived results" in out
+    assert [path.read_bytes() for path in tables[:2]] == before
+
+
+def test_wrong_count_outweighs_missing_files(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settle_twice(verified_project)
+    lose_all_results(verified_project)
 
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
 
-    assert code == ExitCode.FAILED
-    assert "NOT VERIFIED" in out
-    assert expected in out
+    assert (code, "NOT VERIFIED" in out, "FILES MISSING" in out) == (BROKEN, True, False)
+    assert "files: results/gen-0001 has neither" in out
 
 
 @given(table=st.binary(max_size=200) | st.text('a,\n\r"0.e-', max_size=60).map(str.encode), summary=st.binary())

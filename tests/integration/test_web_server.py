@@ -13,17 +13,22 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pipeline.cli import main
+from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.web_server import url_host
 from pipeline.views.progress import measure_progress
+from tests.harness.core import CoreHarness
 from tests.harness.samba import free_port
 from tests.harness.waiting import eventually
-from tests.programs.faulty_run import OTHER_VERSION, FaultyRun, faulty_project, mixed_project
+from tests.programs.faulty_run import BEGAN_AT, OTHER_VERSION, FaultyRun, faulty_project, mixed_project
 from tests.programs.system_programs import BROWSER, find, require
 
 pytestmark = pytest.mark.timeout(120)
@@ -102,13 +107,121 @@ def test_page_of_finished_run(browser: Browser, project: Path) -> None:
         expect(page.locator("#tiles div").first).to_have_text("genomes24")
         for plot in ("trend", "spread", "gantt", "outcomes", "fitness", "seconds"):
             expect(page.locator(f"#{plot} svg.main-svg").first).to_be_visible()
-        page.locator("summary", has_text="bot-02-009.json").click()
-        expect(page.locator("details[open] .story")).to_contain_text("failed for good")
+        failed = page.locator("details", has_text="bot-02-009.json")
+        expect(failed.locator(".story")).to_be_visible()
+        expect(failed.locator(".story")).to_contain_text("failed for good")
 
         page.locator("#generation").select_option("1")
 
         expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()
         expect(page.locator("#now")).to_be_hidden()
+
+
+def calm_project(root: Path) -> None:
+    """A project whose only generation went well: six genomes with two values of fitness."""
+    core = CoreHarness("w0", genomes=6, depth=6)
+    core.run_until_ready()
+    for number, attempt in enumerate(list(core.farm.attempts)):
+        core.publish_result(attempt, fitness=0.25 * (number % 2), metrics={"lives": 3.0 + number}, seconds=0.05)
+    core.tick()
+    assert core.farm.finished
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "pipeline.toml").write_text("[local]\nworkers = 0\n[[worker]]\nname = 'w0'\nshare = '/shares/w0'\n")
+    ledger = Ledger(root / "state")
+    for fact, at in core.facts:
+        ledger.append([fact], BEGAN_AT + at, 1, 1)
+    ledger.close()
+
+
+def test_page_of_generation_without_problems(browser: Browser, tmp_path: Path) -> None:
+    """It says so; there is a bar per value of fitness, a column per metric, and no legend for what did not occur."""
+    calm_project(tmp_path)
+    with served(tmp_path) as address, opened(browser, address) as page:
+        expect(page.locator("#events")).to_have_text("Nothing went wrong: no game failed, no attempt was lost.")
+        expect(page.locator("#failing")).to_be_hidden()
+        expect(page.locator("#spread .point path")).to_have_count(2)
+        expect(page.locator("#gantt .point path")).to_have_count(6)
+        expect(page.locator("#gantt .legend .traces, #outcomes .legend .traces")).to_have_count(0)
+        page.locator("#genomes th button", has_text="lives").click()
+        expect(page.locator("#genomes th[aria-sort=descending]")).to_have_text("lives")
+        expect(page.locator("#genomes th button", has_text="lives")).to_be_focused()
+        rows = [row.inner_text().split() for row in page.locator("#genomes tbody tr").all()]
+        assert [row[3] for row in rows] == ["8", "7", "6", "5", "4", "3"]
+
+
+def test_legend_has_only_what_occurs(browser: Browser, project: Path) -> None:
+    with ProjectReader(project) as reader:
+        outcomes = {str(a.outcome).replace("_", " ") for a in reader.farm(2).attempts.values() if a.outcome}
+    with served(project) as address, opened(browser, address) as page:
+        assert set(page.locator("#outcomes .legend .traces").all_text_contents()) == outcomes
+
+
+def test_failure_stays_folded(browser: Browser, tmp_path: Path) -> None:
+    """Failures are open at first; one that was closed stays closed when the page is updated."""
+    run = faulty_project(tmp_path, generations=1, share=0.9)
+    host = _Playing(tmp_path, run)
+    host.go_on(1)
+    with served(tmp_path) as address, opened(browser, address) as page:
+        failed = page.locator("details", has=page.locator("summary", has_text="bot-01-009.json"))
+        expect(failed.locator(".story")).to_be_visible()
+        failed.locator("summary").click()
+        expect(failed.locator(".story")).to_be_hidden()
+        before = page.locator("#tiles div", has_text="completed").inner_text()
+        host.go_on(20)
+        expect(page.locator("#tiles div", has_text="completed")).not_to_have_text(before, timeout=15_000)
+        expect(failed.locator(".story")).to_be_hidden()
+    LiveStatusFile(tmp_path / "state").remove()
+
+
+@pytest.mark.parametrize("folder", ["results", "reports of März #1 100%"])
+def test_report_links_to_files_of_attempts(browser: Browser, tmp_path: Path, folder: str) -> None:
+    """Of every trial and in the explanations, from wherever the report lies."""
+    root, out = tmp_path / "farm #1", tmp_path / "farm #1" / folder / "r.html"
+    faulty_project(root, generations=2)
+    out.parent.mkdir(exist_ok=True)
+    assert main.run_commands(["report", "--all", "--out", str(out), "--root", str(root)]) == 0
+    with ProjectReader(root) as reader:
+        farm = reader.farm(2)
+    with opened(browser, out.as_uri()) as page:
+        links = page.locator("#genomes tbody a").evaluate_all("(all) => all.map((one) => one.href)")
+        told = page.locator("#stories a").evaluate_all("(all) => all.map((one) => [one.href, one.textContent])")
+        page.locator("#generation").select_option("1")
+        before = page.locator("#genomes tbody a").first.evaluate("(one) => one.href")
+    archive = root / "results" / "gen-0002" / "attempts"
+
+    paths = [Path(url2pathname(urlsplit(link).path)) for link in links]
+    assert {path.parent for path in paths} == {archive}
+    decided = {
+        t.decided_by for g in farm.genomes for t in g.trials if t.decided_by and farm.attempts[t.decided_by].archived
+    }
+    assert decided <= {path.name for path in paths} <= {a.id for a in farm.attempts.values() if a.archived}
+    assert len(told) > 2
+    assert all(Path(url2pathname(urlsplit(link).path)) == archive / attempt for link, attempt in told)
+    assert Path(url2pathname(urlsplit(before).path)).parent == root / "results" / "gen-0001" / "attempts"
+
+
+def test_served_page_has_paths_instead_of_links(browser: Browser, project: Path) -> None:
+    """The server gives no files away."""
+    with served(project) as address, opened(browser, address) as page:
+        expect(page.locator("#files")).to_contain_text("results/gen-0002/attempts/")
+        expect(page.locator("main a")).to_have_count(0)
+        title = page.locator("#genomes tbody [title]").first.get_attribute("title")
+        assert title is not None and title.startswith("results/gen-0002/attempts/g0002-")
+
+
+def test_every_played_game_has_its_bar(browser: Browser, project: Path) -> None:
+    """Also those that were over before a scan saw their claims; each bar can be seen."""
+    played = {"completed", "failed", "timed_out"}
+    with ProjectReader(project) as reader:
+        attempts = reader.farm(2).attempts.values()
+        games = [a for a in attempts if a.claimed_at is not None or (a.has_result and a.outcome in played)]
+    assert any(attempt.claimed_at is None for attempt in games)
+    with served(project) as address, opened(browser, address) as page:
+        bars = page.locator("#gantt .barlayer .point path").all()
+        assert len(bars) == len(games)
+        for bar in bars:
+            box = bar.bounding_box()
+            assert box is not None and box["width"] > 0 and box["height"] > 1
 
 
 def test_hostile_names_are_text_on_page(browser: Browser, project: Path) -> None:
@@ -138,8 +251,6 @@ def test_page_of_mixed_generation(browser: Browser, project: Path, tmp_path: Pat
 
 def test_report_equals_served_page(browser: Browser, project: Path, tmp_path: Path) -> None:
     """As a file, without a server, with all generations to select from."""
-    from pipeline.cli import main
-
     assert main.run_commands(["report", "--all", "--out", str(tmp_path / "r.html"), "--root", str(project)]) == 0
     with opened(browser, (tmp_path / "r.html").as_uri()) as page:
         page.locator("#generation").select_option("1")
@@ -200,6 +311,7 @@ def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> No
     host = _Playing(tmp_path, run)
     host.go_on(1)
     with served(tmp_path) as address, opened(browser, address) as page:
+        host.go_on(1)  # a status of ten seconds ago is that of a host that is gone
         expect(page.locator("#now")).to_be_visible()
         expect(page.locator("#rows tbody tr")).to_have_count(5)
         before = page.locator("#tiles div", has_text="completed").inner_text()

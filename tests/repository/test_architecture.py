@@ -34,6 +34,7 @@ RULES: list[str] = PYPROJECT["tool"]["coverage"]["run"]["source_pkgs"]
 PURE_IMPORTS = {
     "collections",
     "dataclasses",
+    "decimal",
     "enum",
     "hashlib",
     "itertools",

@@ -8,6 +8,7 @@ const COLOURS = {
   completed: "--good", failed: "--bad", timed_out: "--warn", interrupted: "--accent", lost: "--lost",
   corrupt: "--damaged", undelivered: "--undelivered", withdrawn: "--quiet", rejected: "--ink", playing: "--playing",
 };
+const VALUES_MAX = 10; // so many values are drawn one by one, more as a histogram
 let shown = null; // the data that is on the page
 let sorted = { column: "fitness", down: true };
 
@@ -80,18 +81,34 @@ function drawTrend(trend) {
 }
 
 function drawSpread(genomes) {
-  const known = genomes.filter((one) => one.fitness !== null).map((one) => one.fitness);
-  plot("spread", [{ type: "histogram", x: known, marker: { color: colour("--accent") }, hovertemplate: "%{y} genomes around %{x}<extra></extra>" }],
-    { xaxis: { title: { text: "fitness" } }, yaxis: { title: { text: "genomes" } }, bargap: 0.06 });
+  const known = genomes.filter((one) => one.fitness !== null).map((one) => one.fitness).sort((a, b) => a - b);
+  const values = [...new Set(known)], titles = { xaxis: { title: { text: "fitness" } }, yaxis: { title: { text: "genomes" } } };
+  const marker = { color: colour("--accent") };
+  if (values.length > VALUES_MAX) {
+    plot("spread", [{ type: "histogram", x: known, marker, hovertemplate: "%{y} genomes around %{x}<extra></extra>" }], { ...titles, bargap: 0.06 });
+    return;
+  }
+  titles.xaxis.type = "category"; // a few values, each with its own bar: ranges between them would show nothing
+  titles.yaxis.dtick = known.length < 12 ? 1 : undefined;
+  plot("spread", [{
+    type: "bar", x: values.map(figure), y: values.map((value) => known.filter((one) => one === value).length), marker,
+    width: 0.5, hovertemplate: "%{y} genomes: %{x}<extra></extra>",
+  }], titles);
 }
 
 function drawGantt(sheet) {
   const all = sheet.attempts, groups = new Map(), now = Date.now() / 1000;
   all.id.forEach((id, n) => groups.set(all.outcome[n], [...(groups.get(all.outcome[n]) || []), n]));
+  const to = all.from.map((from, n) => all.to[n] ?? (sheet.playing ? Math.max(from, now) : from));
+  const begin = Math.min(...all.from), end = Math.max(...to);
+  const short = (n) => to[n] - all.from[n] < (end - begin) / 1000; // less than a pixel wide: its border makes it visible
   const traces = [...groups].map(([outcome, rows]) => ({
-    type: "bar", orientation: "h", name: words(outcome), marker: { color: colour(COLOURS[outcome] || "--ink") },
+    type: "bar", orientation: "h", name: words(outcome), marker: {
+      color: colour(COLOURS[outcome] || "--ink"),
+      line: { color: colour(COLOURS[outcome] || "--ink"), width: rows.map((n) => (short(n) ? 1 : 0)) },
+    },
     base: rows.map((n) => local(all.from[n])),
-    x: rows.map((n) => 1000 * Math.max(0.05, (all.to[n] ?? (sheet.playing ? now : all.from[n])) - all.from[n])),
+    x: rows.map((n) => 1000 * Math.max(0.001, to[n] - all.from[n])),
     y: rows.map((n) => sheet.workers[all.worker[n]].name),
     hovertext: rows.map((n) => escaped(
       `${sheet.genomes[all.genome[n]].name}, trial ${all.trial[n]}: ${words(all.outcome[n])}`
@@ -137,49 +154,80 @@ function tiles(sheet) {
   }));
 }
 
+// The files of an attempt: a link in a report, which lies beside the results; a server shows no files, only their path.
+function filesOf(attempt, text) {
+  const { results, archives } = shown, path = `${archives[$("generation").value]}/${attempt}`;
+  if (results === null) {
+    const made = element("span", text);
+    made.title = `results/${path}`;
+    return made;
+  }
+  const link = element("a", text);
+  link.href = `${results}/${path}/`;
+  link.title = "result, log and artifacts of this attempt";
+  return link;
+}
+
+function trialCell(one) {
+  const made = element("span");
+  one.trials.forEach((fitness, n) => {
+    made.append(n ? "  " : "", one.files[n] ? filesOf(one.files[n], figure(fitness)) : figure(fitness));
+  });
+  return made;
+}
+
 function drawGenomes(genomes) {
-  const wanted = $("find").value.toLowerCase(), keys = ["name", "fitness", "status", "attempts", "seconds"];
+  const wanted = $("find").value.toLowerCase(), metrics = [...new Set(genomes.flatMap((one) => Object.keys(one.metrics)))].sort();
+  const columns = [
+    ...["name", "fitness", "status"].map((key) => ({ key, name: key, value: (one) => one[key] })),
+    ...metrics.map((name) => ({ key: `metric ${name}`, name, value: (one) => one.metrics[name] ?? null })),
+    ...["attempts", "seconds"].map((key) => ({ key, name: key, value: (one) => one[key] })),
+  ];
+  const chosen = columns.findIndex((column) => column.key === sorted.column), { value } = columns[chosen] ?? columns[1];
   const rows = genomes.filter((one) => one.name.toLowerCase().includes(wanted));
-  const last = (value) => value === null;
+  const last = (cell) => cell === null;
   rows.sort((a, b) => {
-    const x = a[sorted.column], y = b[sorted.column];
+    const x = value(a), y = value(b);
     if (last(x) || last(y)) return last(x) - last(y); // without a value: at the end, either way
     return (typeof x === "string" ? x.localeCompare(y) : x - y) * (sorted.down ? -1 : 1);
   });
-  const head = keys.map((key) => {
-    const button = element("button", key);
+  const head = columns.map(({ key, name }, n) => {
+    const button = element("button", name);
     button.addEventListener("click", () => {
       sorted = { column: key, down: sorted.column === key ? !sorted.down : key !== "name" && key !== "status" };
       drawGenomes(genomes);
-      [...$("genomes").querySelectorAll("th button")].find((one) => one.textContent === key).focus();
+      $("genomes").querySelectorAll("th button")[n].focus();
     });
-    return [button, ["fitness", "attempts", "seconds"].includes(key) ? "number" : ""];
+    return [button, key === "name" || key === "status" ? "" : "number"];
   });
   const mixed = new Set(genomes.flatMap((one) => one.evaluator.split(" ")).filter(Boolean)).size > 1;
   table($("genomes"), [...head, ...(mixed ? ["evaluator"] : []), "trials", ""], rows.map((one) => [
     one.name, [figure(one.fitness), "number"], [one.status, `tight ${{ failed: "bad", completed: "good" }[one.status] || ""}`],
+    ...metrics.map((name) => [figure(one.metrics[name]), "number"]),
     [one.attempts, "number"], [duration(one.seconds), "number"],
-    ...(mixed ? [one.evaluator] : []), [one.trials.map(figure).join("  "), "soft tight"], [one.why, "soft"],
+    ...(mixed ? [one.evaluator] : []), [trialCell(one), "soft tight"], [one.why, "soft"],
   ]));
-  keys.forEach((key, n) => {
-    if (key === sorted.column) $("genomes").querySelectorAll("th")[n].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
-  });
+  if (chosen >= 0) $("genomes").querySelectorAll("th")[chosen].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
+  $("files").textContent = `Result, log and artifacts of each attempt are in results/${shown.archives[$("generation").value]}/`
+    + (shown.results === null ? "." : "; each trial is a link to its own.");
 }
 
 function drawStories(stories) {
   $("failing").hidden = !stories.length;
-  const open = new Set([...$("stories").querySelectorAll("details[open] summary")].map((one) => one.textContent));
+  const closed = new Set([...$("stories").querySelectorAll("details:not([open]) summary")].map((one) => one.textContent));
   $("stories").replaceChildren(...stories.map((story) => {
-    const made = element("details");
-    made.open = open.has(story.genome);
-    made.append(element("summary", story.genome), element("div", story.lines.join("\n"), "story"));
+    const made = element("details"), text = element("div", "", "story"), archived = new Set(story.archived);
+    made.open = !closed.has(story.genome);
+    // Names of attempts have no other characters than these.
+    text.append(...story.lines.join("\n").split(/([\w-]+)/).map((part) => (archived.has(part) ? filesOf(part, part) : part)));
+    made.append(element("summary", story.genome), text);
     return made;
   }));
 }
 
 function drawSheet(sheet, trend) {
   document.title = `generation ${sheet.generation} · genome-pipeline`;
-  $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "being played" : "not finished, and no host plays it";
+  $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "running" : "not finished; no host is running it";
   $("mixed").textContent = sheet.mixed;
   $("mixed").hidden = !sheet.mixed;
   tiles(sheet);
@@ -187,7 +235,7 @@ function drawSheet(sheet, trend) {
   drawSpread(sheet.genomes);
   drawGantt(sheet);
   drawWorkers(sheet.workers);
-  table($("workers"), ["worker", "state", ["completed", "number"], "other ends", ["recovery actions", "number"], ""], sheet.workers.map((one) => {
+  table($("workers"), ["worker", "state", ["completed", "number"], "other outcomes", ["recovery actions", "number"], ""], sheet.workers.map((one) => {
     const others = Object.entries(one.outcomes).filter(([name]) => name !== "completed").map(([name, n]) => `${n} ${words(name)}`);
     return [
       [one.name, "tight"], [one.state, `tight ${one.state === "ready" ? "good" : "warn"}`], [one.outcomes.completed || 0, "number"],
@@ -196,11 +244,12 @@ function drawSheet(sheet, trend) {
   }));
   drawStories(sheet.stories);
   drawGenomes(sheet.genomes);
-  $("events").replaceChildren(...sheet.events.toReversed().map((event) => {
+  const events = sheet.events.toReversed().map((event) => {
     const made = element("li");
     made.append(element("time", clock(event.at)), event.words);
     return made;
-  }));
+  });
+  $("events").replaceChildren(...(events.length ? events : [element("li", "Nothing went wrong: no game failed, no attempt was lost.", "soft")]));
   $("settings").replaceChildren(...Object.entries(sheet.settings).flatMap(([key, value]) => [element("dt", key), element("dd", value ?? "–")]));
 }
 
@@ -209,7 +258,7 @@ function drawNow(progress) {
   if (!progress) return;
   const done = progress.completed + progress.failed + progress.skipped;
   $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, progress.trials)}%`;
-  $("state").textContent = `being played: ${done} of ${progress.trials} trials, ${duration(progress.elapsed_s)} so far, `
+  $("state").textContent = `running: ${done} of ${progress.trials} trials, ${duration(progress.elapsed_s)} so far, `
     + `${duration(progress.eta_s)} to go; ${progress.per_minute.toPrecision(3)} trials a minute, ${progress.pending} wait for a worker`;
   const numbers = ["trial", "time / limit", "queued", "losses"].map((name) => [name, "number"]);
   table($("rows"), ["worker", "state", "plays", ...numbers, ""], progress.workers.map((row) => [
@@ -261,7 +310,7 @@ async function live() {
       setTimeout(() => { asking = false; }, 2000); // the whole sheet, at most so often
     }
   });
-  events.addEventListener("error", () => { $("state").textContent = "the server does not answer; it is asked again"; });
+  events.addEventListener("error", () => { $("state").textContent = "connection lost, reconnecting …"; });
 }
 
 $("find").addEventListener("input", () => drawGenomes(shown.sheets[$("generation").value].genomes));

@@ -227,15 +227,16 @@ def test_undelivered_result_without_echo_passes() -> None:
     assert audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(silent)).passed
 
 
-@pytest.mark.parametrize(
-    ("results", "expected"),
-    [([], "it is missing"), ([result(FIRST, Outcome.INTERRUPTED)], "it says outcome interrupted, counted was failed")],
-)
-def test_archive_must_have_failed_results(results: Sequence[ArchivedResult], expected: str) -> None:
-    """The failed result is the reason for the missing fitness."""
-    found = audit([*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED], archive(*results))
+def test_archive_must_have_failed_results() -> None:
+    """The failed result is the reason for the missing fitness. If it is gone, that says nothing against the count."""
+    story = [*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED]
 
-    assert found.others == [f"attempts/{ATTEMPT}: {expected}"]
+    other = audit(story, archive(result(FIRST, Outcome.INTERRUPTED)))
+    assert other.others == [f"attempts/{ATTEMPT}: it says outcome interrupted, counted was failed"]
+    assert (other.files, other.count_holds) == ([], False)
+    missing = audit(story, NOTHING)
+    assert missing.files == [f"attempts/{ATTEMPT}: it is missing; it is only in a backup"]
+    assert (missing.problems, missing.count_holds) == ([f"files: {missing.files[0]}"], True)
 
 
 def test_open_trials_are_not_lost() -> None:
@@ -265,7 +266,10 @@ def test_missing_archive_of_interrupted_attempt_is_found() -> None:
     """The report of an interrupted attempt is evidence, and must be in the archive."""
     interrupted = answered(Outcome.INTERRUPTED, FIRST, archived=True)
 
-    assert audit([*OPENED, FIRST, interrupted], NOTHING).others == [f"attempts/{ATTEMPT}: it is missing"]
+    found = audit([*OPENED, FIRST, interrupted], NOTHING)
+
+    assert (found.passed, found.count_holds) == (False, True)
+    assert found.files == [f"attempts/{ATTEMPT}: it is missing; it is only in a backup"]
 
 
 def test_settlement_of_unknown_genome_is_found() -> None:
@@ -280,16 +284,17 @@ def test_settlement_of_unknown_genome_is_found() -> None:
     [
         ([], "results.csv has 0 genomes, the ledger 1"),
         ([{"fitness": "2.5", "sha256": "0" * 64}], "results.csv gives a the fitness 2.5, the ledger none"),
-        ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the fitness none, the ledger none"),
+        ([{"fitness": "", "sha256": "1" * 64}], "results.csv gives a the digest 111111111111, the ledger 000000000000"),
     ],
 )
 def test_differing_results_table_is_found(rows: list[dict[str, str]], expected: str) -> None:
     """A missing row, a fitness that is not a number, the digest of another genome."""
     evidence = Evidence(archived={}, snapshots={"0" * 64: ""}, rows=rows, summary=None)
 
-    problems = audit([*OPENED, FIRST, GAVE_UP, FAILED, RunFinished()], evidence).problems
+    found = audit([*OPENED, FIRST, GAVE_UP, FAILED, RunFinished()], evidence)
 
-    assert any(expected in problem for problem in problems)
+    assert any(expected in problem for problem in found.files)
+    assert (found.passed, found.count_holds) == (False, True)
 
 
 def test_invalid_fitness_in_table_is_reported() -> None:
@@ -300,7 +305,8 @@ def test_invalid_fitness_in_table_is_reported() -> None:
 
     found = audit([*run_of(1, -5.0), *story], evidence)
 
-    assert found.unexpected == ["results.csv gives a the fitness high, the ledger -5"]
+    assert found.count_holds
+    assert found.files[0].startswith("results.csv gives a the fitness high, the ledger -5; `pipeline run --gen 1` ")
 
 
 # -------------------------------------------------------------------------------------------------------- evaluators
@@ -440,13 +446,65 @@ def test_outputs_name_the_evaluator() -> None:
     """As the ledger does; a text that could be a formula has a mark before it."""
     assert finished_with({}, {}).problems == []
     assert finished_with({"evaluator": f"'{OLD}"}, {}).problems == []
-    assert finished_with({"evaluator": NEW}, {}).unexpected == [
-        f"results.csv gives a the evaluator {NEW}, the ledger {OLD}"
-    ]
-    assert (
-        f"summary.json says evaluators ['{NEW}'], the ledger ['{OLD}']"
-        in finished_with({}, {"evaluators": [NEW]}).others[0]
+    (row,) = finished_with({"evaluator": NEW}, {}).files
+    assert row.startswith(f"results.csv gives a the evaluator {NEW}, the ledger {OLD}; ")
+    (counts,) = finished_with({}, {"evaluators": [NEW]}).files
+    assert counts.startswith(f"summary.json says evaluators ['{NEW}'], the ledger ['{OLD}']; ")
+
+
+# ------------------------------------------------------------------------------------------- files that are missing
+
+NAMES = [f"genome {number}" for number in range(1, 41)]
+
+
+def forty(archived: int, snapshots: dict[str, str], *, tables: bool) -> Audit:
+    """A finished generation of forty genomes, of whose results only so many are still there."""
+    tries = [issued(genome=number) for number in range(1, 41)]
+    story = [fact for of in tries for fact in played(of)]
+    counts = {**COMPLETED, "submitted": 40, "completed": 40, "evaluators": []}
+    evidence = Evidence(
+        archived={of.attempt: result(of) for of in tries[:archived]},
+        snapshots=snapshots,
+        rows=[{"fitness": "1", "sha256": "0" * 64}] * 40 if tables else None,
+        summary=counts if tables else None,
     )
+    return audit([*run_of(genomes=NAMES), *story, RunFinished()], evidence)
+
+
+KEPT = {"0" * 64: ""}
+
+
+@pytest.mark.parametrize(
+    ("archived", "snapshots", "tables", "expected"),
+    [
+        (40, KEPT, True, []),
+        (0, KEPT, False, ["results/gen-0001 has neither its tables nor any of its 40 archived results; "]),
+        (0, KEPT, True, ["results/gen-0001/attempts lacks 40 of its 40 archived results, the first is g0001-0001-"]),
+        (9, KEPT, True, ["results/gen-0001/attempts lacks 31 of its 40 archived results, the first is g0001-0010-"]),
+        (38, KEPT, True, ["attempts/g0001-0039-", "attempts/g0001-0040-"]),
+        (40, KEPT, False, ["results.csv is missing or cannot be read; ", "summary.json is missing or cannot be read"]),
+        (40, {}, True, [*(f"genome genome {number}: its snapshot" for number in (1, 2, 3)), "… and 37 more"]),
+    ],
+)
+def test_missing_files_are_few_lines(
+    archived: int, snapshots: dict[str, str], tables: bool, expected: list[str]
+) -> None:
+    """They are told apart from a wrong count, which is checked as before."""
+    found = forty(archived, snapshots, tables=tables)
+
+    assert len(found.files) == len(expected), found.files
+    assert all(line.startswith(begin) for line, begin in zip(found.files, expected, strict=True))
+    assert found.count_holds
+
+
+def test_wrong_count_is_found_without_files() -> None:
+    """The ledger alone shows it."""
+    story = [*played(FIRST), COUNTED, RunFinished()]
+
+    found = audit([*OPENED, *story], NOTHING)
+
+    assert (found.duplicated, found.count_holds) == (["trial 1 of a was settled twice"], False)
+    assert found.files
 
 
 @pytest.mark.parametrize("layout", [1, 2])

@@ -67,6 +67,24 @@ def test_result_row_of_failed_genome_names_the_trial() -> None:
     assert row.keys() >= set(RESULT_COLUMNS)
 
 
+def test_fitness_stands_beside_the_name() -> None:
+    """A digest of 64 characters between them would put it off the screen of a spreadsheet."""
+    assert RESULT_COLUMNS[:2] == ("genome", "fitness")
+
+
+def test_means_have_the_digits_of_their_values() -> None:
+    """Of fitness and of metrics; the sum of binary numbers would give 0.44250000000000006 and 0.19999999999999998."""
+    core = CoreHarness("w0", genomes=1, trials=3, depth=3)
+    core.run_until_ready()
+    for attempt, fitness, score in zip(list(core.farm.attempts), (0.44, 0.4425, 0.445), (0.1, 0.2, 0.3), strict=True):
+        core.publish_result(attempt, fitness=fitness, metrics={"score": score})
+    core.tick()
+
+    (row,) = result_rows(core.farm)
+
+    assert (repr(row["fitness"]), repr(row["score"])) == ("0.4425", "0.2")
+
+
 # -------------------------------------------------------------------------------------------------------- evaluators
 
 OTHER = "fedcba9876543210"
