@@ -127,6 +127,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.cli": (
         "hyperv_ops",
         "inbox_agent.protocol.layout",
+        "inbox_agent.system.standard_output",
         "pipeline.bundle",
         "pipeline.config",
         "pipeline.core",
@@ -142,6 +143,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.__main__": (
+        "inbox_agent.system.standard_output",
         "pipeline.cli",
         "pipeline.errors",
     ),
