@@ -5,18 +5,21 @@ import math
 
 from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.layout import METRICS_MAX, clean
+from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 
 LINE_CHARS_MAX = 200
 
 
 def parse_json(data: bytes, what: str) -> object:
-    """Parses an evaluator's JSON; `what` names it in the message. Raises InvalidAnswer."""
+    """Parses an evaluator's JSON, in any encoding of JSON; `what` names it in the message. Raises InvalidAnswer."""
     try:
         # json accepts NaN, so that `finite` can name the field that has it.
-        return json.loads(data.decode())
+        return json.loads(decode_text(data))
+    except UnicodeDecodeError as error:
+        raise InvalidAnswer(clean(f"{what} is not text in {ENCODINGS}: {error}", LINE_CHARS_MAX)) from None
     except RecursionError:
         raise InvalidAnswer(f"{what} is nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+    except ValueError as error:  # JSONDecodeError, an integer of too many digits
         raise InvalidAnswer(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
 
 

@@ -24,7 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hyperv_ops": (),
     "pipeline.errors": (),
     "pipeline.paths": (),
-    "pipeline.secrets": ("pipeline.errors",),
+    "pipeline.secrets": ("inbox_agent.system.text_encoding", "pipeline.errors"),
     "pipeline.core": ("inbox_agent.protocol.layout",),
     "pipeline.core.runs": ("pipeline.errors", "pipeline.paths"),
     "pipeline.config": (
