@@ -14,9 +14,11 @@ from pipeline.cli.main import commands
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
 from tests.harness.outputs import UselessOutput, closed_pipe, full_disk, useless_outputs
+from tests.harness.source_tree import ROOT
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no non-blocking pipes of this kind")
 needs_full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is full")
 OK, FAILED, BAD_INPUT = ExitCode.OK, ExitCode.FAILED, ExitCode.BAD_INPUT
 #: Every command with arguments, and the exit code in a project that has played generation 1.
@@ -75,7 +77,7 @@ def run(
     variables: Mapping[str, str] = {},
 ) -> "subprocess.CompletedProcess[bytes]":
     environment = {**os.environ, **variables}
-    command = [sys.executable, "-m", *words]
+    command = [sys.executable, *(words if words[0] == "-c" else ("-m", *words))]
     return subprocess.run(command, cwd=root, env=environment, stdout=stdout, stderr=stderr, check=False)
 
 
@@ -151,22 +153,45 @@ def test_completion_whose_reader_has_left(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (OK, b"")
 
 
-@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
-def test_output_that_is_read_is_complete(variables: dict[str, str], project: Path) -> None:
-    """Also unbuffered, and with characters that the encoding of the pipe lacks."""
-    name = "müller–" + "x" * 100
-    (project / "genomes/gen-0002").mkdir()
-    for number in range(300):
-        (project / f"genomes/gen-0002/{name}{number:03d}").write_text("methinks it is like a weasel")
-    config = project / "pipeline.toml"
-    config.write_text(config.read_text().replace("trials_per_genome = 3", "trials_per_genome = 1"))
-    played = run(project, "pipeline", "run", "--gen", "2", variables=variables)
-    assert played.returncode == OK, played.stderr
-    shown = run(project, "pipeline", "results", "--csv", variables={"PYTHONIOENCODING": "utf-8", **variables})
-    text = shown.stdout.decode(variables.get("PYTHONIOENCODING", "utf-8"))
-    expected = name if "PYTHONIOENCODING" not in variables else name.encode("ascii", "backslashreplace").decode()
-    assert sum(line.startswith("2," + expected) for line in text.splitlines()) == 300
-    assert text.endswith("\n")
+PRINTS_MUCH = """
+import sys
+from inbox_agent.system.standard_output import drop_failed_writes
+drop_failed_writes()
+for number in range(10_000):
+    print(f"{number}: größe – {'x' * 100}")
+print("end", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {"PYTHONUNBUFFERED": "1"}, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONDEVMODE": "1"}], ids=str
+)
+@pytest.mark.parametrize("blocking", [True, pytest.param(False, marks=posix)], ids=["blocking", "non-blocking"])
+def test_output_that_is_read_is_complete(blocking: bool, variables: dict[str, str]) -> None:
+    """Also unbuffered, with characters that the encoding of the pipe lacks, and through a non-blocking pipe."""
+    encoding = variables.get("PYTHONIOENCODING", "utf-8")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, **variables}
+    command = [sys.executable, "-c", PRINTS_MUCH]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=writing, stderr=subprocess.PIPE) as program:
+        os.close(writing)
+        with open(reading, "rb") as output:
+            lines = output.read().decode(encoding).splitlines()
+        assert program.stderr is not None
+        assert program.stderr.read().split() == [b"end"]
+    expected = "größe –".encode(encoding, "backslashreplace").decode(encoding)
+    assert program.returncode == 0
+    assert lines == [f"{number}: {expected} {'x' * 100}" for number in range(10_000)]
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}, {"PYTHONDEVMODE": "1"}], ids=str)
+@pytest.mark.parametrize("output", useless_outputs(), ids=lambda output: output.__name__)
+def test_program_whose_output_is_lost_ends_well(output: UselessOutput, variables: dict[str, str]) -> None:
+    """Also after the last flush of the interpreter, which otherwise makes it exit with 120."""
+    with output() as nowhere:
+        ran = run(ROOT, "-c", PRINTS_MUCH, stdout=nowhere, variables=variables)
+    assert (ran.returncode, ran.stderr.split()) == (0, [b"end"])
 
 
 def test_commands_in_process_keep_streams_of_their_caller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
