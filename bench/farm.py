@@ -63,5 +63,5 @@ def warm_farm(folder: str, workers: int, queue_depth: int = 0) -> Iterator[OpenF
 
 def results(farm: OpenFarm) -> list[dict[str, str]]:
     """The rows of `results.csv` of the generation evaluated last."""
-    with open(farm.results / "results.csv", newline="", encoding="utf-8") as table:
+    with open(farm.results / "results.csv", newline="", encoding="utf-8-sig") as table:
         return list(csv.DictReader(table))

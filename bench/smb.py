@@ -277,7 +277,7 @@ def access(server: Samba, name: str) -> SmbAccess:
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as table:
+    with open(path, newline="", encoding="utf-8-sig") as table:
         return list(csv.DictReader(table))
 
 

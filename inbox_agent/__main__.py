@@ -6,7 +6,6 @@ passed, 1 a check failed, 2 bad input.
 
 import argparse
 import contextlib
-import io
 import json
 import logging
 import os
@@ -36,6 +35,7 @@ from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import PROCESSES_FILE, AgentAlreadyRunning, ProcessTree
+from inbox_agent.system.standard_output import drop_failed_writes, lost_output
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has ex
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the agent until SIGINT, SIGTERM or, with `--leave-with-parent`, the end of standard input."""
+    drop_failed_writes()  # also of the log: an agent plays on when its reader has ended or its disk is full
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["doctor"]:
         return _diagnose(words[1:])
@@ -155,14 +156,15 @@ def _diagnose(argv: list[str]) -> int:
         seed=args.seed,
     )
     items = []
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page lacks some characters
     for item in check_agent(target):
         items.append(item)
         if not args.json and (args.verbose or not item.ok):
             print(item, flush=True)
     if args.json:
         print(json.dumps([asdict(item) for item in items], indent=2))
+    if reason := lost_output():
+        print(f"inbox-agent doctor: standard output: {reason}; what was printed is incomplete", file=sys.stderr)
+        return 1
     return int(not all(item.ok for item in items))
 
 

@@ -4,6 +4,7 @@ It performs the agent's file operations with names that agent and host ignore, a
 agent is not disturbed: it gets no change notification, and its lock is only queried.
 """
 
+import os
 import platform
 import secrets
 import shutil
@@ -41,6 +42,7 @@ from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
 from inbox_agent.system.desktop import DesktopSession, look_at_session
+from inbox_agent.system.file_kind import is_link
 from inbox_agent.system.file_lock import holder_of, note_path
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
@@ -106,7 +108,7 @@ def _folders(target: CheckTarget) -> str:
         raise _CheckFailed(f"{target.share} is no folder", "make it, or correct --share")
     for name in FOLDERS:
         folder = target.share / name
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        if os.path.lexists(folder) and (is_link(os.lstat(folder)) or not folder.is_dir()):
             raise _CheckFailed(f"{folder} is not a folder of its own", "take away what is in its place, and make it")
         if not folder.exists():
             raise _CheckFailed(

@@ -5,6 +5,7 @@ Not here: other settings; callers pass their record types.
 """
 
 import difflib
+import io
 import json
 import re
 import tomllib
@@ -16,6 +17,7 @@ from msgspec import Meta, Struct
 
 from inbox_agent.evaluation.file_search import refuse_pattern
 from inbox_agent.protocol.layout import Token, clean
+from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 
 T = TypeVar("T", bound=Struct)
 
@@ -110,12 +112,14 @@ def read_settings(path: Path, kind: type[T]) -> T:
     """
     form, parse = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     try:
-        table = parse(path.read_text(encoding="utf-8-sig"))
+        table = parse(io.StringIO(decode_text(path.read_bytes()), newline=None).read())  # any ends of lines
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not text in {ENCODINGS}, save it as UTF-8: {error}") from error
     except RecursionError:
         raise SettingsError(f"{path}: not valid {form}: it is nested too deep") from None
-    except ValueError as error:  # invalid text of that form or encoding, an integer of too many digits
+    except ValueError as error:  # invalid text of that form, an integer of too many digits
         raise SettingsError(f"{path}: not valid {form}: {clean(str(error), _LINE_CHARS_MAX)}") from error
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: expected an object")

@@ -8,6 +8,7 @@ import stat
 import sys
 from pathlib import Path
 
+from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 from pipeline.errors import SecretError
 
 FORMS = "keyring:SERVICE/NAME, env:VARIABLE or file:PATH"
@@ -64,10 +65,17 @@ def _from_file(path: Path) -> str:
             # On Windows access rights are in an ACL, which the user sets (docs/how-to/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
-            data = file.read(_FILE_BYTES_MAX)
+            data = file.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise SecretError(f"file:{path}: {error.strerror}") from error
-    text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
+    if len(data) > _FILE_BYTES_MAX:
+        raise SecretError(f"file:{path}: it has more than {_FILE_BYTES_MAX} bytes; put only the password there")
+    try:
+        text = decode_text(data).rstrip("\r\n")
+    except UnicodeDecodeError:  # without the error, which has the password
+        raise SecretError(f"file:{path}: it is not text in {ENCODINGS}; save it as UTF-8") from None
     if not text:
         raise SecretError(f"file:{path}: it is empty")
+    if "\0" in text:
+        raise SecretError(f"file:{path}: it has zero characters, or an unknown encoding; save it as UTF-8")
     return text

@@ -5,18 +5,21 @@ import math
 
 from inbox_agent.evaluation.scratch import InvalidAnswer
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, METRICS_MAX, clean
+from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 
 LINE_CHARS_MAX = 200
 
 
 def parse_json(data: bytes, what: str) -> object:
-    """Parses an evaluator's JSON; `what` names it in the message. Raises InvalidAnswer."""
+    """Parses an evaluator's JSON, in any encoding of JSON; `what` names it in the message. Raises InvalidAnswer."""
     try:
         # json accepts NaN, so that `finite` can name the field that has it.
-        return json.loads(data.decode())
+        return json.loads(decode_text(data))
+    except UnicodeDecodeError as error:
+        raise InvalidAnswer(clean(f"{what} is not text in {ENCODINGS}: {error}", LINE_CHARS_MAX)) from None
     except RecursionError:
         raise InvalidAnswer(f"{what} is nested too deep") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+    except ValueError as error:  # JSONDecodeError, an integer of too many digits
         raise InvalidAnswer(clean(f"{what} is not valid JSON: {error}", LINE_CHARS_MAX)) from None
 
 
@@ -38,7 +41,7 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
 
 
 def with_ignored_keys(log: bytes, answer: object, what: str) -> bytes:
-    """The log of a game, with a line for the keys of its answer that nobody reads: a number there may be a metric."""
+    """The log of a game, with a line for the keys of its answer that are ignored: a number there may be meant as a metric."""
     ignored = [key for key in answer if key not in ("fitness", "metrics")] if isinstance(answer, dict) else []
     if not ignored:
         return log

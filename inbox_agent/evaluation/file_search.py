@@ -6,12 +6,13 @@ Not here: what the files are for, and reading them (inbox_agent.evaluator_files)
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import PurePosixPath
 from typing import Protocol
+
+from inbox_agent.system.file_kind import is_link
 
 #: Folders that no wildcard enters: of a project, which the searched folder is or contains, and of tools.
 _OF_A_PROJECT = frozenset({"genomes", "results", "state"})
@@ -21,7 +22,6 @@ _MARKS = ("pyvenv.cfg", "conda-meta", "agent.lock")
 _PROJECT_MARK = os.path.join("state", "host.lock")
 _ANY_DEPTH = "**"
 _WILDCARDS = re.compile(r"[*?[]")
-_JUNCTION = 0xA0000003  # Source: Microsoft, "Reparse Point Tags": IO_REPARSE_TAG_MOUNT_POINT
 
 _States = frozenset[tuple[int, int]]  #: number of a pattern, and of its part that the next name must match
 
@@ -174,16 +174,10 @@ def _is_left_out(entry: _Entry, *, is_top: bool) -> bool:
         entry.name.startswith(".")
         or entry.name in _OF_TOOLS
         or (entry.name in _OF_A_PROJECT and (is_top or _is_project(os.path.dirname(entry.path))))
-        or _leads_elsewhere(entry.path)
+        or is_link(os.lstat(entry.path))
         or any(os.path.lexists(os.path.join(entry.path, mark)) for mark in _MARKS)
     )
 
 
 def _is_project(path: str) -> bool:
     return os.path.lexists(os.path.join(path, _PROJECT_MARK))
-
-
-def _leads_elsewhere(path: str) -> bool:
-    """Whether a folder is a link, or on Windows a junction. A folder of a cloud storage is neither."""
-    info = os.lstat(path)
-    return stat.S_ISLNK(info.st_mode) or getattr(info, "st_reparse_tag", 0) == _JUNCTION

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from inbox_agent.system.standard_output import write_error
 from pipeline.cli.options import gen_option, root_option
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
@@ -49,7 +50,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
             with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
                 while True:
                     screen.show(reader.progress(generation), reader.history(generation), reader.farm(generation))
-                    if once:
+                    if once or not console.is_terminal or write_error(console.file) is not None:  # it was closed
                         break
                     pause.wait(TOP_INTERVAL_S)
             return ExitCode.OK

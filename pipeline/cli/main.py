@@ -6,16 +6,17 @@ errors (`pipeline.errors`), the work of the commands.
 
 import logging
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
 from pipeline.cli.evaluator import check_evaluator, try_genome
@@ -26,7 +27,7 @@ from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import check_shares, merge_same
-from pipeline.errors import ExitCode, PipelineError, StalledError
+from pipeline.errors import ExitCode, HostError, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
@@ -40,7 +41,20 @@ from pipeline.views.status import status_text
 _FAILED_NAMED_MAX = 20
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """All commands. What they print may be cut off by its reader, but not by a full disk: `run` alone has a log."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+        except BrokenPipeError as error:  # never of standard output; click would end with 1, the code of a failure
+            raise RuntimeError("a pipe to another program is broken") from error
+        if code == ExitCode.OK and ctx.invoked_subcommand != run.name and (reason := lost_output()):
+            raise HostError(f"standard output: {reason}; the command is done, but what it printed is incomplete")
+        return code
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="genome-pipeline")
 def commands() -> None:
     """Evaluate genomes by playing games on a pool of workers.
@@ -257,7 +271,3 @@ def _log_to(console: Console, *, verbose: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
-
-
-if __name__ == "__main__":
-    sys.exit(run_commands())

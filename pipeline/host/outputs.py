@@ -4,8 +4,6 @@ Rewritten while the generation runs; the same facts give the same bytes. A file 
 one warning and is retried at the next write.
 """
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +16,8 @@ from inbox_agent.system.atomic_file import replace_file
 from pipeline.core.farm import Farm
 from pipeline.errors import disk_errors
 from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
-from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows, spreadsheet_cell, summary
+from pipeline.views.csv_table import ENCODING, csv_text
+from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows, summary
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ class Outputs:
         rows = result_rows(farm)
         metrics = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
         columns = (*RESULT_COLUMNS, *metrics)
-        self._write_file(
-            RESULTS_CSV, _csv(columns, ([spreadsheet_cell(row.get(name)) for name in columns] for row in rows))
-        )
+        self._write_file(RESULTS_CSV, _csv(columns, ([row.get(name) for name in columns] for row in rows)))
         self._write_file(ATTEMPTS_CSV, _csv(ATTEMPT_COLUMNS, attempt_rows(farm)))
         text = orjson.dumps(summary(farm), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         self._write_file(SUMMARY_JSON, text)
@@ -69,8 +66,4 @@ class Outputs:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(spreadsheet_cell(column) for column in columns)
-    writer.writerows(rows)
-    return out.getvalue().encode("utf-8", "replace")
+    return csv_text(columns, rows).encode(ENCODING, "replace")

@@ -159,7 +159,7 @@ def _snapshot_problem(path: Path, digest: str) -> str:
 
 def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
     try:
-        text = files.read(RESULTS_CSV, OUTPUT_BYTES_MAX).decode("utf-8")
+        text = files.read(RESULTS_CSV, OUTPUT_BYTES_MAX).decode("utf-8-sig")  # older ones have no byte order mark
         return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except (ShareError, UnicodeDecodeError, csv.Error):
         return None

@@ -1,7 +1,5 @@
 """`pipeline results`: ranked genomes as a text table, CSV or JSON. Pure."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +7,9 @@ import orjson
 
 from inbox_agent.protocol.layout import clean
 from pipeline.core.farm import Farm
+from pipeline.views import csv_table
 from pipeline.views.fact_text import duration
-from pipeline.views.results import result_rows, spreadsheet_cell
+from pipeline.views.results import result_rows
 from pipeline.views.text_table import format_table
 
 COLUMNS = ("fitness", "genome", "generation", "status", "attempts", "seconds")
@@ -36,11 +35,7 @@ def json_text(rows: Sequence[dict[str, Any]]) -> str:
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as CSV with a header; one column for every metric that any genome has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([spreadsheet_cell(name) for name in names])
-    writer.writerows([[spreadsheet_cell(row.get(name)) for name in names] for row in rows])
-    return out.getvalue()
+    return csv_table.csv_text(names, ([row.get(name) for name in names] for row in rows))
 
 
 def table_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:

@@ -20,7 +20,6 @@ ATTEMPT_COLUMNS = (
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def genome_status(genome: Genome) -> str:
@@ -88,19 +87,19 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
         trial, game = attempt.trial, game_times(attempt)
         yield (
             attempt.id,
-            spreadsheet_cell(trial.genome.name),
+            trial.genome.name,
             trial.number,
             attempt.number,
             trial.seed,
             attempt.fitness,
             attempt.worker,
             attempt.outcome,
-            spreadsheet_cell(attempt.reason),
+            attempt.reason,
             _iso_time(attempt.issued_at),
             _iso_time(attempt.claimed_at),
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
-            spreadsheet_cell(played_by(attempt)),
+            played_by(attempt),
             _iso_time(game.began if game is not None else None),
         )
 
@@ -205,13 +204,6 @@ def _duplicated(farm: Farm) -> int:
         for trial in genome.trials
     ]
     return sum(count > 1 for count in accepted)
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: texts come from file names and from agents."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
 
 
 def _iso_time(at: float | None) -> str:

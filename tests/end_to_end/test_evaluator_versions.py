@@ -375,7 +375,7 @@ def test_open_farm_keeps_processes_while_the_game_is_the_same(tmp_path: Path) ->
 
 def processes_of(results: Path) -> set[float]:
     """The processes that have played a generation."""
-    with open(results / "results.csv", newline="", encoding="utf-8") as table:
+    with open(results / "results.csv", newline="", encoding="utf-8-sig") as table:
         return {float(row["process"]) for row in csv.DictReader(table)}
 
 

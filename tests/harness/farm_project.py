@@ -105,13 +105,15 @@ workers = {workers}
 
     # ----------------------------------------------------------------------------------------------------- the host
 
-    def start(self, *args: str) -> "subprocess.Popen[bytes]":
+    def start(
+        self, *args: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.STDOUT
+    ) -> "subprocess.Popen[bytes]":
         """Starts a `pipeline` command and returns at once."""
         host = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
             cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=stdout,
+            stderr=stderr,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             creationflags=PROCESS_GROUP_FLAGS,
@@ -141,7 +143,12 @@ workers = {workers}
         return host.returncode, out.decode()
 
     def start_agent(
-        self, share: Path, *, config: Path | None = None, folder: Path | None = None
+        self,
+        share: Path,
+        *,
+        config: Path | None = None,
+        folder: Path | None = None,
+        stderr: int = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
         """Starts an agent that is not a local worker, as in a VM. `config` has its `[evaluator]` table."""
         played = ("--python", "game:play") if config is None else ("--config", str(config))
@@ -152,7 +159,7 @@ workers = {workers}
                 *(*played, "--folder", str(folder or self.root)),
             ],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )
         self._hosts.append(agent)
         return agent
@@ -226,7 +233,7 @@ workers = {workers}
         return dict(json.loads(text))
 
     def _table(self, name: str, generation: int) -> list[dict[str, str]]:
-        with open(self.root / "results" / f"gen-{generation:04d}" / name, newline="", encoding="utf-8") as table:
+        with open(self.root / "results" / f"gen-{generation:04d}" / name, newline="", encoding="utf-8-sig") as table:
             return list(csv.DictReader(table))
 
     def assert_counted_once(self, *, failed: frozenset[str] = frozenset(), generation: int = 1) -> None:

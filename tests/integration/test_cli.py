@@ -1,5 +1,6 @@
 """The command line: each error is one line with problem, place and fix."""
 
+import csv
 import json
 import logging
 import os
@@ -180,9 +181,12 @@ def test_unusual_genome_names_are_accepted(tmp_path: Path, capsys: pytest.Captur
         (folder / name).write_text(name)
     code, _, err = pipeline(capsys, "run", "--gen", "2", "--root", tmp_path)
     assert code == 0, err
-    table = (tmp_path / "results/gen-0002/results.csv").read_text(encoding="utf-8")
-    assert all(name in table for name in names)
-    assert "\n'=1+1.csv" in table, "no spreadsheet takes a name for a formula"
+    with open(tmp_path / "results/gen-0002/results.csv", newline="", encoding="utf-8-sig") as table:
+        cells = {row["genome"] for row in csv.DictReader(table)}
+    assert "'=1+1.csv" in cells, "no spreadsheet takes a name for a formula"
+    assert {cell.removeprefix("'") for cell in cells} == set(names)
+    attempts = (tmp_path / "results/gen-0002/attempts.csv").read_bytes()
+    assert attempts.startswith(b"\xef\xbb\xbfattempt,"), "Excel shows umlauts rightly"
 
 
 def test_missing_configuration_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

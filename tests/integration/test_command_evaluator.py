@@ -88,7 +88,12 @@ def test_python_runs_interpreter_of_agent(tmp_path: Path, make_harness: MakeHarn
         ("pass", "the evaluator ended well but wrote no result.json"),
         ("result.write_text('')", "result.json is not valid JSON: Expecting value"),
         ("result.write_text('{\"fitness\": 1.')", "result.json is not valid JSON: Expecting ',' delimiter"),
-        ("result.write_bytes(b'\\xff\\xfe')", "result.json is not valid JSON: 'utf-8' codec can't decode"),
+        ("result.write_bytes(b'\\xff\\xfe')", "result.json is not valid JSON: Expecting value"),  # an empty UTF-16 file
+        (
+            "result.write_text('ü', 'latin-1')",
+            "result.json is not text in UTF-8, UTF-16 or UTF-32: 'utf-8' codec can't",
+        ),
+        ("result.write_bytes(b'{' + 'ü'.encode('utf-16'))", "result.json is not text in UTF-8, UTF-16 or UTF-32: "),
         ("result.write_text('[' * 60000)", "result.json is nested too deep"),
         ("result.write_text('9' * 5000)", "result.json is not valid JSON: Exceeds the limit"),
         ("result.write_text('[1]')", "result.json must be an object, not list"),
@@ -104,6 +109,19 @@ def test_unusable_result_file_gives_clear_reason(harness: EvaluatorHarness, last
 
     assert finished.outcome is Outcome.FAILED
     assert finished.reason.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=ascii)
+def test_result_file_in_any_encoding_of_json_counts(harness: EvaluatorHarness, encoding: str, end: str) -> None:
+    """As PowerShell and .NET write it: with a byte order mark, or in UTF-16."""
+    text = '{"fitness": 2.5, "metrics": {"Größe": 3}}\r\n'
+    data = text.encode(encoding)
+    finished = harness.play(f"Path('result.json').write_bytes({data!r}); os._exit(0)")
+
+    assert (finished.outcome, finished.fitness, finished.metrics) == (Outcome.COMPLETED, 2.5, {"Größe": 3.0})
 
 
 def test_remaining_child_does_not_delay_result(harness: EvaluatorHarness) -> None:

@@ -148,11 +148,11 @@ def in_layout_1(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget_evaluator_in_outputs(root: Path) -> None:
-    """Removes column and counts that older outputs lack."""
+    """Removes column, counts and byte order mark that older outputs lack."""
     table, summary = (root / "results/gen-0001" / name for name in ("results.csv", "summary.json"))
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    with table.open("w", newline="") as file:
+    with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [name for name in rows[0] if name != "evaluator"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -239,16 +239,16 @@ def link_a_result(root: Path) -> None:
 
 def edit_the_table(root: Path) -> None:
     path = root / "results" / "gen-0001" / "results.csv"
-    head, first, *others = path.read_text().splitlines()
+    head, first, *others = path.read_text(encoding="utf-8").splitlines()
     cells = first.split(",")
     cells[1] = "99.5"
-    path.write_text("\n".join([head, ",".join(cells), *others]) + "\n")
+    path.write_text("\n".join([head, ",".join(cells), *others]) + "\n", encoding="utf-8")
 
 
 def cut_the_table(root: Path) -> None:
     path = root / "results" / "gen-0001" / "results.csv"
-    head, first, *others = path.read_text().splitlines()
-    path.write_text("\n".join([head, first.split(",", maxsplit=1)[0], *others]) + "\n")
+    head, first, *others = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([head, first.split(",", maxsplit=1)[0], *others]) + "\n", encoding="utf-8")
 
 
 def name_another_evaluator(root: Path) -> None:

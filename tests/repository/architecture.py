@@ -25,7 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hyperv_ops": (),
     "pipeline.errors": (),
     "pipeline.paths": (),
-    "pipeline.secrets": ("pipeline.errors",),
+    "pipeline.secrets": ("inbox_agent.system.text_encoding", "pipeline.errors"),
     "pipeline.core": ("inbox_agent.protocol.layout",),
     "pipeline.core.runs": ("pipeline.errors", "pipeline.paths"),
     "pipeline.config": (
@@ -128,6 +128,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.cli": (
         "hyperv_ops",
         "inbox_agent.protocol.layout",
+        "inbox_agent.system.standard_output",
         "pipeline.bundle",
         "pipeline.config",
         "pipeline.core",
@@ -143,6 +144,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.__main__": (
+        "inbox_agent.system.standard_output",
         "pipeline.cli",
         "pipeline.errors",
     ),

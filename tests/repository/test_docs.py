@@ -27,6 +27,7 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import trial_seed
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
+from pipeline.views.csv_table import ENCODING, csv_text
 from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS
 from tests.harness.source_tree import PACKAGES, ROOT
 from tests.simulator.mutations import MUTATIONS
@@ -280,6 +281,19 @@ def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: 
         ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert "look at the workers" not in ran.stdout
+
+
+def test_documented_reading_of_results_works(tmp_path: Path) -> None:
+    """The names are those of the genomes, also where the table marks them."""
+    (program,) = blocks("docs/reference/results.md", "python")
+    names = ["größe.json", "=1+1", "'=1+1", " @x"]
+    (tmp_path / "results/gen-0001").mkdir(parents=True)
+    table = csv_text(("genome", "fitness"), ((name, -0.5) for name in names)).encode(ENCODING)
+    (tmp_path / "results/gen-0001/results.csv").write_bytes(table)
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{program}\nprint(ascii(fitness))"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert ran.stdout.decode().strip() == ascii(dict.fromkeys(names, "-0.5"))
 
 
 def test_documented_errors_match_code() -> None:

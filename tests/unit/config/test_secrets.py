@@ -47,12 +47,14 @@ def test_secret_from_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         keyring.set_keyring(before)
 
 
-@pytest.mark.parametrize("written", ["of a file\n", "of a file\r\n", "\ufeffof a file"])
-def test_secret_from_file(tmp_path: Path, written: str) -> None:
-    """The path is relative to the project; a line end and a byte order mark are removed."""
-    (tmp_path / "secret").write_bytes(written.encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=ascii)
+@pytest.mark.parametrize("password", ["of a file", "Pässwort 漢", "x"])
+def test_secret_from_file(tmp_path: Path, password: str, end: str, encoding: str) -> None:
+    """The path is relative to the project; a line end and a byte order mark are removed, and UTF-16 is read."""
+    (tmp_path / "secret").write_bytes((password + end).encode(encoding))
     (tmp_path / "secret").chmod(0o600)
-    assert fetch_secret("file:secret", tmp_path) == "of a file"
+    assert fetch_secret("file:secret", tmp_path) == password
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there")
@@ -64,14 +66,27 @@ def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [(None, "No such file"), (b"", "it is empty"), (b"\n", "it is empty")]
+    ("content", "expected"),
+    [
+        (None, "No such file"),
+        (b"", "it is empty"),
+        (b"\n", "it is empty"),
+        (b"\xff\xfe\r\0\n\0", "it is empty"),
+        ("Pässwort".encode("latin-1"), "it is not text in UTF-8, UTF-16 or UTF-32; save it as UTF-8"),
+        (b"\xff\xfeP\0a", "it is not text in UTF-8, UTF-16 or UTF-32; save it as UTF-8"),
+        ("漢字 P".encode("utf-16-le"), "it is not text in UTF-8|it has zero characters"),
+        (b"Pass\0wort", "it has zero characters"),
+        (b"x" * 4097, "it has more than 4096 bytes"),
+    ],
 )
-def test_empty_secret_file_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
+def test_unusable_secret_file_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    """No part of it is sent as a password, or shown."""
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
         (tmp_path / "secret").chmod(0o600)
-    with pytest.raises(SecretError, match=expected):
+    with pytest.raises(SecretError, match=expected) as caught:
         fetch_secret("file:secret", tmp_path)
+    assert "wort" not in str(caught.value)
 
 
 def test_no_reference_gives_no_secret(tmp_path: Path) -> None:

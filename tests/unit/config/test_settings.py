@@ -65,6 +65,27 @@ def test_byte_order_mark_and_crlf_are_accepted(path: Path) -> None:
     assert read_settings(path, Outer).evaluator.python == "play:play"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=ascii)
+@pytest.mark.parametrize("name", ["agent.toml", "agent.json"])
+def test_settings_in_other_encodings_are_read(tmp_path: Path, name: str, encoding: str, end: str) -> None:
+    """As `>` and `Out-File` of PowerShell write them."""
+    texts = {
+        "agent.toml": "# für die Farm\n[evaluator]\npython = 'play:play'\n",
+        "agent.json": '{\n"evaluator": {"python": "play:play"}\n}\n',
+    }
+    path = tmp_path / name
+    path.write_bytes(texts[name].replace("\n", end).encode(encoding))
+
+    assert read_settings(path, Outer).evaluator.python == "play:play"
+
+
+@pytest.mark.parametrize("data", ["# für".encode("latin-1"), b"\xff\xfe\x00\xd8", b"\xff\xfea"], ids=repr)
+def test_text_in_no_known_encoding_is_one_line(path: Path, data: bytes) -> None:
+    """The line says what to do."""
+    assert complaint(path, data).startswith("not text in UTF-8, UTF-16 or UTF-32, save it as UTF-8: ")
+
+
 def test_missing_settings_file_is_named(path: Path) -> None:
     """The line names the file."""
     with pytest.raises(SettingsError, match=r"agent\.toml: cannot be read: No such file"):
@@ -77,8 +98,8 @@ def test_unreadable_settings_file_is_named(tmp_path: Path) -> None:
         read_settings(tmp_path, Outer)
 
 
-@pytest.mark.parametrize("text", ["x = ", "[evaluator", b"\xff\xfe", 'a = "\x01"', "a = 1\na = 2"])
-def test_invalid_toml_is_reported_with_place(path: Path, text: str | bytes) -> None:
+@pytest.mark.parametrize("text", ["x = ", "[evaluator", 'a = "\x01"', "a = 1\na = 2"])
+def test_invalid_toml_is_reported_with_place(path: Path, text: str) -> None:
     """The line has the position of the syntax error."""
     assert complaint(path, text).startswith("not valid TOML: ")
 
