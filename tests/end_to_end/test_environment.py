@@ -1,6 +1,8 @@
-"""Commands in unusual environments: time zones that no library knows."""
+"""Commands in unusual environments: time zones that no library knows, no folder for temporary files."""
 
 import re
+import subprocess
+import sys
 import time
 from datetime import datetime
 
@@ -41,3 +43,48 @@ def test_any_time_zone_completes(project: FarmProject, monkeypatch: pytest.Monke
     said = re.search(r"last fact: (\S+ \S+)", out)
     assert said is not None, out
     assert begun <= datetime.fromisoformat(said[1]).timestamp() <= time.time(), out
+
+
+def run_shell(project: FarmProject, before: str, *args: str) -> tuple[int, str]:
+    """Runs a program of this package in a shell that first changes a limit."""
+    ran = subprocess.run(
+        ["sh", "-c", f'{before}; exec "$@"', "sh", sys.executable, "-m", *args],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_missing_temporary_folder_is_replaced(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that names no folder is not used."""
+    monkeypatch.setenv("TEMP" if sys.platform == "win32" else "TMPDIR", str(project.root / "missing"))
+    project.configure()
+    project.add_genomes(games(1))
+
+    for command in ("check", "run"):
+        code, out = project.run(command, *(("--gen", "1") if command == "run" else ()))
+        assert code == 0, out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_no_temporary_folder_is_named(project: FarmProject) -> None:
+    """Where no file can be written at all: one line with the variable to set, of the doctor of an agent as well."""
+    project.configure()
+    project.add_genomes(games(1))
+    share = project.root / "share"
+    share.mkdir()
+
+    for command in (("check",), ("try", "genomes/gen-0001/g000.json")):
+        code, out = run_shell(project, "ulimit -f 0", "pipeline", *command)
+        assert (code, out.splitlines()[-1].partition(" [")[0]) == (
+            2,
+            "pipeline: No usable temporary directory found in",
+        )
+        assert out.endswith("; set TMPDIR to a folder that this user may write\n")
+        assert "Traceback" not in out
+    agent = ("inbox_agent", "doctor", "--share", "share", "--state", "state", "--python", "game:play")
+    code, out = run_shell(project, "ulimit -f 0", *agent)
+    assert code == 1, out
+    assert re.search("evaluator: No usable temporary directory .*; set TMPDIR to a folder", out), out
