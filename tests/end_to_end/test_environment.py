@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.harness.farm_project import FarmProject, games
+from tests.harness.other_user import UNKNOWN_UID, allow_traversal, reader_prefix
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -88,3 +89,29 @@ def test_no_temporary_folder_is_named(project: FarmProject) -> None:
     code, out = run_shell(project, "ulimit -f 0", *agent)
     assert code == 1, out
     assert re.search("evaluator: No usable temporary directory .*; set TMPDIR to a folder", out), out
+
+
+@pytest.mark.needs("setpriv", root=True)
+def test_keyring_of_user_without_home_is_refused(project: FarmProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id without an entry, and no HOME: one line that names the secret, as for any keyring that cannot be
+    asked."""
+    worker = (
+        '[[worker]]\nname = "vm"\nshare = "//127.0.0.1/share"\naccount = "player"\nsecret = "keyring:farm/player"\n'
+    )
+    project.configure(extra=worker)
+    project.add_genomes(games(1))
+    project.root.chmod(0o777)
+    allow_traversal(project.root)
+    monkeypatch.delenv("HOME", raising=False)
+
+    ran = subprocess.run(
+        [*reader_prefix(UNKNOWN_UID), sys.executable, "-m", "pipeline", "run", "--gen", "1"],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    expected = "pipeline: worker 'vm': keyring:farm/player: the keyring cannot be asked: Could not determine home"
+    assert ran.stderr.startswith(expected)
