@@ -1,15 +1,17 @@
-"""Commands in unusual environments: time zones that no library knows, no folder for temporary files."""
+"""Commands in unusual environments: time zones that no library knows, no folder for temporary files, no inotify."""
 
 import re
 import subprocess
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.other_user import UNKNOWN_UID, allow_traversal, reader_prefix
+from tests.programs.system_programs import leave_out
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -115,3 +117,67 @@ def test_keyring_of_user_without_home_is_refused(project: FarmProject, monkeypat
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
     expected = "pipeline: worker 'vm': keyring:farm/player: the keyring cannot be asked: Could not determine home"
     assert ran.stderr.startswith(expected)
+
+
+class InotifyLimits:
+    """A user namespace with limits of its own."""
+
+    def __init__(self, project: FarmProject, limit: str) -> None:
+        self.project, self.limit = project, f"/proc/sys/user/{limit}"
+        self.log = project.root / "state" / "log" / "pipeline.jsonl"
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Starts `pipeline run` where nothing of the limited kind is left."""
+        return self.project.start(
+            "run", "--gen", "1", before=("unshare", "-Ur", "sh", "-c", f'echo 0 >{self.limit}; exec "$@"', "sh")
+        )
+
+    def raise_limit(self, host: "subprocess.Popen[bytes]") -> None:
+        command = ["nsenter", f"--target={host.pid}", "--user", "--preserve-credentials"]
+        subprocess.run([*command, "sh", "-c", f"echo 100 >{self.limit}"], check=True)
+
+    def warnings(self, path: Path) -> list[str]:
+        """The lines about notifications in a log."""
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [line for line in lines if "changes are" in line]
+
+
+@pytest.mark.needs("unshare", "nsenter")
+@pytest.mark.parametrize(
+    ("limit", "sysctl"),
+    [
+        ("max_inotify_instances", "fs.inotify.max_user_instances"),
+        ("max_inotify_watches", "fs.inotify.max_user_watches"),
+    ],
+)
+def test_exhausted_inotify_is_told_once(project: FarmProject, limit: str, sysctl: str) -> None:
+    """The run goes on by polling. Host and agents say once which limit to raise, and once that it was raised."""
+    require_user_namespaces()
+    project.configure(workers=2)
+    project.add_genomes(games(6))
+    gate = project.root / "gate"
+    project.add_genomes({"last.json": {"until": str(gate)}})
+    limits = InotifyLimits(project, limit)
+
+    host = limits.start()
+    project.wait_until(lambda: project.archived() == 6)
+    limits.raise_limit(host)
+    agents = [project.root / "state" / "local" / name / "agent.log" for name in ("local-0", "local-1")]
+    project.wait_until(lambda: all(len(limits.warnings(log)) == 2 for log in (*agents, limits.log)), 60)
+    gate.touch()
+    code, out = project.wait_for_end(host)
+
+    assert code == 0, out
+    project.assert_counted_once()
+    for log in (*agents, limits.log):
+        warned, recovered = limits.warnings(log)
+        assert "polling instead: this user has no inotify" in warned
+        assert f"left; raise the sysctl {sysctl}" in warned
+        assert "changes are notified again" in recovered
+    shown = " ".join(out.split())
+    assert (shown.count("changes are not notified"), shown.count("changes are notified again")) == (1, 1), out
+
+
+def require_user_namespaces() -> None:
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode:
+        leave_out("user namespaces, which this system forbids")

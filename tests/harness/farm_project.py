@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,10 @@ workers = {workers}
 
     # ----------------------------------------------------------------------------------------------------- the host
 
-    def start(self, *args: str) -> "subprocess.Popen[bytes]":
-        """Starts a `pipeline` command and returns at once."""
+    def start(self, *args: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+        """Starts a `pipeline` command and returns at once. `before` is a program that starts it, with its arguments."""
         host = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
+            [*before, sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
