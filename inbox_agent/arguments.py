@@ -99,7 +99,7 @@ def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
         table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()
     if not table.is_playable:
         raise SettingsError("nothing to play: give --config, --python, or a command after --")
-    return table, folder
+    return table, _as_unicode(folder)
 
 
 def share_folder(args: argparse.Namespace) -> Path:
@@ -125,9 +125,17 @@ def state_folder(args: argparse.Namespace) -> Path:
         SettingsError: there is none by default, because the environment names no home folder.
     """
     if args.state:
-        return Path(args.state)
+        return _as_unicode(Path(args.state))
     key = hashlib.sha256(os.fsencode(os.path.normcase(Path(args.share).resolve()))).hexdigest()[:16]
     return _state_base() / "inbox-agent" / key
+
+
+def _as_unicode(folder: Path) -> Path:
+    """The folder. Raises SettingsError: its path has bytes that are no Unicode, which records cannot contain."""
+    shown = str(folder).encode("utf-8", "backslashreplace").decode()
+    if shown != str(folder):
+        raise SettingsError(f"{shown}: broken Unicode in this path; rename the folder, or set a UTF-8 locale")
+    return folder
 
 
 def _state_base() -> Path:
