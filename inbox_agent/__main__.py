@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from inbox_agent.agent import Agent, OtherAgentActive
-from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, state_folder
+from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, share_folder, state_folder
 from inbox_agent.doctor import CheckTarget, check_agent
 from inbox_agent.evaluation.versioned import VersionedEvaluator
 from inbox_agent.evaluator_files import EvaluatorFiles
@@ -33,7 +33,6 @@ from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
-from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 from inbox_agent.system.process_tree import PROCESSES_FILE, AgentAlreadyRunning, ProcessTree
 from inbox_agent.system.standard_output import drop_failed_writes, lost_output
 
@@ -52,12 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         table, folder = evaluator_table(args)
-        share = Path(args.share)
-        if not share.is_dir():
-            raise SettingsError(f"{share}: no such folder; create the share first")
-        if problem := too_long(share, IN_A_SHARE):
-            raise SettingsError(problem)
-        files, state = LocalFiles(share), state_folder(args)
+        share, state = share_folder(args), state_folder(args)
+        files = LocalFiles(share)
         with _locked(share, files, state, share_is_local=not args.foreign_disk):
             return _run(args, table, folder, files, state)
     except SettingsError as error:
@@ -82,7 +77,8 @@ def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool
         AlreadyLocked, SettingsError, ShareError
     """
     with contextlib.ExitStack() as locks:
-        locks.callback(FileLock(state / LOCK).release)
+        with _state_errors():
+            locks.callback(FileLock(state / LOCK).release)
         files.make_folders()
         if share_is_local:
             path = share / STATUS / AGENT_LOCK
@@ -97,14 +93,12 @@ def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool
 
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: LocalFiles, state: Path) -> int:
-    # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
-    tree = ProcessTree(state / PROCESSES_FILE)
     log.info("plays %s of %s", table, folder)
-    evaluator = VersionedEvaluator(
-        make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers)),
-        EvaluatorFiles(table, folder).look,
-        str(table),
-    )
+    with _state_errors():
+        # Kills leftover processes of a previous agent: nothing is claimed while an old evaluation may still run.
+        tree = ProcessTree(state / PROCESSES_FILE)
+        in_scratch = make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers))
+    evaluator = VersionedEvaluator(in_scratch, EvaluatorFiles(table, folder).look, str(table))
     wakeup, stop, parent_ended = Wakeup(), threading.Event(), threading.Event()
     watcher = FolderWatcher({"inbox": files.root / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
@@ -136,6 +130,17 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
     return 0
 
 
+@contextlib.contextmanager
+def _state_errors() -> Iterator[None]:
+    """Raises SettingsError for a state folder that cannot be made or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:  # not of a file: Windows refuses to make a job
+            raise
+        raise SettingsError(f"{error.filename}: {error.strerror}; give another folder with --state") from error
+
+
 def _diagnose(argv: list[str]) -> int:
     """Runs `inbox-agent doctor`."""
     args = doctor_parser().parse_args(argv)
@@ -144,12 +149,13 @@ def _diagnose(argv: list[str]) -> int:
         genome = Path(args.genome) if args.genome else None
         if genome is not None and not genome.is_file():
             raise SettingsError(f"--genome {genome}: no such file")
+        state = state_folder(args)
     except SettingsError as error:
         print(f"inbox-agent doctor: {error}", file=sys.stderr)
         return 2
     target = CheckTarget(
         share=Path(args.share),
-        state=state_folder(args),
+        state=state,
         table=table,
         folder=folder,
         genome=genome,

@@ -6,6 +6,7 @@ Owns: the options, and the default state folder.
 import argparse
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
 LOCK = "agent.lock"  #: in the state folder: held while the agent runs
+#: The variable that names the base of state folders, and the base in the home folder if it is not set.
+_STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_STATE_HOME", ".local/state")
 
 
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -75,7 +79,11 @@ def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="a TOML or JSON file with an [evaluator] table")
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
-    parser.add_argument("--state", metavar="DIR", help="this machine's own notes and scratch, not in the share")
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        help="this machine's own notes and scratch, not in the share",
+    )
     parser.add_argument("command", nargs="*", help="after --: the program to play with, one argument each")
 
 
@@ -91,16 +99,53 @@ def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
         table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()
     if not table.is_playable:
         raise SettingsError("nothing to play: give --config, --python, or a command after --")
-    return table, folder
+    return table, _as_unicode(folder)
+
+
+def share_folder(args: argparse.Namespace) -> Path:
+    """The share. Raises SettingsError: it cannot be opened, or its path is too long for this system."""
+    share = Path(args.share)
+    try:
+        is_folder = stat.S_ISDIR(os.stat(share).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError as error:
+        raise SettingsError(f"{share}: {error.strerror}; give this user the right to it, or correct --share") from error
+    if not is_folder:
+        raise SettingsError(f"{share}: no such folder; create the share first")
+    if problem := too_long(share, IN_A_SHARE):
+        raise SettingsError(problem)
+    return share
 
 
 def state_folder(args: argparse.Namespace) -> Path:
-    """The agent's state folder; by default one per share, so that two agents on one share use the same lock."""
+    """The agent's state folder; by default one per share, so that two agents on one share use the same lock.
+
+    Raises:
+        SettingsError: there is none by default, because the environment names no home folder.
+    """
     if args.state:
-        return Path(args.state)
-    key = hashlib.sha256(os.path.normcase(Path(args.share).resolve()).encode()).hexdigest()[:16]
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
-    return base / "inbox-agent" / key
+        return _as_unicode(Path(args.state))
+    key = hashlib.sha256(os.fsencode(os.path.normcase(Path(args.share).resolve()))).hexdigest()[:16]
+    return _state_base() / "inbox-agent" / key
+
+
+def _as_unicode(folder: Path) -> Path:
+    """The folder. Raises SettingsError: its path has bytes that are no Unicode, which records cannot contain."""
+    shown = str(folder).encode("utf-8", "backslashreplace").decode()
+    if shown != str(folder):
+        raise SettingsError(f"{shown}: broken Unicode in this path; rename the folder, or set a UTF-8 locale")
+    return folder
+
+
+def _state_base() -> Path:
+    """Where programs of this user keep their state. Relative paths are ignored, as the XDG specification says: the
+    folder would depend on where the agent was started.
+    """
+    variable, in_home = _STATE_BASE
+    if os.path.isabs(given := os.environ.get(variable, "")):
+        return Path(given)
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise SettingsError("this user has no home folder for the agent's state; give a folder with --state")
+    return Path(home, in_home)

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from inbox_agent.arguments import LOCK
 from inbox_agent.checks import CheckResult
+from inbox_agent.evaluation.protocol import GenomeEvaluator
 from inbox_agent.evaluation.version import files_that_count
 from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.identity import agent_version
@@ -40,7 +41,7 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from inbox_agent.settings import EvaluatorTable
-from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
+from inbox_agent.single_game import NoTemporaryFolder, load_problem, play_genome, temporary_evaluator
 from inbox_agent.system.desktop import DesktopSession, look_at_session
 from inbox_agent.system.file_kind import is_link
 from inbox_agent.system.file_lock import holder_of, note_path
@@ -80,6 +81,7 @@ def check_agent(target: CheckTarget) -> Iterator[CheckResult]:
         yield _check(target, STATUS, _status)
     looks: list[tuple[str, Callable[[CheckTarget], str]]] = [
         ("disk", _disk),
+        ("state", _state),
         ("session", _session),
         ("evaluator", _evaluator),
         ("agent", _agent),
@@ -98,13 +100,15 @@ def _check(target: CheckTarget, name: str, check: Callable[[CheckTarget], str]) 
         return CheckResult(name, True, check(target))
     except _CheckFailed as wrong:
         return CheckResult(name, False, wrong.found, wrong.fix)
+    except OSError as error:  # this user may not even look
+        return CheckResult(name, False, f"{error.filename}: {error.strerror}", "run the doctor as the user who plays")
 
 
 # ------------------------------------------------------------------------------------------------------- the share
 
 
 def _folders(target: CheckTarget) -> str:
-    if not target.share.is_dir():
+    if not os.path.isdir(target.share):
         raise _CheckFailed(f"{target.share} is no folder", "make it, or correct --share")
     for name in FOLDERS:
         folder = target.share / name
@@ -181,10 +185,29 @@ def _disk(target: CheckTarget) -> str:
     return ", ".join(found)
 
 
+def _state(target: CheckTarget) -> str:
+    """Makes the agent's state folder and a file in it; removes what it made."""
+    made = [folder for folder in (target.state, *target.state.parents) if not os.path.lexists(folder)]
+    try:
+        try:
+            target.state.mkdir(parents=True, exist_ok=True)
+            probe = target.state / _probe()
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        finally:
+            for folder in made:
+                if folder.is_dir():
+                    folder.rmdir()
+    except OSError as error:
+        fix = "give the agent and the doctor another folder with --state"
+        raise _CheckFailed(f"{error.filename}: {error.strerror}", fix) from error
+    return f"{target.state} can be written"
+
+
 def _nearest(folder: Path) -> Path:
     """The folder, or its nearest existing parent."""
     folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
@@ -288,10 +311,20 @@ def _evaluator(target: CheckTarget) -> str:
         version = files.version(found)
     except EvaluatorFilesError as error:
         raise _CheckFailed(str(error), "") from error
-    with temporary_evaluator(target.table, target.folder) as evaluator:
+    with _temporary_evaluator(target) as evaluator:
         if problem := load_problem(evaluator):
             raise _CheckFailed(problem, "correct [evaluator] or the arguments after --share, or put the file there")
     return f"{target.table} of {target.folder}, version {version}, {files_that_count(len(found))}"
+
+
+@contextmanager
+def _temporary_evaluator(target: CheckTarget) -> Iterator[GenomeEvaluator]:
+    try:
+        with temporary_evaluator(target.table, target.folder) as evaluator:
+            yield evaluator
+    except NoTemporaryFolder as error:
+        found, _, fix = str(error).partition("; ")
+        raise _CheckFailed(found, fix) from error
 
 
 def _trial(target: CheckTarget) -> str:
@@ -299,7 +332,7 @@ def _trial(target: CheckTarget) -> str:
     assert target.genome is not None
     if (holder := _holder(target)) is not None:
         raise _CheckFailed(f"not played: the agent, process {holder}, may be playing", "end its task, then try again")
-    with temporary_evaluator(target.table, target.folder) as evaluator:
+    with _temporary_evaluator(target) as evaluator:
         try:
             finished = play_genome(
                 evaluator,

@@ -1,9 +1,10 @@
 """Plays one genome on this computer, outside of any share: `inbox-agent doctor`, `pipeline check`, `pipeline try`."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from inbox_agent.evaluation.command import CommandEvaluator
@@ -15,6 +16,11 @@ from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.process_tree import PROCESSES_FILE, ProcessTree
 
 _WAIT_S = 0.5
+_VARIABLE = "TEMP" if sys.platform == "win32" else "TMPDIR"
+
+
+class NoTemporaryFolder(Exception):
+    """This user can write to no folder for temporary files; the message says what to do."""
 
 
 @contextmanager
@@ -25,8 +31,17 @@ def temporary_evaluator(
 
     Args:
         secrets: as of `make_evaluator`.
+
+    Raises:
+        NoTemporaryFolder
     """
-    with tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True) as place:
+    with ExitStack() as closing:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True)
+            place = closing.enter_context(temporary)
+        except OSError as error:
+            fix = f"set {_VARIABLE} to a folder that this user may write"
+            raise NoTemporaryFolder(f"{error.strerror}; {fix}") from error
         tree = ProcessTree(Path(place) / PROCESSES_FILE)
         evaluator = make_evaluator(table, folder, Path(place, "scratch"), tree, secrets=secrets)
         try:

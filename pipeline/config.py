@@ -291,6 +291,9 @@ class Config(_Table, frozen=True, kw_only=True):
 
 def load_config(root: Path, *, check: bool = True) -> Config:
     """The configuration of a project folder; without a file, the defaults. Raises ConfigError."""
+    shown = str(root).encode("utf-8", "backslashreplace").decode()
+    if shown != str(root):  # records and settings of workers are Unicode
+        raise ConfigError(f"{shown}: broken Unicode in this path; rename the folder, or set a UTF-8 locale")
     path = ProjectPaths(root).config
     missing = _is_missing(path)
     if check and missing:

@@ -11,7 +11,7 @@
     ├── BundleError           2  the agent's bundle cannot be made
     ├── VmError               1  a machine did not do what it was asked
     ├── HostError             3  this host's disk failed; run again
-    ├── LedgerError           4  the ledger cannot be read or trusted
+    ├── LedgerError           4  the ledger is damaged or of another version
     └── StalledError          4  no worker can go on
 
 Every message is for the user: what is wrong, where, and what to do. Any other exception is a defect of this program.
@@ -104,7 +104,7 @@ class HostError(PipelineError):
 
 
 class LedgerError(PipelineError):
-    """The ledger cannot be read or trusted, and nothing goes on without it. Restore it from a backup."""
+    """The ledger is damaged or of another version, and nothing goes on without it. Restore it from a backup."""
 
     exit_code = ExitCode.CANNOT_CONTINUE
 

@@ -51,7 +51,7 @@ def _from_keyring(where: str) -> str:
     service, _, name = where.partition("/")
     try:
         value = keyring.get_password(service, name)
-    except KeyringError as error:
+    except (KeyringError, RuntimeError, OSError) as error:  # it looks for its settings in the home folder
         raise SecretError(f"keyring:{where}: the keyring cannot be asked: {error}") from error
     if not value:
         raise SecretError(f"keyring:{where}: there is none; set it with `keyring set {service} {name}`")

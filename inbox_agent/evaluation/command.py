@@ -54,8 +54,8 @@ class _RunningCommand:
 class CommandEvaluator:
     """Runs a command for every evaluation; it answers through `result.json` in the scratch folder.
 
-    `{genome}` `{result}` `{seed}` `{trial}` `{settings}` `{scratch}` `{worker}` in its arguments are replaced; an
-    argument that names a file in `folder` becomes its absolute path; `python` is the interpreter that runs the agent.
+    An argument that names a file in `folder` becomes its absolute path; in the others, `{genome}` `{result}` `{seed}`
+    `{trial}` `{settings}` `{scratch}` `{worker}` are replaced; `python` is the interpreter that runs the agent.
     """
 
     def __init__(
@@ -164,17 +164,21 @@ class CommandEvaluator:
             "scratch": str(self._scratch.folder),
             "worker": str(self._options.worker),
         }
-        arguments = [self._program(), *map(self._locate, self._argv[1:])]
-        return [_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in arguments]
+        # Filled in only where no path was put: the path of a project may have braces of its own.
+        return [
+            self._path_of(given) or _PLACEHOLDER.sub(lambda match: values[match[1]], given)
+            for given in (self._program(), *self._argv[1:])
+        ]
 
     def _program(self) -> str:
         if self._argv[0] == "python" or (self._argv[0] == "python3" and shutil.which("python3") is None):
             return interpreter()
-        return self._locate(self._argv[0])
+        return self._path_of(self._argv[0]) or self._argv[0]
 
-    def _locate(self, argument: str) -> str:
+    def _path_of(self, argument: str) -> str | None:
+        """The path of the file that an argument names; None if it names none."""
         path = os.path.join(self._folder, argument)
-        return os.path.normpath(path) if os.path.isfile(path) else argument
+        return os.path.normpath(path) if os.path.isfile(path) else None
 
     def _end(self, game: _RunningCommand) -> bytes:
         self._game = None

@@ -27,7 +27,7 @@ class FileLock:
 
     Raises:
         AlreadyLocked: another process holds it; the message names its process id.
-        OSError: the file cannot be opened, or its file system has no locks.
+        OSError: the file or its folder cannot be made or written, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,11 @@ class FileLock:
             if error.errno not in _HELD:
                 raise
             raise AlreadyLocked(path, _read_note(self._note)) from None
-        self._note.write_text(str(os.getpid()))
+        try:
+            self._note.write_text(str(os.getpid()))
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def release(self) -> None:
         """Releases the lock. The file stays: removing it would let two processes lock two files of one name."""

@@ -1,14 +1,18 @@
 """Change notifications for local folders: file events that trigger the next scan earlier. Polling works without them.
 
 Owns: the use of watchdog. Its emitters run without `Observer`: an event is only a wake-up, and the dispatcher would add
-two threads and two queues. A watch that has failed is detected by polling `is_watching`, and renewed.
+two threads and two queues. A watch that has failed is detected by polling `is_watching`, and renewed; what keeps a
+folder from being watched is logged once.
 """
 
+import errno
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -33,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: An emitter on Windows delivers events only after this much time without a new one.
 EMITTER_TIMEOUT_S = 0.05
+#: A folder that cannot be watched is tried again after the first pause, which doubles up to the longest one.
+RETRY_MIN_S, RETRY_MAX_S = 1.0, 30.0
 #: Called with the name of a file that arrived; None if events were lost.
 OnArrival = Callable[[str | None], None]
 #: Raised by watchdog, the system or a missing share when a folder cannot be watched.
@@ -55,17 +61,25 @@ class WatchBackend(Protocol):
 class FolderWatcher:
     """Watches one folder per key and calls `notify(key)` when a name with one of `suffixes` arrives there.
 
-    Names without such a suffix are ignored: payloads and claims arrive with every evaluation.
+    Names without such a suffix are ignored: payloads and claims arrive with every evaluation. A folder that cannot be
+    watched is tried again, less and less often; each reason is logged once until it no longer applies.
     Threads: `notify` is called from the watcher's threads.
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], notify: Callable[[str], None], *, suffixes: tuple[str, ...]
+        self,
+        folders: Mapping[str, Path],
+        notify: Callable[[str], None],
+        *,
+        suffixes: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folders = dict(folders)
         self._notify = notify
         self._suffixes = suffixes
+        self._clock = clock
         self._backend: WatchBackend = make_backend()
+        self._failures: dict[str, _Failure] = {}
 
     @property
     def unwatched(self) -> frozenset[str]:
@@ -78,12 +92,16 @@ class FolderWatcher:
         Only folders of `reachable` keys are accessed (all, if None): access to an unreachable one may hang.
         """
         for key, folder in self._folders.items():
-            if not self._backend.is_watching(key) and (reachable is None or key in reachable) and os.path.isdir(folder):
+            if not self._backend.is_watching(key) and (reachable is None or key in reachable) and self._is_due(key):
                 self._watch(key, folder)
 
     def close(self) -> None:
         """Stops watching; `notify` is not called after it returns."""
         self._backend.close()
+
+    def _is_due(self, key: str) -> bool:
+        failure = self._failures.get(key)
+        return (failure is None or self._clock() >= failure.retry_at) and os.path.isdir(self._folders[key])
 
     def _watch(self, key: str, folder: Path) -> None:
         def arrived(name: str | None) -> None:
@@ -93,10 +111,59 @@ class FolderWatcher:
         try:
             self._backend.watch(key, folder, arrived)
         except _WATCH_ERRORS as error:
-            log.warning("%s is not watched, polling instead: %s", folder, error)
+            self._note_failure(key, _reason(folder, error))
             return
+        self._note_success(key)
         # There was no event for files that arrived between the last scan and this watch.
         self._notify(key)
+
+    def _note_failure(self, key: str, reason: str) -> None:
+        before = self._failures.pop(key, None)
+        pause_s = min(2 * before.pause_s, RETRY_MAX_S) if before is not None else RETRY_MIN_S
+        is_known = any(failure.reason == reason for failure in (before, *self._failures.values()) if failure)
+        self._failures[key] = _Failure(reason, pause_s, self._clock() + pause_s)
+        if not is_known:
+            log.warning("changes are not notified, polling instead: %s", reason)
+
+    def _note_success(self, key: str) -> None:
+        before = self._failures.pop(key, None)
+        if before is not None and not any(failure.reason == before.reason for failure in self._failures.values()):
+            log.warning("changes are notified again, after: %s", before.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a folder could not be watched, and when it is tried again."""
+
+    reason: str
+    pause_s: float
+    retry_at: float
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """Why a folder cannot be watched. A limit of the system is the same for all folders, so it names none."""
+    code = error.errno if sys.platform == "linux" and isinstance(error, OSError) else None
+    if code == errno.ENOSPC:  # Source: inotify_add_watch(2); for EMFILE, inotify_init(2)
+        return "this user has no inotify watch left; raise the sysctl fs.inotify.max_user_watches"
+    if code == errno.EMFILE and _has_free_descriptors():
+        return "this user has no inotify instance left; raise the sysctl fs.inotify.max_user_instances"
+    if code == errno.EMFILE:
+        return "this process has no file descriptor left; raise the limit (ulimit -n)"
+    return f"{folder}: {getattr(error, 'strerror', None) or error}"
+
+
+def _has_free_descriptors() -> bool:
+    """Whether this process can open the three files that a reader of inotify needs."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        opened += os.pipe()
+    except OSError:
+        return False
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
 
 
 class EmitterBackend:
@@ -163,6 +230,8 @@ if sys.platform == "linux":
             """Adds a watch. Raises OSError or RuntimeError."""
             if self._reader is None or not self._reader.is_alive():
                 self.close()
+                if not _has_free_descriptors():  # it would never close the one that it got
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 self._reader = InotifyFD()
                 self._reader.daemon = True
                 self._reader.start()
@@ -175,7 +244,7 @@ if sys.platform == "linux":
                 if descriptor == -1:
                     self._watching.discard(key)
             if descriptor == -1:  # the reader does not report a folder that it may not watch
-                raise PermissionError(f"{folder}: permission denied")
+                raise PermissionError(errno.EACCES, "permission denied")
 
         def close(self) -> None:
             """Ends the thread."""

@@ -21,7 +21,7 @@ from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
-from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.options import gen_option, root_option, shell_line
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
@@ -81,7 +81,8 @@ def init(folder: Path) -> int:
     """Make a project in FOLDER: pipeline.toml, an example evaluator and a first generation."""
     for path in new_project.init(folder):
         click.echo(f"made {path}")
-    click.echo("now: pipeline run --gen 1" + (f" --root {folder}" if folder != Path() else ""))
+    root = ["--root", str(folder)] if folder != Path() else []
+    click.echo(f"now: {shell_line(['pipeline', 'run', '--gen', '1', *root])}")
     return ExitCode.OK
 
 

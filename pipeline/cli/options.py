@@ -1,5 +1,9 @@
-"""Options that several commands share."""
+"""Options that several commands share, and a command line as it is shown to the user."""
 
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,3 +16,8 @@ root_option = click.option(
 )
 
 gen_option = click.option("--gen", "gen", default=None, help="The generation (default: the one played last).")
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """A command line that can be copied: quoted for a POSIX shell, or for Windows."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -1,13 +1,15 @@
 """Plays one genome with the project's evaluator on this computer, without a farm: `pipeline check`, `pipeline try`."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inbox_agent.evaluation.version import files_that_count
 from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.protocol.layout import Outcome
-from inbox_agent.single_game import load_problem, play_genome, temporary_evaluator
+from inbox_agent.single_game import NoTemporaryFolder, load_problem, play_genome, temporary_evaluator
 from pipeline.config import Config
 from pipeline.core.model import trial_seed
 from pipeline.errors import ConfigError, GenomeError, InputError
@@ -40,8 +42,15 @@ def evaluator_version(root: Path, config: Config) -> str:
 
 
 def evaluator_problem(root: Path, config: Config) -> str:
-    """Why the evaluator cannot be loaded, in one line; empty if it can. A function is imported for that."""
-    with temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator:
+    """Why the evaluator cannot be loaded, in one line; empty if it can. A function is imported for that.
+
+    Raises:
+        InputError: no folder for temporary files can be written.
+    """
+    with (
+        _temporary_folder_needed(),
+        temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator,
+    ):
         return load_problem(evaluator)
 
 
@@ -52,12 +61,15 @@ def play_game(
 
     Raises:
         GenomeError: it cannot be read.
-        InputError: the artifacts cannot be copied to `keep`.
+        InputError: the artifacts cannot be copied to `keep`, or no folder for temporary files can be written.
     """
     if seed is None:
         folder = GENERATION_FOLDER.fullmatch(genome.resolve().parent.name)
         seed = trial_seed(config.generation.seed, int(folder[1]) if folder else 1, trial)
-    with temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator:
+    with (
+        _temporary_folder_needed(),
+        temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator,
+    ):
         try:
             game = play_genome(
                 evaluator,
@@ -82,6 +94,14 @@ def play_game(
         log=game.log,
         artifacts=artifacts,
     )
+
+
+@contextmanager
+def _temporary_folder_needed() -> Iterator[None]:
+    try:
+        yield
+    except NoTemporaryFolder as error:
+        raise InputError(str(error)) from error
 
 
 def example_genome(root: Path) -> Path | None:

@@ -6,6 +6,7 @@ APScheduler uses the wall clock, which may be set back, so `catch_up` requests w
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -31,7 +32,8 @@ class Timers:
     def __init__(self, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
         self._wakeups, self._clock = wakeups, clock
         self._swept_at = clock()
-        self._scheduler = BackgroundScheduler(job_defaults=_JOB_DEFAULTS, logger=log)
+        # Without a zone it would ask the library tzlocal, which refuses many values of TZ; intervals need none.
+        self._scheduler = BackgroundScheduler(job_defaults=_JOB_DEFAULTS, logger=log, timezone=UTC)
         self._scheduler.add_job(self._request_sweep, "interval", seconds=SWEEP_INTERVAL_S, id="sweep")
         self._scheduler.add_job(wakeups.request_poll, "interval", seconds=POLL_INTERVAL_S, id="poll")
         self._fast_job = self._scheduler.add_job(wakeups.wake, "interval", seconds=FAST_POLL_INTERVAL_S, id="fast-poll")

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import ShareError
+from inbox_agent.protocol.files import FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
 from pipeline.errors import ExitCode, InputError
@@ -44,7 +44,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
     """Audits the newest run of one generation, or of every generation that was ever opened.
 
     Raises:
-        InputError: nothing was run here, or that generation was not.
+        InputError: nothing was run here, or that generation was not, or this user may not read what is audited.
         LedgerError: the ledger is damaged, or of another version.
     """
     state = ProjectPaths(root).state
@@ -137,6 +137,8 @@ def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: s
 def _archive(files: LocalFiles) -> set[str]:
     try:
         return {name for name in files.names(ATTEMPTS) if layout.is_attempt(name)}
+    except FileRefused as error:
+        raise _forbidden(error) from error
     except ShareError:
         return set()
 
@@ -144,6 +146,8 @@ def _archive(files: LocalFiles) -> set[str]:
 def _result(files: LocalFiles, attempt: str) -> ArchivedResult | str:
     try:
         return read_archived_result(files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX))
+    except FileRefused as error:
+        raise _forbidden(error) from error
     except ShareError as error:
         return str(error)
 
@@ -152,6 +156,8 @@ def _snapshot_problem(path: Path, digest: str) -> str:
     try:
         with path.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
+    except PermissionError as error:
+        raise _forbidden(error) from error
     except OSError as error:
         return f"its snapshot cannot be read: {error.strerror}"
     return "" if found == digest else f"its snapshot has the digest {found[:12]}…, taken in was {digest[:12]}…"
@@ -161,6 +167,8 @@ def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
     try:
         text = files.read(RESULTS_CSV, OUTPUT_BYTES_MAX).decode("utf-8-sig")  # older ones have no byte order mark
         return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    except FileRefused as error:
+        raise _forbidden(error) from error
     except (ShareError, UnicodeDecodeError, csv.Error):
         return None
 
@@ -168,6 +176,12 @@ def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
 def _summary(files: LocalFiles) -> dict[str, Any] | None:
     try:
         found = orjson.loads(files.read(SUMMARY_JSON, OUTPUT_BYTES_MAX))
+    except FileRefused as error:
+        raise _forbidden(error) from error
     except (ShareError, orjson.JSONDecodeError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _forbidden(error: Exception) -> InputError:
+    return InputError(f"{error}; give this user the right to read it, or verify as a user who has it")

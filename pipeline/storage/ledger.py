@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from pipeline.core.facts import KINDS, AttemptEnded, Entry, Fact, decode_fact, encode_fact, kind_of
-from pipeline.errors import LedgerError
+from pipeline.errors import HostError, InputError, LedgerError, PipelineError
 from pipeline.paths import LEDGER_FILE
+from pipeline.storage.read_connection import ReadConnection, connect_to_read, is_forbidden, log_of
 
 _SCHEMA = """
 CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
@@ -44,19 +45,21 @@ class Ledger:
     """The facts on disk. One writer per state folder, under its lock; `read_only` may read while it writes.
 
     Raises:
-        LedgerError: damaged, of another version, or not readable.
+        LedgerError: damaged, or of another version.
+        InputError: this user may not read it; HostError if it was to be written.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / LEDGER_FILE
+        self._read_only = read_only
         self._refuse_other_version()
         try:
             self._db = self._connect(folder, read_only)
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path}: {error}; {_fix_of(error)}") from error
+            raise self._failure(error) from error
         try:
-            if not read_only:
-                self._prepare()
+            if isinstance(self._db, sqlite3.Connection):
+                _prepare(self._db, self.path)
             self.farm_id = self._identify()
             self._next = self._count_rows() + 1
         except LedgerError:
@@ -64,17 +67,22 @@ class Ledger:
             raise
         except (sqlite3.Error, UnicodeError) as error:
             self._db.close()
-            raise LedgerError(f"{self.path}: {' '.join(str(error).split())}; {_fix_of(error)}") from error
+            raise self._failure(error) from error
 
-    def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection:
+    def _connect(self, folder: Path, read_only: bool) -> sqlite3.Connection | ReadConnection:
         if read_only:
-            return self._connect_to_read("mode=ro")
+            return ReadConnection(self.path)
         folder.mkdir(parents=True, exist_ok=True)
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
 
-    def _connect_to_read(self, how: str) -> sqlite3.Connection:
-        # Readers may use the connection from several threads, one at a time.
-        return sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=10, check_same_thread=False)
+    def _failure(self, error: Exception, what: str = "") -> PipelineError:
+        """The error to raise for one of SQLite: a missing right is no damage."""
+        text = f"{self.path}: {what}{' '.join(str(error).split())}"
+        if not is_forbidden(error):
+            return LedgerError(f"{text}; {_FIX}")
+        if self._read_only:
+            return InputError(f"{text}; {_READ_FIX}")
+        return HostError(f"{text}; give this user the right to write it and in its folder")
 
     def _refuse_other_version(self) -> None:
         """Refuses a ledger of another version before anything on disk is changed; ignores any other file.
@@ -82,10 +90,10 @@ class Ledger:
         The usual connections change files: a writer merges a write-ahead log that a killed host left, a reader creates
         an empty one. `immutable` reads only the file, which is the whole ledger if there is no such log.
         """
-        how = "mode=ro" if self.path.with_name(f"{LEDGER_FILE}-wal").exists() else "immutable=1"
+        how = "mode=ro" if log_of(self.path).exists() else "immutable=1"
         with (
             contextlib.suppress(sqlite3.Error, UnicodeError),
-            contextlib.closing(self._connect_to_read(how)) as db,
+            contextlib.closing(connect_to_read(self.path, how)) as db,
         ):
             if (row := db.execute("SELECT version FROM farm").fetchone()) is not None:
                 self._check_version(row[0])
@@ -97,22 +105,10 @@ class Ledger:
                 f"use the pipeline that wrote it, {_FIX}"
             )
 
-    def _prepare(self) -> None:
-        """Creates the schema in an empty file; leaves any other database unchanged."""
-        (mark,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        if mark != _APPLICATION_ID and tables:
-            raise LedgerError(f"{self.path}: a database of another program; {_FIX}")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        if not tables:
-            # In one transaction: a host that is killed in between must not leave half a ledger.
-            self._db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
-            self._db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
-            self._db.execute("COMMIT")
-
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         """Writes facts in one commit. Raises LedgerError; then none of them is written."""
+        if isinstance(self._db, ReadConnection):
+            raise LedgerError(f"{self.path}: cannot be written: it was opened to be read")
         rows = []
         for seq, fact in enumerate(facts, self._next):
             named = getattr(fact, "worker", None), getattr(fact, "attempt", None) or None
@@ -162,7 +158,7 @@ class Ledger:
                 raise LedgerError(f"{self.path}: fact {seq} {why}") from error
             raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_FIX}") from error
         except (sqlite3.Error, UnicodeError) as error:  # while reading the next one
-            raise LedgerError(f"{self.path}: fact {seq + 1} cannot be read: {error}; {_fix_of(error)}") from error
+            raise self._failure(error, f"fact {seq + 1} cannot be read: ") from error
 
     def generations(self) -> list[int]:
         """The generations that have facts."""
@@ -204,7 +200,7 @@ class Ledger:
         try:
             return self._db.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeError) as error:
-            raise LedgerError(f"{self.path}: {error}; {_fix_of(error)}") from error
+            raise self._failure(error) from error
 
     def _identify(self) -> str:
         row = self._db.execute("SELECT id, version FROM farm").fetchone()
@@ -223,27 +219,39 @@ class Ledger:
         return int(count)
 
 
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Creates the schema in an empty file; leaves any other database unchanged. Raises LedgerError, sqlite3.Error."""
+    (mark,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if mark != _APPLICATION_ID and tables:
+        raise LedgerError(f"{path}: a database of another program; {_FIX}")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    if not tables:
+        # In one transaction: a host that is killed in between must not leave half a ledger.
+        db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
+        db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
+        db.execute("COMMIT")
+
+
 def has_ledger(folder: Path) -> bool:
-    """Whether this state folder has a ledger. Raises LedgerError: this user may not check."""
+    """Whether this state folder has a ledger. Raises InputError: this user may not check."""
     path = folder / LEDGER_FILE
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}; {_PERMISSION_FIX}") from error
+        raise InputError(f"{path}: {error.strerror}; {_READ_FIX}") from error
     return True
 
 
 _FIX = "restore the state folder from a backup, or move it away to begin a new farm"
-_FORBIDDEN = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_PERMISSION_FIX = "give this user the right to write in that folder; SQLite needs it even to read"
+_READ_FIX = (
+    "give this user the right to read it and the files beside it; after a host was killed, `pipeline status` of "
+    "a user who may write here helps"
+)
 _APPLICATION_ID = 0x47504C31  # "GPL1": distinguishes a ledger from other SQLite files
-
-
-def _fix_of(error: Exception) -> str:
-    # Source: SQLite, "Result and Error Codes": the lowest byte is the primary code.
-    return _PERMISSION_FIX if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FORBIDDEN else _FIX
 
 
 def _checksum(row: tuple[object, ...]) -> int:

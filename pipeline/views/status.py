@@ -1,6 +1,6 @@
 """`pipeline status`: the state of a generation in a few lines. Pure."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, TrialState
@@ -12,7 +12,7 @@ _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 def status_text(farm: Farm, last_at: float, *, playing: bool) -> str:
     """Counts, workers and open trials, from the ledger's facts."""
-    last = datetime.fromtimestamp(last_at).isoformat(sep=" ", timespec="seconds")
+    last = datetime.fromtimestamp(last_at, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
     host = "a host is running it" if playing else "no host is running it"
     return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"{host}; last fact: {last}"])
 

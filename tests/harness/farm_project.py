@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,15 @@ workers = {workers}
     # ----------------------------------------------------------------------------------------------------- the host
 
     def start(
-        self, *args: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.STDOUT
+        self,
+        *args: str,
+        before: Sequence[str] = (),
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.STDOUT,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a `pipeline` command and returns at once."""
+        """Starts a `pipeline` command and returns at once. `before` is a program that starts it, with its arguments."""
         host = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
+            [*before, sys.executable, "-m", "pipeline", *(args or ("run", "--gen", "1")), "--root", str(self.root)],
             cwd=self.root,
             stdout=stdout,
             stderr=stderr,

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY_UID = 65534
+#: Of no entry in the system's list of users.
+UNKNOWN_UID = 23456
 
 
 def allow_traversal(root: Path) -> None:
@@ -27,3 +29,13 @@ def as_unprivileged_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(user)
+
+
+def reader_prefix(uid: int) -> list[str]:
+    """The beginning of a command line that runs as another user, who may read every file and write only his own.
+
+    For root on Linux, with the program `setpriv`. Reading is allowed because this Python may be in a folder of root;
+    `access(2)` ignores that, so the files of the test need `allow_traversal`.
+    """
+    may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *may_read]

@@ -73,6 +73,21 @@ def test_placeholders_are_replaced(tmp_path: Path, make_harness: MakeHarness) ->
     assert json.loads(finished.log) == [script, "5/2", genome + genome, "{}{x}{5}", data, "other.txt"]
 
 
+def test_paths_are_not_searched_for_placeholders(tmp_path: Path, tree: ProcessTree) -> None:
+    """Neither the path of a file of the evaluator, nor a path that was filled in."""
+    folder = tmp_path / "run {seed} {genome}"
+    folder.mkdir()
+    (folder / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv))")
+    (folder / "{seed}.txt").write_text("a file of this name")
+    scratch = folder / "scratch {trial}"
+
+    with harness_factory(CommandEvaluator, scratch, tree) as make:
+        finished = make(["python", "echo.py", "{seed}.txt", "{scratch}", "{seed}"], folder).play("", seed=5)
+
+    expected = [str(folder / "echo.py"), str(folder / "{seed}.txt"), str(scratch), "5"]
+    assert json.loads(finished.log) == expected
+
+
 def test_python_runs_interpreter_of_agent(tmp_path: Path, make_harness: MakeHarness) -> None:
     """`python` has the agent's packages, and modules in the evaluator's folder can be imported."""
     code = "import sys, scripted; print(sys.executable, scripted.__file__)"

@@ -1,5 +1,7 @@
 """The folder watcher with the real watchdog on real folders: which changes notify, and recovery from errors."""
 
+import contextlib
+import os
 import queue
 import sys
 import threading
@@ -13,7 +15,8 @@ from watchdog.utils import BaseThread
 from inbox_agent.protocol.layout import ORDERS
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system import folder_watcher
-from inbox_agent.system.folder_watcher import EmitterBackend, FolderWatcher, Wakeup
+from inbox_agent.system.folder_watcher import RETRY_MAX_S, EmitterBackend, FolderWatcher, Wakeup
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a watched folder cannot be removed there")
@@ -23,10 +26,14 @@ class WatchedShare:
     """One or more shares on the disk, a folder watcher for their inboxes, and its notifications."""
 
     def __init__(self, folder: Path, keys: list[str]) -> None:
+        self.now = 0.0
         self.shares = {key: folder / key for key in keys}
         self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.watcher = FolderWatcher(
-            {key: share / "inbox" for key, share in self.shares.items()}, self._keys.put, suffixes=ORDERS
+            {key: share / "inbox" for key, share in self.shares.items()},
+            self._keys.put,
+            suffixes=ORDERS,
+            clock=lambda: self.now,
         )
 
     def mount(self, key: str = "vm-0") -> None:
@@ -295,3 +302,98 @@ def test_queue_overflow_notifies(tmp_path: Path) -> None:
 
     assert notified.get(timeout=PATIENCE_S) == "vm-0"
     watcher.close()
+
+
+# --------------------------------------------------------------------------------- a folder that cannot be watched
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and rights of Linux")
+with_inotify = pytest.mark.parametrize("backend", ["own"], indirect=True)
+
+
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """For the duration of the block this process can open only so many files."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 512), limits[1]))
+    opened = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(opened.pop())
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged since the last call."""
+    found = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return found
+
+
+@linux
+@with_inotify
+def test_limit_is_logged_once_until_it_is_gone(two_shares: WatchedShare, caplog: pytest.LogCaptureFixture) -> None:
+    """Two folders and many attempts -> one line, which names the limit; one more when both folders are watched."""
+    two_shares.mount("vm-0")
+    two_shares.mount("vm-1")
+
+    with descriptors_left(0):
+        for _ in range(100):
+            two_shares.now += 10
+            assert two_shares.unwatched() == {"vm-0", "vm-1"}
+    reason = "this process has no file descriptor left; raise the limit (ulimit -n)"
+    assert warnings_of(caplog) == [f"changes are not notified, polling instead: {reason}"]
+
+    two_shares.now += RETRY_MAX_S
+    assert two_shares.unwatched() == frozenset()
+    assert warnings_of(caplog) == [f"changes are notified again, after: {reason}"]
+    assert {two_shares.next_key(), two_shares.next_key()} == {"vm-0", "vm-1"}
+
+
+@linux
+@with_inotify
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_failed_attempts_keep_no_descriptor(one_share: WatchedShare, left: int) -> None:
+    """Also if one is left, and watchdog needs three."""
+    one_share.watcher.close()
+    before = len(os.listdir("/proc/self/fd"))
+
+    with descriptors_left(left):
+        for _ in range(5):
+            one_share.now += RETRY_MAX_S
+            assert one_share.unwatched() == {"vm-0"}
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@linux
+@with_inotify
+def test_forbidden_folder_is_tried_less_and_less_often(
+    one_share: WatchedShare, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """After one second, then after two; the line names the folder. Once this user may read it, it is watched."""
+    one_share.watcher.close()
+    allow_traversal(tmp_path)
+    inbox = one_share.shares["vm-0"] / "inbox"
+    inbox.chmod(0o300)
+
+    with as_unprivileged_user():
+        for one_share.now in (0.0, 0.9, 1.0, 2.9):
+            assert one_share.unwatched() == {"vm-0"}
+    assert warnings_of(caplog) == [f"changes are not notified, polling instead: {inbox}: permission denied"]
+
+    inbox.chmod(0o755)
+    with as_unprivileged_user():
+        assert one_share.unwatched() == {"vm-0"}
+        one_share.now = 3.0
+        assert one_share.unwatched() == frozenset()
+    assert [line.partition(",")[0] for line in warnings_of(caplog)] == ["changes are notified again"]
+    assert one_share.next_key() == "vm-0"

@@ -26,7 +26,6 @@ from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
-from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.records import attempt
 
 FIX = "restore the state folder from a backup, or move it away to begin a new farm"
@@ -213,6 +212,7 @@ def test_entries_are_selected_by_kind(folder: Path, written: Path) -> None:
 def test_selection_uses_index(folder: Path, written: Path) -> None:
     """SQLite uses an index, whatever the size of the ledger."""
     ledger, asked = Ledger(folder), list[str]()
+    assert isinstance(ledger._db, sqlite3.Connection)
     ledger._db.set_trace_callback(asked.append)
     queries: list[Callable[[], object]] = [
         lambda: ledger.has_issued(attempt(1)),
@@ -514,30 +514,6 @@ def test_refused_ledger_file_is_closed(folder: Path, written: Path) -> None:
     alter(written, "DELETE FROM facts WHERE seq = 3")
 
     assert files_held_by_a_refusal(folder) == []
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-def test_read_only_permission_is_not_reported_as_damage(folder: Path, written: Path) -> None:
-    """A reader without permission gets a message about it, and no advice to delete the farm."""
-    allow_traversal(folder)
-    folder.chmod(0o555)
-
-    with as_unprivileged_user():
-        message = complaint(folder, read_only=True)
-
-    assert "give this user the right to write in that folder" in message
-    assert FIX not in message
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-def test_unsearchable_folder_is_not_reported_empty(folder: Path, written: Path) -> None:
-    """Otherwise another user would be advised to start a new farm there."""
-    assert ledgers.has_ledger(folder)
-    allow_traversal(folder)
-    folder.chmod(0o600)
-
-    with as_unprivileged_user(), pytest.raises(LedgerError, match="give this user the right to write in that folder"):
-        ledgers.has_ledger(folder)
 
 
 def test_where_nothing_was_run_is_no_ledger(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.errors import ExitCode
+from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
 from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
@@ -36,6 +37,7 @@ from pipeline.storage.live_status import LiveStatusFile
 from tests.harness import records
 from tests.harness.command_line import pipeline
 from tests.harness.farm_project import FarmProject
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.programs.golden import GOLDEN
 
 pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
@@ -520,3 +522,15 @@ def test_ledger_without_run_is_not_verified(tmp_path: Path, capsys: pytest.Captu
         code, out, err = pipeline(capsys, *command, "--root", tmp_path)
         assert (code, out) == (ExitCode.BAD_INPUT, ""), command
         assert "nothing was run here yet" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+@pytest.mark.parametrize("what", ["attempts", "results.csv"])
+def test_forbidden_file_is_no_failed_audit(verified_project: Path, what: str) -> None:
+    """Nothing is lost: this user may not read it."""
+    [results] = (verified_project / "results").glob("gen-*")
+    allow_traversal(verified_project)
+    (results / what).chmod(0)
+
+    with as_unprivileged_user(), pytest.raises(InputError, match="give this user the right to read it"):
+        verify(verified_project, None)

@@ -36,7 +36,7 @@ PACKAGES = {
     "mount": "mount",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
-    "setpriv": "util-linux",
+    **dict.fromkeys(("nsenter", "setpriv", "unshare"), "util-linux"),
     "smbd": "samba",
     "smbpasswd": "samba-common-bin",
     "testparm": "samba-common-bin",
