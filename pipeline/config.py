@@ -307,6 +307,8 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
     try:
         # Converted from plain values: a table that is made directly raises its errors as ValueError.
         return convert({**to_builtins(config), **to_builtins(dict(changes))}, Config, source)
+    except TypeError as error:  # from `to_builtins`: an object that no settings file could hold
+        raise ConfigError(f"{source}: {error}") from error
     except SettingsError as error:
         raise ConfigError(str(error)) from error
 

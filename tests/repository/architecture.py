@@ -110,7 +110,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.api": (
         "inbox_agent.evaluation.environment",
         "inbox_agent.protocol.layout",
-        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
