@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from inbox_agent.system.atomic_file import made_folder, replace_file
 from pipeline.cli.options import gen_option, root_option
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
@@ -117,9 +118,8 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
         text = render_page(page_data(reader, chosen, reader.generations() if all_generations else None))
     path = out or ProjectPaths(root).report(None if all_generations else chosen)
     try:
-        if out is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with made_folder(path.parent) if out is None else contextlib.nullcontext():
+            replace_file(path.resolve(), text.encode())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give another place with --out") from error
     click.echo(f"{path}")

@@ -1,8 +1,10 @@
 """`pipeline init`: copies the example project, which runs at once, as a starting point."""
 
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
+from inbox_agent.system.atomic_file import made_folder, new_file
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
 
@@ -11,7 +13,7 @@ EVALUATOR_FILE = "play.py"
 
 
 def init(folder: Path) -> list[Path]:
-    """Creates the example project; returns the paths of its files.
+    """Creates the example project; returns the paths of its files. If that fails, nothing of it is left.
 
     Raises:
         InputError: one of its files exists already, or the folder cannot be written.
@@ -24,10 +26,11 @@ def init(folder: Path) -> list[Path]:
         for path in sources:
             if path.exists():
                 raise InputError(f"{path}: exists already; init makes new projects only")
-        for path, source in sources.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.read_bytes())
-        paths.all_results.mkdir(exist_ok=True)
+        with ExitStack() as made:
+            for path, source in sources.items():
+                made.enter_context(made_folder(path.parent))
+                made.enter_context(new_file(path, source.read_bytes()))
+            made.enter_context(made_folder(paths.all_results))
     except OSError as error:
         raise InputError(f"{error.filename or folder}: {error.strerror}; give another folder") from error
     return list(sources)

@@ -230,11 +230,15 @@ def _run_command(
         start_new_epochs(root.resolve(), config, chosen)
     if wait and not what_if:
         verb = fleet.with_wait(verb, config.limits.boot_limit_s)
-    failed = 0
+    failed = []
     for done in fleet.run_on_all(machines, chosen, verb):
-        failed += not done.ok
+        if not done.ok:
+            failed.append(done.worker)
         if not what_if or not done.ok:
             click.echo(f"{done.worker}: {done.line}", err=not done.ok)
+    if failed and len(chosen) > 1 and not what_if:
+        which = f"not done with {', '.join(failed)}; what was done with the others stays"
+        click.echo(f"{which}; to try again, give the same command these names only", err=True)
     return ExitCode.FAILED if failed else ExitCode.OK
 
 

@@ -92,6 +92,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "inbox_agent.evaluator_files",
         "inbox_agent.protocol",
         "inbox_agent.single_game",
+        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
@@ -100,7 +101,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.shares",
         "pipeline.storage",
     ),
-    "pipeline.bundle": ("pipeline.errors",),
+    "pipeline.bundle": (
+        "inbox_agent.system",
+        "pipeline.errors",
+    ),
     "pipeline.ui": (
         "pipeline.core",
         "pipeline.errors",
@@ -126,6 +130,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.cli": (
         "hyperv_ops",
         "inbox_agent.protocol.layout",
+        "inbox_agent.system.atomic_file",
         "pipeline.bundle",
         "pipeline.config",
         "pipeline.core",
