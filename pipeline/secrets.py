@@ -4,20 +4,21 @@ Only the reference is ever written, shown or logged; the secret itself is not st
 """
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
 
 from pipeline.errors import SecretError
 
+REFERENCE = r"(keyring|env|file):[\s\S]+"  #: the form of a reference, as a regular expression
 FORMS = "keyring:SERVICE/NAME, env:VARIABLE or file:PATH"
 _FILE_BYTES_MAX = 4096
 
 
 def check_reference(reference: str) -> None:
     """Raises SecretError if the text is no reference. The message omits the text: it may be the password itself."""
-    kind, _, where = reference.partition(":")
-    if kind not in ("keyring", "env", "file") or not where:
+    if not re.fullmatch(REFERENCE, reference):
         raise SecretError(f"secret: expected {FORMS}; a password itself never belongs into the configuration")
 
 

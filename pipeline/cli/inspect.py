@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from inbox_agent.system.atomic_file import made_folder, replace_file
-from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.options import complete_genome_or_worker, gen_option, root_option
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.lookup import explain
@@ -57,7 +57,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 
 
 @click.command("explain")
-@click.argument("what")
+@click.argument("what", shell_complete=complete_genome_or_worker)
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""

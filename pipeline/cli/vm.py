@@ -9,7 +9,7 @@ import click
 import orjson
 
 from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
-from pipeline.cli.options import root_option
+from pipeline.cli.options import complete_worker, root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, ExitCode, InputError, VmError
@@ -43,7 +43,7 @@ def vm_commands() -> None:
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """Adds the arguments that select machines, and `--what-if`."""
     options = [
-        click.argument("workers", nargs=-1),
+        click.argument("workers", nargs=-1, shell_complete=complete_worker),
         click.option("--all", "all_machines", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first N of them."),
         click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),

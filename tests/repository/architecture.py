@@ -129,7 +129,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.cli": (
         "hyperv_ops",
+        "inbox_agent.arguments",
+        "inbox_agent.identity",
         "inbox_agent.protocol.layout",
+        "inbox_agent.settings",
         "inbox_agent.system.atomic_file",
         "pipeline.bundle",
         "pipeline.config",

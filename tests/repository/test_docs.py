@@ -43,6 +43,7 @@ DOCUMENTS = (
     "docs/how-to/qemu.md",
     "docs/how-to/template-vm.md",
     "docs/how-to/windows.md",
+    "docs/how-to/editor-and-shell.md",
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
     "docs/reference/results.md",
