@@ -72,7 +72,7 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     #: the files whose content is compared between host and workers, as patterns like `bots/**/*.lua`; unset: those that
     #: `command` names, and all `*.py`
     files: Annotated[list[str], Meta(min_length=1)] | None = None
-    #: a name that you change with your evaluator, compared instead of its files
+    #: a name that you change with your evaluator, compared instead of its files: 1 to 64 of 0-9 a-z A-Z _ . : -
     version: _Version | None = None
     environment: EnvironmentTable = EnvironmentTable()
 

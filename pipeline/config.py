@@ -69,9 +69,10 @@ class LocalTable(_Table, frozen=True, kw_only=True):
 class WorkerTable(_Table, frozen=True, kw_only=True):
     """`[[worker]]`: a worker behind a share: an agent that you started, or one on a machine of this farm."""
 
-    name: _WorkerName  #: its name in tables and messages
+    name: _WorkerName  #: its name in tables and messages: letters, digits, `-` and `_`, at most 63
     share: str = ""  #: a local path, or a UNC path, which is accessed over SMB; empty: `exchange` of its machine
-    #: the virtual machine it runs on; as the server of the share it means the machine's address
+    #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`; as the server of the share it means the
+    #: machine's address
     machine: _MachineName = ""
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
     port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server

@@ -13,7 +13,7 @@ from pipeline.errors import SecretError
 
 REFERENCE = r"(keyring|env|file):[\s\S]+"  #: the form of a reference, as a regular expression
 FORMS = "keyring:SERVICE/NAME, env:VARIABLE or file:PATH"
-_FILE_BYTES_MAX = 4096
+FILE_BYTES_MAX = 4096
 
 
 def check_reference(reference: str) -> None:
@@ -65,7 +65,7 @@ def _from_file(path: Path) -> str:
             # On Windows access rights are in an ACL, which the user sets (docs/how-to/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
-            data = file.read(_FILE_BYTES_MAX)
+            data = file.read(FILE_BYTES_MAX)
     except OSError as error:
         raise SecretError(f"file:{path}: {error.strerror}") from error
     text = data.decode("utf-8-sig", "replace").rstrip("\r\n")

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import inspect as types
 
+from docs.reference.fixed_limits import fixed_limits
+from inbox_agent.protocol.layout import SETTINGS_BYTES_MAX, SETTINGS_MAX
 from pipeline.cli.config_schema import field_comments, struct_in, table_meaning
 from pipeline.config import Config
 
@@ -15,6 +17,16 @@ Written by `make reference` from the code. Every key may be left out; an unknown
 What a fitness depends on is fixed at the first run of a generation: `[settings]`; `command`, `python` and
 `time_limit_s` of `[evaluator]`; and of `[generation]` all but `direction`, `attempts_max`, `failures_max` and
 `genome_bytes_max`.
+
+`pipeline schema` prints these keys as a JSON Schema; [with it](../how-to/editor-and-shell.md) an editor completes and
+checks the file. Limits that no key changes are [at the end](#fixed-limits).
+"""
+_SETTINGS = f"""\
+## `[settings]`
+
+Any keys; every evaluation gets them, as JSON. At most {SETTINGS_MAX} keys of 1 to 64 characters. A value is a text of
+at most 1,000 characters, an integer of at most 2⁵³, a number, `true` or `false`; together they have at most
+{SETTINGS_BYTES_MAX // 1024} KiB.
 """
 
 
@@ -24,13 +36,13 @@ def configuration() -> str:
     for field in msgspec.structs.fields(Config):
         kind = struct_in(field.type)
         if kind is None:
-            parts.append("## `[settings]`\n\nAny keys and values; every evaluation gets them, as JSON.\n")
+            parts.append(_SETTINGS)
             continue
         parts += _table(f"[[{field.name}]]" if field.name == "worker" else f"[{field.name}]", kind)
         for inner in msgspec.structs.fields(kind):
             if (table := struct_in(inner.type)) is not None:
                 parts += _table(f"[{field.name}.{inner.name}]", table)
-    return "\n".join(part.rstrip() + "\n" for part in parts)
+    return "\n".join(part.rstrip() + "\n" for part in (*parts, fixed_limits()))
 
 
 def _table(title: str, kind: type[msgspec.Struct]) -> Iterator[str]:

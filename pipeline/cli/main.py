@@ -40,7 +40,7 @@ from pipeline.views.fact_text import duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
-_FAILED_NAMED_MAX = 20
+FAILED_NAMED_MAX = 20
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -240,10 +240,10 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
     if mixed := mixed_text(counts["evaluators"]):
         click.echo(f"  {mixed}; results.csv says which")
-    for genome in failed[:_FAILED_NAMED_MAX]:
+    for genome in failed[:FAILED_NAMED_MAX]:
         click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
-    if len(failed) > _FAILED_NAMED_MAX:
-        click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
+    if len(failed) > FAILED_NAMED_MAX:
+        click.echo(f"  … and {len(failed) - FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
         fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")

@@ -24,6 +24,7 @@ from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
+NAME_CHARS_MAX = 255
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Hidden files and files of file managers are not genomes.
@@ -157,8 +158,8 @@ def refuse_bad_name(name: str, shown: str) -> None:
     """Refuses a name that cannot be shown, or that not every disk can store. Raises GenomeError with it as `shown`."""
     if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
         raise GenomeError(f"{shown}: control characters or broken Unicode in its name; rename it")
-    if len(name) > 255:
-        raise GenomeError(f"{shown}: its name is longer than 255 characters; rename it")
+    if len(name) > NAME_CHARS_MAX:
+        raise GenomeError(f"{shown}: its name is longer than {NAME_CHARS_MAX} characters; rename it")
 
 
 def _discard(path: str) -> None:

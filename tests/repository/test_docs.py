@@ -84,7 +84,7 @@ def test_modules_named_in_docs_exist(document: str) -> None:
     text = text_of(document)
     for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
         module, _, attribute = name.rpartition(".")
-        if attribute not in ("toml", "jsonl"):
+        if attribute not in ("toml", "json", "jsonl"):
             assert hasattr(import_module(module), attribute) or find_spec(name), name
     assert re.findall(rf"\b(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", text) == []
 
