@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from inbox_agent.identity import agent_version
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
@@ -75,6 +76,8 @@ def doctor_parser() -> argparse.ArgumentParser:
 
 
 def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
+    # `pipeline --version` has the same form.
+    parser.add_argument("--version", action="version", version=f"inbox-agent, version {agent_version()}")
     parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
     parser.add_argument("--config", metavar="FILE", help="a TOML or JSON file with an [evaluator] table")
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")

@@ -27,6 +27,15 @@ _NAME_CHARS_MAX = 100  # of a wrong name in an error, so that its line has room 
 PLACEHOLDERS = ("genome", "result", "seed", "trial", "settings", "scratch", "worker")
 
 
+# Texts with a form: the checks below report it in words, `pipeline schema` tells editors. Their regular expressions
+# differ in what a letter is, so it is said by what it is not.
+_LETTER = r"[^\x00-/:-@\[-^`{-\x7f]"
+_VariableName = Annotated[str, Meta(extra_json_schema={"pattern": r"^[^=\x00]+$"})]
+_VariableValue = Annotated[str, Meta(extra_json_schema={"pattern": r"^[^\x00]*$"})]
+_FunctionName = Annotated[str, Meta(extra_json_schema={"pattern": f"^[A-Za-z_]({_LETTER}|\\.)*:[A-Za-z_]{_LETTER}*$"})]
+_Version = Annotated[str, Meta(extra_json_schema={"pattern": r"^[0-9a-zA-Z_.:-]{1,64}$"})]
+
+
 class SettingsError(ValueError):
     """Invalid settings; the message is one line: what, where and what to do."""
 
@@ -36,8 +45,8 @@ class EnvironmentTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     for what programs usually need: paths, language, display, Python, graphics card.
     """
 
-    allow: list[str] = []  #: further variables that games inherit; `*` stands for any characters
-    set: dict[str, str] = {}  #: variables with fixed values
+    allow: list[_VariableName] = []  #: further variables that games inherit; `*` stands for any characters
+    set: dict[_VariableName, _VariableValue] = {}  #: variables with fixed values
 
     def __post_init__(self) -> None:
         for name in (*self.allow, *self.set):
@@ -54,7 +63,7 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     #: a program, started for every evaluation, with the placeholders `{genome}`, `{result}`, `{seed}`, `{trial}`,
     #: `{settings}`, `{scratch}` and `{worker}`
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    python: str | None = None  #: `module:function`, called in a process that is kept between evaluations
+    python: _FunctionName | None = None  #: `module:function`, called in a process that is kept between evaluations
     time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then an evaluation is killed
     load_limit_s: Annotated[float, Meta(gt=0, le=86400)] = 300.0  #: with `python`: for the import of its module
     #: of a game with all its processes; a game that needs more is killed and fails
@@ -65,8 +74,8 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     #: the files whose content is compared between host and workers, as patterns like `bots/**/*.lua`; unset: those that
     #: `command` names, and all `*.py`
     files: Annotated[list[str], Meta(min_length=1)] | None = None
-    #: a name that you change with your evaluator, compared instead of its files
-    version: str | None = None
+    #: a name that you change with your evaluator, compared instead of its files: 1 to 64 of 0-9 a-z A-Z _ . : -
+    version: _Version | None = None
     environment: EnvironmentTable = EnvironmentTable()
 
     def __post_init__(self) -> None:

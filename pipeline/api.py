@@ -3,25 +3,25 @@
 Owns: what a caller sees of a run: fitness by name, progress, and files in `results/`. A failed genome does not raise.
 """
 
+import operator
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
-from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config, LocalTable, changed, checked, load_config
+from pipeline.core.facts import GenomeAdded
 from pipeline.core.runs import GENERATION_MAX
-from pipeline.errors import GenomeError, InputError, StalledError, disk_errors
+from pipeline.errors import ConfigError, InputError, StalledError, disk_errors
 from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
-from pipeline.storage.snapshots import is_ignored
+from pipeline.storage.genome_folder import GenomeSource, put_genomes
 from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
 
@@ -88,32 +88,32 @@ class OpenFarm:
 
     def evaluate(
         self,
-        genomes: Mapping[str, bytes | Path],
+        genomes: Mapping[str, GenomeSource],
         *,
         generation: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> dict[str, Fitness]:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
+        A genome is any object with bytes (`bytes`, `bytearray`, `memoryview`, a numpy array), or the path of a file.
+        If the call fails before the generation is begun, for whatever reason, files and numbers are as before it.
+
         Raises:
-            InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun, and no new genome
-                was left in the folder.
+            InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun.
             StalledError: no worker can go on, or everything fails from the start.
             HostError: this host's disk or ledger failed; leave the block and open the farm again.
             LedgerError: the ledger is damaged.
         """
-        number = generation if generation is not None else self._next_generation()
-        if not 1 <= number <= GENERATION_MAX:
-            raise InputError(f"generation {number}: expected a number from 1 to {GENERATION_MAX}")
-        folder = self._host.paths.genomes(number)
-        refuse_names(genomes, windows=sys.platform == "win32")
-        if number in self._host.ledger.generations():
-            _refuse_other_bytes(folder, genomes)
-        with _taken_away_if_refused(folder, genomes):
-            for name, source in genomes.items():
-                with disk_errors(folder):
-                    replace_file(folder / name, _content(source))
-            self._host.begin(number)
+        number = self._next_generation() if generation is None else _number(generation)
+        if on_progress is not None and not callable(on_progress):
+            raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
+        before = self.generation
+        try:
+            with put_genomes(self._host.paths.genomes(number), genomes, lambda: self._recorded(number)):
+                self._host.begin(number)
+        except InputError:
+            self._host.load(before)
+            raise
         ending = self.play(on_progress)
         if ending.diagnosis:
             raise StalledError(f"{ending.diagnosis}\nevaluate with generation={number} to resume")
@@ -138,6 +138,11 @@ class OpenFarm:
             )
             for genome in self._host.farm.genomes
         }
+
+    def _recorded(self, generation: int) -> set[str]:
+        """Names of the genomes that the ledger has of a generation."""
+        entries = self._host.ledger.entries_of(generation)
+        return {entry.fact.name for entry in entries if isinstance(entry.fact, GenomeAdded)}
 
     def _next_generation(self) -> int:
         numbers = [0, *self._host.ledger.generations()]
@@ -169,14 +174,22 @@ def open_farm(
             "open_farm was called in a game, so each game would open another farm; "
             'put the call below `if __name__ == "__main__":`'
         )
-    root = Path(root).resolve()
-    with disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
+    root = _path("root", root)
     config = load_config(root, check=False)
     config = checked(_overridden(config, evaluator, workers, trials_per_genome, seed, settings), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
-    with Host(root, config, Path(folder).resolve()) as host:
+    folder = _path("folder", folder)
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with Host(root, config, folder) as host:
         yield OpenFarm(host)
+
+
+def _path(what: str, path: Any) -> Path:
+    try:
+        return Path(path).resolve()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"open_farm: {what} {path!r}: {error}") from error
 
 
 def _overridden(
@@ -187,86 +200,57 @@ def _overridden(
     seed: int | None,
     settings: Mapping[str, Setting] | None,
 ) -> Config:
-    generation: dict[str, Any] = {}
-    if trials_per_genome is not None:
-        generation["trials_per_genome"] = trials_per_genome
-    if seed is not None:
-        generation["seed"] = seed
+    given = {"trials_per_genome": trials_per_genome, "seed": seed}
+    generation = {key: value for key, value in given.items() if value is not None}
     changes: dict[str, Any] = {"generation": replace(config.generation, **generation)}
     if evaluator is not None:
-        if isinstance(evaluator.command, str):
-            raise InputError(f"command {evaluator.command!r}: expected its parts one by one, as a list")
-        if isinstance(evaluator.files, str):
-            raise InputError(f"files {evaluator.files!r}: expected a list of patterns")
-        changes["evaluator"] = {
-            "command": [str(part) for part in evaluator.command] if evaluator.command is not None else None,
-            "python": evaluator.python,
-            "time_limit_s": evaluator.time_limit_s,
-            "memory_limit_mb": evaluator.memory_limit_mb,
-            "games_per_process": evaluator.games_per_process,
-            "result_is_final": evaluator.result_is_final,
-            "files": [str(pattern) for pattern in evaluator.files] if evaluator.files is not None else None,
-            "version": evaluator.version,
-            "environment": {"allow": list(evaluator.inherited), "set": dict(evaluator.environment)},
-        }
+        changes["evaluator"] = _evaluator_table(evaluator)
     if workers is not None:
         changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
     if settings is not None:
-        changes["settings"] = dict(settings)
+        changes["settings"] = _plain(settings, "settings")
     return changed(config, changes, "open_farm")
 
 
-_WINDOWS_REFUSES = set('<>:"|?*\\')
+def _evaluator_table(evaluator: object) -> dict[str, Any]:
+    if not isinstance(evaluator, Evaluator):
+        raise ConfigError(f'evaluator {evaluator!r}: expected an Evaluator, e.g. Evaluator(python="my_game:play")')
+    return {
+        "command": _texts(evaluator.command, "command", "its parts one by one, as a list"),
+        "python": evaluator.python,
+        "time_limit_s": evaluator.time_limit_s,
+        "memory_limit_mb": evaluator.memory_limit_mb,
+        "games_per_process": evaluator.games_per_process,
+        "result_is_final": evaluator.result_is_final,
+        "files": _texts(evaluator.files, "files", "a list of patterns"),
+        "version": evaluator.version,
+        "environment": {
+            "allow": _texts(evaluator.inherited, "inherited", "a list of names") or [],
+            "set": _plain(evaluator.environment, "environment"),
+        },
+    }
 
 
-def refuse_names(names: Iterable[str], *, windows: bool) -> None:
-    """Refuses names that cannot be stored as genome files, before any is written.
-
-    Raises:
-        GenomeError: a name is not a plain file name, would be ignored, or is the same file as another one.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        if (PureWindowsPath if windows else PurePosixPath)(name).name != name or name in ("", ".", ".."):
-            raise GenomeError(f"genome name {name!r}: a plain file name is needed")
-        if is_ignored(name):
-            raise GenomeError(f"genome name {name!r}: files of that name are not taken for genomes; choose another")
-        if not windows:
-            continue
-        if PureWindowsPath(name).is_reserved() or name.rstrip(". ") != name or set(name) & _WINDOWS_REFUSES:
-            raise GenomeError(f"genome name {name!r}: Windows has no file of that name; choose another")
-        same = seen.setdefault(name.casefold(), name)
-        if same != name:
-            raise GenomeError(f"genome names {same!r} and {name!r} are one file on Windows; rename one")
+def _texts(given: object, what: str, expected: str) -> list[str] | None:
+    """Texts and paths as a list. Raises ConfigError: a single text, which would be split, or no list."""
+    if given is None:
+        return None
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ConfigError(f"{what} {given!r}: expected {expected}")
+    return [os.fspath(part) if isinstance(part, os.PathLike) else str(part) for part in given]
 
 
-def _refuse_other_bytes(folder: Path, genomes: Mapping[str, bytes | Path]) -> None:
-    for name, source in genomes.items():
-        if (folder / name).exists() and _content(folder / name) != _content(source):
-            raise GenomeError(f"genome {name!r}: {folder.name} was begun with other bytes; give another generation")
+def _plain(given: object, what: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{what} {given!r}: expected a mapping")
+    return dict(given)
 
 
-def _content(source: bytes | Path) -> bytes:
-    if isinstance(source, bytes):
-        return source
+def _number(generation: Any) -> int:
     try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise GenomeError(f"{source}: cannot be read: {error.strerror}; give bytes or another path") from error
-
-
-@contextmanager
-def _taken_away_if_refused(folder: Path, names: Iterable[str]) -> Iterator[None]:
-    """Deletes the new genomes of a refused call, so that a later call does not count them."""
-    was_there = folder.is_dir()
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    new = [name for name in names if not (folder / name).exists()]
-    try:
-        yield
-    except InputError:
-        for name in new:
-            (folder / name).unlink(missing_ok=True)
-        if not was_there:
-            folder.rmdir()
-        raise
+        number = operator.index(generation)  # an integer, also of numpy
+    except TypeError:
+        number = 0
+    if not 1 <= number <= GENERATION_MAX:
+        raise InputError(f"generation {generation!r}: expected a number from 1 to {GENERATION_MAX}")
+    return number

@@ -23,12 +23,19 @@ from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError, SecretError
 from pipeline.paths import ProjectPaths
-from pipeline.secrets import check_reference
+from pipeline.secrets import REFERENCE, check_reference
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
+SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s")  #: limits of the core that are set in another table than `[limits]`
+
+# Texts with a form. The checks below report it in words; `pipeline schema` tells editors.
+_WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_WORKER_NAME.pattern}$"})]
+_MachineName = Annotated[str, Meta(extra_json_schema={"pattern": f"^({MACHINE_NAME.pattern})?$"})]
+_HostName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_HOST.pattern}$"})]
+_Secret = Annotated[str, Meta(extra_json_schema={"pattern": f"^({REFERENCE})?$"})]
 
 
 class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -62,13 +69,15 @@ class LocalTable(_Table, frozen=True, kw_only=True):
 class WorkerTable(_Table, frozen=True, kw_only=True):
     """`[[worker]]`: a worker behind a share: an agent that you started, or one on a machine of this farm."""
 
-    name: str  #: its name in tables and messages
+    name: _WorkerName  #: its name in tables and messages: letters, digits, `-` and `_`, at most 63
     share: str = ""  #: a local path, or a UNC path, which is accessed over SMB; empty: `exchange` of its machine
-    machine: str = ""  #: the virtual machine it runs on; as the server of the share it means the machine's address
+    #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`; as the server of the share it means the
+    #: machine's address
+    machine: _MachineName = ""
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
     port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server
     account: str = ""  #: `user`, `DOMAIN\user` or `user@domain`; empty: the user who runs the pipeline
-    secret: str = ""  #: a reference to the account's password, never the password
+    secret: _Secret = ""  #: a reference to the account's password, never the password
     encryption: bool = True  #: refuse a server that does not encrypt
     dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
 
@@ -99,14 +108,14 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
 class HyperVTable(_Table, frozen=True, kw_only=True):
     """`[hyperv]`: the Hyper-V host of the workers' machines, and the settings of new machines."""
 
-    host: str = ""  #: its name or address; empty: this computer, without WinRM
+    host: _HostName = ""  #: its name or address; empty: this computer, without WinRM
     transport: Literal["ntlm", "kerberos", "https"] = "ntlm"  #: how WinRM authenticates and encrypts
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None  #: unset: 5985, or 5986 for `https`
     account: str = ""  #: a member of the host's Hyper-V Administrators
-    secret: str = ""  #: a reference to the account's password, never the password
+    secret: _Secret = ""  #: a reference to the account's password, never the password
     certificate: str = ""  #: CA file for the host's certificate; empty: the system's trust store
     template: str = ""  #: path of the template's disk, on the Hyper-V host
-    template_machine: str = ""  #: the machine in which the template is set up; new machines get its settings
+    template_machine: _MachineName = ""  #: the machine in which the template is set up; new machines get its settings
     folder: str = ""  #: the folder of the machines' disks, on the Hyper-V host
     switch: str = ""  #: the virtual switch of the machines
     #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following
@@ -118,7 +127,7 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     booting_max: Annotated[int, Meta(ge=1, le=64)] = 6  #: machines that boot at the same time
     stagger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0  #: between two starts
     guest_account: str = ""  #: the account inside the machines that may restart the agent's logon task
-    guest_secret: str = ""  #: a reference to its password
+    guest_secret: _Secret = ""  #: a reference to its password
     task: str = "inbox-agent"  #: the agent's logon task
 
     def __post_init__(self) -> None:
@@ -310,6 +319,8 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
     try:
         # Converted from plain values: a table that is made directly raises its errors as ValueError.
         return convert({**to_builtins(config), **to_builtins(dict(changes))}, Config, source)
+    except TypeError as error:  # from `to_builtins`: an object that no settings file could hold
+        raise ConfigError(f"{source}: {error}") from error
     except SettingsError as error:
         raise ConfigError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """All paths of a project. No I/O.
 
     pipeline.toml
+    pipeline.schema.json    which keys that file may have, for editors
     genomes/gen-0007/       a generation's genomes, put there by the user
     results/gen-0007/       its results
     results/report.html     the report of all generations; report-gen-0007.html of one
@@ -21,7 +22,7 @@ GENERATION_FOLDER = re.compile(rf"(?:.*/)?{_GENERATION}(\d{{1,9}})", re.ASCII)
 #: What a user may write for a generation: `7`, `gen-7`, `genomes/gen-0007/`.
 GENERATION_FORMS = re.compile(rf"(?:.*[/\\])?(?:{_GENERATION})?(\d{{1,9}})[/\\]?", re.ASCII)
 
-CONFIG_FILE = "pipeline.toml"
+CONFIG_FILE, SCHEMA_FILE = "pipeline.toml", "pipeline.schema.json"
 
 # In `state/`:
 LEDGER_FILE, LIVE_FILE = "ledger.db", "live.json"
@@ -52,6 +53,11 @@ class ProjectPaths:
     def config(self) -> Path:
         """The configuration."""
         return self.root / CONFIG_FILE
+
+    @property
+    def schema(self) -> Path:
+        """The JSON Schema of the configuration."""
+        return self.root / SCHEMA_FILE
 
     @property
     def all_genomes(self) -> Path:

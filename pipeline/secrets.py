@@ -4,6 +4,7 @@ Only the reference is ever written, shown or logged; the secret itself is not st
 """
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -11,14 +12,14 @@ from pathlib import Path
 from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 from pipeline.errors import SecretError
 
+REFERENCE = r"(keyring|env|file):[\s\S]+"  #: the form of a reference, as a regular expression
 FORMS = "keyring:SERVICE/NAME, env:VARIABLE or file:PATH"
-_FILE_BYTES_MAX = 4096
+FILE_BYTES_MAX = 4096
 
 
 def check_reference(reference: str) -> None:
     """Raises SecretError if the text is no reference. The message omits the text: it may be the password itself."""
-    kind, _, where = reference.partition(":")
-    if kind not in ("keyring", "env", "file") or not where:
+    if not re.fullmatch(REFERENCE, reference):
         raise SecretError(f"secret: expected {FORMS}; a password itself never belongs into the configuration")
 
 
@@ -65,11 +66,11 @@ def _from_file(path: Path) -> str:
             # On Windows access rights are in an ACL, which the user sets (docs/how-to/smb.md).
             if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
-            data = file.read(_FILE_BYTES_MAX + 1)
+            data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise SecretError(f"file:{path}: {error.strerror}") from error
-    if len(data) > _FILE_BYTES_MAX:
-        raise SecretError(f"file:{path}: it has more than {_FILE_BYTES_MAX} bytes; put only the password there")
+    if len(data) > FILE_BYTES_MAX:
+        raise SecretError(f"file:{path}: it has more than {FILE_BYTES_MAX} bytes; put only the password there")
     try:
         text = decode_text(data).rstrip("\r\n")
     except UnicodeDecodeError:  # without the error, which has the password

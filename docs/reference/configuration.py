@@ -1,16 +1,13 @@
 """The page of `pipeline.toml`: every key with its type, range, default and the `#:` comment of its field."""
 
-import ast
-import inspect
-import io
-import textwrap
-import tokenize
 from collections.abc import Iterator
-from typing import get_args
 
 import msgspec
 from msgspec import inspect as types
 
+from docs.reference.fixed_limits import fixed_limits
+from inbox_agent.protocol.layout import SETTINGS_BYTES_MAX, SETTINGS_MAX
+from pipeline.cli.config_schema import field_comments, struct_in, table_meaning
 from pipeline.config import Config
 
 _OPENING = """\
@@ -20,6 +17,16 @@ Written by `make reference` from the code. Every key may be left out; an unknown
 What a fitness depends on is fixed at the first run of a generation: `[settings]`; `command`, `python` and
 `time_limit_s` of `[evaluator]`; and of `[generation]` all but `direction`, `attempts_max`, `failures_max` and
 `genome_bytes_max`.
+
+`pipeline schema` prints these keys as a JSON Schema; [with it](../how-to/editor-and-shell.md) an editor completes and
+checks the file. Limits that no key changes are [at the end](#fixed-limits).
+"""
+_SETTINGS = f"""\
+## `[settings]`
+
+Any keys; every evaluation gets them, as JSON. At most {SETTINGS_MAX} keys of 1 to 64 characters. A value is a text of
+at most 1,000 characters, an integer of at most 2⁵³, a number, `true` or `false`; together they have at most
+{SETTINGS_BYTES_MAX // 1024} KiB.
 """
 
 
@@ -27,21 +34,19 @@ def configuration() -> str:
     """The page, in Markdown."""
     parts = [_OPENING]
     for field in msgspec.structs.fields(Config):
-        kind = _struct_in(field.type)
+        kind = struct_in(field.type)
         if kind is None:
-            parts.append("## `[settings]`\n\nAny keys and values; every evaluation gets them, as JSON.\n")
+            parts.append(_SETTINGS)
             continue
         parts += _table(f"[[{field.name}]]" if field.name == "worker" else f"[{field.name}]", kind)
         for inner in msgspec.structs.fields(kind):
-            if (table := _struct_in(inner.type)) is not None:
+            if (table := struct_in(inner.type)) is not None:
                 parts += _table(f"[{field.name}.{inner.name}]", table)
-    return "\n".join(part.rstrip() + "\n" for part in parts)
+    return "\n".join(part.rstrip() + "\n" for part in (*parts, fixed_limits()))
 
 
 def _table(title: str, kind: type[msgspec.Struct]) -> Iterator[str]:
-    meaning = inspect.getdoc(kind) or ""
-    meaning = meaning.partition(": ")[2] if meaning.startswith("`") else meaning
-    first, _, rest = meaning.partition("\n")
+    first, _, rest = table_meaning(kind).partition("\n")
     yield f"## `{title}`\n\n{first[:1].upper()}{first[1:]}\n{rest}"
     yield "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *_rows(kind)]) + "\n"
 
@@ -50,7 +55,7 @@ def _rows(kind: type[msgspec.Struct]) -> Iterator[str]:
     meanings = field_comments(kind)
     shown = {field.name: field for field in types.type_info(kind).fields}  # type: ignore[attr-defined]
     for field in msgspec.structs.fields(kind):
-        if _struct_in(field.type) is not None:
+        if struct_in(field.type) is not None:
             continue  # a table of its own
         cells = (f"`{field.name}`", _type(shown[field.name].type), _default(field), meanings[field.name])
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -58,6 +63,8 @@ def _rows(kind: type[msgspec.Struct]) -> Iterator[str]:
 
 def _type(kind: types.Type) -> str:
     match kind:
+        case types.Metadata(type=inner):  # the form of a text is for editors
+            return _type(inner)
         case types.UnionType(types=members):
             return " or ".join(_type(member) for member in members if not isinstance(member, types.NoneType))
         case types.LiteralType(values=values):
@@ -90,36 +97,3 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value:g}`" if isinstance(value, float) else f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
-
-
-def _struct_in(kind: object) -> type[msgspec.Struct] | None:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for inner in get_args(kind) if (found := _struct_in(inner))), None)
-
-
-def field_comments(kind: type) -> dict[str, str]:
-    """The `#:` comments of a class's fields: at the end of a field's line, or on the lines above it."""
-    source = textwrap.dedent(inspect.getsource(kind))
-    comments = {
-        token.start[0]: token.string.removeprefix("#:").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT and token.string.startswith("#:")
-    }
-    (body,) = ast.parse(source).body
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            above, line = [], node.lineno - 1
-            while line in comments and line not in used(body):
-                above.insert(0, comments[line])
-                line -= 1
-            same_line = [comments[node.end_lineno]] if node.end_lineno in comments else []
-            found[node.target.id] = " ".join(above + same_line)
-    return found
-
-
-def used(body: ast.ClassDef) -> set[int | None]:
-    """The lines that end a statement: their comments belong to it."""
-    return {node.end_lineno for node in body.body}

@@ -124,6 +124,10 @@ class QemuMachines:
             os.replace(unfinished, disk)
         except OSError as error:
             raise MachineError(name, f"its disk cannot be made: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+                disk.parent.rmdir()  # if there is no disk in it now
         return ()
 
     def start(self, name: str) -> None:

@@ -1,10 +1,13 @@
-"""Local files that are replaced as a whole: a reader sees the old content or the new, also after a crash.
+"""Local files and folders that are complete or absent: a reader sees the old content or the new, also after a crash.
 
 Not here: records of a share, which are published without replacing (`inbox_agent.protocol`).
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _NAME_CHARS_MAX = 50  # of the staged name: a file's own name may be as long as its disk allows
@@ -17,20 +20,58 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         durable: it survives a power failure, or the old content does.
 
     Raises:
-        OSError: the old content is kept; the hidden file may remain until the next call.
+        OSError: the old content is kept. The hidden file remains only if this process is killed, until the next call.
     """
     staged = path.with_name(f".{path.name[:_NAME_CHARS_MAX]}.new")
-    with open(staged, "wb", buffering=0) as file:
-        write_all(file.fileno(), data)
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(staged, path)
+    with ExitStack() as failing:
+        failing.callback(_remove, staged)
+        with open(staged, "wb", buffering=0) as file:
+            write_all(file.fileno(), data)
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(staged, path)
+        failing.pop_all()
     if durable and sys.platform != "win32":  # Windows opens no folders; NTFS keeps a journal of its names
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def new_file(path: Path, data: bytes) -> Iterator[None]:
+    """Writes a file that does not exist yet, for a block that does the rest; deletes it if the block fails."""
+    with ExitStack() as failing:
+        failing.callback(_remove, path)
+        replace_file(path, data)
+        yield
+        failing.pop_all()
+
+
+@contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """Makes a folder with those above it, for a block that fills it; if the block fails, removes the new ones again.
+
+    One that is not empty then stays.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with ExitStack() as failing:
+        for folder in reversed(new):
+            failing.callback(_remove_folder, folder)
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+        failing.pop_all()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _remove_folder(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def write_all(descriptor: int, data: bytes) -> None:

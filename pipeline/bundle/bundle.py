@@ -4,24 +4,31 @@ Owns: the content of the bundle. Not here: its installation (`installer/`, which
 """
 
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from email.parser import HeaderParser
+from functools import partial
 from pathlib import Path
 
 import orjson
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from inbox_agent.system.atomic_file import made_folder
+from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.bundle.wheel import pack_own_wheel
 from pipeline.errors import BundleError
 
 INSTALLER = Path(__file__).parent / "installer"
 MANIFEST, WHEELS = "manifest.json", "wheels"
 EMBEDDED = "python-embedded.zip"
+_STAGED = ".new"
 
 
 def make_bundle(
@@ -29,7 +36,8 @@ def make_bundle(
 ) -> list[str]:
     """Makes the bundle in `out`, which must not exist or be empty; returns the names of its wheels.
 
-    The manifest is written last: an installer refuses a bundle that was not finished.
+    It appears when it is complete, the manifest last: an installer refuses a bundle without it. If anything fails,
+    nothing of it is left.
 
     Args:
         python: version of the Python that runs the agent, `3.12`.
@@ -44,24 +52,43 @@ def make_bundle(
         raise BundleError(f"--python {python}: give major and minor version, e.g. 3.12")
     if embed is not None:
         _require_embeddable(embed, python)
-    wheels = out / WHEELS
     try:
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and any(path.name != _STAGED for path in out.iterdir()):
             raise BundleError(f"--out {out}: is not empty; give a new folder")
-        wheels.mkdir(parents=True, exist_ok=True)
-        own = pack_own_wheel(wheels)
-        _download([str(own), "pip", *extra], wheels, python, platforms)
-        while missing := sorted(_missing(wheels, python, platforms[0])):
-            _download(missing, wheels, python, platforms)
-        for path in sorted(INSTALLER.iterdir()):
-            if path.is_file():
-                (out / path.name).write_bytes(path.read_bytes())
-        if embed is not None:
-            (out / EMBEDDED).write_bytes(embed.read_bytes())
-        (out / MANIFEST).write_bytes(_manifest(out, python, platforms))
+        with made_folder(out), ExitStack() as always, ExitStack() as failing:
+            staged = out / _STAGED
+            shutil.rmtree(staged, ignore_errors=True)  # left by a killed program
+            always.callback(shutil.rmtree, staged, ignore_errors=True)
+            _fill(staged, python, platforms, embed, extra)
+            for path in sorted(staged.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+                failing.callback(_remove, out / path.name)
+                retry_while_busy(partial(os.replace, path, out / path.name))
+            failing.pop_all()
+        return sorted(path.name for path in (out / WHEELS).iterdir())
     except OSError as error:
         raise BundleError(f"{error.filename or out}: {error.strerror}; give another place with --out") from error
-    return sorted(path.name for path in wheels.iterdir())
+
+
+def _fill(folder: Path, python: str, platforms: Sequence[str], embed: Path | None, extra: Sequence[str]) -> None:
+    wheels = folder / WHEELS
+    wheels.mkdir(parents=True)
+    own = pack_own_wheel(wheels)
+    _download([str(own), "pip", *extra], wheels, python, platforms)
+    while missing := sorted(_missing(wheels, python, platforms[0])):
+        _download(missing, wheels, python, platforms)
+    for path in sorted(INSTALLER.iterdir()):
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    if embed is not None:
+        (folder / EMBEDDED).write_bytes(embed.read_bytes())
+    (folder / MANIFEST).write_bytes(_manifest(folder, python, platforms))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _require_embeddable(embed: Path, python: str) -> None:

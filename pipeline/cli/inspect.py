@@ -10,8 +10,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from inbox_agent.system.atomic_file import made_folder, replace_file
 from inbox_agent.system.standard_output import write_error
-from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.options import complete_genome_or_worker, gen_option, root_option
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.lookup import explain
@@ -57,7 +58,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 
 
 @click.command("explain")
-@click.argument("what")
+@click.argument("what", shell_complete=complete_genome_or_worker)
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""
@@ -119,9 +120,8 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
         shown = reader.generations() if all_generations else None
         text = render_page(page_data(reader, chosen, shown, results=relative_url(paths.all_results, path)))
     try:
-        if out is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with made_folder(path.parent) if out is None else contextlib.nullcontext():
+            replace_file(path.resolve(), text.encode())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give another place with --out") from error
     click.echo(f"{path}")

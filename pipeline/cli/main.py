@@ -1,4 +1,4 @@
-"""The command line's entry point, and the commands `init`, `run`, `status`, `verify`, `doctor`, `take-over`.
+"""The command line's entry point, and the commands `init`, `schema`, `run`, `status`, `verify`, `doctor`, `take-over`.
 
 Owns: the printed texts, the exit code of a defect, the log levels of libraries. Not here: the exit codes of other
 errors (`pipeline.errors`), the work of the commands.
@@ -16,18 +16,21 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from inbox_agent.identity import agent_version
+from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
+from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
-from pipeline.cli.options import gen_option, root_option, shell_line
+from pipeline.cli.options import complete_generation, complete_worker, gen_option, root_option, shell_line
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import check_shares, merge_same
-from pipeline.errors import ExitCode, HostError, PipelineError, StalledError
+from pipeline.errors import ExitCode, HostError, InputError, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
@@ -38,7 +41,7 @@ from pipeline.views.fact_text import duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
-_FAILED_NAMED_MAX = 20
+FAILED_NAMED_MAX = 20
 
 
 class _Commands(click.Group):
@@ -55,7 +58,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="genome-pipeline")
+@click.version_option(agent_version())
 def commands() -> None:
     """Evaluate genomes by playing games on a pool of workers.
 
@@ -86,8 +89,34 @@ def init(folder: Path) -> int:
     return ExitCode.OK
 
 
+@commands.command("schema")
+@click.option("--agent", "of_agent", is_flag=True, help="Of the file that `inbox-agent --config` takes.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write instead.")
+def print_schema(of_agent: bool, out: Path | None) -> int:
+    """Print the JSON Schema of pipeline.toml, with which editors complete and check keys.
+
+    `init` writes it beside pipeline.toml, whose first line names it. After an update of this program:
+    pipeline schema --out pipeline.schema.json
+    """
+    text = agent_schema() if of_agent else config_schema()
+    if out is None:
+        click.echo(text, nl=False)
+        return ExitCode.OK
+    try:
+        replace_file(out, text.encode())
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror}; give another place with --out") from error
+    return ExitCode.OK
+
+
 @commands.command()
-@click.option("--gen", "gen", required=True, help="The generation: 7, gen-7 or genomes/gen-0007.")
+@click.option(
+    "--gen",
+    "gen",
+    required=True,
+    help="The generation: 7, gen-7 or genomes/gen-0007.",
+    shell_complete=complete_generation,
+)
 @click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
 @click.option("--fresh", is_flag=True, help="Start the generation again; old results are moved aside.")
 @click.option(
@@ -127,7 +156,13 @@ def show_status(gen: str | None, root: Path) -> int:
 
 
 @commands.command("verify")
-@click.option("--gen", "gen", default=None, help="The generation (default: every one that was run).")
+@click.option(
+    "--gen",
+    "gen",
+    default=None,
+    help="The generation (default: every one that was run).",
+    shell_complete=complete_generation,
+)
 @root_option
 def verify_results(gen: str | None, root: Path) -> int:
     """Check that every genome was counted exactly once.
@@ -144,7 +179,7 @@ def verify_results(gen: str | None, root: Path) -> int:
 
 
 @commands.command("doctor")
-@click.argument("workers", nargs=-1)
+@click.argument("workers", nargs=-1, shell_complete=complete_worker)
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was measured.")
 @root_option
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
@@ -163,7 +198,7 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
 
 
 @commands.command("take-over")
-@click.argument("worker")
+@click.argument("worker", shell_complete=complete_worker)
 @root_option
 def take_over_share(worker: str, root: Path) -> int:
     """Take over WORKER's share for this farm, also from another farm.
@@ -221,10 +256,10 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
     if mixed := mixed_text(counts["evaluators"]):
         click.echo(f"  {mixed}; results.csv says which")
-    for genome in failed[:_FAILED_NAMED_MAX]:
+    for genome in failed[:FAILED_NAMED_MAX]:
         click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
-    if len(failed) > _FAILED_NAMED_MAX:
-        click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
+    if len(failed) > FAILED_NAMED_MAX:
+        click.echo(f"  … and {len(failed) - FAILED_NAMED_MAX} more, see results.csv")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
         fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")

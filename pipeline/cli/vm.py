@@ -9,7 +9,7 @@ import click
 import orjson
 
 from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
-from pipeline.cli.options import root_option
+from pipeline.cli.options import complete_worker, root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, ExitCode, InputError, VmError
@@ -43,7 +43,7 @@ def vm_commands() -> None:
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """Adds the arguments that select machines, and `--what-if`."""
     options = [
-        click.argument("workers", nargs=-1),
+        click.argument("workers", nargs=-1, shell_complete=complete_worker),
         click.option("--all", "all_machines", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first N of them."),
         click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),
@@ -230,11 +230,15 @@ def _run_command(
         start_new_epochs(root.resolve(), config, chosen)
     if wait and not what_if:
         verb = fleet.with_wait(verb, config.limits.boot_limit_s)
-    failed = 0
+    failed = []
     for done in fleet.run_on_all(machines, chosen, verb):
-        failed += not done.ok
+        if not done.ok:
+            failed.append(done.worker)
         if not what_if or not done.ok:
             click.echo(f"{done.worker}: {done.line}", err=not done.ok)
+    if failed and len(chosen) > 1 and not what_if:
+        which = f"not done with {', '.join(failed)}; what was done with the others stays"
+        click.echo(f"{which}; to try again, give the same command these names only", err=True)
     return ExitCode.FAILED if failed else ExitCode.OK
 
 

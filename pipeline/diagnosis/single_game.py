@@ -1,8 +1,7 @@
 """Plays one genome with the project's evaluator on this computer, without a farm: `pipeline check`, `pipeline try`."""
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from inbox_agent.evaluation.version import files_that_count
 from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.protocol.layout import Outcome
 from inbox_agent.single_game import NoTemporaryFolder, load_problem, play_genome, temporary_evaluator
+from inbox_agent.system.atomic_file import made_folder, new_file, replace_file
 from pipeline.config import Config
 from pipeline.core.model import trial_seed
 from pipeline.errors import ConfigError, GenomeError, InputError
@@ -115,8 +115,13 @@ def example_genome(root: Path) -> Path | None:
 
 def _copy(artifacts: list[Path], folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in artifacts:
-            shutil.copyfile(path, folder / path.name)
+        with ExitStack() as made:
+            made.enter_context(made_folder(folder))
+            for path in artifacts:
+                copy = folder / path.name
+                if copy.exists():
+                    replace_file(copy, path.read_bytes())
+                else:
+                    made.enter_context(new_file(copy, path.read_bytes()))
     except OSError as error:
         raise InputError(f"{folder}: the artifacts cannot be copied: {error.strerror}; give another folder") from error

@@ -23,7 +23,7 @@ from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
-from pipeline.core.model import WorkerState
+from pipeline.core.model import GenomeFile, WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.last_log import last_log
@@ -115,9 +115,10 @@ class Host:
         if self.farm.generation == generation and self._loaded:
             return
         if self.farm.generation:
-            self.loop.record(rules.withdrawals(self.farm, f"generation {generation} was begun"))
+            reason = f"generation {generation} was begun" if generation else "no generation is open"
+            self.loop.record(rules.withdrawals(self.farm, reason))
             self.loop.reconcile_shares()
-        if self._loaded and not self.ledger.has(generation):
+        if self._loaded and generation and not self.ledger.has(generation):
             return  # nothing to replay; the loaded farm has the facts that shares depend on
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         rules.replay(self.ledger.entries(), farm, generation)
@@ -133,31 +134,14 @@ class Host:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
-        self.load(generation)
-        folder, results = self.paths.genomes(generation), self.paths.results(generation)
-        known = self.farm.generation == generation
+        # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
+        genomes = self._import_genomes(generation, may_lack=self.ledger.has(generation) and not fresh)
         try:
-            genomes = self._parts.snapshots.import_folder(folder, bytes_max=self.config.generation.genome_bytes_max)
-        except GenomeError:
-            if not known or fresh or _holds_files(folder):
-                raise
-            genomes = []  # the genomes are fixed; files that went missing still belong to the generation
-        settings = self.config.run_settings(self._evaluator.version())
-        opening = rules.opening_facts(self.farm, generation, genomes, settings, fresh=fresh)
-        if opening or retry_failed or self.farm.open_trials:
-            require_secrets(self.config, self.root)
-        if any(isinstance(fact, RunOpened) for fact in opening):
-            self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
-            retry_failed = False  # a new run has no failed trials yet
-        reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
-        # A finished generation without new work is not resumed: same facts, same outputs.
-        if opening or reopening or self.farm.open_trials:
-            is_new = any(isinstance(fact, RunOpened) for fact in opening)
-            accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
-            started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
-            # Attempts on workers that are no longer configured will never be played.
-            retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
-            self.loop.record([started, *retired, *accepting, *opening, *reopening])
+            self._open(generation, genomes, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
+        except InputError:
+            self._parts.snapshots.discard_new()
+            raise
+        results = self.paths.results(generation)
         if not self.farm.attempts:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
@@ -248,6 +232,38 @@ class Host:
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(SWEEP_INTERVAL_S)
+
+    def _import_genomes(self, generation: int, *, may_lack: bool) -> list[GenomeFile]:
+        folder = self.paths.genomes(generation)
+        try:
+            return self._parts.snapshots.import_folder(folder, bytes_max=self.config.generation.genome_bytes_max)
+        except GenomeError:
+            if not may_lack or _holds_files(folder):
+                raise
+            return []  # the genomes are fixed; files that went missing still belong to the generation
+
+    def _open(
+        self, generation: int, genomes: list[GenomeFile], *, fresh: bool, retry_failed: bool, accept_evaluator: bool
+    ) -> None:
+        """Records that a generation is opened or resumed. Raises InputError before anything of it is recorded."""
+        self.load(generation)
+        known = self.farm.generation == generation
+        settings = self.config.run_settings(self._evaluator.version())
+        opening = rules.opening_facts(self.farm, generation, genomes, settings, fresh=fresh)
+        if opening or retry_failed or self.farm.open_trials:
+            require_secrets(self.config, self.root)
+        is_new = any(isinstance(fact, RunOpened) for fact in opening)
+        if is_new:
+            self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
+            retry_failed = False  # a new run has no failed trials yet
+        reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
+        # A finished generation without new work is not resumed: same facts, same outputs.
+        if opening or reopening or self.farm.open_trials:
+            accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
+            started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
+            # Attempts on workers that are no longer configured will never be played.
+            retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
+            self.loop.record([started, *retired, *accepting, *opening, *reopening])
 
     def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
         """The facts that let a generation go on with another evaluator; none if it is the same.

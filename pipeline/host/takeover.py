@@ -33,7 +33,8 @@ def take_over(root: Path, config: Config, worker: str) -> str:
         try:
             return take_share(host.loop, host.share(worker), worker)
         except ShareError as error:
-            raise TakeOverError(f"{worker}: its share cannot be taken over: {error}") from error
+            reason = f"{error}; what was removed there stays removed, and the same command goes on with the rest"
+            raise TakeOverError(f"{worker}: its share cannot be taken over: {reason}") from error
 
 
 def take_share(loop: ControlLoop, files: ShareFiles, worker: str) -> str:

@@ -100,11 +100,15 @@ def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | N
 
     def prepare(machines: Machines, machine: str) -> str:
         identity = identity_of(machine)  # before the boot, because it may fail
-        boot(machines, machine)
-        machines.identify(machine, identity)
-        if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was rebooting for its new name
-            stop(machines, machine)
-        machines.checkpoint(machine)
+        try:
+            boot(machines, machine)
+            machines.identify(machine, identity)
+            if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was rebooting for its new name
+                stop(machines, machine)
+            machines.checkpoint(machine)
+        except MachineError as error:
+            reason = f"{error.reason}; it is left as it is now, and `pipeline vm prepare` does all steps again"
+            raise MachineError(machine, reason, error.trouble) from error
         return f"is {identity.computer} at {identity.address}, off, with a clean checkpoint"
 
     return prepare

@@ -13,7 +13,7 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
+NAME_CHARS_MAX = 255
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Hidden files and files of file managers are not genomes.
@@ -36,6 +37,7 @@ class Snapshots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._base = os.fspath(folder) + os.sep
+        self._new: list[str] = []  #: paths that the last import made
 
     def path(self, sha256: str) -> str:
         """The path of a genome's bytes."""
@@ -45,27 +47,42 @@ class Snapshots:
         """Copies and digests every genome of a folder; returns them sorted by name.
 
         Raises:
-            GenomeError: the folder is missing or empty, or an entry cannot be a genome; nothing was recorded.
+            GenomeError: the folder is missing or empty, or an entry cannot be a genome; no snapshot was added.
             HostError: the snapshots cannot be written.
         """
         names = list(_genome_names(folder))
         taken: list[GenomeFile] = []
         problems: list[str] = []
-        for name in names:
-            try:
-                taken.append(self._import_file(folder, name, bytes_max))
-            except GenomeError as error:
-                problems.append(str(error))
-        if problems:
-            raise GenomeError("\n".join(problems))
-        if not taken:
-            raise GenomeError(f"{folder}: no genome files; put one file per genome there")
+        self._new.clear()
+        with ExitStack() as failing:
+            failing.callback(self.discard_new)
+            for name in names:
+                try:
+                    taken.append(self._import_file(folder, name, bytes_max))
+                except GenomeError as error:
+                    problems.append(str(error))
+            if problems:
+                raise GenomeError("\n".join(problems))
+            if not taken:
+                raise GenomeError(f"{folder}: no genome files; put one file per genome there")
+            failing.pop_all()
         return taken
+
+    def discard_new(self) -> None:
+        """Deletes the snapshots that the last import made, because its genomes are refused: nothing refers to them."""
+        for path in self._new:
+            with contextlib.suppress(OSError):
+                _discard(path)
+                os.rmdir(os.path.dirname(path))  # if it was the only one there
+        if self._new:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._folder)
+        self._new.clear()
 
     def _import_file(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
         path = f"{folder}{os.sep}{name}"
         shown = path if name.isprintable() else f"{folder}{os.sep}{name!r}"
-        _refuse_bad_name(name, shown)
+        refuse_bad_name(name, shown)
         try:
             _refuse_irregular_file(os.lstat(path), shown, bytes_max)
             # The path may be another file by now: check the opened file again; do not follow a link.
@@ -125,7 +142,9 @@ class Snapshots:
                 copy.write(aside)
                 aside = copy.name
         os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
-        if sys.platform == "win32" and os.path.exists(final):
+        if not os.path.exists(final):
+            self._new.append(final)
+        elif sys.platform == "win32":
             os.chmod(final, stat.S_IWRITE)  # a damaged snapshot; Windows does not replace write-protected files
         retry_while_busy(lambda: os.replace(aside, final))
 
@@ -133,6 +152,14 @@ class Snapshots:
 def is_ignored(name: str) -> bool:
     """Whether a file of that name is ignored: files that systems and editors leave in folders."""
     return _IGNORED.fullmatch(name) is not None
+
+
+def refuse_bad_name(name: str, shown: str) -> None:
+    """Refuses a name that cannot be shown, or that not every disk can store. Raises GenomeError with it as `shown`."""
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
+        raise GenomeError(f"{shown}: control characters or broken Unicode in its name; rename it")
+    if len(name) > NAME_CHARS_MAX:
+        raise GenomeError(f"{shown}: its name is longer than {NAME_CHARS_MAX} characters; rename it")
 
 
 def _discard(path: str) -> None:
@@ -165,13 +192,6 @@ def _genome_names(folder: Path) -> Iterator[str]:
     except OSError as error:
         raise GenomeError(f"{folder}: cannot be listed: {error.strerror}") from error
     return (name for name in names if not is_ignored(name))
-
-
-def _refuse_bad_name(name: str, shown: str) -> None:
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
-        raise GenomeError(f"{shown}: control characters or broken Unicode in its name; rename it")
-    if len(name) > 255:
-        raise GenomeError(f"{shown}: its name is longer than 255 characters; rename it")
 
 
 def _refuse_irregular_file(info: os.stat_result, shown: str, bytes_max: int) -> None:

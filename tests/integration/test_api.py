@@ -19,8 +19,8 @@ from pipeline import (
     StalledError,
     open_farm,
 )
-from pipeline.api import refuse_names
 from pipeline.core.facts import Entry
+from pipeline.storage.genome_folder import refuse_names
 from pipeline.storage.ledger import Ledger
 from tests.harness.farm_project import GAMES
 from tests.harness.games.game import fitness_of

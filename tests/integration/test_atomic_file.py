@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.system import atomic_file
-from inbox_agent.system.atomic_file import replace_file, write_all
+from inbox_agent.system.atomic_file import made_folder, new_file, replace_file, write_all
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -27,23 +27,47 @@ def test_file_of_the_longest_name_is_replaced(tmp_path: Path) -> None:
 
 
 def test_failed_write_keeps_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The part that was written is hidden, and overwritten by the next call."""
+    """Nothing of the new content is left, whatever ended the call."""
     path = tmp_path / "live.json"
     replace_file(path, b"old")
 
-    def fill_up(descriptor: int, data: bytes) -> None:
-        os.write(descriptor, data[:1])
-        raise OSError("full")
+    for error in (OSError("full"), KeyboardInterrupt()):
 
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic_file, "write_all", fill_up)
-        with pytest.raises(OSError, match="full"):
-            replace_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == ["live.json"]
+        def fill_up(descriptor: int, data: bytes, error: BaseException = error) -> None:
+            os.write(descriptor, data[:1])
+            raise error
 
-    replace_file(path, b"new")
-    assert list(tmp_path.iterdir()) == [path]
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic_file, "write_all", fill_up)
+            with pytest.raises(type(error)):
+                replace_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failed_block_takes_new_files_back(tmp_path: Path) -> None:
+    """Also the folders above, but none that was there and none that has other files."""
+    (tmp_path / "there").mkdir()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        made_folder(tmp_path / "there/a/b"),
+        made_folder(tmp_path / "c"),
+        new_file(tmp_path / "there/a/b/file", b"data"),
+    ):
+        assert (tmp_path / "there/a/b/file").read_bytes() == b"data"
+        (tmp_path / "c/of-another-program").touch()
+        raise KeyboardInterrupt
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "c",
+        "c/of-another-program",
+        "there",
+    ]
+
+
+def test_block_keeps_new_files(tmp_path: Path) -> None:
+    with made_folder(tmp_path / "a/b"), new_file(tmp_path / "a/b/file", b"data"):
+        pass
+    assert (tmp_path / "a/b/file").read_bytes() == b"data"
 
 
 def test_data_is_written_in_as_many_parts_as_the_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_missing_library_is_named(vm: Vm) -> None:
 
 
 def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and no manifest, so that an incomplete bundle cannot be installed."""
+    """Exit code 2, and no folder, so that an incomplete bundle cannot be installed."""
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").touch()
@@ -273,7 +273,7 @@ def test_bundle_bad_input_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFix
         code, _, complained = pipeline(capsys, "agent", "bundle", *arguments)
         assert code == 2
         assert expected in complained
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_requirement_starting_with_dash_is_refused(tmp_path: Path) -> None:

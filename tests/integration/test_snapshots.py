@@ -264,7 +264,7 @@ def test_too_large_file_is_refused(snapshots: Snapshots, folder: Path, kept: Cal
     assert complaint(snapshots, folder, bytes_max=2 * MIB) == (
         "huge.bin: 1099511627776 bytes, allowed are 2097152; raise [generation] genome_bytes_max or remove it"
     )
-    assert sum(path.stat().st_size for path in kept()) == 4
+    assert kept() == []
 
     os.truncate(folder / "huge.bin", 2 * MIB)
     assert len(snapshots.import_folder(folder, bytes_max=2 * MIB)) == 2
@@ -290,6 +290,25 @@ def test_all_errors_are_reported_together(snapshots: Snapshots, folder: Path) ->
     (folder / "c").symlink_to("a")
 
     assert [line.partition(":")[0] for line in complaint(snapshots, folder).splitlines()] == ["a", "b", "c"]
+
+
+def test_refused_folder_leaves_only_earlier_snapshots(
+    snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]
+) -> None:
+    """Also if it is refused later, for another reason than its files."""
+    (genome,) = snapshots.import_folder(folder)
+    (folder / "new.json").write_bytes(b"new")
+    (folder / "large.json").write_bytes(b"x" * 2 * MIB)
+    (folder / "empty.json").touch()
+
+    complaint(snapshots, folder)
+    assert kept() == [Path(snapshots.path(genome.sha256))]
+
+    (folder / "empty.json").unlink()
+    assert len(snapshots.import_folder(folder)) == 3
+    snapshots.discard_new()
+    assert kept() == [Path(snapshots.path(genome.sha256))]
+    assert [path.name for path in kept()[0].parents[1].iterdir()] == [genome.sha256[:2]]
 
 
 # -------------------------------------------------------------------------------------------- changes during the import

@@ -58,6 +58,22 @@ def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Comm
     assert out.count("there is none") == 3
 
 
+def test_failure_of_one_machine_says_what_stays(harness: HyperVHarness, vm: Command) -> None:
+    """The others are done; the line names what is left to do. For one machine its own line says all."""
+    vm("vm", "create", "vm-2")
+    assert vm("vm", "checkpoint", "vm-2")[0] == ExitCode.OK
+
+    code, out, err = vm("vm", "restore", "--all", "--yes")
+    assert code == ExitCode.FAILED
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["vm-1", "vm-2"]
+    reason, last = err.splitlines()
+    assert reason.startswith("vm-3: ")
+    assert last.startswith("not done with vm-3; what was done with the others stays; ")
+
+    code, _, err = vm("vm", "restore", "vm-3", "--yes")
+    assert (code, len(err.splitlines())) == (ExitCode.FAILED, 1)
+
+
 def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> None:
     """A table for users, JSON for programs."""
     vm("vm", "start", "vm-1", "--wait")

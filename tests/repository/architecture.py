@@ -93,6 +93,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "inbox_agent.evaluator_files",
         "inbox_agent.protocol",
         "inbox_agent.single_game",
+        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
@@ -101,7 +102,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.shares",
         "pipeline.storage",
     ),
-    "pipeline.bundle": ("pipeline.errors",),
+    "pipeline.bundle": (
+        "inbox_agent.system",
+        "pipeline.errors",
+    ),
     "pipeline.ui": (
         "pipeline.core",
         "pipeline.errors",
@@ -111,7 +115,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.api": (
         "inbox_agent.evaluation.environment",
         "inbox_agent.protocol.layout",
-        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
@@ -127,7 +130,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.cli": (
         "hyperv_ops",
+        "inbox_agent.arguments",
+        "inbox_agent.identity",
         "inbox_agent.protocol.layout",
+        "inbox_agent.settings",
+        "inbox_agent.system.atomic_file",
         "inbox_agent.system.standard_output",
         "pipeline.bundle",
         "pipeline.config",

@@ -45,6 +45,7 @@ DOCUMENTS = (
     "docs/how-to/qemu.md",
     "docs/how-to/template-vm.md",
     "docs/how-to/windows.md",
+    "docs/how-to/editor-and-shell.md",
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
     "docs/how-to/another-agent.md",
@@ -87,7 +88,7 @@ def test_modules_named_in_docs_exist(document: str) -> None:
     text = text_of(document)
     for name in set(re.findall(r"(?<![\w./-])(?:hyperv_ops|inbox_agent|pipeline|tests|vm_image)(?:\.\w+)+", text)):
         module, _, attribute = name.rpartition(".")
-        if attribute not in ("toml", "jsonl"):
+        if attribute not in ("toml", "json", "jsonl"):
             assert hasattr(import_module(module), attribute) or find_spec(name), name
     assert re.findall(rf"\b(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", text) == []
 

@@ -1,0 +1,54 @@
+"""The limits that no key changes, in the page of `pipeline.toml`: what a user may meet, with the values of the code.
+
+Not here: the limits of records and payloads, which the table of share_layout.md has.
+"""
+
+from importlib import import_module
+
+#: What is limited, and where the code has the value.
+FIXED = (
+    ("characters of a genome's file name", "pipeline.storage.snapshots.NAME_CHARS_MAX"),
+    ("the number of a generation", "pipeline.core.runs.GENERATION_MAX"),
+    ("characters of the name of a Hyper-V guest", "pipeline.machines.fleet.COMPUTER_NAME_MAX"),
+    ("characters of a path on Windows, unless long paths are enabled", "inbox_agent.system.long_paths.PATH_CHARS_MAX"),
+    ("characters of the path of a QEMU machine's sockets", "hyperv_ops.qemu.qmp.SOCKET_PATH_MAX"),
+    ("the file of a password", "pipeline.secrets.FILE_BYTES_MAX"),
+    ("a file that is sent to a Hyper-V machine", "hyperv_ops.hyperv.machines.SEND_BYTES_MAX"),
+    ("memory that a kept process may gain before it is replaced", "inbox_agent.evaluation.memory.GROWTH_MAX_MB"),
+    ("the log of a local worker's agent, before it is begun anew", "hyperv_ops.local.LOG_BYTES_MAX"),
+    ("the log of the host, before the next file of it is begun", "pipeline.storage.event_log.FILE_BYTES_MAX"),
+    ("a file of results that `pipeline verify` reads", "pipeline.inspection.verify.OUTPUT_BYTES_MAX"),
+    ("machines that `pipeline vm` works on at a time", "pipeline.machines.fleet.AT_ONCE_MAX"),
+    ("for a guest to shut down, for `pipeline vm`", "pipeline.machines.fleet.SHUTDOWN_LIMIT_S"),
+    ("for a guest to shut down, in a run", "pipeline.machines.controller.SHUTDOWN_LIMIT_S"),
+    ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
+    ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
+    ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),
+    ("failed genomes that `pipeline run` names", "pipeline.cli.main.FAILED_NAMED_MAX"),
+)
+
+_OPENING = """\
+## Fixed limits
+
+No key changes these. Those of records, results, logs, artifacts and settings are in
+[share_layout.md](../../share_layout.md#numbers).
+
+| what | value |
+|---|---|
+"""
+
+
+def fixed_limits() -> str:
+    """The section, in Markdown."""
+    return _OPENING + "".join(f"| {what} | {worded(source)} |\n" for what, source in FIXED)
+
+
+def worded(source: str) -> str:
+    """A constant's value, with the unit that its name ends in."""
+    module, _, name = source.rpartition(".")
+    value = getattr(import_module(module), name)
+    if "BYTES" in name:
+        return f"{value // 2**20} MiB" if value >= 2**20 else f"{value // 2**10} KiB"
+    if name.endswith("_MB"):
+        return f"{value} MB"
+    return f"{value:g} s" if name.endswith("_S") else f"{value:,}"

@@ -1,0 +1,84 @@
+"""Every limit in the code is documented, or known to concern no user."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from docs.reference.configuration import configuration
+from docs.reference.fixed_limits import FIXED, worded
+from tests.harness.source_tree import ROOT
+from tests.repository.architecture import MODULES, tree_of
+
+pytestmark = pytest.mark.source
+#: How much of something is shown, tried or done at a time, and copies of documented limits: no user has to keep them.
+INTERNAL = {
+    "hyperv_ops.hyperv.machines._START_DELAY_MAX_S",
+    "hyperv_ops.hyperv.powershell.IDLE_MAX",
+    "hyperv_ops.hyperv.powershell._STDERR_BYTES_MAX",
+    "hyperv_ops.hyperv.script_call.REPLY_BYTES_MAX",
+    "hyperv_ops.hyperv.winrm.CALLS_MAX",
+    "inbox_agent.evaluation.answer.LINE_CHARS_MAX",
+    "inbox_agent.evaluation.output_reader._LINE_BYTES_MAX",
+    "inbox_agent.evaluation.output_reader._REPLIES_MAX",
+    "inbox_agent.evaluation.version._PATH_CHARS_MAX",
+    "inbox_agent.evaluation.versioned.LOOK_FRACTION_MAX",
+    "inbox_agent.evaluation.versioned._FILES_NAMED_MAX",
+    "inbox_agent.evaluation.versioned._LOG_CHARS_MAX",
+    "inbox_agent.evaluation.worker_process._BYTES_MAX",
+    "inbox_agent.evaluation.worker_process._LEFT_NAMED_MAX",
+    "inbox_agent.evaluation.worker_process._TEXT_CHARS_MAX",
+    "inbox_agent.evaluator_files._LINE_CHARS_MAX",
+    "inbox_agent.evaluator_files._READS_MAX",
+    "inbox_agent.protocol.local_files.SPARES_MAX",
+    "inbox_agent.protocol.local_files.SPARES_TRIED_MAX",
+    "inbox_agent.settings._LINE_CHARS_MAX",
+    "inbox_agent.settings._NAME_CHARS_MAX",
+    "inbox_agent.share_scanner.CLEANED_PER_SCAN_MAX",
+    "inbox_agent.share_scanner.STARTS_MAX",
+    "inbox_agent.system.atomic_file._NAME_CHARS_MAX",
+    "pipeline.cli.options._NAMES_MAX",
+    "pipeline.core.assignment._SEARCHED_MAX",
+    "pipeline.diagnosis.evaluators.FILES_NAMED_MAX",
+    "pipeline.diagnosis.evaluators._EQUAL_SHOWN_MAX",
+    "pipeline.diagnosis.evaluators._ERROR_CHARS_MAX",
+    "pipeline.diagnosis.evaluators._TARGET_SHOWN_MAX",
+    "pipeline.diagnosis.evaluators._WORKERS_NAMED_MAX",
+    "pipeline.diagnosis.shares.AT_ONCE_MAX",
+    "pipeline.diagnosis.shares._NAMED_MAX",
+    "pipeline.host.outputs.TIME_FRACTION_MAX",
+    "pipeline.host.project_evaluator._NAMED_MAX",
+    "pipeline.inspection.lookup.SUGGESTED_MAX",
+    "pipeline.shares.smb.messages.CREDITS_MAX",
+    "pipeline.ui.terminal.SHOWN_MAX",
+    "pipeline.ui.terminal.WORKERS_SHOWN_MAX",
+    "pipeline.views.ranking._SHOWN_MAX",
+    "pipeline.views.status.OPEN_SHOWN_MAX",
+}
+
+
+def limits() -> Iterator[str]:
+    """The constants of the code whose name says that they are a limit of size or count."""
+    for module in MODULES:
+        for node in tree_of(module).body:
+            for target in node.targets if isinstance(node, ast.Assign) else ():
+                if isinstance(target, ast.Name) and re.fullmatch(r"_?[A-Z_]*_(MAX|MIN)(_[A-Z]+)?", target.id):
+                    yield f"{module}.{target.id}"
+
+
+def test_every_limit_is_documented() -> None:
+    """In the reference of `pipeline.toml`, or in the numbers of the share's layout."""
+    layout = (ROOT / "share_layout.md").read_text(encoding="utf-8")
+    numbers = set(re.findall(r"^\|.*\| `(\w+\.\w+)` \|$", layout, re.MULTILINE))
+    fixed = {source for _what, source in FIXED}
+    found = set(limits())
+    undocumented = {limit for limit in found - fixed if ".".join(limit.split(".")[-2:]) not in numbers}
+    assert undocumented == INTERNAL
+    assert fixed.isdisjoint(INTERNAL)
+
+
+@pytest.mark.parametrize(("what", "source"), FIXED)
+def test_reference_has_the_value(what: str, source: str) -> None:
+    """With its unit, from the code."""
+    assert f"| {what} | {worded(source)} |\n" in configuration()
