@@ -304,11 +304,9 @@ class _SmbMedium:
 
     def _fault(self, error: Unavailable) -> Fault:
         access, server = self._access, self._access.server
+        refusal, reason = (error.refusal, error.reason) if isinstance(error, NoConnection) else (Refusal.OTHER, "")
         faults = {
-            Refusal.ACCOUNT: (
-                f"{server} refuses account {access.account!r} or its password",
-                "check `account`, `secret`",
-            ),
+            Refusal.ACCOUNT: (f"{server} refuses account {access.account!r}: {reason}", ""),
             Refusal.SHARE: (
                 f"{server} has no share {access.share!r}",
                 "correct `share`, or make it (docs/how-to/smb.md)",
@@ -323,8 +321,8 @@ class _SmbMedium:
                 "`Set-SmbShare -EncryptData $true` there, or `encryption = false` if the network is yours alone",
             ),
         }
-        refusal = error.refusal if isinstance(error, NoConnection) else Refusal.OTHER
-        return faults.get(refusal, (f"it cannot be used: {error}", "correct `share`, or the rights there"))
+        fix = "" if "; " in str(error) else "correct `share`, or the rights there"  # many statuses name their own
+        return faults.get(refusal, (f"it cannot be used: {error}", fix))
 
     def free_bytes(self) -> int:
         return self._smb.free_bytes()

@@ -120,7 +120,7 @@ def test_healthy_share_prints_nothing(
         ({"secret": "env:NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
         (
             {"account": "nobody-at-all"},
-            "refuses account 'nobody-at-all' or its password; check `account`, `secret`",
+            "refuses account 'nobody-at-all': no such account, or it has another password ",
         ),
         ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; correct `share`, or make it"),
         ({"share": r"\\127.0.0.1\exchange\vm-9"}, "it cannot be used"),
@@ -162,6 +162,30 @@ def test_server_error_is_reported(
     assert code == 1
     assert expected in out
     assert len(out.splitlines()) == 1
+
+
+def test_dfs_link_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that leads to another server, which this host does not follow."""
+    with samba(options="msdfs root = yes") as server:
+        (server.shares["exchange"] / "link").symlink_to(r"msdfs:127.0.0.1\elsewhere")
+        configure(root, server, share=rf"{server.unc()}\link")
+
+        code, out = examined(capsys, root)
+
+    assert code == 1
+    assert out.endswith("a DFS link (status 0xc0000257); give the server and share it leads to in `share`\n")
+    assert len(out.splitlines()) == 1
+
+
+def test_disabled_account_is_reported(server: Samba, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told from a wrong password, which needs another fix."""
+    server.disable(ACCOUNT)
+    configure(root, server)
+
+    assert examined(capsys, root) == (
+        1,
+        f"vm-0: 127.0.0.1 refuses account '{ACCOUNT}': the account is disabled (status 0xc0000072); enable it there\n",
+    )
 
 
 def test_writable_outbox_is_reported(
