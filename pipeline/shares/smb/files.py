@@ -262,7 +262,7 @@ class SmbFiles:
 
     def _trouble(self, reply: SmbReply, path: str) -> Unavailable:
         kind = FileRefused if reply.status in nt.REFUSED else Unavailable
-        return kind(f"{self._session.access}: {path or 'the share'}: {reply.status_text}")
+        return kind(f"{self._session.access}: {path or 'the share'}: {reply.status_text}", reply.status_text)
 
 
 def _content_of(source: bytes | Path) -> bytes | None:

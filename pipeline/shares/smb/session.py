@@ -55,8 +55,8 @@ class NoConnection(Unavailable):
     """No connection to a share could be made; `refusal` says why, and `reason` in words."""
 
     def __init__(self, access: "SmbAccess", reason: str, refusal: Refusal) -> None:
-        super().__init__(f"{access}: {reason}")
-        self.reason, self.refusal = reason, refusal
+        super().__init__(f"{access}: {reason}", reason)
+        self.refusal = refusal
 
 
 class _DialectTooOld(Exception):
