@@ -37,6 +37,7 @@ from inbox_agent.system.process_tree import PROCESSES_FILE, AgentAlreadyRunning,
 
 log = logging.getLogger(__name__)
 
+_QUOTES = "if you wrote it, put quotes around it: PowerShell removes the braces otherwise"
 _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has exited
 
 
@@ -74,7 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, share: Path, state: Path) -> int:
     # Kill leftover processes of a previous agent first: nothing is claimed while an old evaluation may still run.
     tree = ProcessTree(state / PROCESSES_FILE)
-    log.info("plays %s of %s", table, folder)
+    log.info("watches %s, plays %s of %s", os.path.abspath(share), table, folder)
+    if table.command is not None and not any("{genome}" in argument for argument in table.command):
+        log.warning('no argument of the command is "{genome}", so the program must find its genome itself; %s', _QUOTES)
     evaluator = VersionedEvaluator(
         make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers)),
         EvaluatorFiles(table, folder).look,

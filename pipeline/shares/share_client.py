@@ -8,7 +8,6 @@ See: the laws of share_layout.md.
 
 import contextlib
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -42,8 +41,6 @@ from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
 from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
-
-log = logging.getLogger(__name__)
 
 READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
