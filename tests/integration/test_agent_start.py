@@ -43,7 +43,7 @@ def lines_until(last: str, share: Path, *arguments: str) -> str:
     ids=["program", "script", "module"],
 )
 def test_agent_says_why_its_evaluator_cannot_be_loaded(tmp_path: Path, arguments: list[str], problem: str) -> None:
-    """At once, without any genome: somebody sits at the console then."""
+    """At once, without any genome: the user is at the console then."""
     said = lines_until(problem, tmp_path / "share", *arguments)
 
     assert f"watches {tmp_path / 'share'}, plays " in said

@@ -132,7 +132,7 @@ def test_unreadable_heartbeat_is_the_reason_of_silence() -> None:
 
 
 def test_agent_that_never_came_is_the_reason_of_silence() -> None:
-    """Somebody must start it; the agent on a machine of this farm is started by the host."""
+    """The user must start it; the agent on a machine of this farm is started by the host."""
     core = CoreHarness("w0", "w1")
     core.machines = {"w1": MachineStatus(MachineState.RUNNING, ())}
     for share in core.shares.values():

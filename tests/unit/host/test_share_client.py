@@ -128,7 +128,7 @@ def test_unreadable_heartbeat_is_reported_with_its_field(owner: HostShareHarness
 
 
 def test_missing_heartbeat_is_told_from_an_unreadable_one(owner: HostShareHarness) -> None:
-    """Nobody has ever written one."""
+    """No agent has ever written one."""
     scan = owner.scan()
 
     assert (scan.heartbeat_problem, scan.no_heartbeat) == ("", True)
