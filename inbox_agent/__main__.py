@@ -38,6 +38,7 @@ from inbox_agent.system.standard_output import drop_failed_writes, lost_output
 
 log = logging.getLogger(__name__)
 
+_QUOTES = "if you wrote it, put quotes around it: PowerShell removes the braces otherwise"
 _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has exited
 
 
@@ -93,7 +94,9 @@ def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool
 
 
 def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: LocalFiles, state: Path) -> int:
-    log.info("plays %s of %s", table, folder)
+    log.info("watches %s, plays %s of %s", os.path.abspath(files.root), table, folder)
+    if table.command is not None and not any("{genome}" in argument for argument in table.command):
+        log.warning('no argument of the command is "{genome}", so the program must find its genome itself; %s', _QUOTES)
     with _state_errors():
         # Kills leftover processes of a previous agent: nothing is claimed while an old evaluation may still run.
         tree = ProcessTree(state / PROCESSES_FILE)

@@ -33,7 +33,8 @@ def agent_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inbox-agent",
         description="Plays the genomes that arrive in a share and writes what came out.",
-        epilog="Example: inbox-agent --share D:\\exchange -- python play.py {genome} --seed {seed} --result {result}. "
+        epilog='Example: inbox-agent --share D:\\exchange -- python play.py "{genome}" --seed "{seed}" --result '
+        '"{result}". The quotes keep the braces, which PowerShell removes otherwise. '
         "What is wrong with a machine: inbox-agent doctor --help",
     )
     _add_what_is_played(parser)

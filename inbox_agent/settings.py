@@ -1,7 +1,7 @@
 """Strict TOML settings: an unknown key is an error that names the nearest valid one.
 
-Owns: how a settings file is read and its errors are reported; the `[evaluator]` table, which host and agent share.
-Not here: other settings; callers pass their record types.
+Owns: how a settings file is read; the `[evaluator]` table, which host and agent share.
+Not here: other settings; callers pass their record types. The texts of errors (`settings_errors`).
 """
 
 import difflib
@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from inbox_agent.evaluation.file_search import refuse_pattern
 from inbox_agent.protocol.layout import Token, clean
+from inbox_agent.settings_errors import BACKSLASH, spoilt_paths, toml_problem, unknown_key, wrong_type
 from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 
 T = TypeVar("T", bound=Struct)
@@ -120,12 +121,17 @@ def read_settings(path: Path, kind: type[T]) -> T:
         SettingsError: no such file, not TOML or JSON, an unknown key, a value of the wrong type or out of range.
     """
     form, parse = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
+    text = ""
     try:
-        table = parse(io.StringIO(decode_text(path.read_bytes()), newline=None).read())  # any ends of lines
+        text = decode_text(path.read_bytes())
+        table = parse(io.StringIO(text, newline=None).read())  # any ends of lines
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not text in {ENCODINGS}, save it as UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        problem = clean(toml_problem(text, str(error)), _LINE_CHARS_MAX)
+        raise SettingsError(f"{path}: not valid TOML: {problem}") from error
     except RecursionError:
         raise SettingsError(f"{path}: not valid {form}: it is nested too deep") from None
     except ValueError as error:  # invalid text of that form, an integer of too many digits
@@ -137,27 +143,37 @@ def read_settings(path: Path, kind: type[T]) -> T:
 
 def convert(table: dict[str, Any], kind: type[T], source: str) -> T:
     """A plain mapping as a `kind`; `source` is named in errors. Raises SettingsError."""
-    _refuse_unknown_keys(table, kind, source, "")
+    _refuse_unknown_keys(table, kind, source, "", kind)
+    for key in spoilt_paths({name: value for name, value in table.items() if name != "settings"}):
+        found = "a control character in it, which came from a backslash"
+        raise SettingsError(f"{source}: `{key}` has {found}; {BACKSLASH}")
     try:
         return msgspec.convert(table, kind)
     except (msgspec.ValidationError, ValueError) as error:
-        reason = clean(str(error).replace("`$.", "`"), _LINE_CHARS_MAX)
-        raise SettingsError(f"{source}: {reason}") from error
+        reason = wrong_type(str(error), table) or str(error).replace("`$.", "`")
+        raise SettingsError(f"{source}: {clean(reason, _LINE_CHARS_MAX)}") from error
 
 
-def _refuse_unknown_keys(table: dict[str, Any], kind: type[Struct], source: str, where: str) -> None:
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+def _refuse_unknown_keys(
+    table: dict[str, Any], kind: type[Struct], source: str, where: str, root: type[Struct]
+) -> None:
+    fields = _fields(kind)
     for key, value in table.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            homes = [name for name, type_ in _fields(root).items() for t in _structs_in(type_) if key in _fields(t)]
             place = f" in [{where}]" if where else ""
-            known = f"the nearest valid key is `{near[0]}`"
-            raise SettingsError(f"{source}: unknown key `{clean(key, 64)}`{place}; {known}")
+            instead = unknown_key(key, fields, homes)
+            raise SettingsError(f"{source}: unknown key `{clean(key, 64)}`{place}; {instead}")
         for inner in _structs_in(fields[key]):
             path = f"{where}.{key}" if where else key
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
-                    _refuse_unknown_keys(item, inner, source, path)
+                    _refuse_unknown_keys(item, inner, source, path, root)
+
+
+def _fields(kind: type[Struct]) -> dict[str, Any]:
+    """The keys of a table, with their types."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _structs_in(annotation: Any) -> list[type[Struct]]:

@@ -86,9 +86,8 @@ class CommandEvaluator:
             program = find_program(self._program(), self._environment)
         except OSError as error:
             raise CannotLoad(describe_start_error(self._argv[0], error)) from error
-        script = self._argv[1] if len(self._argv) > 1 else ""
-        missing = script[:1] not in ("", "-", "{") and not os.path.exists(os.path.join(self._folder, script))
-        if missing and _PYTHON.fullmatch(Path(program).name):
+        script = _python_script(self._argv[1:]) if _PYTHON.fullmatch(Path(program).name) else ""
+        if script and not os.path.exists(os.path.join(self._folder, script)):
             raise CannotLoad(f"{script}: no such file in {self._folder}")
         return True
 
@@ -191,7 +190,7 @@ class CommandEvaluator:
         log = self._end(game)  # kills its children, which may still write, before the answer is read
         returncode = game.process.returncode
         if returncode != 0 and not (self._options.result_is_final and self._has_answer()):
-            reason = ": ".join(filter(None, (describe_exit(returncode), _last_line(log))))
+            reason = ": ".join(filter(None, (describe_exit(returncode), self._last_words(log))))
             return self._result(Outcome.FAILED, reason + self._unused_answer(), seconds, log)
         return self._judge(seconds, log)
 
@@ -222,6 +221,18 @@ class CommandEvaluator:
         what = self._scratch.result.name
         return read_answer(parse_json(self._scratch.answer(), what), what)
 
+    def _last_words(self, log: bytes) -> str:
+        """The last line of the output. A program looks for a file that is not in `folder` in its scratch folder, and
+        names a path there; the user wrote another one.
+        """
+        line = _last_line(log)
+        for argument in self._argv[1:]:
+            is_file = argument[:1] not in ("", "-") and "{" not in argument and Path(argument).suffix
+            if is_file and argument in line and not os.path.exists(os.path.join(self._folder, argument)):
+                line = line.replace(str(self._scratch.folder / argument), argument)
+                return f"{line}; {argument} was looked for in {self._folder}, the folder of the evaluator"
+        return line
+
     def _has_answer(self) -> bool:
         """Whether the result file is complete: a valid answer, which a part of one is not."""
         try:
@@ -238,6 +249,19 @@ class CommandEvaluator:
             return ""
         written = f"; {self._scratch.result.name} was written before, with fitness {fitness:g}"
         return f"{written}, which `result_is_final = true` would count"
+
+
+def _python_script(arguments: Sequence[str]) -> str:
+    """The script in the arguments of a Python interpreter; empty for a module, for code and for a placeholder."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("-W", "-X"):
+            next(words, None)
+        elif word == "-" or (word[:1] == "-" and not word.startswith("--") and {"c", "m"} & set(word)):
+            return ""
+        elif not word.startswith("-"):
+            return "" if "{" in word else word
+    return ""
 
 
 def _last_line(log: bytes) -> str:

@@ -9,7 +9,11 @@ from typing import Protocol
 
 
 class ShareError(Exception):
-    """Base class: an operation on a share failed."""
+    """Base class: an operation on a share failed; `reason` is why, without the file where that can be told apart."""
+
+    def __init__(self, text: str = "", reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
 
 
 class Unavailable(ShareError):

@@ -230,15 +230,16 @@ class LocalFiles(OneByOne):
 
 def _share_error(error: OSError, missing: type[ShareError]) -> ShareError:
     """The ShareError for an OSError; `missing` is the class for a file that does not exist."""
+    kind: type[ShareError] = Unavailable
     if isinstance(error, FileExistsError):
-        return FileAlreadyExists(str(error))
-    if error.errno in _MISSING:
-        return missing(str(error))
-    if error.errno in NO_ROOM:
-        return ShareFull(str(error))
-    if error.errno in _REFUSED:
-        return FileRefused(str(error))
-    return Unavailable(str(error))
+        kind = FileAlreadyExists
+    elif error.errno in _MISSING:
+        kind = missing
+    elif error.errno in NO_ROOM:
+        kind = ShareFull
+    elif error.errno in _REFUSED:
+        kind = FileRefused
+    return kind(str(error), error.strerror or "")
 
 
 def _read_chunk(descriptor: int) -> bytes:

@@ -150,8 +150,8 @@ def show_status(gen: str | None, root: Path) -> int:
     """Show the state of a generation: counts, workers, open trials and why they are open."""
     with ProjectReader(root.resolve()) as reader:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
-        playing = reader.is_playing(generation)
-        click.echo(status_text(reader.farm(generation), reader.last_at(), playing=playing))
+        live = reader.progress(generation) if reader.is_playing(generation) else None
+        click.echo(status_text(reader.farm(generation), reader.last_at(), live))
     return ExitCode.OK
 
 

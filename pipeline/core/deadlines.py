@@ -54,7 +54,8 @@ def _enforce_claim_limit(tx: Transaction, worker: Worker, seen: ObservedWorker, 
             reason = f"not claimed within {_claim_limit_s(tx, seen):g} s by an idle worker"
             tx.give_up(first, Outcome.LOST, reason)
         else:
-            reason = f"not published within {tx.limits.claim_limit_s:g} s: its share takes nothing"
+            why = seen.write_problem.partition("; ")[0] or "its share takes nothing"
+            reason = f"not published within {tx.limits.claim_limit_s:g} s: {why}"
             tx.give_up(first, Outcome.UNDELIVERED, reason)
 
 

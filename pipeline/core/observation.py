@@ -69,6 +69,8 @@ class ShareScan:
     unknown_starts: frozenset[str] = frozenset()  #: start signals this ledger never issued
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the heartbeat has, if it is not this program's
+    heartbeat_problem: str = ""  #: why the heartbeat cannot be read, if there is one
+    no_heartbeat: bool = False  #: there is none
     claims: frozenset[str] = frozenset()  #: attempts that are claimed
     answers: frozenset[str] = frozenset()  #: attempts that have a result in `outbox/`
     results: tuple[CollectedResult, ...] = ()  #: those of them that were read in this scan

@@ -30,6 +30,9 @@ class ObservedWorker:
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the newest one has, if it is not this program's
+    heartbeat_problem: str = ""  #: why the newest one cannot be read
+    no_heartbeat: bool = False  #: there was none at the last full scan
+    write_problem: str = ""  #: why `inbox/` cannot be written
     #: heartbeats in this epoch, since the evaluator version that is asked for changed, and since the first full scan of
     #: this process, whose heartbeat may be of an agent that has ended
     new_heartbeats: int = 0
@@ -107,6 +110,7 @@ class Observed:
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)
             seen.unknown_heartbeat = scan.unknown_heartbeat
+            seen.heartbeat_problem, seen.no_heartbeat = scan.heartbeat_problem, scan.no_heartbeat
 
     def note_alive(self, seen: ObservedWorker, scan: ShareScan) -> None:
         """Records that a scan shows a sign of life."""
@@ -162,6 +166,10 @@ class Observed:
         seen.claims.clear()
         seen.heartbeat, seen.reverted = None, False
         seen.new_heartbeats, seen.loading_since = 0, None
+
+    def note_written(self, name: str, problem: str) -> None:
+        """Records whether the last writing to `inbox/` succeeded."""
+        self.workers[name].write_problem = problem
 
     def note_published(self, name: str, attempt: str, *, confirmed: bool) -> None:
         """Records a publication; if it is not confirmed, the next full scan decides."""

@@ -88,7 +88,8 @@ def _check_history(tx: Transaction, worker: Worker, seen: ObservedWorker, scan: 
             seen.delivered.add(attempt_id)
         elif attempt_id in worker.wanted:
             # Do not reuse the id: its files are deleted, and the trial gets a new one (law 3 of share_layout.md).
-            reason = "its publication did not arrive in full"
+            why = seen.write_problem.partition("; ")[0]
+            reason = f"its publication did not arrive in full{f': {why}' if why else ''}"
             tx.give_up(worker.wanted[attempt_id], Outcome.UNDELIVERED, reason)
     heartbeat = scan.heartbeat
     if heartbeat is not None and (heartbeat.farm, heartbeat.worker, heartbeat.epoch) == (

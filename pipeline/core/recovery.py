@@ -13,6 +13,7 @@ from pipeline.core.facts import (
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.observed import ObservedWorker
+from pipeline.core.share_problems import NO_HEARTBEAT, in_words
 from pipeline.core.transaction import Transaction
 from pipeline.core.worker_actions import exclude, give_up_all, quarantine
 
@@ -45,7 +46,7 @@ def _check_ready(tx: Transaction, worker: Worker) -> None:
     coming_up = _is_booting(tx, worker, machine)
     # Losses during the silence of a boot do not count yet; losses of an agent that beats do.
     if worker.losses >= tx.limits.losses_max and not (coming_up and tx.observed.is_silent(worker.name)):
-        quarantine(tx, worker, f"{worker.losses} attempts in a row were lost on it")
+        quarantine(tx, worker, seen.write_problem or f"{worker.losses} attempts in a row were lost on it")
     elif coming_up:
         _give_up_if_silent(tx, worker)  # known from the hypervisor, also to a host that has just started
     elif machine is not None and machine.state is MachineState.OFF and seen.machine_started:
@@ -84,9 +85,20 @@ def _handle_silence(tx: Transaction, worker: Worker, last: RecoveryAction | None
     give_up_all(tx, worker)
     silence_s = tx.observed.silence_s(worker.name)
     if seen.readable:
-        _escalate(tx, worker, last, f"its agent was silent for {silence_s:.0f} s")
+        _escalate(tx, worker, last, _silence_reason(worker, seen, silence_s))
     elif _is_machine_suspect(tx, worker, seen):
         _escalate(tx, worker, last, f"its share could not be read for {silence_s:.0f} s ({seen.unknown})")
+
+
+def _silence_reason(worker: Worker, seen: ObservedWorker, silence_s: float) -> str:
+    """Why a worker with a readable share gave no sign of life, as far as the share shows it."""
+    if seen.write_problem and not worker.epoch_open:
+        return seen.write_problem  # its agent waits for the `host.json` of this epoch
+    if seen.heartbeat_problem:
+        return seen.heartbeat_problem
+    if seen.no_heartbeat and seen.machine is None:
+        return in_words(NO_HEARTBEAT)
+    return f"its agent was silent for {silence_s:.0f} s"
 
 
 def _is_machine_suspect(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:

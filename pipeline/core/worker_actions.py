@@ -34,7 +34,8 @@ def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
     withdrawal = f"{worker.name} is quarantined"
     failed = worker.probations + (worker.state is WorkerState.PROBATION)
     if failed >= tx.limits.probations_max:
-        exclude(tx, worker, f"{failed} probations failed; the last: {reason}", withdrawal=withdrawal)
+        probations = "1 probation" if failed == 1 else f"{failed} probations"
+        exclude(tx, worker, f"{probations} failed; the last: {reason}", withdrawal=withdrawal)
         return
     tx.withdraw_all(worker, withdrawal)
     tx.add(WorkerQuarantined(worker=worker.name, back_off_s=tx.limits.back_off_s * 2**failed, reason=reason))

@@ -30,6 +30,7 @@ from inbox_agent.protocol.layout import (
 )
 from inbox_agent.protocol.readers import read_evaluator, read_heartbeat
 from pipeline.config import Config
+from pipeline.core.share_problems import SAME_VERSION, Problem, record_unreadable
 
 AGREE_WAIT_S = 6.0  #: a little more than one heartbeat: an agent writes the record before the beat that names it
 FILES_NAMED_MAX = 5
@@ -37,19 +38,17 @@ _WORKERS_NAMED_MAX = 4
 _ERROR_CHARS_MAX = 200
 _TARGET_SHOWN_MAX = 120
 _EQUAL_SHOWN_MAX = 20  #: of what two long commands have in common at their beginning
-_SAME_VERSION = "install the same version on host and machine"
 _WHERE = "in [evaluator] of both (docs/how-to/template-vm.md)"
 _UNLIMITED_BYTES = 2**40
 
-Fault = tuple[str, str]  #: what was found, and how to fix it; the latter may be empty
+Fault = Problem
 
 
 def unreadable(name: str, error: ShareError | LayoutError) -> Fault:
     """What it means that a record in `status/` cannot be read."""
-    reason = clean(str(error), _ERROR_CHARS_MAX)
     if isinstance(error, UnknownLayout):
-        return f"its agent is of another version of this program ({reason})", _SAME_VERSION
-    return f"{STATUS}/{name} cannot be read ({reason})", f"{_SAME_VERSION}, and start `inbox-agent` again"
+        return f"its agent is of another version of this program ({clean(str(error), _ERROR_CHARS_MAX)})", SAME_VERSION
+    return record_unreadable(name, str(error))
 
 
 @dataclass(frozen=True, slots=True)

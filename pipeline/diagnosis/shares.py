@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +22,12 @@ from msgspec.structs import replace
 from hyperv_ops import Machines
 from inbox_agent.checks import CheckResult
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.files import FileMissing, ShareError, ShareFiles, Unavailable
+from inbox_agent.protocol.files import FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STAGING, STATUS, LayoutError
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.readers import DamagedOwner, newest_epoch, read_heartbeat, read_owner
 from pipeline.config import Config, WorkerTable
+from pipeline.core.share_problems import NO_HEARTBEAT, inbox_unwritable
 from pipeline.diagnosis.evaluators import (
     Fault,
     ReportedEvaluator,
@@ -45,6 +47,7 @@ BEAT_WAIT_S = 12.0  #: a little more than two heartbeats
 FREE_BYTES_MIN = 256 * 1024 * 1024
 AT_ONCE_MAX = 8
 _NAMED_MAX = 4
+_SILENCE_IN_SECONDS_MAX_S = 120.0
 
 
 def merge_same(results: Iterable[CheckResult]) -> list[CheckResult]:
@@ -75,8 +78,11 @@ class _ShareMedium(Protocol):
     def free_bytes(self) -> int:
         """Free space on its disk."""
 
-    def readings(self, probe: str) -> Iterator[str]:
-        """What was measured; `probe` is a file that was just written there."""
+    def changed_at(self, path: str) -> float:
+        """Unix time of a file's last change, by the clock of its disk. Raises ShareError."""
+
+    def readings(self, clock_offset_s: float) -> Iterator[str]:
+        """What was measured; the share's clock is so much ahead of this host's."""
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
@@ -138,16 +144,17 @@ def _examine(
     try:
         medium.files.write(probe, b"may be removed")
     except ShareError as error:
-        yield failed((f"{INBOX}/ cannot be written ({error})", "give this host's account the right to modify it"))
+        yield failed(inbox_unwritable(error.reason, refused=isinstance(error, FileRefused)))
         return
     try:
+        offset_s = medium.changed_at(probe) - time.time()
         yield from map(failed, _space(medium))
-        yield from (CheckResult(table.name, True, reading) for reading in medium.readings(probe))
+        yield from (CheckResult(table.name, True, reading) for reading in medium.readings(offset_s))
     finally:
         medium.files.remove([probe])
     yield from map(failed, _outbox(table, medium.files))
     yield from map(failed, _owner(medium.files, table.name, farm_id))
-    yield from (faults := [failed(fault) for fault in _heartbeat(medium.files)])
+    yield from (faults := [failed(fault) for fault in _heartbeat(medium, offset_s)])
     if faults:
         return
     try:
@@ -199,26 +206,37 @@ def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[Fault]:
         )
 
 
-def _heartbeat(files: ShareFiles) -> Iterator[Fault]:
+def _heartbeat(medium: _ShareMedium, clock_offset_s: float) -> Iterator[Fault]:
     deadline = time.monotonic() + BEAT_WAIT_S
     first, pause = None, threading.Event()
     while time.monotonic() < deadline:
         try:
-            beat = read_heartbeat(files)
+            beat = read_heartbeat(medium.files)
         except FileMissing:
             pass
         except (ShareError, LayoutError) as error:
             yield unreadable(HEARTBEAT, error)
             return
         else:
-            if first is not None and beat.counter != first:
+            if first is None:
+                first, deadline = beat.counter, time.monotonic() + BEAT_WAIT_S
+            elif beat.counter != first:
                 return
-            first = beat.counter
         pause.wait(0.5)
     if first is None:
-        yield "no agent has ever beaten there", "start `inbox-agent --share …` in its machine (docs/how-to/smb.md)"
+        yield NO_HEARTBEAT
     else:
-        yield f"its agent was silent for {BEAT_WAIT_S:.0f} s", "look at the machine, and start `inbox-agent` again"
+        age_s = time.time() + clock_offset_s - medium.changed_at(f"{STATUS}/{HEARTBEAT}")
+        silent = _silence(max(age_s, BEAT_WAIT_S))
+        yield f"its agent {silent}", "look at the machine, and start `inbox-agent` again"
+
+
+def _silence(age_s: float) -> str:
+    """For how long there was no heartbeat; a long time as the moment of the last one, by this host's clock."""
+    if age_s < _SILENCE_IN_SECONDS_MAX_S:
+        return f"has been silent for {age_s:.0f} s"
+    last = datetime.fromtimestamp(time.time() - age_s).isoformat(sep=" ", timespec="minutes")
+    return f"has been silent since {last}"
 
 
 def _farm_id(root: Path) -> str:
@@ -250,7 +268,13 @@ class _PathMedium:
         except OSError as error:
             raise Unavailable(str(error)) from error
 
-    def readings(self, probe: str) -> Iterator[str]:
+    def changed_at(self, path: str) -> float:
+        try:
+            return os.stat(self._path / path).st_mtime
+        except OSError as error:
+            raise Unavailable(str(error)) from error
+
+    def readings(self, clock_offset_s: float) -> Iterator[str]:
         yield f"{self._path} is reached by path"
 
     def close(self) -> None:
@@ -267,18 +291,22 @@ class _SmbMedium:
         self.files: ShareFiles = self._smb
 
     def reach(self) -> Iterator[Fault]:
-        access = self._access
-        yield from self._reach_port()
+        yield from (faults := list(self._fetch_secret()))
+        yield from self._reach_port()  # also without the secret: both may have to be fixed
+        if faults:
+            raise _StopChecking
         try:
-            access.password()
             self._session.connect()
             self._smb.names("")
-        except SecretError as error:
-            yield f"its secret: {error}", ""
-            raise _StopChecking from error
         except Unavailable as error:
             yield self._fault(error)
             raise _StopChecking from error
+
+    def _fetch_secret(self) -> Iterator[Fault]:
+        try:
+            self._access.password()
+        except SecretError as error:
+            yield f"its secret: {error}", ""
 
     def _reach_port(self) -> Iterator[Fault]:
         server, port = self._access.server, self._access.port
@@ -304,11 +332,9 @@ class _SmbMedium:
 
     def _fault(self, error: Unavailable) -> Fault:
         access, server = self._access, self._access.server
+        refusal, reason = (error.refusal, error.reason) if isinstance(error, NoConnection) else (Refusal.OTHER, "")
         faults = {
-            Refusal.ACCOUNT: (
-                f"{server} refuses account {access.account!r} or its password",
-                "check `account`, `secret`",
-            ),
+            Refusal.ACCOUNT: (f"{server} refuses account {access.account!r}: {reason}", ""),
             Refusal.SHARE: (
                 f"{server} has no share {access.share!r}",
                 "correct `share`, or make it (docs/how-to/smb.md)",
@@ -323,22 +349,25 @@ class _SmbMedium:
                 "`Set-SmbShare -EncryptData $true` there, or `encryption = false` if the network is yours alone",
             ),
         }
-        refusal = error.refusal if isinstance(error, NoConnection) else Refusal.OTHER
-        return faults.get(refusal, (f"it cannot be used: {error}", "correct `share`, or the rights there"))
+        fix = "" if "; " in str(error) else "correct `share`, or the rights there"  # many statuses name their own
+        return faults.get(refusal, (f"it cannot be used: {error}", fix))
 
     def free_bytes(self) -> int:
         return self._smb.free_bytes()
 
-    def readings(self, probe: str) -> Iterator[str]:
+    def changed_at(self, path: str) -> float:
+        return self._smb.server_time(path)
+
+    def readings(self, clock_offset_s: float) -> Iterator[str]:
         began = time.perf_counter()
-        offset_s = self._smb.server_time(probe) - time.time()
+        self._smb.free_bytes()
         round_trip_ms = 1000 * (time.perf_counter() - began)
         connection = self._session.connect()
         encrypted = all(session.encrypt_data for session in connection.session_table.values())
         yield (
             f"SMB {connection.dialect >> 8:x}.{connection.dialect >> 4 & 15:x}.{connection.dialect & 15:x}, "
             f"{'encrypted' if encrypted else 'signed'}; round trip {round_trip_ms:.1f} ms; its clock is "
-            f"{offset_s:+.1f} s off, which does not matter"
+            f"{clock_offset_s:+.1f} s off, which does not matter"
         )
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from pipeline.errors import HostError
 from pipeline.host.ports import Ports
 from pipeline.host.recorder import Recorder
 from pipeline.host.wakeups import Due, Wakeups
+from pipeline.shares.share_client import ShareResponse
 
 log = logging.getLogger(__name__)
 
@@ -159,15 +160,23 @@ class ControlLoop:
             if response.fatal:
                 raise HostError(f"{response.fatal}; run again")
             turn = self._turns[response.worker]
-            if response.error:
-                log.warning("%s: %s", response.worker, response.error)
-                turn.failed = True
+            self._report(response)
+            turn.failed = turn.failed or bool(response.error)
             self.observed.note_removed(response.worker, response.removed)
             self.observed.note_held_open(response.worker, response.held_open)
             for attempt, confirmed in response.sent.items():
                 self.observed.note_published(response.worker, attempt, confirmed=confirmed)
             if response.scan is not None:
                 self._scans.append(replace(response.scan, requested_at=turn.requested_at))
+
+    def _report(self, response: ShareResponse) -> None:
+        """Warns of a failed request. That `inbox/` cannot be written is told once: each attempt would say it again."""
+        known = self.observed.workers[response.worker].write_problem
+        problem = response.write_problem
+        if (response.error and not problem) or (problem and not known):
+            log.warning("%s: %s", response.worker, problem or response.error)
+        if problem is not None:
+            self.observed.note_written(response.worker, problem)
 
     # -------------------------------------------------------------------------------------------------------- acting
 

@@ -22,6 +22,8 @@ from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
 from pipeline.views.progress import Progress, measure_progress
 
+_NAMED_MAX = 10  #: generations in a message
+
 
 @dataclass(slots=True)
 class _LoadedGeneration:
@@ -79,7 +81,9 @@ class ProjectReader:
         if not (known := self.generations()):
             raise no_run_error(self.root)  # a refused first run left an empty ledger
         if chosen not in known:
-            raise InputError(f"{self.root}: generation {chosen} was never run here")
+            newest = ", ".join(map(str, known[-_NAMED_MAX:]))
+            more = "the newest that were" if len(known) > _NAMED_MAX else "those that were"
+            raise InputError(f"{self.root}: generation {chosen} was never run here; {more}: {newest}")
         return chosen
 
     def farm(self, generation: int) -> Farm:

@@ -8,9 +8,8 @@ See: the laws of share_layout.md.
 
 import contextlib
 import hashlib
-import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,10 +24,10 @@ from inbox_agent.protocol.files import (
     Unavailable,
 )
 from inbox_agent.protocol.layout import (
+    HEARTBEAT,
     INBOX,
     OUTBOX,
     STAGING,
-    AgentRecord,
     HostRecord,
     Kind,
     LayoutError,
@@ -41,8 +40,7 @@ from inbox_agent.protocol.readers import DamagedOwner, read_heartbeat, read_owne
 from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
-
-log = logging.getLogger(__name__)
+from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
 
 READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
@@ -64,6 +62,7 @@ class ShareResponse:
     sent: dict[str, bool] = field(default_factory=dict)  #: attempt -> whether it was confirmed
     scan: ShareScan | None = None
     error: str = ""  #: why an operation failed; it will be planned again
+    write_problem: str | None = None  #: why `inbox/` could not be written; empty: it was; None: nothing was written
     fatal: str = ""  #: why this host cannot go on: a damaged snapshot, a failed local disk or a defect
 
 
@@ -104,22 +103,21 @@ class ShareClient:
 
     def _act(self, action: ShareAction, response: ShareResponse) -> None:
         if action.host is not None:
-            self._publish_host_record(action.host)
+            with _noting_write_problems(response):
+                self._files.make_folders()
+            # If it fails, the next scan shows whether it is there, and which farm it names.
+            with contextlib.suppress(ShareError), _noting_write_problems(response):
+                self._publish_host_record(action.host)
         self._remove(action.remove, response)
         for start in action.publish:
-            self._publish(start, response)
+            with _noting_write_problems(response):
+                self._publish(start, response)
 
     def _publish_host_record(self, host: HostRecord) -> None:
-        self._files.make_folders()
-        path = f"{INBOX}/{layout.host_name(host.epoch)}"
         try:
-            try:
-                self._files.publish(path, layout.encode(host), durable=True)
-            except FileAlreadyExists:
-                self._repair_host_record(host)
-        except ShareError as error:
-            # The next scan shows whether it is there, and which farm it names.
-            log.debug("%s: %s", path, error)
+            self._files.publish(f"{INBOX}/{layout.host_name(host.epoch)}", layout.encode(host), durable=True)
+        except FileAlreadyExists:
+            self._repair_host_record(host)
 
     def _repair_host_record(self, host: HostRecord) -> None:
         """Rewrites an unreadable `host.json`: on a full disk the rename succeeded, the write did not."""
@@ -186,7 +184,7 @@ class ShareClient:
         except Unavailable:
             if INBOX in self._names(""):
                 raise
-            return ShareScan(worker=self.worker, full=True, no_folders=True)
+            return ShareScan(worker=self.worker, full=True, no_folders=True, no_heartbeat=True)
         found_owner = read_owner(self._files, names)
         owner = found_owner if isinstance(found_owner, HostRecord) else None
         if owner is not None and (owner.farm, owner.worker) == (self._farm_id, self.worker):
@@ -194,10 +192,9 @@ class ShareClient:
         found = [known for name in names if (known := layout.attempt_of(name)) is not None]
         starts = frozenset(attempt for attempt, kind in found if kind is Kind.START)
         # The heartbeat before the outbox: an agent that is silent by now has written its last result already.
-        heartbeat, unknown_heartbeat = self._read_heartbeat()
-        scan = ShareScan(
-            worker=self.worker,
-            full=True,
+        scan = self._scan_heartbeat(ShareScan(worker=self.worker, full=True))
+        scan = replace(
+            scan,
             owner=owner,
             damaged_epoch=found_owner.epoch if isinstance(found_owner, DamagedOwner) else 0,
             damage=layout.clean(str(found_owner.error), 200) if isinstance(found_owner, DamagedOwner) else "",
@@ -206,8 +203,6 @@ class ShareClient:
             complete=frozenset(
                 a for a, sizes in request.expected_sizes.items() if a in starts and self._is_complete(a, sizes)
             ),
-            heartbeat=heartbeat,
-            unknown_heartbeat=unknown_heartbeat,
         )
         return self._scan_outbox(request, scan)
 
@@ -250,14 +245,16 @@ class ShareClient:
             raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
         return names
 
-    def _read_heartbeat(self) -> tuple[AgentRecord | None, str]:
-        """The heartbeat, and the layout version of one that this program does not know."""
+    def _scan_heartbeat(self, scan: ShareScan) -> ShareScan:
+        """Adds the heartbeat, or why there is none. That proves nothing; silence is measured by the clock."""
         try:
-            return read_heartbeat(self._files), ""
+            return replace(scan, heartbeat=read_heartbeat(self._files))
         except UnknownLayout as error:
-            return None, layout.clean(error.reason, 100)
-        except (ShareError, LayoutError):
-            return None, ""  # a missing heartbeat proves nothing; silence is measured by the clock
+            return replace(scan, unknown_heartbeat=layout.clean(error.reason, 100))
+        except FileMissing:
+            return replace(scan, no_heartbeat=True)
+        except (ShareError, LayoutError) as error:
+            return replace(scan, heartbeat_problem=in_words(record_unreadable(HEARTBEAT, str(error))))
 
     def _is_complete(self, attempt: str, sizes: tuple[int, int]) -> bool:
         try:
@@ -339,6 +336,19 @@ class ShareClient:
                 (folder / ref.name).unlink(missing_ok=True)
         missing[layout.clean(ref.name, 64)] = readings
         return False
+
+
+@contextlib.contextmanager
+def _noting_write_problems(response: ShareResponse) -> Iterator[None]:
+    """Around writing to `inbox/`: notes whether that failed, and why."""
+    try:
+        yield
+    except FileAlreadyExists:
+        raise  # the folder can be written
+    except ShareError as error:
+        response.write_problem = in_words(inbox_unwritable(error.reason, refused=isinstance(error, FileRefused)))
+        raise
+    response.write_problem = ""
 
 
 def _or_raise(found: bytes | ShareError) -> bytes:

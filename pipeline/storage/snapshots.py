@@ -202,7 +202,7 @@ def _refuse_irregular_file(info: os.stat_result, shown: str, bytes_max: int) -> 
     if not stat.S_ISREG(info.st_mode):
         raise GenomeError(f"{shown}: not a regular file; move it away")
     if info.st_size == 0:
-        raise GenomeError(f"{shown}: empty; write it or remove it")
+        raise GenomeError(f"{shown}: it is empty, and a genome has at least one byte; write it or remove it")
     if info.st_size > bytes_max:
         raise GenomeError(
             f"{shown}: {info.st_size} bytes, allowed are {bytes_max}; raise [generation] genome_bytes_max or remove it"

@@ -6,7 +6,7 @@ from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import LOSSES, Worker, WorkerState
-from pipeline.core.observed import Observed
+from pipeline.core.observed import Observed, ObservedWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,6 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         state = ("playing" if seen else "was playing") if playing else ("idle" if alive else "awaited")
         if state == "idle" and seen is not None and seen.loading_since is not None:
             state = "loading"
-    unknown = seen.unknown if seen is not None else ""
     return WorkerRow(
         name=worker.name,
         state=state,
@@ -117,5 +116,13 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
-        note=worker.reason or said or unknown or _NOTES.get(state, ""),
+        note=worker.reason or said or _share_problem(seen) or _NOTES.get(state, ""),
     )
+
+
+def _share_problem(seen: ObservedWorker | None) -> str:
+    """What is wrong with a worker's share or with the heartbeat there, before a rule draws a conclusion from it."""
+    if seen is None:
+        return ""
+    layout = f"its agent writes {seen.unknown_heartbeat}" if seen.unknown_heartbeat else ""
+    return seen.unknown or seen.write_problem or seen.heartbeat_problem or layout

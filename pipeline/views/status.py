@@ -1,20 +1,23 @@
 """`pipeline status`: the state of a generation in a few lines. Pure."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, TrialState
+from pipeline.views.progress import Progress
 from pipeline.views.results import evaluator_text, summary
 
 OPEN_SHOWN_MAX = 10
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 
-def status_text(farm: Farm, last_at: float, *, playing: bool) -> str:
-    """Counts, workers and open trials, from the ledger's facts."""
+def status_text(farm: Farm, last_at: float, live: Progress | None) -> str:
+    """Counts, workers and open trials, from the ledger's facts; `live` is what the running host adds to them."""
     last = datetime.fromtimestamp(last_at, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
-    host = "a host is running it" if playing else "no host is running it"
-    return "\n".join([*_counts(farm), *_workers(farm), *_open(farm), f"{host}; last fact: {last}"])
+    host = "a host is running it" if live is not None else "no host is running it"
+    notes = {row.name: row.note for row in live.workers if not row.genome} if live is not None else {}
+    return "\n".join([*_counts(farm), *_workers(farm, notes), *_open(farm), f"{host}; last fact: {last}"])
 
 
 def _counts(farm: Farm) -> list[str]:
@@ -28,10 +31,10 @@ def _counts(farm: Farm) -> list[str]:
     ]
 
 
-def _workers(farm: Farm) -> list[str]:
+def _workers(farm: Farm, notes: Mapping[str, str]) -> list[str]:
     return [
         f"{worker.name}: {worker.state}, epoch {worker.epoch}, holds {len(worker.wanted)}"
-        + (f"; {worker.reason}" if worker.reason else "")
+        + (f"; {reason}" if (reason := worker.reason or notes.get(worker.name, "")) else "")
         for worker in sorted({**farm.retired, **farm.workers}.values(), key=lambda w: w.name)
     ]
 

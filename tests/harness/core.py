@@ -49,6 +49,7 @@ class FakeShare:
     agent_state: AgentState = AgentState.IDLE
     problem: str = ""
     unknown_heartbeat: str = ""
+    heartbeat_problem: str = ""
 
 
 class CoreHarness:
@@ -170,6 +171,7 @@ class CoreHarness:
         if not full:
             return outbox
         unconfirmed = self.observed.workers[name].unconfirmed
+        has_heartbeat = share.counter and not (share.unknown_heartbeat or share.heartbeat_problem)
         return replace(
             outbox,
             full=True,
@@ -180,8 +182,10 @@ class CoreHarness:
             unknown_starts=frozenset(share.unknown_starts),
             payloads=frozenset(share.payloads),
             complete=frozenset(unconfirmed & share.starts & share.payloads),
-            heartbeat=heartbeat if share.counter and not share.unknown_heartbeat else None,
+            heartbeat=heartbeat if has_heartbeat else None,
             unknown_heartbeat=share.unknown_heartbeat,
+            heartbeat_problem=share.heartbeat_problem,
+            no_heartbeat=not share.counter,
         )
 
     def _perform(self, action: ShareAction | MachineAction) -> None:

@@ -117,6 +117,10 @@ class Samba:
             capture_output=True,
         )
 
+    def disable(self, account: str) -> None:
+        """Disables an account."""
+        subprocess.run(["smbpasswd", "-c", self._conf, "-d", account], check=True, capture_output=True)
+
     def unc(self, name: str = "exchange") -> str:
         """The UNC path of a share."""
         return rf"\\127.0.0.1\{name}"

@@ -92,7 +92,7 @@ def test_init_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("toml", "words"),
     [
         ("[generation]\ntrails_per_genome = 3", "the nearest valid key is `trials_per_genome`"),
-        ("[evaluator]\ncommand = 'python play.py'", "Expected `array"),
+        ("[evaluator]\ncommand = 'python play.py'", '`evaluator.command` must be a list; write ["python", "play.py"]'),
         ("[evaluator]\npython = 'play'", "expected module:function"),
         ("[evaluator]\ncommand = ['play', '{reslut}']", "the nearest is {result}"),
         ("[local]\nworkers = 2", "[evaluator] does not say what the local workers play"),

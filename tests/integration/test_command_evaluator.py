@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.evaluation.command import CommandEvaluator
+from inbox_agent.evaluation.protocol import CannotLoad
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
 from inbox_agent.system.process_tree import ProcessTree
 from tests.harness.evaluator_harness import COMMAND, SCRIPTED, EvaluatorHarness, MakeHarness, harness_factory, is_gone
@@ -49,6 +50,38 @@ def test_missing_program_is_named(tmp_path: Path, make_harness: MakeHarness) -> 
         finished = harness.play("")
         assert finished.outcome is Outcome.FAILED
         assert finished.reason == "cannot start 'no-such-game': no such program"
+
+
+@pytest.mark.parametrize("options", [[], ["-u"], ["-X", "utf8"], ["-W", "error", "-I"]])
+def test_missing_python_script_is_found_before_a_game(
+    tmp_path: Path, make_harness: MakeHarness, options: list[str]
+) -> None:
+    """Also behind options of the interpreter."""
+    harness = make_harness(["python", *options, "plya.py", "{genome}"], tmp_path)
+
+    with pytest.raises(CannotLoad) as error:
+        harness.evaluator.load(1.0)
+    assert str(error.value) == f"plya.py: no such file in {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-m", "game"], ["-um", "game"], ["-c", "pass"], ["-"], ["{genome}"], ["--version"], ["-u"]]
+)
+def test_python_without_script_can_be_loaded(tmp_path: Path, make_harness: MakeHarness, arguments: list[str]) -> None:
+    """A module, code, or the genome itself."""
+    assert make_harness(["python", *arguments], tmp_path).evaluator.load(1.0)
+
+
+@posix
+def test_missing_file_is_named_as_the_user_wrote_it(tmp_path: Path, make_harness: MakeHarness) -> None:
+    """The program looks for it in its working folder, the scratch folder, which the user has never seen."""
+    reason = make_harness(["sh", "play.sh", "{genome}"], tmp_path).play("").reason
+    assert reason.endswith(f"; play.sh was looked for in {tmp_path}, the folder of the evaluator")
+
+    (tmp_path / "cat.sh").write_text('cat "$PWD/$1"\n')
+    reason = make_harness(["sh", "cat.sh", "moves.txt"], tmp_path).play("").reason
+    assert str(tmp_path / "scratch") not in reason
+    assert "moves.txt: No such file or directory; moves.txt was looked for in" in reason
 
 
 @posix

@@ -1,16 +1,20 @@
 """`pipeline doctor`: no output for a healthy share, one line with the fix for each problem."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inbox_agent.protocol.files import FileMissing
 from inbox_agent.protocol.layout import encode
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.diagnosis import shares as doctor
@@ -120,7 +124,7 @@ def test_healthy_share_prints_nothing(
         ({"secret": "env:NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
         (
             {"account": "nobody-at-all"},
-            "refuses account 'nobody-at-all' or its password; check `account`, `secret`",
+            "refuses account 'nobody-at-all': no such account, or it has another password ",
         ),
         ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; correct `share`, or make it"),
         ({"share": r"\\127.0.0.1\exchange\vm-9"}, "it cannot be used"),
@@ -164,6 +168,30 @@ def test_server_error_is_reported(
     assert len(out.splitlines()) == 1
 
 
+def test_dfs_link_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that leads to another server, which this host does not follow."""
+    with samba(options="msdfs root = yes") as server:
+        (server.shares["exchange"] / "link").symlink_to(r"msdfs:127.0.0.1\elsewhere")
+        configure(root, server, share=rf"{server.unc()}\link")
+
+        code, out = examined(capsys, root)
+
+    assert code == 1
+    assert out.endswith("a DFS link (status 0xc0000257); give the server and share it leads to in `share`\n")
+    assert len(out.splitlines()) == 1
+
+
+def test_disabled_account_is_reported(server: Samba, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told from a wrong password, which needs another fix."""
+    server.disable(ACCOUNT)
+    configure(root, server)
+
+    assert examined(capsys, root) == (
+        1,
+        f"vm-0: 127.0.0.1 refuses account '{ACCOUNT}': the account is disabled (status 0xc0000072); enable it there\n",
+    )
+
+
 def test_writable_outbox_is_reported(
     server: Samba, agent: HeartbeatWriter, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,13 +225,67 @@ def test_foreign_owner_is_reported(
 def test_missing_agent_is_reported(server: Samba, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """There never was one, or it is silent."""
     configure(root, server)
-    assert "no agent has ever beaten there; start `inbox-agent" in examined(capsys, root)[1]
+    assert "no agent has ever written a heartbeat there; start `inbox-agent" in examined(capsys, root)[1]
 
-    (server.shares["exchange"] / "status/agent.json").write_bytes(encode(records.beat()))
-    assert "its agent was silent for 2 s" in examined(capsys, root)[1]
+    heartbeat = server.shares["exchange"] / "status/agent.json"
+    heartbeat.write_bytes(encode(records.beat()))
+    last = heartbeat.stat().st_mtime - 90
+    os.utime(heartbeat, (last, last))
+    silent = re.search(r"its agent has been silent for (\d+) s; look", examined(capsys, root)[1])
+    assert silent is not None
+    assert 90 <= int(silent[1]) < 120
 
-    (server.shares["exchange"] / "status/agent.json").write_bytes(b"hello")
+    last -= 7 * 86400
+    os.utime(heartbeat, (last, last))
+    since = datetime.fromtimestamp(last).isoformat(sep=" ", timespec="minutes")
+    assert f"its agent has been silent since {since}; look at the machine" in examined(capsys, root)[1]
+
+    heartbeat.write_bytes(b"hello")
     assert "install the same version" in examined(capsys, root)[1]
+
+
+@pytest.mark.parametrize("secret", ["env:NO_SUCH_VARIABLE", "file:no-such-file"])
+def test_missing_secret_is_reported_also_if_the_server_does_not_answer(
+    root: Path, capsys: pytest.CaptureFixture[str], secret: str
+) -> None:
+    """Both are to be fixed."""
+    port = free_port()
+    (root / "pipeline.toml").write_text(
+        "[local]\nworkers = 0\n[[worker]]\nname = 'vm-0'\nshare = '//127.0.0.1/exchange'\naccount = 'a'\n"
+        f"port = {port}\nsecret = '{secret}'"
+    )
+
+    code, out = examined(capsys, root)
+
+    assert code == 1
+    first, second = out.splitlines()
+    assert first.startswith(f"vm-0: its secret: {secret.partition(':')[0]}:")
+    assert second.startswith(f"vm-0: 127.0.0.1 does not answer on port {port}; ")
+
+
+class LateHeartbeats(LocalFiles):
+    """A share whose agent starts while it is looked for: it has written nothing at the first three readings."""
+
+    readings = 0
+
+    def read(self, path: str, bytes_max: int) -> bytes:
+        if path != "status/agent.json":
+            return super().read(path, bytes_max)
+        self.readings += 1
+        if self.readings <= 3:
+            raise FileMissing(path)
+        return encode(records.beat(counter=1 if self.readings <= 5 else 2))
+
+
+def test_agent_that_starts_while_it_is_looked_for_is_not_silent(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that is waited for the next heartbeat begins with the first."""
+    LocalFiles(tmp_path).make_folders()
+    configure_by_path(root, {"vm-0": tmp_path})
+    monkeypatch.setattr(doctor, "LocalFiles", LateHeartbeats)
+
+    assert "silent" not in examined(capsys, root)[1]
 
 
 def test_missing_folders_are_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +339,7 @@ def test_same_finding_is_merged(tmp_path: Path, root: Path, capsys: pytest.Captu
 
     assert code == 1
     silent, empty = out.splitlines()
-    assert silent.startswith("vm-0, vm-1, vm-2, vm-4 and 1 more: no agent has ever beaten there; ")
+    assert silent.startswith("vm-0, vm-1, vm-2, vm-4 and 1 more: no agent has ever written a heartbeat there; ")
     assert empty.startswith("vm-3: no inbox/, outbox/, status/ there; ")
 
 
@@ -267,7 +349,7 @@ def test_heartbeats_are_checked_concurrently(
     """The waiting times for all agents overlap."""
     all_listened_to = threading.Barrier(3, timeout=20.0)
 
-    def listen(_files: LocalFiles) -> Iterator[Fault]:
+    def listen(*_: object) -> Iterator[Fault]:
         all_listened_to.wait()
         yield "silent", ""
 

@@ -50,7 +50,7 @@ from pipeline.core.facts import AttemptEnded, Entry, Fact, kind_of
 from pipeline.errors import ConfigError, LedgerError
 from pipeline.paths import LEDGER_FILE, LIVE_FILE
 from pipeline.shares.smb import messages as smb
-from pipeline.shares.smb import session
+from pipeline.shares.smb import session, statuses
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger as ledgers
@@ -387,7 +387,7 @@ def test_smb_response_is_parsed_or_unavailable(data: st.DataObject) -> None:
     read, whole = data.draw(st.sampled_from(list(ANSWERS.items())))
     answer = data.draw(spoilt(whole) | st.binary(max_size=100))
     with contextlib.suppress(Unavailable):
-        read(smb.SmbReply(smb.OK, answer))
+        read(smb.SmbReply(statuses.OK, answer))
 
 
 def test_overlapping_names_are_refused() -> None:
@@ -396,7 +396,7 @@ def test_overlapping_names_are_refused() -> None:
     answer = filled(SMB2QueryDirectoryResponse(), buffer=listing)
 
     with pytest.raises(Unavailable, match="makes no sense"):
-        list(smb.names(smb.SmbReply(smb.OK, answer)))
+        list(smb.names(smb.SmbReply(statuses.OK, answer)))
 
 
 class Wire:

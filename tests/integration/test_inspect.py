@@ -162,6 +162,17 @@ def test_explain_genome_or_worker(finished: Path, capsys: pytest.CaptureFixture[
     assert expected in out
 
 
+@pytest.mark.parametrize("command", [("results",), ("status",), ("top", "--once"), ("explain", "local-0")])
+def test_generation_that_was_never_run_is_answered_with_those_that_were(
+    finished: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """All commands say it alike."""
+    code, _, err = pipeline(capsys, *command, "--gen", "9", "--root", finished)
+
+    assert code == ExitCode.BAD_INPUT
+    assert err.endswith(f"{finished}: generation 9 was never run here; those that were: 1, 2, 3, 4\n")
+
+
 def test_attempt_id_selects_its_generation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The ledger has the generation in which it was issued."""
     with ProjectReader(finished) as reader:

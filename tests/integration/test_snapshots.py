@@ -250,11 +250,13 @@ def test_unreadable_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
     assert message.startswith("good.json: cannot be read: Permission denied; correct its rights")
 
 
-def test_empty_file_is_refused(snapshots: Snapshots, folder: Path) -> None:
-    """It is probably still being written."""
+def test_empty_files_are_refused(snapshots: Snapshots, folder: Path) -> None:
+    """They are probably still being written. All are named at once."""
     (folder / "empty.bin").touch()
+    (folder / "other.bin").touch()
 
-    assert complaint(snapshots, folder) == "empty.bin: empty; write it or remove it"
+    fix = "it is empty, and a genome has at least one byte; write it or remove it"
+    assert complaint(snapshots, folder).splitlines() == [f"empty.bin: {fix}", f"other.bin: {fix}"]
 
 
 def test_too_large_file_is_refused(snapshots: Snapshots, folder: Path, kept: Callable[[], list[Path]]) -> None:

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from tree_sitter import Language, Parser, Tree
 
 from hyperv_ops.hyperv.script_call import script_folder
-from inbox_agent.arguments import doctor_parser
+from inbox_agent.arguments import agent_parser, doctor_parser
+from inbox_agent.settings import PLACEHOLDERS
 from pipeline import errors
 from pipeline.bundle.bundle import INSTALLER
 from pipeline.cli import main
@@ -249,6 +250,31 @@ def test_conformance_commands_in_docs_work(tmp_path: Path) -> None:
     assert (tmp_path / "kept/claim-precedes-game/share/inbox/1.host.json").exists()
 
 
+def commands_with_placeholders() -> list[tuple[str, bool]]:
+    """The command lines with placeholders in documents and helps, and whether they are for PowerShell alone."""
+    found = [(agent_parser().epilog or "", False)]
+    for document in DOCUMENTS:
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL):
+            if language not in ("toml", "json", "python"):
+                found += [(line, language == "powershell") for line in block.splitlines()]
+        in_text = re.findall(r"`((?:inbox-agent|pipeline|python) [^`\n]*)`", text_of(document))
+        found += [(line, False) for line in in_text]
+    for script in (*script_folder().glob("*.ps1"), *INSTALLER.glob("*.ps1")):
+        examples = re.findall(r"^\.EXAMPLE\n(.*?)^(?:\.[A-Z]|#>)", script.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        found += [(line, True) for example in examples for line in example.splitlines()]
+    placeholder = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
+    return [(line, is_powershell) for line, is_powershell in found if placeholder.search(line)]
+
+
+def test_placeholders_in_commands_are_quoted() -> None:
+    """PowerShell takes unquoted braces for a block of code and passes `genome`; cmd knows double quotes only."""
+    commands = commands_with_placeholders()
+    assert len(commands) >= 5
+    for line, is_powershell in commands:
+        quoted = re.sub(r"""'[^']*'|"[^"]*\"""" if is_powershell else r'"[^"]*"', "", line)
+        assert "{" not in quoted, line
+
+
 @pytest.mark.needs("testparm")
 def test_samba_configuration_in_docs_is_valid(tmp_path: Path) -> None:
     """Samba's `testparm` accepts it."""
@@ -341,7 +367,7 @@ def test_documented_evaluator_example_runs(document: str, tmp_path: Path) -> Non
         (tmp_path / "settings.json").write_text("{}")
         paths = {"genome": "genomes/gen-0001/weasel.txt", "result": "result.json", "settings": "settings.json"}
         arguments = call.format(seed=7, **paths)
-        subprocess.run([sys.executable, "play.py", *arguments.split()], cwd=tmp_path, check=True)
+        subprocess.run([sys.executable, "play.py", *shlex.split(arguments)], cwd=tmp_path, check=True)
 
         result = json.loads((tmp_path / "result.json").read_bytes())
         assert 0.5 < result["fitness"] < 1.5

@@ -16,6 +16,7 @@ from inbox_agent.protocol.layout import ANSWERS, FOLDERS, OUTBOX, STAGING
 from inbox_agent.protocol.local_files import NO_ROOM
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.shares.smb import messages as m
+from pipeline.shares.smb import statuses as nt
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbSession
@@ -53,9 +54,9 @@ class SmbFiles:
             self._listen()  # before listing, so that files that arrive in between are notified
         replies = self._ask(self._steps.names(folder))
         self._require(replies[0], folder)
-        if replies[1].status == m.OK and replies[2].status != m.NO_MORE_FILES:
+        if replies[1].status == nt.OK and replies[2].status != nt.NO_MORE_FILES:
             return self._many_names(folder)
-        if replies[1].status not in (m.OK, m.NO_MORE_FILES, m.NO_SUCH_FILE):
+        if replies[1].status not in (nt.OK, nt.NO_MORE_FILES, nt.NO_SUCH_FILE):
             raise self._trouble(replies[1], folder)
         return list(m.names(replies[1]))
 
@@ -74,7 +75,7 @@ class SmbFiles:
             replies = self._ask([step for path, bytes_max in some for step in self._steps.read(path, bytes_max)])
             for (path, bytes_max), own in zip(some, m.each(replies, 3), strict=True):
                 # Read again alone if it failed: the cause may be another file of the compound.
-                settled = own[0].status == m.OK or len(some) == 1
+                settled = own[0].status == nt.OK or len(some) == 1
                 replies_of_it = own if settled else self._ask(self._steps.read(path, bytes_max))
                 found.append(self._content(replies_of_it, path, bytes_max))
         return found
@@ -103,7 +104,7 @@ class SmbFiles:
         if content is not None and self._takes_compounds:
             filled = self._steps.fill(payload, content)
             replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
-            if replies[len(filled)].status not in m.COMPOUND_UNSUPPORTED:
+            if replies[len(filled)].status not in nt.COMPOUND_UNSUPPORTED:
                 self._require_all(replies[: len(filled)], payload)
                 self._published(replies[len(filled) :], record)
                 return
@@ -132,7 +133,7 @@ class SmbFiles:
         for some in m.affordable(list(paths), lambda _path: self._price(2)):
             replies = self._ask([step for path in some for step in self._steps.remove(path)])
             for path, own in zip(some, m.each(replies, 2), strict=True):
-                if any(reply.status != m.OK for reply in own):
+                if any(reply.status != nt.OK for reply in own):
                     self._remove_alone(path)
 
     def make_folders(self) -> None:
@@ -178,17 +179,17 @@ class SmbFiles:
         handle = m.opened(reply).handle
         found: list[str] = []
         try:
-            while (reply := self._ask([m.query(handle)])[0]).status == m.OK:
+            while (reply := self._ask([m.query(handle)])[0]).status == nt.OK:
                 found += m.names(reply)
         finally:
             self._ask([m.close(handle)])
-        if reply.status != m.NO_MORE_FILES:
+        if reply.status != nt.NO_MORE_FILES:
             raise self._trouble(reply, folder)
         return found
 
     def _piece(self, handle: bytes, offset: int, path: str) -> bytes:
         (reply,) = self._ask([m.read(m.PIECE_BYTES, offset, handle)])
-        if reply.status == m.END_OF_FILE:
+        if reply.status == nt.END_OF_FILE:
             return b""
         self._require(reply, path)
         return m.content(reply)
@@ -208,22 +209,22 @@ class SmbFiles:
         self._require(self._ask(self._steps.make_folder(folder))[0], folder)
 
     def _remove_alone(self, path: str) -> None:
-        status = next((reply.status for reply in self._ask(self._steps.remove(path)) if reply.status != m.OK), m.OK)
-        if status in (m.FILE_IS_A_DIRECTORY, m.DIRECTORY_NOT_EMPTY):
+        status = next((reply.status for reply in self._ask(self._steps.remove(path)) if reply.status != nt.OK), nt.OK)
+        if status in (nt.FILE_IS_A_DIRECTORY, nt.DIRECTORY_NOT_EMPTY):
             # An attempt's artifacts: one flat folder, never a tree.
             for name in self.names(path):
                 self._require_all(self._ask(self._steps.remove(f"{path}/{name}")), path)
             self._require_all(self._ask(self._steps.remove(path, folder=True)), path)
-        elif status != m.OK and status not in m.GONE:
+        elif status != nt.OK and status not in nt.GONE:
             raise self._trouble(SmbReply(status), path)
 
     def _require_regular(self, reply: SmbReply, path: str) -> m.Opened:
         """The opened file, if it is a regular one."""
-        if reply.status in m.NO_FILE:
+        if reply.status in nt.NO_FILE:
             raise FileInvalid(f"{path}: not a regular file")
-        if reply.status in m.GONE:
+        if reply.status in nt.GONE:
             raise FileMissing(f"{path}: not found")
-        if reply.status == m.OBJECT_PATH_NOT_FOUND and path.count("/") > 1:
+        if reply.status == nt.OBJECT_PATH_NOT_FOUND and path.count("/") > 1:
             self.names(path.partition("/")[0])  # raises if the layout's own folder is missing
             raise FileMissing(f"{path}: not found, and neither is its folder")
         self._require(reply, path)
@@ -237,7 +238,7 @@ class SmbFiles:
         try:
             if self._require_regular(opened, path).size_bytes > bytes_max:
                 return FileInvalid(f"{path}: larger than {bytes_max} bytes")
-            if data.status == m.END_OF_FILE:
+            if data.status == nt.END_OF_FILE:
                 return b""
             self._require(data, path)
         except (FileMissing, FileInvalid, FileRefused) as error:
@@ -245,7 +246,7 @@ class SmbFiles:
         return m.content(data)
 
     def _published(self, replies: Sequence[SmbReply], path: str) -> None:
-        if any(reply.status == m.OBJECT_NAME_COLLISION for reply in replies):
+        if any(reply.status == nt.OBJECT_NAME_COLLISION for reply in replies):
             folder, _, name = path.rpartition("/")
             self.remove([f"{folder}/{STAGING}/{name}"])
             raise FileAlreadyExists(f"{path}: there is one of that name")
@@ -256,12 +257,12 @@ class SmbFiles:
             self._require(reply, path)
 
     def _require(self, reply: SmbReply, path: str) -> None:
-        if reply.status != m.OK:
+        if reply.status != nt.OK:
             raise self._trouble(reply, path)
 
     def _trouble(self, reply: SmbReply, path: str) -> Unavailable:
-        kind = FileRefused if reply.status in m.REFUSED else Unavailable
-        return kind(f"{self._session.access}: {path or 'the share'}: {reply.status_text}")
+        kind = FileRefused if reply.status in nt.REFUSED else Unavailable
+        return kind(f"{self._session.access}: {path or 'the share'}: {reply.status_text}", reply.status_text)
 
 
 def _content_of(source: bytes | Path) -> bytes | None:

@@ -1,7 +1,7 @@
 r"""SMB messages for the steps of the share protocol, and the parsing of their responses. No I/O.
 
-No oplock or lease is requested, so the client caches nothing. Messages: MS-SMB2 2.2; statuses: MS-ERREF 2.3.1;
-structures inside messages: MS-FSCC 2.4.
+No oplock or lease is requested, so the client caches nothing. Messages: MS-SMB2 2.2; structures inside messages:
+MS-FSCC 2.4.
 """
 
 import datetime
@@ -34,6 +34,7 @@ from smbprotocol.open import (
 
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import STAGING
+from pipeline.shares.smb.statuses import OK, status_text
 
 T = TypeVar("T")
 
@@ -42,38 +43,6 @@ CREDITS_MAX = 48  #: per message, of the 64 that every server grants; smbprotoco
 PIECE_BYTES = LISTING_BYTES = 16 * CREDIT_BYTES
 #: In a related compound: the file opened by the preceding create (MS-SMB2 3.2.4.1.4).
 LAST_OPENED = b"\xff" * 16
-
-OK = 0x00000000
-NO_MORE_FILES = 0x80000006
-STOPPED_ON_SYMLINK = 0x8000002D
-NO_SUCH_FILE, END_OF_FILE = 0xC000000F, 0xC0000011
-ACCESS_DENIED = 0xC0000022
-OBJECT_NAME_NOT_FOUND, OBJECT_NAME_COLLISION, OBJECT_PATH_NOT_FOUND = 0xC0000034, 0xC0000035, 0xC000003A
-SHARING_VIOLATION, DELETE_PENDING = 0xC0000043, 0xC0000056
-FILE_LOCK_CONFLICT = 0xC0000054
-VIRUS_INFECTED, VIRUS_DELETED = 0xC0000906, 0xC0000907
-INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED = 0xC000000D, 0xC0000010, 0xC00000BB
-DISK_FULL = 0xC000007F
-FILE_IS_A_DIRECTORY, DIRECTORY_NOT_EMPTY, NOT_A_DIRECTORY = 0xC00000BA, 0xC0000101, 0xC0000103
-
-#: Statuses of a server that does not accept several files in one message.
-COMPOUND_UNSUPPORTED = frozenset({INVALID_PARAMETER, INVALID_DEVICE_REQUEST, NOT_SUPPORTED})
-GONE = frozenset({OBJECT_NAME_NOT_FOUND, NO_SUCH_FILE, DELETE_PENDING})
-#: Refusals of one file by a healthy share.
-REFUSED = frozenset({ACCESS_DENIED, SHARING_VIOLATION, FILE_LOCK_CONFLICT, VIRUS_INFECTED, VIRUS_DELETED})
-NO_FILE = frozenset({FILE_IS_A_DIRECTORY, STOPPED_ON_SYMLINK, NOT_A_DIRECTORY})
-_STATUS_TEXTS = {
-    ACCESS_DENIED: "access denied",
-    OBJECT_NAME_NOT_FOUND: "not found",
-    OBJECT_PATH_NOT_FOUND: "folder not found",
-    SHARING_VIOLATION: "in use by another program",
-    FILE_LOCK_CONFLICT: "locked by another program",
-    VIRUS_INFECTED: "taken for a virus",
-    VIRUS_DELETED: "taken for a virus and removed",
-    DELETE_PENDING: "being deleted",
-    DISK_FULL: "disk full",
-    FILE_IS_A_DIRECTORY: "a folder",
-}
 
 _MALFORMED = "the server's answer makes no sense"
 _PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
@@ -90,7 +59,7 @@ class SmbReply:
     @property
     def status_text(self) -> str:
         """The status as text."""
-        return _STATUS_TEXTS.get(self.status, f"status 0x{self.status:08x}")
+        return status_text(self.status)
 
 
 class Steps:

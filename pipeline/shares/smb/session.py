@@ -17,15 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smbprotocol.connection import Connection, Dialects
-from smbprotocol.exceptions import (
-    AccessDenied,
-    BadNetworkName,
-    LogonFailure,
-    SMBAuthenticationError,
-    SMBException,
-    SMBResponseException,
-)
-from smbprotocol.header import NtStatus
+from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
 from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
@@ -35,6 +27,7 @@ from inbox_agent.protocol.layout import clean
 from pipeline.errors import SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import SmbReply
+from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, OK, SESSION_LOST, status_text
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +38,6 @@ DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dia
 #: Raised by smbprotocol, its authentication and the socket. `KeyError`: a response to an abandoned request;
 #: `struct.error`: a truncated response; `TypeError`: no response, because the connection ended just then.
 _TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError, struct.error, TypeError)
-#: The server ended the session: a new connection is needed before any other request (MS-SMB2 3.2.5.1).
-SESSION_LOST = frozenset(
-    {
-        0xC0000203,  # STATUS_USER_SESSION_DELETED
-        0xC000035C,  # STATUS_NETWORK_SESSION_EXPIRED
-        0xC00000C9,  # STATUS_NETWORK_NAME_DELETED
-        0xC000020C,  # STATUS_CONNECTION_DISCONNECTED
-        0xC0000128,  # STATUS_FILE_CLOSED
-    }
-)
 
 
 class Refusal(enum.StrEnum):
@@ -69,10 +52,10 @@ class Refusal(enum.StrEnum):
 
 
 class NoConnection(Unavailable):
-    """No connection could be made; `refusal` says why."""
+    """No connection to a share could be made; `refusal` says why, and `reason` in words."""
 
-    def __init__(self, text: str, refusal: Refusal) -> None:
-        super().__init__(text)
+    def __init__(self, access: "SmbAccess", reason: str, refusal: Refusal) -> None:
+        super().__init__(f"{access}: {reason}", reason)
         self.refusal = refusal
 
 
@@ -134,7 +117,7 @@ class SmbSession:
             raise Unavailable(f"{self.access}: {_line(error)}") from error
         for reply in replies:
             if reply.status in SESSION_LOST:
-                self.drop(f"the server has ended the session (0x{reply.status:08x})")
+                self.drop(f"the server has ended the session (status 0x{reply.status:08x})")
                 raise Unavailable(f"{self.access}: {self._failure}")
         return replies
 
@@ -179,7 +162,7 @@ class SmbSession:
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
             self.drop(_line(error))
-            raise NoConnection(f"{self.access}: {_line(error)}", refusal) from error
+            raise NoConnection(self.access, _line(error), refusal) from error
         self._back_off_s = BACK_OFF_S
         self.connections += 1
         return found
@@ -222,7 +205,7 @@ def _receive(connection: Connection, request: Any, deadline: float) -> SmbReply:
         response = connection.receive(request, timeout=left_s, resolve_symlinks=False)
     except SMBResponseException as error:
         return SmbReply(error.status)
-    return SmbReply(NtStatus.STATUS_SUCCESS, response["data"].get_value())
+    return SmbReply(OK, response["data"].get_value())
 
 
 def _prepare(connection: Connection) -> None:
@@ -249,11 +232,13 @@ def _end(connection: Connection) -> None:
 
 def _refusal(error: Exception) -> Refusal:
     match error:
-        case LogonFailure() | SMBAuthenticationError():
+        case SMBAuthenticationError():
             return Refusal.ACCOUNT
-        case BadNetworkName():
+        case SMBResponseException(status=status) if status in ACCOUNT_REFUSED:
+            return Refusal.ACCOUNT
+        case SMBResponseException(status=status) if status == BAD_NETWORK_NAME:
             return Refusal.SHARE
-        case AccessDenied():
+        case SMBResponseException(status=status) if status == ACCESS_DENIED:
             return Refusal.RIGHT
         case _DialectTooOld():
             return Refusal.DIALECT
@@ -265,4 +250,4 @@ def _refusal(error: Exception) -> Refusal:
 
 
 def _line(error: object) -> str:
-    return clean(str(error), 300)
+    return clean(status_text(error.status) if isinstance(error, SMBResponseException) else str(error), 300)

@@ -102,12 +102,15 @@ def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], expected: s
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
-        ({"generation": {"trials_per_genome": "3"}}, "Expected `int`, got `str` - at `generation.trials_per_genome`"),
+        (
+            {"generation": {"trials_per_genome": "3"}},
+            "`generation.trials_per_genome` must be a number; write 3, without quotes",
+        ),
         ({"generation": {"trials_per_genome": 0}}, "Expected `int` >= 1 - at `generation.trials_per_genome`"),
         ({"generation": {"seed": True}}, "Expected `int`, got `bool` - at `generation.seed`"),
         ({"generation": {"direction": "up"}}, "Invalid enum value 'up' - at `generation.direction`"),
         ({"generation": {"genome_bytes_max": 2**40}}, "Expected `int` <= "),
-        ({"local": {"workers": 2.5}}, "Expected `int | null`, got `float` - at `local.workers`"),
+        ({"local": {"workers": 2.5}}, "`local.workers` must be a whole number, and it is 2.5"),
         ({"worker": [{"name": "a"}]}, "worker 'a' has no share; give the path of its folder"),
         ({"hyperv": {"network": "192.168.77.0"}}, "has no room for machines; write it like 192.168.77.0/24"),
         ({"hyperv": {"host": "bad host!", "account": "a", "secret": "env:A"}}, "a name or an address is expected"),

@@ -114,12 +114,16 @@ def test_invalid_toml_is_reported_with_place(path: Path, text: str) -> None:
         ),
         ("[[worker]]\n[[worker]]\ndept = 1", "unknown key `dept` in [worker]; the nearest valid key is `depth`"),
         ("[spare]\nDepth = 1", "unknown key `Depth` in [spare]; the nearest valid key is `depth`"),
-        ("xyz = 1", "unknown key `xyz`; the nearest valid key is `"),
-        ('"" = 1', "unknown key ``; the nearest valid key is `"),
+        ("[evaluator]\nlimit = 3", "unknown key `limit` in [evaluator]; the nearest valid key is `"),
+        ("xyz = 1", "unknown key `xyz`; valid are `evaluator`, `free`, `spare`, `worker`"),
+        ('"" = 1', "unknown key ``; valid are `evaluator`, `free`, `spare`, `worker`"),
+        ("[spare]\nfoo = 1", "unknown key `foo` in [spare]; valid are `depth`"),
+        ("[spare]\ntime_limit_s = 1", "unknown key `time_limit_s` in [spare]; it stands under [evaluator]"),
+        ("time_limit_s = 1", "unknown key `time_limit_s`; it stands under [evaluator]"),
     ],
 )
-def test_unknown_key_suggests_nearest_key(path: Path, text: str, expected: str) -> None:
-    """The line names the table and the most similar key."""
+def test_unknown_key_suggests_only_near_keys(path: Path, text: str, expected: str) -> None:
+    """The line names the table and a similar key, or the table that has this key, or all keys that are valid there."""
     assert complaint(path, text).startswith(expected)
 
 
@@ -127,14 +131,49 @@ def test_unknown_key_suggests_nearest_key(path: Path, text: str, expected: str) 
     ("text", "expected"),
     [
         ("[evaluator]\ntime_limit_s = 'long'", "Expected `float`, got `str` - at `evaluator.time_limit_s`"),
+        ("[evaluator]\ntime_limit_s = '9'", "`evaluator.time_limit_s` must be a number; write 9, without quotes"),
+        ("[evaluator]\ntime_limit_s = '0,5'", "`evaluator.time_limit_s` must be a number; write 0.5, without quotes"),
         ("[evaluator]\ntime_limit_s = 0", "Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
         ("[evaluator]\ntime_limit_s = nan", "Expected `float` > 0.0 - at `evaluator.time_limit_s`"),
         ("[evaluator]\ntime_limit_s = inf", "Expected `float` <= 604800.0 - at `evaluator.time_limit_s`"),
-        ("[evaluator]\ncommand = 'play'", "Expected `array | null`, got `str` - at `evaluator.command`"),
-        ("[evaluator]\ncommand = [1]", "Expected `str`, got `int` - at `evaluator.command[0]`"),
+        ("[evaluator]\ncommand = 'play'", '`evaluator.command` must be a list; write ["play"]'),
+        (
+            """[evaluator]\ncommand = 'python "my play.py" {genome} -x'""",
+            '`evaluator.command` must be a list; write ["python", "my play.py", "{genome}", "-x"]',
+        ),
+        (
+            r"""[evaluator]\ncommand = 'C:\my\play.exe "D:\a b" {genome}'""".replace(r"\n", "\n"),
+            r"""`evaluator.command` must be a list; write ["C:\\my\\play.exe", "D:\\a b", "{genome}"]""",
+        ),
+        ("""[evaluator]\ncommand = "play it's" """, """`evaluator.command` must be a list; write ["play", "it's"]"""),
+        ("[evaluator]\ncommand = [1]", '`evaluator.command[0]` must be a text; write "1", in quotes'),
+        (
+            "[evaluator]\npython = ['play:play']",
+            '`evaluator.python` must be one text, not a list; write "play:play", without brackets',
+        ),
+        ("[evaluator]\npython = ['play.py', '{genome}']", "`evaluator.python` must be one text, not a list"),
+        (
+            "[evaluator]\nresult_is_final = 'True'",
+            "`evaluator.result_is_final` must be true or false; write true, without quotes",
+        ),
+        (
+            "[evaluator]\nresult_is_final = 0",
+            "`evaluator.result_is_final` must be true or false; write false, without quotes",
+        ),
+        ("[evaluator]\nresult_is_final = 'maybe'", "`evaluator.result_is_final` must be true or false"),
+        ("[[worker]]\ndepth = '3'", "`worker[0].depth` must be a number; write 3, without quotes"),
+        ("[spare]\ndepth = '2.5'", "Expected `int`, got `str` - at `spare.depth`"),
+        ("[spare]\ndepth = 2.5", "`spare.depth` must be a whole number, and it is 2.5"),
         ("[evaluator]\ncommand = []", "Expected `array` of length >= 1 - at `evaluator.command`"),
         ("evaluator = 1", "Expected `object`, got `int` - at `evaluator`"),
-        ("[worker]\ndepth = 1", "Expected `array`, got `object` - at `worker`"),
+        (
+            "[worker]\ndepth = 1",
+            "`worker` must be a list of tables; write [[worker]], with two brackets on each side",
+        ),
+        (
+            "[[evaluator]]\npython = 'play:play'",
+            "`evaluator` must be one table; write [evaluator], with one bracket on each side",
+        ),
         ("[[worker]]\ndepth = 1\n[[worker]]\ndepth = true", "Expected `int`, got `bool` - at `worker[1].depth`"),
         ("free = {a = 'b'}", "Expected `int`, got `str` - at `free[...]`"),
     ],
@@ -142,6 +181,61 @@ def test_unknown_key_suggests_nearest_key(path: Path, text: str, expected: str) 
 def test_wrong_value_is_reported_with_its_key(path: Path, text: str, expected: str) -> None:
     """The error has the expected type, the value and the key."""
     assert complaint(path, text) == expected
+
+
+_QUOTES = "a text is not closed; put the same quote at its end as at its beginning"
+_PATH = r"""in "…" a backslash begins an escape sequence; write a path in '…', like 'D:\exchange'"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[evaluator]\npython = "play:play\n[free]\nx = 1', f"line 2: {_QUOTES}"),
+        ("[evaluator]\npython = 'play:play\n[free]\nx = 1", f"line 2: {_QUOTES}"),
+        ("[evaluator]\ncommand = ['play', '{genome}]\n[free]\nx = 'it is'", f"line 2: {_QUOTES}"),
+        ("# it's\n[evaluator]\npython = 'play:play", f"line 3: {_QUOTES}"),
+        (r'files = "D:\exchange"', f"line 1: {_PATH}"),
+        (r'files = "C:\Users\me"', f"line 1: {_PATH}"),
+        (r'files = "\\vm-0\exchange"', f"line 1: {_PATH}"),
+        ("a = True", "line 1: write true or false, in small letters"),
+        ("a = yes", "line 1: write true or false, in small letters"),
+        ("a = None", "line 1: to leave a value unset, leave its key out"),
+        ("a = 0,5", "line 1: write a number with a point and without commas, like 0.5 or 1000"),
+        ("a = .5", "line 1: write digits on both sides of the point, like 0.5"),
+        ("a = 5.", "line 1: write digits on both sides of the point, like 0.5"),
+        ("a = 05", "line 1: write a number without zeros before it"),
+        ("a = 5 s", "line 1: write the number alone, without its unit"),
+        ("a = “x”", """line 1: write straight quotes, "…" or '…'"""),
+        ("a = play:play", "line 1: put quotes around a text, like 'text'"),
+        (r"a = D:\exchange", "line 1: put quotes around a text, like 'text'"),
+        ("a = ['x' 'y']", "line 1: a comma between two values, or the `]` after the last one, is missing"),
+        ("my key = 3", "line 1: no `=` after the key; write key = value, and no blank in a key"),
+        ("[free\nx = 1", "line 1: a bracket of the table's name is missing"),
+        ("[free]\nx = 1\nx = 2", "line 3: the key `x` is there twice; keep one"),
+        ("[free]\nx = 1\n[free]\ny = 2", "line 3: the table [free] is there twice; put all its keys under one"),
+        (
+            "[worker]\ndepth = 1\n[[worker]]\ndepth = 2",
+            "line 3: [worker] and [[worker]] are both there; write [[worker]] each time",
+        ),
+        ("a = ", "Invalid value (at end of document)"),
+    ],
+)
+def test_common_slip_in_toml_is_reported_with_what_to_write(path: Path, text: str, expected: str) -> None:
+    """The line of the file is named, never its content, which may be a password."""
+    assert complaint(path, text) == f"not valid TOML: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (r"""python = "C:\temp" """, "evaluator.python"),
+        (r"""python = "\\vm-0\temp" """, "evaluator.python"),
+        (r"""command = ["play", "C:\my\new.json"]""".replace(r"\my", r"\\my"), "evaluator.command[1]"),
+    ],
+)
+def test_backslash_that_became_a_control_character_is_reported(path: Path, value: str, key: str) -> None:
+    r"""`"C:\temp"` is valid TOML, with a tab in it."""
+    assert complaint(path, f"[evaluator]\n{value}").startswith(f"`{key}` has a control character in it")
 
 
 def test_command_and_python_together_are_refused(path: Path) -> None:
@@ -199,7 +293,7 @@ def test_evaluator_has_files_or_version() -> None:
         ('version = "two words"', "version = 'two words': expected 1 to 64 of 0-9 a-z A-Z _ . : -"),
         (f'version = "{"1" * 65}"', f"version = '{'1' * 65}': expected 1 to 64 of"),
         (f'version = "{"1" * 1_000_000}"', f"version = '{'1' * 100}…': expected 1 to 64 of"),
-        ("version = 2", "Expected `str | null`, got `int` - at `evaluator.version`"),
+        ("version = 2", '`evaluator.version` must be a text; write "2", in quotes'),
     ],
 )
 def test_unusable_files_and_version_are_refused(path: Path, text: str, expected: str) -> None:

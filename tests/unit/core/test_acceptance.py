@@ -255,6 +255,21 @@ def test_unpublishable_attempt_is_undelivered() -> None:
     assert "takes nothing" in first.reason
 
 
+def test_unpublishable_attempt_names_why_its_share_takes_nothing() -> None:
+    """The share has refused a publication."""
+    core = CoreHarness("w0", genomes=1, limits=Limits(claim_limit_s=5))
+    core.run_until_ready()
+    first = core.farm.genomes[0].trials[0].attempts[0]
+    core.observed.note_removed("w0", frozenset({first.id}))
+    core.observed.note_written("w0", "inbox/ cannot be written: disk full; make room")
+    for _ in range(7):
+        core.now += 1
+        tx = core.decide(["w0"])
+        core.facts += [(fact, core.now) for fact in tx.facts]
+
+    assert first.reason == "not published within 5 s: inbox/ cannot be written: disk full"
+
+
 # ------------------------------------------------------------------------------------------------------ after an outage
 
 

@@ -119,6 +119,72 @@ def test_hung_machine_on_probation_escalates_through_all_actions() -> None:
     assert core.farm.workers["w0"].probations == 1
 
 
+def test_unreadable_heartbeat_is_the_reason_of_silence() -> None:
+    """It is no sign of life, and it says more than how long there was none."""
+    core = CoreHarness("w0")
+    core.run_until_ready()
+    core.shares["w0"].heartbeat_problem = "status/agent.json cannot be read (no JSON)"
+
+    core.run(33)
+
+    assert core.state("w0") is WorkerState.QUARANTINED
+    assert core.farm.workers["w0"].reason == "status/agent.json cannot be read (no JSON)"
+
+
+def test_agent_that_never_came_is_the_reason_of_silence() -> None:
+    """The user must start it; the agent on a machine of this farm is started by the host."""
+    core = CoreHarness("w0", "w1")
+    core.machines = {"w1": MachineStatus(MachineState.RUNNING, ())}
+    for share in core.shares.values():
+        share.sends_heartbeats = False
+
+    core.run(33)
+
+    assert core.farm.workers["w0"].reason.startswith("no agent has ever written a heartbeat there; start")
+    assert core.farm.workers["w1"].reason == "its agent was silent for 31 s"
+
+
+WRITE_PROBLEM = "inbox/ cannot be written: access denied; give this host's account the right"
+
+
+def test_inbox_that_cannot_be_written_is_the_reason_of_silence() -> None:
+    """Without the `host.json` the agent sends no heartbeat of this epoch. In an open one the agent is silent itself."""
+    core = CoreHarness("w0", "w1")
+    core.tick()
+    core.shares["w0"].owner = None
+    core.shares["w0"].sends_heartbeats = core.shares["w1"].sends_heartbeats = False
+    for _ in range(34):
+        core.now += 1
+        core.observed.note_written("w0", WRITE_PROBLEM)
+        core.observed.note_written("w1", WRITE_PROBLEM)
+        core.shares["w1"].counter = core.shares["w0"].counter = 1
+        tx = core.decide(["w0", "w1"])
+        core.facts += [(fact, core.now) for fact in tx.facts]
+
+    assert core.farm.workers["w0"].reason == WRITE_PROBLEM
+    assert core.farm.workers["w1"].reason == "its agent was silent for 31 s"
+
+
+def test_inbox_that_cannot_be_written_is_the_reason_of_losses() -> None:
+    """The attempts say so, and the quarantine after them."""
+    core = CoreHarness("w0", genomes=1)
+    core.run_until_ready()
+    core.publish_fails = True
+    core.observed.note_written("w0", WRITE_PROBLEM)
+    core.observed.workers["w0"].delivered.clear()
+    trial = core.farm.genomes[0].trials[0]
+    core.shares["w0"].starts.clear()
+    core.shares["w0"].payloads.clear()
+    core.observed.note_removed("w0", frozenset({trial.attempts[0].id}))
+
+    core.run(10)
+
+    reason = "its publication did not arrive in full: inbox/ cannot be written: access denied"
+    assert {attempt.reason for attempt in trial.attempts} == {reason}
+    assert core.state("w0") is WorkerState.QUARANTINED
+    assert core.farm.workers["w0"].reason == WRITE_PROBLEM
+
+
 def test_unreadable_share_does_not_start_recovery_at_once() -> None:
     """No action interrupts a game that may be running (law 5)."""
     core = CoreHarness("w0", genomes=1, machines=True)

@@ -193,6 +193,19 @@ def test_failed_request_is_retried_at_next_sweep() -> None:
     assert harness.kinds() == ["scan", "scan"]
 
 
+def test_inbox_that_cannot_be_written_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Until it can: each attempt would say it again."""
+    harness = LoopHarness.ready()
+    problem = "inbox/ cannot be written: access denied"
+    for written in (problem, problem, None, problem, "", problem):
+        error = f"inbox/{len(caplog.messages)}.genome: access denied" if written else ""
+        harness.executor.arriving = [ShareResponse(worker="vm-0", error=error, write_problem=written)]
+        harness.loop.tick()
+        assert harness.core.observed.workers["vm-0"].write_problem == (problem if written is None else written)
+
+    assert caplog.messages == [f"vm-0: {problem}"] * 2
+
+
 def test_unreadable_share_is_not_polled_fast() -> None:
     """Its publications stay unconfirmed for as long, and each scan would fail at once."""
     harness = LoopHarness.ready()

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import orjson
 import pytest
 
 from inbox_agent.protocol import layout
@@ -95,6 +96,42 @@ def test_missing_heartbeat_does_not_make_share_unknown(owner: HostShareHarness, 
 
     assert scan.heartbeat is None
     assert scan.answers == {attempt(1)}
+
+
+def beat_with(**changes: object) -> bytes:
+    """A heartbeat in which these fields are replaced."""
+    return orjson.dumps({**orjson.loads(layout.encode(records.beat())), **changes})
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (beat_with(progress="x" * 201), "agent.json: Expected `str` of length <= 200 - at `$.progress`"),
+        (beat_with(state="thinking"), "agent.json: Invalid enum value 'thinking' - at `$.state`"),
+        (
+            beat_with(versions={str(number): "1" for number in range(17)}),
+            "agent.json: Expected `object` of length <= 16 - at `$.versions`",
+        ),
+        (b"hello", "agent.json: JSON is malformed: invalid character (byte 0)"),
+        (b"x" * 10**6, "status/agent.json: larger than 65536 bytes"),
+    ],
+    ids=["progress", "state", "versions", "no JSON", "too large"],
+)
+def test_unreadable_heartbeat_is_reported_with_its_field(owner: HostShareHarness, data: bytes, problem: str) -> None:
+    """The scan has the message of the reader."""
+    owner.files.replace("status/agent.json", data)
+
+    scan = owner.scan()
+
+    assert scan.heartbeat_problem.startswith(f"status/agent.json cannot be read ({problem}); install the same version")
+    assert not scan.no_heartbeat
+
+
+def test_missing_heartbeat_is_told_from_an_unreadable_one(owner: HostShareHarness) -> None:
+    """No agent has ever written one."""
+    scan = owner.scan()
+
+    assert (scan.heartbeat_problem, scan.no_heartbeat) == ("", True)
 
 
 def test_host_record_of_highest_epoch_counts(owner: HostShareHarness) -> None:
@@ -229,6 +266,27 @@ def test_first_request_creates_folders_and_host_record(host: HostShareHarness) -
     assert host.scan().owner == records.host(1)
 
 
+def test_host_record_that_cannot_be_written_is_reported(host: HostShareHarness) -> None:
+    """It is no failed request: the next scan shows whether it is there."""
+    host.files.troubles = {("publish", "inbox")}
+
+    response = host.act(host=records.host(1))
+
+    assert response.write_problem == "inbox/ cannot be written: inbox: cannot publish there now"
+    assert response.error == ""
+    assert host.act(remove=(attempt(1),)).write_problem is None
+
+
+def test_existing_publication_does_not_mean_that_inbox_cannot_be_written(owner: HostShareHarness) -> None:
+    """Records are written once."""
+    owner.act(publish=(owner.start(1),))
+
+    response = owner.act(publish=(owner.start(1),))
+
+    assert response.error
+    assert response.write_problem is None
+
+
 def test_host_record_of_other_farm_is_not_replaced(host: HostShareHarness) -> None:
     """The scan shows the other owner."""
     host.publish_owner(1, farm="farm-2")
@@ -247,6 +305,7 @@ def test_genome_is_written_before_start_signal(owner: HostShareHarness) -> None:
     assert owner.files.files[genome] == GENOME
     assert layout.decode(layout.StartRecord, owner.files.files[record], "x") == records.start(1)
     assert (response.sent, response.error, response.fatal) == ({attempt(1): True}, "", "")
+    assert response.write_problem == ""
 
 
 @pytest.mark.parametrize("verb", ["write", "publish"])
@@ -258,6 +317,7 @@ def test_failed_publication_is_unconfirmed(owner: HostShareHarness, verb: str) -
 
     assert response.sent == {attempt(1): False}
     assert "cannot" in response.error
+    assert response.write_problem == f"inbox/ cannot be written: inbox: cannot {verb} there now"
     assert owner.scan().starts == frozenset()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from smbprotocol.open import SMB2CreateResponse
 
-from pipeline.shares.smb import messages
+from pipeline.shares.smb import messages, statuses
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_any_time_of_a_server_is_accepted(filetime: int, in_new_york: None) -> N
     response = SMB2CreateResponse()
     response["file_id"] = bytes(16)
     response["change_time"] = filetime
-    reply = messages.SmbReply(messages.OK, response.pack()[:32] + filetime.to_bytes(8, "little") + response.pack()[40:])
+    reply = messages.SmbReply(statuses.OK, response.pack()[:32] + filetime.to_bytes(8, "little") + response.pack()[40:])
 
     opened = messages.opened(reply)
 

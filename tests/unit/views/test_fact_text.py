@@ -9,6 +9,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import measure_progress
+from pipeline.views.status import status_text
 from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
@@ -101,6 +102,24 @@ def test_progress_counts_trials_and_workers(core: CoreHarness) -> None:
     core.tick(10)
     now = measure_progress(core.farm, core.observed, core.now)
     assert (now.completed, now.settled, now.average_s, now.eta_s) == (1, 1, 2.0, 0.0)
+
+
+def test_problem_of_a_share_is_shown_before_a_rule_acts_on_it(core: CoreHarness) -> None:
+    """The share's own, then that of the heartbeat; the host sees both long before the silence limit."""
+    core.shares["w0"].heartbeat_problem = "status/agent.json cannot be read"
+    core.tick()
+    assert measure_progress(core.farm, core.observed, core.now).workers[0].note == "status/agent.json cannot be read"
+    live = measure_progress(core.farm, core.observed, core.now)
+    assert "w0: ready, epoch 1, holds 1; status/agent.json cannot be read" in status_text(core.farm, 0.0, live)
+    assert "cannot be read" not in status_text(core.farm, 0.0, None)
+
+    core.observed.note_written("w0", "inbox/ cannot be written")
+    assert measure_progress(core.farm, core.observed, core.now).workers[0].note == "inbox/ cannot be written"
+
+    core.shares["w0"].heartbeat_problem, core.shares["w0"].unknown_heartbeat = "", "layout 9"
+    core.observed.note_written("w0", "")
+    core.tick()
+    assert measure_progress(core.farm, core.observed, core.now).workers[0].note == "its agent writes layout 9"
 
 
 def beat(**changes: Any) -> AgentRecord:
