@@ -17,8 +17,9 @@ from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.live_status import LiveStatusFile
+from pipeline.ui.display import RunDisplay
 from pipeline.ui.html import render_page
-from pipeline.ui.terminal import RunDisplay, render_top
+from pipeline.ui.terminal import render_top
 from pipeline.views.progress import measure_progress
 from tests.programs.faulty_run import FaultyRun, faulty_project
 from tests.programs.system_programs import find
