@@ -1,4 +1,4 @@
-"""Follows a project for as long as somebody watches: the newest generation, or one of a given number.
+"""Follows a project until it is closed: the newest generation, or one of a given number.
 
 Owns: what is followed, and what is waited for. The state folder may appear later, and a ledger may be moved away,
 replaced or restored while it is followed; the next look opens what is there then.

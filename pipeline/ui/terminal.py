@@ -135,7 +135,7 @@ def without_echo(file: IO[str]) -> Iterator[None]:
     """The terminal echoes no key while this lasts: an echoed `^C` or line break would shift the display.
 
     Nothing changes if the file is no terminal, if this process is in its background, where it would be stopped for
-    the change, and on Windows, which echoes nothing that nobody reads.
+    the change, and on Windows, whose console echoes only what a program reads.
     """
     if sys.platform == "win32":
         yield

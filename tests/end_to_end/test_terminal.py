@@ -1,4 +1,4 @@
-"""`pipeline run` and `pipeline top` in a real terminal: what a person sees, types and is left with."""
+"""`pipeline run` and `pipeline top` in a real terminal: what it shows, takes as keys and leaves behind."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""A terminal for tests: a pseudo-terminal with a process in it, and what a person would see on its screen.
+"""A terminal for tests: a pseudo-terminal with a process in it, and what is on its screen then.
 
 The screen understands the sequences that the displays of this program use; any other one is an error of the test.
 POSIX only.
@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: Makes the pseudo-terminal the controlling one, as the shell of a person's terminal does, so that Ctrl-C is a signal.
+#: Makes the pseudo-terminal the controlling one, as a shell does, so that Ctrl-C is a signal.
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )

@@ -1,4 +1,4 @@
-"""What `pipeline top` follows: ledgers that appear, grow, are moved away and replaced while somebody watches."""
+"""What `pipeline top` follows: ledgers that appear, grow, are moved away and replaced while it looks."""
 
 import os
 import sys
@@ -141,7 +141,7 @@ def test_ledger_may_be_moved_away_and_replaced(project: Path) -> None:
 
 
 def test_ledger_that_cannot_be_read_is_waited_for(project: Path) -> None:
-    """Later it may be mended or replaced; somebody who has just asked for it gets the error."""
+    """Later it may be corrected or replaced; at the first look it is an error."""
     ledger = project / "state" / "ledger.db"
     with Follower(project) as follower:
         assert follower.look() == WAITING
