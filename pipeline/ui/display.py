@@ -120,7 +120,8 @@ def attempts_lost(now: Progress) -> str:
 def _rates(now: Progress) -> Text:
     per_minute = f"{now.per_minute:.3g}" if now.per_minute else NOT_KNOWN
     utilisation = f"{now.utilisation:.0%}" if now.elapsed_s else NOT_KNOWN
-    return _line(f"{now.pending} wait for a worker · {per_minute} trials a minute · {utilisation} utilisation", "dim")
+    waiting = f"{now.pending} trial{'' if now.pending == 1 else 's'} waiting for a worker"
+    return _line(f"{waiting} · {per_minute} trials a minute · {utilisation} utilisation", "dim")
 
 
 # ------------------------------------------------------------------------------------------------------- the fitness
@@ -178,8 +179,10 @@ def _fitness_table(now: Progress, earlier_max: int, bars: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column(curves.heading, no_wrap=True, ratio=1)
     shown = [now.fitness, *now.history[::-1][:earlier_max]]
-    best = fitness_column([one.best if one is not None else None for one in shown])
-    mean = fitness_column([one.mean if one is not None else None for one in shown])
+    texts = fitness_column(
+        [value for one in shown for value in ((one.best, one.mean) if one is not None else (None, None))]
+    )
+    best, mean = texts[::2], texts[1::2]
     completed = now.fitness.completed if now.fitness is not None else 0
     name = f"generation {now.generation}" + ("" if now.finished else " so far")
     table.add_row(name, Text(best[0], "bold"), mean[0], f"{completed} of {now.genomes}", curves.best)

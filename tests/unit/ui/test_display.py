@@ -144,7 +144,7 @@ def test_unknown_figures_are_dashes() -> None:
     for width in (80, 200):
         lines = rendered(BEFORE_ANYTHING, width, 40)
         assert lines[0].endswith("just begun, no estimate yet")
-        assert line_with(lines, "wait for a worker").endswith("– trials a minute · – utilisation")
+        assert line_with(lines, "waiting for a worker").endswith("– trials a minute · – utilisation")
         assert line_with(lines, "generation 7 so far").split()[4:9] == ["–", "–", "0", "of", "48"]
         assert line_with(lines, "generation before").split()[2:5] == ["–", "–", "–"]
         assert not any("?" in line or "0 ms" in line for line in lines)
