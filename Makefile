@@ -87,6 +87,7 @@ docs: .venv/docs
 
 clean:
 	rm -rf .venv build dist .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf lander-demo lander-demo-[0-9] lander-demo-[0-9][0-9]
 
 .venv/%: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv

@@ -17,8 +17,10 @@ from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.live_status import LiveStatusFile
+from pipeline.ui.display import RunDisplay
 from pipeline.ui.html import render_page
-from pipeline.ui.terminal import RunDisplay, render_top
+from pipeline.ui.terminal import render_top
+from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import measure_progress
 from tests.programs.faulty_run import FaultyRun, faulty_project
 from tests.programs.system_programs import find
@@ -29,20 +31,22 @@ GAME = """
 import random, time
 
 def play(genome_path, trial):
-    dice = random.Random(f"{open(genome_path).read()}/{trial.seed}")
+    bot = open(genome_path).read()
+    dice = random.Random(f"{bot}/{trial.seed}")
     for turn in range(1, 21):
         trial.progress(f"turn {turn} of 20")
         time.sleep(dice.uniform(0.02, 0.16))
-    return dice.gauss(100, 15)
+    return dice.gauss(100 + 9 * int(bot.split()[0]), 15)
 """
 
 
 def draw_run() -> None:
-    """Plays a small generation, kills one agent, and draws the display after that."""
-    console = _console(100)
+    """Plays four small generations, kills one agent in the last one, and draws the display after that."""
+    console = _console(100, 30)
     shown: list[Progress] = []
     with tempfile.TemporaryDirectory() as root, _farm(Path(root)) as farm:
-        genomes = {f"bot-{number:03d}.json": f"bot {number}".encode() for number in range(24)}
+        for generation in range(1, 4):
+            farm.evaluate(_bots(generation))
 
         def watch(now: Progress) -> None:
             if now.completed >= 8 and not shown:
@@ -53,9 +57,13 @@ def draw_run() -> None:
             elif now.completed >= 16 and now.lost and len(shown) < 2:
                 shown.append(now)
 
-        farm.evaluate(genomes, on_progress=watch)
+        farm.evaluate(_bots(4), on_progress=watch)
     console.print(RunDisplay(shown[-1]))
-    console.save_svg(str(HERE / "run.svg"), title="pipeline run --gen 1")
+    console.save_svg(str(HERE / "run.svg"), title="pipeline run --gen 4")
+
+
+def _bots(generation: int) -> dict[str, bytes]:
+    return {f"bot-{number:03d}.json": f"{generation} {number}".encode() for number in range(24)}
 
 
 def _farm(root: Path) -> AbstractContextManager[OpenFarm]:
@@ -65,11 +73,11 @@ def _farm(root: Path) -> AbstractContextManager[OpenFarm]:
 
 
 def draw_top(root: Path) -> None:
-    """`pipeline top` on a generation that met every outcome, on a narrow and on a wide terminal."""
+    """`pipeline top` on a generation that met every outcome, on a small and on a large terminal."""
     with ProjectReader(root) as reader:
         generation = reader.latest()
-        for width in (80, 200):
-            console = _console(width)
+        for width, height in ((80, 24), (200, 50)):
+            console = _console(width, height)
             now, history, farm = reader.progress(generation), reader.history(generation), reader.farm(generation)
             console.print(render_top(now, history, farm))
             console.save_svg(str(HERE / f"top-{width}.svg"), title="pipeline top")
@@ -107,13 +115,16 @@ def _open(page: Page, place: str) -> None:
     page.wait_for_timeout(2500)
 
 
-def _console(width: int) -> Console:
-    return Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+def _console(width: int, height: int) -> Console:
+    return Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
 
 
 def _play_on(root: Path, run: FaultyRun) -> None:
     """Writes the live status of a running host."""
-    shown = measure_progress(run.table.farm, run.table.observed, run.table.now)
+    fitness = FitnessHistory("maximize")
+    for generation, _, fact in run.facts:
+        fitness.note(generation, fact)
+    shown = measure_progress(run.table.farm, run.table.observed, run.table.now, fitness)
     LiveStatusFile(root / "state").write(shown)
 
 
@@ -124,7 +135,8 @@ if __name__ == "__main__":
         faulty_project(done, plain=True)
         half = faulty_project(Path(folder) / "once", share=0.33, plain=True, until_busy=True)
         half.write(going, later_s=time.time() - half.facts[-1][1])  # as if it were being played now
-        draw_top(done)
-        _play_on(going, half)
-        draw_top(going)
+        long = faulty_project(Path(folder) / "once more", generations=12, share=0.5, plain=True, until_busy=True)
+        long.write(Path(folder) / "long", later_s=time.time() - long.facts[-1][1])
+        _play_on(Path(folder) / "long", long)
+        draw_top(Path(folder) / "long")
         draw_pages(done, going, half)

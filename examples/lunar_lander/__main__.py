@@ -22,6 +22,7 @@ from .policy import PARAMS, encode
 
 EVALUATOR = Evaluator(python="evaluator:play", folder=Path(__file__).parent, time_limit_s=60.0)
 SETTINGS = {"max_steps": 400}
+OUT = Path("lander-demo")  # `make clean` removes it and its numbered siblings
 TRIALS = 3
 HELD_OUT_TRIALS = 50
 RISE_MIN = 100.0  # of held-out fitness; doing nothing crashes at about -130, most runs gain about 300
@@ -31,6 +32,7 @@ def main() -> int:
     """Evolves, compares, and prints where the results are."""
     args = arguments()
     root, began = fresh_folder(args.out), time.monotonic()
+    print(where(root, args.out), flush=True)
     farm_here = partial(
         open_farm,
         root,
@@ -128,6 +130,14 @@ def fresh_folder(wanted: Path) -> Path:
     return next(folder for folder in chain([wanted], numbered) if not folder.exists())
 
 
+def where(root: Path, wanted: Path) -> str:
+    """Says which folder this run writes, and why it is not the wanted one."""
+    if root == wanted:
+        return f"this run writes to {root}/"
+    removed = "`make clean` removes them all" if wanted == OUT else "remove what you no longer need"
+    return f"this run writes to {root}/, because {wanted}/ is of an earlier one; {removed}"
+
+
 def arguments() -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser("python -m examples.lunar_lander", description=__doc__.splitlines()[0])
@@ -135,7 +145,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--population", type=int, default=48, help="genomes per generation")
     parser.add_argument("--workers", type=int, default=2, help="processes that play")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same fitnesses")
-    parser.add_argument("--out", type=Path, default=Path("lander-demo"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     args = parser.parse_args()
     if args.generations < 1 or args.population < 8 or args.workers < 1 or args.seed < 0:
         parser.error("at least 1 generation, a population of 8, 1 worker and a seed of 0 are needed")

@@ -3,28 +3,33 @@
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from inbox_agent.system.atomic_file import made_folder, replace_file
 from inbox_agent.system.standard_output import write_error
 from pipeline.cli.options import complete_genome_or_worker, gen_option, root_option
+from pipeline.cli.signals import stopping_on_signals
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
+from pipeline.inspection.follower import Follower, View
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
 from pipeline.ui.html import relative_url, render_page
-from pipeline.ui.terminal import TopScreen, plain_line
+from pipeline.ui.terminal import TopScreen, plain_line, render_top
 from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
 from pipeline.views.results import evaluators, mixed_text
 
-TOP_INTERVAL_S = 0.5
+TOP_INTERVAL_S, TOP_INTERVAL_MAX_S = 0.5, 3.0
+TOP_TIME_FRACTION_MAX = 0.1  #: of one processor is spent on looking
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,25 +41,52 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @_options
 def top(once: bool, gen: str | None, root: Path) -> int:
-    """Watch a running generation, or show a finished one. Ctrl-C ends it.
+    """Watch a run in a terminal.
+
+    Without --gen it follows the generation that is played, goes on with the next one when that begins, waits for the
+    first one if there was none yet, and ends by Ctrl-C. With --gen it waits for that generation if it was not begun,
+    and ends when it is finished. If the output is not a terminal, it prints one line and ends; then, and with --once,
+    it does not wait.
 
     Reads only: any number of these commands may run at once, without effect on the run.
     """
-    console, pause = Console(), threading.Event()
-    with ProjectReader(root.resolve()) as reader:
-        generation = reader.choose(_number(gen))
-        if not console.is_terminal:
-            mixed = mixed_text(evaluators(reader.farm(generation)))
-            click.echo(plain_line(reader.progress(generation)) + (f"; {mixed}" if mixed else ""))
-            return ExitCode.OK
-        with TopScreen(console, keep=once) as screen:
-            with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
-                while True:
-                    screen.show(reader.progress(generation), reader.history(generation), reader.farm(generation))
-                    if once or not console.is_terminal or write_error(console.file) is not None:  # it was closed
-                        break
-                    pause.wait(TOP_INTERVAL_S)
-            return ExitCode.OK
+    root, generation, console = root.resolve(), _number(gen), Console()
+    if once or not console.is_terminal:
+        with ProjectReader(root) as reader:
+            chosen = reader.choose(generation)
+            if console.is_terminal:
+                console.print(render_top(reader.progress(chosen), reader.history(chosen), reader.farm(chosen)))
+            else:
+                mixed = mixed_text(evaluators(reader.farm(chosen)))
+                click.echo(plain_line(reader.progress(chosen)) + (f"; {mixed}" if mixed else ""))
+        return ExitCode.OK
+    last = _follow(root, generation, console)
+    if generation is not None and last is not None and last.now.finished:
+        console.print(render_top(last.now, last.history, last.farm))
+    return ExitCode.OK
+
+
+def _follow(root: Path, generation: int | None, console: Console) -> View | None:
+    """Shows a project until it is stopped or the given generation is finished; returns what it showed last."""
+    stopped, found = threading.Event(), None
+    with contextlib.suppress(KeyboardInterrupt), Follower(root, generation) as follower:
+        found = follower.look()  # raises if there is nothing to follow, before the screen is cleared
+        with stopping_on_signals(stopped.set), TopScreen(console) as screen:
+            while not stopped.is_set() and write_error(console.file) is None:  # until the terminal is closed
+                begun = time.monotonic()
+                found = follower.look()
+                screen.show(_screen(found))
+                if generation is not None and isinstance(found, View) and found.now.finished:
+                    break
+                pause_s = (time.monotonic() - begun) / TOP_TIME_FRACTION_MAX
+                stopped.wait(min(TOP_INTERVAL_MAX_S, max(TOP_INTERVAL_S, pause_s)))
+    return found if isinstance(found, View) else None
+
+
+def _screen(found: View | str) -> RenderableType:
+    if isinstance(found, View):
+        return render_top(found.now, found.history, found.farm)
+    return Text(f"{found}\nCtrl-C ends this.")
 
 
 @click.command("explain")

@@ -5,11 +5,8 @@ errors (`pipeline.errors`), the work of the commands.
 """
 
 import logging
-import signal
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -25,6 +22,7 @@ from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import complete_generation, complete_worker, gen_option, root_option, shell_line
+from pipeline.cli.signals import stopping_on_signals
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
@@ -138,7 +136,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
         host.begin(generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
-        with _stopping_on_signals(host.stop), Monitor(console) as monitor:
+        with stopping_on_signals(host.stop), Monitor(console) as monitor:
             ending = host.play(monitor.show, lambda facts: monitor.tell(facts, host.farm))
     return _print_result(host, ending)
 
@@ -272,27 +270,6 @@ def _print_result(host: Host, ending: Ending) -> int:
             "and with --accept-evaluator if you have changed the game"
         )
     return ExitCode.FAILED if failed else ExitCode.OK
-
-
-class _stopping_on_signals:  # noqa: N801  a context manager read like a verb
-    """Stops gracefully at the first Ctrl-C, at once at the second."""
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-        self._before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
-        for number in self._before:
-            signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler)
-        self._stop()
 
 
 def _quiet_libraries() -> None:

@@ -35,6 +35,7 @@ from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ATTEMPTS, SET_ASIDE, ProjectPaths
 from pipeline.storage.ledger import Ledger
+from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
 PROGRESS_INTERVAL_S = 0.25
@@ -76,6 +77,7 @@ class Host:
             self._closing = closing.pop_all()
         self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder)
         self._loaded = False  #: whether the ledger was replayed into the farm
+        self._fitness = FitnessHistory(config.generation.direction)
         self.outputs: Outputs | None = None
         self._timers: Timers | None = None
         self._stop = threading.Event()
@@ -102,7 +104,7 @@ class Host:
 
     def progress(self) -> Progress:
         """Where the open generation stands."""
-        return measure_progress(self.farm, self.loop.observed, time.time())
+        return measure_progress(self.farm, self.loop.observed, time.time(), self._fitness)
 
     def share(self, worker: str) -> ShareFiles:
         """The files of a worker's share."""
@@ -121,7 +123,8 @@ class Host:
         if self._loaded and generation and not self.ledger.has(generation):
             return  # nothing to replay; the loaded farm has the facts that shares depend on
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
-        rules.replay(self.ledger.entries(), farm, generation)
+        self._fitness = FitnessHistory(self.config.generation.direction)
+        rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self.loop.switch_farm(farm)
         self._loaded = True
 
@@ -163,6 +166,7 @@ class Host:
         if self.farm.finished:
             self.outputs.write(self.farm)
             return Ending(finished=True)
+        self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
         self.local_workers.prepare()
         if self._parts.machine_controller is not None:
             self._parts.machine_controller.open(on_down=self._close_connection)
@@ -209,6 +213,7 @@ class Host:
         parts, progress_due = self._parts, 0.0
         while True:
             facts = self.loop.tick()
+            self._count(facts)
             if self.farm.finished:  # before callbacks and hooks, which may read them
                 outputs.write(self.farm)
             on_facts(facts)
@@ -263,7 +268,13 @@ class Host:
             started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
             # Attempts on workers that are no longer configured will never be played.
             retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
-            self.loop.record([started, *retired, *accepting, *opening, *reopening])
+            begun = [started, *retired, *accepting, *opening, *reopening]
+            self.loop.record(begun)
+            self._count(begun)
+
+    def _count(self, facts: list[Fact]) -> None:
+        for fact in facts:
+            self._fitness.note(self.farm.generation, fact)
 
     def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
         """The facts that let a generation go on with another evaluator; none if it is the same.

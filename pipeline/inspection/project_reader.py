@@ -20,9 +20,11 @@ from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
+from pipeline.views.fitness_history import FITNESS_KINDS, HISTORY_MAX, FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
 _NAMED_MAX = 10  #: generations in a message
+HISTORY_TIME_S = 0.3  #: the time that one answer may spend on reading earlier generations; the next one goes on
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class ProjectReader:
         self.config: Config = load_config(root, check=False)
         self._ledger = Ledger(self._state, read_only=True)
         self._known: dict[int, _LoadedGeneration] = {}
+        self._fitness = FitnessHistory(self.config.generation.direction)
+        self._fitness_seq: dict[int, int] = {}  #: generations of which only the fitness was read, and up to which fact
         self._shares: list[Entry] = []
         self._shares_seq = 0
 
@@ -98,9 +102,19 @@ class ProjectReader:
         """Whether a host is running that generation."""
         return self._live(generation) is not None
 
+    def playing(self) -> int | None:
+        """The generation that a host is running; None if none is."""
+        live = self._live_progress()
+        return live.generation if live is not None else None
+
     def progress(self, generation: int) -> Progress:
         """The progress of that generation: from the running host's status file, else from the ledger."""
-        return self._live(generation) or measure_progress(self.farm(generation), None, time.time())
+        farm = self.farm(generation)
+        live = self._live(generation) if not farm.finished else None  # the file is older than the last fact
+        if live is not None:
+            return live
+        self._read_fitness_before(generation)
+        return measure_progress(farm, None, time.time(), self._fitness)
 
     def _read(self, generation: int) -> "_LoadedGeneration":
         """Loads a generation, or applies the facts that are new since the last call."""
@@ -108,14 +122,32 @@ class ProjectReader:
         if known is None:
             known = _LoadedGeneration(Farm(self._ledger.farm_id, self.config.worker_names()))
             self._known[generation] = known
+            self._fitness.forget(generation)
         if known.seq < (facts := self._read_share_facts()):
             own = self._ledger.entries_of(generation, after=known.seq)
             others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)
             new = [entry for entry in heapq.merge(own, others, key=lambda entry: entry.seq) if entry.seq <= facts]
             replay(new, known.farm, generation)
             known.history += [DatedFact(entry.at, entry.fact) for entry in new]
+            for entry in new:
+                if entry.generation == generation:
+                    self._fitness.note(generation, entry.fact)
             known.seq = facts
         return known
+
+    def _read_fitness_before(self, generation: int) -> None:
+        """Reads the fitness of earlier generations, the newest first, for a limited time."""
+        until = time.monotonic() + HISTORY_TIME_S
+        facts, earlier = self.facts, [number for number in self.generations() if number < generation]
+        for number in reversed(earlier[-HISTORY_MAX:]):
+            if number in self._known:
+                self._read(number)
+            elif (seq := self._fitness_seq.get(number, 0)) < facts:
+                for entry in self._ledger.entries_of(number, after=seq, kinds=FITNESS_KINDS):
+                    self._fitness.note(number, entry.fact)
+                self._fitness_seq[number] = facts
+            if time.monotonic() > until:
+                break
 
     def _read_share_facts(self) -> int:
         """Reads new facts of shares, which concern all generations. Returns the number of the last fact covered."""
@@ -138,12 +170,15 @@ class ProjectReader:
         self.close()
 
     def _live(self, generation: int) -> Progress | None:
+        live = self._live_progress()
+        return live if live is not None and live.generation == generation else None
+
+    def _live_progress(self) -> Progress | None:
         live = read_live_status(self._state)
         try:
-            shown = msgspec.json.decode(live.progress, type=Progress) if live is not None else None
+            return msgspec.json.decode(live.progress, type=Progress) if live is not None else None
         except msgspec.MsgspecError:
             return None  # written by another version of this program
-        return shown if shown is not None and shown.generation == generation else None
 
 
 def no_run_error(root: Path) -> InputError:

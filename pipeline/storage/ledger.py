@@ -134,9 +134,12 @@ class Ledger:
             yield entry
             expected += 1
 
-    def entries_of(self, generation: int, *, after: int = 0) -> Iterator[Entry]:
-        """The facts of one generation only. Raises LedgerError."""
-        return self._select("generation = ? AND seq > ?", generation, after)
+    def entries_of(self, generation: int, *, after: int = 0, kinds: Sequence[str] = ()) -> Iterator[Entry]:
+        """The facts of one generation only, and only of these kinds if there are any. Raises LedgerError."""
+        where = "generation = ? AND seq > ?"
+        if kinds:
+            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
+        return self._select(where, generation, after, *kinds)
 
     def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
         """The epoch facts of shares, of all generations. Raises LedgerError."""

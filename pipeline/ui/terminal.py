@@ -1,130 +1,35 @@
-"""Terminal display of a run: a bar, the counts, a line per worker. Without a terminal: plain lines.
+"""Live displays in a terminal: of the run that this process plays, and of `pipeline top`. Without one: plain lines.
 
-Owns: the rendering of a `Progress`. Not here: its content (`views.progress`).
+Owns: when something is drawn, and the state of the terminal meanwhile. Not here: what is drawn (`ui.display`).
 """
 
+import contextlib
+import io
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Any, Self
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.facts import DatedFact, Fact
+from pipeline.core.facts import DatedFact, Fact, RunOpened
 from pipeline.core.farm import Farm
+from pipeline.ui.display import ABNORMAL, RunDisplay, attempts_lost, fitness_text
 from pipeline.views.explain import local_time
 from pipeline.views.fact_text import describe, describe_any, duration
-from pipeline.views.progress import Progress, WorkerRow
+from pipeline.views.progress import Progress
 from pipeline.views.results import evaluators, version_text
 
+if sys.platform != "win32":
+    import termios
+
 PLAIN_INTERVAL_S = 10.0
-REFRESH_PER_SECOND = 4
-WORKERS_SHOWN_MAX = 24
-WIDE = 120
-_ABNORMAL = ("awaited", "loading", "recovering", "quarantined", "unfit", "out")
-_STYLES = {
-    "playing": "green",
-    "idle": "dim",
-    "awaited": "dim",
-    "loading": "dim",
-    "recovering": "yellow",
-    "quarantined": "yellow",
-    "unfit": "red",
-    "probation": "yellow",
-    "out": "red",
-}
-
-
-class RunDisplay:
-    """The whole display of one `Progress`, as wide as the terminal."""
-
-    def __init__(self, now: Progress) -> None:
-        self._now = now
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        now = self._now
-        yield Group(_headline(now), _bar(now), _counts(now), _rates(now), Text(), _workers(now, options.max_width))
-
-
-def _headline(now: Progress) -> Text:
-    text = Text.assemble((f"generation {now.generation}", "bold"), f" · {now.genomes} genomes · {now.trials} trials · ")
-    if now.finished:
-        return text.append("finished", "green").append(f" in {duration(now.elapsed_s)}")
-    text.append(f"{duration(now.elapsed_s)} so far, ")
-    if not now.playing:
-        return text.append("and no host plays it now", "yellow")
-    return text.append(f"{duration(now.eta_s)} to go")
-
-
-def _bar(now: Progress) -> Table:
-    table = Table.grid(expand=True, padding=(0, 1))
-    table.add_column(ratio=1)
-    table.add_column(justify="right")
-    share = now.settled / now.trials if now.trials else 0.0
-    table.add_row(ProgressBar(total=max(1, now.trials), completed=now.settled, complete_style="green"), f"{share:4.0%}")
-    return table
-
-
-def _counts(now: Progress) -> Text:
-    parts: list[tuple[str, str]] = [(f"{now.completed} completed", "green")]
-    if now.failed or now.skipped:
-        parts.append((f"{now.failed} failed, {now.skipped} skipped", "red"))
-    parts.append((f"{now.retried} retried", "yellow" if now.retried else "dim"))
-    parts.append((_lost(now), "yellow" if now.lost else "dim"))
-    text = Text()
-    for number, (words, style) in enumerate(parts):
-        text.append(" · " if number else "").append(words, style)
-    return text
-
-
-def _lost(now: Progress) -> str:
-    return f"{now.lost} attempt{'' if now.lost == 1 else 's'} lost"
-
-
-def _rates(now: Progress) -> Text:
-    words = (
-        f"{now.pending} wait for a worker · {now.per_minute:.3g} trials a minute · {now.utilisation:.0%} utilisation"
-    )
-    return Text(words, "dim", no_wrap=True, overflow="ellipsis")
-
-
-def _workers(now: Progress, width: int) -> Table:
-    wide = width >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    table.add_column("worker", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("plays", no_wrap=True, overflow="ellipsis", max_width=40 if wide else 18)
-    table.add_column("trial", justify="right")
-    table.add_column("time / limit", justify="right", no_wrap=True)
-    table.add_column("queued", justify="right")
-    if wide:
-        table.add_column("losses", justify="right")
-        table.add_column("recovery", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in sorted(now.workers, key=lambda row: row.state not in _ABNORMAL)[:WORKERS_SHOWN_MAX]:
-        table.add_row(*_cells(row, now.time_limit_s, wide=wide))
-    if len(now.workers) > WORKERS_SHOWN_MAX:
-        table.add_row(f"… and {len(now.workers) - WORKERS_SHOWN_MAX} more")
-    return table
-
-
-def _cells(row: WorkerRow, limit_s: float, *, wide: bool) -> list[Text]:
-    playing = bool(row.genome)
-    cells = [
-        Text(row.name),
-        Text(row.state, _STYLES.get(row.state, "")),
-        Text(row.genome),
-        Text(str(row.trial) if playing else ""),
-        Text(f"{duration(row.playing_s)} / {duration(limit_s)}" if playing else ""),
-        Text(str(row.waiting or "")),
-    ]
-    if wide:
-        cells += [Text(str(row.losses or ""), "yellow"), Text(row.recovery.replace("_", " "), "yellow")]
-    return [*cells, Text(row.note, "dim")]
+REFRESH_PER_SECOND = 2
+EVENTS_MAX = 40
 
 
 class Monitor:
@@ -134,23 +39,26 @@ class Monitor:
         self._console = console
         self._live = Live(console=console, refresh_per_second=REFRESH_PER_SECOND) if console.is_terminal else None
         self._plain_due = time.monotonic() + PLAIN_INTERVAL_S
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._live is not None:
-            self._live.start()
+            with contextlib.ExitStack() as closing:
+                closing.enter_context(without_echo(self._console.file))
+                closing.enter_context(self._live)
+                self._closing = closing.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._closing.close()
 
     def tell(self, facts: list[Fact], farm: Farm) -> None:
         """Prints a line for each fact that has a description."""
         for fact in facts:
             if words := describe(fact, farm):
-                self._console.print(Text(words), soft_wrap=True)
+                self._console.print(Text(words), soft_wrap=self._live is None)
 
     def show(self, now: Progress) -> None:
         """Updates the display; without a terminal, prints a line every `PLAIN_INTERVAL_S`."""
@@ -163,53 +71,91 @@ class Monitor:
 
 def plain_line(now: Progress) -> str:
     """The progress of a run as one line of text."""
+    average = f"{duration(now.average_s)} a game" if now.average_s else "no game is over yet"
+    to_go = f"{duration(now.eta_s)} to go" if now.eta_s is not None else "time to go not known"
+    this = now.fitness
+    fitness = (
+        f"best {fitness_text(this.best)}, mean {fitness_text(this.mean)} of {this.completed} genomes, " if this else ""
+    )
     idle = "" if now.playing or now.finished else "; no host plays it now"
-    abnormal = "".join(f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in _ABNORMAL)
+    noted = [f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in ABNORMAL]
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
-        f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {_lost(now)}, "
-        f"{duration(now.average_s)} a game, {duration(now.eta_s)} to go{idle}{abnormal}"
+        f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {attempts_lost(now)}, "
+        f"{fitness}{average}, {to_go}{idle}{''.join(noted)}"
     )
 
 
-SHOWN_MAX = 10
-
-
 class TopScreen:
-    """The display of `pipeline top`; `keep` leaves its last state on the screen."""
+    """The display of `pipeline top`, on a screen of its own: afterwards the terminal shows what it showed before."""
 
-    def __init__(self, console: Console, *, keep: bool) -> None:
-        self._live = Live(console=console, auto_refresh=False, screen=not keep)
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, screen=True)
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._live.start()
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(without_echo(self._console.file))
+            closing.enter_context(self._live)
+            self._closing = closing.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self._closing.close()
 
-    def show(self, now: Progress, history: Sequence[DatedFact], farm: Farm) -> None:
+    def show(self, shown: RenderableType) -> None:
         """Updates the display."""
-        self._live.update(render_top(now, history, farm), refresh=True)
+        self._live.update(shown, refresh=True)
 
 
-def render_top(now: Progress, history: Sequence[DatedFact], farm: Farm) -> RenderableType:
-    """The progress of the run, its evaluator and its latest events."""
-    happened = [Text(words, "dim", no_wrap=True, overflow="ellipsis") for words in recent_events(history, farm)]
+def render_top(now: Progress, history: Sequence[DatedFact], farm: Farm) -> RunDisplay:
+    """The progress of a run, its evaluator and its latest events."""
     version = version_text(farm)
-    evaluator = [Text(f"evaluator: {version}", "yellow" if len(evaluators(farm)) > 1 else "dim")] if version else []
-    parts = [part for part in (evaluator, happened) if part]
-    return Group(RunDisplay(now), *(line for part in parts for line in (Text(), *part)))
+    style = "yellow" if len(evaluators(farm)) > 1 else "dim"
+    evaluator = Text(f"evaluator: {version}", style, no_wrap=True, overflow="ellipsis") if version else None
+    return RunDisplay(now, footer=evaluator, events=recent_events(history, farm))
 
 
 def recent_events(history: Sequence[DatedFact], farm: Farm) -> list[str]:
-    """Descriptions of the newest facts that have one, oldest first."""
+    """Descriptions of the newest facts of this run that have one, oldest first."""
     found: list[str] = []
     for one in reversed(history):
         if words := describe_any(one.fact, farm):
             found.append(f"{local_time(one.at)}  {words}")
-        if len(found) == SHOWN_MAX:
+        if len(found) == EVENTS_MAX or isinstance(one.fact, RunOpened):
             break
     return found[::-1]
+
+
+@contextlib.contextmanager
+def without_echo(file: IO[str]) -> Iterator[None]:
+    """The terminal echoes no key while this lasts: an echoed `^C` or line break would shift the display.
+
+    Nothing changes if the file is no terminal, if this process is in its background, where it would be stopped for
+    the change, and on Windows, whose console echoes only what a program reads.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    terminal, before = _foreground_terminal(file)
+    if before is not None:
+        quiet = [*before]
+        quiet[3] = before[3] & ~(termios.ECHO | termios.ECHONL)
+        termios.tcsetattr(terminal, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        if before is not None and _foreground_terminal(file)[1] is not None:
+            termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+
+def _foreground_terminal(file: IO[str]) -> tuple[int, list[Any] | None]:
+    """The terminal that a file leads to and its attributes; None if this process may not change them."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation, termios.error):
+        terminal = file.fileno()
+        if os.tcgetpgrp(terminal) == os.getpgrp():
+            return terminal, termios.tcgetattr(terminal)
+    return -1, None

@@ -1,12 +1,17 @@
 """The progress of a run in numbers, from `Farm` and `Observed`; for the terminal and API users. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import LOSSES, Worker, WorkerState
 from pipeline.core.observed import Observed, ObservedWorker
+from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
+
+_RECENT_MAX = 20  #: attempts per worker that are looked at for its last game
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,21 @@ class WorkerRow:
     losses: int  #: in a row
     recovery: str  #: the last recovery action, while it has not recovered
     note: str  #: progress that the game reported, or what is wrong with the worker
+    progress: str = ""  #: progress that the game reported
+    last_game_s: float | None = None  #: the duration of its last game that is over; None: not known
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the worker, or what it waits for."""
+        return self.note if self.note != self.progress else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """One of the fittest genomes."""
+
+    genome: str
+    fitness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +61,36 @@ class Progress:
     eta_s: float | None  #: None while no trial is settled since this start
     pending: int  #: open trials that no worker holds
     per_minute: float  #: trials settled since this host opened the generation
-    utilisation: float  #: share of the workers' time spent in completed games
+    utilisation: float  #: share of the workers' time spent in games, running ones included
     time_limit_s: float
     finished: bool
     playing: bool  #: whether a host is running it
     workers: tuple[WorkerRow, ...]
+    direction: str = "maximize"  #: or "minimize": which fitness is the better one
+    fitness: GenerationFitness | None = None  #: of the genomes completed so far; None while there is none
+    leaders: tuple[Leader, ...] = ()  #: the fittest of them, best first
+    history: tuple[GenerationFitness, ...] = ()  #: of earlier generations, oldest first
 
     @property
     def settled(self) -> int:
+        """Trials that are over."""
         return self.completed + self.failed + self.skipped
 
 
-def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progress:
-    """The progress of a run; `observed` is None outside the host that runs it, `at` is wall time as in the facts."""
+def measure_progress(
+    farm: Farm, observed: Observed | None, at: float, fitness: FitnessHistory | None = None
+) -> Progress:
+    """The progress of a run; `observed` is None outside the host that runs it, `at` is wall time as in the facts.
+
+    Without `fitness`, no figures of fitness are known.
+    """
     trials = farm.open_trials + farm.settled.total()
     completed = farm.settled[Settlement.COMPLETED]
     failed = farm.settled[Settlement.FAILED] + farm.settled[Settlement.TIMED_OUT]
     if farm.spans and (observed is None or farm.finished):
         at = farm.spans[-1][1]  # it is not running: the clock stops at its last fact
     elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
-    played_s = sum(last - first for first, last in farm.spans)
+    workers = tuple(_rows(farm, observed, at))
     held = sum(len(worker.wanted) for worker in farm.workers.values())
     return Progress(
         generation=farm.generation,
@@ -76,12 +106,28 @@ def measure_progress(farm: Farm, observed: Observed | None, at: float) -> Progre
         eta_s=_eta_s(farm, elapsed_s),
         pending=farm.open_trials - held,
         per_minute=60 * farm.since_start.settled / elapsed_s if elapsed_s else 0.0,
-        utilisation=min(1.0, farm.seconds_played / (played_s * max(1, len(farm.workers)))) if played_s else 0.0,
+        utilisation=_utilisation(farm, workers, elapsed_s, fitness),
         time_limit_s=farm.settings.time_limit_s if farm.settings is not None else 0.0,
         finished=farm.finished,
         playing=observed is not None,
-        workers=tuple(_row(worker, observed, at) for worker in farm.workers.values()),
+        workers=workers,
+        direction=fitness.direction if fitness is not None else "maximize",
+        fitness=fitness.of(farm.generation).fitness(farm.generation) if fitness is not None else None,
+        leaders=tuple(_leaders(farm, fitness)) if fitness is not None else (),
+        history=fitness.before(farm.generation) if fitness is not None else (),
     )
+
+
+def _leaders(farm: Farm, fitness: FitnessHistory) -> Iterator[Leader]:
+    for number, value in fitness.of(farm.generation).leaders():
+        yield Leader(clean(farm.genomes[number - 1].name, 200), value)
+
+
+def _utilisation(farm: Farm, workers: tuple[WorkerRow, ...], elapsed_s: float, fitness: FitnessHistory | None) -> float:
+    wall_s = sum(last - first for first, last in farm.spans[:-1]) + elapsed_s
+    over_s = fitness.of(farm.generation).seconds_played if fitness is not None else farm.seconds_played
+    played_s = over_s + sum(row.playing_s for row in workers)
+    return min(1.0, played_s / (wall_s * len(workers))) if wall_s and workers else 0.0
 
 
 _NOTES = {"awaited": "no heartbeat yet", "loading": "its agent loads the evaluator"}
@@ -92,7 +138,16 @@ def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
     return farm.open_trials * elapsed_s / done if done else None
 
 
-def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
+def _rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[WorkerRow]:
+    last_game_s: dict[str, float] = {}
+    for attempt in islice(reversed(farm.attempts.values()), _RECENT_MAX * len(farm.workers)):
+        if attempt.has_result and attempt.seconds:
+            last_game_s.setdefault(attempt.worker, attempt.seconds)
+    for worker in farm.workers.values():
+        yield _row(worker, observed, at, last_game_s.get(worker.name))
+
+
+def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: float | None) -> WorkerRow:
     seen = observed.workers[worker.name] if observed is not None else None
     claimed = seen.claims if seen is not None else {a.id for a in worker.wanted.values() if a.claimed_at}
     playing = next((a for a in worker.wanted.values() if a.id in claimed), None)
@@ -117,6 +172,8 @@ def _row(worker: Worker, observed: Observed | None, at: float) -> WorkerRow:
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
         note=worker.reason or said or _share_problem(seen) or _NOTES.get(state, ""),
+        progress=said,
+        last_game_s=last_game_s,
     )
 
 

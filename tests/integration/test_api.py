@@ -81,6 +81,26 @@ def test_last_progress_has_all_trials_settled(tmp_path: Path) -> None:
     assert [now.settled for now in reports] == sorted(now.settled for now in reports)
 
 
+def test_progress_has_fitness_of_this_and_earlier_generations(tmp_path: Path) -> None:
+    """Best, mean and the fittest genomes; another process that opens the farm knows the generations before."""
+    reports: list[Progress] = []
+    expected: list[object] = []
+    for _ in range(2):
+        with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=2) as farm:
+            for _ in range(2):
+                genomes = {f"g{n}": b'{"n": %d}' % (n + 10 * len(expected)) for n in range(3)}
+                scores = farm.evaluate(genomes, on_progress=reports.append)
+                values = {name: score.value for name, score in scores.items() if score.value is not None}
+                expected.append((farm.generation, 3, max(values.values()), pytest.approx(sum(values.values()) / 3)))
+    last = reports[-1]
+    found: list[object] = [
+        (one.generation, one.completed, one.best, one.mean) for one in (*last.history, last.fitness) if one
+    ]
+    assert found == expected
+    assert [leader.genome for leader in last.leaders] == sorted(values, key=values.__getitem__, reverse=True)
+    assert all(one.fitness is None or one.fitness.generation == one.generation for one in reports)
+
+
 def test_genomes_may_be_paths(tmp_path: Path) -> None:
     """The file is copied into the generation's folder and not changed."""
     source = tmp_path / "champion.json"

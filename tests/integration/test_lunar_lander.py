@@ -23,6 +23,7 @@ FOLDER = ROOT / "examples" / "lunar_lander"
 sys.path.insert(0, str(FOLDER))  # as an agent does with the evaluator's folder
 
 evaluator, evolution, policy = map(import_module, ("evaluator", "evolution", "policy"))
+demo = import_module("examples.lunar_lander.__main__")
 
 from inbox_agent.evaluation.trial import EvaluatorTrial  # noqa: E402
 
@@ -203,3 +204,27 @@ def test_command_equals_callable(tmp_path: Path) -> None:
     words = ["genome.npz", "--seed", "9", "--settings", "settings.json", "--result", "result.json"]
     subprocess.run([sys.executable, FOLDER / "play.py", *words], cwd=tmp_path, check=True)
     assert json.loads((tmp_path / "result.json").read_text()) == fly(SOME[1], 9, max_steps=50)
+
+
+# ------------------------------------------------------------------------------------------------------ the folders
+
+
+def test_demo_says_which_folder_it_writes(tmp_path: Path) -> None:
+    """The folders of earlier runs are kept, and the line says how to remove them."""
+    wanted = tmp_path / "lander-demo"
+    assert demo.where(demo.fresh_folder(wanted), wanted) == f"this run writes to {wanted}/"
+    for number in (2, 3):
+        demo.fresh_folder(wanted).mkdir()
+        second = demo.where(demo.fresh_folder(wanted), wanted)
+        assert second.startswith(f"this run writes to {wanted}-{number}/, because {wanted}/ is of an earlier one; ")
+    assert demo.where(Path("lander-demo-2"), demo.OUT).endswith("; `make clean` removes them all")
+
+
+@pytest.mark.needs("make")
+def test_clean_removes_folders_of_demos(tmp_path: Path) -> None:
+    """And no other one whose name begins alike."""
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    for name in ("lander-demo", "lander-demo-2", "lander-demo-13", "lander-demo-notes", "lander"):
+        (tmp_path / name).mkdir()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Makefile", "lander", "lander-demo-notes"]

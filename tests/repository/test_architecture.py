@@ -63,7 +63,7 @@ ONE_PLACE = {
         "pipeline.cli.options",
         "pipeline.cli.vm",
     },
-    "rich": {"pipeline.cli.main", "pipeline.cli.inspect", "pipeline.ui.terminal"},
+    "rich": {"pipeline.cli.main", "pipeline.cli.inspect", "pipeline.ui.display", "pipeline.ui.terminal"},
     "winrm": {"hyperv_ops.hyperv.winrm"},
     "qemu": {"hyperv_ops.qemu.qmp"},
     "starlette": {"pipeline.ui.web_server"},

@@ -8,7 +8,8 @@ from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.views.fact_text import describe, describe_any, duration
-from pipeline.views.progress import measure_progress
+from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
+from pipeline.views.progress import Leader, WorkerRow, measure_progress
 from pipeline.views.status import status_text
 from tests.harness.core import CoreHarness
 
@@ -122,24 +123,94 @@ def test_problem_of_a_share_is_shown_before_a_rule_acts_on_it(core: CoreHarness)
     assert measure_progress(core.farm, core.observed, core.now).workers[0].note == "its agent writes layout 9"
 
 
+def test_running_games_count_for_utilisation(core: CoreHarness) -> None:
+    """And those that are over, whatever came of them; the time is that of all hosts of the run."""
+    fitness = FitnessHistory("maximize")
+    began = core.farm.spans[0][0]
+    core.claim("w0")
+    core.tick()
+    core.tick(5.0)
+    now = measure_progress(core.farm, core.observed, core.now, fitness)
+    assert now.workers[0].playing_s == pytest.approx(5.0)
+    assert now.utilisation == pytest.approx(5.0 / now.elapsed_s)
+
+    ended = f.AttemptEnded(attempt=HELD, outcome=Outcome.TIMED_OUT, reason="slow", has_result=True, seconds=4.0)
+    core.record(ended)
+    fitness.note(1, ended)
+    now = measure_progress(core.farm, core.observed, core.now, fitness)
+    assert now.utilisation == pytest.approx(4.0 / now.elapsed_s)
+
+    core.restart_host()
+    now = measure_progress(core.farm, core.observed, core.now + 4.0, fitness)
+    assert now.elapsed_s == 4.0
+    assert now.utilisation == pytest.approx(4.0 / (core.now - began + 4.0))
+
+
+def test_utilisation_before_anything_is_zero() -> None:
+    """Neither time nor workers: no division by zero."""
+    table = CoreHarness("w0", genomes=1)
+    assert measure_progress(table.farm, table.observed, table.now).utilisation == 0.0
+
+
+def test_last_game_of_a_worker_is_its_newest_one_that_is_over() -> None:
+    """Of short games it says more than the time of the one that has just begun; None: none was played."""
+    table = CoreHarness("w0", "w1", genomes=3)
+    table.shares["w1"].sends_heartbeats = False
+    table.run_until_ready()
+    for seconds in (2.0, 0.25):
+        table.publish_result(table.claim("w0"), seconds=seconds)
+        table.tick()
+    rows = measure_progress(table.farm, table.observed, table.now).workers
+    assert [row.last_game_s for row in rows] == [0.25, None]
+
+
+def test_progress_has_fitness_of_this_and_earlier_generations() -> None:
+    """As the history that a host keeps has it, with the names of the genomes; without one nothing is known."""
+    table = CoreHarness("w0", genomes=2)
+    table.record(f.TrialSettled(genome=2, trial=1, settlement=Settlement.COMPLETED, fitness=5.0))
+    fitness = FitnessHistory("minimize")
+    for fact, _ in table.facts:
+        fitness.note(1, fact)
+
+    now = measure_progress(table.farm, table.observed, table.now, fitness)
+    assert (now.direction, now.fitness, now.history) == ("minimize", GenerationFitness(1, 1, 5.0, 5.0), ())
+    assert now.leaders == (Leader("g2", 5.0),)
+
+    table.record(f.RunOpened(generation=2, run=1, settings=table.settings))
+    now = measure_progress(table.farm, table.observed, table.now, fitness)
+    assert (now.fitness, now.leaders, now.history) == (None, (), (GenerationFitness(1, 1, 5.0, 5.0),))
+
+    bare = measure_progress(table.farm, table.observed, table.now)
+    assert (bare.direction, bare.fitness, bare.leaders, bare.history) == ("maximize", None, (), ())
+
+
 def beat(**changes: Any) -> AgentRecord:
     fields: dict[str, Any] = {"farm": "f00d", "worker": "w0", "epoch": 1, "boot_id": "b", "run_id": "r", "counter": 9}
     return AgentRecord(**{**fields, "state": AgentState.PLAYING, **changes})
 
 
 def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
-    """The worker's fault, else the evaluation's progress, else the share's fault, else the expected event."""
+    """The worker's fault, else the evaluation's progress, else the share's fault, else the expected event.
+
+    What is wrong can be told from what the game reports.
+    """
+
+    def row() -> WorkerRow:
+        return measure_progress(core.farm, core.observed, core.now).workers[0]
 
     def note() -> str:
-        return measure_progress(core.farm, core.observed, core.now).workers[0].note
+        return row().note
 
     seen = core.observed.workers["w0"]
     core.claim("w0")
     core.tick()
     seen.heartbeat = beat(attempt=HELD, progress="level 3\x1b[2J")
-    assert note() == "level 3 [2J"
+    assert (row().note, row().progress, row().problem) == ("level 3 [2J", "level 3 [2J", "")
+    core.farm.workers["w0"].reason = "on fire"
+    assert (row().note, row().progress, row().problem) == ("on fire", "level 3 [2J", "on fire")
+    core.farm.workers["w0"].reason = ""
     seen.heartbeat = beat(attempt=None, progress="of an older game")
-    assert note() == ""
+    assert (row().note, row().progress) == ("", "")
     seen.unknown = "no route"
     assert note() == "no route"
     core.farm.workers["w0"].reason = "on fire"
@@ -180,6 +251,9 @@ def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
 def test_facts_of_earlier_run_have_no_line(core: CoreHarness) -> None:
     """A generation that was started again has no earlier attempts."""
     unknown = f.AttemptEnded(attempt="g0001-0001-t1-a9-000000000009", outcome=Outcome.LOST, reason="silent")
+    removed = f.TrialSettled(genome=2, trial=1, settlement=Settlement.FAILED, reason="of a genome that was removed")
 
     assert describe_any(unknown, core.farm) == ""
+    assert describe_any(removed, core.farm) == ""
+    assert describe_any(f.GenomePoisoned(genome=2, charges=3), core.farm) == ""
     assert describe_any(f.WorkerRecovered(worker="w0"), core.farm) == "w0: recovered"
