@@ -97,8 +97,12 @@ def draw_pages(finished: Path, playing: Path, run: FaultyRun) -> None:
             ("page", address, "dark"),
         ):
             page = browser.new_page(viewport={"width": 1240, "height": 1130}, color_scheme=scheme)
-            _play_on(playing, run)
             _open(page, place)
+            if name == "page":
+                _play_on(playing, run)  # the page takes a status of ten seconds ago for that of a host that is gone
+                page.reload()
+                page.wait_for_selector("#now", state="visible")
+                page.wait_for_timeout(500)
             page.screenshot(path=str(HERE / f"{name}.png"))
         browser.close()
         server.kill()

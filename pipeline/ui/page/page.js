@@ -88,11 +88,13 @@ function drawSpread(genomes) {
     plot("spread", [{ type: "histogram", x: known, marker, hovertemplate: "%{y} genomes around %{x}<extra></extra>" }], { ...titles, bargap: 0.06 });
     return;
   }
-  titles.xaxis.type = "category"; // a few values, each with its own bar: ranges between them would show nothing
+  const span = values.length > 1 ? values.at(-1) - values[0] : 2; // a bar per value: ranges of a few values show nothing
+  const labels = values.length < 5 ? { tickvals: values, ticktext: values.map(figure) } : {};
+  Object.assign(titles.xaxis, labels, { range: values.length ? [values[0] - span / 4, values.at(-1) + span / 4] : undefined });
   titles.yaxis.dtick = known.length < 12 ? 1 : undefined;
   plot("spread", [{
-    type: "bar", x: values.map(figure), y: values.map((value) => known.filter((one) => one === value).length), marker,
-    width: 0.5, hovertemplate: "%{y} genomes: %{x}<extra></extra>",
+    type: "bar", x: values, y: values.map((value) => known.filter((one) => one === value).length), marker,
+    width: span / 40, hovertemplate: "%{y} genomes: %{x}<extra></extra>",
   }], titles);
 }
 
