@@ -224,7 +224,7 @@ class Opened:
 
     handle: bytes
     size_bytes: int
-    is_link: bool
+    is_link: bool  #: or another reparse point: the answer has the attribute and no tag
     changed_at: float  #: by the server's clock, Unix time
 
 
