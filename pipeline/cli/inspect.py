@@ -39,7 +39,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
     Reads only: any number of these commands may run at once, without effect on the run.
     """
     console, pause = Console(), threading.Event()
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         generation = reader.choose(_number(gen))
         if not console.is_terminal:
             mixed = mixed_text(evaluators(reader.farm(generation)))
@@ -60,7 +60,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         click.echo(explain(reader, what, _number(gen)))
     return ExitCode.OK
 
@@ -88,7 +88,7 @@ def results(
         raise click.UsageError("--json and --csv cannot both be had; choose one")
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         newest = reader.choose(_number(gen))  # raises if there is none
         chosen = reader.generations() if all_generations else [newest]
         farms = [reader.farm(generation) for generation in chosen]
@@ -109,7 +109,6 @@ def results(
 @_options
 def write_report(all_generations: bool, out: Path | None, gen: str | None, root: Path) -> int:
     """Write the report of a generation: one self-contained HTML file that works without a network."""
-    root = root.resolve()
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
     with ProjectReader(root) as reader:
@@ -137,7 +136,7 @@ def serve_page(host: str, port: int, root: Path) -> int:
     """
     from pipeline.ui.web_server import serve  # imports a web server
 
-    serve(root.resolve(), host, port, click.echo)
+    serve(root, host, port, click.echo)
     return ExitCode.OK
 
 

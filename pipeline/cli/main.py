@@ -87,7 +87,6 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
     Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
     """
     generation = parse_generation(gen)
-    root = root.resolve()
     config = load_config(root)
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
@@ -105,7 +104,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
     """Show the state of a generation: counts, workers, open trials and why they are open."""
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
         playing = reader.is_playing(generation)
         click.echo(status_text(reader.farm(generation), reader.last_at(), playing=playing))
@@ -123,7 +122,7 @@ def verify_results(gen: str | None, root: Path) -> int:
     Exit codes: 0 verified; 1 something is wrong, each problem is printed; 2 nothing was run here;
     4 the ledger is damaged or of another version.
     """
-    words, passed = report_text(verify(root.resolve(), parse_generation(gen) if gen is not None else None))
+    words, passed = report_text(verify(root, parse_generation(gen) if gen is not None else None))
     click.echo(words)
     return ExitCode.OK if passed else ExitCode.FAILED
 
@@ -138,7 +137,6 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     A worker whose evaluator is not that of this project is a fault, too; the files that differ are named.
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
-    root = root.resolve()
     config = load_config(root)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     for result in results:
@@ -155,7 +153,6 @@ def take_over_share(worker: str, root: Path) -> int:
 
     Use it only when the other host is gone for good: everything it had published there is removed.
     """
-    root = root.resolve()
     click.echo(take_over(root, load_config(root), worker))
     return ExitCode.OK
 

@@ -8,10 +8,21 @@ from pathlib import Path
 
 import click
 
+from pipeline.errors import InputError
+
+
+def _absolute(_context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
+    try:
+        return root.resolve()
+    except OSError as error:  # the current folder was removed
+        raise InputError(f"{root}: {error.strerror}; go to a folder that is there, or give --root") from error
+
+
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
+    callback=_absolute,
     help="The project folder, with pipeline.toml, genomes/ and results/ (default: here).",
 )
 

@@ -183,7 +183,6 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
     """
-    root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not table.template_machine:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there")
@@ -199,7 +198,6 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
 @root_option
 def make_switch(what_if: bool, root: Path) -> int:
     """Make the internal switch of the farm and give the host its address on it."""
-    root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not (table.switch and table.network):
         raise ConfigError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
@@ -227,7 +225,7 @@ def _run_command(
     if question and not what_if:
         _confirm(f"{question} {', '.join(chosen)}?")
     if reverts and not what_if:
-        start_new_epochs(root.resolve(), config, chosen)
+        start_new_epochs(root, config, chosen)
     if wait and not what_if:
         verb = fleet.with_wait(verb, config.limits.boot_limit_s)
     failed = 0
@@ -252,7 +250,6 @@ def _confirm(question: str) -> None:
 
 
 def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
-    root = root.resolve()
     config = load_config(root)
     if backend is not None and getattr(config, backend) is None:
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
