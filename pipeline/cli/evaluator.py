@@ -19,7 +19,6 @@ def check_evaluator(root: Path) -> int:
     The genome is the first one of the newest generation. Nothing is recorded.
     Exit codes: 0 it works; 1 it does not; 2 bad configuration.
     """
-    root = root.resolve()
     config = _config(root)
     click.echo(f"evaluator: {config.evaluator} of {root}")
     click.echo(f"version: {evaluator_version(root, config)}")
@@ -46,7 +45,6 @@ def try_genome(genome: Path, seed: int | None, trial: int, keep: Path | None, ro
     It is the same game as in a run: same seed, settings and time limit. Nothing is recorded.
     Exit codes: 0 it completed; 1 it failed; 2 bad input or configuration.
     """
-    root = root.resolve()
     return _print_game(play_game(root, _config(root), genome, trial=trial, seed=seed, keep=keep))
 
 

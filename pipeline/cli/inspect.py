@@ -14,7 +14,8 @@ from rich.text import Text
 
 from inbox_agent.system.atomic_file import made_folder, replace_file
 from inbox_agent.system.standard_output import write_error
-from pipeline.cli.options import complete_genome_or_worker, gen_option, root_option
+from pipeline.cli.completion import complete_genome_or_worker
+from pipeline.cli.options import gen_option, root_option
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
@@ -50,7 +51,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 
     Reads only: any number of these commands may run at once, without effect on the run.
     """
-    root, generation, console = root.resolve(), _number(gen), Console()
+    generation, console = _number(gen), Console()
     if once or not console.is_terminal:
         with ProjectReader(root) as reader:
             chosen = reader.choose(generation)
@@ -94,7 +95,7 @@ def _screen(found: View | str) -> RenderableType:
 @_options
 def explain_something(what: str, gen: str | None, root: Path) -> int:
     """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         click.echo(explain(reader, what, _number(gen)))
     return ExitCode.OK
 
@@ -122,7 +123,7 @@ def results(
         raise click.UsageError("--json and --csv cannot both be had; choose one")
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         newest = reader.choose(_number(gen))  # raises if there is none
         chosen = reader.generations() if all_generations else [newest]
         farms = [reader.farm(generation) for generation in chosen]
@@ -143,7 +144,6 @@ def results(
 @_options
 def write_report(all_generations: bool, out: Path | None, gen: str | None, root: Path) -> int:
     """Write the report of a generation: one self-contained HTML file that works without a network."""
-    root = root.resolve()
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: a report is an HTML file; give it a name that ends in .html")
     with ProjectReader(root) as reader:
@@ -171,7 +171,7 @@ def serve_page(host: str, port: int, root: Path) -> int:
     """
     from pipeline.ui.web_server import serve  # imports a web server
 
-    serve(root.resolve(), host, port, click.echo)
+    serve(root, host, port, click.echo)
     return ExitCode.OK
 
 

@@ -18,10 +18,11 @@ from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
+from pipeline.cli.completion import complete_generation, complete_worker
 from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
-from pipeline.cli.options import complete_generation, complete_worker, gen_option, root_option, shell_line
+from pipeline.cli.options import gen_option, root_option, shell_line
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
@@ -128,7 +129,6 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
     Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
     """
     generation = parse_generation(gen)
-    root = root.resolve()
     config = load_config(root)
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
@@ -146,7 +146,7 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
     """Show the state of a generation: counts, workers, open trials and why they are open."""
-    with ProjectReader(root.resolve()) as reader:
+    with ProjectReader(root) as reader:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
         live = reader.progress(generation) if reader.is_playing(generation) else None
         click.echo(status_text(reader.farm(generation), reader.last_at(), live))
@@ -171,7 +171,7 @@ def verify_results(gen: str | None, root: Path) -> int:
     4 the ledger is damaged or of another version; 5 the count is right, and files of the results, genomes
     or tables are missing or were changed. Each problem is printed with what to do.
     """
-    audits = verify(root.resolve(), parse_generation(gen) if gen is not None else None)
+    audits = verify(root, parse_generation(gen) if gen is not None else None)
     click.echo(report_text(audits))
     return exit_code(audits)
 
@@ -186,7 +186,6 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     A worker whose evaluator is not that of this project is a fault, too; the files that differ are named.
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
-    root = root.resolve()
     config = load_config(root)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     for result in results:
@@ -203,7 +202,6 @@ def take_over_share(worker: str, root: Path) -> int:
 
     Use it only when the other host is gone for good: everything it had published there is removed.
     """
-    root = root.resolve()
     click.echo(take_over(root, load_config(root), worker))
     return ExitCode.OK
 

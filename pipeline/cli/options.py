@@ -1,4 +1,4 @@
-"""Options that several commands share, what a shell completes, and command lines to be copied."""
+"""Options that several commands share, and a command line as it is shown to the user."""
 
 import shlex
 import subprocess
@@ -8,52 +8,22 @@ from pathlib import Path
 
 import click
 
-from pipeline.config import load_config
-from pipeline.errors import PipelineError
-from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB, ProjectPaths
-from pipeline.storage.snapshots import is_ignored
-
-_NAMES_MAX = 200  # of those that a shell shows
+from pipeline.cli.completion import complete_generation
+from pipeline.errors import InputError
 
 
-def complete_worker(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """Workers of the project."""
+def _absolute(_context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
     try:
-        names = load_config(_root(context), check=False).worker_names()
-    except PipelineError:
-        return []
-    return [name for name in names if name.startswith(begun)]
-
-
-def complete_generation(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """Numbers of the generations that have a folder of genomes."""
-    return [str(number) for number in _generations(context) if str(number).startswith(begun)]
-
-
-def complete_genome_or_worker(context: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """Genomes of the newest generation, and workers."""
-    folders = _generations(context)
-    genomes: list[str] = []
-    if folders:
-        names = (path.name for path in sorted(folders[max(folders)].iterdir()))
-        genomes = [name for name in names if name.startswith(begun) and not is_ignored(name) and name.isprintable()]
-    return [*genomes[:_NAMES_MAX], *complete_worker(context, param, begun)]
-
-
-def _generations(context: click.Context) -> dict[int, Path]:
-    folders = sorted(ProjectPaths(_root(context)).all_genomes.glob(GENERATION_GLOB))
-    found = ((GENERATION_FOLDER.fullmatch(path.name), path) for path in folders if path.is_dir())
-    return {int(match[1]): path for match, path in found if match is not None}
-
-
-def _root(context: click.Context) -> Path:
-    return Path(context.params.get("root") or ".")
+        return root.resolve()
+    except OSError as error:  # the current folder was removed
+        raise InputError(f"{root}: {error.strerror}; go to a folder that is there, or give --root") from error
 
 
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
+    callback=_absolute,
     help="The project folder, with pipeline.toml, genomes/ and results/ (default: here).",
 )
 

@@ -9,7 +9,8 @@ import click
 import orjson
 
 from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
-from pipeline.cli.options import complete_worker, root_option
+from pipeline.cli.completion import complete_worker
+from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
 from pipeline.diagnosis.template import check_template
 from pipeline.errors import ConfigError, ExitCode, InputError, VmError
@@ -76,7 +77,7 @@ def create(**chosen: Any) -> int:
 @_yes_option
 def prepare(yes: bool, **chosen: Any) -> int:
     """Set up new machines: boot, set name, address and password, shut down, make the clean checkpoint."""
-    root = chosen["root"].resolve()
+    root = chosen["root"]
     config = load_config(root)
     if not chosen["what_if"]:
         require_secrets(config, root)
@@ -183,7 +184,6 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
     """
-    root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not table.template_machine:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there")
@@ -199,7 +199,6 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
 @root_option
 def make_switch(what_if: bool, root: Path) -> int:
     """Make the internal switch of the farm and give the host its address on it."""
-    root = root.resolve()
     table = load_config(root).hyperv
     if table is None or not (table.switch and table.network):
         raise ConfigError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
@@ -227,7 +226,7 @@ def _run_command(
     if question and not what_if:
         _confirm(f"{question} {', '.join(chosen)}?")
     if reverts and not what_if:
-        start_new_epochs(root.resolve(), config, chosen)
+        start_new_epochs(root, config, chosen)
     if wait and not what_if:
         verb = fleet.with_wait(verb, config.limits.boot_limit_s)
     failed = []
@@ -256,7 +255,6 @@ def _confirm(question: str) -> None:
 
 
 def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
-    root = root.resolve()
     config = load_config(root)
     if backend is not None and getattr(config, backend) is None:
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")

@@ -72,3 +72,15 @@ def test_path_of_no_text_is_refused(tmp_path: Path) -> None:
         )
         assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
         assert r"bad \udcff: broken Unicode in this path; rename the folder" in ran.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the current folder cannot be removed there")
+def test_removed_current_folder_is_named(tmp_path: Path) -> None:
+    """One line that says what to do."""
+    pipeline = shlex.join([sys.executable, "-P", "-m", "pipeline"])
+
+    for command in ("status", "run --gen 1", "check"):
+        words = f"mkdir gone && cd gone && rmdir ../gone && exec {pipeline} {command}"
+        ran = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+        assert "pipeline: .: No such file or directory; go to a folder that is there" in ran.stderr

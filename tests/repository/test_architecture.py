@@ -69,7 +69,7 @@ ONE_PLACE = {
     "starlette": {"pipeline.ui.web_server"},
     "uvicorn": {"pipeline.ui.web_server"},
     "plotly": set(),  # its script is read as a resource
-    "sqlite3": {"pipeline.storage.ledger"},
+    "sqlite3": {"pipeline.storage.ledger", "pipeline.storage.read_connection"},
     "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
     "packaging": {"pipeline.bundle.bundle"},
     "keyring": {"pipeline.secrets"},
