@@ -159,7 +159,7 @@ def test_wrong_password_stops_farm(farm: FarmProject, server: Samba, monkeypatch
     code, out = farm.run()
 
     assert code == 4
-    assert "LOGON_FAILURE" in out
+    assert "no such account, or it has another password (status 0xc000006d); check `account` and `secret`" in out
     assert "Wr0ng-canary" not in out
 
 
