@@ -41,7 +41,7 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
 
 
 def with_ignored_keys(log: bytes, answer: object, what: str) -> bytes:
-    """The log of a game, with a line for the keys of its answer that are ignored: one may be meant as a metric."""
+    """The log of a game, with a line for the keys of its answer that are ignored: a number there may be a metric."""
     ignored = [key for key in answer if key not in ("fitness", "metrics")] if isinstance(answer, dict) else []
     if not ignored:
         return log

@@ -4,7 +4,7 @@ The terms are those of Jepsen's queue checker: *lost* is a trial of a finished r
 one that was settled twice, *unexpected* a settlement that does not follow from the results, *recovered* a trial that
 needed more than one attempt. A fitness is also unexpected if another evaluator gave it than the one that was in force
 when its attempt was issued; a fitness of several evaluators that were in force one after another is not a problem.
-A file that is missing, cannot be read or was edited proves nothing against the count, so it is told apart.
+A file that is missing, cannot be read or was edited proves nothing against the count, so it is a kind of its own.
 Owns: whether a generation passes, with one line per problem; which evaluators gave its fitness.
 """
 

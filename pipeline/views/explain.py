@@ -30,7 +30,7 @@ OUTCOMES: dict[Outcome, str] = {
 }
 
 REASON_CHARS_MAX = 300
-REPEATED_CHARS_MAX = 40  #: longer reasons are told once
+REPEATED_CHARS_MAX = 40  #: longer reasons are given once
 
 SETTLEMENTS: dict[Settlement, str] = {
     Settlement.COMPLETED: "completed",
@@ -110,25 +110,25 @@ RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
 
 
 def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """Explains a genome, trial by trial. A reason that several attempts have is told once."""
-    lines, told = [_headline(genome)], _ToldReasons()
+    """Explains a genome, trial by trial. A reason that several attempts have is given once."""
+    lines, given = [_headline(genome)], _GivenReasons()
     for attempt in genome.charges:
         why = "it was being played there" if _has_begun(attempt) else "nothing else was in that worker's queue"
         lines.append(f"It is charged with the loss of {attempt.id} on {attempt.worker}: {why}.")
     for trial in genome.trials:
-        lines += ["", *_conclusion(farm, trial, depth, told, playing=playing)]
-        lines += [f"  {_attempt(attempt, told)}" for attempt in trial.attempts]
+        lines += ["", *_conclusion(farm, trial, depth, given, playing=playing)]
+        lines += [f"  {_attempt(attempt, given)}" for attempt in trial.attempts]
     return lines
 
 
 def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool) -> list[str]:
     """Explains an attempt and the state of its trial."""
-    trial, told = attempt.trial, _ToldReasons()
-    lines = [f"{attempt.id} is {_try(attempt)} of {_name(trial.genome)}.", _attempt(attempt, told)]
+    trial, given = attempt.trial, _GivenReasons()
+    lines = [f"{attempt.id} is {_try(attempt)} of {_name(trial.genome)}.", _attempt(attempt, given)]
     others = [other.id for other in trial.attempts if other is not attempt]
     if others:
         lines.append(f"The trial was tried as {', '.join(others)} as well.")
-    return [*lines, "", *_conclusion(farm, trial, depth, told, playing=playing)]
+    return [*lines, "", *_conclusion(farm, trial, depth, given, playing=playing)]
 
 
 def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[str]:
@@ -152,7 +152,7 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
 
 
 def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[str]:
-    told = _ToldReasons()
+    given = _GivenReasons()
     for one in history:
         fact = one.fact
         if isinstance(fact, f.AttemptEnded):
@@ -160,7 +160,7 @@ def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[s
             if attempt is None or attempt.worker != name or fact.outcome in (Outcome.COMPLETED, Outcome.WITHDRAWN):
                 continue
             where = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)}"
-            why = told.reason(fact.reason, f"at {local_time(one.at)}")
+            why = given.reason(fact.reason, f"at {local_time(one.at)}")
             yield f"{local_time(one.at)}  {where}: {fact.outcome.replace('_', ' ')}: {why}"
         elif getattr(fact, "worker", None) == name:
             if isinstance(fact, f.RecoveryStarted):
@@ -181,26 +181,26 @@ def _headline(genome: Genome) -> str:
 
 
 def _conclusion(
-    farm: Farm, trial: Trial, depth: Mapping[str, int], told: "_ToldReasons", *, playing: bool
+    farm: Farm, trial: Trial, depth: Mapping[str, int], given: "_GivenReasons", *, playing: bool
 ) -> list[str]:
     head = f"Trial {trial.number}, seed {trial.seed},"
     if trial.settlement is not None:
         fitness = f" with the fitness {trial.fitness:g}" if trial.fitness is not None else ""
         by = f", decided by {trial.decided_by}" if trial.decided_by else ""
-        why = f": {told.reason(trial.reason, f'trial {trial.number}')}" if trial.reason else ""
+        why = f": {given.reason(trial.reason, f'trial {trial.number}')}" if trial.reason else ""
         return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
     waits, following = PENDING_REASONS[pending_reason(farm, trial, depth, playing=playing)]
     return [f"{head} is open: {waits}. Next: {following}."]
 
 
-def _attempt(attempt: Attempt, told: "_ToldReasons") -> str:
+def _attempt(attempt: Attempt, given: "_GivenReasons") -> str:
     version = f" with evaluator {played_by(attempt)}" if played_by(attempt) else ""
     line = f"{attempt.id}, on {attempt.worker}{version}: issued {local_time(attempt.issued_at)}, {_begun(attempt)}"
     if attempt.outcome is None:
         return f"{line}, not over."
     played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""
     blame = f"; {_blame(attempt)}" if attempt.outcome is not Outcome.COMPLETED else ""
-    why = f" ({told.reason(attempt.reason, _try(attempt))})" if attempt.reason else ""
+    why = f" ({given.reason(attempt.reason, _try(attempt))})" if attempt.reason else ""
     ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
     return f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{blame}{why}."
 
@@ -235,14 +235,14 @@ def _blame(attempt: Attempt) -> str:
     return "that counts against neither genome nor worker"
 
 
-class _ToldReasons:
-    """The long reasons of one explanation, each told once: attempts at a broken genome all have the same one."""
+class _GivenReasons:
+    """The long reasons of one explanation, each given once: attempts at a broken genome all have the same one."""
 
     def __init__(self) -> None:
         self._where: dict[str, str] = {}
 
     def reason(self, reason: str, where: str) -> str:
-        """The reason, or a reference to `where` it was told before."""
+        """The reason, or a reference to `where` it was given before."""
         text = clean(reason, REASON_CHARS_MAX)
         before = self._where.setdefault(text, where)
         return text if before == where or len(text) <= REPEATED_CHARS_MAX else f"the same reason as {before}"
