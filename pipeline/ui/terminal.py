@@ -1,16 +1,13 @@
 """Live displays in a terminal: of the run that this process plays, and of `pipeline top`. Without one: plain lines.
 
-Owns: when something is drawn, and the state of the terminal meanwhile. Not here: what is drawn (`ui.display`).
+Owns: when something is drawn. Not here: what is drawn (`ui.display`).
 """
 
 import contextlib
-import io
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -19,13 +16,11 @@ from rich.text import Text
 from pipeline.core.facts import DatedFact, Fact, RunOpened
 from pipeline.core.farm import Farm
 from pipeline.ui.display import ABNORMAL, RunDisplay, attempts_lost, fitness_text
+from pipeline.ui.echo import without_echo
 from pipeline.views.explain import local_time
 from pipeline.views.fact_text import describe, describe_any, duration
 from pipeline.views.progress import Progress
 from pipeline.views.results import evaluators, version_text
-
-if sys.platform != "win32":
-    import termios
 
 PLAIN_INTERVAL_S = 10.0
 REFRESH_PER_SECOND = 2
@@ -128,34 +123,3 @@ def recent_events(history: Sequence[DatedFact], farm: Farm) -> list[str]:
         if len(found) == EVENTS_MAX or isinstance(one.fact, RunOpened):
             break
     return found[::-1]
-
-
-@contextlib.contextmanager
-def without_echo(file: IO[str]) -> Iterator[None]:
-    """The terminal echoes no key while this lasts: an echoed `^C` or line break would shift the display.
-
-    Nothing changes if the file is no terminal, if this process is in its background, where it would be stopped for
-    the change, and on Windows, whose console echoes only what a program reads.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    terminal, before = _foreground_terminal(file)
-    if before is not None:
-        quiet = [*before]
-        quiet[3] = before[3] & ~(termios.ECHO | termios.ECHONL)
-        termios.tcsetattr(terminal, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        if before is not None and _foreground_terminal(file)[1] is not None:
-            termios.tcsetattr(terminal, termios.TCSANOW, before)
-
-
-def _foreground_terminal(file: IO[str]) -> tuple[int, list[Any] | None]:
-    """The terminal that a file leads to and its attributes; None if this process may not change them."""
-    with contextlib.suppress(OSError, io.UnsupportedOperation, termios.error):
-        terminal = file.fileno()
-        if os.tcgetpgrp(terminal) == os.getpgrp():
-            return terminal, termios.tcgetattr(terminal)
-    return -1, None

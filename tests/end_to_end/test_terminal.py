@@ -143,7 +143,7 @@ def test_terminated_run_restores_the_terminal(project: FarmProject, start: Start
 
 WITHOUT_ECHO = """
 import sys
-from pipeline.ui.terminal import without_echo
+from pipeline.ui.echo import without_echo
 with without_echo(sys.stdout):
     print("quiet", flush=True)
     input()
