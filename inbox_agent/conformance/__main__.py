@@ -9,13 +9,16 @@ import io
 import logging
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 from inbox_agent.conformance.agent_process import PLACEHOLDERS
 from inbox_agent.conformance.check import Check
 from inbox_agent.conformance.checks import CHECKS, SWITCHED_OFF
+from inbox_agent.conformance.outcome import FAILED, LEFT_OUT, OK
 from inbox_agent.conformance.runner import OWN_AGENT, RunOptions, run_checks
 
+_TOTALS = {OK: "passed", LEFT_OUT: "left out"}
 _CANCELLED = 130  #: as shells say of a program that Ctrl-C ended
 
 
@@ -47,12 +50,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(checks: list[Check], options: RunOptions) -> int:
-    failed = 0
+    words: Counter[str] = Counter()
     with contextlib.closing(run_checks(checks, options)) as outcomes:
         for outcome in outcomes:
             print(outcome, flush=True)
-            failed += outcome.failed
-    print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed")
+            words[outcome.word] += 1
+    if failed := words.pop(FAILED, 0):
+        print(f"{failed} of {len(checks)} checks failed")
+    else:
+        print(", ".join(f"{words[word]} checks {said}" for word, said in _TOTALS.items() if words[word]))
     return int(failed > 0)
 
 
