@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     cut = words.index("--") if "--" in words else len(words)
     args, command = kit_parser().parse_args(words[:cut]), words[cut + 1 :]
-    logging.basicConfig(level=logging.ERROR)  # watchdog warns of events that come while it ends
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it reports events that come while it ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page lacks some characters
     checks = [check for check in CHECKS if check.name not in {*SWITCHED_OFF, *args.skip}]
