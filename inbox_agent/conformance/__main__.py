@@ -9,13 +9,16 @@ import io
 import logging
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 from inbox_agent.conformance.agent_process import PLACEHOLDERS
 from inbox_agent.conformance.check import Check
 from inbox_agent.conformance.checks import CHECKS, SWITCHED_OFF
+from inbox_agent.conformance.outcome import FAILED, LEFT_OUT, OK
 from inbox_agent.conformance.runner import OWN_AGENT, RunOptions, run_checks
 
+_TOTALS = {OK: "passed", LEFT_OUT: "left out"}
 _CANCELLED = 130  #: as shells say of a program that Ctrl-C ended
 
 
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     cut = words.index("--") if "--" in words else len(words)
     args, command = kit_parser().parse_args(words[:cut]), words[cut + 1 :]
-    logging.basicConfig(level=logging.ERROR)  # watchdog warns of events that come while it ends
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it reports events that come while it ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page lacks some characters
     checks = [check for check in CHECKS if check.name not in {*SWITCHED_OFF, *args.skip}]
@@ -47,12 +50,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(checks: list[Check], options: RunOptions) -> int:
-    failed = 0
+    words: Counter[str] = Counter()
     with contextlib.closing(run_checks(checks, options)) as outcomes:
         for outcome in outcomes:
             print(outcome, flush=True)
-            failed += outcome.failed
-    print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed")
+            words[outcome.word] += 1
+    if failed := words.pop(FAILED, 0):
+        print(f"{failed} of {len(checks)} checks failed")
+    else:
+        print(", ".join(f"{words[word]} checks {said}" for word, said in _TOTALS.items() if words[word]))
     return int(failed > 0)
 
 

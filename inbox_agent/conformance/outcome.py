@@ -2,6 +2,8 @@
 
 import msgspec
 
+OK, FAILED, LEFT_OUT = "ok", "FAILED", "left out"
+
 
 class CheckFailed(Exception):
     """The agent did something else than what was expected; both are one line."""
@@ -19,14 +21,14 @@ class CheckOutcome(msgspec.Struct, frozen=True):
     """How one check ended."""
 
     name: str
-    word: str  #: `ok`, `FAILED` or `left out`
+    word: str  #: OK, FAILED or LEFT_OUT
     text: str  #: one line: what was expected, or why it was not checked
     seconds: float
 
     @property
     def failed(self) -> bool:
         """Whether the agent did not pass it."""
-        return self.word == "FAILED"
+        return self.word == FAILED
 
     def __str__(self) -> str:
         return f"{self.word:8}  {self.name} ({self.seconds:.1f} s)" + (f": {self.text}" if self.text else "")

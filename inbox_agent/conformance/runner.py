@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from inbox_agent.conformance.check import Check
-from inbox_agent.conformance.outcome import CheckFailed, CheckOutcome, NotPossible
+from inbox_agent.conformance.outcome import FAILED, LEFT_OUT, OK, CheckFailed, CheckOutcome, NotPossible
 from inbox_agent.conformance.scenario import Cancelled, Scenario
 
 #: How `inbox-agent` is tested: as a user starts it, but with a shorter time between heartbeats.
@@ -48,17 +48,17 @@ def run_checks(checks: Sequence[Check], options: RunOptions) -> Generator[CheckO
 
 
 def _run(check: Check, folder: Path, options: RunOptions, cancelled: threading.Event) -> CheckOutcome:
-    word, text, started = "ok", "", time.monotonic()
+    word, text, started = OK, "", time.monotonic()
     folder.mkdir(parents=True)
     try:
         with Scenario(folder, options.command, patience_s=options.patience_s, cancelled=cancelled) as scenario:
             check.run(scenario)
     except CheckFailed as error:
-        word, text = "FAILED", f"{check.behaviour} Expected {error.expected}; seen: {error.seen} [{check.source}]"
+        word, text = FAILED, f"{check.behaviour} Expected {error.expected}; seen: {error.seen} [{check.source}]"
     except NotPossible as reason:
-        word, text = "left out", str(reason)
+        word, text = LEFT_OUT, str(reason)
     except Cancelled:
-        word, text = "left out", "cancelled"
+        word, text = LEFT_OUT, "cancelled"
     except OSError as error:
-        word, text = "FAILED", f"the agent cannot be started, or its share cannot be used: {error}"
+        word, text = FAILED, f"the agent cannot be started, or its share cannot be used: {error}"
     return CheckOutcome(check.name, word, text, time.monotonic() - started)

@@ -22,7 +22,8 @@ T = TypeVar("T")
 GAME = Path(__file__).with_name("game.py")
 #: How long nothing may happen until it counts as never: twice what the protocol allows for noticing a change.
 QUIET_S = 2.0
-_POLL_S = 0.01
+#: Windows refuses to replace a file that is open: a reader that looks all the time would stop the heartbeat.
+POLL_S = 0.1 if sys.platform == "win32" else 0.01
 
 
 class Cancelled(Exception):
@@ -36,7 +37,8 @@ class Scenario:
         self, folder: Path, command: Sequence[str], *, patience_s: float, cancelled: threading.Event | None = None
     ) -> None:
         self.host = HostSide(folder)
-        self._folder, self._command, self._patience_s = folder, command, patience_s
+        self._folder, self._command = folder, command
+        self.patience_s = patience_s  #: the longest wait for one thing
         self._cancelled = cancelled or threading.Event()
         self._agents: list[AgentProcess] = []
         self._may_end: list[AgentProcess] = []
@@ -93,7 +95,7 @@ class Scenario:
 
     def wait_for(self, expected: str, probe: Callable[[], T | None]) -> T:
         """The first result of `probe` that is true. Raises CheckFailed: none was in time, or an agent ended."""
-        deadline, pause = time.monotonic() + self._patience_s, threading.Event()
+        deadline, pause = time.monotonic() + self.patience_s, threading.Event()
         while not (found := probe()):
             if self._cancelled.is_set():
                 raise Cancelled
@@ -101,8 +103,8 @@ class Scenario:
                 if agent.ended:
                     raise CheckFailed(expected, f"the agent ended with {agent.epitaph}")
             if time.monotonic() > deadline:
-                raise CheckFailed(expected, f"not within {self._patience_s:g} s; {self.description()}")
-            pause.wait(_POLL_S)
+                raise CheckFailed(expected, f"not within {self.patience_s:g} s; {self.description()}")
+            pause.wait(POLL_S)
         return found
 
     def require(self, condition: object, expected: str, seen: str = "") -> None:
@@ -115,7 +117,7 @@ class Scenario:
         until, pause = time.monotonic() + seconds, threading.Event()
         while time.monotonic() < until:
             self.require(condition(), expected)
-            pause.wait(_POLL_S)
+            pause.wait(POLL_S)
 
     def wait_for_farm(self, *, epoch: int = 1) -> AgentRecord:
         """Waits for a heartbeat of the farm by an agent that has loaded its evaluator."""

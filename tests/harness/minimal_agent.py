@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ class Agent:
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # the second record of a name is dropped
             if sys.platform == "win32":
-                os.rename(staged, final)
+                while_busy(lambda: os.rename(staged, final))
             else:
                 os.link(staged, final)
         staged.unlink(missing_ok=True)
@@ -254,7 +255,7 @@ class Agent:
         }
         new = self.status / "agent.json.new"
         new.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(new, self.status / "agent.json")
+        while_busy(lambda: os.replace(new, self.status / "agent.json"))
         self.beat_at, self.beaten = time.monotonic() + BEAT_S, self.owner
 
     def me(self) -> dict[str, str]:
@@ -338,7 +339,8 @@ class Agent:
         if FAULT == "cleans_result_first":
             order.reverse()
         for suffix in order:
-            (self.outbox / f"{attempt}{suffix}").unlink(missing_ok=True)
+            path = self.outbox / f"{attempt}{suffix}"
+            while_busy(lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
         shutil.rmtree(self.outbox / f"{attempt}.files", ignore_errors=True)
 
     def answer_claim(self, attempt: str) -> None:
@@ -526,6 +528,16 @@ def of(name: str, suffix: str) -> str:
     """The attempt of a file's name; empty if it has none, or another suffix."""
     attempt = name.removesuffix(suffix)
     return attempt if name.endswith(suffix) and ATTEMPT.fullmatch(attempt) else ""
+
+
+def while_busy(call: Callable[[], object]) -> None:
+    """Windows refuses to replace or remove a file while another program has it open."""
+    for _ in range(12):
+        with contextlib.suppress(PermissionError):
+            call()
+            return
+        time.sleep(0.1)
+    call()
 
 
 def payload(name: str, data: bytes) -> dict[str, Any]:

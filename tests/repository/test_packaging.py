@@ -65,7 +65,7 @@ def test_conformance_kit_runs_from_wheel(agent_only: Path, tmp_path: Path) -> No
     command: list[str | Path] = [agent_only / "python", "-m", "inbox_agent.conformance", *only]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, ""), run.stdout
-    assert run.stdout.splitlines()[-1] == "all 2 checks passed"
+    assert run.stdout.splitlines()[-1] == "2 checks passed"
 
 
 def test_missing_host_extra_is_reported(agent_only: Path) -> None:

@@ -28,7 +28,7 @@ _SUBJECTS: tuple[ModuleType, ...] = (
 CHECKS: tuple[Check, ...] = tuple(
     value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Check)
 )
-#: Names of checks that run only if they are asked for by name.
+#: Checks that run only if they are asked for by name: of rules that `inbox-agent` does not follow yet.
 SWITCHED_OFF: frozenset[str] = frozenset(
     {
         "claim-of-an-older-epoch-is-interrupted",

@@ -1,13 +1,14 @@
 """Records: what the agent writes is whole and valid, what it reads is judged as the document says."""
 
 import hashlib
+import sys
 import threading
 
 from inbox_agent.conformance.check import check
 from inbox_agent.conformance.host_side import RequestedGame
 from inbox_agent.conformance.journal import SHOWS_WRITES, FolderJournal
 from inbox_agent.conformance.outcome import CheckFailed
-from inbox_agent.conformance.scenario import Scenario
+from inbox_agent.conformance.scenario import POLL_S, Scenario
 from inbox_agent.conformance.vectors import Vector, load_vectors
 from inbox_agent.protocol.layout import HEARTBEAT, INBOX, OUTBOX, STATUS, Kind, Outcome
 
@@ -58,7 +59,7 @@ class _ReadingAllTheTime:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._end.is_set():
+        while not self._end.wait(POLL_S if sys.platform == "win32" else 0.0):
             try:
                 self._host.heartbeat()
                 for game in self._games:
