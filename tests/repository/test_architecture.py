@@ -57,6 +57,7 @@ ONE_PLACE = {
     "apscheduler": {"pipeline.host.timers"},
     "click": {
         "pipeline.cli.agent",
+        "pipeline.cli.completion",
         "pipeline.cli.evaluator",
         "pipeline.cli.main",
         "pipeline.cli.inspect",

@@ -46,7 +46,7 @@ def python(place: Path) -> Run:
     """Runs Python in the checkout with an almost empty PATH, as a user other than root if that user can access it."""
     programs = place / "bin"
     programs.mkdir()
-    for path in filter(None, map(shutil.which, ("git", "make", "sh"))):
+    for path in filter(None, map(shutil.which, ("git", "make", "rm", "sh"))):
         (programs / Path(path).name).symlink_to(path)
     environment = {"PATH": str(programs), "HOME": str(place), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
