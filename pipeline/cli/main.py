@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -37,7 +37,7 @@ from pipeline.views.fact_text import duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
-_FAILED_NAMED_MAX = 20
+_NAMED_MAX = 20  #: failed genomes, and files of each kind, at the end of a run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -55,8 +55,9 @@ def commands() -> None:
     pipeline verify          count again, independently
     pipeline vm status       show the state of the workers' virtual machines
 
-    Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
-    configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
+    Exit codes: 0 every genome completed; 1 finished, some genomes failed, or some files of the
+    folder were not counted; 2 bad input or configuration; 3 stopped early, the same command
+    resumes; 4 the farm cannot go on.
     """
     _quiet_libraries()
 
@@ -83,7 +84,9 @@ def init(folder: Path) -> int:
 def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbose: bool, root: Path) -> int:
     """Play every genome of a generation, or resume a stopped one.
 
-    Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
+    Files that appear in its folder while it runs are played, too. A genome whose file changes keeps
+    the bytes that were read first, and is named. Ctrl-C stops gracefully; the same command resumes.
+    A finished generation is not played again; files that were added since are.
     """
     generation = parse_generation(gen)
     root = root.resolve()
@@ -91,7 +94,9 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
     with Host(root, config, root) as host:
-        host.begin(generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
+        host.begin(
+            generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator, follow_folder=True
+        )
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:
@@ -205,10 +210,10 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
     if mixed := mixed_text(counts["evaluators"]):
         click.echo(f"  {mixed}; results.csv says which")
-    for genome in failed[:_FAILED_NAMED_MAX]:
-        click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
-    if len(failed) > _FAILED_NAMED_MAX:
-        click.echo(f"  … and {len(failed) - _FAILED_NAMED_MAX} more, see results.csv")
+    for line in _first([f"failed: {genome.name}: {failure_reason(genome)}" for genome in failed], ", see results.csv"):
+        click.echo(f"  {line}")
+    for line in (*_first(ending.files.not_counted), *_first(ending.files.deleted)):
+        click.echo(f"  {line}")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
         fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
@@ -220,7 +225,13 @@ def _print_result(host: Host, ending: Ending) -> int:
             "to play what failed once more: the same command with --retry-failed, "
             "and with --accept-evaluator if you have changed the game"
         )
-    return ExitCode.FAILED if failed else ExitCode.OK
+    return ExitCode.FAILED if failed or ending.files.not_counted else ExitCode.OK
+
+
+def _first(lines: Sequence[str], where: str = "") -> list[str]:
+    """The first lines, and how many are left out."""
+    more = len(lines) - _NAMED_MAX
+    return [*lines[:_NAMED_MAX], f"… and {more} more{where}"] if more > 0 else list(lines)
 
 
 class _stopping_on_signals:  # noqa: N801  a context manager read like a verb

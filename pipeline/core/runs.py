@@ -1,7 +1,8 @@
 """Opens, extends, reopens and closes the run of a generation: the facts for each, and replay. No I/O of its own.
 
-Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, missing ones stay,
-changed files and settings are refused; a finished generation stays finished.
+Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, also while it runs;
+missing ones stay, changed settings are refused. The bytes of a genome stay those that were read first: a file with
+others is refused, or named by the caller. A finished generation stays finished.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,12 +56,20 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
 
 
 def opening_facts(
-    farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
+    farm: Farm,
+    generation: int,
+    genomes: Sequence[GenomeFile],
+    settings: RunSettings,
+    *,
+    fresh: bool,
+    keep_bytes: bool = False,
 ) -> list[Fact]:
     """The facts that open a generation, or continue it with the new files of its folder.
 
+    With `keep_bytes` a genome whose file has other bytes now is no error: it keeps those of the first run.
+
     Raises:
-        InputError: a genome's bytes or a setting differs from the first run.
+        InputError: a setting differs from the first run, or a genome's bytes.
     """
     if farm.generation == generation and not fresh:
         settings = _with_version_of(farm, settings)
@@ -70,12 +79,25 @@ def opening_facts(
         fresh = True  # no fitness yet: changed settings restart the run without --fresh
     if farm.generation == generation and not fresh:
         assert farm.settings is not None
-        _refuse_changes(farm, genomes, farm.settings, settings)
-        names = {genome.name for genome in farm.genomes}
-        return _added([file for file in genomes if file.name not in names], after=len(farm.genomes))
+        _refuse_other_settings(farm, farm.settings, settings)
+        if not keep_bytes:
+            _refuse_other_bytes(farm, genomes)
+        return joining_facts(farm, genomes)
     run = farm.run + 1 if farm.generation == generation else 1
     opened = RunOpened(generation=generation, run=run, settings=settings)
     return [opened, *_added(genomes, after=0)]
+
+
+def joining_facts(farm: Farm, files: Iterable[GenomeFile]) -> list[Fact]:
+    """The facts that add files to the open generation; those of genomes that it has already add none."""
+    names = {genome.name for genome in farm.genomes}
+    return _added([file for file in files if file.name not in names], after=len(farm.genomes))
+
+
+def changed_files(farm: Farm, files: Iterable[GenomeFile]) -> list[GenomeFile]:
+    """The files with other bytes than the genomes of the same name in the open generation."""
+    digests = {genome.name: genome.sha256 for genome in farm.genomes}
+    return [file for file in files if digests.get(file.name, file.sha256) != file.sha256]
 
 
 def has_fitness(farm: Farm) -> bool:
@@ -140,21 +162,26 @@ def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
     ]
 
 
-def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings) -> None:
-    where = f"generation {farm.generation} was begun with other"
-    fix = "put them back, or begin it anew with --fresh"
+def _refuse_other_settings(farm: Farm, fixed: RunSettings, settings: RunSettings) -> None:
     changed = [
         f"{name} was {getattr(fixed, name)!r}, is now {getattr(settings, name)!r}"
         for name in RunSettings.__struct_fields__
         if getattr(fixed, name) != getattr(settings, name)
     ]
     if changed:
-        raise InputError(f"{where} settings: {'; '.join(changed)}; {fix}")
+        raise InputError(_begun_with_other(farm, "settings", changed))
+
+
+def _refuse_other_bytes(farm: Farm, genomes: Sequence[GenomeFile]) -> None:
     digests = {genome.name: genome.sha256 for genome in farm.genomes}
-    bytes_changed = [
+    changed = [
         f"{file.name} was {digests[file.name][:12]}…, is now {file.sha256[:12]}…"
-        for file in genomes
-        if digests.get(file.name, file.sha256) != file.sha256
+        for file in changed_files(farm, genomes)
     ]
-    if bytes_changed:
-        raise InputError(f"{where} bytes: {'; '.join(bytes_changed)}; {fix}")
+    if changed:
+        raise InputError(_begun_with_other(farm, "bytes", changed))
+
+
+def _begun_with_other(farm: Farm, what: str, changed: Sequence[str]) -> str:
+    fix = "put them back, or begin it anew with --fresh"
+    return f"generation {farm.generation} was begun with other {what}: {'; '.join(changed)}; {fix}"

@@ -17,7 +17,7 @@ from rich.text import Text
 from pipeline.core.facts import DatedFact, Fact
 from pipeline.core.farm import Farm
 from pipeline.views.explain import local_time
-from pipeline.views.fact_text import describe, describe_any, duration
+from pipeline.views.fact_text import describe, describe_any, duration, joined_text
 from pipeline.views.progress import Progress, WorkerRow
 from pipeline.views.results import evaluators, version_text
 
@@ -147,9 +147,9 @@ class Monitor:
             self._live.stop()
 
     def tell(self, facts: list[Fact], farm: Farm) -> None:
-        """Prints a line for each fact that has a description."""
-        for fact in facts:
-            if words := describe(fact, farm):
+        """Prints a line for the genomes that joined, and one for each fact that has a description."""
+        for words in (joined_text(facts), *(describe(fact, farm) for fact in facts)):
+            if words:
                 self._console.print(Text(words), soft_wrap=True)
 
     def show(self, now: Progress) -> None:

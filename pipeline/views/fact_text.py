@@ -1,9 +1,13 @@
 """Facts as lines of text, for logs and above the live display. Pure."""
 
-from inbox_agent.protocol.layout import Outcome
+from collections.abc import Iterable
+
+from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Settlement
 from pipeline.core.farm import Farm
+
+JOINED_SHOWN_MAX = 5
 
 
 def describe(fact: Fact, farm: Farm) -> str:
@@ -53,6 +57,15 @@ def describe_any(fact: Fact, farm: Farm) -> str:
     if isinstance(fact, f.AttemptEnded) and fact.attempt not in farm.attempts:
         return ""
     return describe(fact, farm)
+
+
+def joined_text(facts: Iterable[Fact]) -> str:
+    """The genomes among these facts that joined a running generation, as one line; empty if none did."""
+    names = [clean(fact.name, 100) for fact in facts if isinstance(fact, f.GenomeAdded)]
+    if not names:
+        return ""
+    shown = ", ".join(names[:JOINED_SHOWN_MAX]) + (", …" if names[JOINED_SHOWN_MAX:] else "")
+    return f"joined: {shown}" if len(names) == 1 else f"{len(names)} genomes joined: {shown}"
 
 
 def _because(reason: str) -> str:
