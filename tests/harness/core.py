@@ -76,6 +76,7 @@ class CoreHarness:
         self.facts: list[tuple[Fact, float]] = []
         self.machine_actions: list[MachineAction] = []
         self.publish_fails = False
+        self.is_open = False  #: more genomes may join
         self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
             self.record(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
@@ -115,6 +116,7 @@ class CoreHarness:
             wall=self.now,
             nonce=f"{self.nonce:08d}",
             sweep=sweep,
+            is_open=self.is_open,
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )

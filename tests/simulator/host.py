@@ -1,12 +1,8 @@
 """The simulated host: the shipped loop, core and share client, with a ledger in memory that outlives the process."""
 
 import contextlib
-import json
 import random
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +13,7 @@ from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import (
     Fact,
-    GenomeAdded,
     HostStarted,
-    RunOpened,
     RunSettings,
     encode_fact,
 )
@@ -27,9 +21,10 @@ from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.requests import MachineAction
-from pipeline.core.runs import closing_facts, replay
+from pipeline.core.runs import closing_facts, opening_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.genome_folder import GenomeFolder
 from pipeline.host.poll_schedule import PollSchedule
 from pipeline.host.ports import Ports
 from pipeline.host.takeover import take_share
@@ -39,6 +34,7 @@ from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareRespo
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
+from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of
 from tests.simulator.ledger_checker import LedgerChecker
 from tests.simulator.machine import VERSION, SimulatedMachine
 from tests.simulator.world import Killed, World
@@ -113,43 +109,6 @@ class SimulatedMachines:
         machine.execute(action.recovery, lost=bool(failure) and failure != "unknown")
 
 
-class MemorySnapshots:
-    """`Snapshots`: the genomes of one world as real files, each written once."""
-
-    def path(self, sha256_hex: str) -> str:
-        return str(_snapshot_folder() / sha256_hex)
-
-    def put(self, data: bytes) -> str:
-        """Writes the snapshot of a genome; returns its digest."""
-        digest = sha256(data).hexdigest()
-        path = _snapshot_folder() / digest
-        if not path.exists():
-            path.write_bytes(data)
-        return digest
-
-
-@cache
-def _snapshot_folder() -> Path:
-    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-    snapshots = folder / "simulated-genomes"
-    snapshots.mkdir(exist_ok=True)
-    return snapshots
-
-
-def genomes_of(world: World) -> dict[str, bytes]:
-    """The genomes of one world; each contains its own behaviour."""
-    rng = random.Random(f"genomes/{world.seed}")
-    kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
-    kinds += ["hang" if rng.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
-    kinds = kinds[: world.options.genomes]
-    rng.shuffle(kinds)
-    seconds = rng.choice([0.5, 2.0, 6.0])
-    return {
-        f"g{number}": json.dumps({"n": number, "do": kind, "seconds": 99.0 if kind == "hang" else seconds}).encode()
-        for number, kind in enumerate(kinds)
-    }
-
-
 class SimulatedClock:
     """The world's time as this host reads it, and nonces from the seed."""
 
@@ -187,6 +146,8 @@ class SimulatedHost:
         self._rng = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_at: float | None = None
         self._snapshots = MemorySnapshots()
+        self._files: dict[int, SimulatedGenomes] = {}  #: by generation
+        self._folder: GenomeFolder | None = None  #: in a world in which files arrive late
         self._executor: SimulatedExecutor | None = None
         self._incarnation = 0
 
@@ -196,8 +157,14 @@ class SimulatedHost:
 
     @property
     def finished(self) -> bool:
-        """Whether the last generation is finished."""
-        return self.farm is not None and self.farm.finished and self.generation == self.world.options.generations
+        """Whether the last generation is finished, with every file that was ever put into its folder."""
+        last = self.generation == self.world.options.generations
+        return last and self._all_finished
+
+    @property
+    def _all_finished(self) -> bool:
+        farm = self.farm
+        return farm is not None and farm.finished and len(farm.genomes) == self.world.options.genomes
 
     @property
     def stuck_reason(self) -> str:
@@ -220,6 +187,9 @@ class SimulatedHost:
             self._open()
         except (Killed, HostError):
             self._end(self._incarnation)
+            return
+        if self.loop.farm.finished and not self._all_finished:
+            self._end(self._incarnation, graceful=True)  # nothing to play yet: the user tries again
             return
         self._repeat(self._incarnation, SWEEP_S, Wakeups.request_sweep)
         self._repeat(self._incarnation, POLL_S, Wakeups.request_poll)
@@ -286,22 +256,27 @@ class SimulatedHost:
         return lambda: setattr(machine, "seen_healthy_at", at)
 
     def _open(self) -> None:
+        """As `Host.begin` does: the genomes of the folder, then the facts that follow."""
         assert self.loop is not None
-        facts: list[Fact] = [HostStarted(pid=self.starts, workers=len(self.machines))]
-        if not self.loop.farm.generation:
-            settings = RunSettings(
-                trials_per_genome=self.world.options.trials,
-                seed=self.seed,
-                settings={},
-                evaluator="simulated",
-                time_limit_s=TIME_LIMIT_S,
-                evaluator_version=VERSION,
-            )
-            facts.append(RunOpened(generation=self.generation, run=1, settings=settings))
-            for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
-                digest = self._snapshots.put(data)
-                facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
-        self.loop.record(facts)
+        if self.generation not in self._files:
+            self._files[self.generation] = SimulatedGenomes(self.world, self.name, self._snapshots)
+        farm, files = self.loop.farm, self._files[self.generation]
+        before, genomes = files.stamps(), files.import_all()
+        settings = RunSettings(
+            trials_per_genome=self.world.options.trials,
+            seed=self.seed,
+            settings={},
+            evaluator="simulated",
+            time_limit_s=TIME_LIMIT_S,
+            evaluator_version=VERSION,
+        )
+        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False)
+        if opening or not farm.finished or not self.world.options.late:
+            self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines)), *opening])
+        if self.world.options.late:
+            self.checker.files = files
+            self.loop.is_open = True
+            self._folder = GenomeFolder(files, before, self.loop.record, lambda: self.world.now)
 
     def _mounted_machine(self, worker: str) -> SimulatedMachine:
         return self.machines[self.swapped.get(worker, worker)]
@@ -361,8 +336,11 @@ class SimulatedHost:
         self._tick_at = None
         self.wakeups.wait(0.0)
         try:
+            self._update_folder()
             self.loop.tick()
-            if self.loop.farm.finished and not self.finished:
+            if self.loop.farm.finished and not self._all_finished:
+                self._end(incarnation, graceful=True)  # the next run plays what arrives now
+            elif self.loop.farm.finished and not self.finished:
                 self._start_next_generation()
         except Killed:
             self._end(incarnation)
@@ -374,6 +352,15 @@ class SimulatedHost:
             self._plan_tick(0.001)
         elif not self.finished and self.loop.workers_to_poll_fast():
             self._plan_tick(FAST_POLL_S)
+        if self._folder is not None and not self.finished:
+            self._plan_tick(max(0.001, self._folder.wait_s(self.loop.farm)))
+
+    def _update_folder(self) -> None:
+        """As `Host.play` does before each tick."""
+        assert self.loop is not None
+        if self._folder is not None:
+            self._folder.update(self.loop.farm)
+            self.loop.is_open = self._folder.is_open(self.loop.farm)
 
     def _start_next_generation(self) -> None:
         """Continues with the same host, or with a new host process."""
@@ -418,10 +405,11 @@ class SimulatedHost:
 
     def take_over_mismarked_shares(self) -> None:
         """Takes over shares that were marked as another worker's while mounts were swapped, as the user is told to."""
+        loop = self.loop or self._make_loop()  # between two runs
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
-                take_share(self.loop, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
+                take_share(loop, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

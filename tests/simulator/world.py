@@ -62,6 +62,7 @@ class Options:
     evaluator_break: float  #: a machine's evaluator cannot be loaded for a while
     ruin: float  #: probability that a completed game leaves a process in which every game fails
     held: float  #: a file that its share refuses to every process for a while
+    late: float  #: probability that a genome's file is written while its generation is played
 
 
 _SIZES = {
@@ -142,6 +143,7 @@ def draw_options(rng: random.Random) -> Options:
         evaluator_break=sometimes(0.2, 1.0),
         ruin=sometimes(0.2, 0.1),
         held=sometimes(0.3, 3.0),
+        late=sometimes(0.25, 0.5),
     )
 
 

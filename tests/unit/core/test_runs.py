@@ -11,8 +11,10 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
 from pipeline.core.runs import (
     accepting_facts,
+    changed_files,
     closing_facts,
     evaluator_differs,
+    joining_facts,
     opening_facts,
     parse_generation,
     reopening_facts,
@@ -71,6 +73,45 @@ def test_new_files_extend_generation() -> None:
     facts = opening_facts(farm, 1, [genome("b"), genome("c")], SETTINGS, fresh=False)
 
     assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
+
+
+def test_changed_bytes_are_kept_if_asked() -> None:
+    """The caller names the files; new ones are added all the same."""
+    farm = opened("a", "b")
+    complete(farm)
+    files = [genome("a", "1" * 64), genome("b"), genome("c")]
+
+    facts = opening_facts(farm, 1, files, SETTINGS, fresh=False, keep_bytes=True)
+
+    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
+    assert changed_files(farm, files) == [files[0]]
+
+
+def test_genomes_join_with_the_next_numbers() -> None:
+    """Known names are left out, whatever their bytes."""
+    farm = opened("a", "b")
+
+    facts = joining_facts(farm, [genome("d"), genome("a", "1" * 64), genome("c")])
+
+    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "d"), (4, "c")]
+
+
+def test_open_run_does_not_finish() -> None:
+    """More genomes may join; it finishes in the first tick in which that is over."""
+    core = CoreHarness("w0", genomes=1)
+    core.is_open = True
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"))
+    core.tick()
+    assert (core.farm.open_trials, core.farm.finished) == (0, False)
+
+    core.record(*joining_facts(core.farm, [genome("late")]))
+    core.tick()
+    assert core.farm.open_trials == 1
+    core.publish_result(core.claim("w0"))
+    assert not facts_of(core.tick(), f.RunFinished)
+    core.is_open = False
+    assert facts_of(core.tick(), f.RunFinished)
 
 
 def test_new_generation_opens_with_run_1() -> None:
