@@ -26,7 +26,7 @@ from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import check_shares, merge_same
-from pipeline.errors import ExitCode, PipelineError, StalledError
+from pipeline.errors import ExitCode, InputError, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
@@ -79,9 +79,23 @@ def init(folder: Path) -> int:
 @click.option(
     "--accept-evaluator", is_flag=True, help="Go on although the evaluator was changed; the results are then mixed."
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Play this genome again, with the bytes its file has now, and no other; may be repeated.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
-def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbose: bool, root: Path) -> int:
+def run(
+    gen: str,
+    retry_failed: bool,
+    fresh: bool,
+    accept_evaluator: bool,
+    only: tuple[str, ...],
+    verbose: bool,
+    root: Path,
+) -> int:
     """Play every genome of a generation, or resume a stopped one.
 
     Files that appear in its folder while it runs are played, too. A genome whose file changes keeps
@@ -89,14 +103,23 @@ def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbo
     A finished generation is not played again; files that were added since are.
     """
     generation = parse_generation(gen)
+    if only and (fresh or retry_failed):
+        raise InputError("--only plays single genomes again; leave out --fresh and --retry-failed")
     root = root.resolve()
     config = load_config(root)
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
     with Host(root, config, root) as host:
-        host.begin(
-            generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator, follow_folder=True
-        )
+        if only:
+            host.begin_again(generation, only, accept_evaluator=accept_evaluator)
+        else:
+            host.begin(
+                generation,
+                fresh=fresh,
+                retry_failed=retry_failed,
+                accept_evaluator=accept_evaluator,
+                follow_folder=True,
+            )
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         with _stopping_on_signals(host.stop), Monitor(console) as monitor:

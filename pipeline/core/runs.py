@@ -19,6 +19,7 @@ from pipeline.core.facts import (
     EvaluatorAccepted,
     Fact,
     GenomeAdded,
+    GenomeReopened,
     HostStopped,
     RecoveryAction,
     RecoveryStarted,
@@ -27,7 +28,7 @@ from pipeline.core.facts import (
     TrialReopened,
 )
 from pipeline.core.farm import Farm
-from pipeline.core.model import GenomeFile, TrialState
+from pipeline.core.model import Attempt, Genome, GenomeFile, TrialState
 from pipeline.errors import InputError
 from pipeline.paths import GENERATION_FORMS
 
@@ -133,11 +134,7 @@ def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -
     """The facts that withdraw all open attempts of these workers; None: of all, also those no longer configured."""
     every = {**farm.retired, **farm.workers}
     chosen = every.values() if workers is None else [every[name] for name in workers]
-    return [
-        AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, by_host=True)
-        for worker in chosen
-        for attempt in worker.wanted.values()
-    ]
+    return [_withdrawn(attempt, reason) for worker in chosen for attempt in worker.wanted.values()]
 
 
 def closing_facts(farm: Farm, local: Iterable[str], reason: str) -> list[Fact]:
@@ -153,6 +150,48 @@ def reopening_facts(farm: Farm) -> list[Fact]:
         for trial in genome.trials
         if trial.state is TrialState.SETTLED and trial.fitness is None
     ]
+
+
+def refuse_to_replace(farm: Farm, generation: int, names: Iterable[str], settings: RunSettings) -> None:
+    """Refuses what `--only` cannot do with these genomes.
+
+    Raises:
+        InputError: they are not genomes of the open generation, others are open, or a setting was changed.
+    """
+    first = f"`pipeline run --gen {generation}` without --only plays them first"
+    if farm.generation != generation or farm.settings is None:
+        raise InputError(f"generation {generation} was never run; {first}")
+    known = {genome.name for genome in farm.genomes}
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"generation {generation} has not played {', '.join(unknown)}; {first}")
+    others = [genome.name for genome in farm.genomes if _is_open(genome) and genome.name not in names]
+    if others:
+        raise InputError(f"{len(others)} other genomes of generation {generation} are open, e.g. {others[0]}; {first}")
+    _refuse_other_settings(farm, farm.settings, _with_version_of(farm, settings))
+
+
+def replacing_facts(farm: Farm, names: Iterable[str], files: Iterable[GenomeFile]) -> list[Fact]:
+    """The facts of `--only`: these genomes are played again, with the bytes of these files if they have one.
+
+    A genome that is open is continued if its bytes are the same: the command was stopped and is given again.
+    """
+    by_name, facts = {file.name: file for file in files}, list[Fact]()
+    for genome in farm.genomes:
+        bytes_now: Genome | GenomeFile = by_name.get(genome.name, genome)
+        if genome.name not in names or (_is_open(genome) and bytes_now.sha256 == genome.sha256):
+            continue
+        held = [attempt for trial in genome.trials if (attempt := trial.open_attempt) is not None]
+        facts += [_withdrawn(attempt, "its genome was reopened") for attempt in held]
+        facts.append(GenomeReopened(genome=genome.number, size_bytes=bytes_now.size_bytes, sha256=bytes_now.sha256))
+    return facts
+
+
+def _is_open(genome: Genome) -> bool:
+    return any(trial.state is not TrialState.SETTLED for trial in genome.trials)
+
+
+def _withdrawn(attempt: Attempt, reason: str) -> AttemptEnded:
+    return AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, by_host=True)
 
 
 def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:

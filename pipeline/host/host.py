@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -149,9 +149,7 @@ class Host:
         """
         self.load(generation)
         results, known = self.paths.results(generation), self.farm.generation == generation
-        files = GenomeFiles(
-            self._parts.snapshots, self.paths.genomes(generation), self.config.generation.genome_bytes_max
-        )
+        files = self._files(generation)
         before = _stamps(files) if follow_folder else {}  # first, so that a file that changes meanwhile is noticed
         genomes = self._import_genomes(files, may_be_empty=known and not fresh)
         settings = self.config.run_settings(self._evaluator.version())
@@ -167,10 +165,7 @@ class Host:
         # A finished generation without new work is not resumed: same facts, same outputs.
         if has_work or reopening:
             accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
-            started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
-            # Attempts on workers that are no longer configured will never be played.
-            retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
-            self.loop.record([started, *retired, *accepting, *opening, *reopening])
+            self.loop.record([*self._starting_facts(), *accepting, *opening, *reopening])
         if not self.farm.attempts:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
@@ -178,6 +173,25 @@ class Host:
         self._folder = GenomeFolder(files, before, self.loop.record) if follow_folder else None
         if self._folder is not None:
             self._folder.note_changed(self.farm, genomes)
+
+    def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:
+        """Opens genomes of a generation once more, with the bytes that their files have now; no other is played.
+
+        Raises:
+            InputError: they cannot be played again; nothing has changed. GenomeError if a file is the reason.
+            HostError: the ledger or a snapshot could not be written.
+        """
+        self.load(generation)
+        settings, files = self.config.run_settings(self._evaluator.version()), self._files(generation)
+        rules.refuse_to_replace(self.farm, generation, names, settings)
+        require_secrets(self.config, self.root)
+        there = _stamps(files)
+        genomes = [files.take(name) for name in sorted({*names} & there.keys())]
+        accepting = self._accepting_facts(settings, accepted=accept_evaluator)
+        self.loop.record([*self._starting_facts(), *accepting])
+        self.loop.record(rules.replacing_facts(self.farm, names, genomes))
+        self.outputs = Outputs(self.paths.results(generation))
+        self.loop.is_open, self._folder = False, None
 
     def play(
         self,
@@ -289,6 +303,15 @@ class Host:
             if not may_be_empty or _holds_files(files.folder):
                 raise
             return []  # the genomes are fixed; files that went missing still belong to the generation
+
+    def _files(self, generation: int) -> GenomeFiles:
+        bytes_max = self.config.generation.genome_bytes_max
+        return GenomeFiles(self._parts.snapshots, self.paths.genomes(generation), bytes_max)
+
+    def _starting_facts(self) -> list[Fact]:
+        started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
+        # Attempts on workers that are no longer configured will never be played.
+        return [started, *rules.withdrawals(self.farm, "no longer configured", self.farm.retired)]
 
     def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
         """The facts that let a generation go on with another evaluator; none if it is the same.

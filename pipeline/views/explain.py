@@ -202,7 +202,8 @@ def _attempt(attempt: Attempt) -> list[str]:
     played = f" after {duration(attempt.seconds)}" if attempt.has_result and attempt.seconds else ""
     why = f" ({clean(attempt.reason, 300)})" if attempt.reason else ""
     ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
-    return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}."]
+    superseded = " It does not count: the genome was reopened since." if attempt.superseded else ""
+    return [f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{why}.{superseded}"]
 
 
 def _name(genome: Genome) -> str:

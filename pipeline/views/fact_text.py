@@ -26,6 +26,8 @@ def describe(fact: Fact, farm: Farm) -> str:
             return f"{farm.genomes[fact.genome - 1].name}: charged with the loss on {fact.worker}"
         case f.GenomePoisoned():
             return f"{farm.genomes[fact.genome - 1].name}: poison, it took down {fact.charges} workers' agents"
+        case f.GenomeReopened():
+            return f"{farm.genomes[fact.genome - 1].name}: played again, its earlier results do not count"
         case f.ResultLate():
             return f"{fact.worker}: late result of {fact.attempt} ({fact.outcome}), set aside"
         case f.ResultUnexpected():

@@ -14,7 +14,7 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
-    "issued", "claimed", "ended", "seconds", "evaluator",
+    "issued", "claimed", "ended", "seconds", "evaluator", "superseded",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
@@ -92,6 +92,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             _iso_time(attempt.ended_at),
             round(attempt.seconds, 6) if attempt.has_result else None,
             spreadsheet_cell(played_by(attempt)),
+            "yes" if attempt.superseded else "",
         )
 
 
@@ -124,6 +125,7 @@ def summary(farm: Farm) -> dict[str, Any]:
         },
         "evaluator": "" if farm.allows_any_evaluator else farm.evaluator_version,
         "evaluators": evaluators(farm),
+        "attempts_superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
         "wall_s": round(wall_s, 3),
@@ -190,7 +192,7 @@ def mixed_text(versions: Sequence[str]) -> str:
 def _duplicated(farm: Farm) -> int:
     """Trials for which more than one result was accepted, counted from the attempts, not from the settlements."""
     accepted = [
-        sum(attempt.outcome is Outcome.COMPLETED for attempt in trial.attempts)
+        sum(attempt.outcome is Outcome.COMPLETED and not attempt.superseded for attempt in trial.attempts)
         for genome in farm.genomes
         for trial in genome.trials
     ]

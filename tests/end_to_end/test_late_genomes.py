@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import Evaluator, open_farm
-from pipeline.core.facts import GenomeAdded, HostStarted, RunFinished
+from pipeline.core.facts import GenomeAdded, GenomeReopened, HostStarted, RunFinished
 from pipeline.core.model import trial_seed
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.storage.ledger import Ledger
@@ -246,3 +246,108 @@ def test_program_plays_its_own_genomes_only(tmp_path: Path) -> None:
         assert looks
         assert scores.keys() == {"g0.bin", "g1.bin", "g2.bin"}
         assert all(score.value == 1.0 for score in scores.values())
+
+
+# ------------------------------------------------------------------------------------- genomes that are replaced
+
+
+def finished(project: EditedProject) -> None:
+    """Four genomes are counted; the game of one needs the gate, and one fails."""
+    project.open_gate()
+    project.add_genomes({**games(3, seconds=0.0), **project.gated(1), "wrong.json": {"do": "raise"}})
+    assert project.run()[0] == 1
+
+
+def attempts_of(project: EditedProject, *names: str) -> list[dict[str, str]]:
+    return [row for row in project.attempts() if row["genome"] in names]
+
+
+def test_changed_genome_is_replaced_alone(project: EditedProject) -> None:
+    """The new bytes count, what was counted before is evidence, and nothing else is touched."""
+    finished(project)
+    before = project.attempts()
+    project.add_genomes({"g001.json": {"n": 99}, "late.json": {"n": 5}})
+
+    code, out = project.run("run", "--gen", "1", "--only", "g001.json")
+
+    assert code == 1, out  # wrong.json still has no fitness
+    assert "4 genomes, 3 completed, 1 failed" in out
+    assert "0 duplicated" in out
+    row, data = project.results()["g001.json"], (folder_of(project) / "g001.json").read_bytes()
+    assert float(row["fitness"]) == fitness_of(data, trial_seed(11, 1, 1))
+    assert [(one["number"], one["outcome"], one["superseded"]) for one in attempts_of(project, "g001.json")] == [
+        ("1", "completed", "yes"),
+        ("2", "completed", ""),
+    ]
+    others = [row for row in before if row["genome"] != "g001.json"]
+    assert attempts_of(project, "g000.json", "g002.json", "wrong.json") == others
+    assert project.summary()["attempts_superseded"] == 1
+    assert len(list((project.root / "results/gen-0001/attempts").glob("g0001-0002-*"))) == 2
+    code, out = project.run("verify")
+    assert code == 0, out
+    assert "It does not count: the genome was reopened since." in project.run("explain", "g001.json")[1]
+    code, out = project.run()
+    assert code == 1, out
+    assert "was changed" not in out
+    project.assert_counted_once(failed=frozenset({"wrong.json"}))
+
+
+def test_genome_is_retried_with_the_same_bytes(project: EditedProject) -> None:
+    """Completed or failed, also if its file is gone; the seed is the same, and so is the fitness."""
+    finished(project)
+    fitness = project.results()["g002.json"]["fitness"]
+    (folder_of(project) / "g002.json").unlink()
+
+    code, out = project.run("run", "--gen", "1", "--only", "wrong.json", "--only", "g002.json")
+
+    assert code == 1, out
+    assert project.results()["g002.json"]["fitness"] == fitness
+    retried = attempts_of(project, "g002.json")
+    assert [row["superseded"] for row in retried] == ["yes", ""]
+    assert len({row["seed"] for row in retried}) == 1
+    assert [row["superseded"] for row in attempts_of(project, "wrong.json")] == ["yes", "yes", "", ""]
+    assert project.run("verify")[0] == 0
+
+
+def test_replacement_that_is_killed_is_continued(project: EditedProject) -> None:
+    """By the same command, and by one without --only: the genome is reopened once."""
+    finished(project)
+    project.close_gate()
+    command = ("run", "--gen", "1", "--only", "g000.json")
+    host = project.start(*command)
+    project.wait_until(lambda: project.playing("local-0"))
+    project.kill(host)
+    host = project.start(*command)
+    project.wait_until(lambda: project.playing("local-0"))
+    project.kill(host)
+    project.open_gate()
+
+    code, out = project.run()
+
+    assert code == 1, out
+    assert sum(isinstance(fact, GenomeReopened) for fact in facts_of(project)) == 1
+    project.assert_counted_once(failed=frozenset({"wrong.json"}))
+    assert project.run("verify")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--only", "late.json"), "generation 1 has not played late.json; `pipeline run --gen 1` without --only"),
+        (("--only", "g000.json", "--fresh"), "leave out --fresh and --retry-failed"),
+        (("--only", "g000.json", "--gen", "2"), "generation 2 was never run"),
+    ],
+)
+def test_replacement_that_cannot_be_made_changes_nothing(
+    project: EditedProject, options: tuple[str, ...], message: str
+) -> None:
+    project.open_gate()
+    assert project.run()[0] == 0
+    project.add_genomes({"late.json": {"n": 5}})
+    before = facts_of(project)
+
+    code, out = project.run("run", "--gen", "1", *options)
+
+    assert code == 2, out
+    assert message in out
+    assert facts_of(project) == before

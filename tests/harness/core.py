@@ -281,7 +281,7 @@ class CoreHarness:
             assert len(worker.wanted) <= self.queues.depth[worker.name]
         for genome in self.farm.genomes:
             for trial in genome.trials:
-                counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED]
+                counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED and not a.superseded]
                 assert len(counted) <= 1, self.farm.story(trial)
                 assert (trial.state is TrialState.ASSIGNED) == (trial.open_attempt is not None)
         replayed = Farm(FARM, list(self.farm.workers))

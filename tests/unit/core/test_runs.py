@@ -17,7 +17,9 @@ from pipeline.core.runs import (
     joining_facts,
     opening_facts,
     parse_generation,
+    refuse_to_replace,
     reopening_facts,
+    replacing_facts,
     replay,
     withdrawals,
 )
@@ -232,6 +234,77 @@ def test_retry_failed_reopens_trials_without_fitness() -> None:
         farm.evolve(f.TrialSettled(genome=2, trial=number, settlement=settlement), 0.0)
 
     assert [(fact.genome, fact.trial) for fact in facts_of(reopening_facts(farm), f.TrialReopened)] == [(2, 1), (2, 2)]
+
+
+# --------------------------------------------------------------------------------------------------- replaced genomes
+
+
+def settled(farm: Farm, number: int, settlement: Settlement = Settlement.FAILED) -> None:
+    farm.evolve(f.TrialSettled(genome=number, trial=1, settlement=settlement), 0.0)
+
+
+def test_settled_genome_is_played_again_with_the_same_bytes() -> None:
+    """Its file may be gone. Nothing else is reopened."""
+    farm = opened("a", "b")
+    complete(farm)
+    settled(farm, 2)
+
+    facts = replacing_facts(farm, ["a"], [])
+
+    assert facts == [f.GenomeReopened(genome=1, size_bytes=1, sha256="0" * 64)]
+
+
+def test_genome_is_played_again_with_other_bytes() -> None:
+    """Also while it is open: then what was issued for the bytes before is withdrawn."""
+    farm = opened("a", "b")
+    settled(farm, 2)
+    attempt = "g0001-0001-t1-a1-000000000000"
+    farm.evolve(f.AttemptIssued(attempt=attempt, genome=1, trial=1, number=1, worker="w0", epoch=1, publication=1), 0.0)
+
+    withdrawn, reopened = replacing_facts(farm, ["a"], [genome("a", "1" * 64)])
+
+    assert isinstance(withdrawn, f.AttemptEnded)
+    assert (withdrawn.attempt, withdrawn.outcome, withdrawn.by_host) == (attempt, Outcome.WITHDRAWN, True)
+    assert reopened == f.GenomeReopened(genome=1, size_bytes=1, sha256="1" * 64)
+
+
+def test_open_genome_with_the_same_bytes_is_continued() -> None:
+    """The command was stopped, and is given again."""
+    farm = opened("a", "b")
+    settled(farm, 2)
+
+    assert replacing_facts(farm, ["a"], [genome("a")]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "message"),
+    [
+        (["c"], {}, "generation 1 has not played c; `pipeline run --gen 1` without --only plays them first"),
+        (["a"], {}, "1 other genomes of generation 1 are open, e.g. b; `pipeline run --gen 1` without"),
+        (["a", "b"], {"time_limit_s": 9.0}, "settings: time_limit_s was 60.0, is now 9.0"),
+    ],
+)
+def test_genomes_that_cannot_be_replaced_are_refused(names: list[str], changes: dict[str, Any], message: str) -> None:
+    farm = opened("a", "b")
+    complete(farm)
+
+    with pytest.raises(InputError) as refused:
+        refuse_to_replace(farm, 1, names, replace_struct(SETTINGS, **changes))
+
+    assert message in str(refused.value)
+
+
+def test_generation_that_was_never_run_has_nothing_to_replace() -> None:
+    with pytest.raises(InputError, match="generation 2 was never run"):
+        refuse_to_replace(opened("a"), 2, ["a"], SETTINGS)
+
+
+def test_evaluator_is_no_reason_to_refuse() -> None:
+    """The caller refuses another one, or accepts it."""
+    farm = opened("a")
+    complete(farm)
+
+    refuse_to_replace(farm, 1, ["a"], OTHER_EVALUATOR)
 
 
 def test_withdrawals_include_removed_workers() -> None:
