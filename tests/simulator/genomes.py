@@ -12,6 +12,13 @@ from pipeline.core.model import GenomeFile
 from tests.simulator.world import World
 
 
+def replaced_genomes_of(world: World) -> dict[str, bytes]:
+    """The genomes that are played again when everything is settled: half of them have new bytes then."""
+    rng, genomes = random.Random(f"replaced/{world.seed}"), genomes_of(world)
+    chosen = [name for name in genomes if rng.random() < world.options.replaced]
+    return {name: genomes[name] + b" " * rng.choice([0, 1]) for name in chosen}
+
+
 class MemorySnapshots:
     """`Snapshots`: the genomes of one world as real files, each written once."""
 
@@ -55,6 +62,7 @@ class SimulatedGenomes:
     def __init__(self, world: World, process: str, snapshots: MemorySnapshots) -> None:
         self._world, self._process, self._snapshots = world, process, snapshots
         self._bytes = genomes_of(world)
+        self.replaced = replaced_genomes_of(world)  #: those that the user plays again after the end
         rng = random.Random(f"late/{world.seed}")
         self._begun_at = dict.fromkeys(self._bytes, -1.0)
         self._written_at = dict(self._begun_at)
@@ -62,6 +70,11 @@ class SimulatedGenomes:
             if rng.random() < world.options.late:
                 self._begun_at[name] = world.now + rng.choice([rng.uniform(0, 10), rng.uniform(0, 40)])
                 self._written_at[name] = self._begun_at[name] + rng.uniform(0, 3)
+
+    def replace(self) -> list[GenomeFile]:
+        """The user puts new bytes in place of the old ones; returns the files."""
+        self._bytes |= self.replaced
+        return [self._imported(name, data) for name, data in self.replaced.items()]
 
     def begun_before(self, at: float) -> set[str]:
         """The files that were in the folder at that time, also in part."""

@@ -21,7 +21,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.requests import MachineAction
-from pipeline.core.runs import closing_facts, opening_facts, replay
+from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.genome_folder import GenomeFolder
@@ -34,7 +34,7 @@ from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareRespo
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
-from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of
+from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
 from tests.simulator.ledger_checker import LedgerChecker
 from tests.simulator.machine import VERSION, SimulatedMachine
 from tests.simulator.world import Killed, World
@@ -137,7 +137,8 @@ class SimulatedHost:
         self.mount_faults = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
-        self.checker = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
+        genomes = [*genomes_of(world).values(), *replaced_genomes_of(world).values()]
+        self.checker = LedgerChecker(world, self.name, genomes, self.seed, disks)
         self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
         self.loop: ControlLoop | None = None
         self.wakeups = Wakeups()
@@ -164,7 +165,12 @@ class SimulatedHost:
     @property
     def _all_finished(self) -> bool:
         farm = self.farm
-        return farm is not None and farm.finished and len(farm.genomes) == self.world.options.genomes
+        complete = farm is not None and farm.finished and len(farm.genomes) == self.world.options.genomes
+        return complete and not self._to_be_replaced()
+
+    def _to_be_replaced(self) -> set[str]:
+        """The genomes that the user still has to play again in this generation."""
+        return self._files[self.generation].replaced.keys() - self.checker.reopened[self.generation]
 
     @property
     def stuck_reason(self) -> str:
@@ -270,13 +276,25 @@ class SimulatedHost:
             time_limit_s=TIME_LIMIT_S,
             evaluator_version=VERSION,
         )
-        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False)
+        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, keep_bytes=True)
+        if farm.finished and not opening and (names := self._to_be_replaced()):
+            self._open_again(names, settings)
+            return
         if opening or not farm.finished or not self.world.options.late:
             self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines)), *opening])
         if self.world.options.late:
             self.checker.files = files
             self.loop.is_open = True
             self._folder = GenomeFolder(files, before, self.loop.record, lambda: self.world.now)
+
+    def _open_again(self, names: set[str], settings: RunSettings) -> None:
+        """As `Host.begin_again` does."""
+        assert self.loop is not None
+        refuse_to_replace(self.loop.farm, self.generation, names, settings)
+        genomes = self._files[self.generation].replace()
+        self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines))])
+        self.loop.record(replacing_facts(self.loop.farm, names, genomes))
+        self.loop.is_open, self._folder = False, None
 
     def _mounted_machine(self, worker: str) -> SimulatedMachine:
         return self.machines[self.swapped.get(worker, worker)]

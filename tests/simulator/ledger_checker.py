@@ -46,6 +46,9 @@ class LedgerChecker:
         self.files: SimulatedGenomes | None = None  #: the folder of the generation, if files arrive late
         self._genomes: dict[Genome, bytes] = {}  #: those that were added
         self._names: defaultdict[int, set[str]] = defaultdict(set)  #: generation -> their names
+        self.reopened: defaultdict[int, set[str]] = defaultdict(set)  #: generation -> names of reopened genomes
+        self._name_of: dict[Genome, str] = {}
+        self._superseded: set[str] = set()  #: attempts at genomes that were reopened since
         self._settled_at = 0.0  #: when a trial was settled last
         self.issued: dict[str, Trial] = {}
         self.settled: Counter[Trial] = Counter()
@@ -75,6 +78,8 @@ class LedgerChecker:
         match fact["fact"]:
             case "genome_added":
                 self._genome_added(fact)
+            case "genome_reopened":
+                self._genome_reopened(fact)
             case "run_finished":
                 self._run_finished()
             case "attempt_issued":
@@ -121,6 +126,26 @@ class LedgerChecker:
             self._report(f"{fact['name']} was added twice")
         self._genomes[self._generation, fact["genome"]] = self._digests.get(fact["sha256"], b"")
         self._names[self._generation].add(fact["name"])
+        self._name_of[self._generation, fact["genome"]] = fact["name"]
+
+    def _genome_reopened(self, fact: dict[str, Any]) -> None:
+        """All trials of a genome begin anew; nothing that was tried before counts any more."""
+        genome = self._generation, fact["genome"]
+        if fact["sha256"] not in self._digests:
+            self._report(f"genome {genome} was reopened with bytes that its file never had")
+        self._genomes[genome] = self._digests.get(fact["sha256"], b"")
+        self.reopened[self._generation].add(self._name_of[genome])
+        self._superseded |= {attempt for attempt, trial in self.issued.items() if trial[:2] == genome}
+        if held := [attempt for trial, attempt in self._wanted.items() if trial[:2] == genome]:
+            self._report(f"genome {genome} was reopened while {held[0]} was open")
+        for trial in [trial for trial in self.settled if trial[:2] == genome]:  # also those that were skipped
+            self.settled[trial] = 0
+        for trial in {trial for trial in self.issued.values() if trial[:2] == genome}:
+            self.attempts[trial] = self._lost[trial] = 0
+            self._failed_on[trial].clear()
+        self._charged_on[genome].clear()
+        self._unresolved[genome].clear()
+        self._failed.discard(genome)
 
     def _run_finished(self) -> None:
         """A file that was in the folder when the last trial was settled is one of its genomes."""
@@ -171,6 +196,8 @@ class LedgerChecker:
             self._lost_unread.add(attempt)
         if fact.get("answered"):
             self._answer(attempt)
+        if attempt in self._superseded and fact["outcome"] == "completed":
+            self._report(f"{attempt} was accepted, although its genome was reopened")
         if self._wanted.get(trial) == attempt:
             del self._wanted[trial]
         self._to_withdraw.discard(attempt)
@@ -221,6 +248,8 @@ class LedgerChecker:
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: only a genome that was being played is charged."""
         attempt = fact["attempt"]
+        if attempt in self._superseded:
+            self._report(f"{attempt} was charged, although its genome was reopened")
         self._charged_on[self._generation, fact["genome"]].append(fact["worker"])
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
             self._report(f"{attempt} was charged and not played")

@@ -364,6 +364,20 @@ MUTATIONS = [
         "    elif False:\n",
     ),
     Mutation(
+        "superseded result accepted",
+        "no result counts of an attempt that was made before its genome was reopened",
+        "_accept_result",
+        " and not attempt.superseded\n",
+        "\n",
+    ),
+    Mutation(
+        "reopened genome keeps its failures",
+        "the trials of a reopened genome have all their tries again",
+        "Farm._reopen",
+        "        trial.blamed = trial.losses = 0\n",
+        "        pass\n",
+    ),
+    Mutation(
         "run finished without a last look",
         "a file that is in the folder when the last trial settles is played",
         "decide",

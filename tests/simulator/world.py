@@ -63,6 +63,7 @@ class Options:
     ruin: float  #: probability that a completed game leaves a process in which every game fails
     held: float  #: a file that its share refuses to every process for a while
     late: float  #: probability that a genome's file is written while its generation is played
+    replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
 
 
 _SIZES = {
@@ -144,6 +145,7 @@ def draw_options(rng: random.Random) -> Options:
         ruin=sometimes(0.2, 0.1),
         held=sometimes(0.3, 3.0),
         late=sometimes(0.25, 0.5),
+        replaced=sometimes(0.25, 0.3),
     )
 
 
