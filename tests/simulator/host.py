@@ -277,7 +277,8 @@ class SimulatedHost:
             evaluator_version=VERSION,
         )
         opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, keep_bytes=True)
-        if farm.finished and not opening and (names := self._to_be_replaced()):
+        all_joined = len(farm.genomes) == self.world.options.genomes
+        if farm.finished and all_joined and (names := self._to_be_replaced()):
             self._open_again(names, settings)
             return
         if opening or not farm.finished or not self.world.options.late:

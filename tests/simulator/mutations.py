@@ -364,13 +364,6 @@ MUTATIONS = [
         "    elif False:\n",
     ),
     Mutation(
-        "superseded result accepted",
-        "no result counts of an attempt that was made before its genome was reopened",
-        "_accept_result",
-        " and not attempt.superseded\n",
-        "\n",
-    ),
-    Mutation(
         "reopened genome keeps its failures",
         "the trials of a reopened genome have all their tries again",
         "Farm._reopen",
