@@ -31,7 +31,9 @@ class ExitCode(enum.IntEnum):
     """How a command ended."""
 
     OK = 0
-    FAILED = 1  #: some genomes have no fitness, a check failed, or a machine did not do what it was asked
+    #: some genomes have no fitness, some files were not counted, a check failed, or a machine did not do what it was
+    #: asked
+    FAILED = 1
     BAD_INPUT = 2
     STOPPED = 3  #: stopped early; the same command resumes
     #: no worker can go on, the evaluator cannot be loaded, everything fails, or the ledger cannot be used

@@ -6,6 +6,7 @@ errors (`pipeline.errors`), the work of the commands.
 
 import logging
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from pipeline.views.fact_text import duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
-FAILED_NAMED_MAX = 20
+NAMED_MAX = 20  #: failed genomes, and files of each kind, at the end of a run
 
 
 class _Commands(click.Group):
@@ -71,8 +72,9 @@ def commands() -> None:
     pipeline verify          count again, independently
     pipeline vm status       show the state of the workers' virtual machines
 
-    Exit codes: 0 every genome completed; 1 finished, some genomes failed; 2 bad input or
-    configuration; 3 stopped early, the same command resumes; 4 the farm cannot go on.
+    Exit codes: 0 every genome completed; 1 finished, some genomes failed, or some files of the
+    folder were not counted; 2 bad input or configuration; 3 stopped early, the same command
+    resumes; 4 the farm cannot go on.
     """
     _quiet_libraries()
 
@@ -121,19 +123,46 @@ def print_schema(of_agent: bool, out: Path | None) -> int:
 @click.option(
     "--accept-evaluator", is_flag=True, help="Go on although the evaluator was changed; the results are then mixed."
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Play this genome again, with the bytes its file has now, and no other; may be repeated.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
 @root_option
-def run(gen: str, retry_failed: bool, fresh: bool, accept_evaluator: bool, verbose: bool, root: Path) -> int:
+def run(
+    gen: str,
+    retry_failed: bool,
+    fresh: bool,
+    accept_evaluator: bool,
+    only: tuple[str, ...],
+    verbose: bool,
+    root: Path,
+) -> int:
     """Play every genome of a generation, or resume a stopped one.
 
-    Ctrl-C stops gracefully; the same command resumes. A finished generation is not played again.
+    Files that appear in its folder while it runs are played, too. A genome whose file changes keeps
+    the bytes that were read first, and is named. Ctrl-C stops gracefully; the same command resumes.
+    A finished generation is not played again; files that were added since are.
     """
     generation = parse_generation(gen)
+    if only and (fresh or retry_failed):
+        raise InputError("--only plays single genomes again; leave out --fresh and --retry-failed")
     config = load_config(root)
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
     with Host(root, config, root) as host:
-        host.begin(generation, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
+        if only:
+            host.begin_again(generation, only, accept_evaluator=accept_evaluator)
+        else:
+            host.begin(
+                generation,
+                fresh=fresh,
+                retry_failed=retry_failed,
+                accept_evaluator=accept_evaluator,
+                follow_folder=True,
+            )
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         with stopping_on_signals(host.stop), Monitor(console) as monitor:
@@ -252,10 +281,10 @@ def _print_result(host: Host, ending: Ending) -> int:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
     if mixed := mixed_text(counts["evaluators"]):
         click.echo(f"  {mixed}; results.csv says which")
-    for genome in failed[:FAILED_NAMED_MAX]:
-        click.echo(f"  failed: {genome.name}: {failure_reason(genome)}")
-    if len(failed) > FAILED_NAMED_MAX:
-        click.echo(f"  … and {len(failed) - FAILED_NAMED_MAX} more, see results.csv")
+    for line in _first([f"failed: {genome.name}: {failure_reason(genome)}" for genome in failed], ", see results.csv"):
+        click.echo(f"  {line}")
+    for line in (*_first(ending.files.not_counted), *_first(ending.files.deleted)):
+        click.echo(f"  {line}")
     click.echo(f"results: {host.outputs.folder}")
     if ending.diagnosis:
         fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
@@ -267,7 +296,13 @@ def _print_result(host: Host, ending: Ending) -> int:
             "to play what failed once more: the same command with --retry-failed, "
             "and with --accept-evaluator if you have changed the game"
         )
-    return ExitCode.FAILED if failed else ExitCode.OK
+    return ExitCode.FAILED if failed or ending.files.not_counted else ExitCode.OK
+
+
+def _first(lines: Sequence[str], where: str = "") -> list[str]:
+    """The first lines, and how many are left out."""
+    more = len(lines) - NAMED_MAX
+    return [*lines[:NAMED_MAX], f"… and {more} more{where}"] if more > 0 else list(lines)
 
 
 def _quiet_libraries() -> None:

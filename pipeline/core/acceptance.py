@@ -51,13 +51,13 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
         return  # swapped shares or a copied file: a result counts only in the share of its own worker
     tx.results[result.attempt] = worker, result
     problem = _result_problem(tx, attempt, result)
-    trial_open = attempt.trial.state is not TrialState.SETTLED
+    trial_open = attempt.trial.state is not TrialState.SETTLED and not attempt.superseded
     completed = not problem and result.record is not None and result.record.outcome is Outcome.COMPLETED
     if attempt.outcome is None or (completed and trial_open):
         tx.end_attempt(attempt, _attempt_ended(attempt, result, problem), agent_stopped=_agent_stopped(result))
         _update_worker(tx, attempt)
     else:
-        tx.add(_result_late(result, worker, problem))
+        tx.add(_result_late(result, worker, "its genome was reopened" if attempt.superseded else problem))
         interrupted = result.record is not None and result.record.outcome is Outcome.INTERRUPTED
         if attempt.outcome is Outcome.LOST and interrupted and not _agent_stopped(result):
             # The share can be read again and shows which attempt was running when the worker went down.

@@ -40,7 +40,7 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
         rebalance(tx, queues)
     if farm.generation and farm.has_pending:
         assign(tx, queues)
-    if farm.generation and not farm.open_trials and not farm.finished:
+    if farm.generation and not farm.open_trials and not farm.finished and not observation.is_open:
         tx.add(RunFinished())
     return tx
 

@@ -200,6 +200,15 @@ class TrialReopened(Fact, frozen=True, kw_only=True, tag="trial_reopened"):
     trial: int
 
 
+class GenomeReopened(Fact, frozen=True, kw_only=True, tag="genome_reopened"):
+    """At the user's request all trials of a genome are played again, with these bytes; its attempts so far are
+    superseded: none of their results counts, also none that is still to come."""
+
+    genome: int
+    size_bytes: int
+    sha256: str
+
+
 # --------------------------------------------------------------------------------------------------- shares, workers
 
 
@@ -278,6 +287,7 @@ AnyFact = (
     | GenomePoisoned
     | TrialSettled
     | TrialReopened
+    | GenomeReopened
     | EpochRaised
     | EpochOpened
     | WorkerOut

@@ -271,14 +271,28 @@ class Farm:
 
     def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
-        assert trial.settlement is not None
-        self.settled[trial.settlement] -= 1
+        trial.genome.charges.clear()
+        self._reopen(trial, fact)
+
+    def _genome_reopened(self, fact: f.GenomeReopened, at: float) -> None:
+        genome = self.genomes[fact.genome - 1]
+        genome.size_bytes, genome.sha256 = fact.size_bytes, fact.sha256
+        genome.charges.clear()
+        genome.failed_open.clear()
+        for trial in genome.trials:
+            self._reopen(trial, fact)
+            trial.run_alone = False
+            for attempt in trial.attempts:
+                attempt.superseded = True
+
+    def _reopen(self, trial: Trial, fact: Fact) -> None:
         self._move_trial(trial, fact)
+        if trial.settlement is not None:
+            self.settled[trial.settlement] -= 1
+            self.open_trials += 1
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""
         trial.blamed = trial.losses = 0
-        trial.genome.charges.clear()
-        self.untried[fact.genome] = trial.genome
-        self.open_trials += 1
+        self.untried[trial.genome.number] = trial.genome
         self.finished = False
 
     def _epoch_raised(self, fact: f.EpochRaised, at: float) -> None:
@@ -393,6 +407,7 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.GenomePoisoned: Farm._genome_poisoned,
     f.TrialSettled: Farm._trial_settled,
     f.TrialReopened: Farm._trial_reopened,
+    f.GenomeReopened: Farm._genome_reopened,
     f.EpochRaised: Farm._epoch_raised,
     f.EpochOpened: Farm._epoch_opened,
     f.WorkerOut: Farm._worker_out,

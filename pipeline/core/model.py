@@ -40,6 +40,8 @@ TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
     (_A, f.AttemptEnded): _P,
     (_P, f.TrialSettled): _S,
     (_S, f.TrialReopened): _P,
+    (_P, f.GenomeReopened): _P,
+    (_S, f.GenomeReopened): _P,
 }
 
 _READY, _RECOVERING, _QUARANTINED, _PROBATION, _UNFIT, _OUT = WorkerState
@@ -90,6 +92,7 @@ class Attempt:
     by_host: bool = False
     left_published: bool = False
     charged: bool = False
+    superseded: bool = False  #: its genome was reopened since: its result never counts
     archived: bool = False
     evaluator: str = ""  #: the version that played it
     fitness: float | None = None

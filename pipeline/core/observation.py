@@ -84,5 +84,6 @@ class Observation:
     wall: float  #: the host's wall clock, for display
     nonce: str  #: 8 characters of [0-9a-z], drawn for this tick
     sweep: bool = False  #: whether the timers asked for it: deadlines and machines are checked
+    is_open: bool = False  #: more genomes may join, so the run does not finish
     scans: Sequence[ShareScan] = ()
     machines: Mapping[str, MachineStatus] = field(default_factory=dict)

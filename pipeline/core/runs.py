@@ -1,7 +1,8 @@
 """Opens, extends, reopens and closes the run of a generation: the facts for each, and replay. No I/O of its own.
 
-Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, missing ones stay,
-changed files and settings are refused; a finished generation stays finished.
+Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, also while it runs;
+missing ones stay, changed settings are refused. The bytes of a genome stay those that were read first: a file with
+others is refused, or named by the caller. A finished generation stays finished.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pipeline.core.facts import (
     EvaluatorAccepted,
     Fact,
     GenomeAdded,
+    GenomeReopened,
     HostStopped,
     RecoveryAction,
     RecoveryStarted,
@@ -26,7 +28,7 @@ from pipeline.core.facts import (
     TrialReopened,
 )
 from pipeline.core.farm import Farm
-from pipeline.core.model import GenomeFile, TrialState
+from pipeline.core.model import Attempt, Genome, GenomeFile, TrialState
 from pipeline.errors import InputError
 from pipeline.paths import GENERATION_FORMS
 
@@ -55,12 +57,20 @@ def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
 
 
 def opening_facts(
-    farm: Farm, generation: int, genomes: Sequence[GenomeFile], settings: RunSettings, *, fresh: bool
+    farm: Farm,
+    generation: int,
+    genomes: Sequence[GenomeFile],
+    settings: RunSettings,
+    *,
+    fresh: bool,
+    keep_bytes: bool = False,
 ) -> list[Fact]:
     """The facts that open a generation, or continue it with the new files of its folder.
 
+    With `keep_bytes` a genome whose file has other bytes now is no error: it keeps those of the first run.
+
     Raises:
-        InputError: a genome's bytes or a setting differs from the first run.
+        InputError: a setting differs from the first run, or a genome's bytes.
     """
     if farm.generation == generation and not fresh:
         settings = _with_version_of(farm, settings)
@@ -70,12 +80,25 @@ def opening_facts(
         fresh = True  # no fitness yet: changed settings restart the run without --fresh
     if farm.generation == generation and not fresh:
         assert farm.settings is not None
-        _refuse_changes(farm, genomes, farm.settings, settings)
-        names = {genome.name for genome in farm.genomes}
-        return _added([file for file in genomes if file.name not in names], after=len(farm.genomes))
+        _refuse_other_settings(farm, farm.settings, settings)
+        if not keep_bytes:
+            _refuse_other_bytes(farm, genomes)
+        return joining_facts(farm, genomes)
     run = farm.run + 1 if farm.generation == generation else 1
     opened = RunOpened(generation=generation, run=run, settings=settings)
     return [opened, *_added(genomes, after=0)]
+
+
+def joining_facts(farm: Farm, files: Iterable[GenomeFile]) -> list[Fact]:
+    """The facts that add files to the open generation; those of genomes that it has already add none."""
+    names = {genome.name for genome in farm.genomes}
+    return _added([file for file in files if file.name not in names], after=len(farm.genomes))
+
+
+def changed_files(farm: Farm, files: Iterable[GenomeFile]) -> list[GenomeFile]:
+    """The files with other bytes than the genomes of the same name in the open generation."""
+    digests = {genome.name: genome.sha256 for genome in farm.genomes}
+    return [file for file in files if digests.get(file.name, file.sha256) != file.sha256]
 
 
 def has_fitness(farm: Farm) -> bool:
@@ -111,11 +134,7 @@ def withdrawals(farm: Farm, reason: str, workers: Iterable[str] | None = None) -
     """The facts that withdraw all open attempts of these workers; None: of all, also those no longer configured."""
     every = {**farm.retired, **farm.workers}
     chosen = every.values() if workers is None else [every[name] for name in workers]
-    return [
-        AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, by_host=True)
-        for worker in chosen
-        for attempt in worker.wanted.values()
-    ]
+    return [_withdrawn(attempt, reason) for worker in chosen for attempt in worker.wanted.values()]
 
 
 def closing_facts(farm: Farm, local: Iterable[str], reason: str) -> list[Fact]:
@@ -133,6 +152,48 @@ def reopening_facts(farm: Farm) -> list[Fact]:
     ]
 
 
+def refuse_to_replace(farm: Farm, generation: int, names: Iterable[str], settings: RunSettings) -> None:
+    """Refuses what `--only` cannot do with these genomes.
+
+    Raises:
+        InputError: they are not genomes of the open generation, others are open, or a setting was changed.
+    """
+    first = f"`pipeline run --gen {generation}` without --only plays them first"
+    if farm.generation != generation or farm.settings is None:
+        raise InputError(f"generation {generation} was never run; {first}")
+    known = {genome.name for genome in farm.genomes}
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"generation {generation} has not played {', '.join(unknown)}; {first}")
+    others = [genome.name for genome in farm.genomes if _is_open(genome) and genome.name not in names]
+    if others:
+        raise InputError(f"{len(others)} other genomes of generation {generation} are open, e.g. {others[0]}; {first}")
+    _refuse_other_settings(farm, farm.settings, _with_version_of(farm, settings))
+
+
+def replacing_facts(farm: Farm, names: Iterable[str], files: Iterable[GenomeFile]) -> list[Fact]:
+    """The facts of `--only`: these genomes are played again, with the bytes of these files if they have one.
+
+    A genome that is open is continued if its bytes are the same: the command was stopped and is given again.
+    """
+    by_name, facts = {file.name: file for file in files}, list[Fact]()
+    for genome in farm.genomes:
+        bytes_now: Genome | GenomeFile = by_name.get(genome.name, genome)
+        if genome.name not in names or (_is_open(genome) and bytes_now.sha256 == genome.sha256):
+            continue
+        held = [attempt for trial in genome.trials if (attempt := trial.open_attempt) is not None]
+        facts += [_withdrawn(attempt, "its genome was reopened") for attempt in held]
+        facts.append(GenomeReopened(genome=genome.number, size_bytes=bytes_now.size_bytes, sha256=bytes_now.sha256))
+    return facts
+
+
+def _is_open(genome: Genome) -> bool:
+    return any(trial.state is not TrialState.SETTLED for trial in genome.trials)
+
+
+def _withdrawn(attempt: Attempt, reason: str) -> AttemptEnded:
+    return AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, reason=reason, by_host=True)
+
+
 def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
     return [
         GenomeAdded(genome=number, name=file.name, suffix=file.suffix, size_bytes=file.size_bytes, sha256=file.sha256)
@@ -140,21 +201,26 @@ def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
     ]
 
 
-def _refuse_changes(farm: Farm, genomes: Sequence[GenomeFile], fixed: RunSettings, settings: RunSettings) -> None:
-    where = f"generation {farm.generation} was begun with other"
-    fix = "put them back, or begin it anew with --fresh"
+def _refuse_other_settings(farm: Farm, fixed: RunSettings, settings: RunSettings) -> None:
     changed = [
         f"{name} was {getattr(fixed, name)!r}, is now {getattr(settings, name)!r}"
         for name in RunSettings.__struct_fields__
         if getattr(fixed, name) != getattr(settings, name)
     ]
     if changed:
-        raise InputError(f"{where} settings: {'; '.join(changed)}; {fix}")
+        raise InputError(_begun_with_other(farm, "settings", changed))
+
+
+def _refuse_other_bytes(farm: Farm, genomes: Sequence[GenomeFile]) -> None:
     digests = {genome.name: genome.sha256 for genome in farm.genomes}
-    bytes_changed = [
+    changed = [
         f"{file.name} was {digests[file.name][:12]}…, is now {file.sha256[:12]}…"
-        for file in genomes
-        if digests.get(file.name, file.sha256) != file.sha256
+        for file in changed_files(farm, genomes)
     ]
-    if bytes_changed:
-        raise InputError(f"{where} bytes: {'; '.join(bytes_changed)}; {fix}")
+    if changed:
+        raise InputError(_begun_with_other(farm, "bytes", changed))
+
+
+def _begun_with_other(farm: Farm, what: str, changed: Sequence[str]) -> str:
+    fix = "put them back, or begin it anew with --fresh"
+    return f"generation {farm.generation} was begun with other {what}: {'; '.join(changed)}; {fix}"

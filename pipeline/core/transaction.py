@@ -98,7 +98,7 @@ class Transaction:
         are two, it is poison: its trials settle as failed, and its charges are subtracted from the workers' losses.
         """
         genome = attempt.trial.genome
-        if attempt.charged or attempt.by_host:
+        if attempt.charged or attempt.by_host or attempt.superseded:
             return
         self.add(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):

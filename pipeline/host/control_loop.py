@@ -48,6 +48,7 @@ class ControlLoop:
     def __init__(self, farm: Farm, limits: Limits, queues: Queues, ports: Ports, wakeups: Wakeups) -> None:
         self.farm, self.limits, self.queues = farm, limits, queues
         self.observed = Observed(farm, limits, ports.clock.monotonic())
+        self.is_open = False  #: whether more genomes may join; a run that is open does not finish
         self._ports, self._wakeups = ports, wakeups
         self._recorder = Recorder(ports.ledger, ports.archive, ports.event_log)
         self._turns = {worker: _ShareTurn() for worker in sorted(farm.workers)}
@@ -129,6 +130,7 @@ class ControlLoop:
             wall=ports.clock.wall(),
             nonce=ports.clock.nonce(),
             sweep=due.sweep,
+            is_open=self.is_open,
             scans=scans + (ports.executor.timed_out() if due.sweep else []),
             machines=ports.machines.status() if due.sweep else {},
         )

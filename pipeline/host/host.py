@@ -9,8 +9,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,9 +23,11 @@ from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
+from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile, WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.genome_folder import FileNotes, GenomeFolder
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
@@ -35,6 +37,7 @@ from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ATTEMPTS, SET_ASIDE, ProjectPaths
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.snapshots import GenomeFiles
 from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
@@ -48,6 +51,7 @@ class Ending:
     finished: bool
     stopped: bool = False  #: `stop` was called
     diagnosis: str = ""  #: why the farm cannot go on
+    files: FileNotes = field(default_factory=FileNotes)  #: of a run that follows the genomes' folder
 
 
 class Host:
@@ -79,6 +83,7 @@ class Host:
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
         self.outputs: Outputs | None = None
+        self._folder: GenomeFolder | None = None  #: None: genomes are added at the begin only
         self._timers: Timers | None = None
         self._stop = threading.Event()
 
@@ -129,18 +134,34 @@ class Host:
         self._loaded = True
 
     def begin(
-        self, generation: int, *, fresh: bool = False, retry_failed: bool = False, accept_evaluator: bool = False
+        self,
+        generation: int,
+        *,
+        fresh: bool = False,
+        retry_failed: bool = False,
+        accept_evaluator: bool = False,
+        follow_folder: bool = False,
     ) -> None:
         """Opens a generation, or resumes it; `accept_evaluator` resumes one that was begun with another evaluator.
+
+        With `follow_folder` files that appear while it is played join, and files that change are named: their genomes
+        keep the bytes that were read first. Without it a genome whose file has other bytes is refused.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
+        files = self._files(generation)
+        before = _stamps(files) if follow_folder else {}  # first, so that a file that changes meanwhile is noticed
         # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
-        genomes = self._import_genomes(generation, may_lack=self.ledger.has(generation) and not fresh)
+        genomes = self._import_genomes(files, may_be_empty=self.ledger.has(generation) and not fresh)
         try:
-            self._open(generation, genomes, fresh=fresh, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
+            self.load(generation)
+            settings = self.config.run_settings(self._evaluator.version())
+            opening = rules.opening_facts(
+                self.farm, generation, genomes, settings, fresh=fresh, keep_bytes=follow_folder
+            )
+            self._open(generation, settings, opening, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
         except InputError:
             self._parts.snapshots.discard_new()
             raise
@@ -148,6 +169,29 @@ class Host:
         if not self.farm.attempts:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
+        self.loop.is_open = follow_folder
+        self._folder = GenomeFolder(files, before, self.loop.record) if follow_folder else None
+        if self._folder is not None:
+            self._folder.note_changed(self.farm, genomes)
+
+    def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:
+        """Opens genomes of a generation once more, with the bytes that their files have now; no other is played.
+
+        Raises:
+            InputError: they cannot be played again; nothing has changed. GenomeError if a file is the reason.
+            HostError: the ledger or a snapshot could not be written.
+        """
+        self.load(generation)
+        settings, files = self.config.run_settings(self._evaluator.version()), self._files(generation)
+        rules.refuse_to_replace(self.farm, generation, names, settings)
+        require_secrets(self.config, self.root)
+        there = _stamps(files)
+        accepting = self._accepting_facts(settings, accepted=accept_evaluator)
+        genomes = [files.take(name) for name in sorted({*names} & there.keys())]
+        self._record([*self._starting_facts(), *accepting])
+        self._record(rules.replacing_facts(self.farm, names, genomes))
+        self.outputs = Outputs(self.paths.results(generation))
+        self.loop.is_open, self._folder = False, None
 
     def play(
         self,
@@ -165,7 +209,7 @@ class Host:
         assert self.outputs is not None, "begin comes first"
         if self.farm.finished:
             self.outputs.write(self.farm)
-            return Ending(finished=True)
+            return self._ending(finished=True)
         self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
         self.local_workers.prepare()
         if self._parts.machine_controller is not None:
@@ -212,7 +256,7 @@ class Host:
     ) -> Ending:
         parts, progress_due = self._parts, 0.0
         while True:
-            facts = self.loop.tick()
+            facts = [*self._update_folder(), *self.loop.tick()]
             self._count(facts)
             if self.farm.finished:  # before callbacks and hooks, which may read them
                 outputs.write(self.farm)
@@ -222,13 +266,13 @@ class Host:
                 on_progress(self.progress())
             parts.hooks.notify(facts, self.farm)
             if self.farm.finished:
-                return Ending(finished=True)
+                return self._ending(finished=True)
             if self._stop.is_set():
-                return Ending(finished=False, stopped=True)
+                return self._ending(stopped=True)
             if diagnosis := self._stuck_reason():
                 parts.hooks.notify_stuck(self.farm, diagnosis)
                 logs = [self.local_workers.log_path(name) for name in self.local_workers.names()]
-                return Ending(finished=False, diagnosis=f"{diagnosis}{last_log(self.farm, outputs.folder, logs)}")
+                return self._ending(diagnosis=f"{diagnosis}{last_log(self.farm, outputs.folder, logs)}")
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())
@@ -236,41 +280,67 @@ class Host:
                 outputs.write(self.farm)
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
-            parts.wakeups.wait(SWEEP_INTERVAL_S)
+            parts.wakeups.wait(self._wait_s())
 
-    def _import_genomes(self, generation: int, *, may_lack: bool) -> list[GenomeFile]:
-        folder = self.paths.genomes(generation)
+    def _update_folder(self) -> list[Fact]:
+        """Lets new files join if the run follows its folder; returns their facts."""
+        if self._folder is None:
+            return []
+        joined = self._folder.update(self.farm)
+        self.loop.is_open = self._folder.is_open(self.farm)
+        return joined
+
+    def _wait_s(self) -> float:
+        return SWEEP_INTERVAL_S if self._folder is None else min(SWEEP_INTERVAL_S, self._folder.wait_s(self.farm))
+
+    def _ending(self, *, finished: bool = False, stopped: bool = False, diagnosis: str = "") -> Ending:
+        files = self._folder.notes if self._folder is not None else FileNotes()
+        return Ending(finished, stopped, diagnosis, files)
+
+    def _import_genomes(self, files: GenomeFiles, *, may_be_empty: bool) -> list[GenomeFile]:
         try:
-            return self._parts.snapshots.import_folder(folder, bytes_max=self.config.generation.genome_bytes_max)
+            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max)
         except GenomeError:
-            if not may_lack or _holds_files(folder):
+            if not may_be_empty or _holds_files(files.folder):
                 raise
             return []  # the genomes are fixed; files that went missing still belong to the generation
 
+    def _files(self, generation: int) -> GenomeFiles:
+        bytes_max = self.config.generation.genome_bytes_max
+        return GenomeFiles(self._parts.snapshots, self.paths.genomes(generation), bytes_max)
+
+    def _starting_facts(self) -> list[Fact]:
+        started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
+        # Attempts on workers that are no longer configured will never be played.
+        return [started, *rules.withdrawals(self.farm, "no longer configured", self.farm.retired)]
+
     def _open(
-        self, generation: int, genomes: list[GenomeFile], *, fresh: bool, retry_failed: bool, accept_evaluator: bool
+        self,
+        generation: int,
+        settings: RunSettings,
+        opening: list[Fact],
+        *,
+        retry_failed: bool,
+        accept_evaluator: bool,
     ) -> None:
         """Records that a generation is opened or resumed. Raises InputError before anything of it is recorded."""
-        self.load(generation)
         known = self.farm.generation == generation
-        settings = self.config.run_settings(self._evaluator.version())
-        opening = rules.opening_facts(self.farm, generation, genomes, settings, fresh=fresh)
-        if opening or retry_failed or self.farm.open_trials:
+        has_work = bool(opening) or not self.farm.finished
+        if has_work or retry_failed:
             require_secrets(self.config, self.root)
         is_new = any(isinstance(fact, RunOpened) for fact in opening)
         if is_new:
             self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
-            retry_failed = False  # a new run has no failed trials yet
-        reopening = rules.reopening_facts(self.farm) if retry_failed and known else []
+        # A new run has no failed trials yet.
+        reopening = rules.reopening_facts(self.farm) if retry_failed and known and not is_new else []
         # A finished generation without new work is not resumed: same facts, same outputs.
-        if opening or reopening or self.farm.open_trials:
+        if has_work or reopening:
             accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
-            started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
-            # Attempts on workers that are no longer configured will never be played.
-            retired = rules.withdrawals(self.farm, "no longer configured", self.farm.retired)
-            begun = [started, *retired, *accepting, *opening, *reopening]
-            self.loop.record(begun)
-            self._count(begun)
+            self._record([*self._starting_facts(), *accepting, *opening, *reopening])
+
+    def _record(self, facts: list[Fact]) -> None:
+        self.loop.record(facts)
+        self._count(facts)
 
     def _count(self, facts: list[Fact]) -> None:
         for fact in facts:
@@ -310,6 +380,13 @@ class Host:
     def _close_connection(self, worker: str) -> None:
         if worker in self._parts.smb:  # its server was just switched off; do not wait for a time-out
             self._parts.smb[worker].close()
+
+
+def _stamps(files: GenomeFiles) -> dict[str, Stamp]:
+    try:
+        return files.look()
+    except OSError:  # the import says what is wrong
+        return {}
 
 
 def _holds_files(folder: Path) -> bool:

@@ -1,7 +1,13 @@
-"""An archived result as the audit reads it, of any layout version that this program ever archived. Pure.
+"""What an audit reads besides the ledger: archived results, of any layout version that was ever archived, and outputs.
+
+Pure.
 
 Not here: the records of a share, which only the current layout version has (`inbox_agent.protocol.layout`).
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -34,3 +40,13 @@ def read_archived_result(data: bytes) -> ArchivedResult | str:
     if result.layout not in LAYOUTS:
         return f"it has layout {result.layout}, known are {' and '.join(map(str, LAYOUTS))}"
     return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is on the disk besides the ledger."""
+
+    archived: Mapping[str, ArchivedResult | str]  #: attempt -> its archived result, or why it cannot be read
+    snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
+    rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
+    summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read

@@ -11,9 +11,10 @@ Owns: whether a generation passes, with one line per problem; which evaluators g
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from msgspec import structs
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
@@ -24,13 +25,14 @@ from pipeline.core.facts import (
     Fact,
     GenomeAdded,
     GenomePoisoned,
+    GenomeReopened,
     RunFinished,
     RunOpened,
     Settlement,
     TrialReopened,
     TrialSettled,
 )
-from pipeline.inspection.archived_result import ArchivedResult
+from pipeline.inspection.archived_result import Evidence
 from pipeline.inspection.output_audit import LISTED_MAX, CountedGenome, output_problems, shortened
 from pipeline.paths import generation_folder
 
@@ -40,16 +42,6 @@ TrialKey = tuple[int, int]
 _ANSWERS = {Settlement.COMPLETED: Outcome.COMPLETED, Settlement.TIMED_OUT: Outcome.TIMED_OUT}
 
 UNKNOWN_EVALUATOR = "unknown"  #: beside others: that of a fitness from before versions were recorded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What is on the disk besides the ledger."""
-
-    archived: Mapping[str, ArchivedResult | str]  #: attempt -> its archived result, or why it cannot be read
-    snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
-    rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
-    summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +99,8 @@ class _Auditor:
         self._settled: dict[TrialKey, TrialSettled] = {}
         self._evaluator = opened.settings.evaluator_version  #: the version in force; empty: none is
         self._wanted: dict[str, str] = {}  #: attempt -> the version in force when it was issued; empty: any may play
+        self._bytes: dict[str, str] = {}  #: attempt -> the digest of its genome when it was issued
+        self._superseded: set[str] = set()  #: attempts at a genome that was reopened since
         self._failed: set[int] = set()  #: genomes with a failed trial
         self._poisoned: set[int] = set()
         self._finished = False
@@ -122,7 +116,8 @@ class _Auditor:
         missing = [key for key in every if key not in self._settled]
         found.open = 0 if self._finished else len(missing)
         found.lost += [self._name(key) for key in missing] if self._finished else []
-        tries = Counter((fact.genome, fact.trial) for fact in self._issued.values())
+        counting = (fact for attempt, fact in self._issued.items() if attempt not in self._superseded)
+        tries = Counter((fact.genome, fact.trial) for fact in counting)
         found.recovered = sum(tries[key] > 1 for key, fact in self._settled.items() if fact.fitness is not None)
         versions = self._evaluators_of(self._genomes)
         found.evaluators = sorted(version or UNKNOWN_EVALUATOR for version in versions) if any(versions) else []
@@ -149,6 +144,8 @@ class _Auditor:
                 self._settle(fact)
             case TrialReopened():
                 self._reopen(fact)
+            case GenomeReopened():
+                self._reopen_genome(fact)
             case RunFinished():
                 self._finished = True
 
@@ -179,6 +176,7 @@ class _Auditor:
         if key in self._open:
             others.append(f"{fact.attempt} was issued while {self._open[key]} was open")
         self._issued[fact.attempt], self._open[key] = fact, fact.attempt
+        self._bytes[fact.attempt] = self._genomes[fact.genome].sha256
         self._wanted[fact.attempt] = "" if self._opened.settings.allow_mixed_evaluators else self._evaluator
 
     def _end(self, fact: AttemptEnded) -> None:
@@ -191,6 +189,8 @@ class _Auditor:
             self._found.duplicated.append(f"{self._name(key)}: {fact.attempt} was answered twice")
         elif before is not None and not (fact.has_result and completed):  # a given-up attempt may still complete
             self._found.others.append(f"{fact.attempt} ended twice")
+        if completed and fact.attempt in self._superseded:
+            self._found.unexpected.append(f"{self._name(key)}: {fact.attempt} was accepted, and is superseded")
         if completed and key in self._settled:
             self._found.duplicated.append(f"{self._name(key)}: was settled when {fact.attempt} was accepted")
         self._ended[fact.attempt] = fact
@@ -219,6 +219,22 @@ class _Auditor:
             self._found.others.append(f"{self._name(key)} was reopened, and had the fitness {before.fitness:g}")
         self._failed.discard(fact.genome)
         self._poisoned.discard(fact.genome)
+        self._finished = False
+
+    def _reopen_genome(self, fact: GenomeReopened) -> None:
+        """All trials of a genome begin anew, maybe with other bytes; what was tried before does not count any more."""
+        added, number = self._genomes.get(fact.genome), fact.genome
+        if added is None:
+            self._found.others.append(f"genome {number} was reopened, and was never added")
+            return
+        for key in [(number, trial) for trial in self._numbers]:
+            self._settled.pop(key, None)
+            if key in self._open:
+                self._found.others.append(f"{self._name(key)} was reopened while {self._open.pop(key)} was open")
+        self._genomes[number] = structs.replace(added, size_bytes=fact.size_bytes, sha256=fact.sha256)
+        self._superseded |= {attempt for attempt, issued in self._issued.items() if issued.genome == number}
+        self._failed.discard(number)
+        self._poisoned.discard(number)
         self._finished = False
 
     # --------------------------------------------------------------------------------------------- one settlement
@@ -250,6 +266,8 @@ class _Auditor:
         failed, attempt = settled.settlement is Settlement.FAILED, settled.attempt
         if issued is None:
             return f"decided by {attempt or 'nothing'}, which was never issued"
+        if attempt in self._superseded:
+            return f"decided by {attempt}, which was issued before the genome was reopened"
         poison = failed and issued.genome == key[0] and issued.genome in self._poisoned
         if (issued.genome, issued.trial) != key and not poison:
             return f"decided by {attempt}, which was issued for another trial"
@@ -289,7 +307,7 @@ class _Auditor:
             "attempt": attempt,
             "trial": issued.trial,
             "seed": seed_of(self._opened, issued.trial),
-            "genome_sha256": self._genomes[issued.genome].sha256,
+            "genome_sha256": self._bytes[attempt],
             "evaluator": self._evaluator_of(attempt) or None,
             "outcome": outcome,
             "fitness": fitness,
@@ -314,7 +332,7 @@ class _Auditor:
         """Checks that every accepted result decided its trial, and that no trial accepted two."""
         accepted: dict[TrialKey, list[str]] = {}
         for attempt, fact in self._ended.items():
-            if fact.outcome is Outcome.COMPLETED:
+            if fact.outcome is Outcome.COMPLETED and attempt not in self._superseded:
                 issued = self._issued[attempt]
                 accepted.setdefault((issued.genome, issued.trial), []).append(attempt)
         for key, attempts in accepted.items():

@@ -18,10 +18,10 @@ import orjson
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, RunOpened
+from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, GenomeReopened, RunOpened
 from pipeline.errors import ExitCode, InputError
-from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
-from pipeline.inspection.audit import Audit, Evidence, audit
+from pipeline.inspection.archived_result import ArchivedResult, Evidence, read_archived_result
+from pipeline.inspection.audit import Audit, audit
 from pipeline.inspection.project_reader import no_run_error
 from pipeline.paths import (
     ATTEMPT_RESULT,
@@ -123,7 +123,7 @@ def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: s
     results = paths.results(generation)
     snapshots = Snapshots(paths.snapshots)
     issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
-    digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded)}
+    digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded | GenomeReopened)}
     return Evidence(
         archived={
             name: _result(LocalFiles(results), name) for name in _archive(LocalFiles(results)) & (before | issued)

@@ -14,21 +14,29 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
 from inbox_agent.system.file_kind import is_link
-from inbox_agent.system.file_retry import retry_while_busy
+from inbox_agent.system.file_retry import is_busy, retry_while_busy
+from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
 NAME_CHARS_MAX = 255
 _CHUNK_BYTES = 1024 * 1024
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-#: Hidden files and files of file managers are not genomes.
-_IGNORED = re.compile(r"\..*|thumbs\.db|desktop\.ini", re.IGNORECASE)
+#: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
+_IGNORED = re.compile(
+    r"\..*|thumbs\.db|desktop\.ini|~\$.*|.*\.(tmp|part|partial|filepart|crdownload)", re.IGNORECASE | re.DOTALL
+)
+
+
+class FileInUseError(GenomeError):
+    """A file of the folder is being written, or another program does not let it be read."""
 
 
 class Snapshots:
@@ -58,7 +66,7 @@ class Snapshots:
             failing.callback(self.discard_new)
             for name in names:
                 try:
-                    taken.append(self._import_file(folder, name, bytes_max))
+                    taken.append(self.import_file(folder, name, bytes_max=bytes_max))
                 except GenomeError as error:
                     problems.append(str(error))
             if problems:
@@ -79,9 +87,30 @@ class Snapshots:
                 os.rmdir(self._folder)
         self._new.clear()
 
-    def _import_file(self, folder: Path, name: str, bytes_max: int) -> GenomeFile:
-        path = f"{folder}{os.sep}{name}"
-        shown = path if name.isprintable() else f"{folder}{os.sep}{name!r}"
+    def import_file(self, folder: Path, name: str, *, bytes_max: int = GENOME_BYTES_MAX) -> GenomeFile:
+        """Copies and digests one file of a folder.
+
+        Raises:
+            GenomeError: it cannot be a genome. FileInUseError: it cannot be read now, and maybe later.
+            HostError: the snapshot cannot be written.
+        """
+        with self._opened(folder, name, bytes_max) as (source, size_bytes):
+            digest, taken = self._copy(source, size_bytes)
+            if taken.size != size_bytes:
+                raise FileInUseError(_is_being_written(folder, name))
+        with disk_errors(self._folder):
+            self._keep(taken, digest)
+        return GenomeFile(name, safe_suffix(name), taken.size, digest)
+
+    def digest(self, folder: Path, name: str, *, bytes_max: int = GENOME_BYTES_MAX) -> str:
+        """The digest of a file of a folder as it is now; nothing is copied. Raises GenomeError like `import_file`."""
+        with self._opened(folder, name, bytes_max) as (source, _size_bytes):
+            return hashlib.file_digest(source, "sha256").hexdigest()
+
+    @contextmanager
+    def _opened(self, folder: Path, name: str, bytes_max: int) -> Iterator[tuple[FileIO, int]]:
+        """Opens a file that may be a genome, with its size; it must not change until it is closed."""
+        path, shown = f"{folder}{os.sep}{name}", _shown(folder, name)
         refuse_bad_name(name, shown)
         try:
             _refuse_irregular_file(os.lstat(path), shown, bytes_max)
@@ -89,19 +118,18 @@ class Snapshots:
             with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
                 _refuse_irregular_file(before, shown, bytes_max)
-                digest, taken = self._copy(source, before.st_size)
+                yield source, before.st_size
                 after = os.fstat(source.fileno())
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise HostError(f"{self._folder}: {error.strerror}; make room and run again") from error
             if error.errno == errno.ELOOP:
                 raise GenomeError(f"{shown}: a link; put the file itself there") from error
-            raise GenomeError(f"{shown}: cannot be read: {error.strerror}; correct its rights or remove it") from error
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or before.st_size != taken.size:
-            raise GenomeError(f"{shown}: it changes while it is read; run again when it is written")
-        with disk_errors(self._folder):
-            self._keep(taken, digest)
-        return GenomeFile(name, safe_suffix(name), taken.size, digest)
+            reason = f"{shown}: cannot be read: {error.strerror}; correct its rights or remove it"
+            # On Windows a program that writes a file may let no other one read it.
+            raise (FileInUseError if error.errno == errno.ENOENT or is_busy(error) else GenomeError)(reason) from error
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise FileInUseError(_is_being_written(folder, name))
 
     def _copy(self, source: FileIO, size_bytes: int) -> tuple[str, "_Content"]:
         """Digest and content of a file; a large one is copied to a staged file, a chunk at a time."""
@@ -149,9 +177,45 @@ class Snapshots:
         retry_while_busy(lambda: os.replace(aside, final))
 
 
+@dataclass(frozen=True, slots=True)
+class GenomeFiles:
+    """The folder of one generation, for one file at a time."""
+
+    snapshots: Snapshots
+    folder: Path
+    bytes_max: int
+
+    def look(self) -> dict[str, Stamp]:
+        """The files that are not ignored, with their stamps. Raises OSError: the folder cannot be listed."""
+        found: dict[str, Stamp] = {}
+        for name in os.listdir(self.folder):
+            if not is_ignored(name):
+                with contextlib.suppress(FileNotFoundError):
+                    # Not from `os.scandir`: Windows updates what a folder says of a file only when it is closed.
+                    info = os.lstat(f"{self.folder}{os.sep}{name}")
+                    found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        return found
+
+    def take(self, name: str) -> GenomeFile:
+        """Copies a file into the snapshots. Raises GenomeError, FileInUseError or HostError."""
+        return self.snapshots.import_file(self.folder, name, bytes_max=self.bytes_max)
+
+    def digest(self, name: str) -> str:
+        """The digest of a file as it is now. Raises GenomeError or FileInUseError."""
+        return self.snapshots.digest(self.folder, name, bytes_max=self.bytes_max)
+
+
 def is_ignored(name: str) -> bool:
-    """Whether a file of that name is ignored: files that systems and editors leave in folders."""
+    """Whether a file of that name is ignored: systems and editors leave such files in folders."""
     return _IGNORED.fullmatch(name) is not None
+
+
+def _shown(folder: Path, name: str) -> str:
+    return f"{folder}{os.sep}{name if name.isprintable() else repr(name)}"
+
+
+def _is_being_written(folder: Path, name: str) -> str:
+    return f"{_shown(folder, name)}: it changes while it is read; run again when it is written"
 
 
 def refuse_bad_name(name: str, shown: str) -> None:

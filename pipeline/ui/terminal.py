@@ -18,7 +18,7 @@ from pipeline.core.farm import Farm
 from pipeline.ui.display import ABNORMAL, RunDisplay, attempts_lost, fitness_text
 from pipeline.ui.echo import without_echo
 from pipeline.views.explain import local_time
-from pipeline.views.fact_text import describe, describe_any, duration
+from pipeline.views.fact_text import describe, describe_any, duration, joined_text
 from pipeline.views.progress import Progress
 from pipeline.views.results import evaluators, version_text
 
@@ -50,9 +50,9 @@ class Monitor:
         self._closing.close()
 
     def tell(self, facts: list[Fact], farm: Farm) -> None:
-        """Prints a line for each fact that has a description."""
-        for fact in facts:
-            if words := describe(fact, farm):
+        """Prints a line for the genomes that joined, and one for each fact that has a description."""
+        for words in (joined_text(facts), *(describe(fact, farm) for fact in facts)):
+            if words:
                 self._console.print(Text(words), soft_wrap=self._live is None)
 
     def show(self, now: Progress) -> None:

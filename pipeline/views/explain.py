@@ -202,7 +202,8 @@ def _attempt(attempt: Attempt, given: "_GivenReasons") -> str:
     blame = f"; {_blame(attempt)}" if attempt.outcome is not Outcome.COMPLETED else ""
     why = f" ({given.reason(attempt.reason, _try(attempt))})" if attempt.reason else ""
     ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
-    return f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{blame}{why}."
+    superseded = " It does not count: the genome was reopened since." if attempt.superseded else ""
+    return f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{blame}{why}.{superseded}"
 
 
 def _begun(attempt: Attempt) -> str:

@@ -1,9 +1,13 @@
 """Facts as lines of text, for logs and above the live display. Pure."""
 
-from inbox_agent.protocol.layout import Outcome
+from collections.abc import Iterable
+
+from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Settlement
 from pipeline.core.farm import Farm
+
+JOINED_SHOWN_MAX = 5
 
 
 def describe(fact: Fact, farm: Farm) -> str:
@@ -22,6 +26,8 @@ def describe(fact: Fact, farm: Farm) -> str:
             return f"{farm.genomes[fact.genome - 1].name}: charged with the loss on {fact.worker}"
         case f.GenomePoisoned():
             return f"{farm.genomes[fact.genome - 1].name}: poison, it took down {fact.charges} workers' agents"
+        case f.GenomeReopened():
+            return f"{farm.genomes[fact.genome - 1].name}: played again, its earlier results do not count"
         case f.ResultLate():
             return f"{fact.worker}: late result of {fact.attempt} ({fact.outcome}), set aside"
         case f.ResultUnexpected():
@@ -55,6 +61,15 @@ def describe_any(fact: Fact, farm: Farm) -> str:
     if isinstance(fact, f.TrialSettled | f.GenomeCharged | f.GenomePoisoned) and fact.genome > len(farm.genomes):
         return ""
     return describe(fact, farm)
+
+
+def joined_text(facts: Iterable[Fact]) -> str:
+    """The genomes among these facts that joined a running generation, as one line; empty if none did."""
+    names = [clean(fact.name, 100) for fact in facts if isinstance(fact, f.GenomeAdded)]
+    if not names:
+        return ""
+    shown = ", ".join(names[:JOINED_SHOWN_MAX]) + (", …" if names[JOINED_SHOWN_MAX:] else "")
+    return f"joined: {shown}" if len(names) == 1 else f"{len(names)} genomes joined: {shown}"
 
 
 def _because(reason: str) -> str:

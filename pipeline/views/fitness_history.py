@@ -5,16 +5,16 @@ there are, so a running host can keep this for its display.
 Not here: the rows of all genomes (`results`), the curves of the page (`page_model`).
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.core.facts import AttemptEnded, Entry, Fact, RunOpened, TrialSettled
+from pipeline.core.facts import AttemptEnded, Entry, Fact, GenomeReopened, RunOpened, TrialSettled
+from pipeline.core.mean import mean
 
 LEADERS_MAX = 10  #: genomes that are ranked
 HISTORY_MAX = 60  #: earlier generations that are shown
 #: The facts that the fitness of a generation follows from; the others only add to the time spent in games.
-FITNESS_KINDS = tuple(str(kind.__struct_config__.tag) for kind in (RunOpened, TrialSettled))
+FITNESS_KINDS = tuple(str(kind.__struct_config__.tag) for kind in (RunOpened, TrialSettled, GenomeReopened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class GenerationTally:
     def _begin(self, trials: int) -> None:
         self._trials = trials
         self._open: dict[int, dict[int, float]] = {}  #: genome -> trial -> fitness, until all trials have one
+        self._fitness: dict[int, float] = {}  #: of the completed genomes
         self._leaders: list[tuple[float, int]] = []  #: fitness with the sign, and the genome's negative number
         self._mean = 0.0
         self.completed = 0
@@ -49,14 +50,25 @@ class GenerationTally:
                 self._begin(fact.settings.trials_per_genome)
             case AttemptEnded():
                 self.seconds_played += fact.seconds
+            case GenomeReopened():
+                self._open.pop(fact.genome, None)
+                self._remove(fact.genome)
             case TrialSettled() if fact.fitness is not None:
                 known = self._open.setdefault(fact.genome, {})
                 known[fact.trial] = fact.fitness
                 if len(known) == self._trials:
-                    self._complete(fact.genome, self._open.pop(fact.genome))
+                    trials = self._open.pop(fact.genome)
+                    self._add(fact.genome, mean([trials[number] for number in sorted(trials)]))
 
-    def _complete(self, genome: int, trials: dict[int, float]) -> None:
-        fitness = _mean([trials[number] for number in sorted(trials)])
+    def _remove(self, genome: int) -> None:
+        if genome in self._fitness:
+            others = {other: fitness for other, fitness in self._fitness.items() if other != genome}
+            self._fitness, self._leaders, self._mean, self.completed = {}, [], 0.0, 0
+            for other, fitness in others.items():
+                self._add(other, fitness)
+
+    def _add(self, genome: int, fitness: float) -> None:
+        self._fitness[genome] = fitness
         self.completed += 1
         # Neither a sum nor a difference of fitness, which may overflow.
         self._mean += fitness / self.completed - self._mean / self.completed
@@ -105,9 +117,3 @@ class FitnessHistory:
         earlier = sorted(number for number in self._tallies if 0 < number < generation)
         found = (self._tallies[number].fitness(number) for number in earlier[-HISTORY_MAX:])
         return tuple(fitness for fitness in found if fitness is not None)
-
-
-def _mean(values: list[float]) -> float:
-    """As `Genome.fitness`: the sum may overflow where the mean does not."""
-    mean = sum(values) / len(values)
-    return mean if math.isfinite(mean) else sum(value / len(values) for value in values)

@@ -16,7 +16,7 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
     "attempt", "genome", "trial", "number", "seed", "fitness", "worker", "outcome", "reason",
-    "issued", "claimed", "ended", "seconds", "evaluator", "began",
+    "issued", "claimed", "ended", "seconds", "evaluator", "began", "superseded",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
@@ -101,6 +101,7 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
             round(attempt.seconds, 6) if attempt.has_result else None,
             played_by(attempt),
             _iso_time(game.began if game is not None else None),
+            "yes" if attempt.superseded else "",
         )
 
 
@@ -133,6 +134,7 @@ def summary(farm: Farm) -> dict[str, Any]:
         },
         "evaluator": "" if farm.allows_any_evaluator else farm.evaluator_version,
         "evaluators": evaluators(farm),
+        "attempts_superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
         "wall_s": round(wall_s, 3),
@@ -199,7 +201,7 @@ def mixed_text(versions: Sequence[str]) -> str:
 def _duplicated(farm: Farm) -> int:
     """Trials for which more than one result was accepted, counted from the attempts, not from the settlements."""
     accepted = [
-        sum(attempt.outcome is Outcome.COMPLETED for attempt in trial.attempts)
+        sum(attempt.outcome is Outcome.COMPLETED and not attempt.superseded for attempt in trial.attempts)
         for genome in farm.genomes
         for trial in genome.trials
     ]

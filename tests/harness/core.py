@@ -77,6 +77,7 @@ class CoreHarness:
         self.facts: list[tuple[Fact, float]] = []
         self.machine_actions: list[MachineAction] = []
         self.publish_fails = False
+        self.is_open = False  #: more genomes may join
         self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
             self.record(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
@@ -116,6 +117,7 @@ class CoreHarness:
             wall=self.now,
             nonce=f"{self.nonce:08d}",
             sweep=sweep,
+            is_open=self.is_open,
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
@@ -283,7 +285,7 @@ class CoreHarness:
             assert len(worker.wanted) <= self.queues.depth[worker.name]
         for genome in self.farm.genomes:
             for trial in genome.trials:
-                counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED]
+                counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED and not a.superseded]
                 assert len(counted) <= 1, self.farm.story(trial)
                 assert (trial.state is TrialState.ASSIGNED) == (trial.open_attempt is not None)
         replayed = Farm(FARM, list(self.farm.workers))

@@ -35,6 +35,10 @@ class EditedProject(FarmProject):
         """Lets all gated games end, also those that begin later."""
         self._gate.touch()
 
+    def close_gate(self) -> None:
+        """Makes the games of gated genomes wait again."""
+        self._gate.unlink()
+
     def start_until_counted(self, count: int) -> "subprocess.Popen[bytes]":
         """Starts a run and waits until so many results are counted; the games that follow must be gated."""
         host = self.start()

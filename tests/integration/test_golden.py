@@ -70,6 +70,7 @@ TAGS: dict[str, type[Fact]] = {
     "genome_poisoned": f.GenomePoisoned,
     "trial_settled": f.TrialSettled,
     "trial_reopened": f.TrialReopened,
+    "genome_reopened": f.GenomeReopened,
     "epoch_raised": f.EpochRaised,
     "epoch_opened": f.EpochOpened,
     "worker_excluded": f.WorkerOut,
@@ -195,7 +196,7 @@ def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
     assert found.evaluator_version == "fedcba9876543210"
     assert [(g.name, g.suffix, g.size_bytes, g.sha256[:4], g.fitness, len(g.charges)) for g in found.genomes] == [
         ("swift.json", ".json", 101, "1111", 42.0, 0),
-        ("wrong.json", ".json", 102, "2222", None, 0),
+        ("wrong.json", ".json", 112, "aaaa", None, 0),
         ("slow.bin", ".bin", 103, "3333", 3.125, 0),
         ("poison", "", 104, "4444", None, 3),
         ("late.json", ".json", 105, "5555", None, 0),

@@ -36,6 +36,7 @@ from pipeline.core.facts import (
     GenomeAdded,
     GenomeCharged,
     GenomePoisoned,
+    GenomeReopened,
     HostStarted,
     HostStopped,
     ProbationBegan,
@@ -250,6 +251,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
             genome(5),
             TrialReopened(genome=2, trial=1),
             TrialReopened(genome=2, trial=2),
+            GenomeReopened(genome=2, size_bytes=112, sha256="a" * 64),
         ],
         [
             WorkerUnfit(worker="vm-2", reason="its evaluator cannot be loaded: no such file"),

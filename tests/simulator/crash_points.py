@@ -33,12 +33,14 @@ class Case:
     failure: str
     prepare: Prepare
     local: bool = False
+    late: bool = False  #: files of genomes arrive while the others are played
 
 
-def small_world(*, local: bool) -> Options:
+def small_world(*, local: bool, late: bool = False) -> Options:
     """Two workers, four genomes, two trials: enough for queues, retries and siblings."""
     drawn = fault_free_options(draw_options(random.Random(WORLD_SEED)))
-    return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0)
+    share = 0.7 if late else 0.0
+    return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0, late=share)
 
 
 def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
@@ -57,6 +59,8 @@ def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
     def kill_twice(second: int) -> Prepare:
         return lambda world, k: world.host_kills.extend([k, second])
 
+    yield Case(HOST, "killed while files arrive", kill(HOST), late=True)
+    yield Case(HOST, "fail while files arrive", fail(HOST, "fail"), late=True)
     for local in (False, True):
         yield Case(HOST, "killed", kill(HOST), local)
         for second in again:
@@ -74,7 +78,8 @@ def points(case: Case) -> Iterator[History]:
     k = 0
     while True:
         k += 1
-        history = play(WORLD_SEED, small_world(local=case.local), lambda world: case.prepare(world, k))  # noqa: B023
+        world = small_world(local=case.local, late=case.late)
+        history = play(WORLD_SEED, world, lambda world: case.prepare(world, k))  # noqa: B023
         yield history
         if history.world.steps[case.process] < k:
             return

@@ -1,12 +1,8 @@
 """The simulated host: the shipped loop, core and share client, with a ledger in memory that outlives the process."""
 
 import contextlib
-import json
 import random
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,7 @@ from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import (
     Fact,
-    GenomeAdded,
     HostStarted,
-    RunOpened,
     RunSettings,
     encode_fact,
 )
@@ -28,9 +22,10 @@ from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.requests import MachineAction
-from pipeline.core.runs import closing_facts, replay
+from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.genome_folder import GenomeFolder
 from pipeline.host.poll_schedule import PollSchedule
 from pipeline.host.ports import Ports
 from pipeline.host.takeover import take_share
@@ -40,6 +35,7 @@ from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareRespo
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
+from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
 from tests.simulator.ledger_checker import LedgerChecker
 from tests.simulator.machine import VERSION, SimulatedMachine
 from tests.simulator.world import Killed, World
@@ -114,43 +110,6 @@ class SimulatedMachines:
         machine.execute(action.recovery, lost=bool(failure) and failure != "unknown")
 
 
-class MemorySnapshots:
-    """`Snapshots`: the genomes of one world as real files, each written once."""
-
-    def path(self, sha256_hex: str) -> str:
-        return str(_snapshot_folder() / sha256_hex)
-
-    def put(self, data: bytes) -> str:
-        """Writes the snapshot of a genome; returns its digest."""
-        digest = sha256(data).hexdigest()
-        path = _snapshot_folder() / digest
-        if not path.exists():
-            path.write_bytes(data)
-        return digest
-
-
-@cache
-def _snapshot_folder() -> Path:
-    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-    snapshots = folder / "simulated-genomes"
-    snapshots.mkdir(exist_ok=True)
-    return snapshots
-
-
-def genomes_of(world: World) -> dict[str, bytes]:
-    """The genomes of one world; each contains its own behaviour."""
-    rng = random.Random(f"genomes/{world.seed}")
-    kinds = ["poison"] * world.options.poison + ["fail"] * world.options.failing
-    kinds += ["hang" if rng.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
-    kinds = kinds[: world.options.genomes]
-    rng.shuffle(kinds)
-    seconds = rng.choice([0.5, 2.0, 6.0])
-    return {
-        f"g{number}": json.dumps({"n": number, "do": kind, "seconds": 99.0 if kind == "hang" else seconds}).encode()
-        for number, kind in enumerate(kinds)
-    }
-
-
 class SimulatedClock:
     """The world's time as this host reads it, and nonces from the seed."""
 
@@ -179,7 +138,8 @@ class SimulatedHost:
         self.mount_faults = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
-        self.checker = LedgerChecker(world, self.name, list(genomes_of(world).values()), self.seed, disks)
+        genomes = [*genomes_of(world).values(), *replaced_genomes_of(world).values()]
+        self.checker = LedgerChecker(world, self.name, genomes, self.seed, disks)
         self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
         self.loop: ControlLoop | None = None
         self.wakeups = Wakeups()
@@ -188,6 +148,8 @@ class SimulatedHost:
         self._rng = random.Random(f"ids/{self.name}/{world.seed}")
         self._tick_at: float | None = None
         self._snapshots = MemorySnapshots()
+        self._files: dict[int, SimulatedGenomes] = {}  #: by generation
+        self._folder: GenomeFolder | None = None  #: in a world in which files arrive late
         self._executor: SimulatedExecutor | None = None
         self._incarnation = 0
 
@@ -197,8 +159,19 @@ class SimulatedHost:
 
     @property
     def finished(self) -> bool:
-        """Whether the last generation is finished."""
-        return self.farm is not None and self.farm.finished and self.generation == self.world.options.generations
+        """Whether the last generation is finished, with every file that was ever put into its folder."""
+        last = self.generation == self.world.options.generations
+        return last and self._all_finished
+
+    @property
+    def _all_finished(self) -> bool:
+        farm = self.farm
+        complete = farm is not None and farm.finished and len(farm.genomes) == self.world.options.genomes
+        return complete and not self._to_be_replaced()
+
+    def _to_be_replaced(self) -> set[str]:
+        """The genomes that the user still has to play again in this generation."""
+        return self._files[self.generation].replaced.keys() - self.checker.reopened[self.generation]
 
     @property
     def stuck_reason(self) -> str:
@@ -221,6 +194,9 @@ class SimulatedHost:
             self._open()
         except (Killed, HostError):
             self._end(self._incarnation)
+            return
+        if self.loop.farm.finished and not self._all_finished:
+            self._end(self._incarnation, graceful=True)  # nothing to play yet: the user tries again
             return
         self._repeat(self._incarnation, SWEEP_S, Wakeups.request_sweep)
         self._repeat(self._incarnation, POLL_S, Wakeups.request_poll)
@@ -287,22 +263,40 @@ class SimulatedHost:
         return lambda: setattr(machine, "seen_healthy_at", at)
 
     def _open(self) -> None:
+        """As `Host.begin` does: the genomes of the folder, then the facts that follow."""
         assert self.loop is not None
-        facts: list[Fact] = [HostStarted(pid=self.starts, workers=len(self.machines))]
-        if not self.loop.farm.generation:
-            settings = RunSettings(
-                trials_per_genome=self.world.options.trials,
-                seed=self.seed,
-                settings={},
-                evaluator="simulated",
-                time_limit_s=TIME_LIMIT_S,
-                evaluator_version=VERSION,
-            )
-            facts.append(RunOpened(generation=self.generation, run=1, settings=settings))
-            for number, (name, data) in enumerate(genomes_of(self.world).items(), 1):
-                digest = self._snapshots.put(data)
-                facts.append(GenomeAdded(genome=number, name=name, suffix="", size_bytes=len(data), sha256=digest))
-        self.loop.record(facts)
+        if self.generation not in self._files:
+            self._files[self.generation] = SimulatedGenomes(self.world, self.name, self._snapshots)
+        farm, files = self.loop.farm, self._files[self.generation]
+        before, genomes = files.stamps(), files.import_all()
+        settings = RunSettings(
+            trials_per_genome=self.world.options.trials,
+            seed=self.seed,
+            settings={},
+            evaluator="simulated",
+            time_limit_s=TIME_LIMIT_S,
+            evaluator_version=VERSION,
+        )
+        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, keep_bytes=True)
+        all_joined = len(farm.genomes) == self.world.options.genomes
+        if farm.finished and all_joined and (names := self._to_be_replaced()):
+            self._open_again(names, settings)
+            return
+        if opening or not farm.finished or not self.world.options.late:
+            self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines)), *opening])
+        if self.world.options.late:
+            self.checker.files = files
+            self.loop.is_open = True
+            self._folder = GenomeFolder(files, before, self.loop.record, lambda: self.world.now)
+
+    def _open_again(self, names: set[str], settings: RunSettings) -> None:
+        """As `Host.begin_again` does."""
+        assert self.loop is not None
+        refuse_to_replace(self.loop.farm, self.generation, names, settings)
+        genomes = self._files[self.generation].replace()
+        self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines))])
+        self.loop.record(replacing_facts(self.loop.farm, names, genomes))
+        self.loop.is_open, self._folder = False, None
 
     def _mounted_machine(self, worker: str) -> SimulatedMachine:
         return self.machines[self.swapped.get(worker, worker)]
@@ -362,8 +356,11 @@ class SimulatedHost:
         self._tick_at = None
         self.wakeups.wait(0.0)
         try:
+            self._update_folder()
             self.loop.tick()
-            if self.loop.farm.finished and not self.finished:
+            if self.loop.farm.finished and not self._all_finished:
+                self._end(incarnation, graceful=True)  # the next run plays what arrives now
+            elif self.loop.farm.finished and not self.finished:
                 self._start_next_generation()
         except Killed:
             self._end(incarnation)
@@ -375,6 +372,15 @@ class SimulatedHost:
             self._plan_tick(0.001)
         elif not self.finished and self.loop.workers_to_poll_fast():
             self._plan_tick(FAST_POLL_S)
+        if self._folder is not None and not self.finished:
+            self._plan_tick(max(0.001, self._folder.wait_s(self.loop.farm)))
+
+    def _update_folder(self) -> None:
+        """As `Host.play` does before each tick."""
+        assert self.loop is not None
+        if self._folder is not None:
+            self._folder.update(self.loop.farm)
+            self.loop.is_open = self._folder.is_open(self.loop.farm)
 
     def _start_next_generation(self) -> None:
         """Continues with the same host, or with a new host process."""
@@ -419,10 +425,11 @@ class SimulatedHost:
 
     def take_over_mismarked_shares(self) -> None:
         """Takes over shares that were marked as another worker's while mounts were swapped, as the user is told to."""
+        loop = self.loop or self._make_loop()  # between two runs
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:
-                take_share(self.loop, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc,arg-type]
+                take_share(loop, FaultyFiles(self.world, lambda machine=machine: machine.disk, self.name), worker)  # type: ignore[misc]
 
     def kill(self) -> None:
         """Kills the host at one of its next operations."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from tests.simulator.disk import SimulatedDisk
+from tests.simulator.genomes import SimulatedGenomes
 from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
@@ -39,7 +40,15 @@ class LedgerChecker:
     def __init__(
         self, world: World, farm: str, genomes: Sequence[bytes], seed: int, disks: Sequence[SimulatedDisk] = ()
     ) -> None:
-        self._world, self._farm, self._genomes, self._seed, self._disks = world, farm, genomes, seed, disks
+        self._world, self._farm, self._seed, self._disks = world, farm, seed, disks
+        self._digests = {hashlib.sha256(data).hexdigest(): data for data in genomes}
+        self.files: SimulatedGenomes | None = None  #: the folder of the generation, if files arrive late
+        self._genomes: dict[Genome, bytes] = {}  #: those that were added
+        self._names: defaultdict[int, set[str]] = defaultdict(set)  #: generation -> their names
+        self.reopened: defaultdict[int, set[str]] = defaultdict(set)  #: generation -> names of reopened genomes
+        self._name_of: dict[Genome, str] = {}
+        self._superseded: set[str] = set()  #: attempts at genomes that were reopened since
+        self._settled_at = 0.0  #: when a trial was settled last
         self.issued: dict[str, Trial] = {}
         self.settled: Counter[Trial] = Counter()
         self.archived: dict[str, bytes] = {}  #: the bytes that were stored in the archive
@@ -67,6 +76,12 @@ class LedgerChecker:
         if self._to_withdraw and fact["fact"] != "trial_settled" and not fact.get("ordered"):
             self._report(f"{min(self._to_withdraw)} stays, although another trial of its genome failed")
         match fact["fact"]:
+            case "genome_added":
+                self._genome_added(fact)
+            case "genome_reopened":
+                self._genome_reopened(fact)
+            case "run_finished":
+                self._run_finished()
             case "attempt_issued":
                 self._attempt_issued(fact)
             case "attempt_ended":
@@ -103,6 +118,41 @@ class LedgerChecker:
         """Trials that needed more than one attempt."""
         tries = Counter(self.issued.values())
         return sum(tries[trial] > 1 for trial in self.settled)
+
+    def _genome_added(self, fact: dict[str, Any]) -> None:
+        if fact["sha256"] not in self._digests:
+            self._report(f"{fact['name']} was added with bytes that its file had only in part")
+        if fact["name"] in self._names[self._generation]:
+            self._report(f"{fact['name']} was added twice")
+        self._genomes[self._generation, fact["genome"]] = self._digests.get(fact["sha256"], b"")
+        self._names[self._generation].add(fact["name"])
+        self._name_of[self._generation, fact["genome"]] = fact["name"]
+
+    def _genome_reopened(self, fact: dict[str, Any]) -> None:
+        """All trials of a genome begin anew; nothing that was tried before counts any more."""
+        genome = self._generation, fact["genome"]
+        if fact["sha256"] not in self._digests:
+            self._report(f"genome {genome} was reopened with bytes that its file never had")
+        self._genomes[genome] = self._digests.get(fact["sha256"], b"")
+        self.reopened[self._generation].add(self._name_of[genome])
+        self._superseded |= {attempt for attempt, trial in self.issued.items() if trial[:2] == genome}
+        if held := [attempt for trial, attempt in self._wanted.items() if trial[:2] == genome]:
+            self._report(f"genome {genome} was reopened while {held[0]} was open")
+        for trial in [trial for trial in self.settled if trial[:2] == genome]:  # also those that were skipped
+            self.settled[trial] = 0
+        for trial in {trial for trial in self.issued.values() if trial[:2] == genome}:
+            self.attempts[trial] = 0
+            self._lost_on[trial].clear()
+            self._failed_on[trial].clear()
+        self._charged_on[genome].clear()
+        self._unresolved[genome].clear()
+        self._failed.discard(genome)
+
+    def _run_finished(self) -> None:
+        """A file that was in the folder when the last trial was settled is one of its genomes."""
+        in_folder = self.files.begun_before(self._settled_at) if self.files is not None else set()
+        if left_out := in_folder - self._names[self._generation]:
+            self._report(f"the run was finished without {min(left_out)}, which was in its folder")
 
     def _attempt_issued(self, fact: dict[str, Any]) -> None:
         attempt, trial = fact["attempt"], self._trial(fact)
@@ -157,6 +207,8 @@ class LedgerChecker:
             self._lost_unread.add(attempt)
         if fact.get("answered"):
             self._answer(attempt)
+        if attempt in self._superseded and fact["outcome"] == "completed":
+            self._report(f"{attempt} was accepted, although its genome was reopened")
         if self._wanted.get(trial) == attempt:
             del self._wanted[trial]
         self._to_withdraw.discard(attempt)
@@ -172,7 +224,7 @@ class LedgerChecker:
             self._stopped.add(fact["attempt"])
         if outcome in ("failed", "timed_out"):
             self._failed_on[trial].append(worker)
-            plays = b'"play"' in self._genomes[trial[1] - 1]
+            plays = b'"play"' in self._genomes[trial[:2]]
             if plays and outcome == "failed" and len(self._failed_on[trial]) > 1:
                 self._report(f"trial {trial} failed a second time, in a process that had played before")
             if trial not in self._unresolved[trial[:2]]:
@@ -209,6 +261,8 @@ class LedgerChecker:
     def _genome_charged(self, fact: dict[str, Any]) -> None:
         """Law 5: only a genome that was being played is charged."""
         attempt = fact["attempt"]
+        if attempt in self._superseded:
+            self._report(f"{attempt} was charged, although its genome was reopened")
         self._charged_on[self._generation, fact["genome"]].append(fact["worker"])
         if attempt not in self._lost_unread | self._world.played | self._world.half_claimed.keys():
             self._report(f"{attempt} was charged and not played")
@@ -218,12 +272,13 @@ class LedgerChecker:
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, settlement, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")
         self.settled[trial] += 1
+        self._settled_at = self._world.now
         if self.settled[trial] > 1:
             self._report(f"trial {trial} was settled twice")
         if trial in self._wanted:
             self._report(f"trial {trial} was settled before {self._wanted[trial]} ended")
         if settlement == "completed":
-            expected = fitness_of(self._genomes[trial[1] - 1], seed_of(self._seed, trial))
+            expected = fitness_of(self._genomes[trial[:2]], seed_of(self._seed, trial))
             if fitness != expected or self.issued.get(fact["attempt"]) != trial:
                 self.unexpected += 1
                 self._report(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
@@ -244,7 +299,7 @@ class LedgerChecker:
             case "skipped":
                 return trial[:2] in self._failed
             case "timed_out":
-                return failed and b'"hang"' in self._genomes[trial[1] - 1]
+                return failed and b'"hang"' in self._genomes[trial[:2]]
             case "failed":
                 return poison or failed or len(self._lost_on[trial]) >= self._world.options.losses_max
         return False

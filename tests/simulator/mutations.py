@@ -384,6 +384,34 @@ MUTATIONS = [
         "    elif (scan.owner.farm, scan.owner.worker) != (tx.farm.farm_id, worker.name):\n",
         "    elif False:\n",
     ),
+    Mutation(
+        "reopened genome keeps its failures",
+        "the trials of a reopened genome have all their tries again",
+        "Farm._reopen",
+        "        trial.blamed = trial.losses = 0\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "run finished without a last look",
+        "a file that is in the folder when the last trial settles is played",
+        "decide",
+        " and not observation.is_open:\n",
+        ":\n",
+    ),
+    Mutation(
+        "file taken at the first look",
+        "a file that arrives is read when two looks have shown it unchanged",
+        "FolderLooks.compare",
+        "        complete = {name for name in todo if self._last.get(name) == look[name]}\n",
+        "        complete = todo\n",
+    ),
+    Mutation(
+        "new files forgotten at a restart",
+        "a file that arrives while no host is there joins at the next start",
+        "opening_facts",
+        "        return joining_facts(farm, genomes)\n",
+        "        return []\n",
+    ),
 ]
 
 

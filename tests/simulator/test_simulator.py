@@ -24,12 +24,13 @@ from pipeline.storage.archive import Archive
 from tests.fakes.ports import MemoryArchive
 from tests.harness.source_tree import ROOT, find_function, imported_by
 from tests.simulator import crash_points
-from tests.simulator.crash_points import AGENT, HOST, Case, cases, points, small_world
+from tests.simulator.crash_points import AGENT, Case, cases, points, small_world
 from tests.simulator.digests import digest
 from tests.simulator.executor import SimulatedExecutor
 from tests.simulator.figures import CHUNK, Figures, ProofLog, run_chunk
+from tests.simulator.genomes import genomes_of
 from tests.simulator.history import History, play
-from tests.simulator.host import SimulatedHost, genomes_of
+from tests.simulator.host import SimulatedHost
 from tests.simulator.machine import SimulatedMachine
 from tests.simulator.mutations import MUTATIONS, Mutation, detect, mutated
 from tests.simulator.world import World, failing_genomes_options, fault_free_options
@@ -215,7 +216,7 @@ def test_long_proof_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in cases() if case.failure in ("killed", "unknown") and case.process in (HOST, AGENT)],
+    [case for case in cases() if case.late or case.failure in ("killed", "unknown")],
     ids=lambda case: f"{case.process}-{case.failure}-{'local' if case.local else 'apart'}",
 )
 def test_every_operation_may_fail(case: Case) -> None:

@@ -65,6 +65,8 @@ class Options:
     evaluator_break: float  #: a machine's evaluator cannot be loaded for a while
     ruin: float  #: probability that a completed game leaves a process in which every game fails
     held: float  #: a file that its share refuses to every process for a while
+    late: float  #: probability that a genome's file is written while its generation is played
+    replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
 
 
 _SIZES = {
@@ -159,6 +161,8 @@ def _draw_options(rng: random.Random) -> Options:
         agent_stop=sometimes(0.3, 2.0),
         losses_max=10,
         corrupting=rng.choice([0, 0, 0, 0, 1, 2, 4]),
+        late=sometimes(0.25, 0.5),
+        replaced=sometimes(0.25, 0.3),
     )
 
 

@@ -11,11 +11,15 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import GenomeFile
 from pipeline.core.runs import (
     accepting_facts,
+    changed_files,
     closing_facts,
     evaluator_differs,
+    joining_facts,
     opening_facts,
     parse_generation,
+    refuse_to_replace,
     reopening_facts,
+    replacing_facts,
     replay,
     withdrawals,
 )
@@ -71,6 +75,45 @@ def test_new_files_extend_generation() -> None:
     facts = opening_facts(farm, 1, [genome("b"), genome("c")], SETTINGS, fresh=False)
 
     assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
+
+
+def test_changed_bytes_are_kept_if_asked() -> None:
+    """The caller names the files; new ones are added all the same."""
+    farm = opened("a", "b")
+    complete(farm)
+    files = [genome("a", "1" * 64), genome("b"), genome("c")]
+
+    facts = opening_facts(farm, 1, files, SETTINGS, fresh=False, keep_bytes=True)
+
+    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
+    assert changed_files(farm, files) == [files[0]]
+
+
+def test_genomes_join_with_the_next_numbers() -> None:
+    """Known names are left out, whatever their bytes."""
+    farm = opened("a", "b")
+
+    facts = joining_facts(farm, [genome("d"), genome("a", "1" * 64), genome("c")])
+
+    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "d"), (4, "c")]
+
+
+def test_open_run_does_not_finish() -> None:
+    """More genomes may join; it finishes in the first tick in which that is over."""
+    core = CoreHarness("w0", genomes=1)
+    core.is_open = True
+    core.run_until_ready()
+    core.publish_result(core.claim("w0"))
+    core.tick()
+    assert (core.farm.open_trials, core.farm.finished) == (0, False)
+
+    core.record(*joining_facts(core.farm, [genome("late")]))
+    core.tick()
+    assert core.farm.open_trials == 1
+    core.publish_result(core.claim("w0"))
+    assert not facts_of(core.tick(), f.RunFinished)
+    core.is_open = False
+    assert facts_of(core.tick(), f.RunFinished)
 
 
 def test_new_generation_opens_with_run_1() -> None:
@@ -191,6 +234,77 @@ def test_retry_failed_reopens_trials_without_fitness() -> None:
         farm.evolve(f.TrialSettled(genome=2, trial=number, settlement=settlement), 0.0)
 
     assert [(fact.genome, fact.trial) for fact in facts_of(reopening_facts(farm), f.TrialReopened)] == [(2, 1), (2, 2)]
+
+
+# --------------------------------------------------------------------------------------------------- replaced genomes
+
+
+def settled(farm: Farm, number: int, settlement: Settlement = Settlement.FAILED) -> None:
+    farm.evolve(f.TrialSettled(genome=number, trial=1, settlement=settlement), 0.0)
+
+
+def test_settled_genome_is_played_again_with_the_same_bytes() -> None:
+    """Its file may be gone. Nothing else is reopened."""
+    farm = opened("a", "b")
+    complete(farm)
+    settled(farm, 2)
+
+    facts = replacing_facts(farm, ["a"], [])
+
+    assert facts == [f.GenomeReopened(genome=1, size_bytes=1, sha256="0" * 64)]
+
+
+def test_genome_is_played_again_with_other_bytes() -> None:
+    """Also while it is open: then what was issued for the bytes before is withdrawn."""
+    farm = opened("a", "b")
+    settled(farm, 2)
+    attempt = "g0001-0001-t1-a1-000000000000"
+    farm.evolve(f.AttemptIssued(attempt=attempt, genome=1, trial=1, number=1, worker="w0", epoch=1, publication=1), 0.0)
+
+    withdrawn, reopened = replacing_facts(farm, ["a"], [genome("a", "1" * 64)])
+
+    assert isinstance(withdrawn, f.AttemptEnded)
+    assert (withdrawn.attempt, withdrawn.outcome, withdrawn.by_host) == (attempt, Outcome.WITHDRAWN, True)
+    assert reopened == f.GenomeReopened(genome=1, size_bytes=1, sha256="1" * 64)
+
+
+def test_open_genome_with_the_same_bytes_is_continued() -> None:
+    """The command was stopped, and is given again."""
+    farm = opened("a", "b")
+    settled(farm, 2)
+
+    assert replacing_facts(farm, ["a"], [genome("a")]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "message"),
+    [
+        (["c"], {}, "generation 1 has not played c; `pipeline run --gen 1` without --only plays them first"),
+        (["a"], {}, "1 other genomes of generation 1 are open, e.g. b; `pipeline run --gen 1` without"),
+        (["a", "b"], {"time_limit_s": 9.0}, "settings: time_limit_s was 60.0, is now 9.0"),
+    ],
+)
+def test_genomes_that_cannot_be_replaced_are_refused(names: list[str], changes: dict[str, Any], message: str) -> None:
+    farm = opened("a", "b")
+    complete(farm)
+
+    with pytest.raises(InputError) as refused:
+        refuse_to_replace(farm, 1, names, replace_struct(SETTINGS, **changes))
+
+    assert message in str(refused.value)
+
+
+def test_generation_that_was_never_run_has_nothing_to_replace() -> None:
+    with pytest.raises(InputError, match="generation 2 was never run"):
+        refuse_to_replace(opened("a"), 2, ["a"], SETTINGS)
+
+
+def test_evaluator_is_no_reason_to_refuse() -> None:
+    """The caller refuses another one, or accepts it."""
+    farm = opened("a")
+    complete(farm)
+
+    refuse_to_replace(farm, 1, ["a"], OTHER_EVALUATOR)
 
 
 def test_withdrawals_include_removed_workers() -> None:

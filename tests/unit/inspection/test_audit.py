@@ -16,6 +16,7 @@ from pipeline.core.facts import (
     Fact,
     GenomeAdded,
     GenomePoisoned,
+    GenomeReopened,
     RunFinished,
     RunOpened,
     RunSettings,
@@ -23,8 +24,8 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
-from pipeline.inspection.audit import Audit, Evidence, audit, seed_of
+from pipeline.inspection.archived_result import ArchivedResult, Evidence, read_archived_result
+from pipeline.inspection.audit import Audit, audit, seed_of
 
 pytestmark = pytest.mark.rules
 
@@ -112,6 +113,12 @@ FAILED = settled(Settlement.FAILED, attempt=ATTEMPT)
 COUNTED = settled(Settlement.COMPLETED, 1.0, ATTEMPT)
 SKIPPED = settled(Settlement.SKIPPED, trial=2)
 POISONED = GenomePoisoned(genome=1, charges=3)
+REOPENED = GenomeReopened(genome=1, size_bytes=2, sha256="1" * 64)
+REPLAYED = [
+    SECOND,
+    answered(Outcome.COMPLETED, SECOND, archived=True),
+    settled(Settlement.COMPLETED, 1.0, SECOND.attempt),
+]
 
 
 def archive(*results: ArchivedResult) -> Evidence:
@@ -164,6 +171,7 @@ def test_valid_settlements_pass(story: Sequence[Fact]) -> None:
         ([SKIPPED], "is skipped, and no other trial of its genome failed"),
         ([FIRST, PLAYED, COUNTED, SKIPPED], "is skipped, and no other trial of its genome failed"),
         ([FIRST, NO, FAILED, TrialReopened(genome=1, trial=1), SKIPPED], "no other trial of its genome failed"),
+        ([FIRST, NO, FAILED, REOPENED, SKIPPED], "no other trial of its genome failed"),
         ([FIRST, NO, FAILED, structs.replace(SKIPPED, attempt=ATTEMPT)], f"is skipped, and was decided by {ATTEMPT}"),
         ([FIRST, NO, FAILED, structs.replace(SKIPPED, fitness=1.0)], "is skipped and has the fitness 1"),
         ([structs.replace(SKIPPED, genome=7)], "trial 2 of genome 7: no such genome in the roster"),
@@ -198,6 +206,10 @@ def test_settlements_without_matching_result_fail(story: Sequence[Fact], expecte
         ([OTHER], f"{OTHER.attempt} was issued for trial 1 of genome 2: no such genome in the roster"),
         ([NEXT], f"{NEXT.attempt} was issued for trial 2 of a: no such trial in the roster"),
         ([TrialReopened(genome=1, trial=1)], "trial 1 of a was reopened, and was open"),
+        ([FIRST, REOPENED], f"trial 1 of a was reopened while {ATTEMPT} was open"),
+        ([structs.replace(REOPENED, genome=7)], "genome 7 was reopened, and was never added"),
+        ([FIRST, GAVE_UP, FAILED, REOPENED, PLAYED], f"unexpected: trial 1 of a: {ATTEMPT} was accepted, and is"),
+        ([FIRST, PLAYED, COUNTED, REOPENED, COUNTED], f"{ATTEMPT}, which was issued before the genome was reopened"),
         (run_of(genomes=["b"])[1:], "genome 1 was added twice, as b the second time"),
         ([FIRST, PLAYED, COUNTED, TrialReopened(genome=1, trial=1)], "was reopened, and had the fitness 1"),
     ],
@@ -207,6 +219,25 @@ def test_impossible_course_of_attempts_fails(story: Sequence[Fact], expected: st
     problems = audit([*OPENED, *story], archive(result(FIRST, Outcome.COMPLETED))).problems
 
     assert any(expected in problem for problem in problems), problems
+
+
+def test_reopened_genome_counts_once_and_what_was_before_is_evidence() -> None:
+    """Each archived result must have the bytes that its attempt was issued for; the first one decides nothing."""
+    story = [FIRST, structs.replace(PLAYED, archived=True), COUNTED, RunFinished(), REOPENED, *REPLAYED]
+    evidence = archive(result(FIRST), result(SECOND, genome_sha256="1" * 64))
+    evidence = replace(evidence, snapshots={"0" * 64: "", "1" * 64: ""})
+
+    found = audit([*OPENED, *story], evidence)
+
+    assert found.problems == []
+    assert (found.open, found.recovered) == (0, 0)
+    spoilt = replace(evidence, archived={**evidence.archived, ATTEMPT: result(FIRST, genome_sha256="1" * 64)})
+    assert any(f"attempts/{ATTEMPT}: it says" in problem for problem in audit([*OPENED, *story], spoilt).problems)
+    other = replace(evidence, archived={**evidence.archived, SECOND.attempt: result(SECOND)})
+    assert "the archived result" in audit([*OPENED, *story], other).problems[0]
+    assert audit([*OPENED, *story], replace(evidence, snapshots={"0" * 64: ""})).problems == [
+        "genome a: its snapshot is missing"
+    ]
 
 
 @pytest.mark.parametrize("settlement", [Settlement.COMPLETED, Settlement.TIMED_OUT])

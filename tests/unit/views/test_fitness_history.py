@@ -11,6 +11,7 @@ from pipeline.core.facts import (
     Entry,
     Fact,
     GenomeAdded,
+    GenomeReopened,
     RunOpened,
     Settlement,
     TrialReopened,
@@ -159,3 +160,19 @@ def test_figures_equal_those_of_the_farm() -> None:
     assert best is not None and len(values) == 7
     assert figures(found) == pytest.approx((7, max(values), sum(values) / 7))
     assert found.of(1).leaders()[0] == (best.number, best.fitness)
+
+
+def test_reopened_genome_does_not_count_until_it_is_completed_again() -> None:
+    """Neither as a leader nor in the mean; a part of its trials does not count either."""
+    reopened = GenomeReopened(genome=1, size_bytes=1, sha256="0" * 64)
+    facts = [opened(trials=2), *(settled(genome, float(genome), trial) for genome in (1, 2) for trial in (1, 2))]
+    assert figures(history(*facts)) == (2, 2.0, 1.5)
+
+    facts += [reopened, settled(1, 5.0, 1)]
+    assert figures(history(*facts)) == (1, 2.0, 2.0)
+
+    facts.append(settled(1, 7.0, 2))
+    assert figures(history(*facts)) == (2, 6.0, 4.0)
+
+    facts += [reopened, reopened]
+    assert history(*facts).of(1).leaders() == [(2, 2.0)]

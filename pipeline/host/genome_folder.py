@@ -1,0 +1,212 @@
+"""The folder of the generation that is being played: new files join, changed and deleted ones are named.
+
+Owns: how often it is looked at, how long a file in the making is waited for, the lines about files for the user.
+Not here: when a file is complete (`core.folder_looks`), which files are genomes (`storage.snapshots`).
+A snapshot is stored before its genome is recorded, and a genome is recorded before any attempt at it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from inbox_agent.protocol.layout import clean
+from pipeline.core.facts import Fact
+from pipeline.core.farm import Farm
+from pipeline.core.folder_looks import FolderLooks, Stamp
+from pipeline.core.model import GenomeFile
+from pipeline.core.runs import changed_files, joining_facts
+from pipeline.errors import GenomeError
+from pipeline.storage.snapshots import FileInUseError
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 1.0
+TIME_FRACTION_MAX = 0.02  #: of the host's time is spent on looking at the names
+FILES_PER_LOOK_MAX = 200  #: are read before the control loop goes on
+UNFINISHED_WAIT_S = 30.0  #: for files in the making, when everything else is settled
+
+
+class FilesOfGeneration(Protocol):
+    """The files of a generation's folder."""
+
+    def look(self) -> dict[str, Stamp]:
+        """The files that may be genomes, with their stamps. Raises OSError: the folder cannot be listed."""
+
+    def take(self, name: str) -> GenomeFile:
+        """Stores the snapshot of a file. Raises GenomeError; FileInUseError: it cannot be read now; HostError."""
+
+    def digest(self, name: str) -> str:
+        """The digest of a file as it is now. Raises GenomeError or FileInUseError."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileNotes:
+    """Lines about files that differ from what was counted, for the end of a run."""
+
+    not_counted: tuple[str, ...] = ()  #: about files in the folder without a fitness of their bytes
+    deleted: tuple[str, ...] = ()
+
+
+class GenomeFolder:
+    """The folder of the open generation; `before` is what it showed before its genomes were read.
+
+    Threads: all methods belong to the control loop's thread.
+    """
+
+    def __init__(
+        self,
+        files: FilesOfGeneration,
+        before: Mapping[str, Stamp],
+        record: Callable[[list[Fact]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._files, self._record, self._clock = files, record, clock
+        self._looks = FolderLooks(before)
+        self._due = clock() + LOOK_INTERVAL_S
+        self._settled_at: float | None = None  #: when the first look after the last settled trial was made
+        self._unfinished: dict[str, str] = {}  #: name of a file in the making -> what to say if it stays so
+        self._not_counted: dict[str, str] = {}  #: name -> why its bytes are not counted
+        self._deleted: dict[str, str] = {}
+        self._folder_problem = ""
+        self._is_unknown = False  #: the last look could not list the folder
+        self._expects_more = False  #: the last look left files to the next one
+
+    @property
+    def notes(self) -> FileNotes:
+        """What is to be said of files at the end of the run."""
+        not_counted = {**self._unfinished, **self._not_counted}
+        lines = [self._folder_problem] if self._folder_problem else []
+        return FileNotes(
+            (*lines, *(not_counted[name] for name in sorted(not_counted))),
+            tuple(self._deleted[name] for name in sorted(self._deleted)),
+        )
+
+    def wait_s(self, farm: Farm) -> float:
+        """How long until the next look is due; 0 if it is."""
+        if self._expects_more or (not farm.open_trials and self._settled_at is None):
+            return 0.0
+        return max(0.0, self._due - self._clock())
+
+    def update(self, farm: Farm) -> list[Fact]:
+        """Looks at the folder if that is due, and records the genomes that join. Returns their facts.
+
+        Raises:
+            HostError: a snapshot or the ledger could not be written.
+        """
+        if farm.open_trials:
+            self._settled_at = None
+        if self.wait_s(farm) > 0:
+            return []
+        begun = self._clock()
+        facts = self._look(farm)
+        self._due = begun + max(LOOK_INTERVAL_S, (self._clock() - begun) / TIME_FRACTION_MAX)
+        if farm.open_trials:  # of genomes that have just joined
+            self._settled_at = None
+        elif self._settled_at is None:
+            self._settled_at = begun
+        return facts
+
+    def is_open(self, farm: Farm) -> bool:
+        """Whether genomes may still join: a trial is open, the last look was not made, or files are in the making."""
+        if farm.open_trials or self._settled_at is None or self._expects_more:
+            return True
+        waits = bool(self._unfinished) or self._is_unknown
+        return waits and self._clock() - self._settled_at < UNFINISHED_WAIT_S
+
+    def note_changed(self, farm: Farm, files: Iterable[GenomeFile]) -> None:
+        """Names the files among these whose bytes are others than those of their genomes."""
+        for file in changed_files(farm, files):
+            self._note_changed(farm, file.name)
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _look(self, farm: Farm) -> list[Fact]:
+        try:
+            look = self._files.look()
+        except OSError as error:  # unknown is not empty
+            self._note_folder_problem(error)
+            return []
+        self._folder_problem, self._is_unknown = "", False
+        digests = {genome.name: genome.sha256 for genome in farm.genomes}
+        changes = self._looks.compare(look, digests.keys())
+        self._forget(look)
+        for name in sorted(changes.gone - self._deleted.keys()):
+            self._warn(self._deleted, name, f"{clean(name, 200)} was deleted after it was read; {_KEPT}")
+        self._unfinished = {
+            name: _changed_text(farm, name) if name in digests else _unfinished_text(name)
+            for name in changes.unfinished
+        }
+        now, later = changes.complete[:FILES_PER_LOOK_MAX], changes.complete[FILES_PER_LOOK_MAX:]
+        self._expects_more = bool(later)
+        taken = self._read(farm, now, digests)
+        if not taken:
+            return []
+        facts = joining_facts(farm, taken)
+        self._record(facts)
+        for file in taken:
+            self._looks.note_read(file.name)
+        return facts
+
+    def _forget(self, look: Mapping[str, Stamp]) -> None:
+        """Drops what was said of files that are gone, or there again."""
+        for name in self._not_counted.keys() - look.keys():
+            del self._not_counted[name]
+        for name in self._deleted.keys() & look.keys():
+            del self._deleted[name]
+
+    def _read(self, farm: Farm, names: Iterable[str], digests: Mapping[str, str]) -> list[GenomeFile]:
+        """Reads complete files: stores snapshots of new ones, which are returned, and compares the others."""
+        taken = []
+        for name in names:
+            try:
+                if name not in digests:
+                    taken.append(self._files.take(name))
+                    self._not_counted.pop(name, None)
+                    continue
+                if self._files.digest(name) == digests[name]:
+                    self._not_counted.pop(name, None)
+                else:
+                    self._note_changed(farm, name)
+            except FileInUseError as error:
+                self._unfinished[name] = f"not counted: {error}"
+                continue
+            except GenomeError as error:
+                if name in digests:
+                    self._note_changed(farm, name)
+                else:
+                    self._warn(self._not_counted, name, f"not counted: {error}")
+            self._looks.note_read(name)
+        return taken
+
+    def _note_changed(self, farm: Farm, name: str) -> None:
+        self._warn(self._not_counted, name, _changed_text(farm, name))
+
+    def _note_folder_problem(self, error: OSError) -> None:
+        self._is_unknown = not isinstance(error, FileNotFoundError)
+        if not self._is_unknown:
+            self._unfinished = {}
+        if not self._folder_problem:
+            reason = error.strerror or str(error)
+            self._folder_problem = f"not counted: what was put into {error.filename} since: {reason}"
+            log.warning("%s", self._folder_problem)
+
+    def _warn(self, notes: dict[str, str], name: str, text: str) -> None:
+        if notes.get(name) != text:
+            notes[name] = text
+            log.warning("%s", text)
+
+
+_KEPT = "the run plays the bytes that it had read"
+
+
+def _changed_text(farm: Farm, name: str) -> str:
+    shown = clean(name, 200)
+    quoted = f'"{shown}"' if " " in shown else shown
+    again = f"`pipeline run --gen {farm.generation} --only {quoted}` plays the new ones"
+    return f"{shown} was changed after it was read; {_KEPT}; {again}"
+
+
+def _unfinished_text(name: str) -> str:
+    return f"not counted: {clean(name, 200)} was still being written at the end; the same command plays it"
