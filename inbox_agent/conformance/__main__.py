@@ -14,7 +14,7 @@ from pathlib import Path
 
 from inbox_agent.conformance.agent_process import PLACEHOLDERS
 from inbox_agent.conformance.check import Check
-from inbox_agent.conformance.checks import CHECKS, SWITCHED_OFF
+from inbox_agent.conformance.checks import CHECKS
 from inbox_agent.conformance.outcome import FAILED, LEFT_OUT, OK
 from inbox_agent.conformance.runner import OWN_AGENT, RunOptions, run_checks
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it reports events that come while it ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows: a console's code page lacks some characters
-    checks = [check for check in CHECKS if check.name not in {*SWITCHED_OFF, *args.skip}]
+    checks = [check for check in CHECKS if check.name not in args.skip]
     if args.only:
         checks = [check for check in CHECKS if check.name in args.only]
     if args.list:

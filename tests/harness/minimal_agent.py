@@ -354,7 +354,8 @@ class Agent:
             if FAULT == "interrupted_late":
                 return
             signal_of = None
-        self.report(attempt, signal_of, "interrupted", "the agent restarted")
+        if signal_of is None or self.is_owners(signal_of):
+            self.report(attempt, signal_of, "interrupted", "the agent restarted")
 
     def signal(self, attempt: str) -> dict[str, Any] | None:
         """A start signal that can be played; one that cannot is reported, at once or after some readings."""
@@ -370,12 +371,14 @@ class Agent:
         except Damaged as error:
             self.not_yet(attempt, None, str(error))
             return None
-        mine = self.owner is not None and all(
-            found[name] == self.owner[name] or (name == "worker" and FAULT == "any_worker")
+        fits = found.get("evaluator") in (None, VERSION) or FAULT == "any_version"
+        return found if fits and (self.is_owners(found) or FAULT == "claims_unowned") else None
+
+    def is_owners(self, signal_of: dict[str, Any]) -> bool:
+        return self.owner is not None and all(
+            signal_of[name] == self.owner[name] or (name == "worker" and FAULT == "any_worker")
             for name in ("farm", "worker", "epoch")
         )
-        fits = found.get("evaluator") in (None, VERSION) or FAULT == "any_version"
-        return found if fits and (mine or FAULT == "claims_unowned") else None
 
     def not_yet(self, attempt: str, signal_of: dict[str, Any] | None, reason: str) -> None:
         tries = self.tries.get(attempt, (0, 0.0))[0] + 1

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from inbox_agent.conformance.__main__ import main
-from inbox_agent.conformance.checks import CHECKS, SWITCHED_OFF
+from inbox_agent.conformance.checks import CHECKS
 from inbox_agent.conformance.outcome import LEFT_OUT, CheckOutcome
 from inbox_agent.conformance.runner import RunOptions, run_checks
 from tests.harness.minimal_agent import FAULTS
@@ -57,7 +57,7 @@ def minimal_agent(*fault: str) -> list[str]:
 
 
 def test_correct_agent_passes_all_checks(tmp_path: Path) -> None:
-    """Those that are switched off by default as well; nothing is left running."""
+    """And leaves nothing running."""
     options = RunOptions(command=minimal_agent(), patience_s=30.0 * PATIENCE, keep=tmp_path / "kept")
 
     outcomes = list(run_checks(CHECKS, options))
@@ -72,7 +72,7 @@ def test_inbox_agent_passes(tmp_path: Path) -> None:
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     lines = ran.stdout.splitlines()
-    assert len(lines) == len(CHECKS) - len(SWITCHED_OFF) + 1
+    assert len(lines) == len(CHECKS) + 1
     assert " checks passed" in lines[-1]
     assert [line for line in lines[:-1] if not line.startswith(("ok ", "left out "))] == []
     assert (tmp_path / "kept/failing-game-is-failed/share/outbox").is_dir()
@@ -116,7 +116,7 @@ def test_fault_is_found(outcomes: dict[str, CheckOutcome], fault: str) -> None:
 
 
 def test_failed_check_is_exit_code_1(capfd: pytest.CaptureFixture[str]) -> None:
-    """A check that is named runs also if it is switched off by default; an agent that ends at once fails it."""
+    """An agent that ends at once fails the check."""
     ends_at_once = ["{python}", "-c", "print('no such share')", "{share}"]
 
     assert main(["--only", "lock-of-another-make-is-respected", "--", *ends_at_once]) == 1
@@ -134,11 +134,9 @@ def test_list_names_all_checks(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--skip", left_out]) == 0
 
     lines = capfd.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [
-        check.name for check in CHECKS if check.name not in {left_out, *SWITCHED_OFF}
-    ]
+    assert [line.partition(":")[0] for line in lines] == [check.name for check in CHECKS if check.name != left_out]
     assert all(line.endswith("]") for line in lines)
-    assert len({check.name for check in CHECKS}) == len(CHECKS) >= 50
+    assert len({check.name for check in CHECKS}) == len(CHECKS) >= 49
 
 
 @pytest.mark.parametrize(
@@ -159,10 +157,6 @@ def test_bad_input_is_one_line_and_exit_code_2(
     error = capfd.readouterr().err
     assert error.startswith(f"conformance: {message}")
     assert error.count("\n") == 1
-
-
-def test_switched_off_checks_exist() -> None:
-    assert {check.name for check in CHECKS} >= SWITCHED_OFF
 
 
 def kit(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -28,14 +28,3 @@ _SUBJECTS: tuple[ModuleType, ...] = (
 CHECKS: tuple[Check, ...] = tuple(
     value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Check)
 )
-#: Checks that run only if they are asked for by name: of rules that `inbox-agent` does not follow yet.
-SWITCHED_OFF: frozenset[str] = frozenset(
-    {
-        "claim-of-an-older-epoch-is-interrupted",
-        "claim-of-another-agent-ends-an-agent",
-        "damaged-signal-does-not-delay-interrupted",
-        "lock-of-another-make-is-respected",
-        "second-agent-ends",
-        "successor-on-the-share-ends-an-agent",
-    }
-)

@@ -54,13 +54,15 @@ def damaged_signal_does_not_delay_interrupted(scenario: Scenario) -> None:
 
 
 @check("the agent, at its start, 4")
-def claim_of_an_older_epoch_is_interrupted(scenario: Scenario) -> None:
-    """The successor says `interrupted` for a claim of an epoch that is over, while its start signal is there."""
+def claim_of_an_older_epoch_is_not_answered(scenario: Scenario) -> None:
+    """Nothing is published for a claim of an epoch that is over, which the host has given up."""
     host = scenario.host
     game, _waiting = _crash_in_game(scenario)
     host.publish_owner(epoch=2)
-    _require_interrupted_first(scenario, game)
+    scenario.start_agent()
+    scenario.wait_for_farm(epoch=2)
     scenario.play(host.game())
+    scenario.require(host.result(game) is None, "no result of a game of epoch 1")
 
 
 @check("the agent, at its start, 2")

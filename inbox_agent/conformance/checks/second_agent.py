@@ -1,7 +1,7 @@
 """Two agents on one share: one of them ends, and no game is reported for the other."""
 
 from inbox_agent.conformance.check import check
-from inbox_agent.conformance.scenario import QUIET_S, Scenario
+from inbox_agent.conformance.scenario import Scenario
 from inbox_agent.protocol.layout import STATUS
 from inbox_agent.system.file_lock import FileLock
 
@@ -74,19 +74,3 @@ def announcement_is_no_successor(scenario: Scenario) -> None:
 
     scenario.wait_for("a heartbeat of the agent in place of the announcement", beats_again)
     scenario.play(host.game())
-
-
-@check("the agent, in each round, 6")
-def claim_of_another_agent_ends_an_agent(scenario: Scenario) -> None:
-    """An agent that finds the claim of another agent for an attempt that is wanted ends without a result for it."""
-    host = scenario.host
-    agent = scenario.start_owned_agent()
-    host.publish(first := host.game(held=True))
-    scenario.wait_for_play(first)
-    host.publish(other := host.game())
-    host.put_claim(other, "another-run")
-    scenario.allow_end(agent)
-    first.finish()
-    scenario.wait_for("the agent to end", lambda: agent.ended or host.result(other))
-    scenario.require(host.result(other) is None, "no result of a game that another agent plays")
-    scenario.require_quiet("no game of its own for that attempt", lambda: not other.reports(), QUIET_S / 4)

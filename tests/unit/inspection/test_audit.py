@@ -236,7 +236,7 @@ def test_reopened_genome_counts_once_and_what_was_before_is_evidence() -> None:
     other = replace(evidence, archived={**evidence.archived, SECOND.attempt: result(SECOND)})
     assert "the archived result" in audit([*OPENED, *story], other).problems[0]
     assert audit([*OPENED, *story], replace(evidence, snapshots={"0" * 64: ""})).problems == [
-        "genome a: its snapshot is missing"
+        "files: genome a: its snapshot is missing; `pipeline run --gen 1` copies it from genomes/gen-0001 again"
     ]
 
 

@@ -145,7 +145,7 @@ def test_watched_entries_pass_unchanged() -> None:
     found = FitnessHistory("maximize")
     assert list(found.watch(entries)) == entries
     assert fitness(found, 3) == GenerationFitness(3, completed=1, best=2.0, mean=2.0)
-    assert set(FITNESS_KINDS) == {"run_opened", "trial_settled"}
+    assert set(FITNESS_KINDS) == {"run_opened", "trial_settled", "genome_reopened"}
 
 
 def test_figures_equal_those_of_the_farm() -> None:
