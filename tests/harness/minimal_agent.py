@@ -344,8 +344,6 @@ class Agent:
         shutil.rmtree(self.outbox / f"{attempt}.files", ignore_errors=True)
 
     def answer_claim(self, attempt: str) -> None:
-        if not self.is_first:
-            self.end(f"{attempt} was claimed by another agent")
         if FAULT == "never_interrupted":
             return
         try:
@@ -354,8 +352,11 @@ class Agent:
             if FAULT == "interrupted_late":
                 return
             signal_of = None
-        if signal_of is None or self.is_owners(signal_of):
-            self.report(attempt, signal_of, "interrupted", "the agent restarted")
+        if signal_of is not None and not self.is_owners(signal_of):
+            return
+        if not self.is_first:
+            self.end(f"{attempt} was claimed by another agent")
+        self.report(attempt, signal_of, "interrupted", "the agent restarted")
 
     def signal(self, attempt: str) -> dict[str, Any] | None:
         """A start signal that can be played; one that cannot is reported, at once or after some readings."""
