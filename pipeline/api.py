@@ -21,7 +21,7 @@ from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, InputError, StalledError, disk_errors
 from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
-from pipeline.storage.genome_folder import GenomeSource, put_genomes
+from pipeline.storage.submitted_genomes import GenomeSource, put_genomes
 from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
 

@@ -20,8 +20,8 @@ from pipeline import (
     open_farm,
 )
 from pipeline.core.facts import Entry
-from pipeline.storage.genome_folder import refuse_names
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.submitted_genomes import refuse_names
 from tests.harness.farm_project import GAMES
 from tests.harness.games.game import fitness_of
 

@@ -12,8 +12,8 @@ import pytest
 from pipeline import ConfigError, Evaluator, GenomeError, HostError, InputError, open_farm
 from pipeline.api import OpenFarm
 from pipeline.host.host import Host
-from pipeline.storage import genome_folder
-from pipeline.storage.genome_folder import put_genomes, refuse_names
+from pipeline.storage import submitted_genomes
+from pipeline.storage.submitted_genomes import put_genomes, refuse_names
 from tests.harness.farm_project import GAMES
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -177,7 +177,7 @@ def test_progress_must_be_function(farm: OpenFarm, tmp_path: Path) -> None:
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, after: int) -> None:
     """Lets a function of the module that puts genomes raise once, after so many calls."""
-    real, calls = getattr(genome_folder, name), []
+    real, calls = getattr(submitted_genomes, name), []
 
     def failing(*args: Any) -> Any:
         calls.append(args)
@@ -185,7 +185,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, af
             raise error
         return real(*args)
 
-    monkeypatch.setattr(genome_folder, name, failing)
+    monkeypatch.setattr(submitted_genomes, name, failing)
 
 
 @pytest.mark.parametrize("exists", [False, True])

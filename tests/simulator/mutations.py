@@ -199,8 +199,8 @@ MUTATIONS = [
         "claimed attempt reported as undelivered",
         "a claimed attempt is interrupted, also if its start signal was lost",
         "_next_report",
-        " and (_is_ours(state, attempt) or attempt in state.undeliverable):\n",
-        " and _is_ours(state, attempt) and attempt not in state.undeliverable:\n",
+        "known = _is_ours(state, attempt) or attempt in state.damaged or attempt in state.undeliverable\n",
+        "known = _is_ours(state, attempt) and attempt not in state.undeliverable\n",
     ),
     Mutation(
         "unconfirmed claim counted",
