@@ -88,10 +88,10 @@ def test_lost_recovery_action_restarts_no_other_machine() -> None:
 
 
 def test_restart_budget_is_per_host() -> None:
-    """Two hosts restart one worker nine times in 93 s, each within its own limits."""
-    history = play(183)
+    """Two hosts restart one worker seven times, each within its own limits."""
+    history = play(886)
     assert history.host.starts == 2
-    assert max(machine.restarts for machine in history.machines) == 9
+    assert max(machine.restarts for machine in history.machines) == 7
     assert history.violations == []
 
 
