@@ -102,8 +102,10 @@ def corrupting_agents_options(options: Options) -> Options:
 
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
-    options = _draw_options(rng)
-    return corrupting_agents_options(options) if rng.random() < 0.05 else options
+    options, draw = _draw_options(rng), rng.random()
+    if draw < 0.05:
+        return corrupting_agents_options(options)
+    return failing_genomes_options(options) if draw < 0.08 else options
 
 
 def _draw_options(rng: random.Random) -> Options:
