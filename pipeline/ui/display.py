@@ -6,6 +6,7 @@ Owns: the rendering of a `Progress`, and what is left out if there is little roo
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
@@ -21,6 +22,7 @@ SHORT_S = 1.0  #: a shorter game is over before a display can show how long it h
 NOT_KNOWN = "–"
 ABNORMAL = ("awaited", "loading", "recovering", "quarantined", "unfit", "out")
 _PROBLEMS_MAX = 3
+_NAME_CELLS_MAX = 20  #: of a worker's name
 _WORKERS_MIN = 4  #: lines: an empty one, the headings, a worker, how many more there are
 _FITNESS_ROWS_MIN, _FITNESS_ROWS_MAX = 4, 11
 _DIGITS = 6  #: of a fitness
@@ -228,7 +230,9 @@ class _Curves:
 def _workers(now: Progress, rows: Sequence[WorkerRow], more: int, width: int) -> Table:
     wide, very_wide = width >= WIDE, width >= VERY_WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    table.add_column("worker", no_wrap=True)
+    # Of all cells the name is the one that must not be cut: other commands need it.
+    names = min(_NAME_CELLS_MAX, max((cell_len(row.name) for row in rows), default=0))
+    table.add_column("worker", no_wrap=True, min_width=names, max_width=_NAME_CELLS_MAX)
     table.add_column("state", no_wrap=True)
     table.add_column("genome", no_wrap=True, overflow="ellipsis", max_width=40 if wide else 18)
     table.add_column("trial", justify="right", no_wrap=True)

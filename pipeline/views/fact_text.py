@@ -58,7 +58,8 @@ def describe_any(fact: Fact, farm: Farm) -> str:
     """The same for facts of any run of the generation; empty for what the farm lacks, as it was of an earlier run."""
     if isinstance(fact, f.AttemptEnded) and fact.attempt not in farm.attempts:
         return ""
-    if isinstance(fact, f.TrialSettled | f.GenomeCharged | f.GenomePoisoned) and fact.genome > len(farm.genomes):
+    of_genome = f.TrialSettled | f.GenomeCharged | f.GenomePoisoned | f.GenomeReopened
+    if isinstance(fact, of_genome) and fact.genome > len(farm.genomes):
         return ""
     return describe(fact, farm)
 

@@ -102,7 +102,7 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 @pytest.fixture
 def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Farm:
     """All agents are alive; what contradicts itself does so for long."""
-    monkeypatch.setattr(shares, "_heartbeat", lambda _files: iter(()))
+    monkeypatch.setattr(shares, "_heartbeat", lambda *_: iter(()))
     monkeypatch.setattr(shares, "FREE_BYTES_MIN", 1024)
     monkeypatch.setattr(evaluators, "AGREE_WAIT_S", 0.0)
     return Farm(tmp_path, capsys)
@@ -314,7 +314,7 @@ def test_agent_without_owner_may_have_loaded_nothing(farm: Farm) -> None:
 def test_silent_agent_is_not_compared(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files may have been changed since."""
     silent: Iterator[evaluators.Fault] = iter([("it was silent", "start it")])
-    monkeypatch.setattr(shares, "_heartbeat", lambda _files: silent)
+    monkeypatch.setattr(shares, "_heartbeat", lambda *_: silent)
     farm.knows(GAME)
     farm.plays("vm-0", OTHER_GAME)
 
@@ -384,7 +384,7 @@ def test_record_of_another_layout_is_of_another_version(
     path = farm.share("vm-0") / "status" / name
     path.write_bytes(path.read_bytes().replace(b'"layout": 2', f'"layout": {number}'.encode()))
     if name == "evaluator.json":
-        monkeypatch.setattr(shares, "_heartbeat", lambda _files: iter(()))
+        monkeypatch.setattr(shares, "_heartbeat", lambda *_: iter(()))
 
     line = farm.fault()
 

@@ -167,7 +167,10 @@ def test_folder_is_not_looked_at_before_the_next_look_is_due(generation: OpenGen
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda path: path.touch(), "not counted: late: empty; write it or remove it"),
+        (
+            lambda path: path.touch(),
+            "not counted: late: it is empty, and a genome has at least one byte; write it or remove it",
+        ),
         (
             lambda path: path.mkdir(),
             "not counted: late: a folder; a generation is a flat folder of files, move it away",

@@ -309,14 +309,14 @@ def test_name_that_import_refuses_is_refused_first(name: str) -> None:
         ({"evaluator": Evaluator(command=5)}, "command 5: expected its parts"),  # type: ignore[arg-type]
         ({"evaluator": Evaluator(python="a:b", environment="A=B")}, "environment 'A=B': expected"),  # type: ignore[arg-type]
         ({"evaluator": Evaluator(python="a:b", folder=5)}, "open_farm: folder 5"),  # type: ignore[arg-type]
-        ({"evaluator": Evaluator(python=5)}, "Expected `str | null`, got `int`"),  # type: ignore[arg-type]
+        ({"evaluator": Evaluator(python=5)}, "`evaluator.python` must be a text"),  # type: ignore[arg-type]
         ({"evaluator": Evaluator(python="no function")}, "expected module:function"),
         ({"evaluator": Evaluator()}, "does not say what the local workers play"),
-        ({"workers": "4"}, "Expected `int | null`, got `str`"),
+        ({"workers": "4"}, "`local.workers` must be a number"),
         ({"workers": -1}, "Expected `int` >= 0"),
         ({"workers": object()}, "open_farm: "),
-        ({"trials_per_genome": 2.5}, "Expected `int`, got `float`"),
-        ({"seed": "1"}, "Expected `int`, got `str`"),
+        ({"trials_per_genome": 2.5}, "`generation.trials_per_genome` must be a whole number"),
+        ({"seed": "1"}, "`generation.seed` must be a number"),
         ({"settings": [("a", 1)]}, "settings .*: expected a mapping"),
         ({"settings": {"a": {"b": 1}}}, "open_farm: "),
         ({"settings": {"a": {1, 2}}}, "open_farm: "),

@@ -127,3 +127,17 @@ def test_restarted_host_knows_what_is_superseded() -> None:
 
     assert [attempt.superseded for attempt in core.farm.genomes[0].trials[0].attempts] == [True]
     assert core.farm.genomes[0].sha256 == NEW_BYTES
+
+
+def test_genome_that_is_open_is_reopened_with_new_bytes() -> None:
+    """A command that was killed is given again after the file was changed once more."""
+    core = finished()
+    core.record(reopened())
+    assert core.farm.open_trials == 1
+
+    core.record(reopened(sha256="b" * 64))
+
+    assert core.farm.open_trials == 1
+    assert core.farm.genomes[0].sha256 == "b" * 64
+    core.play_all()
+    assert core.settlements() == [Settlement.COMPLETED] * 2

@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
-from pipeline.views.fact_text import describe, describe_any, duration
+from pipeline.views.fact_text import JOINED_SHOWN_MAX, describe, describe_any, duration, joined_text
 from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
 from pipeline.views.progress import Leader, WorkerRow, measure_progress
 from pipeline.views.status import status_text
@@ -257,3 +257,20 @@ def test_facts_of_earlier_run_have_no_line(core: CoreHarness) -> None:
     assert describe_any(removed, core.farm) == ""
     assert describe_any(f.GenomePoisoned(genome=2, charges=3), core.farm) == ""
     assert describe_any(f.WorkerRecovered(worker="w0"), core.farm) == "w0: recovered"
+
+
+def test_genomes_that_joined_are_one_line(core: CoreHarness) -> None:
+    """The first names, and how many they are."""
+
+    def added(number: int) -> f.GenomeAdded:
+        return f.GenomeAdded(genome=number, name=f"bot-{number:03}.json", suffix=".json", size_bytes=1, sha256="0" * 64)
+
+    assert joined_text([f.RunFinished()]) == ""
+    assert joined_text([added(17), f.RunFinished()]) == "joined: bot-017.json"
+    many = [added(number) for number in range(1, JOINED_SHOWN_MAX + 3)]
+    assert joined_text(many).startswith(f"{len(many)} genomes joined: bot-001.json, bot-002.json")
+    assert joined_text(many).endswith(", …")
+    assert describe(f.GenomeReopened(genome=1, size_bytes=1, sha256="0" * 64), core.farm).endswith(
+        "played again, its earlier results do not count"
+    )
+    assert describe_any(f.GenomeReopened(genome=99, size_bytes=1, sha256="0" * 64), core.farm) == ""
