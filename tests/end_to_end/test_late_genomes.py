@@ -106,7 +106,7 @@ def test_invalid_files_that_arrive_are_named(project: EditedProject) -> None:
     assert "2 genomes, 2 completed" in out
     assert set(project.results()) == {"g000.json", "late.json"}
     words = " ".join(out.split())
-    assert words.count("empty.json: empty; write it or remove it") == 2
+    assert words.count("empty.json: it is empty, and a genome has at least one byte; write it or remove it") == 2
     assert words.count("sub: a folder; a generation is a flat folder of files, move it away") == 2
     assert "half.json.part" not in words
     (folder_of(project) / "sub").rmdir()

@@ -10,9 +10,11 @@ import inspect
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +260,8 @@ workers = {workers}
             else:
                 data = (folder / name).read_bytes()
                 seeds = [trial_seed(11, generation, n) for n in range(1, int(row["trials"]) + 1)]
-                assert float(row["fitness"]) == sum(self.fitness(data, seed) for seed in seeds) / len(seeds), name
+                fitness = statistics.mean(Fraction(repr(self.fitness(data, seed))) for seed in seeds)
+                assert float(row["fitness"]) == float(fitness), name
         self._assert_archive(generation)
         assert eventually(lambda: not self.processes(), 10), self.processes()
 
