@@ -293,8 +293,8 @@ def _print_result(host: Host, ending: Ending) -> int:
         return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
     if failed:
         click.echo(
-            "to play what failed once more: the same command with --retry-failed, "
-            "and with --accept-evaluator if you have changed the game"
+            f"to play what failed once more: pipeline run --gen {host.farm.generation} --retry-failed, "
+            "and --accept-evaluator if you have changed the game"
         )
     return ExitCode.FAILED if failed or ending.files.not_counted else ExitCode.OK
 

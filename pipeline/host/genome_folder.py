@@ -120,6 +120,11 @@ class GenomeFolder:
         for file in changed_files(farm, files):
             self._note_changed(farm, file.name)
 
+    def note_refused(self, refused: Mapping[str, str]) -> None:
+        """Names files that `take_valid` has refused."""
+        for name, text in refused.items():
+            self._warn(self._not_counted, name, text)
+
     # -------------------------------------------------------------------------------------------------------- inside
 
     def _look(self, farm: Farm) -> list[Fact]:
@@ -196,6 +201,17 @@ class GenomeFolder:
         if notes.get(name) != text:
             notes[name] = text
             log.warning("%s", text)
+
+
+def take_valid(files: FilesOfGeneration, names: Iterable[str]) -> tuple[list[GenomeFile], dict[str, str]]:
+    """The files that can be genomes, and for each other one why it is not counted. Raises HostError."""
+    taken, refused = list[GenomeFile](), dict[str, str]()
+    for name in sorted(names):
+        try:
+            taken.append(files.take(name))
+        except GenomeError as error:
+            refused[name] = f"not counted: {error}"
+    return taken, refused
 
 
 _KEPT = "the run plays the bytes that it had read"

@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile, WorkerState
 from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
-from pipeline.host.genome_folder import FileNotes, GenomeFolder
+from pipeline.host.genome_folder import FileNotes, GenomeFolder, take_valid
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
@@ -154,7 +154,8 @@ class Host:
         files = self._files(generation)
         before = _stamps(files) if follow_folder else {}  # first, so that a file that changes meanwhile is noticed
         # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
-        genomes = self._import_genomes(files, may_be_empty=self.ledger.has(generation) and not fresh)
+        resumes = self.ledger.has(generation) and not fresh
+        genomes, refused = self._import_genomes(files, before if follow_folder and resumes else None, resumes=resumes)
         try:
             self.load(generation)
             settings = self.config.run_settings(self._evaluator.version())
@@ -170,9 +171,11 @@ class Host:
             _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
         self.outputs = Outputs(results)
         self.loop.is_open = follow_folder
-        self._folder = GenomeFolder(files, before, self.loop.record) if follow_folder else None
+        read = {name: stamp for name, stamp in before.items() if name not in refused}
+        self._folder = GenomeFolder(files, read, self.loop.record) if follow_folder else None
         if self._folder is not None:
             self._folder.note_changed(self.farm, genomes)
+            self._folder.note_refused(refused)
 
     def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:
         """Opens genomes of a generation once more, with the bytes that their files have now; no other is played.
@@ -297,13 +300,17 @@ class Host:
         files = self._folder.notes if self._folder is not None else FileNotes()
         return Ending(finished, stopped, diagnosis, files)
 
-    def _import_genomes(self, files: GenomeFiles, *, may_be_empty: bool) -> list[GenomeFile]:
+    def _import_genomes(
+        self, files: GenomeFiles, followed: Collection[str] | None, *, resumes: bool
+    ) -> tuple[list[GenomeFile], dict[str, str]]:
+        """The genomes of a folder, and what else is in one that is `followed` and resumed: it is looked at again."""
         try:
-            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max)
+            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max), {}
         except GenomeError:
-            if not may_be_empty or _holds_files(files.folder):
+            if not resumes or (followed is None and _holds_files(files.folder)):
                 raise
-            return []  # the genomes are fixed; files that went missing still belong to the generation
+            # The genomes are fixed; those whose files went missing still belong to the generation.
+            return take_valid(files, followed or ())
 
     def _files(self, generation: int) -> GenomeFiles:
         bytes_max = self.config.generation.genome_bytes_max

@@ -117,6 +117,26 @@ def test_invalid_files_that_arrive_are_named(project: EditedProject) -> None:
     project.assert_counted_once()
 
 
+def test_invalid_file_does_not_keep_a_generation_from_being_resumed(project: EditedProject) -> None:
+    """It is named at every start: of a run that was stopped and of a generation that is finished."""
+    host = project.start()
+    project.wait_until(lambda: project.playing("local-0"))
+    (folder_of(project) / "empty.json").touch()
+    host.kill()
+    host.communicate()
+    project.open_gate()
+    for _ in range(2):
+        code, out = project.run()
+        assert code == 1, out
+        assert "1 genomes, 1 completed" in out
+        assert "not counted: " in out
+        assert "empty.json: it is empty" in " ".join(out.split())
+
+    (folder_of(project) / "empty.json").unlink()
+    assert project.run()[0] == 0
+    project.assert_counted_once()
+
+
 def test_changed_and_deleted_files_are_named(project: EditedProject) -> None:
     """The bytes that were read are played; the exit code says that the new ones were not counted."""
     project.add_genomes({**project.gated(1), **games(3)})
