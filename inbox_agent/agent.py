@@ -103,6 +103,7 @@ class Agent:
         self._scanner = ShareScanner(files, clock=clock, share_is_local=share_is_local, limits=limits)
         self._counter = 0
         self._heartbeat_due = 0.0
+        self._problem = ""  #: of the share, as it was logged last
         self._reported: tuple[HostRecord | None, LoadStatus | None] = (None, None)  #: in the last heartbeat
         self._other_agent: tuple[str, int] | None = None
         self._announced = False
@@ -136,6 +137,7 @@ class Agent:
         if not all(well):
             # Retry before a whole beat is missed: on a foreign disk, three missed beats admit a successor.
             return min(self._limits.poll_s, self._limits.beat_s / 4)
+        self._problem = ""
         return min(self._limits.poll_s, max(0.0, self._heartbeat_due - self._clock()))
 
     def report_stop(self) -> None:
@@ -162,7 +164,9 @@ class Agent:
         try:
             part()
         except Unavailable as error:
-            log.warning("the share cannot be asked: %s", error)
+            if str(error) != self._problem:  # not at every round of a share that stays so
+                self._problem = str(error)
+                log.warning("the share cannot be asked: %s", error)
             return False
         return True
 

@@ -26,14 +26,20 @@ def complete_generation(context: click.Context, _param: click.Parameter, begun: 
     return [str(number) for number in _generations(context) if str(number).startswith(begun)]
 
 
+def complete_genome(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """Genomes of the newest generation."""
+    folders = _generations(context)
+    if not folders:
+        return []
+    names = (path.name for path in sorted(folders[max(folders)].iterdir()))
+    return [name for name in names if name.startswith(begun) and not is_ignored(name) and name.isprintable()][
+        :_NAMES_MAX
+    ]
+
+
 def complete_genome_or_worker(context: click.Context, param: click.Parameter, begun: str) -> list[str]:
     """Genomes of the newest generation, and workers."""
-    folders = _generations(context)
-    genomes: list[str] = []
-    if folders:
-        names = (path.name for path in sorted(folders[max(folders)].iterdir()))
-        genomes = [name for name in names if name.startswith(begun) and not is_ignored(name) and name.isprintable()]
-    return [*genomes[:_NAMES_MAX], *complete_worker(context, param, begun)]
+    return [*complete_genome(context, param, begun), *complete_worker(context, param, begun)]
 
 
 def _generations(context: click.Context) -> dict[int, Path]:

@@ -19,7 +19,7 @@ from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
-from pipeline.cli.completion import complete_generation, complete_worker
+from pipeline.cli.completion import complete_generation, complete_genome, complete_worker
 from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
@@ -127,6 +127,7 @@ def print_schema(of_agent: bool, out: Path | None) -> int:
     "--only",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_genome,
     help="Play this genome again, with the bytes its file has now, and no other; may be repeated.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")

@@ -163,7 +163,10 @@ def refuse_to_replace(farm: Farm, generation: int, names: Iterable[str], setting
         raise InputError(f"generation {generation} was never run; {first}")
     known = {genome.name for genome in farm.genomes}
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"generation {generation} has not played {', '.join(unknown)}; {first}")
+        raise InputError(
+            f"generation {generation} has not played {', '.join(unknown)}; `pipeline run --gen {generation}` without "
+            "--only plays files that were added, if they can be genomes"
+        )
     others = [genome.name for genome in farm.genomes if _is_open(genome) and genome.name not in names]
     if others:
         raise InputError(f"{len(others)} other genomes of generation {generation} are open, e.g. {others[0]}; {first}")

@@ -46,6 +46,7 @@ CASES = [
     ("run --gen 1", ["1", "12"]),
     ("status --gen ", ["1", "12"]),
     ("explain n", ["new genome.json"]),
+    ("run --gen 1 --only n", ["new genome.json"]),
     ("explain local-1", ["local-1"]),
     ("results --sort fit", ["fitness"]),
 ]

@@ -337,3 +337,18 @@ def test_existing_result_is_not_replaced(agent: AgentHarness) -> None:
 
     assert agent.result(1).fitness == 1.0
     assert agent.playing == attempt(2)
+
+
+def test_share_that_stays_unavailable_is_logged_once(agent: AgentHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """And again when it fails once more after it could be asked, or for another reason."""
+    agent.files.troubles = {("names", "inbox")}
+    agent.run_for(30)
+    assert len([line for line in caplog.messages if "cannot be asked" in line]) == 1
+
+    agent.files.troubles = {("names", "outbox")}
+    agent.run_for(30)
+    agent.files.troubles = set()
+    agent.run_for(30)
+    agent.files.troubles = {("names", "outbox")}
+    agent.run_for(30)
+    assert len([line for line in caplog.messages if "cannot be asked" in line]) == 3

@@ -279,7 +279,7 @@ def test_open_genome_with_the_same_bytes_is_continued() -> None:
 @pytest.mark.parametrize(
     ("names", "changes", "message"),
     [
-        (["c"], {}, "generation 1 has not played c; `pipeline run --gen 1` without --only plays them first"),
+        (["c"], {}, "generation 1 has not played c; `pipeline run --gen 1` without --only plays files that were"),
         (["a"], {}, "1 other genomes of generation 1 are open, e.g. b; `pipeline run --gen 1` without"),
         (["a", "b"], {"time_limit_s": 9.0}, "settings: time_limit_s was 60.0, is now 9.0"),
     ],
