@@ -15,9 +15,9 @@ _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 def status_text(farm: Farm, last_at: float, live: Progress | None) -> str:
     """Counts, workers and open trials, from the ledger's facts; `live` is what the running host adds to them."""
     last = datetime.fromtimestamp(last_at, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
-    host = "a host is running it" if live is not None else "no host is running it"
     notes = {row.name: row.note for row in live.workers if not row.genome} if live is not None else {}
-    return "\n".join([*_counts(farm), *_workers(farm, notes), *_open(farm), f"{host}; last fact: {last}"])
+    host = "a host is running it" if live is not None else "no host is running it, this is how the last one left it"
+    return "\n".join([*_counts(farm), *_workers(farm, notes), *_open(farm), f"{host}; last change: {last}"])
 
 
 def _counts(farm: Farm) -> list[str]:

@@ -43,7 +43,7 @@ def test_any_time_zone_completes(project: FarmProject, monkeypatch: pytest.Monke
     assert project.run("explain", "local-0")[0] == 0
     code, out = project.run("status")
     assert code == 0, out
-    said = re.search(r"last fact: (\S+ \S+)", out)
+    said = re.search(r"last change: (\S+ \S+)", out)
     assert said is not None, out
     assert begun <= datetime.fromisoformat(said[1]).timestamp() <= time.time(), out
 
