@@ -11,7 +11,7 @@ else:
     import fcntl
 
 
-_HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})  #: the errors of a lock that another process holds
+_HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 
 
 class AlreadyLocked(Exception):
@@ -38,7 +38,7 @@ class FileLock:
             _lock(self._descriptor)
         except OSError as error:
             os.close(self._descriptor)
-            if error.errno not in _HELD:
+            if not _is_held(error):
                 raise
             raise AlreadyLocked(path, _read_note(self._note)) from None
         try:
@@ -65,7 +65,7 @@ def holder_of(path: Path) -> str | None:
     try:
         _lock(descriptor)  # closing the descriptor releases it at once
     except OSError as error:
-        if error.errno not in _HELD:
+        if not _is_held(error):
             raise
         return _read_note(note_path(path)) or "unknown"
     finally:
@@ -78,6 +78,11 @@ def _lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(error: OSError) -> bool:
+    """Whether a lock failed because another process holds it; on Windows the error does not tell that from others."""
+    return sys.platform == "win32" or error.errno in _HELD
 
 
 def note_path(path: Path) -> Path:

@@ -104,8 +104,10 @@ def _stage(staged: Path, genomes: Mapping[str, GenomeSource], names: Iterable[st
             reason = "this disk has one file for it and for another of these names; rename one"
             raise GenomeError(f"genome name {name!r}: {reason}") from error
         except OSError as error:
-            if error.errno in _BAD_NAME:
-                raise GenomeError(f"genome name {name!r}: {error.strerror}; choose another") from error
+            too_long = os.name == "nt" and error.errno == errno.ENOENT  # Windows says so of a path that is too long
+            if too_long or error.errno in _BAD_NAME:
+                why = "its path is too long" if too_long else error.strerror
+                raise GenomeError(f"genome name {name!r}: {why}; choose another") from error
             with disk_errors(staged):
                 raise
 

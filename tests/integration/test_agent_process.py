@@ -14,7 +14,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.file_lock import FileLock
 from tests.harness import records
 from tests.harness.records import GENOME
-from tests.harness.waiting import eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -51,7 +51,7 @@ class AgentProcesses:
 
     def start_first(self, *options: str) -> "subprocess.Popen[str]":
         agent = self.start("first", *options)
-        assert eventually((self.share / "status/agent.json").exists, 20)
+        assert eventually((self.share / "status/agent.json").exists)
         return agent
 
     def start_game(self) -> str:
@@ -60,7 +60,7 @@ class AgentProcesses:
         start = records.start(1, evaluator=None)
         files.publish("inbox/1.host.json", encode(records.host()))
         files.deliver(f"inbox/{start.attempt}.genome", GENOME, f"inbox/{start.attempt}.start.json", encode(start))
-        assert eventually((self.share / f"outbox/{start.attempt}.started.json").exists, 30)
+        assert eventually((self.share / f"outbox/{start.attempt}.started.json").exists)
         return start.attempt
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ def test_second_agent_of_a_share_is_refused(agents: AgentProcesses) -> None:
 
     second = agents.start("second")
 
-    assert second.wait(20) == 3
+    assert second.wait(PATIENCE_S) == 3
     assert second.stderr is not None
     assert f"agent.lock is in use by process {first.pid}" in second.stderr.read()
     assert first.poll() is None
@@ -92,7 +92,7 @@ def test_agent_of_another_make_is_kept_out_by_the_lock(agents: AgentProcesses) -
     """Whatever holds the lock that share_layout.md names is an agent."""
     lock = FileLock(agents.share / "status/agent.lock")
     try:
-        assert agents.start("first").wait(20) == 3
+        assert agents.start("first").wait(PATIENCE_S) == 3
     finally:
         lock.release()
 
@@ -113,7 +113,7 @@ def test_share_that_cannot_be_locked_is_one_line(agents: AgentProcesses) -> None
 
     agent = agents.start("first")
 
-    assert agent.wait(20) == 2
+    assert agent.wait(PATIENCE_S) == 2
     assert agent.stderr is not None
     said = agent.stderr.read()
     assert "agent.lock cannot be locked" in said
@@ -128,7 +128,6 @@ def test_agent_on_foreign_disk_takes_no_lock_there(agents: AgentProcesses) -> No
     agents.start_first("--foreign-disk", "--beat", "0.2", "--poll", "0.1")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM; a console sends Ctrl-Break instead")
 @pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
 def test_request_to_stop_is_reported_for_the_running_game(agents: AgentProcesses, request_to_stop: int) -> None:
     """The result says that the agent was stopped, so that no genome is charged; the game's process is gone."""
@@ -138,7 +137,7 @@ def test_request_to_stop_is_reported_for_the_running_game(agents: AgentProcesses
 
     agent.send_signal(request_to_stop)
 
-    assert agent.wait(20) == 0
+    assert agent.wait(PATIENCE_S) == 0
     name = f"{attempt}.result.json"
     result = decode(ResultRecord, (agents.share / "outbox" / name).read_bytes(), name)
     assert (result.outcome, result.agent_stopped) == (Outcome.INTERRUPTED, True)

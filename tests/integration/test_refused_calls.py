@@ -54,8 +54,8 @@ def files(folder: Path) -> dict[str, bytes | None]:
 
 REFUSED: list[tuple[Any, type[BaseException], str]] = [
     ({"a.bin": b"1", "b.bin": "[1, 2]"}, GenomeError, "a str may be content or path"),
-    ({"a.bin": b"1", "b.bin": Path("missing")}, GenomeError, "missing: cannot be read: No such file"),
-    ({"a.bin": b"1", "b.bin": Path("/")}, GenomeError, "/: not a regular file"),
+    ({"a.bin": b"1", "b.bin": Path("missing")}, GenomeError, "missing: cannot be read: "),
+    ({"a.bin": b"1", "b.bin": Path("/")}, GenomeError, r"[/\\]: not a regular file"),
     ({"a.bin": b"1", "b.bin": Path("a\0b")}, GenomeError, "null"),
     ({"a.bin": b"1", "b.bin": [1, 2]}, GenomeError, "'b.bin': expected bytes or a pathlib.Path, found list"),
     ({"a.bin": b"1", "b.bin": None}, GenomeError, "found NoneType"),
@@ -273,7 +273,7 @@ def test_names_that_are_one_file_are_refused(tmp_path: Path) -> None:
     """Found when the second one is written."""
     folder = tmp_path / "gen-0001"
     with (
-        pytest.raises(GenomeError, match="'A': this disk has one file"),
+        pytest.raises(GenomeError, match=r"'A'.* one file"),
         put_genomes(folder, {"a": b"1", "A": b"2"}, set),
     ):
         pass
