@@ -70,7 +70,7 @@ def top(once: bool, gen: str | None, root: Path) -> int:
 def _follow(root: Path, generation: int | None, console: Console) -> View | None:
     """Shows a project until it is stopped or the given generation is finished; returns what it showed last."""
     stopped, found = threading.Event(), None
-    with contextlib.suppress(KeyboardInterrupt), Follower(root, generation) as follower:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(Follower(root, generation)) as follower:
         found = follower.look()  # raises if there is nothing to follow, before the screen is cleared
         with stopping_on_signals(stopped.set), TopScreen(console) as screen:
             while not stopped.is_set() and write_error(console.file) is None:  # until the terminal is closed

@@ -10,8 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pipeline.config import load_config
 from pipeline.core.facts import DatedFact
@@ -97,14 +95,6 @@ class Follower:
         if self._reader is not None:
             self._reader.close()
         self._reader, self._file = None, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

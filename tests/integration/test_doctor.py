@@ -123,8 +123,8 @@ def test_healthy_share_prints_nothing(
         ({"port": free_port()}, "does not answer on port"),
         ({"secret": "env:NO_SUCH_VARIABLE"}, "the environment variable NO_SUCH_VARIABLE is not set"),
         (
-            {"account": "nobody-at-all"},
-            "refuses account 'nobody-at-all': no such account, or it has another password ",
+            {"account": "no-such-account"},
+            "refuses account 'no-such-account': no such account, or it has another password ",
         ),
         ({"share": r"\\127.0.0.1\another"}, "has no share 'another'; correct `share`, or make it"),
         ({"share": r"\\127.0.0.1\exchange\vm-9"}, "it cannot be used"),

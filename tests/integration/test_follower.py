@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def view(follower: Follower) -> View:
 
 def test_first_run_is_waited_for(project: Path) -> None:
     """Also while the ledger has no facts yet."""
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         assert follower.look() == WAITING
         Ledger(project / "state").close()
         assert follower.look() == WAITING
@@ -76,7 +77,7 @@ def test_first_run_is_waited_for(project: Path) -> None:
 
 def test_folder_that_is_no_project_is_an_error(tmp_path: Path) -> None:
     """At once: nothing would ever be played there."""
-    with Follower(tmp_path) as follower, pytest.raises(InputError, match="pipeline init"):
+    with closing(Follower(tmp_path)) as follower, pytest.raises(InputError, match="pipeline init"):
         follower.look()
 
 
@@ -85,7 +86,7 @@ def test_next_generation_is_followed(project: Path) -> None:
     append(project, 1, *begun(1), settled(1, 1.0), settled(2, 2.0))
     append(project, 2, *begun(2))
     live = LiveStatusFile(project / "state")
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         assert view(follower).now.generation == 2
         with ProjectReader(project) as reader:
             live.write(reader.progress(1))
@@ -107,14 +108,14 @@ def test_live_status_of_another_ledger_is_ignored(project: Path) -> None:
         LiveStatusFile(project / "state").write(reader.progress(7))
     os.rename(project / "state" / "ledger.db", project / "ledger.old")
     append(project, 1, *begun(1))
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         assert view(follower).now.generation == 1
 
 
 def test_given_generation_is_waited_for_and_kept(project: Path) -> None:
     """Whatever else is played."""
     append(project, 1, *begun(1))
-    with Follower(project, 2) as follower:
+    with closing(Follower(project, 2)) as follower:
         assert follower.look() == "generation 2 was not begun here yet; waiting for `pipeline run --gen 2`"
         append(project, 2, *begun(2))
         assert view(follower).now.generation == 2
@@ -127,7 +128,7 @@ def test_ledger_may_be_moved_away_and_replaced(project: Path) -> None:
     """Each look reads what is there then."""
     append(project, 3, *begun(3, genomes=5))
     state, aside = project / "state", project / "aside"
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         first = view(follower)
         os.rename(state, aside)
         assert follower.look() == WAITING
@@ -143,14 +144,14 @@ def test_ledger_may_be_moved_away_and_replaced(project: Path) -> None:
 def test_ledger_that_cannot_be_read_is_waited_for(project: Path) -> None:
     """Later it may be corrected or replaced; at the first look it is an error."""
     ledger = project / "state" / "ledger.db"
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         assert follower.look() == WAITING
         ledger.parent.mkdir()
         ledger.write_bytes(b"")  # a host is about to create it
         found = follower.look()
         assert isinstance(found, str)
         assert found.startswith(f"{ledger}: ") and found.endswith("; waiting until it can be read")
-        with Follower(project) as other, pytest.raises(LedgerError):
+        with closing(Follower(project)) as other, pytest.raises(LedgerError):
             other.look()
         append(project, 1, *begun(1))
         assert view(follower).now.generation == 1
@@ -159,7 +160,7 @@ def test_ledger_that_cannot_be_read_is_waited_for(project: Path) -> None:
 def test_facts_of_another_history_are_read_anew(project: Path) -> None:
     """They do not follow from those read before; if they follow from nothing, it is a defect."""
     append(project, 1, *begun(1))
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         view(follower)
         append(project, 1, settled(1, 1.0), settled(1, 2.0))
         with pytest.raises(IllegalFact):
@@ -169,7 +170,7 @@ def test_facts_of_another_history_are_read_anew(project: Path) -> None:
 def test_fresh_run_begins_anew(project: Path) -> None:
     """With other genomes; the events are those of the new run."""
     append(project, 1, *begun(1, genomes=3), settled(1, 9.0), settled(3, None))
-    with Follower(project) as follower:
+    with closing(Follower(project)) as follower:
         before = view(follower)
         assert len(recent_events(before.history, before.farm)) == 1
         append(project, 1, *begun(1, genomes=1, run=2), run=2)

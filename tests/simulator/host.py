@@ -34,10 +34,11 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
+from tests.simulator.evaluator import VERSION
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
 from tests.simulator.ledger_checker import LedgerChecker
-from tests.simulator.machine import VERSION, SimulatedMachine
+from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5

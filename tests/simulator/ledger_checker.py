@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from tests.simulator.disk import SimulatedDisk
+from tests.simulator.evaluator import fitness_of
 from tests.simulator.genomes import SimulatedGenomes
-from tests.simulator.machine import fitness_of
 from tests.simulator.world import World
 
 #: A trial has failures_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
