@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are reported, and those that are not run by default."""
+"""All checks, in the order in which they are reported."""
 
 from types import ModuleType
 

@@ -43,7 +43,7 @@ def lock_of_another_make_is_respected(scenario: Scenario) -> None:
     scenario.wait_for_result(game)
 
 
-@check("the agent, at its start, 1")
+@check("the agent, before each beat")
 def successor_on_the_share_ends_an_agent(scenario: Scenario) -> None:
     """An agent that finds the heartbeat of another run with a farm, which it has not seen before, ends."""
     host = scenario.host
@@ -60,7 +60,7 @@ def successor_on_the_share_ends_an_agent(scenario: Scenario) -> None:
     scenario.wait_for("the agent to end, since another one beats", ended)
 
 
-@check("the agent, at its start, 1")
+@check("the agent, before each beat")
 def announcement_is_no_successor(scenario: Scenario) -> None:
     """A heartbeat without a farm is the announcement of a newcomer, to which an agent does not give way."""
     host = scenario.host

@@ -1,10 +1,10 @@
-"""An orderly end of the agent."""
+"""Requests to stop an agent."""
 
 from inbox_agent.conformance.check import check
 from inbox_agent.conformance.scenario import Scenario
 
 
-@check("the agent, at its start, 4")
+@check("the agent, when it is asked to stop")
 def asked_to_end_it_leaves_nothing_running(scenario: Scenario) -> None:
     """Asked to end in mid-game, by SIGTERM or Ctrl-Break, the agent ends and leaves no process."""
     host = scenario.host
@@ -21,7 +21,7 @@ def asked_to_end_it_leaves_nothing_running(scenario: Scenario) -> None:
     scenario.play(host.game())
 
 
-@check("the agent, at its start, 4")
+@check("the agent, when it is asked to stop")
 def idle_agent_ends_when_asked(scenario: Scenario) -> None:
     """Asked to end while it waits, the agent ends; its successor plays what was published meanwhile."""
     host = scenario.host
