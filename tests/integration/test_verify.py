@@ -215,7 +215,10 @@ def lose_the_attempts(root: Path) -> None:
 
 
 def lose_the_snapshots(root: Path) -> None:
-    shutil.rmtree(root / "state" / "genomes")
+    snapshots = root / "state" / "genomes"
+    for path in snapshots.rglob("*"):
+        path.chmod(0o700)  # Windows removes no write-protected file
+    shutil.rmtree(snapshots)
 
 
 def change_a_result(root: Path) -> None:
