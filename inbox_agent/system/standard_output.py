@@ -47,7 +47,7 @@ class _Output(io.RawIOBase):
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
-        self.was_terminal = raw.isatty()  #: before it may have been closed
+        self.was_terminal = raw.isatty()
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
@@ -73,7 +73,8 @@ class _Output(io.RawIOBase):
         return self._raw.fileno()
 
     def isatty(self) -> bool:
-        return self._raw.isatty()
+        # A terminal that is gone is still drawn to: the failed write is how a display learns of it.
+        return self.was_terminal
 
     @property
     def name(self) -> Any:
