@@ -41,6 +41,19 @@ def until(terminal: Terminal, *words: str) -> None:
     assert shown, "\n".join(terminal.lines())
 
 
+def add_gated_genomes(project: FarmProject, count: int, generation: int = 1) -> None:
+    """The first two games are over at once, which is enough for an estimate; the others last until `open_gate`."""
+    gate = {"until": str(project.root / "gate")}
+    genomes = {
+        name: {**game, **(gate if number >= 2 else {})} for number, (name, game) in enumerate(games(count).items())
+    }
+    project.add_genomes(genomes, generation)
+
+
+def open_gate(project: FarmProject) -> None:
+    (project.root / "gate").touch()
+
+
 def headline_count(terminal: Terminal) -> int:
     return sum(line.startswith("generation 1 · ") for line in terminal.all_lines())
 
@@ -49,7 +62,7 @@ def test_top_follows_one_generation_after_the_other(project: FarmProject, start:
     """It waits for the first run, shows it, goes on with the next one, and ends by Ctrl-C alone, with exit code 0."""
     project.configure(workers=2)
     project.add_genomes(games(3))
-    project.add_genomes(games(12, seconds=0.4), generation=2)
+    add_gated_genomes(project, 12, generation=2)
     top = start("top", width=200, height=50)
     until(top, WAITING)
 
@@ -59,6 +72,7 @@ def test_top_follows_one_generation_after_the_other(project: FarmProject, start:
 
     host = project.start("run", "--gen", "2")
     until(top, "generation 2 · 12 genomes", "about", "generation 2 so far", "generation 1  ", "best ", "playing")
+    open_gate(project)
     assert project.wait_for_end(host)[0] == 0
     until(top, "finished in", "12 of 12", "generations 1 to 2")
     assert top.process.poll() is None and not top.echoes
@@ -71,12 +85,13 @@ def test_top_follows_one_generation_after_the_other(project: FarmProject, start:
 def test_top_survives_a_killed_host_and_a_fresh_run(project: FarmProject, start: Start) -> None:
     """It says that no host plays, goes on when one does, and begins anew with a fresh run."""
     project.configure(workers=2)
-    project.add_genomes(games(8, seconds=0.5))
+    add_gated_genomes(project, 8)
     top = start("top")
     host = project.start()
     until(top, "playing", "about")
     host.kill()
     until(top, "and no host plays it now")
+    open_gate(project)
 
     assert project.run()[0] == 0
     until(top, "finished in", "8 of 8")
@@ -116,7 +131,7 @@ def test_top_outside_a_project_says_so(project: FarmProject, start: Start) -> No
 def test_stopped_run_leaves_one_display(project: FarmProject, start: Start) -> None:
     """Keys that are pressed, line breaks and Ctrl-C included, shift nothing on the screen and are not shown."""
     project.configure(workers=2)
-    project.add_genomes(games(40, seconds=0.5))
+    add_gated_genomes(project, 40)
     run = start("run", "--gen", "1")
     until(run, "generation 1 · 40 genomes", "playing", "about")
     assert not run.echoes
@@ -132,7 +147,7 @@ def test_stopped_run_leaves_one_display(project: FarmProject, start: Start) -> N
 def test_terminated_run_restores_the_terminal(project: FarmProject, start: Start) -> None:
     """By SIGTERM as by Ctrl-C."""
     project.configure(workers=1)
-    project.add_genomes(games(20, seconds=0.5))
+    add_gated_genomes(project, 20)
     run = start("run", "--gen", "1")
     until(run, "generation 1 · 20 genomes", "playing")
     assert not run.echoes
