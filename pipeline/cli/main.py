@@ -5,6 +5,7 @@ errors (`pipeline.errors`), the work of the commands.
 """
 
 import logging
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.machines import check_machines
-from pipeline.diagnosis.shares import check_shares, merge_same
+from pipeline.diagnosis.shares import BEAT_WAIT_S, check_shares, merge_same
 from pipeline.errors import ExitCode, HostError, InputError, PipelineError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
@@ -37,7 +38,7 @@ from pipeline.inspection.project_reader import ProjectReader
 from pipeline.inspection.verify import exit_code, report_text, verify
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
-from pipeline.views.fact_text import duration
+from pipeline.views.fact_text import counted, duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
@@ -166,6 +167,8 @@ def run(
             )
         if host.farm.finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
+        elif host.outputs is not None and host.outputs.earlier is not None:
+            click.echo(f"generation {generation} begins again; its earlier results are in {host.outputs.earlier}")
         with stopping_on_signals(host.stop), Monitor(console) as monitor:
             ending = host.play(monitor.show, lambda facts: monitor.tell(facts, host.farm))
     return _print_result(host, ending)
@@ -217,6 +220,8 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
     config = load_config(root)
+    if config.worker and sys.stderr.isatty():
+        click.echo(f"examining the shares; a silent agent is waited for, for {BEAT_WAIT_S:.0f} s", err=True)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     for result in results:
         if verbose or not result.ok:
@@ -274,15 +279,16 @@ def _print_result(host: Host, ending: Ending) -> int:
     counts = summary(host.farm)
     failed = [genome for genome in host.farm.genomes if genome_status(genome) == "failed"]
     click.echo(
-        f"generation {counts['generation']}: {counts['submitted']} genomes, {counts['completed']} completed, "
-        f"{counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
-        f"{counts['duplicated']} duplicated; {counts['attempts']['issued']} attempts in {duration(counts['wall_s'])}"
+        f"generation {counts['generation']}: {counted(counts['submitted'], 'genome')}, "
+        f"{counts['completed']} completed, {counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
+        f"{counts['duplicated']} duplicated; {counted(counts['attempts']['issued'], 'attempt')} in "
+        f"{duration(counts['wall_s'])}"
     )
     if (best := fittest(host.farm, host.config.generation.direction)) is not None:
         click.echo(f"  best: {best.name}: {best.fitness:g}")
     if mixed := mixed_text(counts["evaluators"]):
         click.echo(f"  {mixed}; results.csv says which")
-    for line in _first([f"failed: {genome.name}: {failure_reason(genome)}" for genome in failed], ", see results.csv"):
+    for line in _first([f"{genome.name}: {failure_reason(genome)}" for genome in failed], ", see results.csv"):
         click.echo(f"  {line}")
     for line in (*_first(ending.files.not_counted), *_first(ending.files.deleted)):
         click.echo(f"  {line}")
@@ -313,8 +319,12 @@ def _quiet_libraries() -> None:
 
 
 def _log_to(console: Console, *, verbose: bool) -> None:
-    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
     form = "%(name)s: %(message)s" if verbose else "%(message)s"
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    else:  # rich would break the lines at 80 columns
+        handler, form = logging.StreamHandler(console.file), f"%(levelname)s: {form}"
     logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)

@@ -25,7 +25,7 @@ from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile, WorkerState
-from pipeline.errors import GenomeError, HostError, InputError, ProjectBusyError, disk_errors
+from pipeline.errors import GenomeError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.genome_folder import FileNotes, GenomeFolder, take_valid
 from pipeline.host.last_log import last_log
@@ -35,7 +35,7 @@ from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
 from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
-from pipeline.paths import ATTEMPTS, SET_ASIDE, ProjectPaths
+from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.snapshots import GenomeFiles
 from pipeline.views.fitness_history import FitnessHistory
@@ -166,10 +166,9 @@ class Host:
         except InputError:
             self._parts.snapshots.discard_new()
             raise
-        results = self.paths.results(generation)
+        self.outputs = Outputs(self.paths.results(generation))
         if not self.farm.attempts:
-            _move_aside(results)  # a run that has issued no attempt has no results: these are of an earlier run
-        self.outputs = Outputs(results)
+            self.outputs.move_aside()  # a run that has issued no attempt has no results: these are of an earlier run
         self.loop.is_open = follow_folder
         read = {name: stamp for name, stamp in before.items() if name not in refused}
         self._folder = GenomeFolder(files, read, self.loop.record) if follow_folder else None
@@ -403,17 +402,3 @@ def _holds_files(folder: Path) -> bool:
         return False
     except OSError:  # cannot be listed, so it may hold files
         return True
-
-
-def _move_aside(results: Path) -> None:
-    """Renames a results folder that has results of an earlier run or farm."""
-    try:
-        if not any((results / name).exists() for name in (ATTEMPTS, SET_ASIDE)):
-            return
-        number = 1
-        while (aside := results.with_name(f"{results.name}.before-{number}")).exists():
-            number += 1
-        os.rename(results, aside)
-    except OSError as error:
-        reason = f"{results}: cannot be moved aside: {error}; close what has it open and run again"
-        raise HostError(reason) from error

@@ -1,10 +1,11 @@
-"""Outputs of a generation: `results.csv`, `attempts.csv`, `summary.json`.
+"""The results folder of a generation: `results.csv`, `attempts.csv`, `summary.json`, and results of an earlier run.
 
 Rewritten while the generation runs; the same facts give the same bytes. A file that another program holds open causes
 one warning and is retried at the next write.
 """
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ import orjson
 
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.core.farm import Farm
-from pipeline.errors import disk_errors
-from pipeline.paths import ATTEMPTS_CSV, RESULTS_CSV, SUMMARY_JSON
+from pipeline.errors import HostError, disk_errors
+from pipeline.paths import ATTEMPTS, ATTEMPTS_CSV, RESULTS_CSV, SET_ASIDE, SUMMARY_JSON
 from pipeline.views.csv_table import ENCODING, csv_text
 from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows, summary
 
@@ -30,6 +31,7 @@ class Outputs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.earlier: Path | None = None  #: the folder that `move_aside` has moved this one to
         self._due = time.monotonic() + INTERVAL_S
         self._warned: set[str] = set()
 
@@ -37,6 +39,20 @@ class Outputs:
     def is_due(self) -> bool:
         """Whether to write again while the generation runs."""
         return time.monotonic() >= self._due
+
+    def move_aside(self) -> None:
+        """Renames the folder if it has results of an earlier run or farm. Raises HostError: it cannot be renamed."""
+        try:
+            if not any((self.folder / name).exists() for name in (ATTEMPTS, SET_ASIDE)):
+                return
+            number = 1
+            while (aside := self.folder.with_name(f"{self.folder.name}.before-{number}")).exists():
+                number += 1
+            os.rename(self.folder, aside)
+        except OSError as error:
+            reason = f"{self.folder}: cannot be moved aside: {error}; close what has it open and run again"
+            raise HostError(reason) from error
+        self.earlier = aside
 
     def write(self, farm: Farm) -> None:
         """Writes all three files, each atomically. Raises HostError: their folder cannot be created."""

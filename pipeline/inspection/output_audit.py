@@ -29,7 +29,7 @@ def output_problems(
     generation: int,
 ) -> list[str]:
     """What differs in the outputs of a finished generation, one line per problem with what to do."""
-    fix = f"`pipeline run --gen {generation}` writes it again, without playing"
+    fix = f"`pipeline run --gen {generation}` writes it again, without playing, if pipeline.toml is as it was then"
     if rows is None:
         found = [f"results.csv is missing or cannot be read; {fix}"]
     elif len(rows) != len(genomes):

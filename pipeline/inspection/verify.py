@@ -35,6 +35,7 @@ from pipeline.paths import (
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
 from pipeline.storage.snapshots import Snapshots
+from pipeline.views.fact_text import counted
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 LOOKS_MAX, LOOK_AGAIN_S = 4, 0.5  #: while a host is running
@@ -95,8 +96,8 @@ def report_text(audits: Iterable[Audit]) -> str:
         if len(found.evaluators) > 1:
             status += f"; MIXED: its fitness is of evaluators {', '.join(found.evaluators)}"
         lines.append(
-            f"generation {found.generation}, run {found.run}: {found.genomes} genomes, {found.trials} trials: "
-            f"{counts}: {status}"
+            f"generation {found.generation}, run {found.run}: {counted(found.genomes, 'genome')}, "
+            f"{counted(found.trials, 'trial')}: {counts}: {status}"
         )
         lines += [f"  {layout.clean(problem, 500)}" for problem in found.problems]
     return "\n".join(lines)

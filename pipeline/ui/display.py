@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.ui.sparkline import ASCII_BARS, BARS, sparkline
-from pipeline.views.fact_text import duration
+from pipeline.views.fact_text import counted, duration
 from pipeline.views.progress import Progress, WorkerRow
 
 WIDE, VERY_WIDE = 120, 160
@@ -83,7 +83,8 @@ def _line(words: str, style: str = "") -> Text:
 
 
 def _headline(now: Progress) -> Text:
-    text = Text.assemble((f"generation {now.generation}", "bold"), f" · {now.genomes} genomes · {now.trials} trials · ")
+    text = Text.assemble((f"generation {now.generation}", "bold"), f" · {counted(now.genomes, 'genome')} · ")
+    text.append(f"{counted(now.trials, 'trial')} · ")
     if now.finished:
         return text.append("finished", "green").append(f" in {duration(now.elapsed_s)}")
     text.append(f"{duration(now.elapsed_s)} so far, " if now.elapsed_s else "just begun, ")
@@ -116,13 +117,13 @@ def _counts(now: Progress) -> Text:
 
 def attempts_lost(now: Progress) -> str:
     """How many attempts were lost, in words."""
-    return f"{now.lost} attempt{'' if now.lost == 1 else 's'} lost"
+    return f"{counted(now.lost, 'attempt')} lost"
 
 
 def _rates(now: Progress) -> Text:
     per_minute = f"{now.per_minute:.3g}" if now.per_minute else NOT_KNOWN
     utilisation = f"{now.utilisation:.0%}" if now.elapsed_s else NOT_KNOWN
-    waiting = f"{now.pending} trial{'' if now.pending == 1 else 's'} waiting for a worker"
+    waiting = f"{counted(now.pending, 'trial')} waiting for a worker"
     return _line(f"{waiting} · {per_minute} trials a minute · {utilisation} utilisation", "dim")
 
 

@@ -18,7 +18,7 @@ from pipeline.core.farm import Farm
 from pipeline.ui.display import ABNORMAL, RunDisplay, attempts_lost, fitness_text
 from pipeline.ui.echo import without_echo
 from pipeline.views.explain import local_time
-from pipeline.views.fact_text import describe, describe_any, duration, joined_text
+from pipeline.views.fact_text import counted, describe, describe_any, duration, joined_text
 from pipeline.views.progress import Progress
 from pipeline.views.results import evaluators, version_text
 
@@ -70,7 +70,9 @@ def plain_line(now: Progress) -> str:
     to_go = f"{duration(now.eta_s)} to go" if now.eta_s is not None else "time to go not known"
     this = now.fitness
     fitness = (
-        f"best {fitness_text(this.best)}, mean {fitness_text(this.mean)} of {this.completed} genomes, " if this else ""
+        f"best {fitness_text(this.best)}, mean {fitness_text(this.mean)} of {counted(this.completed, 'genome')}, "
+        if this
+        else ""
     )
     idle = "" if now.playing or now.finished else "; no host plays it now"
     noted = [f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in ABNORMAL]

@@ -77,6 +77,11 @@ def _because(reason: str) -> str:
     return f", {reason}" if reason else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which gets an `s` for any number but one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """A duration in at most six characters: `850 ms`, `12.3 s`, `4:05`, `2:00:00`; `?` for None."""
     if seconds is None:

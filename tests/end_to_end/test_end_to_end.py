@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.host import host
+from pipeline.host.outputs import Outputs
 from tests.harness.farm_project import FarmProject, games
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -239,7 +240,9 @@ def test_changed_generation_is_refused(project: FarmProject) -> None:
     code, out = project.run()
     assert code == 2
     assert "trials_per_genome was 1, is now 2" in out
-    assert project.run("run", "--gen", "1", "--fresh")[0] == 0
+    code, out = project.run("run", "--gen", "1", "--fresh")
+    assert code == 0
+    assert f"generation 1 begins again; its earlier results are in {project.root / 'results/gen-0001.before-1'}" in out
     project.assert_counted_once()
     assert project.summary()["run"] == 2
 
@@ -353,10 +356,10 @@ def test_old_results_are_moved_aside_by_next_host(project: FarmProject, monkeypa
     project.add_genomes(games(4))
     assert project.run()[0] == 0
 
-    def die(_results: Path) -> None:
+    def die(_outputs: Outputs) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(host, "_move_aside", die)
+    monkeypatch.setattr(Outputs, "move_aside", die)
     with pytest.raises(KeyboardInterrupt), host.Host(project.root, load_config(project.root), project.root) as dying:
         dying.begin(1, fresh=True)
     monkeypatch.undo()

@@ -128,7 +128,7 @@ def test_invalid_file_does_not_keep_a_generation_from_being_resumed(project: Edi
     for _ in range(2):
         code, out = project.run()
         assert code == 1, out
-        assert "1 genomes, 1 completed" in out
+        assert "1 genome, 1 completed" in out
         assert "not counted: " in out
         assert "empty.json: it is empty" in " ".join(out.split())
 

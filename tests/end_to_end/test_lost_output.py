@@ -65,6 +65,17 @@ def test_run_without_output_plays_everything(
     assert any(line.get("outcome") == "failed" for line in lines) == fails
 
 
+def test_warning_is_one_line_where_no_terminal_is(project: FarmProject) -> None:
+    """However long it is: a log or a mail is searched by line."""
+    project.configure(extra=FAILING_HOOK.replace("SystemExit(1)", "SystemExit('x' * 150)"))
+    project.add_genomes(games(1))
+
+    code, out = project.run()
+
+    assert code == ExitCode.OK
+    assert f"WARNING: the hook for finished ended with 1: {'x' * 150}" in out.splitlines()
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes the descriptors")
 def test_run_with_closed_descriptors_plays_everything(closed: str, project: FarmProject) -> None:

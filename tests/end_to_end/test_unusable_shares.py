@@ -155,7 +155,7 @@ def test_genome_is_not_given_up_for_an_inbox_that_became_read_only(root: Path, s
         code, said = run(root, "run", "--gen", "2")
 
     assert code == ExitCode.CANNOT_CONTINUE
-    assert "1 genomes, 0 completed, 0 failed, 1 open" in said
+    assert "1 genome, 0 completed, 0 failed, 1 open" in said
     for text in (said, run(root, "status")[1], run(root, "explain", "vm-0")[1]):
         assert "inbox/ cannot be written: Permission denied" in text
 

@@ -87,7 +87,7 @@ BANNED_CALLS = {
     "time.sleep": ({"inbox_agent.system.file_retry", "inbox_agent.__main__"}, "wait for an event"),
     "os.system": (set(), "use ProcessTree"),
     "shutil.move": (set(), "publish without replacing"),
-    "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.host"}, "publish without replacing"),
+    "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.outputs"}, "publish without replacing"),
     "eval": (set(), "decode with msgspec"),
     "exec": (set(), "decode with msgspec"),
     "pickle.loads": (set(), "genomes and results are data"),
