@@ -45,9 +45,10 @@ class EvaluationResult:
 class CannotLoad(Exception):
     """An evaluator cannot be loaded; the text is one line."""
 
-    def __init__(self, reason: str, log: bytes = b"") -> None:
+    def __init__(self, reason: str, log: bytes = b"", *, was_killed: bool = False) -> None:
         super().__init__(clean(reason, REASON_CHARS_MAX))
         self.log = log  #: what it wrote before
+        self.was_killed = was_killed  #: from outside, e.g. because the system had no memory left
 
 
 class GenomeEvaluator(Protocol):
@@ -111,6 +112,11 @@ def outcome_of_start(error: OSError | ValueError) -> Outcome:
     memory or processes.
     """
     return Outcome.UNDELIVERED if isinstance(error, OSError) and may_start_later(error) else Outcome.FAILED
+
+
+def was_killed(returncode: int) -> bool:
+    """Whether an exit status shows that another process ended this one. Windows does not tell."""
+    return returncode in {-getattr(signal, name) for name in ("SIGKILL", "SIGTERM") if hasattr(signal, name)}
 
 
 def describe_exit(returncode: int) -> str:

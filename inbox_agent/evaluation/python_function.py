@@ -32,6 +32,7 @@ from inbox_agent.evaluation.protocol import (
     memory_limit_reason,
     outcome_of_start,
     time_limit_reason,
+    was_killed,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
 from inbox_agent.evaluation.worker_process import describe_children
@@ -102,7 +103,8 @@ class FunctionEvaluator:
                 self._take_first_reply(child, reply)
             elif child.output.ended or wait_for_exit(child.process, 0):
                 log = self._kill_child()
-                raise CannotLoad(f"evaluator process died: {describe_exit(child.process.returncode)}", log)
+                code = child.process.returncode
+                raise CannotLoad(f"evaluator process died: {describe_exit(code)}", log, was_killed=was_killed(code))
             elif now >= child.started + self._options.load_limit_s:
                 raise CannotLoad(self._load_limit_reason, self._kill_child())
             elif now >= until:

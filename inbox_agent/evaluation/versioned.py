@@ -21,7 +21,7 @@ from inbox_agent.protocol.layout import EVALUATOR_CHANGED
 log = logging.getLogger(__name__)
 
 LOAD_AGAIN_S = 10.0  #: after an evaluator could not be loaded
-#: Loads of an evaluator that worked before, or whose files change meanwhile, before it counts as broken.
+#: Loads of an evaluator that worked before, was killed, or whose files change meanwhile, before it counts as broken.
 LOADS_MAX, NEXT_LOAD_S = 3, 2.0
 CHECK_FILES_S = 1.0  #: between two looks at the files of an evaluator that has nothing to play
 LOOK_FRACTION_MAX = 0.1  #: of the time is spent on such looks
@@ -173,9 +173,10 @@ class VersionedEvaluator:
         return self._broken(CannotLoad(f"its files change whenever it is loaded: {changes}; {advice}"))
 
     def _failed(self, error: CannotLoad | ValueError) -> LoadStatus:
-        """One that worked before is tried again soon: memory may be short, or a file open elsewhere."""
+        """One that worked before, or was killed, is tried again soon: memory may be short, or a file open elsewhere."""
         self._failures += 1
-        if self._was_loaded and self._failures < LOADS_MAX:
+        may_pass = self._was_loaded or (isinstance(error, CannotLoad) and error.was_killed)
+        if may_pass and self._failures < LOADS_MAX:
             log.warning("the evaluator cannot be loaded, which is tried again: %s", error)
             self._load_again_at = self._clock() + NEXT_LOAD_S
             return LoadStatus()

@@ -51,6 +51,7 @@ class ScriptedEvaluator:
         self.edits = 0  #: how often they were written
         self.files_problem = ""  #: why they cannot be read
         self.load_problem = ""
+        self.load_is_killed = False  #: whether a load that has a problem ends by a signal from outside
         self.on_load: Callable[[], object] = lambda: None
         self.unload_after_game = False
         self.restart_after_game = False  #: at once, as `FunctionEvaluator` does
@@ -70,7 +71,7 @@ class ScriptedEvaluator:
         if self._is_loaded:
             return True
         if self.load_problem:
-            raise CannotLoad(self.load_problem)
+            raise CannotLoad(self.load_problem, was_killed=self.load_is_killed)
         if self.is_loading:
             self._time.wait(timeout_s)
             return False

@@ -11,6 +11,7 @@ import pytest
 
 from inbox_agent.evaluation import worker_process
 from inbox_agent.evaluation.output_reader import OutputReader, WorkerReply
+from inbox_agent.evaluation.protocol import CannotLoad
 from inbox_agent.evaluation.python_function import FunctionEvaluator
 from inbox_agent.evaluation.scratch import Scratch
 from inbox_agent.protocol.layout import RECORD_BYTES_MAX, Outcome
@@ -24,7 +25,7 @@ from tests.harness.evaluator_harness import (
     has_ended,
     is_gone,
 )
-from tests.harness.waiting import eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
 
@@ -124,6 +125,24 @@ def test_exit_of_process_is_reported(harness: EvaluatorHarness) -> None:
     """An exit during an evaluation fails only that evaluation."""
     assert harness.play("os._exit(3)").reason == "evaluator process died: exit code 3"
     assert harness.play("return 1").fitness == 1
+
+
+@posix
+@pytest.mark.parametrize(
+    ("end", "was_killed"),
+    [("os.kill(os.getpid(), 9)", True), ("os._exit(3)", False), ("os.abort()", False)],
+    ids=["killed", "exit", "abort"],
+)
+def test_killed_import_is_told_from_one_that_ends_itself(
+    end: str, was_killed: bool, tmp_path: Path, make_harness: MakeHarness
+) -> None:
+    """The system kills for want of memory, which may pass; the others would happen again."""
+    (tmp_path / "mine.py").write_text(f"import os; {end}")
+
+    with pytest.raises(CannotLoad) as error:
+        make_harness("mine:play", tmp_path).evaluator.load(PATIENCE_S)
+
+    assert error.value.was_killed == was_killed
 
 
 @posix

@@ -164,6 +164,29 @@ def test_evaluator_that_worked_before_is_tried_again_soon(agent: AgentHarness) -
     assert agent.playing == attempt(2)
 
 
+def test_evaluator_that_was_killed_while_it_was_loaded_is_tried_again_soon(agent: AgentHarness) -> None:
+    """By the system, which had no memory left, or by a user."""
+    agent.evaluator.load_problem = "evaluator process died: signal KILL"
+    agent.evaluator.load_is_killed = True
+    agent.publish_start()
+    agent.run_for(1)
+    assert state(agent)[0] is AgentState.LOADING
+    agent.evaluator.load_problem = ""
+
+    agent.run_for(2 * NEXT_LOAD_S)
+
+    assert agent.playing == attempt(1)
+
+
+def test_evaluator_that_is_killed_whenever_it_is_loaded_is_broken(agent: AgentHarness) -> None:
+    agent.evaluator.load_problem = "evaluator process died: signal KILL"
+    agent.evaluator.load_is_killed = True
+
+    agent.run_for(LOADS_MAX * NEXT_LOAD_S + 2)
+
+    assert state(agent) == (AgentState.BROKEN, None, "evaluator process died: signal KILL")
+
+
 def test_evaluator_that_changes_its_own_files_is_broken(agent: AgentHarness) -> None:
     """A module that writes a file on import would be loaded for ever."""
 
