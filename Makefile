@@ -24,9 +24,10 @@ test: .venv/dev
 	$(BIN)/python -m pytest
 
 # The same with every program of the system that a test needs (tests/programs/system_programs.py); none may be left out.
+# `make test-system TESTS=tests/unit` runs a part.
 test-system system-programs: export PATH := $(PATH):/usr/sbin:/sbin
 test-system: system-programs .venv/dev
-	$(BIN)/python -m pytest --nothing-left-out
+	$(BIN)/python -m pytest --nothing-left-out $(TESTS)
 
 system-programs:
 	$(PYTHON) -m tests.programs.system_programs
