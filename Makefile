@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos \
-	vm-image test-vm test-vm-short soak pictures reference docs clean
+	attacks vm-image test-vm test-vm-short soak pictures reference docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -62,6 +62,10 @@ prove: .venv/dev
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)
+
+# Hostile agents beside an honest one: what they cost it, and the host.
+attacks: .venv/dev
+	$(BIN)/python -m tests.programs.attacks
 
 # Real virtual machines. They need root, QEMU and mmdebstrap (`make system-programs` installs them).
 vm-image: .venv/dev

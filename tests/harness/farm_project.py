@@ -170,6 +170,10 @@ workers = {workers}
         self._hosts.append(agent)
         return agent
 
+    def adopt(self, process: "subprocess.Popen[bytes]") -> None:
+        """Lets `close` end another process, too."""
+        self._hosts.append(process)
+
     def close(self) -> None:
         """Kills the processes that a failed test left."""
         for host in self._hosts:
