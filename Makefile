@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos \
+.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos fuzz \
 	vm-image test-vm test-vm-short soak pictures reference docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
 HOURS ?= 1
+MINUTES ?= 1
 
 # For contributors: all tools, and the hooks that run at each commit.
 setup: .venv/dev
@@ -58,6 +59,10 @@ prove: .venv/dev
 	$(BIN)/python -m tests.simulator.crash_points
 	$(BIN)/python -m tests.simulator.mutations
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
+
+# The decoders of bytes from outside, under a fuzzer; only for CPython on Linux.
+fuzz: .venv/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)
