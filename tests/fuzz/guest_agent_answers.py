@@ -31,6 +31,9 @@ def _seeds() -> Iterator[bytes]:
         '{"exited": true, "signal": 9}',
         '{"exited": false}',
         '{"exited": true, "out-data": "\\ud800"}',
+        '{"exited": true, "exitcode": ' + "9" * 5000 + "}",
+        '{"exited": true, "exitcode": 1e400}',
+        "[" * 5000,
         '{"exited": 1}',
         "[]",
     ):

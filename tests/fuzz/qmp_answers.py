@@ -27,6 +27,8 @@ def _seeds() -> Iterator[bytes]:
         '{"error": {"class": "GenericError", "desc": "no \\u001b"}, "id": "ID"}',
         '{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}',
         '{"return": {}, "id": "other"}',
+        '{"return": ' + "[" * 5000,
+        '{"return": ' + "9" * 5000 + ', "id": "ID"}',
         "[]",
         "",
     ):

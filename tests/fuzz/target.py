@@ -12,6 +12,7 @@ from pathlib import Path
 FOUND = Path(__file__).with_name("found")
 NAMES = (
     "game_answers",
+    "game_output",
     "guest_agent_answers",
     "ledger_rows",
     "live_status",

@@ -59,6 +59,8 @@ def _seeds() -> Iterator[bytes]:
     for count in range(1, len(good) + 1):
         yield _NEXT.join(good[:count])
         yield _NEXT.join([*good[: count - 1], b"500\n" + fault])
+    yield b"200\n" + b"<a>" * 5000
+    yield b'200\n<!DOCTYPE a [<!ENTITY b "' + b"x" * 1000 + b'"><!ENTITY c "' + b"&b;" * 1000 + b'">]><a>&c;&c;&c;</a>'
     yield b"401\n"
     yield b"503\n<HTML>"
 
