@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos fuzz lock sbom \
-	vm-image test-vm test-vm-short soak pictures reference docs clean
+.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove fuzz \
+	chaos vm-image test-vm test-vm-short soak pictures reference lock sbom docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
@@ -14,8 +14,8 @@ UV := 0.13.9
 COMPILE = $(BIN)/python -m uv pip compile pyproject.toml - --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock" --quiet
 
-# For contributors: all tools, and the hooks that run at each commit. With LOCKED=1, here and for the other targets, the
-# versions and digests of requirements-dev.txt.
+# For contributors: all tools, and the hooks that run at each commit. With LOCKED=1, here and for the other targets but
+# bench, the versions and digests of requirements-dev.txt.
 setup: .venv/dev
 	$(BIN)/python -m pre_commit install
 

@@ -54,7 +54,7 @@ def make_bundle(
         platforms: its tags, best first, as `pip download --platform` takes them: `win_amd64`.
         embed: the embeddable Python for Windows from python.org, for a machine without Python.
         extra: further requirements of the evaluator, in pip's syntax; their files are not locked.
-        key: signs the manifest with this key of OpenSSH, or with the agent's key that belongs to this public key.
+        key: signs the manifest with this private key of OpenSSH; a public key stands for its private one in ssh-agent.
 
     Raises:
         BundleError: a folder, version, zip, requirement or key cannot be used, or a download failed or is not locked.
