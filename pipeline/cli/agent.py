@@ -27,7 +27,10 @@ def agent_commands() -> None:
 @click.option("--embed", type=click.Path(path_type=Path, dir_okay=False), help="The embeddable Python, a zip.")
 @click.option("--with", "extra", multiple=True, metavar="REQUIREMENT", help="What the evaluator needs besides.")
 @click.option(
-    "--sign", "key", type=click.Path(path_type=Path, dir_okay=False), help="Sign it with this private key of OpenSSH."
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Sign it with this private key of OpenSSH.",
 )
 def bundle(
     out: Path,

@@ -363,10 +363,12 @@ def test_bundle_is_made_signed_and_verified(
 
 
 @pytest.mark.needs("ssh-keygen")
-def test_unusable_key_leaves_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"--sign .*none: ssh-keygen says: "):
-        make_bundle(tmp_path / "out", HERE, tuple(platform_tags()), key=tmp_path / "none")
-    assert not (tmp_path / "out").exists()
+def test_unusable_key_is_reported(bundle: Path, tmp_path: Path) -> None:
+    """With the words of ssh-keygen; the bundle is not signed."""
+    (tmp_path / "no key").write_text("no key")
+    with pytest.raises(BundleError, match=r"--sign .*no key: ssh-keygen says: "):
+        bundles._sign(bundle / "manifest.json", tmp_path / "no key")
+    assert not (bundle / "manifest.json.sig").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

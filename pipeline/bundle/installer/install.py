@@ -93,19 +93,8 @@ def verify(bundle: Path, allowed_signers: str) -> dict[str, Any]:
 def _verify_signature(content: bytes, signature: Path, allowed_signers: str) -> None:
     if not signature.is_file():
         raise InstallRefused(f"{signature}: not there, and a signature is required; get a signed bundle")
-    command = [
-        "ssh-keygen",
-        "-Y",
-        "verify",
-        "-f",
-        allowed_signers,
-        "-I",
-        SIGNER,
-        "-n",
-        SIGNED_FOR,
-        "-s",
-        str(signature),
-    ]
+    files = ["-f", allowed_signers, "-s", str(signature)]
+    command = ["ssh-keygen", "-Y", "verify", "-I", SIGNER, "-n", SIGNED_FOR, *files]
     try:
         ran = subprocess.run(command, input=content, capture_output=True, check=False)
     except FileNotFoundError as error:
