@@ -1,15 +1,21 @@
 # Each target sets up what it needs in .venv. Windows equivalents are in CONTRIBUTING.md.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove chaos \
-	attacks vm-image test-vm test-vm-short soak pictures reference docs clean
+.PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove fuzz \
+	chaos attacks vm-image test-vm test-vm-short soak pictures reference lock sbom docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
 HOURS ?= 1
+MINUTES ?= 1
+UV := 0.13.9
+COMPILE = $(BIN)/python -m uv pip compile pyproject.toml - --upgrade --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command "make lock" --quiet
 
-# For contributors: all tools, and the hooks that run at each commit.
+# For contributors: all tools, and the hooks that run at each commit. With LOCKED=1, here and for the other targets but
+# bench, the versions and digests of requirements-dev.txt.
 setup: .venv/dev
 	$(BIN)/python -m pre_commit install
 
@@ -60,6 +66,10 @@ prove: .venv/dev
 	$(BIN)/python -m tests.simulator.mutations
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
 
+# The decoders of bytes from outside, under a fuzzer; only for CPython on Linux.
+fuzz: .venv/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
 chaos: .venv/dev
 	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)
 
@@ -87,6 +97,23 @@ pictures: .venv/dev
 reference: .venv/dev
 	$(BIN)/python -m docs.reference
 
+# The newest versions that pyproject.toml allows, with the digests of their files: for this repository's tools, and for
+# the agent's bundle. hatchling and editables build the package.
+lock: .venv/dev
+	$(PIP) uv==$(UV)
+	printf 'hatchling\neditables\n' | $(COMPILE) --extra dev --extra docs --extra fuzz --extra sbom \
+		--output-file requirements-dev.txt
+	echo pip | $(COMPILE) --no-annotate --output-file pipeline/bundle/agent-requirements.txt
+
+# What an installation of the wheel with the extra for the host consists of, as CycloneDX.
+sbom: .venv/sbom
+	rm -rf build/sbom
+	$(BIN)/python -m build --no-isolation --wheel --outdir build/sbom
+	$(PYTHON) -m venv --without-pip build/sbom/env
+	$(BIN)/python -m pip --python build/sbom/env/bin/python install --quiet "$$(ls build/sbom/*.whl)[host]"
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom/genome-pipeline.cdx.json build/sbom/env/bin/python
+
 docs: .venv/docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
@@ -96,5 +123,10 @@ clean:
 
 .venv/%: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+ifdef LOCKED
+	$(PIP) --require-hashes --requirement requirements-dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+else
+	$(PIP) --editable '.[$*]'
+endif
 	touch $@

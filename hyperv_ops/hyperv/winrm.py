@@ -7,6 +7,7 @@ Threads: any thread may call. Every call has its own session, because pywinrm's 
 
 import contextlib
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,7 +39,8 @@ _UTF_8 = 65001
 #: What pywinrm raises: its own errors, uncaught errors of requests, and errors from parsing unexpected answers.
 _TROUBLE = (
     *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError, requests.RequestException, OSError, ValueError),
-    *(AssertionError, KeyError, StopIteration, ElementTree.ParseError, SpnegoError),
+    *(AssertionError, AttributeError, LookupError, ArithmeticError, StopIteration, struct.error),
+    *(ElementTree.ParseError, SpnegoError),
 )
 _IDLE_LIMIT = "PT60S"  #: a shell closes itself if the reply with its id was lost
 _QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit

@@ -107,7 +107,7 @@ class GuestAgent:
         result = self._run(lambda ask: ask(command, arguments), ASK_LIMIT_S)
         try:
             return msgspec.convert(result, kind)
-        except msgspec.ValidationError as error:
+        except ValueError as error:  # of msgspec, or a lone surrogate
             reason = f"its guest agent's answer makes no sense: {one_line(str(error))}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
 

@@ -66,8 +66,8 @@ class QmpConnection:
         except TimeoutError as error:
             reason = f"{self._peer} did not answer in {timeout_s:g} s"
             raise MachineError(self._name, reason, Trouble.TIMED_OUT) from error
-        except (QMPError, OSError, EOFError) as error:
-            reason = f"the connection to {self._peer} broke: {one_line(str(error))}"
+        except (QMPError, OSError, EOFError, AssertionError) as error:  # the library asserts that it still stands
+            reason = f"the connection to {self._peer} broke: {one_line(str(error)) or 'it ended at once'}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
         finally:
             self._lock.release()
@@ -75,8 +75,8 @@ class QmpConnection:
     async def _run(self, conversation: Conversation[Result]) -> Result:
         client = QMPClient(self._name)
         client.negotiate = client.await_greeting = not self._guest
-        await self._connect(client)
         try:
+            await self._connect(client)
             if self._guest:
                 await _discard_old_answers(client)
             return await conversation(lambda command, arguments=None: client.execute(command, arguments))

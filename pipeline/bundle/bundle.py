@@ -1,8 +1,10 @@
 """Makes the bundle: wheels, installers, and a manifest with the digest of each file.
 
-Owns: the content of the bundle. Not here: its installation (`installer/`, which runs without this program).
+Owns: the content of the bundle. Not here: its installation and the check of its signature (`installer/`, which runs
+without this program).
 """
 
+import base64
 import hashlib
 import os
 import re
@@ -22,17 +24,25 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from inbox_agent.system.atomic_file import made_folder
 from inbox_agent.system.file_retry import retry_while_busy
+from pipeline.bundle.lock import locked, refuse_other_files
 from pipeline.bundle.wheel import pack_own_wheel
 from pipeline.errors import BundleError
 
 INSTALLER = Path(__file__).parent / "installer"
 MANIFEST, WHEELS = "manifest.json", "wheels"
+SIGNED_FOR = "genome-pipeline-bundle"  #: the namespace of the signature: a signature for something else is refused
 EMBEDDED = "python-embedded.zip"
 _STAGED = ".new"
 
 
 def make_bundle(
-    out: Path, python: str, platforms: Sequence[str], *, embed: Path | None = None, extra: Sequence[str] = ()
+    out: Path,
+    python: str,
+    platforms: Sequence[str],
+    *,
+    embed: Path | None = None,
+    extra: Sequence[str] = (),
+    key: Path | None = None,
 ) -> list[str]:
     """Makes the bundle in `out`, which must not exist or be empty; returns the names of its wheels.
 
@@ -43,10 +53,11 @@ def make_bundle(
         python: version of the Python that runs the agent, `3.12`.
         platforms: its tags, best first, as `pip download --platform` takes them: `win_amd64`.
         embed: the embeddable Python for Windows from python.org, for a machine without Python.
-        extra: further requirements of the evaluator, in pip's syntax.
+        extra: further requirements of the evaluator, in pip's syntax; their files are not locked.
+        key: signs the manifest with this private key of OpenSSH; a public key stands for its private one in ssh-agent.
 
     Raises:
-        BundleError: a folder, version, zip or requirement cannot be used, or a pip download failed.
+        BundleError: a folder, version, zip, requirement or key cannot be used, or a download failed or is not locked.
     """
     if not re.fullmatch(r"3\.\d{1,2}", python):
         raise BundleError(f"--python {python}: give major and minor version, e.g. 3.12")
@@ -60,6 +71,8 @@ def make_bundle(
             shutil.rmtree(staged, ignore_errors=True)  # left by a killed program
             always.callback(shutil.rmtree, staged, ignore_errors=True)
             _fill(staged, python, platforms, embed, extra)
+            if key is not None:
+                _sign(staged / MANIFEST, key)
             for path in sorted(staged.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
                 failing.callback(_remove, out / path.name)
                 retry_while_busy(partial(os.replace, path, out / path.name))
@@ -73,9 +86,11 @@ def _fill(folder: Path, python: str, platforms: Sequence[str], embed: Path | Non
     wheels = folder / WHEELS
     wheels.mkdir(parents=True)
     own = pack_own_wheel(wheels)
-    _download([str(own), "pip", *extra], wheels, python, platforms)
+    pinned = [f"{name}=={version}" for name, (version, _) in locked().items()]
+    _download([str(own), *pinned, *extra], wheels, python, platforms)
     while missing := sorted(_missing(wheels, python, platforms[0])):
         _download(missing, wheels, python, platforms)
+    refuse_other_files(wheels)
     for path in sorted(INSTALLER.iterdir()):
         if path.is_file():
             (folder / path.name).write_bytes(path.read_bytes())
@@ -141,3 +156,28 @@ def _manifest(out: Path, python: str, platforms: Sequence[str]) -> bytes:
     }
     manifest = {"python": python, "platforms": platforms, "files": files}
     return orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _sign(manifest: Path, key: Path) -> None:
+    """Writes the signature beside the manifest. ssh-keygen asks the terminal for the passphrase."""
+    command = ["ssh-keygen", "-Y", "sign", "-f", str(key), "-n", SIGNED_FOR, str(manifest)]
+    try:
+        ran = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, check=False)
+    except FileNotFoundError as error:
+        raise BundleError("--sign: there is no ssh-keygen; install OpenSSH") from error
+    if ran.returncode:
+        words = ran.stderr.decode("utf-8", "replace").split()
+        raise BundleError(f"--sign {key}: ssh-keygen says: {' '.join(words)[-300:]}")
+
+
+def verify_bundle(bundle: Path, allowed_signers: Path) -> None:
+    """Checks a bundle with the installer of this program, not with its own.
+
+    Raises:
+        BundleError: no key in `allowed_signers` signed the manifest, or a file differs from the manifest.
+    """
+    request = {"bundle": str(bundle.absolute()), "allowed_signers": str(allowed_signers.absolute())}
+    sent = base64.b64encode(orjson.dumps(request)).decode()
+    ran = subprocess.run([sys.executable, "-I", INSTALLER / "install.py", sent], stdout=subprocess.PIPE, check=False)
+    if ran.returncode:
+        raise BundleError(str(orjson.loads(ran.stdout)["error"]))

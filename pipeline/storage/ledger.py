@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from inbox_agent.protocol.layout import clean
 from pipeline.core.facts import KINDS, AttemptEnded, Entry, Fact, decode_fact, encode_fact, kind_of
 from pipeline.errors import HostError, InputError, LedgerError, PipelineError
 from pipeline.paths import LEDGER_FILE
@@ -39,6 +40,7 @@ CREATE INDEX epochs ON facts (kind) WHERE kind IN ('epoch_raised', 'epoch_opened
 CREATE INDEX generations ON facts (generation);
 """
 VERSION = 2
+_ERROR_CHARS_MAX = 200  # of SQLite's and msgspec's errors, which quote the damaged file
 
 
 class Ledger:
@@ -77,7 +79,7 @@ class Ledger:
 
     def _failure(self, error: Exception, what: str = "") -> PipelineError:
         """The error to raise for one of SQLite: a missing right is no damage."""
-        text = f"{self.path}: {what}{' '.join(str(error).split())}"
+        text = f"{self.path}: {what}{clean(str(error), _ERROR_CHARS_MAX)}"
         if not is_forbidden(error):
             return LedgerError(f"{text}; {_FIX}")
         if self._read_only:
@@ -157,9 +159,10 @@ class Ledger:
                 yield Entry(seq, at, generation, run, decode_fact(body))
         except (msgspec.MsgspecError, RecursionError) as error:
             if kind not in KINDS:
-                why = f"is of kind {kind!r}, which this pipeline does not know; use the pipeline that wrote it, {_FIX}"
-                raise LedgerError(f"{self.path}: fact {seq} {why}") from error
-            raise LedgerError(f"{self.path}: fact {seq} cannot be read: {error}; {_FIX}") from error
+                why = f"is of kind {kind!r:.80}, which this pipeline does not know"
+                raise LedgerError(f"{self.path}: fact {seq} {why}; use the pipeline that wrote it, {_FIX}") from error
+            why = f"cannot be read: {clean(str(error), _ERROR_CHARS_MAX)}; {_FIX}"
+            raise LedgerError(f"{self.path}: fact {seq} {why}") from error
         except (sqlite3.Error, UnicodeError) as error:  # while reading the next one
             raise self._failure(error, f"fact {seq + 1} cannot be read: ") from error
 

@@ -19,7 +19,10 @@ from packaging.utils import parse_wheel_filename
 
 from inbox_agent.protocol.layout import Kind, encode
 from inbox_agent.protocol.local_files import LocalFiles
+from pipeline.bundle import bundle as bundles
+from pipeline.bundle import lock
 from pipeline.bundle.bundle import make_bundle
+from pipeline.bundle.lock import locked
 from pipeline.bundle.wheel import PACKAGES
 from pipeline.errors import BundleError
 from tests.harness import records
@@ -72,9 +75,10 @@ class Vm:
             folder.mkdir(parents=True)
         (self.game / "game.py").write_text(GAME)
 
-    def install(self, evaluator: dict[str, Any]) -> tuple[int, dict[str, str]]:
+    def install(self, evaluator: dict[str, Any], allowed_signers: str = "") -> tuple[int, dict[str, str]]:
         """Runs the installer as install-agent.ps1 does; pip has no index."""
-        order = {name: str(getattr(self, name)) for name in ("program", "game", "share")} | {"evaluator": evaluator}
+        order: dict[str, Any] = {name: str(getattr(self, name)) for name in ("program", "game", "share")}
+        order |= {"evaluator": evaluator, "allowed_signers": allowed_signers}
         sent = base64.b64encode(json.dumps(order).encode()).decode()
         ran = subprocess.run(
             [sys.executable, "-I", self.bundle / "install.py", sent],
@@ -248,6 +252,123 @@ def test_missing_library_is_named(vm: Vm) -> None:
     code, answer = vm.install({"python": "game:play"})
     assert code == 1
     assert "No matching distribution found for orjson" in answer["error"]
+
+
+# ---------------------------------------------------------------------------------------------- locked files, signature
+
+
+def test_wheels_of_agent_are_locked_files(made: Path, for_windows: Path) -> None:
+    """Each requirement of the agent has its locked version, and a digest that the lock has for it."""
+    for bundle in (made, for_windows):
+        wheels = {parse_wheel_filename(path.name)[0]: path for path in (bundle / "wheels").iterdir()}
+        for name, (version, digests) in locked().items():
+            assert str(parse_wheel_filename(wheels[name].name)[1]) == version
+            assert hashlib.sha256(wheels[name].read_bytes()).hexdigest() in digests
+
+
+def test_wheel_with_other_bytes_is_not_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index, or what is between, serves a locked version with other bytes: no bundle is made."""
+    digests = {name: (version, frozenset({"0" * 64})) for name, (version, _) in locked().items()}
+    monkeypatch.setattr(lock, "locked", lambda: digests)
+
+    with pytest.raises(BundleError, match=r"\.whl: the index serves other bytes than those of agent-requirements\.txt"):
+        make_bundle(tmp_path / "out", HERE, tuple(platform_tags()))
+    assert not (tmp_path / "out").exists()
+
+
+class Signers:
+    """A folder with keys of OpenSSH, and the file of the one that may sign."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key, self.other = self._generate(folder / "my key"), self._generate(folder / "other")
+        self.allowed = folder / "allowed signers"
+        kind, public, *_ = self.key.with_suffix(".pub").read_text().split()
+        self.allowed.write_text(f'bundle namespaces="genome-pipeline-bundle" {kind} {public}\n')
+
+    def _generate(self, path: Path) -> Path:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
+        return path
+
+
+@pytest.fixture(scope="session")
+def signers(tmp_path_factory: pytest.TempPathFactory) -> Signers:
+    return Signers(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def signed(vm: Vm, signers: Signers) -> Vm:
+    """A machine with a bundle that the allowed key signed, as `make_bundle` does."""
+    bundles._sign(vm.bundle / "manifest.json", signers.key)
+    return vm
+
+
+def swap_library(bundle: Path) -> None:
+    """Replaces a wheel and its digest in the manifest, as an attacker would."""
+    (wheel,) = bundle.glob("wheels/orjson-*.whl")
+    wheel.write_bytes(b"evil")
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    manifest["files"][f"wheels/{wheel.name}"] = hashlib.sha256(b"evil").hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_signed_bundle_is_installed(signed: Vm, signers: Signers) -> None:
+    code, answer = signed.install({"python": "game:play"}, allowed_signers=str(signers.allowed))
+    assert code == 0, answer
+
+
+@pytest.mark.needs("ssh-keygen")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda bundle, _keys: swap_library(bundle), "not signed by a key of"),
+        (lambda bundle, _keys: (bundle / "manifest.json.sig").unlink(), "not there, and a signature is required"),
+        (lambda bundle, keys: resign(bundle, keys.other), "not signed by a key of"),
+        (lambda bundle, keys: resign(bundle, keys.key, "file"), "not signed by a key of"),
+        (lambda bundle, _keys: (bundle / "README.txt").write_text("?"), "README.txt: is not what was made"),
+    ],
+    ids=["wheel and manifest", "no signature", "another key", "another purpose", "file"],
+)
+def test_changed_bundle_is_refused_if_signature_is_required(
+    signed: Vm, signers: Signers, change: Any, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the installer, and by `pipeline agent verify`, which runs nothing of the bundle."""
+    change(signed.bundle, signers)
+    code, answer = signed.install({"python": "game:play"}, allowed_signers=str(signers.allowed))
+    assert code == 1
+    assert expected in answer["error"]
+    assert list(signed.program.iterdir()) == []
+    verified = pipeline(capsys, "agent", "verify", str(signed.bundle), "--allowed-signers", str(signers.allowed))
+    assert verified[0] == 2
+    assert expected in verified[2]
+
+
+def resign(bundle: Path, key: Path, namespace: str = "genome-pipeline-bundle") -> None:
+    (bundle / "manifest.json.sig").unlink()
+    sign: list[str | Path] = ["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", namespace, bundle / "manifest.json"]
+    subprocess.run(sign, check=True, capture_output=True)
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_bundle_is_made_signed_and_verified(
+    tmp_path: Path, signers: Signers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the commands."""
+    out = tmp_path / "bundle"
+    here = [word for tag in platform_tags() for word in ("--platform", tag)]
+    made = pipeline(capsys, "agent", "bundle", "--out", str(out), "--python", HERE, *here, "--sign", str(signers.key))
+    assert made[0] == 0, made[2]
+    verified = pipeline(capsys, "agent", "verify", str(out), "--allowed-signers", str(signers.allowed))
+    assert verified[:2] == (0, f"{out}: as it was signed\n")
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_unusable_key_is_reported(bundle: Path, tmp_path: Path) -> None:
+    """With the words of ssh-keygen; the bundle is not signed."""
+    (tmp_path / "no key").write_text("no key")
+    with pytest.raises(BundleError, match=r"--sign .*no key: ssh-keygen says: "):
+        bundles._sign(bundle / "manifest.json", tmp_path / "no key")
+    assert not (bundle / "manifest.json.sig").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from qemu.qmp import QMPClient
 from smbprotocol.change_notify import SMB2ChangeNotifyResponse
 from smbprotocol.connection import SMB2NegotiateResponse
 from smbprotocol.header import NtStatus, SMB2HeaderResponse
@@ -349,6 +350,26 @@ def test_guest_response_is_result_or_machine_error(tmp_path: Path, values: bytes
             except MachineError as error:
                 assert str(error).isprintable()
                 assert len(str(error)) < 1000
+
+
+@posix
+@pytest.mark.parametrize("early", [b"", b"no JSON\n"], ids=["nothing", "garbage"])
+def test_guest_that_writes_before_it_is_asked_is_machine_error(
+    tmp_path: Path, early: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library asserts that the connection still stands when it has been made."""
+    connect = QMPClient.connect
+
+    async def connect_to_early_writer(client: QMPClient, _address: str) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(early)
+        await connect(client, ours)
+
+    monkeypatch.setattr(QMPClient, "connect", connect_to_early_writer)
+
+    with pytest.raises(MachineError, match="the connection to its guest agent broke: "):
+        QmpConnection("vm-1", tmp_path / "guest", guest=True).ask("guest-ping", timeout_s=5)
 
 
 # ----------------------------------------------------------------------------------------------------------------- SMB

@@ -431,6 +431,17 @@ def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
     assert FIX in message
 
 
+@pytest.mark.parametrize("column", ["body", "kind"])
+def test_error_about_damaged_text_is_one_short_printable_line(folder: Path, written: Path, column: str) -> None:
+    """SQLite and msgspec quote the damaged text, whatever it contains."""
+    alter(written, f"UPDATE facts SET {column} = CAST(x'1b5b324aff' || zeroblob(10000) AS TEXT) WHERE seq = 2")
+
+    message = complaint(folder)
+
+    assert message.isprintable()
+    assert len(message) < 1000
+
+
 def half(data: bytes) -> bytes:
     return data[: len(data) // 2]
 

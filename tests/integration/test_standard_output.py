@@ -38,6 +38,7 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
     "schema": ((), OK),
     "serve": (("--host", "256.256.256.256"), BAD_INPUT),
     "agent bundle": (("--out", "bundle", "--embed", "missing.zip"), BAD_INPUT),
+    "agent verify": ((".", "--allowed-signers", "pipeline.toml"), BAD_INPUT),
     **{
         f"vm {name}": (("--game-folder", "C:/game") if name == "check-template" else (), BAD_INPUT)
         for name in (

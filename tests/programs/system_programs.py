@@ -38,6 +38,7 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     **dict.fromkeys(("nsenter", "setpriv", "unshare"), "util-linux"),
     "smbd": "samba",
+    "ssh-keygen": "openssh-client",
     "smbpasswd": "samba-common-bin",
     "testparm": "samba-common-bin",
 }

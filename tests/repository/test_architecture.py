@@ -72,7 +72,7 @@ ONE_PLACE = {
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {"pipeline.storage.ledger", "pipeline.storage.read_connection"},
     "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
-    "packaging": {"pipeline.bundle.bundle"},
+    "packaging": {"pipeline.bundle.bundle", "pipeline.bundle.lock"},
     "keyring": {"pipeline.secrets"},
     "ctypes": {
         "inbox_agent.system.job_object",

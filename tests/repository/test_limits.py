@@ -58,6 +58,7 @@ INTERNAL = {
     "pipeline.inspection.output_audit.LISTED_MAX",
     "pipeline.inspection.project_reader._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
+    "pipeline.storage.ledger._ERROR_CHARS_MAX",
     "pipeline.ui.display._NAME_CELLS_MAX",
     "pipeline.ui.display._PROBLEMS_MAX",
     "pipeline.ui.display._WORKERS_MIN",

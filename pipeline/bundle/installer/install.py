@@ -2,6 +2,7 @@
 
 `install-agent.ps1` runs it with the Python that will run the agent; it needs nothing else. The request is JSON in
 Base64, which needs no quoting; the answer is one line of JSON: the program and arguments of the agent, or `error`.
+A request with `bundle` only checks that bundle: `pipeline agent verify`.
 """
 
 import base64
@@ -15,6 +16,8 @@ from typing import Any
 
 BUNDLE = Path(__file__).resolve().parent
 WINDOWS = sys.platform == "win32"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
+SIGNER, SIGNED_FOR = "bundle", "genome-pipeline-bundle"  # principal and namespace in the file of allowed signers
 
 
 class InstallRefused(Exception):
@@ -24,7 +27,12 @@ class InstallRefused(Exception):
 def main(argv: list[str]) -> int:
     """Installs as requested by `argv[0]`; returns exit code 0, or 1 with the reason in the answer."""
     try:
-        answer = install(json.loads(base64.b64decode(argv[0])))
+        request = json.loads(base64.b64decode(argv[0]))
+        if "bundle" in request:
+            verify(Path(request["bundle"]), request["allowed_signers"])
+            answer = {}
+        else:
+            answer = install(request)
     except InstallRefused as error:
         answer = {"error": str(error)}
     except OSError as error:
@@ -35,7 +43,10 @@ def main(argv: list[str]) -> int:
 
 def install(request: dict[str, Any]) -> dict[str, str]:
     """Installs into `request["program"]` an agent for the folders `share` and `game` that runs `evaluator`."""
-    verify()
+    listed = verify(BUNDLE, request.get("allowed_signers", ""))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version != listed["python"]:
+        raise InstallRefused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
     program, game = Path(request["program"]), Path(request["game"])
     python = _python(program, game)
     wheels = [str(path) for path in sorted(BUNDLE.glob("wheels/*.whl"))]
@@ -51,24 +62,46 @@ def install(request: dict[str, Any]) -> dict[str, str]:
     return {"program": str(windowless), "arguments": subprocess.list2cmdline(agent)}
 
 
-def verify() -> None:
-    """Raises InstallRefused unless the bundle has exactly the files of its manifest, with the same bytes."""
-    manifest = BUNDLE / "manifest.json"
+def verify(bundle: Path, allowed_signers: str) -> dict[str, Any]:
+    """The manifest of a bundle that has exactly its files, with the same bytes.
+
+    Args:
+        allowed_signers: a file as described in ssh-keygen(1), ALLOWED SIGNERS. Empty: no signature is required.
+
+    Raises:
+        InstallRefused: a file is missing, added or changed, or the signature is missing or of another key.
+    """
+    manifest = bundle / MANIFEST
     if not manifest.is_file():
         raise InstallRefused(f"{manifest}: not there, so the bundle is not whole; make and copy it again")
-    listed = json.loads(manifest.read_text(encoding="utf-8"))
-    there = {
-        path.relative_to(BUNDLE).as_posix(): path for path in BUNDLE.rglob("*") if path.is_file() and path != manifest
-    }
+    content = manifest.read_bytes()
+    if allowed_signers:
+        _verify_signature(content, bundle / SIGNATURE, allowed_signers)
+    listed: dict[str, Any] = json.loads(content)
+    there = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    del there[MANIFEST]
+    there.pop(SIGNATURE, None)
     if differing := sorted(there.keys() ^ listed["files"].keys()):
         what = "does not belong to the bundle" if differing[0] in there else "is missing"
-        raise InstallRefused(f"{BUNDLE / differing[0]}: {what}; copy the bundle again")
+        raise InstallRefused(f"{bundle / differing[0]}: {what}; copy the bundle again")
     for name, digest in listed["files"].items():
         if hashlib.sha256(there[name].read_bytes()).hexdigest() != digest:
             raise InstallRefused(f"{there[name]}: is not what was made; copy the bundle again")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if version != listed["python"]:
-        raise InstallRefused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
+    return listed
+
+
+def _verify_signature(content: bytes, signature: Path, allowed_signers: str) -> None:
+    if not signature.is_file():
+        raise InstallRefused(f"{signature}: not there, and a signature is required; get a signed bundle")
+    files = ["-f", allowed_signers, "-s", str(signature)]
+    command = ["ssh-keygen", "-Y", "verify", "-I", SIGNER, "-n", SIGNED_FOR, *files]
+    try:
+        ran = subprocess.run(command, input=content, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise InstallRefused("there is no ssh-keygen to check the signature; install the OpenSSH client") from error
+    if ran.returncode:
+        words = (ran.stderr + ran.stdout).decode("utf-8", "replace").split()
+        raise InstallRefused(f"{signature}: not signed by a key of {allowed_signers}: {' '.join(words)[-300:]}")
 
 
 def _python(program: Path, game: Path) -> str:
