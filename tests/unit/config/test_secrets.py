@@ -1,5 +1,6 @@
 """Passwords are fetched when needed, referred to by name and never shown."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from pipeline.config import Config, WorkerTable, load_config
+from pipeline.config import Config, HyperVTable, WorkerTable, load_config
 from pipeline.errors import ConfigError, SecretError
 from pipeline.secrets import check_reference, fetch_secret
 
@@ -134,3 +135,21 @@ def test_smb_keys_are_refused_for_path_share(key: str) -> None:
     smb: dict[str, Any] = {key: "env:X"}
     with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
         Config(worker=[WorkerTable(name="a", share="/mnt/x", **smb)])
+
+
+def test_no_reference_stays_in_the_environment_of_others() -> None:
+    """Agents, games and hooks get every variable but those that a reference names, needed by this run or not."""
+    worker = WorkerTable(name="vm-1", share="//srv/x", secret="env:OF_SHARE")
+    machines = HyperVTable(host="hv", account="a", secret="env:OF_HOST", guest_account="g", guest_secret="env:OF_GUEST")
+    own = {"PATH": "/bin", "OF_HOST_2": "kept", "file": "kept"}
+    secret = {"OF_SHARE": "canary", "OF_HOST": "canary", "OF_GUEST": "canary"}
+
+    assert Config(worker=[worker], hyperv=machines).without_secrets({**own, **secret}) == own
+    assert Config(worker=[WorkerTable(name="a", share="//srv/x", secret="file:PATH")]).without_secrets(own) == own
+
+
+def test_windows_compares_variables_without_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    config = Config(worker=[WorkerTable(name="vm-1", share="//srv/x", secret="env:Of_Share")])
+
+    assert config.without_secrets({"OF_SHARE": "canary", "of_share": "canary", "PATH": ""}) == {"PATH": ""}
