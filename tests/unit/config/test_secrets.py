@@ -12,6 +12,7 @@ from keyring.backend import KeyringBackend
 from pipeline.config import Config, HyperVTable, WorkerTable, load_config
 from pipeline.errors import ConfigError, SecretError
 from pipeline.secrets import check_reference, fetch_secret
+from tests.harness.other_user import NOBODY_UID
 
 
 class RingInMemory(KeyringBackend):
@@ -64,6 +65,32 @@ def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").chmod(0o640)
     with pytest.raises(SecretError, match="others may read it; `chmod 600"):
         fetch_secret("file:secret", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there")
+def test_secret_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns the file chooses the password, and may read it. Root is believed: it may do anything."""
+    (tmp_path / "secret").write_text("of a file")
+    (tmp_path / "secret").chmod(0o600)
+    if os.geteuid() == 0:
+        assert fetch_secret("file:secret", tmp_path) == "of a file"
+        os.chown(tmp_path / "secret", NOBODY_UID, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY_UID)
+
+    with pytest.raises(SecretError, match="it belongs to another user, number"):
+        fetch_secret("file:secret", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipe has a path in a folder there")
+def test_secret_from_pipe_or_device_is_refused_at_once(tmp_path: Path) -> None:
+    """Without waiting for a writer, and without reading what never ends."""
+    os.mkfifo(tmp_path / "secret", 0o600)
+    for path in ("secret", "/dev/zero"):
+        with pytest.raises(SecretError, match="it is no regular file"):
+            fetch_secret(f"file:{path}", tmp_path)
+    with pytest.raises(SecretError, match="Is a directory"):
+        fetch_secret("file:.", tmp_path)
 
 
 @pytest.mark.parametrize(
