@@ -1,8 +1,6 @@
 """Text of the peer, made safe to show: no control, bidirectional or invisible character reaches a terminal. Pure."""
 
-import json
 import re
-from unicodedata import category
 
 #: Characters that control a terminal, are invisible or change the direction of others. By their numbers, so that sides
 #: with different versions of Unicode agree; there are more that `str.isprintable` does not take.
@@ -29,6 +27,15 @@ def escaped(text: str) -> str:
 
     JSON stays the same JSON, and names of genomes stay as they are: those have no such character.
     """
-    if text.isascii() and text.replace("\n", "").isprintable():  # the common case
+    if text.replace("\n", "").isprintable():  # the common case
         return text
-    return "".join(c if c.isprintable() or c == "\n" or category(c) == "Zs" else json.dumps(c)[1:-1] for c in text)
+    return "".join(c if c == "\n" or c.isprintable() or _is_blank(c) else _escape(c) for c in text)
+
+
+def _is_blank(character: str) -> bool:
+    return character.isspace() and not has_hidden(character)
+
+
+def _escape(character: str) -> str:
+    digits = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{digits[start : start + 4]}" for start in range(0, len(digits), 4))

@@ -27,7 +27,7 @@ KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing wit
 _PAUSE_S = 0.005  # between two checks of killed processes
 _PR_SET_CHILD_SUBREAPER = 36
 _LIMIT_BITS = 62  # of a limit that tells agents apart; RLIM_INFINITY has more
-_LIMIT_SPREAD_MIN = 2**32  # a choice among fewer values would not tell agents apart
+_CHOICE = 2**32  # values at least: among fewer, two agents might draw the same
 
 _never = threading.Event()
 
@@ -57,7 +57,7 @@ if sys.platform == "linux":
         """
         most = resource.getrlimit(_RLIMIT_LOCKS)[1]
         most = 2**_LIMIT_BITS if most == resource.RLIM_INFINITY else most
-        if most < 2 * _LIMIT_SPREAD_MIN:
+        if most < 2 * _CHOICE:
             return 0
         limit = most // 2 + secrets.randbelow(most // 2)
         try:
