@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,16 +32,16 @@ def make_evaluator(
     tree: ProcessTree,
     place: WorkerPlace = ONLY_WORKER,
     *,
-    secrets: Collection[str] = (),
+    inherited: Mapping[str, str] = os.environ,
 ) -> CommandEvaluator | FunctionEvaluator:
     """The evaluator that plays the files in `folder`, in the scratch folder.
 
     Args:
-        secrets: environment variables of this process that no game may inherit, whatever the table allows.
+        inherited: the environment variables that the table chooses from; by default those of this process.
     """
     options = EvaluatorOptions(
         environment=game_environment(
-            {name: value for name, value in os.environ.items() if name not in secrets},
+            inherited,
             table.environment.allow,
             table.environment.set,
             threads=max(1, (os.cpu_count() or 1) // place.count),

@@ -1,9 +1,10 @@
 """Plays one genome on this computer, outside of any share: `inbox-agent doctor`, `pipeline check`, `pipeline try`."""
 
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,12 +26,12 @@ class NoTemporaryFolder(Exception):
 
 @contextmanager
 def temporary_evaluator(
-    table: EvaluatorTable, folder: Path, *, secrets: Collection[str] = ()
+    table: EvaluatorTable, folder: Path, inherited: Mapping[str, str] = os.environ
 ) -> Iterator[CommandEvaluator | FunctionEvaluator]:
     """The evaluator of a table, as an agent makes it, in a temporary folder instead of the agent's own.
 
     Args:
-        secrets: as of `make_evaluator`.
+        inherited: as of `make_evaluator`.
 
     Raises:
         NoTemporaryFolder
@@ -43,7 +44,7 @@ def temporary_evaluator(
             fix = f"set {_VARIABLE} to a folder that this user may write"
             raise NoTemporaryFolder(f"{error.strerror}; {fix}") from error
         tree = ProcessTree(Path(place) / PROCESSES_FILE)
-        evaluator = make_evaluator(table, folder, Path(place, "scratch"), tree, secrets=secrets)
+        evaluator = make_evaluator(table, folder, Path(place, "scratch"), tree, inherited=inherited)
         try:
             yield evaluator
         finally:

@@ -164,6 +164,11 @@ class QemuTable(_Table, frozen=True, kw_only=True):
     service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
 
 
+def _variable(name: str) -> str:
+    """The name of an environment variable, as the system compares it."""
+    return name.upper() if os.name == "nt" else name
+
+
 def _check_secret(owner: str, secret: str) -> None:
     if secret:
         try:
@@ -258,15 +263,26 @@ class Config(_Table, frozen=True, kw_only=True):
 
     def secrets(self) -> dict[str, str]:
         """Every secret reference that a run needs, by owner."""
-        wanted = {f"worker {worker.name!r}": worker.secret for worker in self.worker}
-        if self.hyperv is not None and self.machine_of():
-            wanted |= {"[hyperv] secret": self.hyperv.secret, "[hyperv] guest_secret": self.hyperv.guest_secret}
-        return {whose: reference for whose, reference in wanted.items() if reference}
+        of_machines = self._secrets_of_hyperv() if self.machine_of() else {}
+        return self._secrets_of_shares() | of_machines
 
-    def secret_variables(self) -> set[str]:
-        """The environment variables that hold secrets; no game may inherit them."""
-        references = [reference.partition(":") for reference in self.secrets().values()]
-        return {name.upper() if os.name == "nt" else name for kind, _colon, name in references if kind == "env"}
+    def without_secrets(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Environment variables for agents, games and hooks: all but those that a secret reference names."""
+        references = [reference.partition(":") for reference in self._all_secrets()]
+        secret = {_variable(name) for kind, _colon, name in references if kind == "env"}
+        return {name: value for name, value in environment.items() if _variable(name) not in secret}
+
+    def _all_secrets(self) -> list[str]:
+        """Every secret reference, whether a run needs it or not."""
+        return [*self._secrets_of_shares().values(), *self._secrets_of_hyperv().values()]
+
+    def _secrets_of_shares(self) -> dict[str, str]:
+        return {f"worker {worker.name!r}": worker.secret for worker in self.worker if worker.secret}
+
+    def _secrets_of_hyperv(self) -> dict[str, str]:
+        table = self.hyperv or HyperVTable()
+        found = {"[hyperv] secret": table.secret, "[hyperv] guest_secret": table.guest_secret}
+        return {whose: reference for whose, reference in found.items() if reference}
 
     def queue_depths(self) -> dict[str, int]:
         """Worker -> how many attempts it may hold."""

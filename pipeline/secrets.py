@@ -61,11 +61,9 @@ def _from_keyring(where: str) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
-            # On Windows access rights are in an ACL, which the user sets (docs/how-to/smb.md).
-            if sys.platform != "win32" and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise SecretError(f"file:{path}: others may read it; `chmod 600 {path}`")
+        with open(path, "rb", opener=_without_waiting) as file:
+            if reason := _unsafe(os.fstat(file.fileno()), path):
+                raise SecretError(f"file:{path}: {reason}")
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise SecretError(f"file:{path}: {error.strerror}") from error
@@ -80,3 +78,27 @@ def _from_file(path: Path) -> str:
     if "\0" in text:
         raise SecretError(f"file:{path}: it has zero characters, or an unknown encoding; save it as UTF-8")
     return text
+
+
+if sys.platform == "win32":
+    _without_waiting = None
+
+    def _unsafe(info: os.stat_result, path: Path) -> str:  # noqa: ARG001
+        """Nothing: access rights are in an ACL, which the user sets (docs/how-to/smb.md)."""
+        return ""
+
+else:
+
+    def _without_waiting(path: str, flags: int) -> int:
+        """Opens a file; a pipe without a writer does not wait for one."""
+        return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+    def _unsafe(info: os.stat_result, path: Path) -> str:
+        """Why a file is not believed to be a secret of this user."""
+        if not stat.S_ISREG(info.st_mode):
+            return "it is no regular file"
+        if info.st_uid not in (os.geteuid(), 0):
+            return f"it belongs to another user, number {info.st_uid}; `chown` it to the user who runs the pipeline"
+        if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return f"others may read it; `chmod 600 {path}`"
+        return ""

@@ -14,6 +14,9 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
+from inbox_agent.protocol.printable import clean as clean  # noqa: PLC0414  read from here as well
+from inbox_agent.protocol.printable import has_hidden
+
 LAYOUT = 2  # the version in every record; an agent answers a start signal of another version with `rejected`
 
 INBOX, OUTBOX, STATUS, STAGING = "inbox", "outbox", "status", "tmp"
@@ -275,6 +278,8 @@ class ResultRecord(Record, frozen=True, kw_only=True):
         if completed and None in (self.trial, self.seed, self.genome_sha256, self.evaluator):
             raise ValueError("`completed` must echo trial, seed and genome_sha256, and name its evaluator")
         _require_finite(self.metrics)
+        if (name := next(filter(has_hidden, self.metrics), None)) is not None:
+            raise ValueError(f"metric {name!r} has a character that is invisible or controls a terminal")
         _require_finite({"fitness": self.fitness, "seconds": self.seconds})
 
 
@@ -386,13 +391,6 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
     if version is None:
         raise LayoutError(name, "Object missing required field `layout`")
     return record
-
-
-def clean(text: str, chars_max: int) -> str:
-    """`text` from the peer as one printable line of bounded length, safe for terminals and logs."""
-    line = "".join(c if c.isprintable() else " " for c in text[: 4 * chars_max])
-    line = " ".join(line.split())
-    return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
 
 
 def _require_finite(values: dict[str, Any]) -> None:

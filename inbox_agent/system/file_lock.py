@@ -1,7 +1,9 @@
 """An exclusive lock on a local file, which the operating system releases when the holding process ends."""
 
+import contextlib
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -11,6 +13,8 @@ else:
     import fcntl
 
 
+#: The rights of a new folder of a lock; on Windows it gets those of the folder above, in every version of Python.
+_FOLDER_MODE = 0o777 if sys.platform == "win32" else 0o700
 _HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 
 
@@ -25,15 +29,19 @@ class AlreadyLocked(Exception):
 class FileLock:
     """Locks `path` from construction to `release`, or until the process ends.
 
+    A new file, and a new folder of it, are for this user alone. An existing file keeps its rights, except of users who
+    may read it and not write it: on POSIX these could lock it.
+
     Raises:
         AlreadyLocked: another process holds it; the message names its process id.
         OSError: the file or its folder cannot be made or written, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         self._note = note_path(path)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        _exclude_readers(self._descriptor)
         try:
             _lock(self._descriptor)
         except OSError as error:
@@ -71,6 +79,16 @@ def holder_of(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _exclude_readers(descriptor: int) -> None:
+    """Takes the right to read the file from those who have no right to write it."""
+    if sys.platform != "win32":
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        writers = (mode & 0o222) << 1  # their rights to read
+        with contextlib.suppress(OSError):  # another user's file, or a file system without rights
+            if readers := mode & 0o044 & ~writers:
+                os.fchmod(descriptor, mode & ~readers)
 
 
 def _lock(descriptor: int) -> None:

@@ -95,7 +95,7 @@ if sys.platform == "win32":
         def __init__(self) -> None:
             self._handle = _checked(_create(None, None))
             limits = _ExtendedLimits()
-            limits.BasicLimitInformation.LimitFlags = _KILL_ON_JOB_CLOSE
+            limits.BasicLimitInformation.LimitFlags = _KILL_ON_JOB_CLOSE  # and no breakaway: no process can leave it
             try:
                 _checked(_set(self._handle, _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)))
             except OSError:

@@ -1,18 +1,22 @@
-"""Finds processes of a tree on POSIX by a tag in their environment, kills and reaps them.
+"""Finds the processes of an agent on POSIX, kills and reaps them.
 
-Owns: when a process carries a tag and when it is gone.
+Each carries a tag in its environment and, on Linux, a limit. A process that starts another with an empty environment
+loses the tag, not the limit.
+Owns: what a process carries, and when it is gone.
 Not here: which tags exist, and which processes are killed (process_tree).
 """
 
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable
+from functools import cache
 
 import psutil
 
@@ -22,6 +26,8 @@ TAG_VARIABLE = "INBOX_AGENT_PROCESS_TREE"
 KILL_WAIT_S = 5.0  # how long to wait for a killed process before continuing without it
 _PAUSE_S = 0.005  # between two checks of killed processes
 _PR_SET_CHILD_SUBREAPER = 36
+_LIMIT_BITS = 62  # of a limit that tells agents apart; RLIM_INFINITY has more
+_CHOICE = 2**32  # values at least: among fewer, two agents might draw the same
 
 _never = threading.Event()
 
@@ -35,12 +41,85 @@ def carries(process: psutil.Process, tag: str) -> bool:
     return bool(carried == tag or carried.startswith(tag + ":"))
 
 
+if sys.platform == "linux":
+    import resource
+
+    #: The limit of file locks, by the kernel's number, which Python does not name. No Linux since 2.4 enforces it. It
+    #: stays through fork and execve, and only a process with privileges can raise it.
+    _RLIMIT_LOCKS = 10
+
+    @cache
+    def mark_by_limit() -> int:
+        """Gives this process, and all that it starts from now on, a limit that no other process has; once.
+
+        Returns:
+            The limit; 0 if it cannot be set.
+        """
+        most = resource.getrlimit(_RLIMIT_LOCKS)[1]
+        most = 2**_LIMIT_BITS if most == resource.RLIM_INFINITY else most
+        if most < 2 * _CHOICE:
+            return 0
+        limit = most // 2 + secrets.randbelow(most // 2)
+        try:
+            resource.setrlimit(_RLIMIT_LOCKS, (limit, limit))
+        except (OSError, ValueError):
+            return 0
+        return limit
+
+    def has_limit(process: psutil.Process, limit: int) -> bool:
+        """Whether a process was started by the one that got `limit`, directly or not. Always false for 0, and for the
+        limit of this process.
+        """
+        if limit in (0, resource.getrlimit(_RLIMIT_LOCKS)[1]):
+            return False
+        try:
+            return process.rlimit(_RLIMIT_LOCKS)[1] == limit and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):  # gone, or another user's
+            return False
+
+else:
+
+    def mark_by_limit() -> int:
+        """Always 0: only Linux has a limit without an effect."""
+        return 0
+
+    def has_limit(process: psutil.Process, limit: int) -> bool:  # noqa: ARG001
+        """Always false."""
+        return False
+
+
 def in_session(process: psutil.Process, leader: int) -> bool:
     """Whether a process is in the session of `leader`; unlike the environment, this is readable of a dying process."""
     try:
         return os.getsid(process.pid) == leader
     except OSError:
         return False
+
+
+def in_foreign_session(pid: int) -> bool:
+    """Whether a process is in another session than this one. Each spawned process begins a session, and no process can
+    join another's: so none of a process tree is in this session, where other children of this process are.
+    """
+    try:
+        return os.getsid(pid) != os.getsid(0)
+    except OSError:
+        return False
+
+
+def started(pid: int) -> int | None:
+    """Linux: when a process was started, in clock ticks since the boot; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return None
+
+
+def ticks_now() -> int:
+    """Linux: the time in the unit of `started`; 0 elsewhere."""
+    if sys.platform != "linux":
+        return 0
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def all_processes() -> Iterable[psutil.Process]:
@@ -100,7 +179,7 @@ def children() -> set[int]:
 
 def reap(own: Container[int]) -> None:
     """Reaps adopted orphans that have ended; `own` are children that other code waits for."""
-    while (pid := ended_child()) and pid not in own and _in_foreign_session(pid):
+    while (pid := ended_child()) and pid not in own and in_foreign_session(pid):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
@@ -131,12 +210,3 @@ def _is_gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _in_foreign_session(pid: int) -> bool:
-    # Each process tree starts in a new session, so its orphans are never in the agent's session; children that other
-    # code of this process started normally are.
-    try:
-        return os.getsid(pid) != os.getsid(0)
-    except OSError:
-        return False

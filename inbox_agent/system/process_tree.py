@@ -1,7 +1,8 @@
 """Process trees that do not outlive the agent.
 
-On Windows the kernel kills them (Job Objects). Elsewhere every process carries a token in its environment; the token
-is on disk before the first process starts, so that the next agent finds what a killed agent left behind.
+On Windows the kernel kills them (Job Objects). Elsewhere every process carries a token in its environment and, on
+Linux, a limit of its agent; both are on disk before the first process starts, so that the next agent finds what a
+killed agent left behind. A living agent gets every orphan from Linux, also one that has shed the token.
 Owns: how processes are started so that they can be found, and which are killed.
 """
 
@@ -52,11 +53,12 @@ class AgentAlreadyRunning(RuntimeError):
 
 
 class _Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of the token file: the agent that gives its processes `token`."""
+    """The content of the token file: the agent that gives its processes `token` and `limit`."""
 
     token: str
     pid: int
     started: float
+    limit: int = 0  #: 0: none
 
 
 if sys.platform == "win32":
@@ -72,7 +74,11 @@ else:
         holder = _read(token_file)
         if holder is None or _is_alive_elsewhere(holder):
             return 0
-        return orphans.kill_all(orphans.all_processes, lambda process: orphans.carries(process, holder.token))
+
+        def is_left(process: psutil.Process) -> bool:
+            return orphans.carries(process, holder.token) or orphans.has_limit(process, holder.limit)
+
+        return orphans.kill_all(orphans.all_processes, is_left)
 
 
 def wait_for_exit(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
@@ -138,7 +144,8 @@ class ProcessTree:
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kills a spawned process and everything it started, waits for their end and reaps. Idempotent.
 
-        Not found on POSIX: a process that has cleared its environment, left the session *and* lost its parent.
+        Not found on POSIX other than Linux: a process that has cleared its environment, left the session and lost its
+        parent.
         """
         if (tag := _spawned.get(process)) is not None:
             self._kill_tree(process, tag)
@@ -209,10 +216,13 @@ class ProcessTree:
                 raise AgentAlreadyRunning(f"process {holder.pid} holds {token_file}")
             # Kill leftovers before the new token is written: a crash in between must not lose the old one.
             kill_leftovers(token_file)
-            me = _Holder(token=self._token, pid=os.getpid(), started=psutil.Process().create_time())
+            own = psutil.Process()
+            limit = orphans.mark_by_limit()
+            me = _Holder(token=self._token, pid=own.pid, started=own.create_time(), limit=limit)
             token_file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(token_file, msgspec.json.encode(me), durable=True)
             self._adopts = orphans.adopt()
+            self._since = orphans.ticks_now()
             self._prefix = orphans.death_signal_prefix()
 
         def _start(self, command: list[str], tag: str, how: Any) -> "subprocess.Popen[bytes]":
@@ -236,10 +246,37 @@ class ProcessTree:
                 return  # the common case: this process has no child left, so there is no orphan either
 
             def is_of_this_tree(other: psutil.Process) -> bool:
-                return other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, tag)
+                known = other in kin or orphans.in_session(other, process.pid) or orphans.carries(other, tag)
+                return known or self._hides(other, process)
 
-            orphans.kill_all(orphans.descendants if self._adopts else orphans.all_processes, is_of_this_tree)
+            orphans.kill_all(_descendants if self._adopts else orphans.all_processes, is_of_this_tree)
             self.reap()
+
+        def _hides(self, other: psutil.Process, killed: "subprocess.Popen[bytes]") -> bool:
+            """Whether a descendant of this process can only be of the killed tree, though nothing of it says so.
+
+            That is every one which this process did not start itself, except those that a spawned process which lives
+            may have started.
+            """
+            if not self._adopts or not orphans.in_foreign_session(other.pid):
+                return False
+            begun = orphans.started(other.pid)
+            if begun is None or begun < self._since:
+                return False
+            may_be_its = [process for process in list(_spawned) if process is not killed]
+            return all((orphans.started(process.pid) or begun + 1) > begun for process in may_be_its)
+
+
+if sys.platform != "win32":
+
+    def _descendants() -> list[psutil.Process]:
+        """The descendants of this process. Each one that it has spawned is among `_spawned` by then."""
+        if not _spawn_lock.acquire(timeout=KILL_WAIT_S):
+            return []
+        try:
+            return orphans.descendants()
+        finally:
+            _spawn_lock.release()
 
 
 def may_start_later(error: OSError) -> bool:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from inbox_agent.identity import agent_version
+from inbox_agent.protocol.printable import escaped
 from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
@@ -269,7 +270,7 @@ def run_commands(args: list[str] | None = None) -> int:
 
 
 def _print_error(text: str, code: int) -> int:
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(escaped(text).splitlines()):
         click.echo(f"pipeline: {line}" if not number else line, err=True)
     return code
 

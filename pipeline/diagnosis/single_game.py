@@ -1,5 +1,6 @@
 """Plays one genome with the project's evaluator on this computer, without a farm: `pipeline check`, `pipeline try`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ def evaluator_problem(root: Path, config: Config) -> str:
     """
     with (
         _temporary_folder_needed(),
-        temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator,
+        temporary_evaluator(config.evaluator, root, config.without_secrets(os.environ)) as evaluator,
     ):
         return load_problem(evaluator)
 
@@ -68,7 +69,7 @@ def play_game(
         seed = trial_seed(config.generation.seed, int(folder[1]) if folder else 1, trial)
     with (
         _temporary_folder_needed(),
-        temporary_evaluator(config.evaluator, root, secrets=config.secret_variables()) as evaluator,
+        temporary_evaluator(config.evaluator, root, config.without_secrets(os.environ)) as evaluator,
     ):
         try:
             game = play_genome(

@@ -9,7 +9,7 @@ import logging
 import queue
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 class Hooks:
     """Runs the hook on its own thread, one event after another."""
 
-    def __init__(self, table: HooksTable, root: Path) -> None:
-        self._table, self._root = table, root
+    def __init__(self, table: HooksTable, root: Path, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is that of the hook, by default the one of this process."""
+        self._table, self._root, self._environment = table, root, environment
         self._events: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="hooks", daemon=True)
         if table.command:
@@ -77,6 +78,7 @@ class Hooks:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     cwd=self._root,
+                    env=self._environment,
                     timeout=self._table.timeout_s,
                     check=False,
                 )

@@ -3,6 +3,7 @@
 Owns: which part knows which, and the order in which they are closed: the reverse of the order here.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     stack.callback(live_status.remove)
     event_log = stack.enter_context(closing(EventLog(paths.state)))
     snapshots = Snapshots(paths.snapshots)
-    hooks = stack.enter_context(closing(Hooks(config.hooks, root)))
+    hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
 
     local_workers = LocalWorkers(config, paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)

@@ -38,10 +38,10 @@ class LocalWorkers:
 
     def __init__(self, config: Config, paths: ProjectPaths, folder: Path, on_exit: Callable[[], None]) -> None:
         """`folder` has the evaluator's files; `on_exit` is called from a thread when an agent has ended."""
-        names, secret = config.local_names(), config.secret_variables()
+        names = config.local_names()
         self._config, self._paths, self._folder = config, paths, folder
         #: of the agents: without the host's secrets, so that no game can inherit them
-        self._environment = {name: value for name, value in os.environ.items() if name not in secret}
+        self._environment = config.without_secrets(os.environ)
         self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
         self._machines = LocalMachines({name: self._spec(name, n) for n, name in enumerate(names)}, on_exit)
         self._reverted: set[str] = set()

@@ -4,7 +4,6 @@ Owns: rotation, and the escaping of control characters from shares. This program
 """
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import orjson
 
+from inbox_agent.protocol.printable import escaped
 from pipeline.core.facts import Fact, encode_fact
 from pipeline.paths import LOG_FILE, LOG_FOLDER
 
@@ -41,7 +41,7 @@ class EventLog:
         head = f'{{"at":"{_iso_time(at)}","generation":{generation},'.encode()
         lines = b"\n".join(head + encode_fact(fact)[1:] for fact in facts).decode()
         if lines:
-            self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, _escape_controls(lines), None, None))
+            self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, escaped(lines), None, None))
 
     def close(self) -> None:
         """Closes the file."""
@@ -62,14 +62,7 @@ class _JsonFormatter(logging.Formatter):
         if record.levelno < logging.WARNING:
             return str(record.msg)  # facts are formatted already
         line = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
-        return _escape_controls(orjson.dumps({**line, "by": record.name}).decode())
-
-
-def _escape_controls(lines: str) -> str:
-    """Escapes control characters beyond ASCII, such as bidirectional marks; JSON escapes the ASCII ones."""
-    if lines.isascii():
-        return lines
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in lines)
+        return escaped(orjson.dumps({**line, "by": record.name}).decode())
 
 
 def _iso_time(at: float) -> str:

@@ -1,7 +1,7 @@
 """`pipeline serve`: the web server for the live page of a project. Reads only.
 
-Owns: access control. On loopback: every user of this computer, and only by its own host names; elsewhere: users with
-the token. The content security policy limits the page.
+Owns: access control. On loopback: every user of this computer; elsewhere: users with the token. Only by this computer's
+own names, and elsewhere by addresses. The content security policy limits the page.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 import uvicorn
@@ -18,7 +19,6 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -40,6 +40,7 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -113,11 +114,37 @@ class Page:
         return orjson.dumps({"facts": reader.facts, "progress": reader.progress(latest) if playing else None})
 
 
-class _TokenGuard:
-    """Refuses requests without the token, if there is one; adds the security headers to every response."""
+def is_own_name(name: str, host: str) -> bool:
+    """Whether a name in a request means this server, which listens on the address `host`: no other site's does.
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
+    Such a name may resolve to this computer (DNS rebinding). An address is not resolved at all.
+    """
+    if not name:
+        return False
+    if name in ("localhost", "127.0.0.1", "::1", host.lower()):
+        return True
+    if is_loopback(host):
+        return False
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    own = socket.gethostname().lower().partition(".")[0]
+    return name.partition(".")[0] == own  # also with a domain
+
+
+def _name_in(header: str | None) -> str:
+    """The name in a Host header, in lower case and without the port; empty if there is none."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(f"//{header or ''}").hostname or ""
+    return ""
+
+
+class _Guard:
+    """Refuses requests by foreign names, and without the token, if there is one; adds the security headers to every
+    response.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
+        self._app, self._host, self._token = app, host, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,10 +160,12 @@ class _TokenGuard:
         await answer(scope, receive, send_with_policy)
 
     def _refusal(self, request: Request) -> Response | None:
+        if not is_own_name(_name_in(request.headers.get("host")), self._host):
+            return PlainTextResponse("not a name of this computer; open the page by its address, a number", 400)
         if self._token is None or self._is(request.cookies.get(COOKIE)):
             return None
         if self._is(request.query_params.get("token")):  # once in the URL, then in a cookie that no script can read
-            answer = RedirectResponse(request.url.path, status_code=303)
+            answer = RedirectResponse("/", status_code=303)  # not to a path of the request: `//host/` is elsewhere
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             return answer
         return PlainTextResponse(
@@ -149,9 +178,7 @@ class _TokenGuard:
 
 def make_app(page: Page, host: str, token: str | None) -> Starlette:
     """The ASGI application with its access control."""
-    # Against DNS rebinding: refuse foreign host names that resolve to this computer.
-    names = ["localhost", "127.0.0.1", "[::1]", host] if token is None else ["*"]
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(_TokenGuard, token=token)]
+    middleware = [Middleware(_Guard, host=host, token=token)]
     return Starlette(routes=page.routes(), middleware=middleware)
 
 

@@ -1,6 +1,7 @@
-"""Tables as CSV that a spreadsheet shows as it is. Pure.
+"""Tables as CSV that spreadsheets and terminals show as it is. Pure.
 
-Owns: which texts are marked, because a spreadsheet would compute them: names of files, and texts from agents.
+Owns: which texts are marked, because a spreadsheet would compute them, and that none has characters that are not
+printable: names of files, and texts from agents.
 """
 
 import csv
@@ -9,18 +10,20 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from inbox_agent.protocol.printable import escaped
+
 ENCODING = "utf-8-sig"  #: of files: without the byte order mark, Excel takes them for the code page of Windows
 MARK = "'"
 _FORMULA = frozenset("=+-@\t\r＝＋－＠")  # the last four are the full-width forms of the first four
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table with a header, every cell as `spreadsheet_cell` gives it."""
+    """A table with a header, every cell as `spreadsheet_cell` gives it, with escapes for what is not printable."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(spreadsheet_cell, columns))
     writer.writerows(map(spreadsheet_cell, row) for row in rows)
-    return out.getvalue()
+    return escaped(out.getvalue())
 
 
 def spreadsheet_cell(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from inbox_agent.protocol.layout import Outcome, clean
+from inbox_agent.protocol.printable import escaped
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, Settlement
 from pipeline.core.farm import Farm
@@ -12,6 +13,10 @@ JOINED_SHOWN_MAX = 5
 
 def describe(fact: Fact, farm: Farm) -> str:
     """A fact as one line; the empty string for a fact that is only counted."""
+    return escaped(_describe(fact, farm))
+
+
+def _describe(fact: Fact, farm: Farm) -> str:
     match fact:
         case f.AttemptEnded(outcome=Outcome.COMPLETED) | f.AttemptEnded(outcome=Outcome.WITHDRAWN):
             return ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from inbox_agent.protocol.layout import Outcome, clean
+from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import LOSSES, Worker, WorkerState
@@ -171,7 +171,7 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
-        note=worker.reason or said or _share_problem(seen) or _NOTES.get(state, ""),
+        note=clean(worker.reason or said or _share_problem(seen) or _NOTES.get(state, ""), REASON_CHARS_MAX),
         progress=said,
         last_game_s=last_game_s,
     )

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from inbox_agent.protocol.layout import clean
+from inbox_agent.protocol.printable import escaped
 from pipeline.core.farm import Farm
 from pipeline.views import csv_table
 from pipeline.views.fact_text import duration
@@ -29,7 +30,7 @@ def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> 
 
 def json_text(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a JSON array of objects."""
-    return orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()
+    return escaped(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:

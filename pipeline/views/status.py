@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from inbox_agent.protocol.printable import escaped
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.farm import Farm
 from pipeline.core.model import Trial, TrialState
@@ -19,15 +20,14 @@ def status_text(farm: Farm, last_at: float, live: Progress | None) -> str:
     notes = {row.name: row.note for row in live.workers if not row.genome} if live is not None else {}
     host = "a host is running it" if live is not None else "no host is running it, this is how the last one left it"
     stuck = stuck_reason(farm, len(farm.workers))
-    return "\n".join(
-        [
-            *_counts(farm),
-            *_workers(farm, notes),
-            *_open(farm),
-            *([f"the farm cannot go on: {stuck}"] if stuck else []),
-            f"{host}; last change: {last}",
-        ]
-    )
+    lines = [
+        *_counts(farm),
+        *_workers(farm, notes),
+        *_open(farm),
+        *([f"the farm cannot go on: {stuck}"] if stuck else []),
+        f"{host}; last change: {last}",
+    ]
+    return "\n".join(escaped(line) for line in lines)
 
 
 def _counts(farm: Farm) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -171,3 +172,22 @@ def test_children_of_a_game_end_with_it(make: Make) -> None:
 
     assert finished.fitness is not None
     assert eventually(lambda: is_gone(int(finished.fitness or 0)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives an orphan to the agent")
+def test_daemon_of_a_game_ends_with_it(make: Make) -> None:
+    """Also one that hides, in its own session and without the game's environment."""
+    harness = make()
+
+    finished = harness.play(
+        """
+        spawn(DAEMON, "parent").wait()
+        while not (Path("daemon").exists() and Path("daemon").read_text()):
+            time.sleep(0.01)
+        return int(Path("daemon").read_text())
+        """
+    )
+
+    assert finished.fitness is not None
+    assert eventually(lambda: is_gone(int(finished.fitness or 0)))
+    assert harness.play("return 1").fitness == 1

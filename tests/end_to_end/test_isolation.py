@@ -1,10 +1,12 @@
 """What one game does reaches no other one: whole farms of local workers."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline import Evaluator, StalledError, open_farm
+from tests.harness.evaluator_harness import has_ended
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -29,6 +31,27 @@ time.sleep(3)
 
 def play(genome, trial):
     return 1.0
+"""
+
+HIDING = """
+import os, pathlib, sys, time
+
+DAEMON = "import os, time; open('daemon', 'w').write(str(os.getpid())); time.sleep(600)"
+
+
+def play(genome, trial):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-c", DAEMON], {})
+        os._exit(0)
+    while not (os.path.exists("daemon") and (pid := pathlib.Path("daemon").read_text())):
+        time.sleep(0.01)
+    if genome.read_bytes() == b"kills its agent":
+        pathlib.Path(__file__).with_name("left").write_text(pid)
+        os.kill(os.getppid(), 9)
+        time.sleep(600)
+    return float(pid)
 """
 
 UNGUARDED = """
@@ -69,6 +92,21 @@ def test_evaluator_that_opens_a_farm_is_one_clear_error(tmp_path: Path) -> None:
         farm.evaluate({f"g{n}": b"x" for n in range(6)})
 
     assert not list(tmp_path.rglob("farm-of-a-game"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows has job objects instead of daemons")
+def test_daemons_of_games_end_with_the_games_and_with_killed_agents(tmp_path: Path) -> None:
+    """They hide. One has killed its agent, which no game can outlive, but a daemon could."""
+    (tmp_path / "game.py").write_text(HIDING)
+    config = "[generation]\ntrials_per_genome = 1\nattempts_max = 1\n"
+    (tmp_path / "pipeline.toml").write_text(config)
+
+    with open_farm(tmp_path, evaluator=Evaluator(python="game:play"), workers=1) as farm:
+        scores = farm.evaluate({"a": b"fine", "b": b"kills its agent", "c": b"fine"})
+
+    daemons = [scores["a"].value, scores["c"].value, float((tmp_path / "left").read_text())]
+    assert [pid for pid in daemons if pid is None or not has_ended(int(pid))] == []
+    assert scores["b"].value is None
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ READ_FIX = "give this user the right to read it"
 
 
 class Reader:
-    """Another user of this computer, who looks at a project."""
+    """Another user of this computer, who looks at a project whose owner lets others read `state/`."""
 
     def __init__(self, root: Path, own: Path) -> None:
         self.root, self.own = root, own
         own.mkdir()
         own.chmod(0o777)
         allow_traversal(root)
+        (root / "state").mkdir()
+        (root / "state").chmod(0o755)
 
     def command(self, *args: str) -> list[str]:
         return [*reader_prefix(UNKNOWN_UID), sys.executable, "-m", "pipeline", *args, "--root", str(self.root)]
@@ -160,5 +162,5 @@ def test_missing_right_is_named(project: FarmProject, reader: Reader) -> None:
     assert (code, out.count("\n")) == (2, 1)
     assert "Permission denied; give another place with --out" in out
     code, out = reader.run("run", "--gen", "1")
-    assert (code, out.count("\n")) == (3, 1)
+    assert (code, out.count("\n")) == (3, 1), out
     assert "host.lock: Permission denied" in out

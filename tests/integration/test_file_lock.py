@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.harness.source_tree import ROOT
 
 HOLDER = """
@@ -117,3 +119,46 @@ def test_file_system_without_locks_is_no_lock_of_another_process(path: Path, mon
     monkeypatch.setattr("inbox_agent.system.file_lock._lock", refuse)
     with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
         FileLock(path)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there, and readers cannot lock a file")
+
+
+@posix
+def test_lock_and_its_folder_are_for_their_owner_alone(path: Path) -> None:
+    """Whatever the umask: any user who may read a file can lock it."""
+    before = os.umask(0)
+    try:
+        FileLock(path).release()
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE(found.stat().st_mode) for found in (path.parent, path)] == [0o700, 0o600]
+
+
+@posix
+@pytest.mark.parametrize(("mode", "left"), [(0o644, 0o600), (0o664, 0o660), (0o666, 0o666), (0o640, 0o600)])
+def test_existing_lock_is_closed_to_those_who_may_only_read_it(path: Path, mode: int, left: int) -> None:
+    """Users of a group that shares a project keep their rights; so does the folder."""
+    path.parent.mkdir()
+    path.parent.chmod(0o755)
+    path.touch()
+    path.chmod(mode)
+
+    FileLock(path).release()
+
+    assert stat.S_IMODE(path.stat().st_mode) == left
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+
+
+@posix
+def test_other_user_cannot_hold_the_lock(path: Path) -> None:
+    """In a folder that others may read, because the owner allowed it."""
+    path.parent.mkdir(mode=0o755)
+    FileLock(path).release()
+    allow_traversal(path.parent)
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+
+    with as_unprivileged_user(), pytest.raises(PermissionError):
+        os.open(path, os.O_RDONLY)

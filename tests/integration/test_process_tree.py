@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.harness.evaluator_harness import SCRIPTED, has_ended, is_gone
 from tests.harness.waiting import eventually
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="on Windows the kernel ends the processes")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives an orphan to the agent, and has the limit")
 
 AGENT = """
 import os, sys
@@ -41,6 +43,15 @@ GAME = """
 from scripted import *
 spawn(SLEEPER, "own-session", start_new_session=True)
 spawn(ORPHAN, "parent").wait()
+Path("game").write_text(str(os.getpid()))
+hang()
+"""
+#: A game that has started a daemon, which hides from it.
+HIDING = """
+from scripted import *
+spawn(DAEMON, "parent").wait()
+while not (Path("daemon").exists() and Path("daemon").read_text()):
+    time.sleep(0.01)
 Path("game").write_text(str(os.getpid()))
 hang()
 """
@@ -62,7 +73,8 @@ class AgentProcess:
     @property
     def leftovers(self) -> list[int]:
         """The processes of its game that still run."""
-        return [pid for pid in map(self.pid, ("game", "own-session", "orphan")) if not has_ended(pid)]
+        notes = [note for note in ("game", "own-session", "orphan", "daemon") if (self.folder / note).exists()]
+        return [pid for pid in map(self.pid, notes) if not has_ended(pid)]
 
     def is_killed(self) -> None:
         """SIGKILL, or its equivalent on Windows: no chance to clean up."""
@@ -74,19 +86,28 @@ def is_there(path: Path) -> Callable[[], bool]:
     return lambda: path.exists() and path.read_text(encoding="utf-8") != ""
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+@contextmanager
+def agent_in(folder: Path, game: str) -> Iterator[AgentProcess]:
+    """An agent that has started a game, which is complete."""
     process = subprocess.Popen(
-        [sys.executable, "-c", AGENT, GAME], cwd=tmp_path, env=ENVIRONMENT, **{**SILENT, "stdin": subprocess.PIPE}
+        [sys.executable, "-c", AGENT, game], cwd=folder, env=ENVIRONMENT, **{**SILENT, "stdin": subprocess.PIPE}
     )
     assert process.stdin is not None
-    agent = AgentProcess(process, tmp_path)
-    assert eventually(is_there(tmp_path / "game"), 15)
-    yield agent
-    agent.is_killed()
-    process.stdin.close()
-    for pid in agent.leftovers:
-        psutil.Process(pid).kill()
+    agent = AgentProcess(process, folder)
+    try:
+        assert eventually(is_there(folder / "game"), 15)
+        yield agent
+    finally:
+        agent.is_killed()
+        process.stdin.close()
+        for pid in agent.leftovers:
+            psutil.Process(pid).kill()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    with agent_in(tmp_path, GAME) as agent:
+        yield agent
 
 
 @pytest.fixture
@@ -224,6 +245,56 @@ def test_child_without_token_is_found_through_parent(tree: ProcessTree, tmp_path
     tree.kill(process)
 
     assert is_gone(int((tmp_path / "hidden").read_text()))
+
+
+@linux
+def test_daemon_that_hides_ends_with_its_game(
+    tree: ProcessTree, tmp_path: Path, innocent: "subprocess.Popen[bytes]"
+) -> None:
+    """An orphan in its own session with an empty environment; a child that the agent itself started lives on."""
+    process = begin(tree, HIDING, tmp_path)
+
+    tree.kill(process)
+
+    assert is_gone(int((tmp_path / "daemon").read_text()))
+    assert innocent.poll() is None
+
+
+@linux
+def test_daemon_that_hides_is_killed_when_no_game_is_left_that_may_own_it(tree: ProcessTree, tmp_path: Path) -> None:
+    """Two games at once, which an agent never has: nothing says whose daemon it is."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    other = begin(tree, GAME, tmp_path / "a")
+    doomed = begin(tree, HIDING, tmp_path / "b")
+    daemon = int((tmp_path / "b" / "daemon").read_text())
+
+    tree.kill(doomed)
+    assert not has_ended(daemon)
+    tree.kill(other)
+
+    assert is_gone(daemon)
+
+
+@linux
+def test_next_agent_kills_daemon_that_hides(
+    tmp_path: Path, innocent: "subprocess.Popen[bytes]", tree: ProcessTree
+) -> None:
+    """After SIGKILL of its agent; other processes of this user, and games of other agents, live on."""
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "live").mkdir()
+    with agent_in(tmp_path / "dead", HIDING) as dead, agent_in(tmp_path / "live", HIDING) as live:
+        dead.is_killed()
+        mine = begin(tree, GAME, tmp_path)
+        assert not has_ended(dead.pid("daemon"))
+
+        ProcessTree(dead.folder / "processes")
+
+        assert eventually(lambda: has_ended(dead.pid("daemon")))
+        assert not has_ended(live.pid("daemon"))
+        assert not has_ended(live.pid("game"))
+        assert innocent.poll() is None
+        assert mine.poll() is None
 
 
 @posix

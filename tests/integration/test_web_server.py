@@ -3,6 +3,7 @@
 Headless Chromium; the server is the shipped command in its own process.
 """
 
+import http.client
 import os
 import signal
 import socket
@@ -343,11 +344,20 @@ def test_foreign_host_header_is_refused(project: Path) -> None:
             assert error.value.code == 405
 
 
+def test_foreign_host_header_is_refused_with_the_token_too(project: Path) -> None:
+    """Beyond loopback the server has more names: this computer's, and every address."""
+    with served(project, "--host", "0.0.0.0") as address:
+        assert status(here(address), Host="evil.example") == 400
+        for own in (socket.gethostname(), "192.0.2.7", "[2001:db8::7]:8765", "localhost"):
+            assert status(here(address).partition("?")[0], Host=own) == 401
+
+
 def test_content_security_policy_is_strict(project: Path) -> None:
-    """Only its own script and its own address."""
+    """Only its own script and its own address; no other site may embed its data."""
     plain = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with served(project) as address, plain.open(address, timeout=5) as answer:
         policy = answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "default-src 'none'" in policy and "script-src 'self'" in policy
     assert "unsafe-eval" not in policy and "script-src 'self' 'unsafe-inline'" not in policy
 
@@ -370,6 +380,19 @@ def test_token_is_required_beyond_loopback(browser: Browser, project: Path) -> N
         with opened(browser, here(address)) as page:
             assert "token" not in page.url
             expect(page.locator("#state")).to_have_text("finished")
+
+
+def test_token_leads_to_this_server_only(project: Path) -> None:
+    """Whatever path it is sent with: `//evil.example/` would be another server."""
+    with served(project, "--host", "0.0.0.0") as address:
+        port, token = urlsplit(here(address)).port, here(address).partition("?token=")[2]
+        for path in ("/", "//evil.example/", "/data", "///evil.example"):
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            client.request("GET", f"{path}?token={token}")
+            answer = client.getresponse()
+            client.close()
+
+            assert (answer.status, answer.headers["Location"]) == (303, "/")
 
 
 def test_ctrl_c_ends_server_with_open_page(project: Path) -> None:

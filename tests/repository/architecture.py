@@ -37,7 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.paths",
         "pipeline.secrets",
     ),
-    "pipeline.views": ("inbox_agent.protocol.layout", "pipeline.core"),
+    "pipeline.views": ("inbox_agent.protocol.layout", "inbox_agent.protocol.printable", "pipeline.core"),
     "pipeline.storage": (
         "inbox_agent.protocol",
         "inbox_agent.system",
@@ -133,6 +133,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "inbox_agent.arguments",
         "inbox_agent.identity",
         "inbox_agent.protocol.layout",
+        "inbox_agent.protocol.printable",
         "inbox_agent.settings",
         "inbox_agent.system.atomic_file",
         "inbox_agent.system.standard_output",

@@ -22,6 +22,15 @@ child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=
 open('orphan', 'w').write(str(child.pid))
 child.returncode = 0  # prevents a wait for it
 """
+#: Starts a process that hides: an orphan in its own session, with an empty environment; it writes its id to a file.
+DAEMON = f"""
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        code = "import os; open('daemon', 'w').write(str(os.getpid()));" {SLEEPER!r}
+        os.execve(sys.executable, [sys.executable, '-c', code], {{}})
+"""
 
 
 def play(genome: str | Path, trial: Any) -> Any:

@@ -1,5 +1,6 @@
 """Passwords are fetched when needed, referred to by name and never shown."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from pipeline.config import Config, WorkerTable, load_config
+from pipeline.config import Config, HyperVTable, WorkerTable, load_config
 from pipeline.errors import ConfigError, SecretError
 from pipeline.secrets import check_reference, fetch_secret
+from tests.harness.other_user import NOBODY_UID
 
 
 class RingInMemory(KeyringBackend):
@@ -63,6 +65,32 @@ def test_secret_file_readable_by_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").chmod(0o640)
     with pytest.raises(SecretError, match="others may read it; `chmod 600"):
         fetch_secret("file:secret", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are an ACL there")
+def test_secret_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns the file chooses the password, and may read it. Root is believed: it may do anything."""
+    (tmp_path / "secret").write_text("of a file")
+    (tmp_path / "secret").chmod(0o600)
+    if os.geteuid() == 0:
+        assert fetch_secret("file:secret", tmp_path) == "of a file"
+        os.chown(tmp_path / "secret", NOBODY_UID, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY_UID)
+
+    with pytest.raises(SecretError, match="it belongs to another user, number"):
+        fetch_secret("file:secret", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipe has a path in a folder there")
+def test_secret_from_pipe_or_device_is_refused_at_once(tmp_path: Path) -> None:
+    """Without waiting for a writer, and without reading what never ends."""
+    os.mkfifo(tmp_path / "secret", 0o600)
+    for path in ("secret", "/dev/zero"):
+        with pytest.raises(SecretError, match="it is no regular file"):
+            fetch_secret(f"file:{path}", tmp_path)
+    with pytest.raises(SecretError, match="Is a directory"):
+        fetch_secret("file:.", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +162,21 @@ def test_smb_keys_are_refused_for_path_share(key: str) -> None:
     smb: dict[str, Any] = {key: "env:X"}
     with pytest.raises(ValueError, match=f"{key} is for a UNC share"):
         Config(worker=[WorkerTable(name="a", share="/mnt/x", **smb)])
+
+
+def test_no_reference_stays_in_the_environment_of_others() -> None:
+    """Agents, games and hooks get every variable but those that a reference names, needed by this run or not."""
+    worker = WorkerTable(name="vm-1", share="//srv/x", secret="env:OF_SHARE")
+    machines = HyperVTable(host="hv", account="a", secret="env:OF_HOST", guest_account="g", guest_secret="env:OF_GUEST")
+    own = {"PATH": "/bin", "OF_HOST_2": "kept", "file": "kept"}
+    secret = {"OF_SHARE": "canary", "OF_HOST": "canary", "OF_GUEST": "canary"}
+
+    assert Config(worker=[worker], hyperv=machines).without_secrets({**own, **secret}) == own
+    assert Config(worker=[WorkerTable(name="a", share="//srv/x", secret="file:PATH")]).without_secrets(own) == own
+
+
+def test_windows_compares_variables_without_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    config = Config(worker=[WorkerTable(name="vm-1", share="//srv/x", secret="env:Of_Share")])
+
+    assert config.without_secrets({"OF_SHARE": "canary", "of_share": "canary", "PATH": ""}) == {"PATH": ""}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ from inbox_agent.protocol.layout import (
     safe_suffix,
 )
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.printable import has_hidden
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
 from pipeline.core.limits import Limits
@@ -400,3 +402,12 @@ def test_document_has_valid_lines_links_and_version() -> None:
     assert f"This is layout version {LAYOUT}." in DOCUMENT
     assert re.findall(r"^\*\*(\d+)\*\* – ", section("Changes per version"), re.M)[-1] == str(LAYOUT)
     assert re.findall(r"^### Law (\d):", DOCUMENT, re.M) == list("1234567")
+
+
+def test_characters_of_metric_names_are_documented() -> None:
+    """The document lists those that the reader refuses."""
+    text = section("`outbox/<attempt>.result.json`").partition("because the name heads a column:")[2]
+    ranges = re.findall(r"U\+([0-9A-F]+)(?:–U\+([0-9A-F]+))?", text.partition("\n\n")[0])
+    listed = {n for first, last in ranges for n in range(int(first, 16), int(last or first, 16) + 1)}
+
+    assert listed == {n for n in range(sys.maxunicode + 1) if has_hidden(chr(n))}

@@ -293,10 +293,11 @@ def test_largest_result_and_heartbeat_fit_size_limit() -> None:
     """Every text at its limit, in characters that take the most room in JSON; larger settings are never written."""
     worst = "\x01"
     names = [worst * 62 + f"{number:02d}" for number in range(METRICS_MAX)]
+    metrics = ["🏁" * 62 + f"{number:02d}" for number in range(METRICS_MAX)]
     payload = PayloadRef(name=worst * 64, size_bytes=layout.ARTIFACT_BYTES_MAX, sha256="f" * 64)
     result = msgspec.structs.replace(
         COMPLETED,
-        metrics=dict.fromkeys(names, -1.2345678901234567e-300),
+        metrics=dict.fromkeys(metrics, -1.2345678901234567e-300),
         reason=worst * layout.REASON_CHARS_MAX,
         artifacts=[payload] * layout.ARTIFACTS_MAX,
         log=payload,
