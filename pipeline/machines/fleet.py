@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hyperv_ops import (
     Difference,
+    ErrorBoundary,
     GuestIdentity,
     MachineError,
     MachineInfo,
@@ -69,8 +70,14 @@ def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: i
 
 def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
     """Applies a verb to the machines, a few at once; yields the outcomes in the order of `chosen`."""
+    boundary = ErrorBoundary()
+
+    def apply(machine: str) -> str:
+        with boundary.around(machine):
+            return verb(machines, machine)
+
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
-        waiting = {worker: crew.submit(verb, machines, machine) for worker, machine in chosen.items()}
+        waiting = {worker: crew.submit(apply, machine) for worker, machine in chosen.items()}
         for worker, done in waiting.items():
             try:
                 yield Done(worker, done.result(), True)
@@ -80,7 +87,7 @@ def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterat
 
 def status(machines: Power, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
     """The state of the machines; None for one that does not exist. Raises MachineError."""
-    found = machines.infos()
+    found = ErrorBoundary().infos(machines)
     return [(worker, found.get(machine)) for worker, machine in chosen.items()]
 
 
