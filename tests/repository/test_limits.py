@@ -18,6 +18,7 @@ INTERNAL = {
     "hyperv_ops.hyperv.powershell.IDLE_MAX",
     "hyperv_ops.hyperv.powershell._STDERR_BYTES_MAX",
     "hyperv_ops.hyperv.script_call.REPLY_BYTES_MAX",
+    "hyperv_ops.hyperv.sealed_transport.ANSWER_BYTES_MAX",
     "hyperv_ops.hyperv.winrm.CALLS_MAX",
     "inbox_agent.conformance.agent_process._LINE_CHARS_MAX",
     "inbox_agent.evaluation.answer.LINE_CHARS_MAX",
