@@ -20,6 +20,8 @@ INTERNAL = {
     "hyperv_ops.hyperv.script_call.REPLY_BYTES_MAX",
     "hyperv_ops.hyperv.sealed_transport.ANSWER_BYTES_MAX",
     "hyperv_ops.hyperv.winrm.CALLS_MAX",
+    "hyperv_ops.qemu.guest_agent.OUTPUT_BYTES_MAX",
+    "hyperv_ops.qemu.qmp.ANSWER_BYTES_MAX",
     "inbox_agent.conformance.agent_process._LINE_CHARS_MAX",
     "inbox_agent.evaluation.answer.LINE_CHARS_MAX",
     "inbox_agent.evaluation.output_reader._LINE_BYTES_MAX",
