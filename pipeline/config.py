@@ -118,7 +118,8 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     template_machine: _MachineName = ""  #: the machine in which the template is set up; new machines get its settings
     folder: str = ""  #: the folder of the machines' disks, on the Hyper-V host
     switch: str = ""  #: the virtual switch of the machines
-    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following
+    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following.
+    #: Shares are reached at its addresses only; empty: at private addresses
     network: str = ""
     memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024  #: what a machine keeps when memory is short
     memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096  #: the most that it can get

@@ -97,11 +97,13 @@ class MachineController:
             self._threads[action.worker] = thread
             thread.start()
 
-    def addresses(self, worker: str) -> tuple[str, ...]:
-        """Addresses of a worker's machine, as its guest last reported. Raises MachineError."""
-        machine = self._machine_of[worker]
-        with self._boundary.around(machine):
-            return (self._watcher.latest().get(machine) or self._machines.info(machine)).addresses
+    def addresses(self, worker: str) -> dict[str, tuple[str, ...]]:
+        """Machine -> its addresses, as its guest last reported; that of a worker at least. Raises MachineError."""
+        machine, known = self._machine_of[worker], self._watcher.latest()
+        if machine not in known:
+            with self._boundary.around(machine):
+                known[machine] = self._machines.info(machine)
+        return {name: info.addresses for name, info in known.items()}
 
     def close(self) -> None:
         """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""
