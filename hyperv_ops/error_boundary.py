@@ -34,7 +34,7 @@ class ErrorBoundary:
             seen = (machine, type(error), _place(error))
             if seen not in self._logged:
                 self._logged.add(seen)
-                log.exception("%s: an error that was not foreseen", machine)
+                log.error("%s: an error that was not foreseen", machine, exc_info=True)
             text = one_line(f"{type(error).__name__}: {error}")
             raise MachineError(machine, f"not foreseen: {text}", Trouble.UNFORESEEN) from error
 

@@ -22,7 +22,16 @@ import orjson
 import psutil
 
 from hyperv_ops.last_line import last_line
-from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.machines import (
+    GuestIdentity,
+    MachineError,
+    MachineInfo,
+    PowerState,
+    Ran,
+    Trouble,
+    one_line,
+    require_name,
+)
 from hyperv_ops.qemu.console import GuestConsole
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
@@ -198,7 +207,7 @@ class QemuMachines:
             return
         ran = self.run(name, "/usr/sbin/service", [self._spec.service, "restart"], AGENT_LIMIT_S)
         if ran.exit_code != 0:
-            raise MachineError(name, f"the agent's service: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+            raise MachineError(name, f"the agent's service: {one_line(ran.output)}", Trouble.GUEST_REFUSED)
 
     def identify(self, name: str, identity: GuestIdentity) -> None:
         """Sets the guest's name and the share account's password. The address is set by QEMU's network."""
@@ -209,7 +218,7 @@ class QemuMachines:
         words = ["-c", _IDENTIFY, "identify", identity.computer, identity.share_account]
         ran = self._guest[name].run("/bin/sh", words, IDENTITY_LIMIT_S, f"{identity.share_password}\n".encode())
         if ran.exit_code != 0:
-            raise MachineError(name, f"its guest refused: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+            raise MachineError(name, f"its guest refused: {one_line(ran.output)}", Trouble.GUEST_REFUSED)
 
     def send(self, name: str, data: bytes, destination: str) -> None:
         self._require_running(name)
