@@ -34,10 +34,13 @@ class SealedTransport(Transport):
     """pywinrm's transport; raises UntrustedAnswerError instead of returning an answer that anyone could have given."""
 
     def build_session(self) -> requests.Session:
+        is_new = self.session is None
         session = super().build_session()
-        if self.encryption is None:  # over HTTPS, where nothing was sent yet
+        if is_new:
             session.mount("https://", _Adapter(sealed=False))
-        session.max_redirects = 0
+            session.max_redirects = 0
+        # A pywinrm that calls other methods must not go on without.
+        assert isinstance(session.get_adapter(self.endpoint), _Adapter)
         return session
 
     def setup_encryption(self, session: requests.Session) -> None:

@@ -32,6 +32,7 @@ class Attack(enum.Enum):
     ENDLESS_LOGON = "with a body that has no end, before the logon"
     EMPTY = "with nothing that it calls encrypted"
     GARBAGE = "with bytes that it calls encrypted"
+    LABELLED = "in the clear, as a host would, and calls it encrypted"
     PLAIN_PART = "with a message that has no encrypted part"
     REDIRECT = "with the address of another server"
 
@@ -107,6 +108,8 @@ class _HostileConnection(BaseHTTPRequestHandler):
                 self._reply(200, b"", {"Content-Type": _SEALED})
             case Attack.GARBAGE:
                 self._reply(200, os.urandom(500), {"Content-Type": _SEALED})
+            case Attack.LABELLED:
+                self._reply(200, next(self._answers).encode(), {"Content-Type": _SEALED})
             case Attack.PLAIN_PART:
                 self._reply(200, b"--Encrypted Boundary\r\n" * 3, {"Content-Type": _SEALED})
             case Attack.REDIRECT:

@@ -1,6 +1,8 @@
 """A server that knows no password answers in the place of the Hyper-V host: nothing of what it says is believed."""
 
 import pytest
+import requests
+from winrm.transport import Transport
 
 from hyperv_ops import MachineError, Trouble
 from hyperv_ops.hyperv.sealed_transport import ANSWER_BYTES_MAX
@@ -35,7 +37,7 @@ def test_answer_in_the_clear_is_not_believed(attack: Attack) -> None:
     assert len(server.messages) == 1
 
 
-@pytest.mark.parametrize("attack", [Attack.GARBAGE, Attack.PLAIN_PART])
+@pytest.mark.parametrize("attack", [Attack.GARBAGE, Attack.LABELLED, Attack.PLAIN_PART])
 def test_answer_that_cannot_be_decrypted_is_an_error(attack: Attack) -> None:
     """Whatever pywinrm raises for it."""
     with hostile_wsman(attack) as server:
@@ -59,6 +61,14 @@ def test_logon_with_weak_keys_is_refused(missing: int) -> None:
 
     assert (error.trouble, error.reason) == (Trouble.UNTRUSTED, "it asked for a logon with weak keys")
     assert server.logons == 0
+
+
+def test_transport_needs_the_methods_of_pywinrm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of it that sets up the encryption elsewhere is refused, and no answer is read."""
+    monkeypatch.setattr(Transport, "build_session", lambda transport: requests.Session())
+    with hostile_wsman() as server:
+        assert "makes no sense: AssertionError" in error_of(server).reason
+    assert server.messages == []
 
 
 @pytest.mark.parametrize("attack", [Attack.ENDLESS, Attack.ENDLESS_LOGON])
