@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hyperv_ops import LocalMachines, MachineError, MachineWatcher, PowerState, Trouble
-from pipeline import open_farm
+from pipeline import Evaluator, open_farm
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction
@@ -19,9 +19,9 @@ from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.controller import MACHINE_ACTIONS, MachineController
 from pipeline.machines.evidence import MachineEvidence
 from tests.fakes.failing_machines import ERRORS, FailingMachines
+from tests.fakes.recorded_machines import FakeMachines
+from tests.harness.farm_project import GAMES
 from tests.harness.waiting import eventually
-from tests.integration.test_api import GAME
-from tests.integration.test_controller import FakeMachines
 
 UNFORESEEN = [make for make in ERRORS if not isinstance(make(), MachineError)]
 
@@ -162,7 +162,9 @@ def test_run_ends_rightly_beside_failing_machine(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(local_workers, "LocalMachines", failing)
     genomes = {f"g{number}": b'{"n": %d}' % number for number in range(20)}
-    with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as farm:
+    with open_farm(
+        tmp_path, evaluator=Evaluator(python="game:play", folder=GAMES), workers=2, trials_per_genome=1
+    ) as farm:
         scores = farm.evaluate(genomes)
 
     assert {score.status for score in scores.values()} == {"completed"}
