@@ -58,6 +58,8 @@ def _parsed(addresses: Sequence[str]) -> list[Address]:
             address = ipaddress.ip_address(text)
         except ValueError:
             continue
+        if "%" in text:  # a scope, which is any text
+            continue
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         found.append(mapped or address)
     return sorted((one for one in found if not one.is_link_local), key=lambda one: one.version)

@@ -15,7 +15,7 @@ import orjson
 import psutil
 import pytest
 
-from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
+from hyperv_ops import Heartbeat, MachineError, PowerState, Ran, Trouble
 from hyperv_ops.qemu import console
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
@@ -210,6 +210,17 @@ def test_endless_console_output_fills_no_disk(
     kept = {path.name: path.stat().st_size for path in folder.glob("console*")}
     assert set(kept) <= {"console.log", "console.log.1"}
     assert 6000 <= sum(kept.values()) <= 2 * (6000 + 4096)
+
+
+def test_refusal_of_guest_is_one_printable_line(machines: QemuMachines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its service says may be anything."""
+    monkeypatch.setattr(GuestAgent, "run", lambda *_args, **_kwargs: Ran(1, "a\n\x1b[31mb" + "x" * 1000))
+    machines.start("vm-1")
+
+    with pytest.raises(MachineError, match="the agent's service: a") as error:
+        machines.restart_agent("vm-1")
+
+    assert error.value.reason.isprintable() and len(error.value.reason) < 400
 
 
 def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines) -> None:

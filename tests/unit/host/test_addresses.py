@@ -69,7 +69,9 @@ def test_removed_worker_does_not_change_addresses() -> None:
     assert address_of(fewer, "vm-3", reported) == "192.168.77.13"
 
 
-@pytest.mark.parametrize("report", [[], ["fe80::1", "169.254.1.2"], ["nonsense", "1.2.3", "\x1b[31m"]])
+@pytest.mark.parametrize(
+    "report", [[], ["fe80::1", "169.254.1.2"], ["nonsense", "1.2.3", "\x1b[31m", "fd00::1%\x1b[31m"]]
+)
 def test_machine_without_address_is_named(report: list[str]) -> None:
     """It boots, has no network, or its guest reports what is no address."""
     assert refusal(STATIC, {"vm-1": report}) == (
