@@ -109,9 +109,8 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     """`[hyperv]`: the Hyper-V host of the workers' machines, and the settings of new machines."""
 
     host: _HostName = ""  #: its name or address; empty: this computer, without WinRM
-    transport: Literal["ntlm", "kerberos", "https"] = (
-        "ntlm"  #: of WinRM; only `https` and `kerberos` prove which host answers
-    )
+    #: how WinRM authenticates and encrypts; only `https` and `kerberos` prove which host answers
+    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None  #: unset: 5985, or 5986 for `https`
     account: str = ""  #: a member of the host's Hyper-V Administrators
     secret: _Secret = ""  #: a reference to the account's password, never the password
